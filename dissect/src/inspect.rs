@@ -1,0 +1,258 @@
+//! Asks every probe, in a fixed order, and turns their answers into facts.
+//!
+//! The order: the PROXY protocol, TLS, SSH, CONNECT, the web, text protocols, all others, and what
+//! is left is judged by its bytes. The first that says yes gives the answer. It is settled only
+//! when everyone asked before has said no for good; so a settled answer is the one that all bytes
+//! together would give, however they were cut and whichever direction came first.
+//!
+//! Until then the best guess is given: what is readable so far is plaintext so far.
+
+use crate::bytes::capped;
+use crate::probe::{Found, Probe};
+use crate::secure::{Secure, dtls, midstream, quic, ssh, tls, wireguard};
+use crate::web::{connect, proxy};
+use crate::{Facts, Plain, Prefix, Protection, Protocol, UnknownReason, Upgrade};
+use crate::{plain, readable, text, web};
+
+/// What is known from outside the bytes. Ports only break ties between protocols that share a
+/// shape; they never make a match.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Hint {
+    pub server_port: u16,
+}
+
+/// An answer, and whether more bytes could change it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inspection {
+    pub facts: Facts,
+    /// Capture can end: no later byte changes the facts.
+    pub settled: bool,
+}
+
+/// Headers and tunnels around what matters: more than this are not unwrapped.
+const MOST_LAYERS: u8 = 3;
+
+/// Looks at both directions of a TCP connection.
+pub fn inspect_stream(client: Prefix<'_>, server: Prefix<'_>, hint: Hint) -> Inspection {
+    let mut inspection = layer(client, server, hint, MOST_LAYERS);
+    inspection.settled |= client.ended && server.ended;
+    inspection
+}
+
+/// Looks at the first datagrams of each direction of a UDP flow, each from its start (an entry may
+/// be cut short at its end).
+pub fn inspect_datagrams(client: &[&[u8]], server: &[&[u8]], hint: Hint) -> Inspection {
+    if client.iter().chain(server).all(|datagram| datagram.is_empty()) {
+        return Inspection { facts: Facts::unknown(UnknownReason::Silent), settled: false };
+    }
+    let mut waiting = false;
+    for look in [quic::look, dtls::look, wireguard::look] {
+        match look(client, server) {
+            Secure::Is(inspection) => return inspection,
+            Secure::Maybe => waiting = true,
+            Secure::No | Secure::Broken { .. } => {}
+        }
+    }
+    for probe in plain::DATAGRAM {
+        match probe(client, server, hint) {
+            Probe::Yes(found) => {
+                let settled = found.settled && !waiting;
+                return Inspection { facts: plaintext(&found, settled), settled };
+            }
+            Probe::Maybe => waiting = true,
+            Probe::No => {}
+        }
+    }
+    let (protection, detail) = readable::judge_datagrams(client, server);
+    let facts = Facts { protection, detail: detail.map(Into::into), ..Facts::unknown(UnknownReason::Silent) };
+    // A first datagram that can be read stays the first.
+    let first = client.first().map(|bytes| Prefix { bytes, ended: true, midstream: false });
+    let settled = first.is_some_and(readable::is_readable_for_good) && !waiting;
+    Inspection { facts, settled }
+}
+
+fn layer(client: Prefix<'_>, server: Prefix<'_>, hint: Hint, layers: u8) -> Inspection {
+    match (client.midstream, server.midstream) {
+        (true, true) => return from_the_middle(client, server),
+        (true, false) | (false, true) => return half_lost(client, server, hint, layers),
+        (false, false) => {}
+    }
+    if client.bytes.is_empty() && server.bytes.is_empty() {
+        return Inspection { facts: Facts::unknown(UnknownReason::Silent), settled: false };
+    }
+    let mut waiting = false;
+    match proxy::header(client.bytes) {
+        proxy::Header::Ends(at) if layers > 0 => return layer(client.after(at), server, hint, layers - 1),
+        proxy::Header::Maybe => waiting = !client.ended,
+        _ => {}
+    }
+    // In some protocols (NATS) the server greets in the clear, and the client begins TLS at once.
+    let mut off_track = None;
+    for look in [tls::look, ssh::look] {
+        match look(client, server) {
+            Secure::Is(mut inspection) => {
+                inspection.settled &= !waiting;
+                return inspection;
+            }
+            Secure::Broken { at, detail } => off_track = off_track.or(Some((at, detail))),
+            Secure::Maybe => waiting |= !client.ended,
+            Secure::No => {}
+        }
+    }
+    if let Some(tunnel) = connect::tunnel(client, server)
+        && layers > 0
+    {
+        let inner = layer(client.after(tunnel.client_at), server.after(tunnel.server_at), hint, layers - 1);
+        return through_tunnel(inner, &tunnel.to);
+    }
+    for probe in web::STREAM.iter().chain(text::STREAM).chain(plain::STREAM) {
+        match probe(client, server, hint) {
+            Probe::Yes(found) => return from_found(&found, client, server, waiting),
+            Probe::Maybe => waiting |= !(client.ended && server.ended),
+            Probe::No => {}
+        }
+    }
+    if let Some((at, detail)) = off_track {
+        return broken(client, server, at, detail, waiting);
+    }
+    let (protection, detail, settled) = readable::judge(client, server);
+    let facts = Facts { protection, detail: detail.map(Into::into), ..Facts::unknown(UnknownReason::Silent) };
+    Inspection { facts, settled: settled && !waiting }
+}
+
+/// A connection that was open and silent until we started begins here after all: a handshake that
+/// shows whole counts.
+fn from_the_middle(client: Prefix<'_>, server: Prefix<'_>) -> Inspection {
+    let mut waiting = false;
+    for look in [tls::look, ssh::look] {
+        match look(client, server) {
+            Secure::Is(inspection) => return inspection,
+            Secure::Maybe => waiting |= !client.ended,
+            Secure::No | Secure::Broken { .. } => {}
+        }
+    }
+    let mut inspection = midstream::inspect(client, server);
+    inspection.settled &= !waiting;
+    inspection
+}
+
+/// One direction is there from its start, of the other only what came later: what both say, and
+/// nothing that they do not agree on.
+fn half_lost(client: Prefix<'_>, server: Prefix<'_>, hint: Hint, layers: u8) -> Inspection {
+    let lost = Prefix { ended: true, ..Prefix::default() };
+    let start = match client.midstream {
+        true => layer(lost, server, hint, layers),
+        false => layer(client, lost, hint, layers),
+    };
+    let silent = Prefix { ended: true, midstream: true, ..Prefix::default() };
+    let middle = match client.midstream {
+        true => midstream::inspect(client, silent),
+        false => midstream::inspect(silent, server),
+    };
+    let settled = start.settled && middle.settled;
+    let facts = match (middle.facts.protection, start.facts.protection) {
+        (Protection::Encrypted(_), Protection::Plaintext(_)) => Facts::unknown(UnknownReason::FirstBytesLost),
+        (Protection::Encrypted(_), _) => {
+            let mut facts = middle.facts;
+            if let (Some(tls), Some(hello)) = (&mut facts.tls, start.facts.tls) {
+                tls.server_name = hello.server_name;
+                tls.alpn_offered = hello.alpn_offered;
+            }
+            facts
+        }
+        (_, Protection::Plaintext(Plain::Protocol(_))) => start.facts,
+        (Protection::Plaintext(_), _) => middle.facts,
+        (_, Protection::Plaintext(_)) => start.facts,
+        (_, Protection::Unknown(UnknownReason::Handshake)) => {
+            Facts { protection: Protection::Unknown(UnknownReason::FirstBytesLost), ..start.facts }
+        }
+        _ => Facts::unknown(UnknownReason::FirstBytesLost),
+    };
+    Inspection { facts, settled }
+}
+
+/// It began like a protocol that encrypts: what follows is judged by itself.
+fn broken(
+    client: Prefix<'_>,
+    server: Prefix<'_>,
+    at: (usize, usize),
+    detail: &str,
+    waiting: bool,
+) -> Inspection {
+    let (client, server) = (client.after(at.0), server.after(at.1));
+    let (protection, _, settled) = readable::judge(client, server);
+    // What one side says readably stays readable, whatever the other says.
+    let settled = settled || readable::is_readable_for_good(client) || readable::is_readable_for_good(server);
+    let protection = match protection {
+        Protection::Unknown(UnknownReason::Silent) => Protection::Unknown(UnknownReason::TooFew),
+        other => other,
+    };
+    let facts = Facts { protection, detail: Some(detail.into()), ..Facts::unknown(UnknownReason::Silent) };
+    Inspection { facts, settled: settled && !waiting }
+}
+
+fn plaintext(found: &Found, settled: bool) -> Facts {
+    Facts {
+        protocol: Some(found.protocol),
+        protection: Protection::Plaintext(Plain::Protocol(found.protocol)),
+        upgrade: match (found.upgrade_refused, found.upgrade_offered && settled) {
+            (true, _) => Some(Upgrade::Refused),
+            (false, true) => Some(Upgrade::NotTaken),
+            (false, false) => None,
+        },
+        detail: found.detail.clone(),
+        ..Facts::unknown(UnknownReason::Silent)
+    }
+}
+
+fn from_found(found: &Found, client: Prefix<'_>, server: Prefix<'_>, waiting: bool) -> Inspection {
+    let ended = client.ended && server.ended;
+    let Some((client_at, server_at)) = found.upgraded_at else {
+        let settled = found.settled && !waiting;
+        return Inspection { facts: plaintext(found, settled || ended), settled };
+    };
+    let not_taken = |settled: bool| {
+        let mut facts = plaintext(found, true);
+        facts.upgrade = Some(Upgrade::NotTaken);
+        facts.detail = Some("TLS was asked for and granted, and did not follow".into());
+        Inspection { facts, settled: settled && !waiting }
+    };
+    match tls::look(client.after(client_at), server.after(server_at)) {
+        Secure::Is(mut inner) => {
+            inner.facts.protocol = Some(found.protocol);
+            if matches!(inner.facts.protection, Protection::Plaintext(_)) {
+                inner.facts.protection = Protection::Plaintext(Plain::Protocol(found.protocol));
+            }
+            inner.facts.upgrade = Some(Upgrade::Taken);
+            let how = found.detail.as_deref().unwrap_or("in-band upgrade");
+            inner.facts.detail = inner.facts.detail.map(|inner| capped(format!("{how}, then {inner}")));
+            inner.settled &= !waiting;
+            inner
+        }
+        Secure::Maybe if !client.ended => {
+            let mut facts = plaintext(found, false);
+            facts.protection = Protection::Unknown(UnknownReason::Handshake);
+            facts.detail = Some("TLS was asked for and granted".into());
+            Inspection { facts, settled: false }
+        }
+        Secure::No | Secure::Maybe | Secure::Broken { .. } => not_taken(true),
+    }
+}
+
+fn through_tunnel(mut inner: Inspection, to: &str) -> Inspection {
+    let facts = &mut inner.facts;
+    match facts.protection {
+        Protection::Encrypted(_) => facts.upgrade = facts.upgrade.take().or(Some(Upgrade::Taken)),
+        Protection::Unknown(UnknownReason::Silent) => {
+            facts.protocol = Some(Protocol::Http);
+            facts.protection = Protection::Plaintext(Plain::Protocol(Protocol::Http));
+        }
+        _ => {}
+    }
+    let through = format!("through HTTP CONNECT {to}");
+    facts.detail = Some(capped(match facts.detail.take() {
+        Some(detail) => format!("{detail}, {through}"),
+        None => through,
+    }));
+    inner
+}

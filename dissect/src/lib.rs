@@ -1,0 +1,24 @@
+//! First bytes of a flow to facts: which protocol, encrypted or not, negotiated how.
+//!
+//! In: the contiguous bytes from the start of each direction ([`Prefix`]), or the first datagrams.
+//! Out: an [`Inspection`]. Pure: no clock, no I/O, no state; the same bytes give the same answer
+//! however they were cut. Must never: panic, whatever the bytes; say `Encrypted` of what it did not
+//! see negotiated; hand a captured byte on (facts only, with every string capped and printable).
+
+#![forbid(unsafe_code)]
+
+mod bytes;
+mod facts;
+mod inspect;
+mod plain;
+mod probe;
+mod readable;
+mod reassembly;
+mod secure;
+mod text;
+mod web;
+
+pub use facts::{Cipher, Facts, Plain, Protection, Protocol, SshFacts, TlsFacts, UnknownReason, Upgrade};
+pub use inspect::{Hint, Inspection, inspect_datagrams, inspect_stream};
+pub use probe::Prefix;
+pub use reassembly::Reassembly;

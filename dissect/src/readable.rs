@@ -1,0 +1,134 @@
+//! Bytes of no known protocol: can anyone read them?
+//!
+//! In: both directions. Out: readable (text, low entropy, or a well-known format that needs no key)
+//! or opaque. Must never: call anything encrypted; what looks random is unknown.
+//!
+//! The thresholds. *Text*: the first 24 bytes are all printable; random bytes are that once in
+//! 10^10. *Low entropy*: in a sample of up to 512 bytes, four times as many pairs of equal bytes as
+//! random bytes have (n(n-1)/512), and 16 more; that is the density of an alphabet of 64. Each
+//! looks at a window of fixed size, so that more bytes change nothing that was decided.
+
+use crate::{Plain, Prefix, Protection, UnknownReason};
+
+const TEXT: usize = 24;
+const SAMPLE: usize = 512;
+/// With fewer bytes, and more to come, not even a first guess is given.
+const FIRST_GUESS: usize = 8;
+
+/// Formats that hide nothing, though they look random: compressed data.
+const OPEN_FORMATS: [(&[u8], &str); 6] = [
+    (&[0x1f, 0x8b, 0x08], "gzip data"),
+    (&[0x28, 0xb5, 0x2f, 0xfd], "zstd data"),
+    (b"PK\x03\x04", "zip data"),
+    (&[0xfd, b'7', b'z', b'X', b'Z', 0], "xz data"),
+    (b"BZh", "bzip2 data"),
+    (&[0x89, b'P', b'N', b'G', b'\r', b'\n'], "a PNG image"),
+];
+
+/// What one direction looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    Silent,
+    TooFew,
+    /// Readable, with the format's name where there is one.
+    Readable(Option<&'static str>),
+    Opaque,
+}
+
+/// The answer, its detail, and whether it is settled.
+pub(crate) fn judge(client: Prefix<'_>, server: Prefix<'_>) -> (Protection, Option<&'static str>, bool) {
+    let (from_client, client_done) = look(client);
+    let (from_server, server_done) = look(server);
+    // The client's name for the format comes first, so it must have had its chance.
+    match (from_client, from_server) {
+        (Look::Readable(format), _) => (Protection::Plaintext(Plain::Readable), format, client_done),
+        (_, Look::Readable(format)) => {
+            (Protection::Plaintext(Plain::Readable), format, server_done && client_done)
+        }
+        (Look::Opaque, _) | (_, Look::Opaque) => {
+            (Protection::Unknown(UnknownReason::Opaque), None, client_done && server_done)
+        }
+        (Look::Silent, Look::Silent) => {
+            (Protection::Unknown(UnknownReason::Silent), None, client_done && server_done)
+        }
+        _ => (Protection::Unknown(UnknownReason::TooFew), None, client_done && server_done),
+    }
+}
+
+/// The same for datagrams, each of which is a window of its own.
+pub(crate) fn judge_datagrams(client: &[&[u8]], server: &[&[u8]]) -> (Protection, Option<&'static str>) {
+    let each = |bytes: &&[u8]| look(Prefix { bytes, ended: true, midstream: false }).0;
+    let looks: Vec<Look> = client.iter().chain(server).map(each).collect();
+    for look in &looks {
+        if let Look::Readable(format) = look {
+            return (Protection::Plaintext(Plain::Readable), *format);
+        }
+    }
+    let reason = if looks.contains(&Look::Opaque) {
+        UnknownReason::Opaque
+    } else if looks.contains(&Look::TooFew) {
+        UnknownReason::TooFew
+    } else {
+        UnknownReason::Silent
+    };
+    (Protection::Unknown(reason), None)
+}
+
+/// One direction can be read, and no later byte changes that.
+pub(crate) fn is_readable_for_good(prefix: Prefix<'_>) -> bool {
+    matches!(look(prefix), (Look::Readable(_), true))
+}
+
+/// All text, and enough of it to be no accident.
+pub(crate) fn is_text(bytes: &[u8]) -> bool {
+    bytes.len() >= TEXT && bytes.iter().all(|b| is_text_byte(*b))
+}
+
+fn is_text_byte(byte: u8) -> bool {
+    byte.is_ascii_graphic() || matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
+}
+
+/// One direction, and whether more bytes could change it.
+fn look(prefix: Prefix<'_>) -> (Look, bool) {
+    let bytes = prefix.bytes;
+    if bytes.is_empty() {
+        return (Look::Silent, prefix.ended);
+    }
+    for (magic, name) in OPEN_FORMATS {
+        if bytes.len() >= 16 && bytes.starts_with(magic) {
+            return (Look::Readable(Some(name)), true);
+        }
+    }
+    if bytes.len() >= TEXT && is_text(&bytes[..TEXT]) {
+        return (Look::Readable(None), true);
+    }
+    if bytes.len() < FIRST_GUESS && !prefix.ended {
+        return (Look::TooFew, false);
+    }
+    let done = prefix.ended || bytes.len() >= SAMPLE;
+    let sample = &bytes[..bytes.len().min(SAMPLE)];
+    let look = if is_mostly_text(sample) || repeats(sample) {
+        Look::Readable(None)
+    } else if sample.len() < TEXT {
+        Look::TooFew
+    } else {
+        Look::Opaque
+    };
+    (look, done)
+}
+
+/// Fifteen bytes of sixteen are text: UTF-8 with a few accents, text with terminal codes.
+fn is_mostly_text(sample: &[u8]) -> bool {
+    let text = sample.iter().filter(|b| is_text_byte(**b)).count();
+    sample.len() - text <= sample.len() / 16
+}
+
+fn repeats(sample: &[u8]) -> bool {
+    let mut counts = [0usize; 256];
+    for byte in sample {
+        counts[usize::from(*byte)] += 1;
+    }
+    let pairs: usize = counts.iter().map(|n| n * n.saturating_sub(1) / 2).sum();
+    let n = sample.len();
+    n >= TEXT && pairs > 4 * n * (n - 1) / 512 + 16
+}

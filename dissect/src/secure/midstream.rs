@@ -1,0 +1,131 @@
+//! Connections whose start was not seen: opened before we started, or first bytes lost.
+//!
+//! In: both directions from somewhere in their middle. Out: encrypted where a chain of TLS
+//! records of application data shows, plaintext where the bytes can be read. Must never: decide on
+//! less than three records that follow each other exactly.
+
+use super::record::{APPLICATION_DATA, Header};
+use crate::readable;
+use crate::{Cipher, Facts, Inspection, Plain, Prefix, Protection, Protocol, TlsFacts, UnknownReason};
+
+/// Headers that have to chain. By chance one fits once in 2^25 offsets.
+const CHAIN: usize = 3;
+/// As far as a first header is looked for: a record that began before is at most this long.
+const SEARCH: usize = 4096;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    Records,
+    Http,
+    Readable,
+    Nothing,
+}
+
+pub(crate) fn inspect(client: Prefix<'_>, server: Prefix<'_>) -> Inspection {
+    let (from_client, client_done) = look(client);
+    let (from_server, server_done) = look(server);
+    let both = [from_client, from_server];
+    let settled = client_done && server_done;
+    let has = |look: Look| both.contains(&look);
+    let readable = has(Look::Http) || has(Look::Readable);
+    let facts = if has(Look::Records) && readable {
+        let mut facts = Facts::unknown(UnknownReason::OpenedBefore);
+        facts.detail = Some("TLS records one way, readable bytes the other".into());
+        facts
+    } else if has(Look::Records) {
+        let mut facts = Facts::unknown(UnknownReason::OpenedBefore);
+        facts.protocol = Some(Protocol::Tls);
+        facts.protection = Protection::Encrypted(Cipher::Tls);
+        facts.tls = Some(TlsFacts { established: true, ..TlsFacts::default() });
+        facts.detail = Some("records of an established TLS connection".into());
+        facts
+    } else if has(Look::Http) {
+        let mut facts = Facts::unknown(UnknownReason::OpenedBefore);
+        facts.protocol = Some(Protocol::Http);
+        facts.protection = Protection::Plaintext(Plain::Protocol(Protocol::Http));
+        facts
+    } else if readable {
+        let mut facts = Facts::unknown(UnknownReason::OpenedBefore);
+        facts.protection = Protection::Plaintext(Plain::Readable);
+        facts
+    } else {
+        Facts::unknown(UnknownReason::OpenedBefore)
+    };
+    Inspection { facts, settled }
+}
+
+/// One direction, and whether more bytes could change it.
+fn look(prefix: Prefix<'_>) -> (Look, bool) {
+    let bytes = prefix.bytes;
+    if let Some(found) = http(bytes) {
+        return (found, true);
+    }
+    match chain(bytes, 0) {
+        Chain::Holds => return (Look::Records, true),
+        Chain::Short if !prefix.ended => return (Look::Nothing, false),
+        _ => {}
+    }
+    let (protection, _, done) = readable::judge(prefix, Prefix { ended: true, ..Prefix::default() });
+    if protection == Protection::Plaintext(Plain::Readable) {
+        return (Look::Readable, done);
+    }
+    let limit = bytes.len().min(SEARCH);
+    let starts = (1..limit).filter(|at| bytes[*at..].starts_with(&[APPLICATION_DATA, 3, 3]));
+    let mut open = false;
+    // Bounded: a hostile run of short "records" must not make this quadratic.
+    for at in starts.take(64) {
+        match chain(bytes, at) {
+            Chain::Holds => return (Look::Records, true),
+            Chain::Short => open = true,
+            Chain::Wrong => {}
+        }
+    }
+    (Look::Nothing, prefix.ended || bytes.len() >= SEARCH && !open)
+}
+
+/// A request or status line at the start of a segment.
+fn http(bytes: &[u8]) -> Option<Look> {
+    const STARTS: [&[u8]; 9] = [
+        b"GET /",
+        b"POST /",
+        b"PUT /",
+        b"HEAD /",
+        b"DELETE /",
+        b"PATCH /",
+        b"OPTIONS ",
+        b"HTTP/1.1 ",
+        b"HTTP/1.0 ",
+    ];
+    STARTS.iter().any(|start| bytes.starts_with(start)).then_some(Look::Http)
+}
+
+enum Chain {
+    Holds,
+    /// Right so far.
+    Short,
+    Wrong,
+}
+
+fn chain(bytes: &[u8], mut at: usize) -> Chain {
+    let version = bytes.get(at + 1..at + 3);
+    for _ in 0..CHAIN {
+        let rest = bytes.get(at..).unwrap_or(&[]);
+        match Header::parse(rest) {
+            // Nearly all that is sent after the handshake, and always with the same version.
+            Header::Whole { kind: APPLICATION_DATA, length }
+                if rest.get(1..3) == version && version != Some(&[3, 0]) && length >= 17 =>
+            {
+                let sample = &rest[5..rest.len().min(5 + usize::from(length).min(64))];
+                if readable::is_text(sample) {
+                    return Chain::Wrong;
+                }
+                at += 5 + usize::from(length);
+            }
+            Header::Short if rest.first().is_none_or(|kind| *kind == APPLICATION_DATA) => {
+                return Chain::Short;
+            }
+            _ => return Chain::Wrong,
+        }
+    }
+    Chain::Holds
+}

@@ -1,0 +1,34 @@
+//! Handshakes that lead to encryption: TLS, DTLS, QUIC, SSH, WireGuard.
+//!
+//! In: both directions. Out: an inspection, once the handshake shows itself. Must never: say
+//! `Encrypted` before both ends took part in the handshake on this very wire.
+
+pub(crate) mod dtls;
+pub(crate) mod hello;
+pub(crate) mod midstream;
+pub(crate) mod names;
+pub(crate) mod quic;
+pub(crate) mod record;
+pub(crate) mod ssh;
+mod suites;
+pub(crate) mod tls;
+pub(crate) mod wireguard;
+
+use crate::Inspection;
+
+/// What a recogniser of encryption says. Like a probe's answer, except that the handshake itself
+/// is already something to report.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "made once a look, taken apart at once")]
+pub(crate) enum Secure {
+    No,
+    /// Not against it so far.
+    Maybe,
+    /// It began like this protocol, and then these offsets of (client, server) hold something
+    /// else: to be judged as bytes of no known protocol.
+    Broken {
+        at: (usize, usize),
+        detail: &'static str,
+    },
+    Is(Inspection),
+}

@@ -1,0 +1,70 @@
+//! WireGuard (its paper, section 5.4): messages of fixed sizes, led by a type and three zero bytes.
+//!
+//! In: both directions' datagrams. Out: encrypted once a handshake was answered and data followed.
+//! Must never: go by a message's size alone; the indices of the two ends have to agree.
+
+use super::Secure;
+use crate::{Cipher, Facts, Inspection, Protection, Protocol, UnknownReason};
+
+#[derive(Clone, Copy)]
+enum Message {
+    Initiation { sender: [u8; 4] },
+    Response { sender: [u8; 4], receiver: [u8; 4] },
+    Cookie,
+    Data { receiver: [u8; 4] },
+}
+
+impl Message {
+    fn parse(datagram: &[u8]) -> Option<Message> {
+        let word = |at: usize| datagram.get(at..at + 4)?.first_chunk().copied();
+        match (word(0)?, datagram.len()) {
+            ([1, 0, 0, 0], 148) => Some(Message::Initiation { sender: word(4)? }),
+            ([2, 0, 0, 0], 92) => Some(Message::Response { sender: word(4)?, receiver: word(8)? }),
+            ([3, 0, 0, 0], 64) => Some(Message::Cookie),
+            ([4, 0, 0, 0], length) if length >= 32 => Some(Message::Data { receiver: word(4)? }),
+            _ => None,
+        }
+    }
+}
+
+pub(crate) fn look(client: &[&[u8]], server: &[&[u8]]) -> Secure {
+    let first = client.first().or(server.first());
+    match first.map(|datagram| Message::parse(datagram)) {
+        None => return Secure::Maybe,
+        Some(Some(Message::Initiation { .. })) => {}
+        Some(_) => return Secure::No,
+    }
+    match through(client, server) || through(server, client) {
+        true => inspection(Protection::Encrypted(Cipher::Wireguard), "WireGuard tunnel", true),
+        false => {
+            let detail = "WireGuard handshake, not completed so far";
+            inspection(Protection::Unknown(UnknownReason::Handshake), detail, false)
+        }
+    }
+}
+
+/// One end's initiation was answered by the other, and data followed from either.
+fn through(initiator: &[&[u8]], responder: &[&[u8]]) -> bool {
+    let parse = |datagrams: &[&[u8]]| datagrams.iter().filter_map(|d| Message::parse(d)).collect::<Vec<_>>();
+    let (asked, answered) = (parse(initiator), parse(responder));
+    answered.iter().any(|message| {
+        let Message::Response { sender, receiver } = message else { return false };
+        let data_to = |messages: &[Message], index: &[u8; 4]| {
+            messages.iter().any(|m| matches!(m, Message::Data { receiver } if receiver == index))
+        };
+        asked.iter().any(|m| matches!(m, Message::Initiation { sender } if sender == receiver))
+            && (data_to(&asked, sender) || data_to(&answered, receiver))
+    })
+}
+
+fn inspection(protection: Protection, detail: &str, settled: bool) -> Secure {
+    let facts = Facts {
+        protocol: Some(Protocol::Wireguard),
+        protection,
+        tls: None,
+        ssh: None,
+        upgrade: None,
+        detail: Some(detail.into()),
+    };
+    Secure::Is(Inspection { facts, settled })
+}

@@ -1,0 +1,21 @@
+//! FTP's control connection (RFC 959), with AUTH TLS (RFC 4217).
+
+use super::dialogue::{self, Dialect};
+use crate::probe::{Prefix, Probe};
+use crate::{Hint, Protocol};
+
+const DIALECT: Dialect = Dialect {
+    protocol: Protocol::Ftp,
+    greetings: &[b"220 ", b"220-", b"120 "],
+    name: b"FTP",
+    openings: &[b"USER", b"FEAT", b"SYST", b"OPTS", b"CLNT", b"HOST"],
+    neutral: &[b"FEAT", b"SYST", b"OPTS", b"CLNT", b"HOST", b"NOOP", b"HELP", b"LANG"],
+    upgrades: &[b"AUTH TLS", b"AUTH SSL", b"AUTH TLS-C"],
+    offer: b"AUTH TLS",
+    reply: dialogue::numbered_reply,
+    command: dialogue::untagged,
+};
+
+pub(crate) fn probe(client: Prefix<'_>, server: Prefix<'_>, _hint: Hint) -> Probe {
+    dialogue::probe(&DIALECT, client, server)
+}

@@ -1,0 +1,21 @@
+//! SMTP (RFC 5321) and LMTP, with STARTTLS (RFC 3207).
+
+use super::dialogue::{self, Dialect};
+use crate::probe::{Prefix, Probe};
+use crate::{Hint, Protocol};
+
+const DIALECT: Dialect = Dialect {
+    protocol: Protocol::Smtp,
+    greetings: &[b"220 ", b"220-", b"421 ", b"554 ", b"554-"],
+    name: b"SMTP",
+    openings: &[b"EHLO", b"HELO", b"LHLO", b"XCLIENT"],
+    neutral: &[b"EHLO", b"HELO", b"LHLO", b"XCLIENT", b"NOOP", b"RSET", b"HELP"],
+    upgrades: &[b"STARTTLS"],
+    offer: b"STARTTLS",
+    reply: dialogue::numbered_reply,
+    command: dialogue::untagged,
+};
+
+pub(crate) fn probe(client: Prefix<'_>, server: Prefix<'_>, _hint: Hint) -> Probe {
+    dialogue::probe(&DIALECT, client, server)
+}

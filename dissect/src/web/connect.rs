@@ -1,0 +1,41 @@
+//! HTTP CONNECT (RFC 9110 section 9.3.6): what begins after the proxy's answer.
+//!
+//! In: both directions. Out: where the tunnel begins in each, and to whom. Must never: enter a
+//! tunnel that the proxy did not grant.
+
+use super::http1::{Begin, Request, Response, without_user};
+use crate::Prefix;
+use crate::bytes::printable;
+
+/// Refused for want of a password, a client asks again on the same connection, once or twice.
+const MOST_ATTEMPTS: usize = 3;
+
+pub(crate) struct Tunnel {
+    pub client_at: usize,
+    pub server_at: usize,
+    /// `host:port`
+    pub to: String,
+}
+
+pub(crate) fn tunnel(client: Prefix<'_>, server: Prefix<'_>) -> Option<Tunnel> {
+    let (mut client_at, mut server_at) = (0, 0);
+    for _ in 0..MOST_ATTEMPTS {
+        let rest = Prefix { bytes: client.bytes.get(client_at..)?, ended: false, midstream: false };
+        let Begin::Request(request) = Request::parse(rest) else { return None };
+        if !request.is_connect() {
+            return None;
+        }
+        let to = printable(without_user(request.target));
+        client_at += request.end?;
+        let response = Response::parse(server.bytes.get(server_at..)?)?;
+        server_at += response.end?;
+        if (200..300).contains(&response.status) {
+            return Some(Tunnel { client_at, server_at, to });
+        }
+        if response.status != 407 {
+            return None;
+        }
+        server_at = server_at.checked_add(response.content_length)?;
+    }
+    None
+}

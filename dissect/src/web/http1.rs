@@ -1,0 +1,236 @@
+//! HTTP/1 (RFC 9112), and what it turns into: WebSocket (RFC 6455), HTTP/2 by `Upgrade: h2c`
+//! (RFC 7540 section 3.2), TLS within (RFC 2817).
+//!
+//! In: both directions. Out: the protocol, method, path without its query, and host. Must never:
+//! show a query, a credential, or any header but Host.
+
+use crate::bytes::{capped, find, line, may_start_with, printable, starts_with_ignore_case};
+use crate::probe::{Found, Prefix, Probe};
+use crate::{Hint, Protocol};
+
+/// Registered methods that are seen in the wild (RFC 9110, WebDAV, UPnP).
+const METHODS: [&[u8]; 26] = [
+    b"GET",
+    b"POST",
+    b"HEAD",
+    b"PUT",
+    b"DELETE",
+    b"PATCH",
+    b"OPTIONS",
+    b"CONNECT",
+    b"TRACE",
+    b"PROPFIND",
+    b"PROPPATCH",
+    b"MKCOL",
+    b"COPY",
+    b"MOVE",
+    b"LOCK",
+    b"UNLOCK",
+    b"REPORT",
+    b"SEARCH",
+    b"PURGE",
+    b"NOTIFY",
+    b"SUBSCRIBE",
+    b"UNSUBSCRIBE",
+    b"MKCALENDAR",
+    b"MERGE",
+    b"ACL",
+    b"QUERY",
+];
+const LONGEST_METHOD: usize = 12;
+
+pub(crate) fn probe(client: Prefix<'_>, server: Prefix<'_>, _hint: Hint) -> Probe {
+    if client.bytes.is_empty() {
+        let response = server.bytes.starts_with(b"HTTP/1.");
+        return match (client.ended, response) {
+            (true, true) => Probe::Yes(Found::plain(Protocol::Http)),
+            (true, false) if !may_start_with(server.bytes, b"HTTP/1.") => Probe::No,
+            _ => Probe::Maybe,
+        };
+    }
+    let request = match Request::parse(client) {
+        Begin::No => return Probe::No,
+        Begin::Maybe => return Probe::Maybe,
+        Begin::Request(request) => request,
+    };
+    let mut found =
+        Found { detail: Some(request.describe()), settled: false, ..Found::plain(Protocol::Http) };
+    let Some(body_at) = request.end else {
+        found.settled = client.ended;
+        return Probe::Yes(found);
+    };
+    match (&request.upgrade, Response::parse(server.bytes)) {
+        (Upgrade::None, _) => found.settled = !request.is_connect() || server.ended,
+        (_, None) => found.settled = server.ended,
+        (Upgrade::Tls, Some(response)) => {
+            found.upgrade_offered = true;
+            match (response.status, response.end) {
+                (101, Some(end)) => {
+                    // The response to the request itself follows within TLS.
+                    found.upgraded_at = Some((body_at, end));
+                    found.settled = true;
+                }
+                (101, None) => found.settled = server.ended,
+                _ => found.settled = true,
+            }
+        }
+        (upgrade, Some(response)) => {
+            found.settled = true;
+            found.protocol = match (upgrade, response.status) {
+                (Upgrade::Websocket, 101) => Protocol::Websocket,
+                (Upgrade::H2c, 101) => Protocol::Http2,
+                _ => Protocol::Http,
+            };
+        }
+    }
+    // What a proxy answers to CONNECT decides; the engine follows the tunnel.
+    if request.is_connect() {
+        match Response::parse(server.bytes) {
+            Some(response) if !(200..300).contains(&response.status) && response.status != 407 => {
+                found.upgrade_refused = true;
+                found.settled = true;
+            }
+            _ => found.settled = server.ended,
+        }
+    }
+    Probe::Yes(found)
+}
+
+/// What the client would turn the connection into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Upgrade {
+    None,
+    Websocket,
+    H2c,
+    Tls,
+}
+
+pub(super) struct Request<'a> {
+    pub method: &'a [u8],
+    pub target: &'a [u8],
+    host: Option<&'a [u8]>,
+    upgrade: Upgrade,
+    /// Where the body begins, once the header section is complete.
+    pub end: Option<usize>,
+}
+
+pub(super) enum Begin<'a> {
+    No,
+    Maybe,
+    Request(Request<'a>),
+}
+
+impl<'a> Request<'a> {
+    pub fn parse(client: Prefix<'a>) -> Begin<'a> {
+        let bytes = client.bytes;
+        let head = &bytes[..bytes.len().min(LONGEST_METHOD)];
+        let Some(method) = METHODS.iter().find(|method| {
+            head.starts_with(method) && head.get(method.len()).is_none_or(|b| *b == b' ')
+                || head.len() < method.len() && may_start_with(head, method)
+        }) else {
+            return Begin::No;
+        };
+        let Some(after) = bytes.get(method.len() + 1..) else { return Begin::Maybe };
+        let Some((request_line, next)) = line(after) else {
+            // A target longer than what was captured.
+            let plausible = after.iter().all(|b| b.is_ascii_graphic() || matches!(b, b' ' | b'\r' | 0x80..));
+            return match (plausible, client.ended && after.starts_with(b"/")) {
+                (false, _) => Begin::No,
+                (true, false) => Begin::Maybe,
+                (true, true) => Begin::Request(Request {
+                    method,
+                    target: after.split(|b| *b == b' ').next().unwrap_or(after),
+                    host: None,
+                    upgrade: Upgrade::None,
+                    end: None,
+                }),
+            };
+        };
+        let Some(version_at) = request_line.iter().rposition(|b| *b == b' ') else { return Begin::No };
+        let (target, version) = (&request_line[..version_at], &request_line[version_at + 1..]);
+        if target.is_empty() || !version.starts_with(b"HTTP/1.") {
+            return Begin::No;
+        }
+        let mut request = Request { method, target, host: None, upgrade: Upgrade::None, end: None };
+        request.headers(bytes, method.len() + 1 + next);
+        Begin::Request(request)
+    }
+
+    fn headers(&mut self, bytes: &'a [u8], mut at: usize) {
+        while let Some((header, next)) = bytes.get(at..).and_then(line) {
+            at += next;
+            if header.is_empty() {
+                self.end = Some(at);
+                return;
+            }
+            let Some(colon) = header.iter().position(|b| *b == b':') else { continue };
+            let (name, value) = (&header[..colon], header[colon + 1..].trim_ascii());
+            if name.eq_ignore_ascii_case(b"host") && self.host.is_none() {
+                self.host = Some(value);
+            } else if name.eq_ignore_ascii_case(b"upgrade") {
+                self.upgrade = match value {
+                    _ if starts_with_ignore_case(value, b"websocket") => Upgrade::Websocket,
+                    _ if starts_with_ignore_case(value, b"h2c") => Upgrade::H2c,
+                    _ if starts_with_ignore_case(value, b"tls/") => Upgrade::Tls,
+                    _ => self.upgrade,
+                };
+            }
+        }
+    }
+
+    pub fn is_connect(&self) -> bool {
+        self.method == b"CONNECT"
+    }
+
+    /// `GET /health to example.org`: the path only, since a query may hold a secret, and so may
+    /// what stands before `@` in an absolute target.
+    fn describe(&self) -> String {
+        let target = self.target.split(|b| matches!(b, b'?' | b'#' | b';')).next().unwrap_or(&[]);
+        let path = match find(target, b"://") {
+            Some(at) => {
+                let rest = &target[at + 3..];
+                rest.iter().position(|b| *b == b'/').map_or(&b"/"[..], |slash| &rest[slash..])
+            }
+            None if self.is_connect() => without_user(target),
+            None => target,
+        };
+        let phrase = format!("{} {}", printable(self.method), printable(path));
+        capped(match self.host {
+            Some(host) if !self.is_connect() => format!("{phrase} to {}", printable(without_user(host))),
+            _ => phrase,
+        })
+    }
+}
+
+/// What stands before `@` is a name and a password.
+pub(super) fn without_user(host: &[u8]) -> &[u8] {
+    host.rsplit(|b| *b == b'@').next().unwrap_or(host)
+}
+
+pub(super) struct Response {
+    pub status: u16,
+    /// Where the header section ends, once it is complete.
+    pub end: Option<usize>,
+    pub content_length: usize,
+}
+
+impl Response {
+    pub fn parse(bytes: &[u8]) -> Option<Response> {
+        let (status_line, mut at) = line(bytes)?;
+        let rest = status_line.strip_prefix(b"HTTP/1.")?.get(2..5)?;
+        let status = std::str::from_utf8(rest).ok()?.parse().ok()?;
+        let mut response = Response { status, end: None, content_length: 0 };
+        while let Some((header, next)) = bytes.get(at..).and_then(line) {
+            at += next;
+            if header.is_empty() {
+                response.end = Some(at);
+                break;
+            }
+            if starts_with_ignore_case(header, b"content-length:") {
+                let value = header[b"content-length:".len()..].trim_ascii();
+                response.content_length = std::str::from_utf8(value).ok()?.parse().ok()?;
+            }
+        }
+        Some(response)
+    }
+}

@@ -1,0 +1,230 @@
+//! Captured exchanges: what each is, whatever way its bytes arrive. `fixtures/README.md` says where
+//! they come from.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot read its fixture has failed")]
+
+use dissect::{Facts, Hint, Inspection, Prefix, Protection, inspect_datagrams, inspect_stream};
+use proptest::prelude::*;
+use std::path::{Path, PathBuf};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
+}
+
+fn names(extension: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(folder()).unwrap();
+    let files = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> = files.filter_map(|f| f.strip_suffix(extension).map(Into::into)).collect();
+    names.sort();
+    names
+}
+
+fn stream(name: &str) -> (Vec<u8>, Vec<u8>) {
+    let read = |side: &str| std::fs::read(folder().join(format!("{name}.{side}"))).unwrap();
+    (read("client"), read("server"))
+}
+
+/// Each datagram is led by its length in two bytes.
+fn datagrams(name: &str) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
+    let read = |side: &str| {
+        let bytes = std::fs::read(folder().join(format!("{name}.{side}.datagrams"))).unwrap();
+        let mut rest = &bytes[..];
+        let mut all = Vec::new();
+        while let [high, low, after @ ..] = rest {
+            let (datagram, next) = after.split_at(usize::from(u16::from_be_bytes([*high, *low])));
+            all.push(datagram.to_vec());
+            rest = next;
+        }
+        all
+    };
+    (read("client"), read("server"))
+}
+
+fn look(client: &[u8], server: &[u8], ended: bool) -> Inspection {
+    let prefix = |bytes| Prefix { bytes, ended, midstream: false };
+    inspect_stream(prefix(client), prefix(server), Hint::default())
+}
+
+fn look_datagrams(client: &[Vec<u8>], server: &[Vec<u8>]) -> Inspection {
+    let client: Vec<&[u8]> = client.iter().map(Vec::as_slice).collect();
+    let server: Vec<&[u8]> = server.iter().map(Vec::as_slice).collect();
+    inspect_datagrams(&client, &server, Hint::default())
+}
+
+/// One line a fixture, in the order of their names.
+fn all_facts() -> String {
+    let streams = names(".client").into_iter().map(|name| {
+        let (client, server) = stream(&name);
+        (name, look(&client, &server, true).facts)
+    });
+    let datagrams = names(".client.datagrams").into_iter().map(|name| {
+        let (client, server) = datagrams(&name);
+        (name, look_datagrams(&client, &server).facts)
+    });
+    streams.chain(datagrams).map(|(name, facts)| describe(&name, &facts)).collect()
+}
+
+fn describe(name: &str, facts: &Facts) -> String {
+    let mut line = format!("{name}: {:?}", facts.protection);
+    if let Some(protocol) = facts.protocol {
+        line += &format!(", {}", protocol.as_str());
+    }
+    if let Some(tls) = &facts.tls {
+        let parts =
+            [&tls.version_protocol, &tls.version, &tls.cipher, &tls.group, &tls.server_name, &tls.alpn];
+        let parts: Vec<&str> = parts.iter().map(|part| part.as_deref().unwrap_or("-")).collect();
+        line += &format!(", [{}] offered {:?}", parts.join(" "), tls.alpn_offered);
+        line += &format!(", established {}, resumed {:?}", tls.established, tls.resumed);
+    }
+    if let Some(ssh) = &facts.ssh {
+        line += &format!(", {:?} {:?}", ssh.client_version, ssh.server_version);
+    }
+    if let Some(upgrade) = &facts.upgrade {
+        line += &format!(", upgrade {upgrade:?}");
+    }
+    line + &format!(", {}\n", facts.detail.as_deref().unwrap_or("no detail"))
+}
+
+/// `expected.txt` stands beside the fixtures: what each capture says, for people to read. With BLESS
+/// in the environment it is written anew: read the difference before committing it.
+#[test]
+fn every_fixture_is_what_it_is_said_to_be() {
+    let found = all_facts();
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::write(folder().join("expected.txt"), &found).unwrap();
+    }
+    let expected = std::fs::read_to_string(folder().join("expected.txt")).unwrap();
+    for (found, expected) in found.lines().zip(expected.lines()) {
+        assert_eq!(found, expected);
+    }
+    assert_eq!(found.lines().count(), expected.lines().count());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_split_and_no_order_changes_the_answer(cuts in proptest::collection::vec((any::<bool>(), 1usize..400), 0..60), tiny in any::<bool>()) {
+        for name in names(".client") {
+            let (client, server) = stream(&name);
+            let last = look(&client, &server, true);
+            let (mut c, mut s) = (0usize, 0usize);
+            let mut settled: Option<(Inspection, usize, usize)> = None;
+            let all = cuts.iter().copied().chain([(true, usize::MAX), (false, usize::MAX)]);
+            for (from_client, n) in all {
+                let n = if tiny { n % 23 } else { n };
+                if from_client {
+                    c = c.saturating_add(n).min(client.len());
+                } else {
+                    s = s.saturating_add(n).min(server.len());
+                }
+                let now = look(&client[..c], &server[..s], false);
+                if let Some((before, bc, bs)) = &settled {
+                    prop_assert_eq!(before, &now, "{} settled at {}/{} and changed at {}/{}", name, bc, bs, c, s);
+                }
+                if now.settled && settled.is_none() {
+                    settled = Some((now, c, s));
+                }
+            }
+            if let Some((settled, c, s)) = settled {
+                prop_assert_eq!(&settled.facts, &last.facts, "{} settled at {}/{}", name, c, s);
+            }
+        }
+    }
+
+    /// From anywhere in the middle, too: nothing that was settled changes.
+    #[test]
+    fn a_view_from_the_middle_keeps_what_it_settled(
+        from in 0usize..3000,
+        cuts in proptest::collection::vec((any::<bool>(), 1usize..300), 0..40),
+    ) {
+        for name in names(".client") {
+            let (client, server) = stream(&name);
+            let (client, server) = (&client[from.min(client.len())..], &server[from.min(server.len())..]);
+            let look = |c: usize, s: usize, ended: bool| {
+                let prefix = |bytes| Prefix { bytes, ended, midstream: true };
+                inspect_stream(prefix(&client[..c]), prefix(&server[..s]), Hint::default())
+            };
+            let (mut c, mut s) = (0usize, 0usize);
+            let mut settled: Option<Inspection> = None;
+            for (from_client, n) in cuts.iter().copied().chain([(true, usize::MAX), (false, usize::MAX)]) {
+                if from_client {
+                    c = c.saturating_add(n).min(client.len());
+                } else {
+                    s = s.saturating_add(n).min(server.len());
+                }
+                let now = look(c, s, false);
+                if let Some(before) = &settled {
+                    prop_assert_eq!(before, &now, "{} from {}", name, from);
+                } else if now.settled {
+                    settled = Some(now);
+                }
+            }
+            if let Some(settled) = settled {
+                prop_assert_eq!(settled.facts, look(client.len(), server.len(), true).facts, "{} from {}", name, from);
+            }
+        }
+    }
+
+    #[test]
+    fn datagrams_keep_what_they_settled(turns in proptest::collection::vec(any::<bool>(), 0..40)) {
+        for name in names(".client.datagrams") {
+            let (client, server) = datagrams(&name);
+            let (mut c, mut s) = (0usize, 0usize);
+            let mut settled: Option<Inspection> = None;
+            let rest = std::iter::repeat_n(true, client.len()).chain(std::iter::repeat_n(false, server.len()));
+            for from_client in turns.iter().copied().chain(rest) {
+                if from_client {
+                    c = (c + 1).min(client.len());
+                } else {
+                    s = (s + 1).min(server.len());
+                }
+                let now = look_datagrams(&client[..c], &server[..s]);
+                if let Some(before) = &settled {
+                    prop_assert_eq!(before, &now, "{}", name);
+                } else if now.settled {
+                    settled = Some(now);
+                }
+            }
+        }
+    }
+}
+
+/// One side at once and the other byte by byte, both ways round.
+#[test]
+fn single_bytes_change_nothing_that_was_settled() {
+    for name in names(".client") {
+        let (client, server) = stream(&name);
+        let (client, server) = (&client[..client.len().min(900)], &server[..server.len().min(900)]);
+        let by_client = (0..=client.len()).map(|n| (n, server.len()));
+        let by_server = (0..=server.len()).map(|n| (client.len(), n));
+        for steps in [by_client.collect::<Vec<_>>(), by_server.collect()] {
+            let mut settled: Option<Inspection> = None;
+            for (c, s) in steps {
+                let now = look(&client[..c], &server[..s], false);
+                if let Some(before) = &settled {
+                    assert_eq!(before, &now, "{name} at {c}/{s}");
+                } else if now.settled {
+                    settled = Some(now);
+                }
+            }
+        }
+    }
+}
+
+/// No false alarm from the middle of an encrypted connection, and none the other way.
+#[test]
+fn a_view_from_the_middle_confuses_nothing() {
+    for name in names(".client") {
+        let (client, server) = stream(&name);
+        let whole = look(&client, &server, true).facts.protection;
+        for from in 0..client.len().max(server.len()) {
+            let middle = |bytes| Prefix { bytes, ended: true, midstream: true };
+            let (client, server) = (&client[from.min(client.len())..], &server[from.min(server.len())..]);
+            let found = inspect_stream(middle(client), middle(server), Hint::default()).facts.protection;
+            if matches!(found, Protection::Encrypted(_)) {
+                assert_eq!(found, whole, "{name} from {from}");
+            }
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! Bytes that nobody meant well: never a panic, never `Encrypted` without a handshake.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot read its fixture has failed")]
+
+use dissect::{
+    Hint, Inspection, Plain, Prefix, Protection, UnknownReason, inspect_datagrams, inspect_stream,
+};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use std::path::Path;
+
+fn fixture(name: &str) -> Vec<u8> {
+    std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)).unwrap()
+}
+
+fn look(client: &[u8], server: &[u8], ended: bool, midstream: bool) -> Inspection {
+    look_each(client, server, ended, (midstream, midstream))
+}
+
+fn look_each(client: &[u8], server: &[u8], ended: bool, midstream: (bool, bool)) -> Inspection {
+    let client = Prefix { bytes: client, ended, midstream: midstream.0 };
+    let server = Prefix { bytes: server, ended, midstream: midstream.1 };
+    inspect_stream(client, server, Hint::default())
+}
+
+fn encrypted(inspection: &Inspection) -> bool {
+    matches!(inspection.facts.protection, Protection::Encrypted(_))
+}
+
+/// Every string that leaves is short and can be shown.
+fn presentable(inspection: &Inspection) -> bool {
+    let facts = &inspection.facts;
+    let mut strings: Vec<&str> = facts.detail.iter().map(String::as_str).collect();
+    if let Some(tls) = &facts.tls {
+        let some = [&tls.version, &tls.cipher, &tls.group, &tls.server_name, &tls.alpn];
+        strings.extend(some.into_iter().flatten().map(String::as_str));
+        strings.extend(tls.alpn_offered.iter().map(String::as_str));
+    }
+    if let Some(ssh) = &facts.ssh {
+        strings.extend([&ssh.client_version, &ssh.server_version].into_iter().flatten().map(String::as_str));
+    }
+    strings.iter().all(|s| s.len() <= 255 && !s.chars().any(char::is_control))
+}
+
+/// Openings that lead into every parser, so that random bytes get past the first comparison.
+const OPENINGS: [&[u8]; 24] = [
+    b"",
+    b"\x16\x03\x01\x01\x00\x01\x00\x00\xfc\x03\x03",
+    b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x03",
+    b"\x80\x2e\x01\x03\x01",
+    b"\x16\x03\x03\x00\x7a\x02\x00\x00\x76\x03\x03",
+    b"\x17\x03\x03\x00\x20",
+    b"SSH-2.0-x\r\n\x00\x00\x00\x40\x04\x14",
+    b"GET / HTTP/1.1\r\nHost: ",
+    b"CONNECT a:1 HTTP/1.1\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\ncontent-length: 99999999999999999999\r\n\r\n",
+    b"HTTP/1.1 407 \r\ncontent-length: 18446744073709551615\r\n\r\n",
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x05\x01",
+    b"PROXY TCP4 1.1.1.1 1.1.1.1 1 1\r\n",
+    b"\r\n\r\n\0\r\nQUIT\n\x21\x11\xff\xff",
+    b"220 mail ESMTP\r\n",
+    b"EHLO x\r\nSTARTTLS\r\n",
+    b"+OK POP3\r\n",
+    b"* OK IMAP\r\n",
+    b"\x30\x84\xff\xff\xff\xff\x02\x01\x01\x77",
+    b"\x30\x1d\x02\x01\x01\x77\x18\x80\x16" as &[u8],
+    b"<stream:stream xmlns='jabber:client'><starttls",
+    b"\xc0\x00\x00\x00\x01\x08aaaaaaaa\x04bbbb\x00\x7f\xff\xff\xff",
+    b"\x16\xfe\xfd\x00\x00\x00\x00\x00\x00\x00\x00\x00\x60\x01\x00\x00\x54\x00\x00\x00\x00\x00\x00\x00\x54",
+    b"\x01\x00\x00\x00aaaa",
+];
+
+fn opening() -> impl Strategy<Value = Vec<u8>> {
+    (0..OPENINGS.len(), vec(any::<u8>(), 0..300), any::<bool>()).prop_map(|(index, rest, text)| {
+        let rest = rest.into_iter().map(|b| if text { b % 96 + 32 } else { b });
+        OPENINGS[index].iter().copied().chain(rest).collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_panics_and_all_that_leaves_is_presentable(client in opening(), server in opening(), ended: bool, midstream: (bool, bool)) {
+        prop_assert!(presentable(&look_each(&client, &server, ended, midstream)));
+        let one = inspect_datagrams(&[&client, &server], &[&server, &client], Hint::default());
+        prop_assert!(presentable(&one));
+    }
+
+    #[test]
+    fn random_bytes_are_never_encrypted(client in vec(any::<u8>(), 0..600), server in vec(any::<u8>(), 0..600), ended: bool, midstream: (bool, bool)) {
+        prop_assert!(!encrypted(&look_each(&client, &server, ended, midstream)));
+        prop_assert!(!encrypted(&inspect_datagrams(&[&client], &[&server], Hint::default())));
+    }
+
+    #[test]
+    fn readable_text_is_never_encrypted(client in "[ -~\r\n]{0,300}", server in "[ -~\r\n]{0,300}", ended: bool, midstream: bool) {
+        prop_assert!(!encrypted(&look(client.as_bytes(), server.as_bytes(), ended, midstream)));
+    }
+
+    /// What opens like a protocol and goes on at random: what was settled stays.
+    #[test]
+    fn settled_answers_stay(client in opening(), server in opening(), cuts in vec((any::<bool>(), 1usize..60), 0..30), midstream: (bool, bool)) {
+        let (mut c, mut s) = (0usize, 0usize);
+        let mut settled: Option<Inspection> = None;
+        for (from_client, n) in cuts.into_iter().chain([(true, 1000), (false, 1000)]) {
+            if from_client { c = (c + n).min(client.len()) } else { s = (s + n).min(server.len()) }
+            let now = look_each(&client[..c], &server[..s], false, midstream);
+            if let Some(before) = &settled {
+                prop_assert_eq!(before, &now);
+            } else if now.settled {
+                settled = Some(now);
+            }
+        }
+        if let Some(settled) = settled {
+            prop_assert_eq!(settled.facts, look_each(&client, &server, true, midstream).facts);
+        }
+    }
+
+    /// A handshake that is broken off anywhere, and goes on in the clear: not encrypted.
+    #[test]
+    fn a_handshake_that_goes_on_in_the_clear_is_not_encrypted(cut in 0usize..1500, name in prop::sample::select(vec!["tls13", "tls12_ecdhe", "tls10", "tls13_mutual"])) {
+        let (client, server) = (fixture(&format!("{name}.client")), fixture(&format!("{name}.server")));
+        let hello = 5 + usize::from(u16::from_be_bytes([client[3], client[4]]));
+        let mut client = client[..hello].to_vec();
+        let mut server = server[..cut.min(server.len())].to_vec();
+        client.extend_from_slice(&b"and now for something in the clear ".repeat(100));
+        server.extend_from_slice(&b"and now for something in the clear ".repeat(100));
+        prop_assert!(!encrypted(&look(&client, &server, true, false)));
+    }
+}
+
+#[test]
+fn records_that_hold_text_are_not_encrypted() {
+    let client_hello = fixture("tls13.client");
+    let server_hello = fixture("tls13.server");
+    let first = |bytes: &[u8]| bytes[..5 + usize::from(u16::from_be_bytes([bytes[3], bytes[4]]))].to_vec();
+    let text = b"this is a record of application data, in the clear. ";
+    let mut record = vec![23, 3, 3, 0, text.len() as u8];
+    record.extend_from_slice(text);
+    let (mut client, mut server) = (first(&client_hello), first(&server_hello));
+    client.extend(record.repeat(5));
+    server.extend(record.repeat(5));
+    assert!(!encrypted(&look(&client, &server, true, false)));
+    assert!(!encrypted(&look(&record.repeat(5), &record.repeat(5), true, true)));
+}
+
+#[test]
+fn one_side_of_a_handshake_is_not_encrypted() {
+    for name in ["tls13", "tls12_ecdhe", "ssh_login", "smtp_starttls"] {
+        let (client, server) = (fixture(&format!("{name}.client")), fixture(&format!("{name}.server")));
+        assert!(!encrypted(&look(&client, &[], true, false)), "{name}");
+        assert!(!encrypted(&look(&[], &server, true, false)), "{name}");
+    }
+}
+
+#[test]
+fn an_established_connection_shows_from_its_middle() {
+    let server = fixture("tls13_mutual.server");
+    // The records after the handshake begin with the first of 16 kB or so; find record starts.
+    let starts: Vec<usize> = {
+        let (mut at, mut starts) = (0, Vec::new());
+        while let Some(header) = server.get(at..at + 5) {
+            starts.push(at);
+            at += 5 + usize::from(u16::from_be_bytes([header[3], header[4]]));
+        }
+        starts
+    };
+    let after_hello = starts.iter().find(|at| server[**at] == 23).unwrap();
+    let inspection = look(&[], &server[*after_hello..], true, true);
+    assert!(encrypted(&inspection));
+    assert_eq!(inspection.facts.tls.unwrap().version, None);
+    // From inside a record, too: the next ones chain.
+    assert!(encrypted(&look(&[], &server[after_hello + 9..], true, true)));
+    // Two records are not enough.
+    let two = &server[*after_hello..starts[starts.iter().position(|s| s == after_hello).unwrap() + 2]];
+    assert!(!encrypted(&look(&[], two, true, true)));
+}
+
+#[test]
+fn what_is_left_is_readable_opaque_too_little_or_silent() {
+    let unknown = |reason| Protection::Unknown(reason);
+    let readable = Protection::Plaintext(Plain::Readable);
+    let noise: Vec<u8> = (0..600u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let structured: Vec<u8> = (0..600u32).flat_map(u32::to_be_bytes).collect();
+    assert_eq!(look(b"", b"", false, false).facts.protection, unknown(UnknownReason::Silent));
+    assert_eq!(look(b"\x07", b"", true, false).facts.protection, unknown(UnknownReason::TooFew));
+    assert_eq!(look(b"ping", b"pong", true, false).facts.protection, readable);
+    assert_eq!(look(b"my own protocol says hello\n", b"", false, false).facts.protection, readable);
+    assert_eq!(look(&noise, &noise, false, false).facts.protection, unknown(UnknownReason::Opaque));
+    assert_eq!(look(&structured, b"", true, false).facts.protection, readable);
+    assert_eq!(look(&noise, b"", true, true).facts.protection, unknown(UnknownReason::OpenedBefore));
+}
+
+/// Open and silent before we started: its handshake is there in full.
+#[test]
+fn a_handshake_seen_whole_counts_whenever_the_connection_was_opened() {
+    let whole = look(&fixture("tls13.client"), &fixture("tls13.server"), false, true);
+    assert!(encrypted(&whole) && whole.settled);
+}
+
+#[test]
+fn half_of_a_connection_says_what_it_can() {
+    let start = fixture("tls13.client");
+    let hello = 5 + usize::from(u16::from_be_bytes([start[3], start[4]]));
+    let record = [&[23, 3, 3, 0, 32][..], &start[11..43]].concat().repeat(4);
+    let lost = look_each(&start[..hello], &record, true, (false, true));
+    assert!(encrypted(&lost));
+    assert_eq!(lost.facts.tls.unwrap().server_name.as_deref(), Some("www.example.org"));
+    let unanswered = look_each(&start[..hello], &[], true, (false, true));
+    assert_eq!(unanswered.facts.protection, Protection::Unknown(UnknownReason::FirstBytesLost));
+    let web = look_each(&fixture("http_get.client"), b"\x00\x01", true, (false, true));
+    assert_eq!(web.facts.protection, Protection::Plaintext(Plain::Protocol(dissect::Protocol::Http)));
+    let directory = look_each(&fixture("ldap_simple_bind.client"), &record, true, (false, true));
+    assert!(!encrypted(&directory));
+}

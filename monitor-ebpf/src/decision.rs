@@ -1,0 +1,62 @@
+//! What user space decided about a flow. Read while capturing and once a tick, never otherwise.
+
+use monitor_common::{Decision, decision};
+
+use crate::maps::DECISIONS;
+use crate::socket::{Side, SocketState};
+
+/// Takes a decision that waits for this flow, if there is one.
+#[inline(always)]
+pub fn take(cookie: u64) -> Option<Decision> {
+    // SAFETY: copied at once; a concurrent update can at worst give a mixture of two decisions of
+    // the same flow, each of whose fields is valid.
+    let found = unsafe { DECISIONS.get(cookie).copied() }?;
+    let _ = DECISIONS.remove(cookie);
+    Some(found)
+}
+
+/// A flow ended: nothing waits for it any more.
+#[inline(always)]
+pub fn forget(cookie: u64) {
+    let _ = DECISIONS.remove(cookie);
+}
+
+/// Applies a decision to a TCP connection.
+///
+/// # Safety
+/// `state` is a storage value.
+#[inline(always)]
+pub unsafe fn apply(state: *mut SocketState, wanted: Decision) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        (*state).generation = wanted.generation;
+        match wanted.action {
+            decision::SETTLE => {
+                (*state).sent.settle();
+                (*state).received.settle();
+            }
+            decision::EXTEND => {
+                (*state).sent.flags &= !Side::ONLY_FIRST;
+                (*state).sent.limit = wanted.sent_limit;
+                (*state).received.flags &= !Side::ONLY_FIRST;
+                (*state).received.limit = wanted.received_limit;
+            }
+            decision::SAMPLE => {
+                begin_here(&raw mut (*state).sent, wanted.sent_limit);
+                begin_here(&raw mut (*state).received, wanted.received_limit);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The next packet of this direction gives the new offset 0.
+#[inline(always)]
+unsafe fn begin_here(side: *mut Side, limit: u32) {
+    // SAFETY: the caller names a side of a storage value.
+    unsafe {
+        (*side).flags &= !(Side::HAS_BASE | Side::ONLY_FIRST);
+        (*side).limit = limit;
+        (*side).spent = 0;
+    }
+}

@@ -1,0 +1,300 @@
+//! TCP from the kernel's own callbacks: begun, established, failed, closed. No cost per packet.
+
+use aya_ebpf::EbpfContext;
+use aya_ebpf::bindings::{
+    BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_STATE_CB,
+    BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_SOCK_OPS_TCP_LISTEN_CB, bpf_sock_ops,
+};
+use aya_ebpf::helpers::generated::{
+    bpf_get_socket_cookie, bpf_jiffies64, bpf_ktime_get_ns, bpf_sock_ops_cb_flags_set,
+};
+use aya_ebpf::programs::SockOpsContext;
+use monitor_common::{FlowEvent, Kind, flow_flag, totals};
+
+use crate::socket::{self, Side, SocketState, TCP};
+use crate::{counters, decision, emit};
+
+// include/net/tcp_states.h
+const TCP_SYN_SENT: u32 = 2;
+const TCP_SYN_RECV: u32 = 3;
+const TCP_CLOSE: u32 = 7;
+const TCP_CLOSE_WAIT: u32 = 8;
+const TCP_LISTEN: u32 = 10;
+const TCP_CLOSING: u32 = 11;
+
+const AF_INET: u32 = 2;
+const AF_INET6: u32 = 10;
+
+/// One callback; the kernel makes about 16 of them a connection, most of no interest.
+#[inline(always)]
+pub fn callback(ctx: &SockOpsContext) {
+    match ctx.op() {
+        BPF_SOCK_OPS_TCP_CONNECT_CB => begun(ctx),
+        BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB => established(ctx),
+        BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB => accepted(ctx),
+        BPF_SOCK_OPS_TCP_LISTEN_CB => listening(ctx),
+        BPF_SOCK_OPS_STATE_CB => state_changed(ctx),
+        _ => {}
+    }
+}
+
+/// The storage of the callback's socket, made where there is none.
+#[inline(always)]
+fn storage(ctx: &SockOpsContext) -> *mut SocketState {
+    // SAFETY: context fields; the helper wants a socket that is not null.
+    unsafe {
+        let sk = (*ctx.ops).__bindgen_anon_2.sk;
+        if sk.is_null() {
+            return core::ptr::null_mut();
+        }
+        let state = socket::get_or_create(sk.cast());
+        if !state.is_null() && (*state).transport == 0 {
+            (*state).transport = TCP;
+            socket::arm(state);
+        }
+        state
+    }
+}
+
+/// Asks for a callback at every change of state.
+#[inline(always)]
+fn follow(ctx: &SockOpsContext) {
+    // SAFETY: the context of this program type.
+    unsafe { bpf_sock_ops_cb_flags_set(ctx.ops, BPF_SOCK_OPS_STATE_CB_FLAG as i32) };
+}
+
+/// A SYN is about to leave.
+#[inline(always)]
+fn begun(ctx: &SockOpsContext) {
+    follow(ctx);
+    let state = storage(ctx);
+    if !state.is_null() {
+        // SAFETY: a storage value that is not null.
+        unsafe {
+            socket::arm(state);
+            (*state).cookie = bpf_get_socket_cookie(ctx.as_ptr());
+            (*state).opened_ns = bpf_ktime_get_ns();
+            (*state).established_ns = 0;
+            (*state).lost_captures = 0;
+            (*state).flags = u32::from(flow_flag::ACTIVE) | SocketState::LIVE;
+        }
+    }
+    send(ctx, state, Kind::Open, 0, flow_flag::ACTIVE);
+}
+
+/// Our connect was answered.
+#[inline(always)]
+fn established(ctx: &SockOpsContext) {
+    let state = storage(ctx);
+    if !state.is_null() {
+        // SAFETY: a storage value that is not null; context fields.
+        unsafe {
+            (*state).established_ns = bpf_ktime_get_ns();
+            (*state).flags |= SocketState::ESTABLISHED;
+            set_bases(ctx, state);
+        }
+    }
+    send(ctx, state, Kind::Established, 0, flow_flag::ACTIVE);
+}
+
+/// A connection was accepted: the storage is a copy of the listener's.
+#[inline(always)]
+fn accepted(ctx: &SockOpsContext) {
+    follow(ctx);
+    let state = storage(ctx);
+    let mut kind = Kind::Open;
+    let mut base = 0;
+    if !state.is_null() {
+        // SAFETY: a storage value that is not null; context fields.
+        unsafe {
+            // Both ends connected at once: this is a connect of ours after all.
+            if (*state).flags & u32::from(flow_flag::ACTIVE) != 0 {
+                kind = Kind::Established;
+            } else {
+                socket::arm(state);
+                (*state).cookie = bpf_get_socket_cookie(ctx.as_ptr());
+                (*state).opened_ns = bpf_ktime_get_ns();
+                (*state).lost_captures = 0;
+                (*state).generation = 0;
+                (*state).flags = SocketState::LIVE;
+            }
+            (*state).established_ns = bpf_ktime_get_ns();
+            (*state).flags |= SocketState::ESTABLISHED;
+            set_bases(ctx, state);
+            base = (*state).received.base;
+        }
+    }
+    send(ctx, state, kind, base, 0);
+}
+
+/// Stream offset 0 of both directions, where no SYN told it already.
+///
+/// # Safety
+/// `state` is a storage value.
+#[inline(always)]
+unsafe fn set_bases(ctx: &SockOpsContext, state: *mut SocketState) {
+    // SAFETY: the caller's promise; context fields.
+    unsafe {
+        if (*state).sent.flags & Side::HAS_BASE == 0 {
+            (*state).sent.base = (*ctx.ops).snd_una;
+            (*state).sent.flags |= Side::HAS_BASE;
+        }
+        if (*state).received.flags & Side::HAS_BASE == 0 {
+            (*state).received.base = (*ctx.ops).rcv_nxt;
+            (*state).received.flags |= Side::HAS_BASE;
+        }
+        (*state).last_tick = bpf_jiffies64();
+    }
+}
+
+#[inline(always)]
+fn listening(ctx: &SockOpsContext) {
+    follow(ctx);
+    let state = storage(ctx);
+    if !state.is_null() {
+        // SAFETY: a storage value that is not null.
+        unsafe {
+            (*state).cookie = bpf_get_socket_cookie(ctx.as_ptr());
+            (*state).flags = SocketState::LISTENING;
+            (*state).opened_ns = bpf_ktime_get_ns();
+        }
+    }
+    send(ctx, state, Kind::Listen, 0, 0);
+}
+
+#[inline(always)]
+fn state_changed(ctx: &SockOpsContext) {
+    let to = ctx.arg(1);
+    if to == TCP_CLOSE_WAIT || to == TCP_CLOSING {
+        peer_finished(ctx);
+    }
+    if to != TCP_CLOSE {
+        return;
+    }
+    let from = ctx.arg(0);
+    let kind = match from {
+        TCP_SYN_SENT | TCP_SYN_RECV => Kind::Failed,
+        TCP_LISTEN => Kind::Unlisten,
+        TCP_CLOSE => return,
+        _ => Kind::Close,
+    };
+    let state = storage(ctx);
+    let mut flags = 0;
+    // SAFETY: context fields.
+    if unsafe { (*ctx.ops).segs_in } > 0 {
+        flags |= flow_flag::ANSWERED;
+    }
+    if !state.is_null() {
+        // SAFETY: a storage value that is not null.
+        unsafe {
+            (*state).flags &= !SocketState::LIVE;
+            decision::forget((*state).cookie);
+        }
+    }
+    if kind as u8 == Kind::Close as u8 {
+        let (sent, received) = payload(ctx.ops, state);
+        counters::total::<{ totals::TCP_SENT }>(sent);
+        counters::total::<{ totals::TCP_RECEIVED }>(received);
+        counters::total::<{ totals::TCP_CLOSED }>(1);
+    }
+    send(ctx, state, kind, from, flags);
+}
+
+/// The peer's FIN was taken. It can have come with the last packet of the handshake, which only the
+/// listener saw, so the packet path does not always know.
+#[inline(always)]
+fn peer_finished(ctx: &SockOpsContext) {
+    let state = storage(ctx);
+    if !state.is_null() {
+        // SAFETY: a storage value that is not null; a context field.
+        unsafe {
+            (*state).received.fin_end = (*ctx.ops).rcv_nxt;
+            (*state).received.flags |= Side::HAS_FIN;
+        }
+    }
+}
+
+/// Payload bytes acknowledged and received. The kernel's `bytes_acked` counts our SYN and our FIN,
+/// `bytes_received` the peer's FIN, once each when they were acknowledged or taken
+/// (`tcp_snd_una_update`, `tcp_rcv_nxt_update` in net/ipv4/tcp_input.c).
+#[inline(always)]
+fn payload(ops: *mut bpf_sock_ops, state: *const SocketState) -> (u64, u64) {
+    // SAFETY: context fields; the storage is checked for null.
+    unsafe {
+        let mut sent = (*ops).bytes_acked;
+        let mut received = (*ops).bytes_received;
+        if state.is_null() {
+            return (sent, received);
+        }
+        let snd_una = (*ops).snd_una;
+        let rcv_nxt = (*ops).rcv_nxt;
+        if (*state).flags & u32::from(flow_flag::ACTIVE) != 0 && sent > 0 {
+            sent -= 1;
+        }
+        if (*state).sent.flags & Side::HAS_FIN != 0 && snd_una == (*state).sent.fin_end && sent > 0 {
+            sent -= 1;
+        }
+        if (*state).received.flags & Side::HAS_FIN != 0
+            && rcv_nxt == (*state).received.fin_end
+            && received > 0
+        {
+            received -= 1;
+        }
+        (sent, received)
+    }
+}
+
+/// An event with everything that the callback knows.
+#[inline(always)]
+fn send(ctx: &SockOpsContext, state: *mut SocketState, kind: Kind, detail: u32, flags: u16) {
+    let ops = ctx.ops;
+    // SAFETY: the context of this program type.
+    let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
+    let rescue = if kind as u8 == Kind::Close as u8 { Some(cookie) } else { None };
+    emit::flow(kind, rescue, |event: *mut FlowEvent| {
+        // SAFETY: `emit` hands over writable memory; context fields; the storage is checked.
+        unsafe {
+            (*event).transport = TCP as u8;
+            if state.is_null() {
+                (*event).flags = flow_flag::NO_STORAGE;
+            } else {
+                emit::copy_state(event, state);
+            }
+            (*event).cookie = cookie;
+            (*event).flags |= flags;
+            (*event).detail = detail;
+            (*event).local_port = (*ops).local_port as u16;
+            (*event).remote_port = u32::from_be((*ops).remote_port) as u16;
+            let family = (*ops).family;
+            if family == AF_INET {
+                emit::write_address(&raw mut (*event).local, emit::mapped((*ops).local_ip4));
+                emit::write_address(&raw mut (*event).remote, emit::mapped((*ops).remote_ip4));
+            } else if family == AF_INET6 {
+                emit::write_address(&raw mut (*event).local, words(&raw const (*ops).local_ip6));
+                emit::write_address(&raw mut (*event).remote, words(&raw const (*ops).remote_ip6));
+            }
+            let (sent, received) = payload(ops, state);
+            (*event).sent_bytes = sent;
+            (*event).received_bytes = received;
+            (*event).sent_packets = u64::from((*ops).segs_out);
+            (*event).received_packets = u64::from((*ops).segs_in);
+            (*event).rtt_us = (*ops).srtt_us >> 3;
+            (*event).retransmits = (*ops).total_retrans;
+        }
+    });
+}
+
+/// Context words, each read by itself as the verifier wants it.
+#[inline(always)]
+unsafe fn words(from: *const [u32; 4]) -> [u32; 4] {
+    let from: *const u32 = from.cast();
+    // SAFETY: the caller names an address field of the context.
+    unsafe {
+        [
+            from.read_volatile(),
+            from.add(1).read_volatile(),
+            from.add(2).read_volatile(),
+            from.add(3).read_volatile(),
+        ]
+    }
+}

@@ -1,0 +1,221 @@
+//! What each socket carries with it: its owner and how far it was captured. Made with the socket,
+//! inherited by accepted ones, gone with it.
+
+use aya_ebpf::EbpfContext;
+use aya_ebpf::bindings::BPF_SK_STORAGE_GET_F_CREATE;
+use aya_ebpf::helpers::generated::{
+    bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_jiffies64, bpf_sk_storage_get,
+};
+use aya_ebpf::programs::SockContext;
+use monitor_common::{Kind, Owner, flow_flag};
+
+use crate::maps::{SOCKETS, settings};
+use crate::{counters, emit, owner, udp};
+
+pub const TCP: u32 = 6;
+pub const UDP: u32 = 17;
+
+/// One direction of a TCP connection. Only programs of that direction write it.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Side {
+    /// Sequence number of stream offset 0; valid with `HAS_BASE`.
+    pub base: u32,
+    /// Sequence number after the FIN; valid with `HAS_FIN`.
+    pub fin_end: u32,
+    /// Capture up to this offset; 0: nothing.
+    pub limit: u32,
+    /// Offset after the last captured byte (sent), bytes captured (received).
+    pub spent: u32,
+    /// See the constants.
+    pub flags: u32,
+    pub reserved: u32,
+    /// When the first payload passed, CLOCK_MONOTONIC ns; 0: not yet.
+    pub first_ns: u64,
+}
+
+impl Side {
+    pub const HAS_BASE: u32 = 1;
+    pub const HAS_FIN: u32 = 2;
+    /// Nothing is to be captured, and the first payload has still to be timed.
+    pub const ONLY_FIRST: u32 = 4;
+
+    const fn armed(limit: u32) -> Side {
+        Side { base: 0, fin_end: 0, limit, spent: 0, flags: 0, reserved: 0, first_ns: 0 }
+    }
+
+    /// Ends the capture of this direction; the first payload, if it has still to come, is timed.
+    pub fn settle(&mut self) {
+        if self.first_ns == 0 {
+            self.limit = u32::MAX;
+            self.flags |= Side::ONLY_FIRST;
+        } else {
+            self.limit = 0;
+        }
+    }
+}
+
+/// The value of the socket storage. Zeroed by the kernel when it is made.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct SocketState {
+    pub owner: Owner,
+    pub cookie: u64,
+    pub netns: u64,
+    pub opened_ns: u64,
+    pub established_ns: u64,
+    /// Jiffies of the last progress event.
+    pub last_tick: u64,
+    /// Where connect() was asked to go.
+    pub destination: [u32; 4],
+    pub destination_port: u32,
+    /// IP protocol number.
+    pub transport: u32,
+    /// [`flow_flag`] and the constants.
+    pub flags: u32,
+    /// Captures that found the ring full.
+    pub lost_captures: u32,
+    pub generation: u32,
+    /// Captures for a listening socket in this tick.
+    pub listener_captures: u32,
+    pub sent: Side,
+    pub received: Side,
+    /// UDP: number of peers seen, and the first of them.
+    pub udp_peers: u32,
+    pub udp_ports: u32,
+    pub udp_remote: [u32; 4],
+    /// UDP totals over all peers.
+    pub udp_sent_packets: u64,
+    pub udp_sent_bytes: u64,
+    pub udp_received_packets: u64,
+    pub udp_received_bytes: u64,
+}
+
+impl SocketState {
+    /// connect() was called and no SYN has left.
+    pub const CONNECTING: u32 = 1 << 16;
+    /// A connection was begun or accepted, and its end has not been told.
+    pub const LIVE: u32 = 1 << 17;
+    /// The connection came up.
+    pub const ESTABLISHED: u32 = 1 << 18;
+    pub const LISTENING: u32 = 1 << 19;
+    /// close() was called on a socket from before the programs.
+    pub const RELEASED: u32 = 1 << 20;
+}
+
+/// The storage of a socket; null where there is none.
+///
+/// # Safety
+/// `sk` is a full socket in the sense of the verifier.
+#[inline(always)]
+pub unsafe fn get(sk: *mut core::ffi::c_void) -> *mut SocketState {
+    // SAFETY: the caller's promise; the map is the one declared for it.
+    unsafe { bpf_sk_storage_get((&raw const SOCKETS).cast_mut().cast(), sk, core::ptr::null_mut(), 0).cast() }
+}
+
+/// The storage of a socket, made where there is none. A refusal is counted, and gives null.
+///
+/// # Safety
+/// As for [`get`].
+#[inline(always)]
+pub unsafe fn get_or_create(sk: *mut core::ffi::c_void) -> *mut SocketState {
+    // SAFETY: as for `get`.
+    let state: *mut SocketState = unsafe {
+        bpf_sk_storage_get(
+            (&raw const SOCKETS).cast_mut().cast(),
+            sk,
+            core::ptr::null_mut(),
+            u64::from(BPF_SK_STORAGE_GET_F_CREATE),
+        )
+        .cast()
+    };
+    if !state.is_null() {
+        return state;
+    }
+    // SAFETY: as above. Another processor may have made it meanwhile: that is no refusal.
+    let state = unsafe { get(sk) };
+    if state.is_null() {
+        counters::storage_refused();
+    }
+    state
+}
+
+/// Gives a socket its first capture budget.
+///
+/// # Safety
+/// `state` points to a storage value.
+#[inline(always)]
+pub unsafe fn arm(state: *mut SocketState) {
+    let budget = settings().tcp_budget;
+    // SAFETY: the caller's promise.
+    unsafe {
+        (*state).sent = Side::armed(budget);
+        (*state).received = Side::armed(budget);
+        (*state).last_tick = bpf_jiffies64();
+    }
+}
+
+/// Stream sockets of TCP and datagram sockets of UDP: a raw socket can bear the same protocol, and the
+/// kernel's own, from which it refuses connections, is one.
+#[inline(always)]
+pub fn is_followed(kind: u32, transport: u32) -> bool {
+    const SOCK_STREAM: u32 = 1;
+    const SOCK_DGRAM: u32 = 2;
+    (kind == SOCK_STREAM && transport == TCP) || (kind == SOCK_DGRAM && transport == UDP)
+}
+
+/// A process made a socket.
+#[inline(always)]
+pub fn created(ctx: &SockContext) {
+    // SAFETY: the context is a full socket; fields that this program type may read.
+    unsafe {
+        let transport = (*ctx.sock).protocol;
+        if !is_followed((*ctx.sock).type_, transport) {
+            return;
+        }
+        let state = get_or_create(ctx.sock.cast());
+        if state.is_null() {
+            return;
+        }
+        (*state).transport = transport;
+        (*state).cookie = bpf_get_socket_cookie(ctx.as_ptr());
+        (*state).netns = bpf_get_netns_cookie(ctx.as_ptr());
+        owner::note(&raw mut (*state).owner);
+        arm(state);
+    }
+}
+
+/// A process closed a socket. TCP tells its end by itself, but for a connect that never sent.
+#[inline(always)]
+pub fn released(ctx: &SockContext) {
+    // SAFETY: as in `created`.
+    unsafe {
+        let state = get(ctx.sock.cast());
+        if state.is_null() {
+            return;
+        }
+        if (*state).transport == UDP {
+            udp::socket_closed(state);
+        } else if (*state).flags & SocketState::CONNECTING != 0 {
+            never_sent(state);
+        } else if (*state).flags & (SocketState::LIVE | SocketState::ESTABLISHED) == SocketState::LIVE {
+            (*state).flags |= u32::from(flow_flag::GAVE_UP);
+        } else if (*state).flags & u32::from(flow_flag::MIDSTREAM) != 0 {
+            (*state).flags |= SocketState::RELEASED;
+            (*state).sent.limit = u32::MAX;
+            (*state).received.limit = u32::MAX;
+        }
+    }
+}
+
+/// # Safety
+/// `state` is a storage value.
+#[inline(always)]
+unsafe fn never_sent(state: *mut SocketState) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        (*state).flags &= !SocketState::CONNECTING;
+        (*state).opened_ns = (*state).owner.seen_ns;
+        emit::from_storage(Kind::Failed, state, flow_flag::ACTIVE | flow_flag::NOT_SENT);
+    }
+}

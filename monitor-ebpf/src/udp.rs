@@ -1,0 +1,241 @@
+//! Datagrams: one flow a peer of a socket, counted here because the kernel does not.
+
+use aya_ebpf::bindings::{__sk_buff, BPF_NOEXIST};
+use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_ns};
+use monitor_common::{CAPTURE_SIZES, Kind, UdpFlow, UdpKey, capture_flag, decision, flow_flag, totals};
+
+use crate::capture::{self, Piece};
+use crate::counters::{self, add, packet_len};
+use crate::maps::{UDP_FLOWS, settings};
+use crate::packet::{self, Packet};
+use crate::socket::{SocketState, UDP};
+use crate::{decision as decisions, emit};
+
+/// One datagram.
+#[inline(always)]
+pub unsafe fn packet(skb: *mut __sk_buff, state: *mut SocketState, sent: bool) {
+    let Some(packet) = packet::parse(skb) else { return };
+    if packet.transport != UDP {
+        return;
+    }
+    let Some(ports) = packet::load::<[u16; 2]>(skb, packet.header) else { return };
+    let payload = packet_len(skb).saturating_sub(packet.header + 8);
+    let (local_port, remote_port) = if sent { (ports[0], ports[1]) } else { (ports[1], ports[0]) };
+    let (local_port, remote_port) = (u16::from_be(local_port), u16::from_be(remote_port));
+    let (local, remote) =
+        if sent { (packet.source, packet.destination) } else { (packet.destination, packet.source) };
+    // SAFETY: the caller's storage.
+    unsafe {
+        if sent {
+            counters::total::<{ totals::UDP_SENT }>(u64::from(payload));
+            add(&raw mut (*state).udp_sent_packets, 1);
+            add(&raw mut (*state).udp_sent_bytes, u64::from(payload));
+        } else {
+            counters::total::<{ totals::UDP_RECEIVED }>(u64::from(payload));
+            add(&raw mut (*state).udp_received_packets, 1);
+            add(&raw mut (*state).udp_received_bytes, u64::from(payload));
+        }
+        let mut key =
+            UdpKey { cookie: (*state).cookie, remote: [0; 16], remote_port, local_port, reserved: 0 };
+        emit::write_address(&raw mut key.remote, remote);
+        let mut fresh = false;
+        let flow = match UDP_FLOWS.get_ptr_mut(key) {
+            Some(flow) => flow,
+            None => {
+                let Some(flow) = begin(state, key, local, sent) else {
+                    counters::udp_untracked(u64::from(payload));
+                    return;
+                };
+                fresh = true;
+                flow
+            }
+        };
+        if sent {
+            add(&raw mut (*flow).sent_packets, 1);
+            add(&raw mut (*flow).sent_bytes, u64::from(payload));
+        } else {
+            add(&raw mut (*flow).received_packets, 1);
+            add(&raw mut (*flow).received_bytes, u64::from(payload));
+        }
+        let now = bpf_jiffies64();
+        let ticked = now.wrapping_sub((*flow).last_tick) >= settings().tick;
+        let budget = if sent { (*flow).sent_budget } else { (*flow).received_budget };
+        if !fresh && !ticked && budget == 0 {
+            return;
+        }
+        if fresh || ticked {
+            (*flow).last_tick = now;
+            tell(if fresh { Kind::Open } else { Kind::Progress }, state, flow, key);
+        }
+        if let Some(wanted) = decisions::take(key.decision_key()) {
+            apply(flow, wanted);
+        }
+        let budget = if sent { (*flow).sent_budget } else { (*flow).received_budget };
+        if budget > 0 && payload > 0 {
+            first_bytes(skb, state, flow, &packet, payload, (local, remote, local_port, remote_port), sent);
+        }
+    }
+}
+
+/// Makes an entry for a new peer.
+#[inline(always)]
+unsafe fn begin(state: *mut SocketState, key: UdpKey, local: [u32; 4], sent: bool) -> Option<*mut UdpFlow> {
+    let budget = settings().udp_budget;
+    // SAFETY: the caller's storage.
+    unsafe {
+        let mut flow = UdpFlow {
+            sent_packets: 0,
+            sent_bytes: 0,
+            received_packets: 0,
+            received_bytes: 0,
+            opened_ns: bpf_ktime_get_ns(),
+            last_tick: 0,
+            sent_budget: budget,
+            received_budget: budget,
+            lost_captures: 0,
+            generation: 0,
+            flags: (*state).flags & u32::from(flow_flag::MIDSTREAM),
+            reserved: 0,
+            local: [0; 16],
+        };
+        if sent {
+            flow.flags |= u32::from(flow_flag::ACTIVE);
+        }
+        emit::write_address(&raw mut flow.local, local);
+        // Another processor may have made it meanwhile; then that one counts.
+        let _ = UDP_FLOWS.insert(key, flow, u64::from(BPF_NOEXIST));
+        let made = UDP_FLOWS.get_ptr_mut(key)?;
+        (*state).udp_peers += 1;
+        if (*state).udp_peers == 1 {
+            (*state).udp_remote = words(&key.remote);
+            (*state).udp_ports = u32::from(key.remote_port) << 16 | u32::from(key.local_port);
+        }
+        Some(made)
+    }
+}
+
+#[inline(always)]
+fn words(bytes: &[u8; 16]) -> [u32; 4] {
+    let from: *const u32 = bytes.as_ptr().cast();
+    // SAFETY: 16 bytes, aligned to 8 within the key.
+    unsafe { [from.read(), from.add(1).read(), from.add(2).read(), from.add(3).read()] }
+}
+
+#[inline(always)]
+unsafe fn apply(flow: *mut UdpFlow, wanted: monitor_common::Decision) {
+    // SAFETY: the caller's map value.
+    unsafe {
+        (*flow).generation = wanted.generation;
+        if wanted.action == decision::SETTLE {
+            (*flow).sent_budget = 0;
+            (*flow).received_budget = 0;
+        } else {
+            (*flow).sent_budget = wanted.sent_limit;
+            (*flow).received_budget = wanted.received_limit;
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn first_bytes(
+    skb: *mut __sk_buff,
+    state: *mut SocketState,
+    flow: *mut UdpFlow,
+    packet: &Packet,
+    payload: u32,
+    (local, remote, local_port, remote_port): ([u32; 4], [u32; 4], u16, u16),
+    sent: bool,
+) {
+    // SAFETY: the caller's storage and map value.
+    unsafe {
+        let budget = if sent { (*flow).sent_budget } else { (*flow).received_budget };
+        let wanted = payload.min(budget).min(CAPTURE_SIZES[2] as u32);
+        // An empty or tiny datagram uses up a little too, so that a flow of them ends.
+        let cost = wanted.max(32).min(budget);
+        let number = if sent {
+            (*flow).sent_budget = budget - cost;
+            (*flow).sent_packets
+        } else {
+            (*flow).received_budget = budget - cost;
+            (*flow).received_packets
+        };
+        capture::send(
+            skb,
+            state,
+            Piece {
+                transport: UDP,
+                flags: if sent { capture_flag::SENT } else { 0 }
+                    | ((*flow).flags as u16 & flow_flag::MIDSTREAM) << 1
+                    | ((*flow).flags as u16 & flow_flag::ACTIVE) << 3,
+                offset: (number as u32).wrapping_sub(1),
+                payload,
+                at: packet.header + 8,
+                wanted,
+                local,
+                remote,
+                local_port,
+                remote_port,
+                generation: (*flow).generation,
+            },
+        );
+    }
+}
+
+/// An event with the totals of one peer.
+#[inline(always)]
+unsafe fn tell(kind: Kind, state: *mut SocketState, flow: *mut UdpFlow, key: UdpKey) {
+    // SAFETY: the caller's storage and map value.
+    unsafe {
+        let rescue = if kind as u8 == Kind::SocketClosed as u8 { Some(key.cookie) } else { None };
+        emit::flow(kind, rescue, |event| {
+            emit::copy_state(event, state);
+            (*event).flags = (*flow).flags as u16;
+            (*event).opened_ns = (*flow).opened_ns;
+            (*event).sent_bytes = (*flow).sent_bytes;
+            (*event).sent_packets = (*flow).sent_packets;
+            (*event).received_bytes = (*flow).received_bytes;
+            (*event).received_packets = (*flow).received_packets;
+            (*event).local_port = key.local_port;
+            (*event).remote_port = key.remote_port;
+            emit::write_address(&raw mut (*event).local, words(&(*flow).local));
+            emit::write_address(&raw mut (*event).remote, words(&key.remote));
+        });
+    }
+}
+
+/// The socket closed. With one peer, that flow's end is told here; with several, the daemon reads
+/// each from the table.
+#[inline(always)]
+pub unsafe fn socket_closed(state: *mut SocketState) {
+    // SAFETY: the caller's storage.
+    unsafe {
+        let peers = (*state).udp_peers;
+        if peers == 0 {
+            return;
+        }
+        if peers == 1 {
+            let ports = (*state).udp_ports;
+            let mut key = UdpKey {
+                cookie: (*state).cookie,
+                remote: [0; 16],
+                remote_port: (ports >> 16) as u16,
+                local_port: ports as u16,
+                reserved: 0,
+            };
+            emit::write_address(&raw mut key.remote, (*state).udp_remote);
+            if let Some(flow) = UDP_FLOWS.get_ptr_mut(key) {
+                tell(Kind::SocketClosed, state, flow, key);
+                let _ = UDP_FLOWS.remove(key);
+                decisions::forget(key.decision_key());
+            }
+            return;
+        }
+        emit::flow(Kind::SocketClosed, Some((*state).cookie), |event| {
+            emit::copy_state(event, state);
+            (*event).sent_bytes = (*state).udp_sent_bytes;
+            (*event).sent_packets = (*state).udp_sent_packets;
+            (*event).received_bytes = (*state).udp_received_bytes;
+            (*event).received_packets = (*state).udp_received_packets;
+        });
+    }
+}

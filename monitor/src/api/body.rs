@@ -1,0 +1,145 @@
+//! Answers that are encoded while they are read: a slow client holds a snapshot, never its text.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as Poller, Poll};
+
+use bytes::Bytes;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Frame};
+use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc};
+
+use super::query::Selection;
+use crate::model::AlertView;
+use crate::record::{Context, ecs, write_line};
+
+pub(super) type AnyBody = UnsyncBoxBody<Bytes, Infallible>;
+
+/// About as much is encoded at a time.
+const CHUNK_BYTES: usize = 32 * 1024;
+
+pub(super) fn full(bytes: impl Into<Bytes>) -> AnyBody {
+    Full::new(bytes.into()).boxed_unsync()
+}
+
+/// Encodes one item.
+pub(super) type Encode<T> = Box<dyn Fn(&T, &mut Vec<u8>) + Send>;
+
+/// One line an item.
+pub(super) fn lines<T: Send + Unpin + 'static>(items: Vec<T>, encode: Encode<T>) -> AnyBody {
+    Lines { items: items.into_iter(), encode }.boxed_unsync()
+}
+
+struct Lines<T> {
+    items: std::vec::IntoIter<T>,
+    encode: Encode<T>,
+}
+
+impl<T: Unpin> Body for Lines<T> {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Poller<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let this = &mut *self;
+        let mut chunk = Vec::new();
+        while chunk.len() < CHUNK_BYTES
+            && let Some(item) = this.items.next()
+        {
+            (this.encode)(&item, &mut chunk);
+        }
+        Poll::Ready((!chunk.is_empty()).then(|| Ok(Frame::data(chunk.into()))))
+    }
+}
+
+/// The alerts that are open, then each as it comes. What the client was too slow for is told in a
+/// line of its own. Ends when the daemon does.
+pub(super) fn follow(
+    open: Vec<Arc<AlertView>>,
+    mut alerts: broadcast::Receiver<Arc<AlertView>>,
+    selection: Selection,
+    context: Context,
+    permit: OwnedSemaphorePermit,
+) -> AnyBody {
+    let (chunks, body) = mpsc::channel::<Bytes>(1);
+    tokio::spawn(async move {
+        let _permit = permit;
+        let mut lines = Vec::new();
+        for alert in open {
+            add(&context, &selection, &alert, &mut lines);
+            if lines.len() >= CHUNK_BYTES && chunks.send(std::mem::take(&mut lines).into()).await.is_err() {
+                return;
+            }
+        }
+        // An empty chunk first: it sends the head, so that the client knows it is being served.
+        let mut sent = chunks.send(std::mem::take(&mut lines).into()).await.is_ok();
+        while sent {
+            let received = tokio::select! {
+                received = alerts.recv() => received,
+                () = chunks.closed() => return,
+            };
+            match received {
+                Ok(alert) => add(&context, &selection, &alert, &mut lines),
+                Err(broadcast::error::RecvError::Lagged(missed)) => {
+                    write_line(&mut lines, &Missed::new(missed))
+                }
+                Err(broadcast::error::RecvError::Closed) => return,
+            }
+            if !lines.is_empty() {
+                sent = chunks.send(std::mem::take(&mut lines).into()).await.is_ok();
+            }
+        }
+    });
+    Following { chunks: body }.boxed_unsync()
+}
+
+fn add(context: &Context, selection: &Selection, alert: &AlertView, lines: &mut Vec<u8>) {
+    let start = lines.len();
+    ecs::encode_alert(context, alert, lines);
+    if selection.filter.is_some() {
+        // Our own line: should it not be JSON, it is shown rather than hidden.
+        let record = serde_json::from_slice(&lines[start..]).unwrap_or_default();
+        if !selection.matches(&record) {
+            lines.truncate(start);
+        }
+    }
+}
+
+/// What a follower is told about what it did not get.
+#[derive(serde::Serialize)]
+struct Missed {
+    error: MissedDetail,
+}
+
+#[derive(serde::Serialize)]
+struct MissedDetail {
+    message: String,
+    missed: u64,
+}
+
+impl Missed {
+    fn new(missed: u64) -> Self {
+        let message = format!("{missed} alerts were not sent: this reader is too slow");
+        Missed { error: MissedDetail { message, missed } }
+    }
+}
+
+struct Following {
+    chunks: mpsc::Receiver<Bytes>,
+}
+
+impl Body for Following {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        poller: &mut Poller<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.chunks.poll_recv(poller).map(|chunk| chunk.map(|chunk| Ok(Frame::data(chunk))))
+    }
+}

@@ -1,0 +1,99 @@
+//! A snapshot to what was asked of it: parameters, filter, order, limit.
+
+use form_urlencoded::parse;
+use serde_json::Value;
+
+use super::query::{QueryError, Selection, Sort};
+
+/// What a query string may say.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Parameters {
+    pub selection: Selection,
+    pub follow: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ParameterError {
+    #[error("{name}: {source}")]
+    Query { name: &'static str, source: QueryError },
+    #[error("{name}: expected {expected}, found {found:?}")]
+    Value { name: &'static str, expected: &'static str, found: String },
+    #[error("unknown parameter {0:?}: expected filter, sort, limit or follow")]
+    Unknown(String),
+}
+
+impl Parameters {
+    pub fn read(query: Option<&str>) -> Result<Self, ParameterError> {
+        let mut parameters = Parameters::default();
+        for (name, value) in parse(query.unwrap_or_default().as_bytes()) {
+            match name.as_ref() {
+                "filter" if value.trim().is_empty() => {}
+                "filter" => {
+                    let filter =
+                        value.parse().map_err(|source| ParameterError::Query { name: "filter", source })?;
+                    parameters.selection.filter = Some(filter);
+                }
+                "sort" => {
+                    let sort = Sort::parse(&value)
+                        .map_err(|source| ParameterError::Query { name: "sort", source })?;
+                    parameters.selection.sort = Some(sort);
+                }
+                "limit" => parameters.selection.limit = Some(limit(&value)?),
+                "follow" => parameters.follow = flag(&value)?,
+                other => return Err(ParameterError::Unknown(other.to_owned())),
+            }
+        }
+        Ok(parameters)
+    }
+}
+
+fn limit(value: &str) -> Result<usize, ParameterError> {
+    value.parse().map_err(|_| ParameterError::Value {
+        name: "limit",
+        expected: "a whole number",
+        found: value.to_owned(),
+    })
+}
+
+fn flag(value: &str) -> Result<bool, ParameterError> {
+    match value {
+        "true" | "1" | "" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => {
+            Err(ParameterError::Value { name: "follow", expected: "true or false", found: value.to_owned() })
+        }
+    }
+}
+
+/// The items that were asked for, in order. `encode` gives an item's record.
+pub(super) fn select<T>(
+    mut items: Vec<T>,
+    selection: &Selection,
+    encode: impl Fn(&T, &mut Vec<u8>),
+) -> Vec<T> {
+    if selection.looks_inside() {
+        let mut line = Vec::new();
+        let mut record_of = |item: &T| -> Value {
+            line.clear();
+            encode(item, &mut line);
+            // Our own line is JSON; if ever not, it is a record without fields.
+            serde_json::from_slice(&line).unwrap_or_default()
+        };
+        match &selection.sort {
+            None => items.retain(|item| selection.matches(&record_of(item))),
+            Some(sort) => {
+                let mut keyed: Vec<(Option<Value>, T)> = Vec::with_capacity(items.len());
+                for item in items {
+                    let record = record_of(&item);
+                    if selection.matches(&record) {
+                        keyed.push((sort.field.value(&record).cloned(), item));
+                    }
+                }
+                keyed.sort_by(|one, other| sort.compare(one.0.as_ref(), other.0.as_ref()));
+                items = keyed.into_iter().map(|(_, item)| item).collect();
+            }
+        }
+    }
+    items.truncate(selection.limit.unwrap_or(usize::MAX));
+    items
+}

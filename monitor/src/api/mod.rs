@@ -1,0 +1,75 @@
+//! The API: HTTP/1.1 and JSON on a Unix socket, for the command line, `curl` and Prometheus.
+//!
+//! In: requests of root, of the daemon's own user and of one group. Out: snapshots that the core
+//! thread gave, as the same records that the daemon writes. Must never: make the core wait or work
+//! for a client; let one client slow another; grow with what a client sends or does not read.
+//! Filters, sorting and encoding run on the API's own threads.
+
+mod body;
+mod core_link;
+mod listing;
+mod metrics;
+mod openapi;
+mod peer;
+pub mod query;
+mod request;
+mod routes;
+mod server;
+mod socket;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use request::{Reply, Request};
+pub use server::{ApiHandle, start, start_with};
+pub use socket::{InstanceLock, SocketError};
+
+use crate::record::Context;
+
+/// Where clients find the daemon.
+pub const DEFAULT_SOCKET: &str = "/run/streamwatch/api.sock";
+
+/// How the API is served.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    pub socket: PathBuf,
+    /// Members of this group, by name or number, may ask, next to root.
+    pub group: Option<String>,
+    /// Open at once; see [`Limits`].
+    pub connections: usize,
+    /// For the records of listings.
+    pub context: Context,
+}
+
+/// What clients may take up.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Open at once. A quarter is kept for root.
+    pub connections: usize,
+    /// Of these, those that wait for alerts.
+    pub followers: usize,
+    /// From accept to the last byte of the request's head.
+    pub header_timeout: Duration,
+    /// How long a client may not read.
+    pub write_timeout: Duration,
+    /// How long the core may take.
+    pub answer_timeout: Duration,
+    /// A request's head.
+    pub head_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            connections: 32,
+            followers: 16,
+            header_timeout: Duration::from_secs(5),
+            write_timeout: Duration::from_secs(10),
+            answer_timeout: Duration::from_secs(5),
+            head_bytes: 16 * 1024,
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,112 @@
+#![allow(clippy::unwrap_used)]
+
+use proptest::prelude::*;
+use serde_json::Value;
+
+use super::field::{FULL, SHORT};
+use super::*;
+use crate::record::{ecs, samples};
+
+fn record(at: usize) -> Value {
+    let mut out = Vec::new();
+    ecs::encode(&samples::context(), &samples::records()[at], &mut out);
+    serde_json::from_slice(&out).unwrap()
+}
+
+#[track_caller]
+fn matches(filter: &str, at: usize) -> bool {
+    filter.parse::<Expression>().unwrap().matches(&record(at))
+}
+
+#[test]
+fn the_promised_filter() {
+    assert!(matches(r#"client.process == "curl" && encrypted == "no""#, 0));
+    assert!(!matches(r#"client.process == "curl" && encrypted == "no""#, 1));
+}
+
+#[test]
+fn the_client_is_found_on_either_end() {
+    assert!(matches("client.process == curl && server.unit == nginx.service", 1));
+    assert!(matches("server.unit != nginx.service", 0));
+}
+
+#[test]
+fn numbers_units_ranges_and_likeness() {
+    assert!(matches("bytes > 1kB && bytes <= 1280 && duration >= 1s", 0));
+    assert!(matches("server.ip == 10.0.0.0/8 && server.port == 80", 0));
+    assert!(matches("client.ip == fd00::/16 && client.ip == fd00:0::1", 1));
+    assert!(matches("process.command_line =~ HTTP && sni != x", 0));
+    assert!(matches("sni =~ *.ORG && event.type == info", 1));
+    assert!(matches("severity >= high && rule == plaintext && severity < critical", 2));
+    assert!(matches("!(encrypted == yes) || protocol == dns", 0));
+}
+
+#[test]
+fn a_bad_filter_says_where_and_what() {
+    let error = |text: &str| text.parse::<Expression>().unwrap_err().to_string();
+    assert_eq!(error("encrypted = no"), "column 11: expected a field, a comparison, &&, || or a parenthesis");
+    assert_eq!(error("encrypted == "), "column 14: expected a value, such as \"curl\", no or 443");
+    assert!(error("encryptd == no").contains("did you mean encrypted?"));
+    assert_eq!(error("(bytes > 1"), "column 11: expected &&, || or a closing parenthesis");
+    assert_eq!(error("bytes > 1 bytes"), "column 11: expected &&, || or the end");
+    assert_eq!(error("id == \"x"), "column 7: expected a closing \"");
+    assert!(error(&"!".repeat(4000)).contains("nested"));
+    assert!(error(&"(".repeat(5000)).contains("at most 4096 bytes"));
+}
+
+#[test]
+fn order_is_by_value_and_absent_comes_last() {
+    let sort = Sort::parse("bytes:desc").unwrap();
+    let (small, big) = (Value::from(9), Value::from(10));
+    assert_eq!(sort.compare(Some(&big), Some(&small)), std::cmp::Ordering::Less);
+    assert_eq!(sort.compare(None, Some(&small)), std::cmp::Ordering::Greater);
+    assert_eq!(Sort::parse("bytes:down").unwrap_err().column, 7);
+}
+
+fn leaves(value: &Value, path: &str, found: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                leaves(value, &path, found);
+            }
+        }
+        _ => found.push(path.to_owned()),
+    }
+}
+
+#[test]
+fn every_field_of_a_record_can_be_asked_for() {
+    let mut found = Vec::new();
+    let mut out = Vec::new();
+    for record in samples::records().iter().chain(&samples::hostile_records("x")) {
+        out.clear();
+        ecs::encode(&samples::context(), record, &mut out);
+        leaves(&serde_json::from_slice(&out).unwrap(), "", &mut found);
+    }
+    out.clear();
+    ecs::encode_stream(&samples::context(), &samples::stream(), samples::at(), &mut out);
+    leaves(&serde_json::from_slice(&out).unwrap(), "", &mut found);
+    for path in found.iter().filter(|path| !path.starts_with("streamwatch.loss")) {
+        assert!(FULL.contains(&path.as_str()), "{path}");
+    }
+    for (short, paths) in SHORT {
+        assert!(Field::named(short).is_some());
+        assert!(paths.iter().all(|path| FULL.contains(path)), "{short}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_read_without_harm(text in any::<String>()) {
+        let _ = text.parse::<Expression>();
+        let _ = Sort::parse(&text);
+    }
+
+    #[test]
+    fn any_marks_are_read_without_harm(text in "[!()=<>&|a-z\"'\\\\ 0-9]{0,80}") {
+        if let Ok(expression) = text.parse::<Expression>() {
+            expression.matches(&Value::Null);
+        }
+    }
+}

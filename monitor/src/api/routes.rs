@@ -1,0 +1,197 @@
+//! Paths and what answers them.
+
+use std::sync::Arc;
+
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::{Method, Request as HttpRequest, Response, StatusCode};
+use jiff::Timestamp;
+use tokio::sync::{Semaphore, broadcast};
+
+use super::body::{AnyBody, Encode, follow, full, lines};
+use super::core_link::{Busy, CoreLink};
+use super::listing::{ParameterError, Parameters, select};
+use super::{Request, metrics, openapi};
+use crate::model::AlertView;
+use crate::record::{Context, ecs, write_line};
+
+/// What every connection shares.
+pub(super) struct Shared {
+    pub core: CoreLink,
+    pub context: Context,
+    pub alerts: broadcast::Sender<Arc<AlertView>>,
+    pub followers: Arc<Semaphore>,
+    /// Filters that run at once: a heavy one delays other filters, nothing else.
+    pub workers: Arc<Semaphore>,
+}
+
+const JSON_LINES: &str = "application/x-ndjson";
+const JSON: &str = "application/json";
+
+/// What goes wrong, as the client reads it.
+enum Failure {
+    Busy,
+    Parameter(ParameterError),
+    NotFound,
+    Method(&'static str),
+    TooManyFollowers,
+}
+
+impl From<Busy> for Failure {
+    fn from(_: Busy) -> Self {
+        Failure::Busy
+    }
+}
+
+impl From<ParameterError> for Failure {
+    fn from(error: ParameterError) -> Self {
+        Failure::Parameter(error)
+    }
+}
+
+/// Answers a request; every failure is an answer too.
+pub(super) async fn answer(shared: Arc<Shared>, request: HttpRequest<Incoming>) -> Response<AnyBody> {
+    match route(&shared, &request).await {
+        Ok(response) => response,
+        Err(failure) => failure.response(),
+    }
+}
+
+async fn route(shared: &Arc<Shared>, request: &HttpRequest<Incoming>) -> Result<Response<AnyBody>, Failure> {
+    let (path, query) = (request.uri().path(), request.uri().query());
+    let expected = if path == "/v1/histograms/reset" { Method::POST } else { Method::GET };
+    if !KNOWN.contains(&path) {
+        return Err(Failure::NotFound);
+    }
+    if request.method() != expected && !(request.method() == Method::HEAD && expected == Method::GET) {
+        return Err(Failure::Method(if expected == Method::POST { "POST" } else { "GET, HEAD" }));
+    }
+    match path {
+        "/v1/streams" => streams(shared, query).await,
+        "/v1/flows" => flows(shared, query).await,
+        "/v1/alerts" => alerts(shared, query).await,
+        "/v1/histograms" => histograms(shared, query, false).await,
+        "/v1/histograms/reset" => histograms(shared, query, true).await,
+        "/v1/status" => {
+            let status = shared.core.ask(Request::Status).await?;
+            let mut json = Vec::new();
+            write_line(&mut json, &status);
+            Ok(response(JSON, full(json)))
+        }
+        "/v1/policy" => {
+            let policy = shared.core.ask(Request::Policy).await?;
+            Ok(response("application/toml", full(policy)))
+        }
+        "/metrics" => {
+            let text = metrics::gather(&shared.core).await?;
+            Ok(response("text/plain; version=0.0.4; charset=utf-8", full(text)))
+        }
+        _ => Ok(response(JSON, full(openapi::document(&shared.context.version)))),
+    }
+}
+
+const KNOWN: [&str; 9] = [
+    "/v1/streams",
+    "/v1/flows",
+    "/v1/alerts",
+    "/v1/histograms",
+    "/v1/histograms/reset",
+    "/v1/status",
+    "/v1/policy",
+    "/metrics",
+    "/v1/openapi.json",
+];
+
+async fn streams(shared: &Arc<Shared>, query: Option<&str>) -> Result<Response<AnyBody>, Failure> {
+    let parameters = Parameters::read(query)?;
+    let items = shared.core.ask(Request::Streams).await?;
+    let (context, now) = (shared.context.clone(), Timestamp::now());
+    listing(shared, items, parameters, move |item, out| ecs::encode_stream(&context, item, now, out)).await
+}
+
+async fn flows(shared: &Arc<Shared>, query: Option<&str>) -> Result<Response<AnyBody>, Failure> {
+    let parameters = Parameters::read(query)?;
+    let items = shared.core.ask(Request::Flows).await?;
+    let (context, now) = (shared.context.clone(), Timestamp::now());
+    listing(shared, items, parameters, move |item, out| ecs::encode_flow(&context, item, now, out)).await
+}
+
+async fn alerts(shared: &Arc<Shared>, query: Option<&str>) -> Result<Response<AnyBody>, Failure> {
+    let parameters = Parameters::read(query)?;
+    if !parameters.follow {
+        let items = shared.core.ask(Request::Alerts).await?;
+        let context = shared.context.clone();
+        return listing(shared, items, parameters, move |item, out| ecs::encode_alert(&context, item, out))
+            .await;
+    }
+    let permit = shared.followers.clone().try_acquire_owned().map_err(|_| Failure::TooManyFollowers)?;
+    // Subscribed before the snapshot: an alert in between is seen twice rather than never.
+    let receiver = shared.alerts.subscribe();
+    let open = shared.core.ask(Request::Alerts).await?;
+    let body = follow(open, receiver, parameters.selection, shared.context.clone(), permit);
+    Ok(response(JSON_LINES, body))
+}
+
+async fn histograms(
+    shared: &Arc<Shared>,
+    query: Option<&str>,
+    reset: bool,
+) -> Result<Response<AnyBody>, Failure> {
+    let parameters = Parameters::read(query)?;
+    let items = shared.core.ask(|reply| Request::Histograms { reset, reply }).await?;
+    listing(shared, items, parameters, |item, out| write_line(out, item)).await
+}
+
+async fn listing<T: Send + Unpin + 'static>(
+    shared: &Arc<Shared>,
+    items: Vec<T>,
+    parameters: Parameters,
+    encode: impl Fn(&T, &mut Vec<u8>) + Send + Clone + 'static,
+) -> Result<Response<AnyBody>, Failure> {
+    let selection = parameters.selection;
+    let selected = if selection.looks_inside() {
+        let _turn = shared.workers.acquire().await.map_err(|_| Failure::Busy)?;
+        let encode = encode.clone();
+        let work = tokio::task::spawn_blocking(move || select(items, &selection, encode));
+        work.await.map_err(|_| Failure::Busy)?
+    } else {
+        select(items, &selection, &encode)
+    };
+    let encode: Encode<T> = Box::new(encode);
+    Ok(response(JSON_LINES, lines(selected, encode)))
+}
+
+fn response(content_type: &'static str, body: AnyBody) -> Response<AnyBody> {
+    let mut response = Response::new(body);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+/// An error as JSON: `{"error":{"message":…}}`.
+fn error(status: StatusCode, message: &str) -> Response<AnyBody> {
+    let mut json = Vec::new();
+    write_line(&mut json, &serde_json::json!({ "error": { "message": message } }));
+    let mut response = response(JSON, full(json));
+    *response.status_mut() = status;
+    response
+}
+
+impl Failure {
+    fn response(self) -> Response<AnyBody> {
+        match self {
+            Failure::Busy => error(StatusCode::SERVICE_UNAVAILABLE, "the monitor is busy: try again"),
+            Failure::Parameter(problem) => error(StatusCode::BAD_REQUEST, &problem.to_string()),
+            Failure::NotFound => {
+                error(StatusCode::NOT_FOUND, "no such resource: /v1/openapi.json lists what there is")
+            }
+            Failure::Method(allowed) => {
+                let mut response = error(StatusCode::METHOD_NOT_ALLOWED, &format!("expected {allowed}"));
+                response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+                response
+            }
+            Failure::TooManyFollowers => {
+                error(StatusCode::SERVICE_UNAVAILABLE, "too many clients wait for alerts already")
+            }
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! The socket's place in the file system: one daemon a place, for root and one group only.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt, PermissionsExt, chown};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, OFlags, flock};
+
+/// Why there is no socket.
+#[derive(Debug, thiserror::Error)]
+pub enum SocketError {
+    /// Another daemon holds the lock.
+    #[error("another streamwatch{} already runs here; it holds {}", pid_text(.pid), lock.display())]
+    Running { pid: Option<u32>, lock: PathBuf },
+    /// Somebody else listens there.
+    #[error("{}: another program listens on this socket; choose another with --socket", .0.display())]
+    Listening(PathBuf),
+    /// The path is taken by something that is not a socket.
+    #[error("{}: is there and is not a socket; choose another path with --socket", .0.display())]
+    NotASocket(PathBuf),
+    #[error("api.group: there is no group {0:?} in /etc/group; give one that is there, or its number")]
+    NoGroup(String),
+    #[error("cannot {what} {}: {source}", path.display())]
+    Io { what: &'static str, path: PathBuf, source: io::Error },
+}
+
+fn pid_text(pid: &Option<u32>) -> String {
+    pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
+}
+
+fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SocketError {
+    move |source| SocketError::Io { what, path: path.to_owned(), source }
+}
+
+/// Held while the daemon runs: the kernel gives it back however the daemon ends.
+#[derive(Debug)]
+pub struct InstanceLock {
+    _file: File,
+}
+
+impl InstanceLock {
+    /// Takes the lock beside `socket`; makes the directory (0750) where it is missing.
+    pub fn acquire(socket: &Path) -> Result<Self, SocketError> {
+        make_directory(socket)?;
+        let mut path = socket.as_os_str().to_owned();
+        path.push(".lock");
+        let path = PathBuf::from(path);
+        let mut file = fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(OFlags::NOFOLLOW.bits() as i32)
+            .open(&path)
+            .map_err(io_error("open", &path))?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let mut text = String::new();
+                // The pid is a courtesy: the refusal stands without it.
+                let _ = file.take(32).read_to_string(&mut text);
+                return Err(SocketError::Running { pid: text.trim().parse().ok(), lock: path });
+            }
+            Err(error) => return Err(io_error("lock", &path)(error.into())),
+        }
+        let write_pid = |file: &mut File| {
+            file.set_len(0)?;
+            file.rewind()?;
+            writeln!(file, "{}", std::process::id())
+        };
+        write_pid(&mut file).map_err(io_error("write", &path))?;
+        Ok(InstanceLock { _file: file })
+    }
+}
+
+/// Listens on `path`, for root and `group` only from the first moment on: the socket gets its mode
+/// and owner under another name and is then moved into place. A socket that nobody listens on is
+/// replaced.
+pub(super) fn bind(path: &Path, group: Option<u32>) -> Result<UnixListener, SocketError> {
+    make_directory(path)?;
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => return Err(SocketError::NotASocket(path.to_owned())),
+        Ok(_) if UnixStream::connect(path).is_ok() => return Err(SocketError::Listening(path.to_owned())),
+        _ => {}
+    }
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let new = PathBuf::from(new);
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(io_error("remove", &new)(error));
+        }
+        _ => {}
+    }
+    let listener = UnixListener::bind(&new).map_err(io_error("listen on", &new))?;
+    // Owner before mode: with the mode first, the old group could connect in between.
+    if group.is_some() {
+        chown(&new, None, group).map_err(io_error("change the group of", &new))?;
+    }
+    fs::set_permissions(&new, fs::Permissions::from_mode(0o660))
+        .map_err(io_error("change the mode of", &new))?;
+    if let (Some(group), Some(directory)) = (group, own_directory(path)) {
+        chown(directory, None, Some(group)).map_err(io_error("change the group of", directory))?;
+    }
+    fs::rename(&new, path).map_err(io_error("create", path))?;
+    listener.set_nonblocking(true).map_err(io_error("listen on", path))?;
+    Ok(listener)
+}
+
+fn make_directory(socket: &Path) -> Result<(), SocketError> {
+    let Some(directory) = socket.parent().filter(|it| !it.as_os_str().is_empty()) else { return Ok(()) };
+    match fs::DirBuilder::new().mode(0o750).create(directory) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(io_error("make the directory", directory)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The socket's directory, if it is one of ours and not a shared place such as `/tmp`.
+fn own_directory(socket: &Path) -> Option<&Path> {
+    let directory = socket.parent()?;
+    let mode = fs::metadata(directory).ok()?.permissions().mode();
+    (directory.ends_with("streamwatch") && mode & 0o007 == 0).then_some(directory)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::api::tests::Place;
+
+    #[test]
+    fn a_second_instance_is_refused_by_pid() {
+        let place = Place::new("lock");
+        let held = InstanceLock::acquire(&place.socket()).unwrap();
+        let refused = InstanceLock::acquire(&place.socket()).unwrap_err().to_string();
+        assert!(refused.contains(&format!("(pid {})", std::process::id())), "{refused}");
+        drop(held);
+        InstanceLock::acquire(&place.socket()).unwrap();
+    }
+
+    #[test]
+    fn stale_is_replaced_and_live_is_not() {
+        let place = Place::new("bind");
+        drop(UnixListener::bind(place.socket()).unwrap());
+        let live = bind(&place.socket(), None).unwrap();
+        let mode = fs::metadata(place.socket()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o660);
+        assert!(matches!(bind(&place.socket(), None), Err(SocketError::Listening(_))));
+        drop(live);
+        fs::remove_file(place.socket()).unwrap();
+        fs::write(place.socket(), "precious").unwrap();
+        assert!(matches!(bind(&place.socket(), None), Err(SocketError::NotASocket(_))));
+        assert_eq!(fs::read(place.socket()).unwrap(), b"precious");
+    }
+}

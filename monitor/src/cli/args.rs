@@ -1,0 +1,194 @@
+//! What can be said on the command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::Format;
+use crate::model::Severity;
+
+/// For every data stream on this host: is it encrypted, authenticated, authorised and watched?
+#[derive(Debug, Parser)]
+#[command(name = "streamwatch", version, max_term_width = 100, after_help = EXIT)]
+pub struct Arguments {
+    /// The daemon's socket [default: /run/streamwatch/api.sock]
+    #[arg(long, global = true, env = "STREAMWATCH_SOCKET", value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT: &str = "Exit status: 0 done; 1 rules broken (check); 2 usage or a bad file; \
+                    3 the daemon cannot be reached; 4 this host cannot run it.";
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Watch this host: the daemon, in the foreground
+    Run(RunArguments),
+    /// Who talks to which service, and the four answers
+    Streams {
+        #[command(flatten)]
+        listing: ListingArguments,
+        /// Also say why, a line for each of the four answers
+        #[arg(long)]
+        wide: bool,
+    },
+    /// Single connections, live and recent
+    Flows {
+        #[command(flatten)]
+        listing: ListingArguments,
+    },
+    /// What is wrong now
+    Alerts {
+        #[command(flatten)]
+        listing: ListingArguments,
+        /// Wait for more
+        #[arg(long, short, conflicts_with_all = ["watch", "sort", "limit"])]
+        follow: bool,
+    },
+    /// Percentiles of duration, bytes, round trips and set-up time, per stream
+    Hist {
+        #[command(flatten)]
+        listing: ListingArguments,
+        /// Begin a new interval after this answer
+        #[arg(long, conflicts_with = "watch")]
+        reset: bool,
+    },
+    /// Streams, full screen, refreshed
+    Top {
+        #[command(flatten)]
+        listing: ListingArguments,
+    },
+    /// Health: hooks, ring, queues, tables, losses
+    Status {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+        /// Refresh every so many seconds
+        #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2")]
+        watch: Option<f64>,
+    },
+    /// Exit 1 if any stream breaks the rules
+    #[command(long_about = CHECK)]
+    Check {
+        /// Alerts from this severity on break the rules
+        #[arg(long, value_enum, default_value = "low", env = "STREAMWATCH_CHECK_SEVERITY")]
+        severity: Threshold,
+        /// Say nothing, only exit
+        #[arg(long, short)]
+        quiet: bool,
+    },
+    /// The policy: what is in force, and whether a file is one
+    Policy {
+        #[command(subcommand)]
+        what: PolicyCommand,
+    },
+    /// What this host offers and what is missing
+    Doctor {
+        /// As JSON lines
+        #[arg(long)]
+        json: bool,
+        /// Show the memory that this configuration takes
+        #[arg(long, env = "STREAMWATCH_CONFIG", value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// Completions for a shell, on stdout
+    Completions { shell: clap_complete::Shell },
+    /// The manual page, on stdout: streamwatch man | man -l -
+    Man {
+        /// Of one command
+        command: Option<String>,
+    },
+}
+
+const CHECK: &str = "Exit 1 if any stream breaks the rules: an open alert of the severity or above, or a \
+                     stream to or from another host that is in the clear. Protocols that are in the clear \
+                     by design (DNS, NTP, DHCP, mDNS, SSDP) count only where an alert is open.";
+
+#[derive(Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// Print the policy in force, built-in rules included
+    Show {
+        /// The built-in rules alone; needs no daemon
+        #[arg(long)]
+        built_in: bool,
+    },
+    /// Say whether a file is a policy; if not, where and what was expected
+    Check { file: PathBuf },
+}
+
+/// Options of the daemon.
+#[derive(Debug, Default, Args)]
+pub struct RunArguments {
+    /// Configuration (TOML)
+    #[arg(long, env = "STREAMWATCH_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Policy (TOML): which services there are and who may use them
+    #[arg(long, env = "STREAMWATCH_POLICY", value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+    /// How records are written [default: text on a terminal, else ecs]
+    #[arg(long, value_enum, env = "STREAMWATCH_OUTPUT", hide_default_value = true)]
+    pub output: Option<Format>,
+    /// Seconds between two records of one open flow; 0: only when it opens, settles and closes
+    #[arg(long, env = "STREAMWATCH_INTERVAL", value_name = "SECONDS")]
+    pub interval: Option<u32>,
+    /// The cgroup v2 directory to watch [default: the root of the hierarchy]
+    #[arg(long, env = "STREAMWATCH_CGROUP", value_name = "PATH")]
+    pub cgroup: Option<PathBuf>,
+}
+
+/// Options of every listing.
+#[derive(Clone, Debug, Default, Args)]
+pub struct ListingArguments {
+    /// As JSON lines, the daemon's own records
+    #[arg(long)]
+    pub json: bool,
+    /// Only what fulfils this, e.g. 'client.process == "curl" && encrypted == "no"'
+    #[arg(long, value_name = "EXPR", long_help = FILTER)]
+    pub filter: Option<String>,
+    /// Order, e.g. bytes:desc
+    #[arg(long, value_name = "FIELD[:desc]")]
+    pub sort: Option<String>,
+    /// At most so many
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// Without the header line
+    #[arg(long)]
+    pub no_headers: bool,
+    /// Refresh every so many seconds
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2")]
+    pub watch: Option<f64>,
+}
+
+const FILTER: &str = "\
+Only what fulfils this expression, e.g. 'client.process == \"curl\" && encrypted == \"no\"'.
+
+Comparisons: == != < <= > >= and =~ (a glob where it has * or ?, else a substring; case ignored), \
+joined with && and ||, negated with !, grouped with parentheses. Values may be quoted, carry a unit \
+(10MB, 250ms, 5min) or be an address range (10.0.0.0/8). Severities are low, medium, high, critical.
+
+Fields: encrypted authenticated authorised watched protocol transport direction state bytes packets \
+duration start end first last rtt retransmits flows open failed rule severity count reason sni cipher \
+group alpn key id process pid user uid unit container; client. and server. with process, pid, \
+executable, user, uid, unit, container, ip, port, bytes; and every ECS path of the records.";
+
+/// From which severity on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Threshold {
+    Low,
+    Medium,
+    High,
+    Critical,
+}
+
+impl From<Threshold> for Severity {
+    fn from(threshold: Threshold) -> Self {
+        match threshold {
+            Threshold::Low => Severity::Low,
+            Threshold::Medium => Severity::Medium,
+            Threshold::High => Severity::High,
+            Threshold::Critical => Severity::Critical,
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! The command line: asks the daemon over its socket and shows the answer; `run` is the daemon.
+//!
+//! In: arguments, the environment, records of the API. Out: tables and lines for people, or the
+//! records as they are (`--json`). Must never: print a character that came from outside and that a
+//! terminal acts on; end with 0 when what was asked for did not happen.
+
+mod args;
+mod check;
+mod client;
+mod doctor;
+mod failure;
+mod listing;
+mod policy;
+mod run;
+mod screen;
+mod status;
+mod table;
+mod views;
+
+use std::io::{self, ErrorKind, Write};
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+pub use args::{Arguments, Command};
+pub use failure::Failure;
+
+/// Reads the arguments of this process, does what they say, and tells how it went (see
+/// [`Failure::code`]).
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match dispatch(arguments) {
+        Ok(code) => code,
+        Err(Failure::Output(error)) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(failure) => {
+            // Stderr may be gone: the exit status still tells.
+            let _ = writeln!(io::stderr(), "streamwatch: {failure}");
+            ExitCode::from(failure.code())
+        }
+    }
+}
+
+fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
+    let socket = arguments.socket;
+    let done = |result: Result<(), Failure>| result.map(|()| ExitCode::SUCCESS);
+    match arguments.command {
+        Command::Run(run) => done(run::run(run, socket)),
+        Command::Streams { listing, wide } => done(listing::streams(&listing, wide, socket)),
+        Command::Flows { listing } => done(listing::flows(&listing, socket)),
+        Command::Alerts { listing, follow } => done(listing::alerts(&listing, follow, socket)),
+        Command::Hist { listing, reset } => done(listing::histograms(&listing, reset, socket)),
+        Command::Top { listing } => done(listing::top(&listing, socket)),
+        Command::Status { json, watch } => done(status::show(json, watch, socket)),
+        Command::Check { severity, quiet } => check::check(severity.into(), quiet, socket),
+        Command::Policy { what } => done(policy::policy(what, socket)),
+        Command::Doctor { json, config } => done(doctor::report(json, config.as_deref())),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "streamwatch", &mut script);
+            done(write_out(&script))
+        }
+        Command::Man { command } => done(manual(command.as_deref())),
+    }
+}
+
+fn manual(name: Option<&str>) -> Result<(), Failure> {
+    let mut command = Arguments::command();
+    command.build();
+    let command = match name {
+        None => command,
+        Some(name) => command
+            .find_subcommand(name)
+            .ok_or_else(|| Failure::Usage(format!("there is no command {name:?}: see streamwatch --help")))?
+            .clone(),
+    };
+    let mut page = Vec::new();
+    clap_mangen::Man::new(command).render(&mut page)?;
+    write_out(&page)
+}
+
+/// Writes all of it to stdout.
+fn write_out(bytes: &[u8]) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(bytes)?;
+    Ok(stdout.flush()?)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,145 @@
+//! `status`: the daemon's health for people.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use hyper::Method;
+
+use super::client::Client;
+use super::screen::{Screen, refresh};
+use super::table::{Align, Cell, Column, Table};
+use super::{Failure, write_out};
+use crate::record::{printable, units};
+use crate::status::StatusView;
+
+use Align::{Elastic, Left, Right};
+
+const HOOKS: &[Column] = &[("HOOK", Left), ("STATE", Left), ("DETAIL", Elastic)];
+const STAGES: &[Column] = &[
+    ("QUEUE", Left),
+    ("WAITING", Right),
+    ("PEAK", Right),
+    ("CAPACITY", Right),
+    ("OFFERED", Right),
+    ("DROPPED", Right),
+];
+const TABLES: &[Column] =
+    &[("TABLE", Left), ("USED", Right), ("CAPACITY", Right), ("REFUSED", Right), ("EVICTED", Right)];
+const LOSS: &[Column] = &[
+    ("STAGE", Left),
+    ("KIND", Left),
+    ("OFFERED", Right),
+    ("DELIVERED", Right),
+    ("LOST", Right),
+    ("LOST BYTES", Right),
+];
+
+pub(super) fn show(json: bool, watch: Option<f64>, socket: Option<PathBuf>) -> Result<(), Failure> {
+    let client = Client::new(socket)?;
+    let page = |screen: Screen| {
+        if json {
+            let text = client.text(Method::GET, "/v1/status")?;
+            return Ok(String::from_utf8_lossy(&text).into_owned());
+        }
+        Ok(page(&client.value("/v1/status")?, screen))
+    };
+    match watch {
+        Some(every) => refresh(&client, every, false, page),
+        None => write_out(page(Screen::detect())?.as_bytes()),
+    }
+}
+
+/// The one line that says it all.
+pub(super) fn headline(status: &StatusView) -> String {
+    let lost: u64 = status.loss.iter().map(|row| row.lost).fold(0, u64::saturating_add);
+    format!(
+        "streamwatch {}, up {}: {} flows seen, {} open, {} failed; {} streams; {} alerts open; \
+         {} from clients, {} from servers; {} lost\n",
+        printable(&status.version),
+        units::duration(status.uptime_ns),
+        status.flows.seen,
+        status.flows.open,
+        status.flows.failed,
+        status.streams,
+        status.alerts.open,
+        units::bytes(status.totals.client_bytes),
+        units::bytes(status.totals.server_bytes),
+        lost
+    )
+}
+
+fn page(status: &StatusView, screen: Screen) -> String {
+    let mut page = headline(status);
+    // Writing to a String cannot fail.
+    let _ = writeln!(
+        page,
+        "kernel {}, ABI {}; {} of memory; started {}; ring of {}",
+        printable(&status.kernel),
+        status.abi,
+        units::bytes(status.memory_bytes),
+        printable(&status.started_at),
+        units::bytes(status.ring.bytes)
+    );
+    let count = |value: u64| Cell::from(value.to_string());
+    let bad = |value: u64| if value > 0 { Cell::coloured(&value.to_string(), "31") } else { Cell::new("0") };
+
+    let mut hooks = Table::new(HOOKS);
+    for hook in &status.hooks {
+        let state =
+            if hook.attached { Cell::coloured("attached", "32") } else { Cell::coloured("missing", "31") };
+        hooks.row(vec![Cell::new(&hook.name), state, Cell::new(hook.detail.as_deref().unwrap_or(""))]);
+    }
+    let mut stages = Table::new(STAGES);
+    for stage in &status.stages {
+        stages.row(vec![
+            Cell::new(&stage.name),
+            count(stage.depth),
+            count(stage.peak),
+            count(stage.capacity),
+            count(stage.offered),
+            bad(stage.dropped),
+        ]);
+    }
+    let mut tables = Table::new(TABLES);
+    for table in &status.tables {
+        tables.row(vec![
+            Cell::new(&table.name),
+            count(table.used),
+            count(table.capacity),
+            bad(table.refused),
+            bad(table.evicted),
+        ]);
+    }
+    let mut loss = Table::new(LOSS);
+    for row in &status.loss {
+        loss.row(vec![
+            Cell::new(&row.stage),
+            Cell::new(&row.kind),
+            count(row.offered),
+            count(row.delivered),
+            bad(row.lost),
+            bad(row.lost_bytes),
+        ]);
+    }
+    for table in [hooks, stages, tables, loss] {
+        page.push('\n');
+        page.push_str(&table.render(true, screen.width(), screen.style));
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::samples;
+    use crate::record::text::Style;
+
+    #[test]
+    fn health_in_one_page() {
+        let status =
+            StatusView { version: "0.1.0".into(), loss: samples::loss().rows, ..StatusView::default() };
+        let page = page(&status, Screen { style: Style::default(), size: None });
+        assert!(page.starts_with("streamwatch 0.1.0, up 0 ns: 0 flows seen"), "{page}");
+        assert!(page.contains("kernel  capture       10          7     3         768"), "{page}");
+    }
+}

@@ -1,0 +1,338 @@
+//! Settings of the daemon.
+//!
+//! In: a TOML file (every key of it optional), and what the command line and the environment say
+//! ([`Overrides`]). Out: one [`Config`] whose values are all inside their ranges. It never touches
+//! the network or the kernel, and a file that is wrong anywhere is refused as a whole.
+//!
+//! `deploy/streamwatch.toml` lists every key with its default; a test keeps the two equal.
+
+mod file;
+mod range;
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+pub use file::{FileError, parse_toml, place, read_capped};
+use range::Ranges;
+
+/// Longest configuration or policy file that is read.
+pub const LARGEST_FILE: u64 = 16 << 20;
+
+/// Everything that can be set.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    pub kernel: Kernel,
+    pub flows: Flows,
+    pub pipeline: Pipeline,
+    pub policy: PolicyFile,
+    pub api: Api,
+    pub output: Output,
+    pub alerts: Alerts,
+    pub detect: Detect,
+    pub histograms: Histograms,
+}
+
+/// Sizes of the kernel's maps and what its programs capture.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Kernel {
+    /// Root of the cgroup v2 hierarchy; `None`: as the mount table has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<PathBuf>,
+    /// Ring buffer between kernel and daemon, bytes: a power of two, at least a page.
+    pub ring_bytes: u32,
+    /// First bytes captured of each direction of a TCP connection.
+    pub tcp_budget: u32,
+    /// First bytes captured of each direction of a UDP flow.
+    pub udp_budget: u32,
+    /// Milliseconds between two progress events of one flow.
+    pub tick_ms: u32,
+    /// UDP flows counted at a time.
+    pub udp_flows: u32,
+    /// Closed flows kept by the kernel while the ring is full.
+    pub overflow: u32,
+    /// Decisions on flows under way to the kernel.
+    pub decisions: u32,
+    /// Captures that one listening socket may send in one tick.
+    pub listener_captures: u32,
+}
+
+impl Default for Kernel {
+    fn default() -> Self {
+        Kernel {
+            cgroup: None,
+            ring_bytes: 8 << 20,
+            tcp_budget: 8192,
+            udp_budget: 8192,
+            tick_ms: 1000,
+            udp_flows: 65_536,
+            overflow: 16_384,
+            decisions: 65_536,
+            listener_captures: 64,
+        }
+    }
+}
+
+/// The table of flows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Flows {
+    /// Flows held at a time, open and closed.
+    pub capacity: u32,
+    /// Closed flows kept for listings.
+    pub closed_keep: u32,
+    /// Seconds without a datagram after which a UDP flow is closed.
+    pub udp_idle_s: u32,
+}
+
+impl Default for Flows {
+    fn default() -> Self {
+        Flows { capacity: 262_144, closed_keep: 4096, udp_idle_s: 60 }
+    }
+}
+
+/// Bounds between the stages.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Pipeline {
+    /// Messages waiting between two stages.
+    pub channel: u32,
+    /// Records waiting for the output to take them.
+    pub sink_queue: u32,
+}
+
+impl Default for Pipeline {
+    fn default() -> Self {
+        Pipeline { channel: 16_384, sink_queue: 65_536 }
+    }
+}
+
+/// Where the policy is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PolicyFile {
+    /// `None`: the built-in rules alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<PathBuf>,
+}
+
+/// The Unix socket that the command line asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Api {
+    pub socket: PathBuf,
+    /// Group whose members get in; `None`: root alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// Connections served at a time.
+    pub connections: u32,
+}
+
+impl Default for Api {
+    fn default() -> Self {
+        Api { socket: PathBuf::from("/run/streamwatch/api.sock"), group: None, connections: 32 }
+    }
+}
+
+/// How records are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// `text` on a terminal, `ecs` into anything else.
+    #[default]
+    Auto,
+    /// Elastic Common Schema, one JSON object a line.
+    Ecs,
+    /// OCSF Network Activity and Detection Finding, one JSON object a line.
+    Ocsf,
+    /// Zeek's `conn.log` and `ssl.log`, one JSON object a line.
+    Zeek,
+    /// For people: a line per alert, a summary at the end.
+    Text,
+}
+
+/// What is written, and when.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Output {
+    pub format: Format,
+    /// Seconds between two records of one open flow; 0: only when it opens, settles and closes.
+    pub interval_s: u32,
+}
+
+/// The life of an alert.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Alerts {
+    /// Seconds after which an alert that still holds is written again.
+    pub repeat_every_s: u32,
+    /// Seconds without a finding after which an alert is resolved.
+    pub resolve_after_s: u32,
+    /// Whether plaintext that never leaves the host is an alert.
+    pub loopback: bool,
+}
+
+impl Default for Alerts {
+    fn default() -> Self {
+        Alerts { repeat_every_s: 300, resolve_after_s: 300, loopback: false }
+    }
+}
+
+/// Thresholds of the detectors.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Detect {
+    pub connect_failures: ConnectFailures,
+}
+
+/// When failing connections are an alert.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ConnectFailures {
+    /// Failed connections of one stream within the window.
+    pub threshold: u32,
+    pub window_s: u32,
+}
+
+impl Default for ConnectFailures {
+    fn default() -> Self {
+        ConnectFailures { threshold: 5, window_s: 60 }
+    }
+}
+
+/// Percentiles.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Histograms {
+    /// Streams that have histograms of their own; the others count in the overall ones only.
+    pub streams: u32,
+    /// Seconds after which all histograms begin again; 0: never.
+    pub reset_every_s: u32,
+}
+
+impl Default for Histograms {
+    fn default() -> Self {
+        Histograms { streams: 4096, reset_every_s: 0 }
+    }
+}
+
+/// What the command line or the environment says; it goes before the file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overrides {
+    pub socket: Option<PathBuf>,
+    pub cgroup: Option<PathBuf>,
+    pub policy: Option<PathBuf>,
+    pub format: Option<Format>,
+    pub interval_s: Option<u32>,
+}
+
+/// Why there is no configuration. Each is one line, and says where and what was expected.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file can't be read, or is not what it should be.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A value is outside its range.
+    #[error("{field} = {value} is out of range: expected {allowed}")]
+    Range { field: &'static str, value: String, allowed: String },
+}
+
+impl Config {
+    /// Reads a file; without one, the defaults. Ranges are not checked here, since overrides may
+    /// still change a value: see [`Config::check`].
+    pub fn load(path: Option<&Path>) -> Result<Config, ConfigError> {
+        let Some(path) = path else { return Ok(Config::default()) };
+        let text = read_capped(path, LARGEST_FILE)?;
+        Ok(parse_toml(path, &text)?)
+    }
+
+    /// Puts what the command line and the environment say over what the file says.
+    pub fn apply(&mut self, overrides: Overrides) {
+        let Overrides { socket, cgroup, policy, format, interval_s } = overrides;
+        if let Some(socket) = socket {
+            self.api.socket = socket;
+        }
+        if cgroup.is_some() {
+            self.kernel.cgroup = cgroup;
+        }
+        if policy.is_some() {
+            self.policy.file = policy;
+        }
+        if let Some(format) = format {
+            self.output.format = format;
+        }
+        if let Some(interval_s) = interval_s {
+            self.output.interval_s = interval_s;
+        }
+    }
+
+    /// [`Config::check`], with the place in the file that the configuration was read from, where the
+    /// value stands there.
+    pub fn check_from(&self, path: Option<&Path>) -> Result<(), ConfigError> {
+        self.check().map_err(|error| match (&error, path) {
+            (ConfigError::Range { field, .. }, Some(path)) => read_capped(path, LARGEST_FILE)
+                .ok()
+                .and_then(|text| {
+                    let offset = file::offset_of(&text, field)?;
+                    Some(FileError::at(path, &text, offset, error.to_string()).into())
+                })
+                .unwrap_or(error),
+            _ => error,
+        })
+    }
+
+    /// Refuses the first value that is outside its range.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let page = u32::try_from(rustix::param::page_size()).unwrap_or(4096);
+        let Kernel {
+            cgroup,
+            ring_bytes,
+            tcp_budget,
+            udp_budget,
+            tick_ms,
+            udp_flows,
+            overflow,
+            decisions,
+            listener_captures,
+        } = &self.kernel;
+        let mut ranges = Ranges::default();
+        ranges.power_of_two("kernel.ring_bytes", *ring_bytes, page, 1 << 30);
+        ranges.within("kernel.tcp_budget", *tcp_budget, 4096..=16_384);
+        ranges.within("kernel.udp_budget", *udp_budget, 64..=16_384);
+        ranges.within("kernel.tick_ms", *tick_ms, 10..=60_000);
+        ranges.within("kernel.udp_flows", *udp_flows, 64..=1 << 24);
+        ranges.within("kernel.overflow", *overflow, 64..=1 << 20);
+        ranges.within("kernel.decisions", *decisions, 64..=1 << 20);
+        ranges.within("kernel.listener_captures", *listener_captures, 1..=65_536);
+        ranges.absolute("kernel.cgroup", cgroup.as_deref());
+
+        let Flows { capacity, closed_keep, udp_idle_s } = self.flows;
+        ranges.within("flows.capacity", capacity, 16..=1 << 24);
+        ranges.within("flows.closed_keep", closed_keep, 0..=capacity);
+        ranges.within("flows.udp_idle_s", udp_idle_s, 1..=86_400);
+
+        ranges.within("pipeline.channel", self.pipeline.channel, 1..=1 << 22);
+        ranges.within("pipeline.sink_queue", self.pipeline.sink_queue, 1..=1 << 24);
+
+        ranges.absolute("api.socket", Some(&self.api.socket));
+        // `sun_path` of unix(7) holds 108 bytes, the last of them NUL.
+        ranges.shorter("api.socket", &self.api.socket, 108);
+        ranges.not_empty("api.group", self.api.group.as_deref());
+        ranges.within("api.connections", self.api.connections, 1..=4096);
+
+        ranges.within("output.interval_s", self.output.interval_s, 0..=86_400);
+        ranges.within("alerts.repeat_every_s", self.alerts.repeat_every_s, 1..=604_800);
+        ranges.within("alerts.resolve_after_s", self.alerts.resolve_after_s, 1..=604_800);
+        let ConnectFailures { threshold, window_s } = self.detect.connect_failures;
+        ranges.within("detect.connect_failures.threshold", threshold, 1..=1 << 20);
+        ranges.within("detect.connect_failures.window_s", window_s, 1..=86_400);
+        ranges.within("histograms.streams", self.histograms.streams, 1..=1 << 20);
+        ranges.within("histograms.reset_every_s", self.histograms.reset_every_s, 0..=604_800);
+        ranges.result()
+    }
+}
+
+#[cfg(test)]
+mod tests;

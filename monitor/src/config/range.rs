@@ -1,0 +1,56 @@
+//! Ranges of settings: keeps the first value that is outside its own.
+
+use std::ops::RangeInclusive;
+use std::path::Path;
+
+use super::ConfigError;
+
+/// Collects until the first failure.
+#[derive(Default)]
+pub struct Ranges {
+    first: Option<ConfigError>,
+}
+
+impl Ranges {
+    pub fn result(self) -> Result<(), ConfigError> {
+        self.first.map_or(Ok(()), Err)
+    }
+
+    pub fn within(&mut self, field: &'static str, value: u32, allowed: RangeInclusive<u32>) {
+        if !allowed.contains(&value) {
+            self.refuse(field, value, format!("{} to {}", allowed.start(), allowed.end()));
+        }
+    }
+
+    pub fn power_of_two(&mut self, field: &'static str, value: u32, least: u32, most: u32) {
+        if !value.is_power_of_two() || !(least..=most).contains(&value) {
+            self.refuse(field, value, format!("a power of two, {least} (a page) to {most}"));
+        }
+    }
+
+    pub fn absolute(&mut self, field: &'static str, value: Option<&Path>) {
+        if let Some(path) = value
+            && !path.is_absolute()
+        {
+            self.refuse(field, format!("{path:?}"), "an absolute path".to_owned());
+        }
+    }
+
+    pub fn shorter(&mut self, field: &'static str, value: &Path, than: usize) {
+        if value.as_os_str().len() >= than {
+            self.refuse(field, format!("{value:?}"), format!("a path of fewer than {than} bytes"));
+        }
+    }
+
+    pub fn not_empty(&mut self, field: &'static str, value: Option<&str>) {
+        if value.is_some_and(str::is_empty) {
+            self.refuse(field, "\"\"", "a name".to_owned());
+        }
+    }
+
+    fn refuse(&mut self, field: &'static str, value: impl ToString, allowed: String) {
+        if self.first.is_none() {
+            self.first = Some(ConfigError::Range { field, value: value.to_string(), allowed });
+        }
+    }
+}

@@ -1,0 +1,118 @@
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn parse(text: &str) -> Result<Config, FileError> {
+    parse_toml(Path::new("streamwatch.toml"), text)
+}
+
+#[test]
+fn the_shipped_file_is_the_defaults() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/streamwatch.toml");
+    let shipped = Config::load(Some(&path)).unwrap();
+    assert_eq!(shipped, Config::default());
+    shipped.check().unwrap();
+}
+
+#[test]
+fn the_shipped_file_names_every_key() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/streamwatch.toml");
+    let text = std::fs::read_to_string(path).unwrap();
+    let all = Config {
+        kernel: Kernel { cgroup: Some("/x".into()), ..Kernel::default() },
+        policy: PolicyFile { file: Some("/x".into()) },
+        api: Api { group: Some("x".into()), ..Api::default() },
+        ..Config::default()
+    };
+    for line in toml::to_string(&all).unwrap().lines() {
+        let Some((key, _)) = line.split_once(" = ") else { continue };
+        let named = text.lines().any(|line| line.trim_start_matches("# ").starts_with(&format!("{key} = ")));
+        assert!(named, "{key} is not in deploy/streamwatch.toml");
+    }
+}
+
+#[test]
+fn errors_say_where_and_what_was_expected() {
+    for (text, expected) in [
+        ("[flows]\ncapacty = 4\n", "streamwatch.toml:2:1: unknown field `capacty`, expected one of"),
+        ("[flows]\ncapacty = 4\n", "did you mean `capacity`?"),
+        (
+            "[flows]\ncapacity = \"many\"\n",
+            "streamwatch.toml:2:12: invalid type: string \"many\", expected u32",
+        ),
+        ("[flows]\ncapacity = -1\n", "streamwatch.toml:2:12: invalid value: integer `-1`, expected u32"),
+        ("[flows\n", "streamwatch.toml:1:7: "),
+        ("[output]\nformat = \"xml\"\n", "streamwatch.toml:2:10: unknown variant `xml`, expected one of"),
+        ("é = \u{1b}[31m", "streamwatch.toml:1:"),
+    ] {
+        let message = parse(text).unwrap_err().to_string();
+        assert!(message.contains(expected), "{text:?}: {message}");
+        assert!(!message.chars().any(char::is_control), "{message:?}");
+    }
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let error = Config::load(Some(Path::new("/nonexistent/streamwatch.toml"))).unwrap_err();
+    assert!(error.to_string().starts_with("/nonexistent/streamwatch.toml: can't be read: "));
+}
+
+#[test]
+fn bytes_that_are_not_text_are_placed() {
+    let path = std::env::temp_dir().join(format!("streamwatch-config-{}.toml", std::process::id()));
+    std::fs::write(&path, b"[flows]\n#\xff\n").unwrap();
+    let message = Config::load(Some(&path)).unwrap_err().to_string();
+    std::fs::remove_file(&path).unwrap();
+    assert!(message.contains(":2:2: a byte that is not UTF-8"), "{message}");
+}
+
+#[test]
+fn values_out_of_range_are_named() {
+    for (text, expected) in [
+        (
+            "[kernel]\nring_bytes = 5000\n",
+            "kernel.ring_bytes = 5000 is out of range: expected a power of two",
+        ),
+        ("[kernel]\nring_bytes = 1024\n", "kernel.ring_bytes"),
+        ("[kernel]\ntick_ms = 0\n", "kernel.tick_ms = 0 is out of range: expected 10 to 60000"),
+        (
+            "[flows]\ncapacity = 100\nclosed_keep = 101\n",
+            "flows.closed_keep = 101 is out of range: expected 0 to 100",
+        ),
+        (
+            "[api]\nsocket = \"api.sock\"\n",
+            "api.socket = \"api.sock\" is out of range: expected an absolute path",
+        ),
+        ("[api]\ngroup = \"\"\n", "api.group"),
+    ] {
+        let message = parse(text).unwrap().check().unwrap_err().to_string();
+        assert!(message.contains(expected), "{text:?}: {message}");
+    }
+}
+
+#[test]
+fn overrides_go_before_the_file() {
+    let mut config = parse("[output]\nformat = \"text\"\ninterval_s = 5\n").unwrap();
+    config.apply(Overrides { format: Some(Format::Ecs), socket: Some("/a".into()), ..Overrides::default() });
+    assert_eq!(config.output, Output { format: Format::Ecs, interval_s: 5 });
+    assert_eq!(config.api.socket, Path::new("/a"));
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_parsed_or_refused_in_one_line(text in ".{0,200}|(\\[[a-z\\[]{1,9}\\]\n[a-z_]{1,9} ?= ?.{0,9}\n){0,4}") {
+        if let Err(error) = parse(&text) {
+            prop_assert!(!error.to_string().contains('\n'));
+        }
+    }
+
+    #[test]
+    fn a_place_is_always_found(text in "(.|\n){0,99}", offset in 0_usize..200) {
+        let (line, column) = place(&text, offset);
+        prop_assert!(line >= 1 && column >= 1);
+    }
+}

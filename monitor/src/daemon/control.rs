@@ -1,0 +1,88 @@
+//! Core to kernel: decisions into the maps; totals, overflow and counters out of them.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use monitor_common::Kind;
+
+use super::core::Command;
+use crate::event::Event;
+use crate::kernel::Control;
+
+const EVERY: Duration = Duration::from_secs(1);
+
+/// Works until `stop` is set; the counters are read once more after that.
+pub fn run(
+    mut control: Control,
+    commands: &Receiver<Command>,
+    events: &Sender<Vec<Event>>,
+    stop: &AtomicBool,
+) {
+    let mut due = Instant::now() + EVERY;
+    loop {
+        let stopping = stop.load(Ordering::Acquire);
+        let wait = due.saturating_duration_since(Instant::now()).min(Duration::from_millis(200));
+        match commands.recv_timeout(wait) {
+            Ok(command) => {
+                if let Some(event) = apply(&mut control, command)
+                    && events.send(vec![event]).is_err()
+                {
+                    return;
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        if stopping {
+            while let Ok(command) = commands.try_recv() {
+                if let Some(event) = apply(&mut control, command) {
+                    let _ = events.send(vec![event]);
+                }
+            }
+        }
+        if stopping || Instant::now() >= due {
+            due = Instant::now() + EVERY;
+            if report(&mut control, events).is_err() || stopping {
+                return;
+            }
+        }
+    }
+}
+
+fn apply(control: &mut Control, command: Command) -> Option<Event> {
+    match command {
+        Command::Decide { key, decision } => {
+            if !control.decide(key.decision_key(), decision) {
+                // Full of decisions that no packet came to fetch. Without one a flow is captured up
+                // to its budget at most, and what still matters is decided again.
+                control.forget_decisions();
+                let _ = control.decide(key.decision_key(), decision);
+            }
+            None
+        }
+        Command::ReadUdp { key } => Some(Event::Udp { key, totals: control.udp(&key), ended: false }),
+        Command::EndUdp { key } => Some(Event::Udp { key, totals: control.end_udp(&key), ended: true }),
+        Command::EndUdpIfIdle { key, packets } => {
+            let totals = control.udp(&key);
+            let counted = totals.map_or(0, |totals| totals.sent_packets + totals.received_packets);
+            if counted > packets {
+                return Some(Event::Udp { key, totals, ended: false });
+            }
+            Some(Event::Udp { key, totals: control.end_udp(&key), ended: true })
+        }
+    }
+}
+
+fn report(control: &mut Control, events: &Sender<Vec<Event>>) -> Result<(), ()> {
+    let mut batch = Vec::new();
+    control.drain_overflow(|event| {
+        if let Some(kind) = Kind::from_byte(event.kind) {
+            batch.push(Event::Flow(kind, event));
+        }
+    });
+    if let Ok(counters) = control.counters() {
+        batch.push(Event::Counters(Box::new(counters)));
+    }
+    events.send(batch).map_err(|_| ())
+}

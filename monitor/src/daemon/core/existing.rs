@@ -1,0 +1,121 @@
+//! What was there before us, and what is gone without a word.
+
+use super::*;
+
+impl Core {
+    /// What was there before us.
+    pub(super) fn existing(&mut self, sockets: Vec<Existing>, at_ns: u64) {
+        let begun: HashSet<(SocketAddr, SocketAddr)> = sockets
+            .iter()
+            .filter(|existing| existing.direction == Some(Direction::Egress))
+            .map(|existing| (existing.socket.local, existing.socket.remote))
+            .collect();
+        for mut existing in sockets {
+            let socket = &existing.socket;
+            // With the listener gone both ends look like clients: the lower port served, as a rule.
+            if begun.contains(&(socket.remote, socket.local)) && socket.local.port() < socket.remote.port() {
+                existing.direction = Some(Direction::Ingress);
+            }
+            let socket = &existing.socket;
+            if socket.transport == Transport::Tcp && socket.state == TcpState::Listen {
+                let unknown = Identity::default();
+                let owner = existing.holder().unwrap_or(&unknown);
+                self.services.known(&Listener { address: socket.local, owner, covered: Answer::Unknown });
+                let holder = match existing.holders.as_slice() {
+                    [one] => Some(Arc::new(one.clone())),
+                    _ => None,
+                };
+                self.listeners.insert(socket.cookie, ListenerEntry { address: socket.local, holder });
+            } else if socket.transport == Transport::Tcp && carries_data(socket.state) {
+                self.adopt(&existing, at_ns);
+            }
+        }
+        self.waiting.extend(self.table.keys().copied().collect::<Vec<_>>());
+    }
+
+    pub(super) fn adopt(&mut self, existing: &Existing, at_ns: u64) {
+        let socket = &existing.socket;
+        let key = FlowKey { cookie: socket.cookie, ..FlowKey::default() };
+        let Some(direction) = existing.direction else { return };
+        let identity = existing.holder().cloned().map(Arc::new).unwrap_or_else(|| {
+            Arc::new(Identity {
+                missing: Some("no process holds this socket".to_owned()),
+                uid: Some(socket.uid),
+                ..Identity::default()
+            })
+        });
+        if self.table.get(&key).is_none() {
+            let event = FlowEvent {
+                kind: Kind::Progress as u8,
+                transport: 6,
+                flags: flow_flag::MIDSTREAM,
+                cookie: socket.cookie,
+                at_ns,
+                local: crate::event::to_bytes(socket.local.ip()),
+                remote: crate::event::to_bytes(socket.remote.ip()),
+                local_port: socket.local.port(),
+                remote_port: socket.remote.port(),
+                ..FlowEvent::default()
+            };
+            let mut flow = Flow::from_event(&event, self.settings.tcp_budget);
+            flow.direction = direction;
+            flow.owner = Some(identity);
+            if let Some(counts) = &socket.tcp {
+                flow.refresh(socket.state, counts);
+            }
+            if let Some(evicted) = self.table.insert(flow) {
+                self.push_out(evicted, at_ns);
+            }
+            if let Some(twin) = self.table.find_twin(&key) {
+                self.pair(key, twin);
+            }
+        } else if let Some(flow) = self.table.get_mut(&key)
+            && flow.seen.before_start
+        {
+            flow.direction = direction;
+            flow.owner = Some(identity);
+        }
+        self.advance(key, at_ns);
+    }
+
+    /// What the kernel knows of every TCP socket: the totals of flows that were quiet since their
+    /// last event are brought up to date, and flows whose sockets are gone without a word end.
+    pub(super) fn sockets(&mut self, seen: Option<&HashMap<u64, (TcpState, TcpCounts)>>, began_ns: u64) {
+        self.sockets_asked = false;
+        let Some(seen) = seen else { return };
+        let all = std::mem::take(&mut self.sweep_all);
+        let mut moved = Vec::new();
+        let mut gone = Vec::new();
+        for flow in self.table.iter_mut().filter(|flow| flow.transport == Transport::Tcp) {
+            match seen.get(&flow.key.cookie) {
+                Some((state, counts)) if flow.refresh(*state, counts) => moved.push(flow.key),
+                Some(_) => {}
+                None if (all || flow.seen.before_start) && flow.last_ns < began_ns => gone.push(flow.key),
+                None => {}
+            }
+        }
+        for key in moved {
+            self.account(key, false);
+        }
+        for key in gone {
+            if let Some(flow) = self.table.get_mut(&key) {
+                flow.seen.end_concluded = true;
+            }
+            self.close(key, began_ns, FlowState::Closed);
+        }
+    }
+
+    /// Asks for the totals of everything that lives.
+    pub fn refresh(&mut self) {
+        for flow in self.table.iter().filter(|flow| flow.transport == Transport::Udp) {
+            self.out.commands.push(Command::ReadUdp { key: flow.key });
+        }
+        self.sockets_asked = true;
+        self.out.lookups.push(Lookup::Sockets);
+    }
+
+    /// Whether such a question is open.
+    pub fn is_refreshing(&self) -> bool {
+        self.sockets_asked
+    }
+}

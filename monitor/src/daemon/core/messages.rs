@@ -1,0 +1,100 @@
+//! What goes into the core and comes out of it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use monitor_common::Decision;
+
+use crate::flows::FlowKey;
+use crate::identity::{Existing, ProcessSeen, SocketKey, TcpCounts, TcpState};
+use crate::model::{Identity, Record};
+
+/// What the core wants done by others.
+#[derive(Debug)]
+pub enum Command {
+    Decide {
+        key: FlowKey,
+        decision: Decision,
+    },
+    /// Read the totals of a UDP flow.
+    ReadUdp {
+        key: FlowKey,
+    },
+    /// End a UDP flow and read its last totals.
+    EndUdp {
+        key: FlowKey,
+    },
+    /// End a UDP flow if it has counted no more than this many packets.
+    EndUdpIfIdle {
+        key: FlowKey,
+        packets: u64,
+    },
+}
+
+/// What the core wants to know of the host.
+#[derive(Debug)]
+pub enum Lookup {
+    /// The process behind a flow.
+    Owner { key: FlowKey, seen: ProcessSeen },
+    /// The process that uses a socket now, whoever made it.
+    User { key: FlowKey, socket: SocketKey },
+    /// The process behind a listening socket.
+    Listener { cookie: u64, seen: ProcessSeen },
+    /// The TCP sockets that are there, and their counters.
+    Sockets,
+}
+
+/// What comes back.
+#[derive(Debug)]
+pub enum Found {
+    Owner {
+        key: FlowKey,
+        identity: Arc<Identity>,
+    },
+    /// `None`: nobody holds it (any more).
+    User {
+        key: FlowKey,
+        identity: Option<Arc<Identity>>,
+    },
+    Listener {
+        cookie: u64,
+        identity: Arc<Identity>,
+    },
+    /// State and counters of the TCP sockets that are there, by cookie (`None`: not all could be
+    /// seen), and when the look began, CLOCK_MONOTONIC ns.
+    Sockets {
+        seen: Option<HashMap<u64, (TcpState, TcpCounts)>>,
+        began_ns: u64,
+    },
+    /// The sockets that were there when the monitor started.
+    Existing {
+        sockets: Vec<Existing>,
+        at_ns: u64,
+    },
+}
+
+/// What one step gave.
+#[derive(Debug, Default)]
+pub struct Output {
+    pub records: Vec<Record>,
+    pub commands: Vec<Command>,
+    pub lookups: Vec<Lookup>,
+}
+
+/// What the core has to know of the configuration.
+#[derive(Clone, Debug)]
+pub struct CoreSettings {
+    pub capacity: usize,
+    pub closed_keep: usize,
+    pub udp_idle_ns: u64,
+    pub tcp_budget: u32,
+    pub interval_ns: u64,
+    pub loopback_alerts: bool,
+    pub repeat_every_s: u32,
+    pub resolve_after_s: u32,
+    pub failures: (u32, u32),
+    pub streams: usize,
+    pub measured_streams: usize,
+    /// Histograms begin again after this time; 0: never.
+    pub reset_histograms_ns: u64,
+}

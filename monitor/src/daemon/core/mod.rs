@@ -1,0 +1,289 @@
+//! The core: events and identities in; records, commands and look-ups out. One thread, no I/O, no
+//! clock of its own.
+//!
+//! Must never: block, or grow with the traffic beyond its configured tables.
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use monitor_common::{
+    CaptureHead, Counters, Decision, FlowEvent, Kind, Owner, capture_flag, decision, flow_flag,
+};
+
+mod captures;
+mod existing;
+mod lives;
+mod messages;
+mod owners;
+mod steps;
+mod sums;
+#[cfg(test)]
+mod tests;
+mod time;
+
+use sums::Sums;
+
+pub use messages::{Command, CoreSettings, Found, Lookup, Output};
+
+use super::clock::Clock;
+use super::loss::Losses;
+use crate::alert::Alerts;
+use crate::detect::{self, ConnectFailures, Finding, Listener, NewServices};
+use crate::event::{Event, address};
+use crate::flows::{Flow, FlowKey, Streams, Table, key_of, key_of_capture};
+use crate::hist::{Measures, Sample};
+use crate::identity::{Existing, ProcessSeen, SocketKey, TcpCounts, TcpState};
+use crate::model::{
+    Answer, Direction, FailReason, FlowAction, FlowState, FlowView, Identity, Record, Rule, Transport,
+};
+use crate::policy::{FlowFacts, Policy};
+
+/// A flow whose owner or facts are not known after this time is told as it stands, ns.
+const PATIENCE: u64 = 1_000_000_000;
+
+/// Captured bytes held at a time, over all flows.
+pub(in crate::daemon) const EVIDENCE: usize = 64 << 20;
+
+/// How long the other end of a UDP flow may take to be heard of, ns.
+const UDP_TWIN: u64 = 30_000_000;
+
+/// How old the totals of a quiet TCP connection may be, ns.
+const REFRESH: u64 = 5_000_000_000;
+
+/// Early captures of connections that are not accepted yet.
+pub(in crate::daemon) const EARLY: usize = 4096;
+
+/// Listeners remembered whose connections are used by another process than made them.
+const HANDED_OVER: usize = 65_536;
+
+/// A host that cannot be reached is told within this time by the neighbour it should be behind, ns.
+const KERNEL_PATIENCE: u64 = 10_000_000_000;
+
+#[derive(Debug)]
+struct ListenerEntry {
+    address: SocketAddr,
+    /// Of a listener from before us that one process holds.
+    holder: Option<Arc<Identity>>,
+}
+
+struct EarlyCapture {
+    head: CaptureHead,
+    data: Box<[u8]>,
+}
+
+/// The state of the whole.
+pub struct Core {
+    pub(super) settings: CoreSettings,
+    pub(super) boot_id: String,
+    pub(super) clock: Clock,
+    pub(super) table: Table,
+    pub(super) streams: Streams,
+    pub(super) overall: Measures,
+    pub(super) alerts: Alerts,
+    pub(super) policy: Arc<Policy>,
+    pub(super) losses: Losses,
+    pub(super) failed: u64,
+    pub(super) out: Output,
+    failures: ConnectFailures,
+    services: NewServices,
+    listeners: HashMap<u64, ListenerEntry>,
+    early: Vec<EarlyCapture>,
+    /// Captures that found `early` full.
+    pub(in crate::daemon) early_lost: u64,
+    /// Captured bytes held for flows that are not settled.
+    pub(in crate::daemon) evidence_bytes: usize,
+    /// Flows judged early because that was too much.
+    pub(in crate::daemon) evidence_cut: u64,
+    /// Flows that wait for something: an identity, facts, or their patience.
+    waiting: Vec<FlowKey>,
+    swept_ns: u64,
+    /// When the histograms last began.
+    histograms_ns: u64,
+    sweep_all: bool,
+    sockets_asked: bool,
+    /// When the sockets were last asked for.
+    sockets_ns: u64,
+    /// Listener owners whose accepted sockets are used by another process.
+    handed_over: HashSet<(u32, u64)>,
+    overflow_seen: u64,
+    sums: Sums,
+}
+
+impl Core {
+    pub fn new(settings: CoreSettings, boot_id: String, policy: Arc<Policy>, clock: Clock) -> Self {
+        Core {
+            table: Table::new(settings.capacity, settings.closed_keep),
+            streams: Streams::new(settings.streams, settings.measured_streams),
+            overall: Measures::default(),
+            alerts: Alerts::new(settings.repeat_every_s, settings.resolve_after_s),
+            failures: ConnectFailures::new(settings.failures.0, settings.failures.1),
+            services: NewServices::default(),
+            listeners: HashMap::new(),
+            losses: Losses::default(),
+            failed: 0,
+            early: Vec::new(),
+            early_lost: 0,
+            evidence_bytes: 0,
+            evidence_cut: 0,
+            waiting: Vec::new(),
+            swept_ns: 0,
+            histograms_ns: 0,
+            sweep_all: false,
+            sockets_asked: false,
+            sockets_ns: 0,
+            handed_over: HashSet::new(),
+            overflow_seen: 0,
+            sums: Sums::new(4 * settings.capacity),
+            out: Output::default(),
+            settings,
+            boot_id,
+            policy,
+            clock,
+        }
+    }
+
+    /// Captures that wait for their connection to be accepted.
+    pub(in crate::daemon) fn early_captures(&self) -> usize {
+        self.early.len()
+    }
+
+    /// Takes what the last steps gave.
+    pub fn take_output(&mut self) -> Output {
+        std::mem::take(&mut self.out)
+    }
+
+    pub(in crate::daemon) fn wall(&self) -> impl Fn(u64) -> Timestamp + Copy + use<> {
+        let clock = self.clock;
+        move |ns| clock.wall(ns)
+    }
+
+    /// Client's and server's payload bytes of everything seen.
+    pub(in crate::daemon) fn total_bytes(&self) -> (u64, u64) {
+        let (mut client, mut server) = self.sums.bytes;
+        for flow in self.table.iter().filter(|flow| !flow.assigned && flow.is_primary()) {
+            let (c, s) = flow.bytes();
+            client += c;
+            server += s;
+        }
+        (client, server)
+    }
+
+    /// One event from the kernel.
+    pub fn event(&mut self, event: Event, now_ns: u64) {
+        match event {
+            Event::Flow(kind, event) => {
+                self.flow_event(kind, &event, now_ns);
+            }
+            Event::Capture(head, data) => {
+                self.capture(head, data, now_ns);
+            }
+            Event::Counters(counters) => self.counters(&counters, now_ns),
+            Event::Udp { key, totals, ended } => {
+                if let (Some(flow), Some(totals)) = (self.table.get_mut(&key), totals) {
+                    if flow.sent.packets + flow.received.packets
+                        < totals.sent_packets + totals.received_packets
+                    {
+                        flow.last_ns = now_ns;
+                    }
+                    flow.sent.bytes = totals.sent_bytes;
+                    flow.sent.packets = totals.sent_packets;
+                    flow.received.bytes = totals.received_bytes;
+                    flow.received.packets = totals.received_packets;
+                    flow.seen.lost_captures = flow.seen.lost_captures.max(totals.lost_captures);
+                }
+                if ended {
+                    self.close(key, now_ns, FlowState::Closed);
+                } else {
+                    self.account(key, false);
+                }
+            }
+        }
+    }
+
+    /// Everything as it stands, for listings: live flows, then the last closed ones.
+    pub fn flow_views(&self, now_ns: u64) -> Vec<Arc<FlowView>> {
+        let wall = self.wall();
+        self.table
+            .iter()
+            .map(|flow| Arc::new(flow.view(&self.boot_id, now_ns, wall)))
+            .chain(self.table.closed().cloned())
+            .collect()
+    }
+}
+
+fn decide(policy: &Policy, flow: &Flow) -> crate::policy::Decision {
+    let [(client, client_address), (server, server_address)] = flow.ends();
+    policy.decide(&FlowFacts {
+        client: client.map(|identity| &**identity),
+        client_address,
+        server: server.map(|identity| &**identity),
+        server_address,
+        transport: flow.transport,
+    })
+}
+
+/// A reset is a refusal; an application that waited and gave up had no answer; and where the kernel
+/// gave up by itself before its retries were through (two take three seconds), the network said no.
+fn fail_reason(event: &FlowEvent) -> FailReason {
+    let has = |flag| event.flags & flag != 0;
+    if has(flow_flag::NOT_SENT) {
+        FailReason::Unreachable
+    } else if has(flow_flag::ANSWERED) {
+        FailReason::Refused
+    } else if has(flow_flag::GAVE_UP) {
+        if event.retransmits > 0 { FailReason::TimedOut } else { FailReason::Abandoned }
+    } else if event.at_ns.saturating_sub(event.opened_ns) > KERNEL_PATIENCE {
+        FailReason::TimedOut
+    } else {
+        FailReason::Unreachable
+    }
+}
+
+fn seen_of(owner: &Owner) -> ProcessSeen {
+    ProcessSeen {
+        tgid: owner.tgid,
+        uid: owner.uid,
+        comm: owner.comm,
+        seen_ns: owner.seen_ns,
+        cgroup: owner.cgroup,
+    }
+}
+
+fn carries_data(state: TcpState) -> bool {
+    matches!(
+        state,
+        TcpState::Established
+            | TcpState::FinWait1
+            | TcpState::FinWait2
+            | TcpState::CloseWait
+            | TcpState::Closing
+            | TcpState::LastAck
+    )
+}
+
+/// Who the kernel saw, where nobody looked it up.
+pub fn unseen(seen: &ProcessSeen) -> Identity {
+    let comm: Vec<u8> = seen.comm.iter().copied().take_while(|byte| *byte != 0).collect();
+    let known = seen.tgid != 0;
+    Identity {
+        pid: known.then_some(seen.tgid),
+        uid: known.then_some(seen.uid),
+        name: known.then(|| String::from_utf8_lossy(&comm).into_owned()),
+        missing: Some("it was not looked up".to_owned()),
+        ..Identity::default()
+    }
+}
+
+fn socket_of(flow: &Flow) -> SocketKey {
+    SocketKey {
+        transport: flow.transport,
+        netns: flow.netns,
+        local: flow.local,
+        remote: flow.remote,
+        cookie: flow.key.cookie,
+        // The first process makes sockets for others.
+        maker: if flow.owner_seen.tgid == 1 { 0 } else { flow.owner_seen.tgid },
+    }
+}

@@ -1,0 +1,227 @@
+//! What can be done for a flow now: tell it, judge it, count it, find in it, end it.
+
+use super::*;
+
+impl Core {
+    /// Does for a flow whatever can be done now: tell it, judge it, count it, end it.
+    pub(super) fn advance(&mut self, key: FlowKey, now_ns: u64) {
+        let Some(flow) = self.table.get_mut(&key) else { return };
+        if flow.owner.is_none() {
+            return;
+        }
+        let over = flow.is_over();
+        let old = now_ns.saturating_sub(flow.opened_ns) > PATIENCE;
+        let known = !matches!(flow.facts.protection, dissect::Protection::Unknown(_));
+        let ripe = over || flow.is_ripe(now_ns);
+        if let Some(twin) = flow.twin
+            && flow.peer.is_none()
+            && !old
+            && self.table.get(&twin).is_some_and(|twin| twin.owner.is_none())
+        {
+            return;
+        }
+        let Some(flow) = self.table.get_mut(&key) else { return };
+        // A datagram comes with the first word of a flow: the other end, if it is on this host, is
+        // heard of a moment later.
+        if flow.transport == Transport::Udp
+            && flow.direction == Direction::Egress
+            && flow.twin.is_none()
+            && !over
+            && now_ns.saturating_sub(flow.opened_ns) < UDP_TWIN
+        {
+            return;
+        }
+        if flow.decision.is_none() {
+            flow.decision = Some(decide(&self.policy, flow));
+        }
+        let changed = flow.judge();
+        if !flow.told.opened {
+            flow.told.opened = true;
+            flow.told.progress_ns = now_ns;
+            if !over || flow.state == FlowState::Closed {
+                self.record(key, FlowAction::FlowOpened, now_ns);
+            }
+        }
+        let Some(flow) = self.table.get_mut(&key) else { return };
+        if !flow.assigned && ((known && ripe) || flow.settled || over || old) {
+            self.assign(key);
+        }
+        self.account(key, changed);
+        let Some(flow) = self.table.get_mut(&key) else { return };
+        if flow.settled && !flow.told.settled {
+            flow.told.settled = true;
+            if flow.state != FlowState::Failed && (known || !over) {
+                self.record(key, FlowAction::FlowSettled, now_ns);
+            }
+        }
+        if ripe {
+            self.detect(key, now_ns);
+        }
+        if over && let Some(flow) = self.table.remove(&key) {
+            self.finish(flow, now_ns);
+        }
+    }
+
+    /// Puts a flow into its stream. Of a connection with both ends here, the client's flow counts.
+    pub(super) fn assign(&mut self, key: FlowKey) {
+        let other_counts = self.table.get(&key).is_some_and(|flow| self.other_counts(flow));
+        if let Some(flow) = self.table.get_mut(&key) {
+            self.sums.assign(&mut self.streams, flow, other_counts);
+        }
+    }
+
+    /// Whether the flow at the other end of the connection, on this host too, counts already.
+    fn other_counts(&self, flow: &Flow) -> bool {
+        flow.twin.and_then(|twin| self.table.get(&twin)).is_some_and(|twin| twin.stream.is_some())
+    }
+
+    /// Adds to the stream what the flow has counted since the last time.
+    pub(super) fn account(&mut self, key: FlowKey, changed: bool) {
+        if let Some(flow) = self.table.get_mut(&key) {
+            self.sums.account(&mut self.streams, flow, changed);
+        }
+    }
+
+    /// Asks each rule once about a flow that breaks it.
+    pub(super) fn detect(&mut self, key: FlowKey, now_ns: u64) {
+        let Some(flow) = self.table.get_mut(&key) else { return };
+        let Some(id) = flow.stream else { return };
+        let plaintext = flow.verdict.encrypted.answer == Answer::No && !flow.detected.plaintext;
+        let unexpected = flow.verdict.authorised.answer == Answer::No && !flow.detected.unexpected;
+        let failed = flow.state == FlowState::Failed;
+        if flow.detected.plaintext && flow.verdict.encrypted.answer == Answer::Yes {
+            // It hesitated, and then upgraded after all.
+            let released = flow.holds.extract_if(.., |alert| alert.starts_with(Rule::Plaintext.as_str()));
+            for alert in released {
+                self.alerts.release(&alert, now_ns);
+            }
+            flow.detected.plaintext = false;
+        }
+        if !plaintext && !unexpected && !failed {
+            return;
+        }
+        flow.detected.plaintext |= plaintext;
+        flow.detected.unexpected |= unexpected;
+        let decision = flow.decision.clone();
+        let Some(stream) = self.streams.get(id) else { return };
+        let subject = stream.key.to_string();
+        let wall = self.wall();
+        let Some(flow) = self.table.get(&key) else { return };
+        let view = Arc::new(flow.view(&self.boot_id, now_ns, wall));
+        let mut findings: Vec<Finding> = Vec::new();
+        if plaintext {
+            findings.extend(detect::plaintext(&view, &subject, self.settings.loopback_alerts));
+        }
+        if unexpected && let Some(decision) = &decision {
+            findings.extend(detect::unexpected_peer(&view, &subject, decision));
+        }
+        if failed {
+            findings.extend(self.failures.failed(&view, &subject, now_ns));
+        }
+        for finding in findings {
+            let alert = finding.key();
+            let Some(flow) = self.table.get_mut(&key) else { return };
+            // A flow that is judged again repeats nothing.
+            if flow.holds.contains(&alert) {
+                continue;
+            }
+            flow.holds.push(alert);
+            self.tell(finding, true, now_ns);
+        }
+    }
+
+    pub(super) fn tell(&mut self, finding: Finding, hold: bool, now_ns: u64) {
+        let wall = self.wall();
+        if let Some(alert) = self.alerts.find(finding, hold, now_ns, wall) {
+            self.out.records.push(Record::Alert { alert: Arc::new(alert), at: wall(now_ns) });
+        }
+    }
+
+    pub(super) fn record(&mut self, key: FlowKey, action: FlowAction, now_ns: u64) {
+        if let Some(flow) = self.table.get(&key) {
+            let mut view = flow.view(&self.boot_id, now_ns, self.wall());
+            if flow.is_over() {
+                // Told late, because its owner had to be found: what is told is that it opened.
+                view.state = FlowState::Open;
+                view.closed_at = None;
+            }
+            self.out.records.push(Record::Flow { flow: Arc::new(view), action, at: self.clock.wall(now_ns) });
+        }
+    }
+
+    /// A flow had to leave a full table while it lived. It may be heard of again.
+    pub(super) fn push_out(&mut self, mut flow: Flow, now_ns: u64) {
+        flow.seen.pushed_out = true;
+        flow.judge();
+        let other_counts = self.other_counts(&flow);
+        self.sums.assign(&mut self.streams, &mut flow, other_counts);
+        self.sums.account(&mut self.streams, &mut flow, true);
+        self.sums.push_out(&flow);
+        if let Some(stream) = flow.stream.and_then(|id| self.streams.get_mut(id)) {
+            stream.open = stream.open.saturating_sub(1);
+        }
+        self.let_go(&mut flow, now_ns);
+        let view = Arc::new(flow.view(&self.boot_id, now_ns, self.wall()));
+        let at = self.clock.wall(now_ns);
+        self.out.records.push(Record::Flow { flow: view, action: FlowAction::FlowProgress, at });
+    }
+
+    /// Frees what a flow holds: captured bytes, and alerts.
+    fn let_go(&mut self, flow: &mut Flow, now_ns: u64) {
+        if let Some(evidence) = flow.evidence.take() {
+            self.evidence_bytes -= evidence.len().min(self.evidence_bytes);
+        }
+        for alert in std::mem::take(&mut flow.holds) {
+            self.alerts.release(&alert, now_ns);
+        }
+    }
+
+    /// A flow has left the table: its last record, its place in the histograms, its alerts.
+    pub(super) fn finish(&mut self, mut flow: Flow, now_ns: u64) {
+        let failed = flow.state == FlowState::Failed;
+        if !flow.is_over() {
+            // The monitor ends before it.
+            flow.seen.end_concluded = true;
+            flow.judge();
+        }
+        let other_counts = self.other_counts(&flow);
+        self.sums.assign(&mut self.streams, &mut flow, other_counts);
+        self.sums.account(&mut self.streams, &mut flow, true);
+        self.sums.end(&flow);
+        if flow.stream.is_some() {
+            self.failed += u64::from(failed);
+            self.sample(&flow, failed, now_ns);
+        }
+        self.let_go(&mut flow, now_ns);
+        let view = Arc::new(flow.view(&self.boot_id, now_ns, self.wall()));
+        let action = if failed { FlowAction::ConnectionFailed } else { FlowAction::FlowClosed };
+        self.out.records.push(Record::Flow { flow: view.clone(), action, at: self.clock.wall(now_ns) });
+        self.table.keep_closed(view);
+    }
+
+    pub(super) fn sample(&mut self, flow: &Flow, failed: bool, now_ns: u64) {
+        let (client_bytes, server_bytes) = flow.bytes();
+        let sample = Sample {
+            duration_ns: (!flow.seen.before_start).then(|| flow.duration_ns(now_ns)),
+            client_bytes,
+            server_bytes,
+            rtt_us: (flow.rtt_us != 0).then_some(u64::from(flow.rtt_us)),
+            setup_ns: (flow.established_ns != 0 && flow.direction == Direction::Egress)
+                .then(|| flow.established_ns.saturating_sub(flow.opened_ns)),
+            first_response_ns: (!flow.seen.before_start
+                && flow.first_client_ns != 0
+                && flow.first_server_ns > flow.first_client_ns)
+                .then(|| flow.first_server_ns - flow.first_client_ns),
+        };
+        if !failed {
+            self.overall.record(&sample);
+        }
+        if let Some(stream) = flow.stream.and_then(|id| self.streams.get_mut(id)) {
+            stream.open = stream.open.saturating_sub(1);
+            stream.failed += u64::from(failed);
+            if !failed {
+                stream.sample(&sample);
+            }
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Sums over connections: each payload byte counts once, in its stream and in the total.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::flows::{Addresses, Flow, FlowKey, Streams, addresses};
+
+/// What flows have added up to.
+#[derive(Debug)]
+pub struct Sums {
+    /// Payload bytes of clients and of servers.
+    pub bytes: (u64, u64),
+    /// What flows that were pushed out of the table had counted by then: they may be heard of again,
+    /// and their totals are cumulative.
+    pushed_out: HashMap<FlowKey, (u64, u64)>,
+    order: VecDeque<FlowKey>,
+    capacity: usize,
+    /// Addresses of flows that were counted and have ended, and when: their other ends may be heard
+    /// of later, when events were lost on the way.
+    ended: HashMap<Addresses, u64>,
+    ended_order: VecDeque<Addresses>,
+}
+
+/// Ended flows remembered.
+const ENDED: usize = 16_384;
+
+impl Sums {
+    /// Remembers up to `capacity` flows that were pushed out.
+    pub fn new(capacity: usize) -> Self {
+        Sums {
+            bytes: (0, 0),
+            pushed_out: HashMap::new(),
+            order: VecDeque::new(),
+            capacity,
+            ended: HashMap::new(),
+            ended_order: VecDeque::new(),
+        }
+    }
+
+    /// Puts a flow into its stream, once. With both ends on this host one of them counts: the
+    /// client's, unless the other one was counted before that was heard of (`other_counts`).
+    pub fn assign(&mut self, streams: &mut Streams, flow: &mut Flow, other_counts: bool) {
+        if flow.assigned {
+            return;
+        }
+        flow.assigned = true;
+        if other_counts || !flow.is_primary() || self.other_end_counted(flow) {
+            return;
+        }
+        let id = streams.of(flow);
+        flow.stream = Some(id);
+        let counted = self.pushed_out.remove(&flow.key);
+        if let Some(counted) = counted {
+            flow.accounted = counted;
+        }
+        if let Some(stream) = streams.get_mut(id) {
+            stream.flows += u64::from(counted.is_none());
+            stream.open += 1;
+            stream.learn(flow);
+        }
+    }
+
+    /// Adds what the flow has counted since the last time.
+    pub fn account(&mut self, streams: &mut Streams, flow: &mut Flow, changed: bool) {
+        let Some(stream) = flow.stream.and_then(|id| streams.get_mut(id)) else { return };
+        let (client, server) = flow.bytes();
+        let more = (client.saturating_sub(flow.accounted.0), server.saturating_sub(flow.accounted.1));
+        stream.client_bytes += more.0;
+        stream.server_bytes += more.1;
+        self.bytes.0 += more.0;
+        self.bytes.1 += more.1;
+        flow.accounted = (client.max(flow.accounted.0), server.max(flow.accounted.1));
+        stream.last_ns = stream.last_ns.max(flow.last_ns);
+        if changed {
+            stream.learn(flow);
+        }
+    }
+
+    /// Whether this connection was counted at its other end, which has ended since.
+    fn other_end_counted(&self, flow: &Flow) -> bool {
+        let other = addresses(flow.transport, flow.remote, flow.local, flow.netns);
+        self.ended.get(&other).is_some_and(|closed_ns| *closed_ns >= flow.opened_ns)
+    }
+
+    /// A flow that counted has ended.
+    pub fn end(&mut self, flow: &Flow) {
+        if flow.stream.is_none() {
+            return;
+        }
+        if self.ended_order.len() >= ENDED
+            && let Some(oldest) = self.ended_order.pop_front()
+        {
+            self.ended.remove(&oldest);
+        }
+        let own = addresses(flow.transport, flow.local, flow.remote, flow.netns);
+        self.ended_order.push_back(own);
+        self.ended.insert(own, flow.closed_ns.unwrap_or(flow.last_ns));
+    }
+
+    /// Whether a flow that is heard of was pushed out before.
+    pub fn was_pushed_out(&self, key: &FlowKey) -> bool {
+        self.pushed_out.contains_key(key)
+    }
+
+    /// A flow was pushed out of the table while it lived.
+    pub fn push_out(&mut self, flow: &Flow) {
+        if flow.stream.is_none() {
+            return;
+        }
+        if self.order.len() >= self.capacity
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.pushed_out.remove(&oldest);
+        }
+        self.order.push_back(flow.key);
+        self.pushed_out.insert(flow.key, flow.accounted);
+    }
+}

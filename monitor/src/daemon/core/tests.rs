@@ -1,0 +1,357 @@
+//! The core, driven by hand: events and answers in, records out, no clock but the argument.
+
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use crate::event::to_bytes;
+use crate::model::{AlertState, AlertView};
+
+const SECOND: u64 = 1_000_000_000;
+
+struct Rig {
+    core: Core,
+    now_ns: u64,
+}
+
+fn settings() -> CoreSettings {
+    CoreSettings {
+        capacity: 64,
+        closed_keep: 64,
+        udp_idle_ns: 60 * SECOND,
+        tcp_budget: 8192,
+        interval_ns: 0,
+        loopback_alerts: false,
+        repeat_every_s: 300,
+        resolve_after_s: 300,
+        failures: (5, 60),
+        streams: 64,
+        measured_streams: 64,
+        reset_histograms_ns: 0,
+    }
+}
+
+impl Rig {
+    fn new(settings: CoreSettings) -> Self {
+        let core = Core::new(settings, "boot".into(), Arc::new(Policy::builtin()), Clock::now());
+        Rig { core, now_ns: SECOND }
+    }
+
+    /// An event of a connection from `local` to `remote`; the client's unless `passive`.
+    fn event(&self, kind: Kind, cookie: u64, local: &str, remote: &str, passive: bool) -> FlowEvent {
+        let (local, remote): (SocketAddr, SocketAddr) = (local.parse().unwrap(), remote.parse().unwrap());
+        FlowEvent {
+            kind: kind as u8,
+            transport: 6,
+            flags: if passive { 0 } else { flow_flag::ACTIVE },
+            cookie,
+            netns: 1,
+            at_ns: self.now_ns,
+            opened_ns: self.now_ns,
+            local: to_bytes(local.ip()),
+            remote: to_bytes(remote.ip()),
+            local_port: local.port(),
+            remote_port: remote.port(),
+            owner: Owner { tgid: 40 + cookie as u32, seen_ns: 1, ..Owner::default() },
+            ..FlowEvent::default()
+        }
+    }
+
+    fn feed(&mut self, kind: Kind, event: FlowEvent) {
+        self.core.event(Event::Flow(kind, event), self.now_ns);
+    }
+
+    fn capture(&mut self, event: &FlowEvent, sent: bool, offset: u32, data: &[u8]) {
+        let head = CaptureHead {
+            kind: Kind::Capture as u8,
+            transport: event.transport,
+            flags: if sent { capture_flag::SENT } else { 0 },
+            len: data.len() as u32,
+            cookie: event.cookie,
+            netns: event.netns,
+            at_ns: self.now_ns,
+            offset,
+            local: event.local,
+            remote: event.remote,
+            local_port: event.local_port,
+            remote_port: event.remote_port,
+            ..CaptureHead::default()
+        };
+        self.core.event(Event::Capture(head, data.into()), self.now_ns);
+    }
+
+    /// Answers every look-up with a process of that pid, and gives what was written.
+    fn records(&mut self) -> Vec<Record> {
+        let mut records = Vec::new();
+        loop {
+            let output = self.core.take_output();
+            records.extend(output.records);
+            if output.lookups.is_empty() {
+                return records;
+            }
+            for lookup in output.lookups {
+                let identity = |pid: u32| {
+                    Arc::new(Identity {
+                        pid: Some(pid),
+                        name: Some(format!("p{pid}")),
+                        ..Identity::default()
+                    })
+                };
+                let found = match lookup {
+                    Lookup::Owner { key, seen } => Found::Owner { key, identity: identity(seen.tgid) },
+                    Lookup::User { key, socket } => {
+                        Found::User { key, identity: Some(identity(socket.maker)) }
+                    }
+                    Lookup::Listener { cookie, seen } => {
+                        Found::Listener { cookie, identity: identity(seen.tgid) }
+                    }
+                    Lookup::Sockets => Found::Sockets { seen: None, began_ns: self.now_ns },
+                };
+                self.core.found(found, self.now_ns);
+            }
+        }
+    }
+
+    fn pass(&mut self, ns: u64) {
+        self.now_ns += ns;
+        self.core.tick(self.now_ns, Clock::now());
+    }
+}
+
+fn flows(records: &[Record]) -> Vec<(FlowAction, &FlowView)> {
+    records
+        .iter()
+        .filter_map(|record| match record {
+            Record::Flow { flow, action, .. } => Some((*action, &**flow)),
+            _ => None,
+        })
+        .collect()
+}
+
+fn alerts(records: &[Record]) -> Vec<&AlertView> {
+    records
+        .iter()
+        .filter_map(|record| match record {
+            Record::Alert { alert, .. } => Some(&**alert),
+            _ => None,
+        })
+        .collect()
+}
+
+const CLIENT: &str = "10.0.0.1:40000";
+const SERVER: &str = "10.0.0.2:8080";
+const REQUEST: &[u8] = b"GET /health HTTP/1.1\r\nHost: example.org\r\n\r\n";
+const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+
+#[test]
+fn plaintext_is_one_alert_a_stream_with_a_count() {
+    let mut rig = Rig::new(settings());
+    let mut told = Vec::new();
+    for cookie in 1..=3 {
+        let mut open = rig.event(Kind::Open, cookie, &format!("10.0.0.1:{}", 40_000 + cookie), SERVER, false);
+        open.owner.tgid = 7;
+        rig.feed(Kind::Open, open);
+        rig.capture(&open, true, 0, REQUEST);
+        rig.capture(&open, false, 0, RESPONSE);
+        told.extend(rig.records());
+        rig.feed(Kind::Close, FlowEvent { sent_bytes: 10, received_bytes: 20, ..open });
+        told.extend(rig.records());
+    }
+    let alerts = alerts(&told);
+    assert_eq!(alerts.len(), 1);
+    assert_eq!((alerts[0].rule, alerts[0].state), (Rule::Plaintext, AlertState::Opened));
+    assert_eq!(rig.core.alerts.open(rig.core.wall())[0].count, 3);
+    let stream = rig.core.streams.iter().next().unwrap();
+    assert_eq!((stream.flows, stream.open, stream.client_bytes, stream.server_bytes), (3, 0, 30, 60));
+}
+
+#[test]
+fn both_ends_on_this_host_count_once() {
+    let mut rig = Rig::new(settings());
+    let client = rig.event(Kind::Open, 1, CLIENT, SERVER, false);
+    let server = rig.event(Kind::Open, 2, SERVER, CLIENT, true);
+    rig.feed(Kind::Open, client);
+    rig.feed(Kind::Open, server);
+    rig.capture(&client, true, 0, REQUEST);
+    rig.capture(&server, false, 0, REQUEST);
+    rig.records();
+    rig.feed(Kind::Close, FlowEvent { sent_bytes: 5, received_bytes: 6, ..client });
+    rig.feed(Kind::Close, FlowEvent { sent_bytes: 6, received_bytes: 5, ..server });
+    let records = rig.records();
+    assert_eq!(flows(&records).iter().filter(|(action, _)| *action == FlowAction::FlowClosed).count(), 2);
+    assert_eq!(rig.core.streams.len(), 1);
+    let stream = rig.core.streams.iter().next().unwrap();
+    assert_eq!((stream.flows, stream.client_bytes, stream.server_bytes), (1, 5, 6));
+    assert_eq!(stream.key.to_string(), "p41 → p42:8080/tcp");
+    assert_eq!(rig.core.total_bytes(), (5, 6));
+}
+
+#[test]
+fn an_end_that_is_heard_of_late_does_not_count_again() {
+    let mut rig = Rig::new(settings());
+    let server = rig.event(Kind::Open, 2, SERVER, CLIENT, true);
+    rig.feed(Kind::Open, server);
+    rig.capture(&server, false, 0, REQUEST);
+    rig.capture(&server, true, 0, RESPONSE);
+    rig.records();
+    // The client's opening was lost: it is heard of when it closes, before or after the other end.
+    let client = rig.event(Kind::Close, 1, CLIENT, SERVER, false);
+    rig.pass(SECOND);
+    rig.feed(Kind::Close, FlowEvent { sent_bytes: 6, received_bytes: 5, at_ns: rig.now_ns, ..server });
+    rig.records();
+    rig.feed(Kind::Close, FlowEvent { sent_bytes: 5, received_bytes: 6, at_ns: rig.now_ns, ..client });
+    rig.records();
+    assert_eq!(rig.core.total_bytes(), (5, 6));
+    assert_eq!(rig.core.streams.iter().map(|stream| stream.flows).sum::<u64>(), 1);
+}
+
+#[test]
+fn a_close_whose_beginning_was_lost_has_exact_totals_and_is_not_called_watched() {
+    let mut rig = Rig::new(settings());
+    let close = rig.event(Kind::Close, 1, CLIENT, SERVER, false);
+    rig.feed(Kind::Close, FlowEvent { sent_bytes: 1000, received_bytes: 2000, ..close });
+    let records = rig.records();
+    let (action, flow) = *flows(&records).last().unwrap();
+    assert_eq!(action, FlowAction::FlowClosed);
+    assert_eq!((flow.sent.bytes, flow.received.bytes), (1000, 2000));
+    assert_eq!(flow.verdict.watched.answer, Answer::No);
+    assert_eq!(flow.verdict.encrypted.answer, Answer::Unknown);
+}
+
+#[test]
+fn lost_captures_make_watched_no_and_never_encrypted_yes() {
+    let mut rig = Rig::new(settings());
+    let open = rig.event(Kind::Open, 1, CLIENT, SERVER, false);
+    rig.feed(Kind::Open, open);
+    rig.feed(Kind::Close, FlowEvent { lost_captures: 2, sent_bytes: 9, ..open });
+    let records = rig.records();
+    let (_, flow) = *flows(&records).last().unwrap();
+    assert_eq!(flow.verdict.watched.answer, Answer::No);
+    assert_eq!(flow.verdict.encrypted.answer, Answer::Unknown);
+}
+
+#[test]
+fn a_greeting_in_the_clear_is_no_alert_while_an_upgrade_may_follow() {
+    let mut rig = Rig::new(settings());
+    let open = rig.event(Kind::Open, 1, CLIENT, "10.0.0.2:2525", false);
+    rig.feed(Kind::Open, open);
+    rig.capture(&open, false, 0, b"220 mail.example.org ESMTP\r\n");
+    rig.pass(SECOND);
+    assert!(alerts(&rig.records()).is_empty());
+    rig.pass(2 * SECOND);
+    let records = rig.records();
+    assert_eq!(alerts(&records).len(), 1, "it stays in the clear: {records:?}");
+}
+
+#[test]
+fn a_full_table_pushes_out_the_oldest_counts_it_and_keeps_its_totals() {
+    let mut rig = Rig::new(CoreSettings { capacity: 4, ..settings() });
+    for cookie in 1..=6 {
+        let open = rig.event(Kind::Open, cookie, &format!("10.0.0.1:{}", 40_000 + cookie), SERVER, false);
+        rig.feed(Kind::Open, open);
+        rig.records();
+        rig.feed(Kind::Progress, FlowEvent { sent_bytes: 10, ..open });
+        rig.pass(20 * SECOND);
+        rig.records();
+    }
+    assert_eq!((rig.core.table.len(), rig.core.table.evicted), (4, 2));
+    // The end of a flow that was pushed out still brings its totals.
+    let first = rig.event(Kind::Close, 1, "10.0.0.1:40001", SERVER, false);
+    rig.feed(Kind::Close, FlowEvent { sent_bytes: 77, ..first });
+    rig.records();
+    assert_eq!(rig.core.total_bytes().0, 77 + 5 * 10);
+    let stream = rig.core.streams.iter().map(|stream| stream.client_bytes).sum::<u64>();
+    assert_eq!(stream, 77 + 5 * 10);
+}
+
+#[test]
+fn data_that_came_before_accept_belongs_to_the_connection() {
+    let mut rig = Rig::new(settings());
+    let mut open = rig.event(Kind::Open, 2, SERVER, CLIENT, true);
+    open.detail = 5000;
+    let early = FlowEvent { cookie: 1, ..open };
+    let head = CaptureHead {
+        kind: Kind::Capture as u8,
+        transport: 6,
+        flags: capture_flag::LISTENER,
+        len: REQUEST.len() as u32,
+        cookie: early.cookie,
+        netns: early.netns,
+        at_ns: rig.now_ns,
+        offset: 5000,
+        local: early.local,
+        remote: early.remote,
+        local_port: early.local_port,
+        remote_port: early.remote_port,
+        ..CaptureHead::default()
+    };
+    rig.core.event(Event::Capture(head, REQUEST.into()), rig.now_ns);
+    rig.feed(Kind::Open, open);
+    rig.capture(&open, true, 0, RESPONSE);
+    let records = rig.records();
+    let (_, flow) = *flows(&records).last().unwrap();
+    assert_eq!(flow.facts.protocol, Some(dissect::Protocol::Http));
+}
+
+#[test]
+fn what_fails_is_told_and_counted() {
+    let mut rig = Rig::new(settings());
+    let mut told = Vec::new();
+    for cookie in 1..=5 {
+        let mut open = rig.event(Kind::Open, cookie, &format!("10.0.0.1:{}", 40_000 + cookie), SERVER, false);
+        open.owner.tgid = 7;
+        rig.feed(Kind::Open, open);
+        let failed = FlowEvent { flags: flow_flag::ACTIVE | flow_flag::ANSWERED, ..open };
+        rig.feed(Kind::Failed, failed);
+        told.extend(rig.records());
+    }
+    let failed: Vec<_> =
+        flows(&told).into_iter().filter(|(action, _)| *action == FlowAction::ConnectionFailed).collect();
+    assert_eq!(failed.len(), 5);
+    assert!(failed.iter().all(|(_, flow)| flow.failure == Some(FailReason::Refused)));
+    let alerts = alerts(&told);
+    assert_eq!(alerts.iter().map(|alert| alert.rule).collect::<Vec<_>>(), [Rule::ConnectFailures]);
+}
+
+#[test]
+fn another_policy_judges_open_flows_again() {
+    let mut rig = Rig::new(settings());
+    let open = rig.event(Kind::Open, 1, CLIENT, SERVER, false);
+    rig.feed(Kind::Open, open);
+    rig.capture(&open, true, 0, REQUEST);
+    rig.capture(&open, false, 0, RESPONSE);
+    rig.records();
+    let policy = "[[service]]\nname = \"web\"\nports = [8080]\n[[service.client]]\nprocess = \"other\"\n";
+    let policy = Policy::parse(std::path::Path::new("p.toml"), policy).unwrap();
+    rig.core.set_policy(Arc::new(policy), rig.now_ns);
+    let records = rig.records();
+    assert!(alerts(&records).iter().any(|alert| alert.rule == Rule::UnexpectedPeer), "{records:?}");
+    rig.core.set_policy(Arc::new(Policy::builtin()), rig.now_ns);
+    let stream = rig.core.streams.iter().next().unwrap();
+    assert_eq!(stream.verdict.authorised.answer, Answer::Unknown, "an old policy's answer stays");
+}
+
+#[test]
+fn a_capture_whose_flow_was_not_told_knows_who_began_it() {
+    let mut rig = Rig::new(settings());
+    let open = rig.event(Kind::Open, 1, CLIENT, SERVER, false);
+    let head = CaptureHead {
+        kind: Kind::Capture as u8,
+        transport: 6,
+        flags: capture_flag::SENT | capture_flag::ACTIVE,
+        len: REQUEST.len() as u32,
+        cookie: 1,
+        netns: 1,
+        at_ns: rig.now_ns,
+        local: open.local,
+        remote: open.remote,
+        local_port: open.local_port,
+        remote_port: open.remote_port,
+        ..CaptureHead::default()
+    };
+    rig.core.event(Event::Capture(head, REQUEST.into()), rig.now_ns);
+    rig.feed(Kind::Close, open);
+    let records = rig.records();
+    let (_, flow) = *flows(&records).last().unwrap();
+    assert_eq!(flow.direction, Direction::Egress);
+    assert_eq!(flow.facts.protocol, Some(dissect::Protocol::Http));
+}

@@ -1,0 +1,28 @@
+//! The daemon: the one place that sees every stage.
+//!
+//! ```text
+//! ring ─ reader ─┐                 ┌─ sink ── stdout
+//! maps ─ control ┼─ events → core ─┤
+//! /proc ─ resolver ┘               └─ api ── Unix socket
+//! ```
+//! Every arrow is a bounded channel, and each says how full it is in `status`. The core never waits
+//! for anybody.
+
+mod clock;
+mod control;
+mod core;
+mod loss;
+mod reader;
+mod resolve;
+mod serve;
+mod signals;
+mod stages;
+mod start;
+mod work;
+
+pub use clock::{Clock, monotonic_ns};
+pub use core::{Command, Core, CoreSettings, Found, Lookup, Output, unseen};
+pub use loss::Losses;
+pub use serve::About;
+pub use stages::{Stage, Stages};
+pub use start::{RunError, RunOptions, run, sizes};

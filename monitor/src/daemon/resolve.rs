@@ -1,0 +1,98 @@
+//! Core to host: who is behind a socket. All reading of `/proc` and all of sock_diag happens here,
+//! so that the core never waits for it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+
+use super::clock::monotonic_ns;
+use super::core::{Found, Lookup};
+use crate::flows::FlowKey;
+use crate::identity::{self, Resolver, SocketKey, SocketLister};
+use crate::model::Transport;
+
+/// A walk over all descriptors of all processes is made at most this often, and takes at most a
+/// fiftieth of the time.
+const WALK_EVERY: Duration = Duration::from_millis(100);
+const WALK_SHARE: u32 = 50;
+
+/// Sockets asked for in one walk.
+const WALK_AT_MOST: usize = 4096;
+
+/// Answers until the core hangs up.
+pub fn run(lookups: &Receiver<Lookup>, found: &Sender<Found>) {
+    let mut resolver = Resolver::new();
+    let at_ns = monotonic_ns();
+    let (sockets, _unreadable) = resolver.existing();
+    if found.send(Found::Existing { sockets, at_ns }).is_err() {
+        return;
+    }
+    let mut users: Vec<(FlowKey, SocketKey)> = Vec::new();
+    let mut walk_at = Instant::now();
+    loop {
+        let wait = if users.is_empty() {
+            Duration::from_secs(3600)
+        } else {
+            walk_at.saturating_duration_since(Instant::now())
+        };
+        match lookups.recv_timeout(wait) {
+            Ok(lookup) => {
+                let answer = match lookup {
+                    Lookup::Owner { key, seen } => {
+                        Found::Owner { key, identity: Arc::new(resolver.process(&seen)) }
+                    }
+                    Lookup::Listener { cookie, seen } => {
+                        Found::Listener { cookie, identity: Arc::new(resolver.process(&seen)) }
+                    }
+                    Lookup::Sockets => all_sockets(),
+                    Lookup::User { key, socket } => {
+                        if users.len() < WALK_AT_MOST {
+                            users.push((key, socket));
+                            continue;
+                        }
+                        Found::User { key, identity: None }
+                    }
+                };
+                if found.send(answer).is_err() {
+                    return;
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        if !users.is_empty() && Instant::now() >= walk_at {
+            let began = Instant::now();
+            if walk(&mut resolver, std::mem::take(&mut users), found).is_err() {
+                return;
+            }
+            walk_at = Instant::now() + WALK_EVERY.max(began.elapsed() * WALK_SHARE);
+        }
+    }
+}
+
+fn walk(resolver: &mut Resolver, users: Vec<(FlowKey, SocketKey)>, found: &Sender<Found>) -> Result<(), ()> {
+    let sockets: Vec<SocketKey> = users.iter().map(|(_, socket)| *socket).collect();
+    let identities = resolver.users_of(&sockets);
+    for ((key, _), identity) in users.into_iter().zip(identities) {
+        found.send(Found::User { key, identity: identity.map(Arc::new) }).map_err(|_| ())?;
+    }
+    Ok(())
+}
+
+/// `None` when not every namespace could be looked into: then nothing can be concluded from what
+/// is absent.
+fn all_sockets() -> Found {
+    let began_ns = monotonic_ns();
+    let mut seen = HashMap::new();
+    for namespace in identity::namespaces() {
+        let Ok(lister) = SocketLister::enter(&namespace) else {
+            return Found::Sockets { seen: None, began_ns };
+        };
+        let Ok(list) = lister.list(Transport::Tcp) else { return Found::Sockets { seen: None, began_ns } };
+        // What is left of a closed connection (TIME-WAIT) bears its cookie, and no counters.
+        seen.extend(list.into_iter().filter_map(|socket| Some((socket.cookie, (socket.state, socket.tcp?)))));
+    }
+    Found::Sockets { seen: Some(seen), began_ns }
+}

@@ -1,0 +1,110 @@
+//! What the core answers: snapshots of what it holds.
+
+use std::sync::Arc;
+
+use rustix::system::uname;
+
+use super::core::Core;
+use super::stages::Stages;
+use crate::api::Request;
+use crate::hist::Measures;
+use crate::status::{
+    AlertCounts, FlowCounts, HistogramView, HookView, RingView, StatusView, TableView, Totals,
+};
+
+/// What does not change while the daemon runs.
+#[derive(Clone, Debug)]
+pub struct About {
+    pub started_ns: u64,
+    pub hooks: Vec<HookView>,
+    pub ring_bytes: u64,
+}
+
+impl Core {
+    /// Answers one question. Whoever asked and left is not missed.
+    pub fn answer(&mut self, request: Request, about: &About, stages: &Stages, now_ns: u64) {
+        match request {
+            Request::Flows(reply) => drop(reply.send(self.flow_views(now_ns))),
+            Request::Streams(reply) => {
+                let wall = self.wall();
+                drop(reply.send(self.streams.iter().map(|stream| Arc::new(stream.view(wall))).collect()));
+            }
+            Request::Alerts(reply) => {
+                let open = self.alerts.open(self.wall());
+                drop(reply.send(open.into_iter().map(Arc::new).collect()));
+            }
+            Request::Histograms { reset, reply } => {
+                let views = self.histogram_views();
+                if reset {
+                    self.reset_histograms();
+                }
+                drop(reply.send(views));
+            }
+            Request::Status(reply) => drop(reply.send(self.status(about, stages, now_ns))),
+            Request::Policy(reply) => drop(reply.send(self.policy.show())),
+        }
+    }
+
+    fn histogram_views(&self) -> Vec<HistogramView> {
+        let mut views = self.overall.views(None);
+        for stream in self.streams.iter() {
+            if let Some(measures) = &stream.measures {
+                views.extend(measures.views(Some(&stream.key.to_string())));
+            }
+        }
+        views
+    }
+
+    /// Begins a new interval.
+    pub fn reset_histograms(&mut self) {
+        self.overall.clear();
+        for stream in self.streams.iter_mut() {
+            if let Some(measures) = stream.measures.as_deref_mut() {
+                Measures::clear(measures);
+            }
+        }
+    }
+
+    fn status(&self, about: &About, stages: &Stages, now_ns: u64) -> StatusView {
+        let (client_bytes, server_bytes) = self.total_bytes();
+        let table = |name: &str, capacity: usize, used: usize, refused: u64, evicted: u64| TableView {
+            name: name.to_owned(),
+            capacity: capacity as u64,
+            used: used as u64,
+            refused,
+            evicted,
+        };
+        let mut loss = self.losses.rows();
+        loss.extend(stages.loss_rows());
+        StatusView {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            abi: monitor_common::ABI_VERSION,
+            kernel: uname().release().to_string_lossy().into_owned(),
+            started_at: self.clock.wall(about.started_ns).to_string(),
+            uptime_ns: now_ns.saturating_sub(about.started_ns),
+            hooks: about.hooks.clone(),
+            ring: RingView { bytes: about.ring_bytes },
+            stages: stages.views(),
+            tables: vec![
+                table("flows", self.table.capacity(), self.table.len(), 0, self.table.evicted),
+                table("evidence_bytes", super::core::EVIDENCE, self.evidence_bytes, 0, self.evidence_cut),
+                table("early_captures", super::core::EARLY, self.early_captures(), self.early_lost, 0),
+                table("streams", self.streams.capacity(), self.streams.len(), self.streams.refused, 0),
+                table("alerts", crate::alert::HELD, self.alerts.len(), self.alerts.refused, 0),
+            ],
+            loss,
+            flows: FlowCounts { open: self.table.len() as u64, seen: self.table.seen, failed: self.failed },
+            streams: self.streams.len() as u64,
+            alerts: AlertCounts { open: self.alerts.open_count(), raised: self.alerts.raised },
+            totals: Totals { client_bytes, server_bytes },
+            memory_bytes: resident_bytes(),
+        }
+    }
+}
+
+/// Resident memory of this process; 0 where `/proc` does not tell.
+fn resident_bytes() -> u64 {
+    procfs::process::Process::myself()
+        .and_then(|process| process.statm())
+        .map_or(0, |statm| statm.resident * procfs::page_size())
+}

@@ -1,0 +1,42 @@
+//! SIGTERM, SIGINT and SIGHUP, one at a time.
+
+use std::thread;
+
+use crossbeam_channel::{Receiver, bounded};
+
+/// What a signal asks for.
+pub enum Signal {
+    Reload,
+    Stop,
+}
+
+/// SIGTERM, SIGINT and SIGHUP, taken one at a time.
+pub struct Signals {
+    signals: Receiver<Signal>,
+}
+
+impl Signals {
+    pub fn install() -> std::io::Result<Self> {
+        let mut wanted = signal_hook::iterator::Signals::new([
+            signal_hook::consts::SIGTERM,
+            signal_hook::consts::SIGINT,
+            signal_hook::consts::SIGHUP,
+        ])?;
+        let (sender, signals) = bounded(4);
+        thread::Builder::new().name("signals".to_owned()).spawn(move || {
+            for signal in wanted.forever() {
+                let signal =
+                    if signal == signal_hook::consts::SIGHUP { Signal::Reload } else { Signal::Stop };
+                if sender.send(signal).is_err() {
+                    return;
+                }
+            }
+        })?;
+        Ok(Signals { signals })
+    }
+
+    /// The next one; `None` when none can come any more.
+    pub fn wait(&self) -> Option<Signal> {
+        self.signals.recv().ok()
+    }
+}

@@ -1,0 +1,342 @@
+//! Start, run, reload, stop.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crossbeam_channel::{Sender, bounded};
+use tokio::sync::broadcast;
+
+use super::clock::{Clock, monotonic_ns};
+use super::core::{Command, Core, CoreSettings, Found, Lookup};
+use super::reader::{BATCH, ReaderCounters};
+use super::serve::About;
+use super::signals::{Signal, Signals};
+use super::stages::{Stage, Stages};
+use super::work::{self, Inlets, Order, Outlets};
+use super::{control, reader, resolve};
+use crate::api::{self, Request};
+use crate::config::{Config, ConfigError, Format as Wanted, Overrides};
+use crate::event::Event;
+use crate::kernel::{CgroupError, Kernel, LoadError, Sizes, cgroup_root};
+use crate::model::AlertView;
+use crate::policy::{Policy, PolicyError};
+use crate::record::{Context, Format};
+use crate::sink::{Sink, SinkHandle};
+use crate::status::HookView;
+
+/// Streams held at a time; the flows of more go under one name, and are counted.
+const STREAMS: usize = 65_536;
+
+/// Requests of the API that wait for the core.
+const REQUESTS: usize = 64;
+
+/// Alerts that a follower of the API may be behind.
+const FOLLOW: usize = 1024;
+
+/// How long the output may take at the end.
+const FINISH: Duration = Duration::from_secs(5);
+
+/// How long the last look at all sockets may take.
+const REFRESH: Duration = Duration::from_secs(3);
+
+/// What the command line says.
+#[derive(Clone, Debug, Default)]
+pub struct RunOptions {
+    pub config: Option<PathBuf>,
+    pub overrides: Overrides,
+}
+
+/// Why the daemon does not run. Each is one line.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    #[error("{0}")]
+    Host(String),
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error("{0}")]
+    Api(String),
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
+}
+
+impl RunError {
+    /// 2: a bad file. 4: this host cannot run it.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            RunError::Config(_) | RunError::Policy(_) => 2,
+            _ => 4,
+        }
+    }
+}
+
+/// Runs until a signal ends it.
+///
+/// # Errors
+/// Before anything is attached, or when attaching is refused.
+pub fn run(options: RunOptions) -> Result<(), RunError> {
+    let config = load_config(&options)?;
+    let policy = load_policy(&config)?;
+    crate::doctor::can_run().map_err(RunError::Host)?;
+    let lock =
+        api::InstanceLock::acquire(&config.api.socket).map_err(|error| RunError::Api(error.to_string()))?;
+    let signals = Signals::install().map_err(RunError::Thread)?;
+    let cgroup = match &config.kernel.cgroup {
+        Some(path) => path.clone(),
+        None => cgroup_root()?,
+    };
+    let mut kernel = Kernel::load(&sizes(&config), &cgroup)?;
+    let daemon = Daemon::start(&config, policy, &mut kernel, &cgroup)?;
+    if std::io::stdout().is_terminal() {
+        greet(&config, &cgroup);
+    }
+    // Ready: from here on everything is seen. Outside systemd there is nobody to tell.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    while let Some(signal) = signals.wait() {
+        match signal {
+            Signal::Reload => daemon.reload(&options),
+            Signal::Stop => break,
+        }
+    }
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    // Totals of what stays open, while they can be had; then the hooks: what is in the ring by
+    // then is still told.
+    daemon.refresh();
+    drop(kernel);
+    daemon.stop();
+    drop(lock);
+    Ok(())
+}
+
+/// Tells a person at a terminal that it works, and what to do next.
+fn greet(config: &Config, cgroup: &Path) {
+    let socket = match config.api.socket.as_path() {
+        usual if usual == Path::new(api::DEFAULT_SOCKET) => String::new(),
+        other => format!(" --socket {}", other.display()),
+    };
+    eprintln!(
+        "streamwatch {} watches every socket under {}. What is wrong appears here; for the rest ask, from\n\
+         another terminal, 'streamwatch{socket} streams' (or flows, alerts, hist, status). Ctrl-C ends it.",
+        env!("CARGO_PKG_VERSION"),
+        cgroup.display()
+    );
+}
+
+/// The configuration: file, then environment and flags on top, checked.
+pub fn load_config(options: &RunOptions) -> Result<Config, ConfigError> {
+    let mut config = Config::load(options.config.as_deref())?;
+    config.apply(options.overrides.clone());
+    config.check_from(options.config.as_deref())?;
+    Ok(config)
+}
+
+fn load_policy(config: &Config) -> Result<Arc<Policy>, PolicyError> {
+    let policy = match &config.policy.file {
+        Some(path) => Policy::load(path)?,
+        None => Policy::builtin(),
+    };
+    Ok(Arc::new(policy))
+}
+
+/// The sizes that the kernel side wants.
+pub fn sizes(config: &Config) -> Sizes {
+    let kernel = &config.kernel;
+    Sizes {
+        ring_bytes: kernel.ring_bytes,
+        overflow: kernel.overflow,
+        decisions: kernel.decisions,
+        udp_flows: kernel.udp_flows,
+        tcp_budget: kernel.tcp_budget,
+        udp_budget: kernel.udp_budget,
+        listener_captures: kernel.listener_captures,
+        tick_ms: kernel.tick_ms,
+    }
+}
+
+fn core_settings(config: &Config) -> CoreSettings {
+    CoreSettings {
+        capacity: config.flows.capacity as usize,
+        closed_keep: config.flows.closed_keep as usize,
+        udp_idle_ns: u64::from(config.flows.udp_idle_s) * 1_000_000_000,
+        tcp_budget: config.kernel.tcp_budget,
+        interval_ns: u64::from(config.output.interval_s) * 1_000_000_000,
+        loopback_alerts: config.alerts.loopback,
+        repeat_every_s: config.alerts.repeat_every_s,
+        resolve_after_s: config.alerts.resolve_after_s,
+        failures: (config.detect.connect_failures.threshold, config.detect.connect_failures.window_s),
+        streams: STREAMS,
+        measured_streams: config.histograms.streams as usize,
+        reset_histograms_ns: u64::from(config.histograms.reset_every_s) * 1_000_000_000,
+    }
+}
+
+/// The running threads.
+struct Daemon {
+    stop: Arc<AtomicBool>,
+    orders: Sender<Order>,
+    reader: JoinHandle<()>,
+    control: JoinHandle<()>,
+    core: JoinHandle<SinkHandle>,
+    api: api::ApiHandle,
+}
+
+impl Daemon {
+    fn start(
+        config: &Config,
+        policy: Arc<Policy>,
+        kernel: &mut Kernel,
+        cgroup: &Path,
+    ) -> Result<Self, RunError> {
+        let channel = config.pipeline.channel as usize;
+        let batches = channel.div_ceil(BATCH).max(2);
+        let (ring, maps) = kernel.split()?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let (events_in, events) = bounded::<Vec<Event>>(batches);
+        let (commands, commands_out) = bounded::<Command>(channel);
+        let (lookups, lookups_out) = bounded::<Lookup>(channel);
+        let (found_in, found) = bounded::<Found>(channel);
+        let (requests_in, requests) = bounded::<Request>(REQUESTS);
+        let (orders, orders_out) = bounded::<Order>(4);
+        let (alerts, _) = broadcast::channel::<Arc<AlertView>>(FOLLOW);
+        let context = context();
+        let sink = Sink::start_stdout(format(config), context.clone(), config.pipeline.sink_queue as usize)
+            .map_err(RunError::Thread)?;
+
+        let read = Arc::new(ReaderCounters::default());
+        let stages = Stages {
+            reader: read.clone(),
+            events: Stage::new("events", batches),
+            lookups: Stage::new("lookups", channel),
+            commands: Stage::new("commands", channel),
+            requests: Stage::new("requests", REQUESTS),
+            sink: sink.counters().clone(),
+            sink_capacity: sink.capacity(),
+        };
+        let about = About {
+            started_ns: monotonic_ns(),
+            hooks: kernel
+                .hooks()
+                .iter()
+                .map(|hook| HookView {
+                    name: hook.attach.to_owned(),
+                    attached: true,
+                    detail: Some(format!("{} at {}", hook.name, cgroup.display())),
+                })
+                .collect(),
+            ring_bytes: u64::from(config.kernel.ring_bytes),
+        };
+        let core = Core::new(core_settings(config), boot_id(), policy, Clock::now());
+        let outlets =
+            Outlets { sink, alerts: alerts.clone(), commands, lookups, found: found.clone(), stages };
+
+        let api = api::start(
+            api::Options {
+                socket: config.api.socket.clone(),
+                group: config.api.group.clone(),
+                connections: config.api.connections as usize,
+                context,
+            },
+            requests_in,
+            alerts,
+        )
+        .map_err(|error| RunError::Api(error.to_string()))?;
+        let reader = {
+            let (events, stop) = (events_in.clone(), stop.clone());
+            spawn("reader", move || reader::run(ring, &events, &read, &stop))?
+        };
+        let control = {
+            let stop = stop.clone();
+            spawn("control", move || control::run(maps, &commands_out, &events_in, &stop))?
+        };
+        spawn("resolver", move || resolve::run(&lookups_out, &found_in))?;
+        let inlets = Inlets { events, found, requests, orders: orders_out };
+        let core = spawn("core", move || work::run(core, inlets, outlets, &about))?;
+        Ok(Daemon { stop, orders, reader, control, core, api })
+    }
+
+    /// Reads the policy again. A bad file changes nothing and says why.
+    fn reload(&self, options: &RunOptions) {
+        let policy = load_config(options).map_err(RunError::from).and_then(|config| {
+            let name = config.policy.file.as_ref().map(|path| path.display().to_string());
+            Ok((load_policy(&config)?, name))
+        });
+        match policy {
+            Ok((policy, name)) => {
+                eprintln!(
+                    "streamwatch: reloaded: {} in force",
+                    name.map_or_else(
+                        || "the built-in policy is".to_owned(),
+                        |name| format!("the policy {name} is")
+                    )
+                );
+                // The core takes orders before events; a full queue means that it has a newer one.
+                let _ = self.orders.send(Order::Policy(policy));
+            }
+            Err(error) => eprintln!("streamwatch: not reloaded, the old policy stays in force: {error}"),
+        }
+    }
+
+    /// Brings the totals of open flows up to date.
+    fn refresh(&self) {
+        let (done, wait) = bounded(1);
+        if self.orders.send(Order::Refresh(done)).is_ok() {
+            // Late or never: then the totals are those of the last event.
+            let _ = wait.recv_timeout(REFRESH);
+        }
+    }
+
+    /// Ends every stage in the order in which data goes, so that nothing that was read is lost.
+    fn stop(self) {
+        self.stop.store(true, Ordering::Release);
+        let _ = self.reader.join();
+        let _ = self.control.join();
+        drop(self.orders);
+        if let Ok(sink) = self.core.join() {
+            sink.finish(FINISH);
+        }
+        self.api.stop();
+    }
+}
+
+fn spawn<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>, RunError> {
+    thread::Builder::new().name(name.to_owned()).spawn(work).map_err(RunError::Thread)
+}
+
+fn format(config: &Config) -> Format {
+    match config.output.format {
+        Wanted::Auto if std::io::stdout().is_terminal() => Format::Text,
+        Wanted::Auto | Wanted::Ecs => Format::Ecs,
+        Wanted::Ocsf => Format::Ocsf,
+        Wanted::Zeek => Format::Zeek,
+        Wanted::Text => Format::Text,
+    }
+}
+
+/// This host, as records name it.
+fn context() -> Context {
+    let read =
+        |path: &str| std::fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default();
+    Context {
+        host_name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        host_id: read("/etc/machine-id"),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+/// Short and stable until the next boot.
+fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map_or_else(|_| "unknown".to_owned(), |id| id.trim().chars().take(8).collect())
+}

@@ -1,0 +1,157 @@
+//! The core thread: takes from every side, passes on to every side, waits for nobody.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, never, select, tick};
+use tokio::sync::broadcast;
+
+use super::clock::{Clock, monotonic_ns};
+use super::core::{Command, Core, Found, Lookup, Output, unseen};
+use super::serve::About;
+use super::stages::Stages;
+use crate::api::Request;
+use crate::event::Event;
+use crate::model::{AlertView, Record};
+use crate::policy::Policy;
+use crate::sink::SinkHandle;
+
+/// What the core is told from outside the pipeline.
+pub enum Order {
+    Policy(Arc<Policy>),
+    /// Bring all totals up to date, and say when that is done.
+    Refresh(Sender<()>),
+}
+
+/// What comes into the core thread.
+pub struct Inlets {
+    pub events: Receiver<Vec<Event>>,
+    pub found: Receiver<Found>,
+    pub requests: Receiver<Request>,
+    pub orders: Receiver<Order>,
+}
+
+/// What goes out of it.
+pub struct Outlets {
+    pub sink: SinkHandle,
+    pub alerts: broadcast::Sender<Arc<AlertView>>,
+    pub commands: Sender<Command>,
+    pub lookups: Sender<Lookup>,
+    pub found: Receiver<Found>,
+    pub stages: Stages,
+}
+
+/// The core thread: ends when the kernel side has hung up.
+pub fn run(mut core: Core, mut inlets: Inlets, outlets: Outlets, about: &About) -> SinkHandle {
+    let ticks = tick(Duration::from_millis(50));
+    let mut refreshed: Vec<Sender<()>> = Vec::new();
+    loop {
+        select! {
+            recv(inlets.events) -> batch => {
+                let Ok(batch) = batch else { break };
+                outlets.stages.events.offered(inlets.events.len() + 1);
+                let now_ns = monotonic_ns();
+                for event in batch {
+                    core.event(event, now_ns);
+                }
+            }
+            recv(inlets.found) -> found => {
+                match found {
+                    Ok(found) => core.found(found, monotonic_ns()),
+                    // A thread that is gone is not asked again and again.
+                    Err(_) => inlets.found = never(),
+                }
+            }
+            recv(inlets.requests) -> request => {
+                match request {
+                    Err(_) => inlets.requests = never(),
+                    Ok(request) => {
+                    outlets.stages.requests.offered(inlets.requests.len() + 1);
+                    core.answer(request, about, &outlets.stages, monotonic_ns());
+                    }
+                }
+            }
+            recv(inlets.orders) -> order => {
+                match order {
+                    Ok(Order::Policy(policy)) => core.set_policy(policy, monotonic_ns()),
+                    Ok(Order::Refresh(done)) => {
+                        core.refresh();
+                        refreshed.push(done);
+                    }
+                    Err(_) => inlets.orders = never(),
+                }
+            }
+            recv(ticks) -> _ => {
+                outlets.stages.events.observed(inlets.events.len());
+                core.tick(monotonic_ns(), Clock::now());
+            }
+        }
+        outlets.pass_on(&mut core);
+        if !core.is_refreshing() {
+            for done in refreshed.drain(..) {
+                let _ = done.send(());
+            }
+        }
+    }
+    outlets.last_answers(&mut core);
+    core.shut_down(monotonic_ns());
+    outlets.pass_on(&mut core);
+    outlets.sink
+}
+
+impl Outlets {
+    /// Passes on what the last step gave. Nothing here waits.
+    fn pass_on(&self, core: &mut Core) {
+        loop {
+            let Output { records, commands, lookups } = core.take_output();
+            if records.is_empty() && commands.is_empty() && lookups.is_empty() {
+                return;
+            }
+            for record in records {
+                if let Record::Alert { alert, .. } = &record {
+                    // Without followers there is nobody to tell.
+                    let _ = self.alerts.send(alert.clone());
+                }
+                self.sink.send(record);
+            }
+            for command in commands {
+                self.stages.commands.offered(self.commands.len() + 1);
+                if self.commands.try_send(command).is_err() {
+                    self.stages.commands.dropped();
+                }
+            }
+            for lookup in lookups {
+                self.stages.lookups.offered(self.lookups.len() + 1);
+                if let Err(refused) = self.lookups.try_send(lookup) {
+                    self.stages.lookups.dropped();
+                    answer_unseen(core, refused.into_inner());
+                }
+            }
+        }
+    }
+
+    /// Waits a moment for the answers that are still under way.
+    fn last_answers(&self, core: &mut Core) {
+        while core.waits_for_owners()
+            && let Ok(found) = self.found.recv_timeout(Duration::from_millis(200))
+        {
+            core.found(found, monotonic_ns());
+            self.pass_on(core);
+        }
+    }
+}
+
+/// Too many look-ups at once: what the kernel saw has to do.
+fn answer_unseen(core: &mut Core, lookup: Lookup) {
+    let now_ns = monotonic_ns();
+    match lookup {
+        Lookup::Owner { key, seen } => {
+            core.found(Found::Owner { key, identity: Arc::new(unseen(&seen)) }, now_ns)
+        }
+        Lookup::Listener { cookie, seen } => {
+            core.found(Found::Listener { cookie, identity: Arc::new(unseen(&seen)) }, now_ns);
+        }
+        Lookup::User { key, .. } => core.found(Found::User { key, identity: None }, now_ns),
+        Lookup::Sockets => core.found(Found::Sockets { seen: None, began_ns: now_ns }, now_ns),
+    }
+}

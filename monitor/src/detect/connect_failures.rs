@@ -1,0 +1,119 @@
+//! `connect-failures`: connections of one client to one service that keep failing.
+//!
+//! False positives: a client that waits for a service to start by trying again and again.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use super::{Finding, ends};
+use crate::model::{FailReason, FlowView, Rule, Severity};
+
+/// Streams watched at a time; beyond, the one that failed longest ago is forgotten.
+const WATCHED: usize = 16_384;
+
+/// Failures of each stream within the window.
+#[derive(Debug)]
+pub struct ConnectFailures {
+    threshold: usize,
+    window_ns: u64,
+    failures: HashMap<String, VecDeque<u64>>,
+}
+
+impl ConnectFailures {
+    pub fn new(threshold: u32, window_s: u32) -> Self {
+        ConnectFailures {
+            threshold: threshold as usize,
+            window_ns: u64::from(window_s) * 1_000_000_000,
+            failures: HashMap::new(),
+        }
+    }
+
+    /// One more connection that never came up.
+    pub fn failed(&mut self, flow: &Arc<FlowView>, subject: &str, now_ns: u64) -> Option<Finding> {
+        if self.failures.len() >= WATCHED {
+            let window = self.window_ns;
+            self.failures
+                .retain(|_, times| times.back().is_some_and(|last| now_ns.saturating_sub(*last) < window));
+            if self.failures.len() >= WATCHED {
+                return None;
+            }
+        }
+        let times = self.failures.entry(subject.to_owned()).or_default();
+        times.push_back(now_ns);
+        while times.front().is_some_and(|first| now_ns.saturating_sub(*first) > self.window_ns)
+            || times.len() > self.threshold
+        {
+            times.pop_front();
+        }
+        if times.len() < self.threshold {
+            return None;
+        }
+        let (client, server) = ends(flow);
+        let why = match flow.failure {
+            Some(FailReason::Refused) => "the peer refuses",
+            Some(FailReason::TimedOut) => "nobody answers",
+            Some(FailReason::Unreachable) => "there is no way to it",
+            _ => "the client gives up",
+        };
+        Some(Finding {
+            rule: Rule::ConnectFailures,
+            subject: subject.to_owned(),
+            severity: Severity::Medium,
+            reason: format!(
+                "{client} cannot connect to {server}: {} failures in {} s, {why}",
+                times.len(),
+                self.window_ns / 1_000_000_000
+            ),
+            remedy:
+                "Check that the service runs and listens there, and that the client has the right address."
+                    .to_owned(),
+            flow: Some(flow.clone()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::*;
+    use dissect::{Facts, UnknownReason};
+
+    fn flow() -> Arc<FlowView> {
+        let facts = Facts::unknown(UnknownReason::Silent);
+        let verdict = crate::verdict::judge(&facts, crate::verdict::Seen::default(), None);
+        Arc::new(FlowView {
+            id: "x".into(),
+            transport: Transport::Tcp,
+            direction: Direction::Egress,
+            state: FlowState::Failed,
+            failure: Some(FailReason::Refused),
+            local: "10.0.0.1:40000".parse().expect("address"),
+            remote: "10.0.0.2:80".parse().expect("address"),
+            netns: 0,
+            owner: Arc::default(),
+            peer: None,
+            sent: Count::default(),
+            received: Count::default(),
+            opened_at: jiff::Timestamp::UNIX_EPOCH,
+            closed_at: None,
+            duration_ns: 0,
+            setup_ns: None,
+            before_start: false,
+            rtt_us: None,
+            retransmits: 0,
+            facts: Arc::new(facts),
+            verdict: Arc::new(verdict),
+        })
+    }
+
+    #[test]
+    fn fires_at_the_threshold_within_the_window_only() {
+        let second = 1_000_000_000;
+        let mut detector = ConnectFailures::new(3, 10);
+        assert!(detector.failed(&flow(), "a", 0).is_none());
+        assert!(detector.failed(&flow(), "a", 20 * second).is_none());
+        assert!(detector.failed(&flow(), "b", 21 * second).is_none());
+        assert!(detector.failed(&flow(), "a", 22 * second).is_none());
+        assert!(detector.failed(&flow(), "a", 23 * second).is_some());
+    }
+}

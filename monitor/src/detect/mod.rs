@@ -1,0 +1,76 @@
+//! Detectors: what is known of a flow, a listener or the losses, in; findings, out. Pure: the clock
+//! is an argument.
+//!
+//! Must never: look at captured bytes, or decide how often a finding is told (that is `alert`).
+
+mod connect_failures;
+mod new_service;
+mod plaintext;
+mod unexpected_peer;
+
+use std::sync::Arc;
+
+pub use connect_failures::ConnectFailures;
+pub use new_service::{Listener, NewServices};
+pub use plaintext::plaintext;
+pub use unexpected_peer::unexpected_peer;
+
+use crate::model::{FlowView, LossRow, Rule, Severity};
+
+/// Something a detector saw once.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    pub rule: Rule,
+    /// What it is about: with the rule, the key of the alert.
+    pub subject: String,
+    pub severity: Severity,
+    /// One sentence for people.
+    pub reason: String,
+    /// What to do, one sentence.
+    pub remedy: String,
+    pub flow: Option<Arc<FlowView>>,
+}
+
+impl Finding {
+    /// The key of the alert that this finding opens or repeats.
+    pub fn key(&self) -> String {
+        format!("{}|{}", self.rule.as_str(), self.subject)
+    }
+}
+
+/// The monitor lost events.
+pub fn evidence_lost(rows: &[LossRow]) -> Option<Finding> {
+    let lost: u64 = rows.iter().map(|row| row.lost).sum();
+    if lost == 0 {
+        return None;
+    }
+    let kinds: Vec<String> = rows
+        .iter()
+        .filter(|row| row.lost > 0)
+        .map(|row| format!("{} {} at {}", row.lost, row.kind, row.stage))
+        .collect();
+    Some(Finding {
+        rule: Rule::EvidenceLost,
+        subject: "host".to_owned(),
+        severity: Severity::Medium,
+        reason: format!("{lost} events were lost ({})", kinds.join(", ")),
+        remedy: "Raise kernel.ring_bytes, or lower kernel.tcp_budget, in the configuration.".to_owned(),
+        flow: None,
+    })
+}
+
+/// How people call the two ends of a flow.
+fn ends(flow: &FlowView) -> (String, String) {
+    let client = flow.client_identity().map_or_else(
+        || flow.client().ip().to_string(),
+        |identity| match identity.pid {
+            Some(pid) => format!("{} (pid {pid})", identity.label()),
+            None => identity.label(),
+        },
+    );
+    let server = flow.server_identity().map_or_else(
+        || flow.server().to_string(),
+        |identity| format!("{} at {}", identity.label(), flow.server()),
+    );
+    (client, server)
+}

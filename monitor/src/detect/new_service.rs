@@ -1,0 +1,88 @@
+//! `new-service`: a listening socket that was not there before and is not in the policy.
+//!
+//! What listens when the monitor starts is the baseline. Loopback listeners and ephemeral ports
+//! (32768 and up) are not alerted: both come and go on every host. False positives: a service that
+//! was stopped when the monitor started and is started later.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+
+use super::Finding;
+use crate::model::{Answer, Identity, Reach, Rule, Severity, reach};
+
+/// Ports from here on are handed out by the kernel (net.ipv4.ip_local_port_range).
+const EPHEMERAL: u16 = 32_768;
+
+/// Services remembered.
+const KNOWN: usize = 65_536;
+
+/// A socket that listens.
+#[derive(Clone, Debug)]
+pub struct Listener<'a> {
+    pub address: SocketAddr,
+    pub owner: &'a Identity,
+    /// Whether the policy has it.
+    pub covered: Answer,
+}
+
+/// What was served before.
+#[derive(Debug, Default)]
+pub struct NewServices {
+    known: HashSet<(String, u16)>,
+}
+
+impl NewServices {
+    /// Part of the baseline.
+    pub fn known(&mut self, listener: &Listener<'_>) {
+        if self.known.len() < KNOWN {
+            self.known.insert((listener.owner.label(), listener.address.port()));
+        }
+    }
+
+    /// A socket began to listen.
+    pub fn listening(&mut self, listener: &Listener<'_>) -> Option<Finding> {
+        let port = listener.address.port();
+        let label = listener.owner.label();
+        if self.known.contains(&(label.clone(), port)) {
+            return None;
+        }
+        self.known(listener);
+        let unspecified = listener.address.ip().is_unspecified();
+        if listener.covered == Answer::Yes
+            || port >= EPHEMERAL
+            || (!unspecified && reach(listener.address.ip()) == Reach::Loopback)
+        {
+            return None;
+        }
+        Some(Finding {
+            rule: Rule::NewService,
+            subject: format!("{label}:{port}/tcp"),
+            severity: Severity::Low,
+            reason: format!("{label} began to listen on {}", listener.address),
+            remedy: "If it belongs there, add it to the policy; if not, stop it.".to_owned(),
+            flow: None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_baseline_and_loopback_stay_quiet() {
+        let owner = Identity { name: Some("nginx".into()), ..Identity::default() };
+        let at = |address: &str| Listener {
+            address: address.parse().expect("address"),
+            owner: &owner,
+            covered: Answer::No,
+        };
+        let mut services = NewServices::default();
+        services.known(&at("0.0.0.0:80"));
+        assert!(services.listening(&at("0.0.0.0:80")).is_none());
+        assert!(services.listening(&at("127.0.0.1:81")).is_none());
+        assert!(services.listening(&at("0.0.0.0:40000")).is_none());
+        assert!(services.listening(&at("0.0.0.0:8080")).is_some());
+        assert!(services.listening(&at("0.0.0.0:8080")).is_none());
+    }
+}

@@ -1,0 +1,186 @@
+//! What this host offers and what is missing, before anything is loaded.
+
+use crate::config::Config;
+use crate::kernel::{self, Sizes, cgroup_root, map_memory};
+
+/// Outcome of one check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Ok,
+    /// Works, with less.
+    Limited,
+    /// The daemon cannot run.
+    Missing,
+}
+
+/// One line of the report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    pub name: &'static str,
+    pub outcome: Outcome,
+    /// What was found, and what to do where something is missing.
+    pub detail: String,
+}
+
+/// Capabilities without which nothing loads, as bits of `/proc/PID/status` (capability.h).
+const NEEDED: [(u32, &str, &str); 3] = [
+    (39, "CAP_BPF", "load the kernel programs"),
+    (12, "CAP_NET_ADMIN", "attach them to the network"),
+    (38, "CAP_PERFMON", "let them read packets directly"),
+];
+
+/// Capabilities without which something is not seen.
+const WANTED: [(u32, &str, &str); 3] = [
+    (21, "CAP_SYS_ADMIN", "look into other network namespaces"),
+    (19, "CAP_SYS_PTRACE", "see the descriptors of other users' processes"),
+    (2, "CAP_DAC_READ_SEARCH", "read what belongs to other users"),
+];
+
+const SYS_ADMIN: u32 = 21;
+
+/// Refuses with one line what cannot work.
+///
+/// # Errors
+/// The line.
+pub fn can_run() -> Result<(), String> {
+    let missing: Vec<Check> =
+        checks().into_iter().filter(|check| check.outcome == Outcome::Missing).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(missing
+        .into_iter()
+        .map(|check| format!("{}: {}", check.name, check.detail))
+        .collect::<Vec<_>>()
+        .join("; "))
+}
+
+/// Everything about this host.
+pub fn checks() -> Vec<Check> {
+    vec![object(), kernel_version(), capabilities(), more_capabilities(), cgroup(), lockdown(), bpf_jit()]
+}
+
+/// The kernel memory that the configured maps take.
+pub fn memory(config: &Config, sizes: &Sizes) -> Vec<Check> {
+    let processors = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
+    let rows = map_memory(sizes, processors);
+    let total: u64 = rows.iter().map(|row| row.bytes).sum();
+    let mut checks: Vec<Check> = rows
+        .into_iter()
+        .map(|row| Check {
+            name: row.name,
+            outcome: Outcome::Ok,
+            detail: format!("{} entries, {} KiB of kernel memory", row.entries, row.bytes / 1024),
+        })
+        .collect();
+    checks.push(Check {
+        name: "maps, all",
+        outcome: Outcome::Ok,
+        detail: format!(
+            "{} KiB; first bytes kept: {} a direction (TCP), {} (UDP)",
+            total / 1024,
+            config.kernel.tcp_budget,
+            config.kernel.udp_budget
+        ),
+    });
+    checks
+}
+
+fn object() -> Check {
+    let embedded = kernel::object_embedded();
+    Check {
+        name: "kernel programs",
+        outcome: if embedded { Outcome::Ok } else { Outcome::Missing },
+        detail: if embedded {
+            format!("in this binary, ABI {}", monitor_common::ABI_VERSION)
+        } else {
+            "not in this binary: build it with 'cargo xtask build'".to_owned()
+        },
+    }
+}
+
+fn kernel_version() -> Check {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    let enough = version >= (5, 10);
+    Check {
+        name: "kernel",
+        outcome: if enough { Outcome::Ok } else { Outcome::Missing },
+        detail: if enough { release } else { format!("{release} is too old: 5.10 or later is needed") },
+    }
+}
+
+fn effective() -> Option<u64> {
+    let status = procfs::process::Process::myself().and_then(|process| process.status()).ok()?;
+    Some(status.capeff)
+}
+
+fn lacking(wanted: &[(u32, &str, &str)]) -> Vec<String> {
+    let have = effective().unwrap_or(0);
+    wanted
+        .iter()
+        // CAP_SYS_ADMIN still stands for the capabilities that were split off it.
+        .filter(|(bit, ..)| have >> bit & 1 == 0 && !(*bit >= 38 && have >> SYS_ADMIN & 1 == 1))
+        .map(|(_, name, what)| format!("{name} (to {what})"))
+        .collect()
+}
+
+fn capabilities() -> Check {
+    let lacking = lacking(&NEEDED);
+    Check {
+        name: "capabilities",
+        outcome: if lacking.is_empty() { Outcome::Ok } else { Outcome::Missing },
+        detail: if lacking.is_empty() {
+            "all that is needed".to_owned()
+        } else {
+            format!("{} missing: run it as root, or give them to it", lacking.join(", "))
+        },
+    }
+}
+
+fn more_capabilities() -> Check {
+    let lacking = lacking(&WANTED);
+    Check {
+        name: "sight",
+        outcome: if lacking.is_empty() { Outcome::Ok } else { Outcome::Limited },
+        detail: if lacking.is_empty() {
+            "all processes and namespaces".to_owned()
+        } else {
+            format!("{} missing: some owners stay unknown", lacking.join(", "))
+        },
+    }
+}
+
+fn cgroup() -> Check {
+    match cgroup_root() {
+        Ok(path) => Check { name: "cgroup v2", outcome: Outcome::Ok, detail: path.display().to_string() },
+        Err(error) => Check { name: "cgroup v2", outcome: Outcome::Missing, detail: error.to_string() },
+    }
+}
+
+fn lockdown() -> Check {
+    let mode = std::fs::read_to_string("/sys/kernel/security/lockdown").ok().and_then(|text| {
+        text.split_whitespace().find_map(|word| word.strip_prefix('[')?.strip_suffix(']').map(str::to_owned))
+    });
+    Check {
+        name: "lockdown",
+        outcome: Outcome::Ok,
+        detail: match mode {
+            Some(mode) => format!("{mode}: nothing here needs what it forbids"),
+            None => "not told by this kernel: nothing here needs what it forbids".to_owned(),
+        },
+    }
+}
+
+fn bpf_jit() -> Check {
+    let on = std::fs::read_to_string("/proc/sys/net/core/bpf_jit_enable").map(|text| text.trim() != "0");
+    match on {
+        Ok(false) => Check {
+            name: "BPF JIT",
+            outcome: Outcome::Limited,
+            detail: "off: every packet costs several times as much; set net.core.bpf_jit_enable=1".to_owned(),
+        },
+        _ => Check { name: "BPF JIT", outcome: Outcome::Ok, detail: "on".to_owned() },
+    }
+}

@@ -1,0 +1,104 @@
+//! Bytes of the ring to events. Pure; holds no aya type.
+//!
+//! In: one record of the ring. Out: an [`Event`]. A record that is too short, or of a kind that this
+//! version does not know, is an error that the caller counts: it never stops the stream.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use monitor_common::{CaptureHead, Counters, FlowEvent, Kind, Plain, UdpFlow, UdpKey};
+
+/// What the kernel side tells the core.
+#[derive(Debug)]
+pub enum Event {
+    /// A step in the life of a flow, or of a listening socket.
+    Flow(Kind, FlowEvent),
+    /// First bytes of one direction.
+    Capture(CaptureHead, Box<[u8]>),
+    /// The counters of all processors, added up; once a second.
+    Counters(Box<Counters>),
+    /// Totals of a UDP flow, read from the table; `ended`: its entry there is gone.
+    Udp { key: UdpKey, totals: Option<UdpFlow>, ended: bool },
+}
+
+/// A record that cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    #[error("a record of {0} bytes is too short")]
+    Short(usize),
+    #[error("kind {0} is unknown")]
+    Kind(u8),
+}
+
+/// Reads one record of the ring.
+///
+/// # Errors
+/// When it is too short for what it says it is, or its kind is unknown.
+pub fn decode(record: &[u8]) -> Result<Event, DecodeError> {
+    let short = || DecodeError::Short(record.len());
+    let byte = *record.first().ok_or_else(short)?;
+    let kind = Kind::from_byte(byte).ok_or(DecodeError::Kind(byte))?;
+    if kind != Kind::Capture {
+        return FlowEvent::read_from(record).map(|event| Event::Flow(kind, event)).ok_or_else(short);
+    }
+    let head = CaptureHead::read_from(record).ok_or_else(short)?;
+    let data = &record[size_of::<CaptureHead>()..];
+    let data = data.get(..head.len as usize).ok_or_else(short)?;
+    Ok(Event::Capture(head, data.into()))
+}
+
+/// An address of the events as the rest of the program has it: v4-mapped ones as IPv4.
+pub fn address(bytes: [u8; 16], port: u16) -> SocketAddr {
+    let v6 = Ipv6Addr::from(bytes);
+    SocketAddr::new(v6.to_ipv4_mapped().map_or(IpAddr::V6(v6), IpAddr::V4), port)
+}
+
+/// The other way: an address as the kernel's tables have it.
+pub fn to_bytes(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_capture_carries_its_bytes() {
+        let head = CaptureHead { kind: Kind::Capture as u8, len: 3, ..CaptureHead::default() };
+        let mut record = head.as_bytes().to_vec();
+        record.extend_from_slice(b"GET and slack of the record");
+        match decode(&record) {
+            Ok(Event::Capture(read, data)) => {
+                assert_eq!(read, head);
+                assert_eq!(&*data, b"GET");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_length_beyond_the_record_is_refused() {
+        let head = CaptureHead { kind: Kind::Capture as u8, len: 4, ..CaptureHead::default() };
+        let mut record = head.as_bytes().to_vec();
+        record.extend_from_slice(b"GET");
+        assert_eq!(decode(&record).err(), Some(DecodeError::Short(record.len())));
+    }
+
+    #[test]
+    fn addresses_keep_their_family() {
+        for text in ["10.1.2.3:80", "[2001:db8::1]:443", "[::1]:1"] {
+            let parsed: SocketAddr = text.parse().expect("an address");
+            assert_eq!(address(to_bytes(parsed.ip()), parsed.port()), parsed);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_decode_or_say_why(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            let _ = decode(&bytes);
+        }
+    }
+}

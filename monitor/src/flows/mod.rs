@@ -1,0 +1,14 @@
+//! The bounded table of flows, and the streams that they add up to.
+//!
+//! In: events, identities. Out: flows and streams as they stand. Must never: grow beyond its
+//! configured size, or lose a byte of a total.
+
+mod entry;
+mod evidence;
+mod streams;
+mod table;
+
+pub use entry::{Detected, Flow, FlowKey, Told, key_of, key_of_capture, key_of_socket};
+pub use evidence::Evidence;
+pub use streams::{Party, Stream, StreamId, StreamKey, Streams};
+pub use table::{Addresses, Table, addresses};

@@ -1,0 +1,254 @@
+//! Streams: all flows from one client identity to one service.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::Flow;
+use crate::hist::{Measures, Sample};
+use crate::model::{Answer, Direction, Identity, Judged, StreamView, Transport, Verdict};
+use crate::policy::{FlowFacts, Policy};
+use crate::verdict;
+
+/// Position of a stream in the table.
+pub type StreamId = u32;
+
+/// One end of a stream: who, as people call it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Party {
+    /// On this host.
+    Local(String),
+    /// Somewhere else, or unknown.
+    Remote(IpAddr),
+    /// What did not fit into the table, all together.
+    Other,
+}
+
+impl std::fmt::Display for Party {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Party::Local(name) => f.write_str(name),
+            Party::Remote(address) => address.fmt(f),
+            Party::Other => f.write_str("(others)"),
+        }
+    }
+}
+
+/// What makes flows one stream.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct StreamKey {
+    pub client: Party,
+    pub server: Party,
+    pub port: u16,
+    pub transport: Transport,
+}
+
+impl std::fmt::Display for StreamKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let transport = match self.transport {
+            Transport::Tcp => "tcp",
+            Transport::Udp => "udp",
+        };
+        write!(f, "{} → {}:{}/{transport}", self.client, self.server, self.port)
+    }
+}
+
+/// One stream.
+#[derive(Debug)]
+pub struct Stream {
+    pub key: StreamKey,
+    pub direction: Direction,
+    pub client_address: IpAddr,
+    pub server_address: SocketAddr,
+    pub client_identity: Option<Arc<Identity>>,
+    pub server_identity: Option<Arc<Identity>>,
+    pub protocol: Option<String>,
+    pub flows: u64,
+    pub open: u64,
+    pub failed: u64,
+    pub client_bytes: u64,
+    pub server_bytes: u64,
+    pub first_ns: u64,
+    pub last_ns: u64,
+    pub verdict: Arc<Verdict>,
+    /// The verdict is of a flow that carried something.
+    judged: bool,
+    /// `None`: beyond the number of streams that have histograms of their own.
+    pub measures: Option<Box<Measures>>,
+}
+
+/// The table of streams, bounded.
+#[derive(Debug)]
+pub struct Streams {
+    list: Vec<Stream>,
+    by_key: HashMap<StreamKey, StreamId>,
+    capacity: usize,
+    with_measures: usize,
+    /// Flows counted under [`Party::Other`] because the table was full.
+    pub refused: u64,
+}
+
+impl Streams {
+    pub fn new(capacity: usize, with_measures: usize) -> Self {
+        Streams { list: Vec::new(), by_key: HashMap::new(), capacity, with_measures, refused: 0 }
+    }
+
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Stream> {
+        self.list.iter()
+    }
+
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Stream> {
+        self.list.iter_mut()
+    }
+
+    pub fn get(&self, id: StreamId) -> Option<&Stream> {
+        self.list.get(id as usize)
+    }
+
+    pub fn get_mut(&mut self, id: StreamId) -> Option<&mut Stream> {
+        self.list.get_mut(id as usize)
+    }
+
+    /// The stream of a flow, made where there is none.
+    pub fn of(&mut self, flow: &Flow) -> StreamId {
+        let [(client_identity, client), (server_identity, server)] = flow.ends();
+        let party = |identity: Option<&Arc<Identity>>, address: SocketAddr| match identity {
+            Some(identity) => Party::Local(identity.label()),
+            None => Party::Remote(address.ip()),
+        };
+        let mut key = StreamKey {
+            client: party(client_identity, client),
+            server: party(server_identity, server),
+            port: server.port(),
+            transport: flow.transport,
+        };
+        if !self.by_key.contains_key(&key) && self.list.len() >= self.capacity {
+            self.refused += 1;
+            key =
+                StreamKey { client: Party::Other, server: Party::Other, port: 0, transport: flow.transport };
+        }
+        if let Some(id) = self.by_key.get(&key) {
+            return *id;
+        }
+        let id = self.list.len() as StreamId;
+        self.by_key.insert(key.clone(), id);
+        self.list.push(Stream {
+            key,
+            direction: flow.direction,
+            client_address: client.ip(),
+            server_address: server,
+            client_identity: client_identity.cloned(),
+            server_identity: server_identity.cloned(),
+            protocol: None,
+            flows: 0,
+            open: 0,
+            failed: 0,
+            client_bytes: 0,
+            server_bytes: 0,
+            first_ns: flow.opened_ns,
+            last_ns: flow.last_ns,
+            verdict: flow.verdict.clone(),
+            judged: false,
+            measures: (self.list.len() < self.with_measures).then(Box::default),
+        });
+        id
+    }
+}
+
+impl Stream {
+    /// Takes over what a flow knows now. The stream's answer is the worst of those of the flows that
+    /// carried payload; without any, the last one's.
+    pub fn learn(&mut self, flow: &Flow) {
+        self.last_ns = self.last_ns.max(flow.last_ns);
+        if let Some(protocol) = flow.facts.protocol {
+            self.protocol = Some(protocol.as_str().to_owned());
+        }
+        let carried = flow.bytes() != (0, 0) || flow.facts.protocol.is_some();
+        if !self.judged {
+            self.verdict = flow.verdict.clone();
+            self.judged = carried;
+            return;
+        }
+        if !carried {
+            return;
+        }
+        let worst = Verdict {
+            encrypted: worse(&self.verdict.encrypted, &flow.verdict.encrypted),
+            authenticated: worse(&self.verdict.authenticated, &flow.verdict.authenticated),
+            authorised: worse(&self.verdict.authorised, &flow.verdict.authorised),
+            watched: worse(&self.verdict.watched, &flow.verdict.watched),
+        };
+        if worst != *self.verdict {
+            self.verdict = Arc::new(worst);
+        }
+    }
+
+    /// Another policy is in force: what the old one said of this stream no longer counts.
+    pub fn decide(&mut self, policy: &Policy) {
+        let decision = policy.decide(&FlowFacts {
+            client: self.client_identity.as_deref(),
+            client_address: SocketAddr::new(self.client_address, 0),
+            server: self.server_identity.as_deref(),
+            server_address: self.server_address,
+            transport: self.key.transport,
+        });
+        let verdict = Verdict { authorised: verdict::authorised(Some(&decision)), ..(*self.verdict).clone() };
+        self.verdict = Arc::new(verdict);
+    }
+
+    pub fn sample(&mut self, sample: &Sample) {
+        if let Some(measures) = &mut self.measures {
+            measures.record(sample);
+        }
+    }
+
+    pub fn view(&self, wall: impl Fn(u64) -> Timestamp) -> StreamView {
+        StreamView {
+            key: self.key.to_string(),
+            client: self.key.client.to_string(),
+            server: self.key.server.to_string(),
+            server_address: self.server_address,
+            client_address: self.client_address,
+            transport: self.key.transport,
+            direction: self.direction,
+            client_identity: self.client_identity.clone(),
+            server_identity: self.server_identity.clone(),
+            protocol: self.protocol.clone(),
+            flows: self.flows,
+            open: self.open,
+            failed: self.failed,
+            client_bytes: self.client_bytes,
+            server_bytes: self.server_bytes,
+            first_seen: wall(self.first_ns),
+            last_seen: wall(self.last_ns),
+            verdict: self.verdict.clone(),
+        }
+    }
+}
+
+fn rank(answer: Answer) -> u8 {
+    match answer {
+        Answer::No => 0,
+        Answer::Unknown => 1,
+        Answer::Yes => 2,
+    }
+}
+
+/// The worse of two answers; of equal ones the newer, whose reason is the present one.
+fn worse(old: &Judged, new: &Judged) -> Judged {
+    if rank(new.answer) <= rank(old.answer) { new.clone() } else { old.clone() }
+}

@@ -1,0 +1,194 @@
+//! Paths as the runtimes make them; the forms come from their documentation and from hosts.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const ID: &str = "0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a69788796a5b4c3d2e1f0";
+const NODE: &str = "aaaabbbbccccddddeeeeffff0000111122223333444455556666777788889999";
+
+fn in_container(runtime: &str, id: &str, pod: Option<&str>) -> Option<Container> {
+    Some(Container { id: id.to_owned(), runtime: runtime.to_owned(), pod: pod.map(str::to_owned) })
+}
+
+fn check(path: &str, unit: Option<&str>, container: Option<Container>) {
+    let path = path.replace("{ID}", ID).replace("{NODE}", NODE);
+    let unit = unit.map(|unit| unit.replace("{ID}", ID).replace("{NODE}", NODE));
+    assert_eq!(place_of_cgroup_path(&path), Place { unit, container }, "{path}");
+}
+
+#[test]
+fn units() {
+    for (path, unit) in [
+        ("/", None),
+        ("", None),
+        ("/init.scope", Some("init.scope")),
+        ("/system.slice/nginx.service", Some("nginx.service")),
+        ("/system.slice/system-getty.slice/getty@tty1.service", Some("getty@tty1.service")),
+        ("/system.slice/foo\\x2dbar.service", Some("foo\\x2dbar.service")),
+        ("/system.slice/_cgroup.service", Some("cgroup.service")),
+        ("/system.slice/delegating.service/payments.service", Some("delegating.service")),
+        ("/system.slice/gone.service (deleted)", Some("gone.service")),
+        ("/../../system.slice/nginx.service", Some("nginx.service")),
+        ("/user.slice/user-1000.slice/session-3.scope", Some("session-3.scope")),
+        ("/user.slice/user-1000.slice/user@1000.service", Some("user@1000.service")),
+        (
+            "/user.slice/user-1000.slice/user@1000.service/app.slice/nginx.service",
+            Some("user@1000.service/nginx.service"),
+        ),
+        ("/user.slice/user-1000.slice/user@1000.service/init.scope", Some("user@1000.service/init.scope")),
+        ("/system.slice", None),
+        ("/.service", None),
+        ("/some/other/nginx.service", None),
+        ("/system.slice/dbus.socket", Some("dbus.socket")),
+    ] {
+        check(path, unit, None);
+    }
+}
+
+#[test]
+fn docker() {
+    check("/docker/{ID}", None, in_container("docker", ID, None));
+    check("/system.slice/docker-{ID}.scope", Some("docker-{ID}.scope"), in_container("docker", ID, None));
+    check("/moby/{ID}", None, in_container("docker", ID, None));
+    // systemd inside the container: its units are not this host's.
+    check("/docker/{ID}/system.slice/sshd.service", None, in_container("docker", ID, None));
+    check("/system.slice/docker.service", Some("docker.service"), None);
+}
+
+#[test]
+fn podman() {
+    check("/libpod_parent/libpod-{ID}", None, in_container("podman", ID, None));
+    check("/libpod_parent/conmon", None, None);
+    check(
+        "/machine.slice/libpod-{ID}.scope/container",
+        Some("libpod-{ID}.scope"),
+        in_container("podman", ID, None),
+    );
+    check("/machine.slice/libpod-conmon-{ID}.scope", Some("libpod-conmon-{ID}.scope"), None);
+    check(
+        "/system.slice/web.service/libpod-payload-{ID}",
+        Some("web.service"),
+        in_container("podman", ID, None),
+    );
+    check(
+        "/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{ID}.scope/container",
+        Some("user@1000.service/libpod-{ID}.scope"),
+        in_container("podman", ID, None),
+    );
+}
+
+#[test]
+fn containerd() {
+    check("/default/{ID}", None, in_container("containerd", ID, None));
+    check("/default/redis-1", None, in_container("containerd", "redis-1", None));
+    check("/k8s.io/{ID}", None, in_container("containerd", ID, None));
+    check(
+        "/system.slice/nerdctl-{ID}.scope",
+        Some("nerdctl-{ID}.scope"),
+        in_container("containerd", ID, None),
+    );
+    check("/default", None, None);
+    check("/system.slice/default/redis-1", None, None);
+}
+
+#[test]
+fn kubernetes() {
+    let uid = "4dc7a1b2-0c1d-4e2f-8a3b-5c6d7e8f9a0b";
+    for (path, runtime) in [
+        (
+            "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod4dc7a1b2_0c1d_4e2f_8a3b_5c6d7e8f9a0b.slice/cri-containerd-{ID}.scope",
+            "containerd",
+        ),
+        ("/kubepods.slice/kubepods-pod4dc7a1b2_0c1d_4e2f_8a3b_5c6d7e8f9a0b.slice/crio-{ID}.scope", "cri-o"),
+        (
+            "/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod4dc7a1b2_0c1d_4e2f_8a3b_5c6d7e8f9a0b.slice/docker-{ID}.scope",
+            "docker",
+        ),
+        (
+            "/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-burstable.slice/kubelet-kubepods-burstable-pod4dc7a1b2_0c1d_4e2f_8a3b_5c6d7e8f9a0b.slice/cri-containerd-{ID}.scope",
+            "containerd",
+        ),
+    ] {
+        let scope = path.rsplit_once('/').map(|(_, scope)| scope);
+        check(path, scope, in_container(runtime, ID, Some(uid)));
+    }
+    let pod = "/kubepods/burstable/pod4dc7a1b2-0c1d-4e2f-8a3b-5c6d7e8f9a0b";
+    check(&format!("{pod}/{{ID}}"), None, in_container("kubernetes", ID, Some(uid)));
+    check(&format!("{pod}/crio-{{ID}}"), None, in_container("cri-o", ID, Some(uid)));
+    check(pod, None, None);
+    // containerd with the systemd driver set in one place only.
+    check(
+        "/system.slice/containerd.service/kubepods-burstable-pod4dc7a1b2_0c1d_4e2f_8a3b_5c6d7e8f9a0b.slice:cri-containerd:{ID}",
+        Some("containerd.service"),
+        in_container("containerd", ID, Some(uid)),
+    );
+    // kind: a cluster inside a Docker container. The innermost is the one that runs the process.
+    check(
+        "/docker/{NODE}/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod4dc7a1b2_0c1d_4e2f_8a3b_5c6d7e8f9a0b.slice/cri-containerd-{ID}.scope",
+        None,
+        in_container("containerd", ID, Some(uid)),
+    );
+    check(
+        "/system.slice/docker-{NODE}.scope/kubelet/kubepods/besteffort/pod4dc7a1b2-0c1d-4e2f-8a3b-5c6d7e8f9a0b/{ID}",
+        Some("docker-{NODE}.scope"),
+        in_container("kubernetes", ID, Some(uid)),
+    );
+    check(
+        "/system.slice/docker-{NODE}.scope/system.slice/containerd.service",
+        Some("docker-{NODE}.scope"),
+        in_container("docker", NODE, None),
+    );
+}
+
+#[test]
+fn machines() {
+    check("/lxc.payload.web-1/system.slice/nginx.service", None, in_container("lxc", "web-1", None));
+    check("/lxc.monitor.web-1", None, None);
+    check("/lxc/web-1", None, in_container("lxc", "web-1", None));
+    check(
+        "/machine.slice/machine-web\\x2d1.scope/payload",
+        Some("machine-web\\x2d1.scope"),
+        in_container("systemd-nspawn", "web-1", None),
+    );
+    check(
+        "/machine.slice/systemd-nspawn@web.service/payload/system.slice/x.service",
+        Some("systemd-nspawn@web.service"),
+        in_container("systemd-nspawn", "web", None),
+    );
+    check("/machine.slice/machine-qemu\\x2d1\\x2dvm.scope", Some("machine-qemu\\x2d1\\x2dvm.scope"), None);
+    check("/ecs/task/{ID}", None, in_container("unknown", ID, None));
+}
+
+#[test]
+fn lines_of_both_versions() {
+    let hybrid = "9:name=systemd:/system.slice/nginx.service\n4:memory:/system.slice/wrong.service\n0::/\n";
+    assert_eq!(place_of_proc_cgroup(hybrid).unit.as_deref(), Some("nginx.service"));
+
+    let unified = "0::/system.slice/nginx.service\n";
+    assert_eq!(place_of_proc_cgroup(unified).unit.as_deref(), Some("nginx.service"));
+
+    let controllers = format!("9:name=systemd:/\n4:memory:/docker/{ID}\n3:cpu,cpuacct:/docker/{ID}\n0::/\n");
+    assert_eq!(place_of_proc_cgroup(&controllers).container, in_container("docker", ID, None));
+
+    let odd = "0::/system.slice/a:b.service\nnonsense\n::\n1:\n";
+    assert_eq!(place_of_proc_cgroup(odd).unit.as_deref(), Some("a:b.service"));
+    assert_eq!(place_of_proc_cgroup(""), Place::default());
+}
+
+proptest! {
+    #[test]
+    fn any_text_has_a_place(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        place_of_proc_cgroup(&String::from_utf8_lossy(&bytes));
+    }
+
+    #[test]
+    fn any_path_of_likely_parts_has_a_place(
+        parts in proptest::collection::vec(
+            "(kubepods|docker|lxc|default|machine-|pod|-pod|libpod-|\\\\x|\\\\x2|\\\\x2d|\\\\xé|:|é|[0-9a-f]{64}|\\.slice|\\.scope|\\.service|user@1|_|/){1,4}",
+            0..8,
+        )
+    ) {
+        place_of_proc_cgroup(&format!("0::/{}", parts.join("/")));
+    }
+}

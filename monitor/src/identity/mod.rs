@@ -1,0 +1,81 @@
+//! Who is at each end of a flow: process, user, systemd unit, container.
+//!
+//! In: what the kernel saw of a process ([`ProcessSeen`]), or the addresses and cookie of a socket
+//! ([`SocketKey`]). Out: [`Identity`]. Everything here blocks (it reads `/proc`, enters network
+//! namespaces and asks the kernel for its sockets), so a [`Resolver`] lives on a thread of its own.
+//!
+//! It must never name another process that got the same pid later: what cannot be looked at any
+//! more is missing, with the reason. What `/proc` says is other people's text: read with a cap,
+//! taken as lossy UTF-8, and never able to panic or to grow memory without bound.
+
+mod cgroup;
+mod cgroup_tree;
+mod clock;
+mod command_line;
+mod holders;
+mod namespaces;
+mod process;
+mod resolver;
+mod sockets;
+mod users;
+
+pub use cgroup::{Place, place_of_cgroup_path, place_of_proc_cgroup};
+pub use holders::holders;
+pub use namespaces::{Netns, NetnsSource, namespaces};
+pub use resolver::Resolver;
+pub use sockets::{SocketError, SocketLister, SocketSeen, TcpCounts, TcpState, sockets};
+
+use std::net::SocketAddr;
+
+use crate::model::{Direction, Identity, Transport};
+
+/// A process, as the kernel saw it use a socket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ProcessSeen {
+    /// Thread group id: the pid of user space. 0: unknown.
+    pub tgid: u32,
+    /// Effective user id at the time.
+    pub uid: u32,
+    /// `comm` at the time, NUL-padded.
+    pub comm: [u8; 16],
+    /// When, CLOCK_MONOTONIC ns. A process that started later is another one.
+    pub seen_ns: u64,
+    /// Cgroup v2 id: the inode number of the cgroup's directory. 0: unknown.
+    pub cgroup: u64,
+}
+
+/// A socket whose user is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SocketKey {
+    pub transport: Transport,
+    /// Cookie of the network namespace, as the kernel programs say; 0: unknown. A hint: the
+    /// resolver learns where it leads, and looks everywhere until it knows.
+    pub netns: u64,
+    pub local: SocketAddr,
+    pub remote: SocketAddr,
+    /// Socket cookie: unique on the host since boot; 0: unknown, go by the addresses.
+    pub cookie: u64,
+    /// The process that made the socket or its listener; 0: unknown, or one that only hands over.
+    pub maker: u32,
+}
+
+/// A socket that was there already, and who holds it.
+#[derive(Clone, Debug)]
+pub struct Existing {
+    pub socket: SocketSeen,
+    /// Inode of its network namespace, as in `/proc/PID/ns/net`.
+    pub netns: u64,
+    /// Which end began it, by whether somebody listens at its local port; `None`: no connection, or
+    /// UDP.
+    pub direction: Option<Direction>,
+    /// The process that uses it; of a listening socket all that hold it, newest first. Empty: the
+    /// kernel holds it alone (closing, not yet accepted), or its holder could not be seen.
+    pub holders: Vec<Identity>,
+}
+
+impl Existing {
+    /// The one to name: see [`Resolver::users_of`] for the rule.
+    pub fn holder(&self) -> Option<&Identity> {
+        self.holders.first()
+    }
+}

@@ -1,0 +1,172 @@
+//! Network namespaces of this host, and netlink sockets inside them.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::thread;
+
+use netlink_sys::Socket;
+use netlink_sys::protocols::NETLINK_SOCK_DIAG;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use super::process::{each_process, read_capped};
+
+/// Longest mount table that is read.
+const LARGEST_MOUNT_TABLE: usize = 16 << 20;
+
+/// One network namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Netns {
+    /// Inode number, as in `/proc/PID/ns/net`. The kernel gives it again once the namespace is gone.
+    pub inode: u64,
+    /// Where it can be opened.
+    pub source: NetnsSource,
+}
+
+/// What keeps a namespace alive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NetnsSource {
+    /// A process that is in it.
+    Process(u32),
+    /// A file that it is mounted on, as `ip netns` does.
+    Path(PathBuf),
+}
+
+impl Netns {
+    /// Namespace of the calling thread.
+    pub fn own() -> io::Result<Netns> {
+        let inode = fs::metadata("/proc/thread-self/ns/net")?.ino();
+        Ok(Netns { inode, source: NetnsSource::Process(std::process::id()) })
+    }
+
+    fn open(&self) -> io::Result<File> {
+        let file = match &self.source {
+            NetnsSource::Process(pid) => File::open(format!("/proc/{pid}/ns/net"))?,
+            NetnsSource::Path(path) => File::open(path)?,
+        };
+        // The process may have ended and its pid be another's by now.
+        if file.metadata()?.ino() == self.inode {
+            Ok(file)
+        } else {
+            Err(io::Error::new(io::ErrorKind::NotFound, "the namespace is gone"))
+        }
+    }
+}
+
+/// All network namespaces that a process is in or that are mounted somewhere in this mount
+/// namespace; the caller's own first. One that only a socket or an open file keeps alive is not
+/// found.
+pub fn namespaces() -> Vec<Netns> {
+    let own = Netns::own().ok();
+    let mut found: HashMap<u64, NetnsSource> = HashMap::new();
+    each_process(|pid, directory| {
+        if let Ok(stat) = rustix::fs::statat(directory, "ns/net", rustix::fs::AtFlags::empty()) {
+            found.entry(stat.st_ino).or_insert(NetnsSource::Process(pid));
+        }
+    });
+    for mount in mounts() {
+        // The root of such a mount reads `net:[4026532561]`.
+        let inode = mount.root.strip_prefix("net:[").and_then(|rest| rest.strip_suffix(']'));
+        if mount.kind == "nsfs"
+            && let Some(inode) = inode.and_then(|inode| inode.parse().ok())
+        {
+            // A mount outlives a process.
+            found.insert(inode, NetnsSource::Path(mount.point));
+        }
+    }
+    if let Some(own) = &own {
+        found.remove(&own.inode);
+    }
+    let mut others: Vec<Netns> = found.into_iter().map(|(inode, source)| Netns { inode, source }).collect();
+    others.sort_by_key(|namespace| namespace.inode);
+    own.into_iter().chain(others).collect()
+}
+
+/// A sock_diag(7) socket inside a namespace. The namespace of the calling thread never changes: a
+/// thread made for it enters and ends. Entering another one than the caller's takes CAP_SYS_ADMIN.
+pub(super) fn sock_diag_socket(namespace: &Netns) -> io::Result<Socket> {
+    if Netns::own().is_ok_and(|own| own.inode == namespace.inode) {
+        return Socket::new(NETLINK_SOCK_DIAG);
+    }
+    let file = namespace.open()?;
+    let inside = thread::Builder::new().name("netns".to_owned()).spawn(move || {
+        move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?;
+        Socket::new(NETLINK_SOCK_DIAG)
+    })?;
+    inside.join().unwrap_or_else(|_| Err(io::Error::other("the thread that entered the namespace failed")))
+}
+
+/// One line of `/proc/self/mountinfo`, proc_pid_mountinfo(5).
+pub(super) struct Mount {
+    pub root: String,
+    pub point: PathBuf,
+    pub kind: String,
+}
+
+/// The mount table; empty where it can't be read.
+pub(super) fn mounts() -> Vec<Mount> {
+    let text = read_capped(rustix::fs::CWD, "/proc/self/mountinfo", LARGEST_MOUNT_TABLE);
+    text.map(|text| String::from_utf8_lossy(&text).lines().filter_map(mount).collect()).unwrap_or_default()
+}
+
+fn mount(line: &str) -> Option<Mount> {
+    let (head, tail) = line.split_once(" - ")?;
+    let mut fields = head.split(' ').skip(3);
+    let (root, point) = (fields.next()?, fields.next()?);
+    let kind = tail.split(' ').next()?;
+    Some(Mount { root: unescaped(root), point: unescaped(point).into(), kind: kind.to_owned() })
+}
+
+/// Undoes the octal escapes of space, tab, newline and backslash.
+fn unescaped(text: &str) -> String {
+    const ESCAPES: [(&str, &str); 4] = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
+    let mut text = text.to_owned();
+    for (escape, plain) in ESCAPES {
+        text = text.replace(escape, plain);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_own_namespace_comes_first() {
+        let all = namespaces();
+        assert_eq!(all.first().map(|first| first.inode), Netns::own().ok().map(|own| own.inode));
+        let mut inodes: Vec<u64> = all.iter().map(|namespace| namespace.inode).collect();
+        inodes.sort_unstable();
+        inodes.dedup();
+        assert_eq!(inodes.len(), all.len());
+    }
+
+    #[test]
+    fn a_mounted_namespace_is_read() {
+        let line = "52 29 0:4 net:[4026532561] /run/netns/a\\040b rw shared:28 - nsfs nsfs rw";
+        let mount = mount(line).expect("a line of the kernel's form");
+        assert_eq!((mount.root.as_str(), mount.kind.as_str()), ("net:[4026532561]", "nsfs"));
+        assert_eq!(mount.point, PathBuf::from("/run/netns/a b"));
+    }
+
+    #[test]
+    fn a_namespace_that_became_another_is_refused() {
+        let wrong = Netns { inode: 1, source: NetnsSource::Process(std::process::id()) };
+        assert_eq!(
+            sock_diag_socket(&wrong).map(|_| ()).map_err(|error| error.kind()),
+            Err(io::ErrorKind::NotFound)
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_line_is_read_or_skipped(line in ".{0,60}( - .{0,20})?") {
+            let _ = mount(&line);
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! One process, as `/proc/PID` shows it.
+//!
+//! Everything is read through one descriptor of `/proc/PID`: it stands for that very process, and
+//! fails once the process is gone, even when another has got its pid. All of it is text that
+//! somebody else chose: capped, and lossy where it is not UTF-8.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{CWD, Dir, Mode, OFlags, openat, readlinkat_raw};
+
+use super::cgroup::{Place, place_of_proc_cgroup};
+use super::command_line::command_line;
+
+const LONGEST_STAT: usize = 4096;
+const LONGEST_STATUS: usize = 16 << 10;
+const LONGEST_COMMAND_LINE: usize = 4096;
+const LONGEST_CGROUPS: usize = 64 << 10;
+
+/// `/proc/PID` of one process.
+pub struct ProcessDirectory(OwnedFd);
+
+/// What `/proc/PID/stat` says (proc_pid_stat(5)).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stat {
+    pub name: String,
+    /// `Z`: it has ended, and its parent has not asked yet.
+    pub state: char,
+    /// Start, in clock ticks since boot.
+    pub start_ticks: u64,
+}
+
+/// Everything else about it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Details {
+    pub executable: Option<String>,
+    pub command_line: Option<String>,
+    /// Effective user id.
+    pub uid: Option<u32>,
+    pub place: Place,
+    /// The system did not let us look.
+    pub refused: bool,
+}
+
+impl ProcessDirectory {
+    pub fn open(pid: u32) -> io::Result<ProcessDirectory> {
+        open_directory(CWD, format!("/proc/{pid}")).map(ProcessDirectory)
+    }
+
+    pub fn stat(&self) -> Option<Stat> {
+        stat(&read_capped(self.0.as_fd(), "stat", LONGEST_STAT).ok()?)
+    }
+
+    pub fn details(&self) -> Details {
+        let directory = self.0.as_fd();
+        let executable = read_link(directory, "exe");
+        let refused = matches!(&executable, Err(error) if error.kind() == io::ErrorKind::PermissionDenied);
+        let read = |name, most| read_capped(directory, name, most).ok();
+        Details {
+            executable: executable.ok(),
+            command_line: read("cmdline", LONGEST_COMMAND_LINE).and_then(|bytes| command_line(&bytes)),
+            uid: read("status", LONGEST_STATUS).and_then(|bytes| effective_uid(&bytes)),
+            place: read("cgroup", LONGEST_CGROUPS)
+                .map(|bytes| place_of_proc_cgroup(&String::from_utf8_lossy(&bytes)))
+                .unwrap_or_default(),
+            refused,
+        }
+    }
+}
+
+impl AsFd for ProcessDirectory {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Calls `each` with every process there is, and its directory.
+pub fn each_process(mut each: impl FnMut(u32, BorrowedFd<'_>)) {
+    let Ok(proc) = open_directory(CWD, "/proc") else { return };
+    let Ok(entries) = Dir::read_from(&proc) else { return };
+    for entry in entries.filter_map(Result::ok) {
+        let Some(pid) = entry.file_name().to_str().ok().and_then(|name| name.parse().ok()) else { continue };
+        if let Ok(directory) = open_directory(proc.as_fd(), entry.file_name()) {
+            each(pid, directory.as_fd());
+        }
+    }
+}
+
+pub fn open_directory(at: BorrowedFd<'_>, name: impl rustix::path::Arg) -> io::Result<OwnedFd> {
+    Ok(openat(at, name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+/// The first `most` bytes of a file.
+pub fn read_capped(at: BorrowedFd<'_>, name: impl rustix::path::Arg, most: usize) -> io::Result<Vec<u8>> {
+    let file = openat(at, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let mut bytes = Vec::new();
+    io::Read::read_to_end(&mut io::Read::take(std::fs::File::from(file), most as u64), &mut bytes)?;
+    Ok(bytes)
+}
+
+/// Target of a symbolic link, of at most a page.
+pub fn read_link(at: BorrowedFd<'_>, name: impl rustix::path::Arg) -> io::Result<String> {
+    let mut buffer = [MaybeUninit::uninit(); 4096];
+    let (target, _) = readlinkat_raw(at, name, &mut buffer)?;
+    Ok(String::from_utf8_lossy(target).into_owned())
+}
+
+/// The name stands in brackets and may itself hold brackets and spaces: it ends at the last one.
+pub fn stat(bytes: &[u8]) -> Option<Stat> {
+    let open = bytes.iter().position(|byte| *byte == b'(')?;
+    let close = bytes.iter().rposition(|byte| *byte == b')')?;
+    let name = bytes.get(open + 1..close)?;
+    let rest = std::str::from_utf8(bytes.get(close + 1..)?).ok()?;
+    let mut fields = rest.split_ascii_whitespace();
+    let state = fields.next()?.chars().next()?;
+    // Field 22 of the file; the state is field 3.
+    let start_ticks = fields.nth(22 - 4)?.parse().ok()?;
+    Some(Stat { name: String::from_utf8_lossy(name).into_owned(), state, start_ticks })
+}
+
+/// `Uid:` of proc_pid_status(5): real, effective, saved, file system.
+pub fn effective_uid(bytes: &[u8]) -> Option<u32> {
+    let text = String::from_utf8_lossy(bytes);
+    let ids = text.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    ids.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_name_may_hold_brackets() {
+        let line = b"42 (a) S (b) R 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 777 20 21";
+        let expected = Stat { name: "a) S (b".into(), state: 'R', start_ticks: 777 };
+        assert_eq!(stat(line), Some(expected));
+    }
+
+    #[test]
+    fn arguments_are_joined() {}
+
+    #[test]
+    fn the_effective_user_is_the_second() {
+        assert_eq!(effective_uid(b"Name:\tUid:\nUid:\t1000\t33\t0\t0\n"), Some(33));
+    }
+
+    #[test]
+    fn this_process_is_seen() {
+        let directory = ProcessDirectory::open(std::process::id()).unwrap();
+        assert!(directory.stat().unwrap().start_ticks > 0);
+        let details = directory.details();
+        let own = std::env::current_exe().unwrap();
+        assert_eq!(details.executable.as_deref(), own.to_str());
+        assert_eq!(details.uid, Some(rustix::process::geteuid().as_raw()));
+        assert!(details.command_line.unwrap().starts_with(&std::env::args().next().unwrap()));
+    }
+
+    #[test]
+    fn a_directory_stands_for_one_process() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let directory = ProcessDirectory::open(child.id()).unwrap();
+        child.wait().unwrap();
+        assert_eq!(directory.stat(), None);
+        assert_eq!(directory.details(), Details::default());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = (stat(&bytes), command_line(&bytes), effective_uid(&bytes));
+        }
+
+        #[test]
+        fn any_likely_stat_is_read_or_refused(text in "[0-9]{1,3} \\(.{0,20}[)] [A-Z]?( -?[0-9]{1,30}){0,30}") {
+            let _ = stat(text.as_bytes());
+        }
+    }
+}

@@ -1,0 +1,258 @@
+#![allow(clippy::unwrap_used)]
+
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::net::sockopt::socket_cookie;
+
+use super::*;
+use crate::identity::Netns;
+
+/// A program that ends with the test.
+struct Running(Child);
+
+impl Running {
+    fn start(command: &mut Command) -> Running {
+        Running(command.spawn().unwrap())
+    }
+
+    fn end(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn seen(tgid: u32, name: &str) -> ProcessSeen {
+    let mut comm = [0; 16];
+    comm[..name.len()].copy_from_slice(name.as_bytes());
+    ProcessSeen { tgid, uid: 0, comm, seen_ns: monotonic_ns(), cgroup: 0 }
+}
+
+/// A child has executed its program only some time after `spawn`.
+fn until_named(resolver: &mut Resolver, pid: u32, name: &str) -> Identity {
+    let end = Instant::now() + Duration::from_secs(10);
+    loop {
+        let identity = resolver.process(&seen(pid, name));
+        if identity.name.as_deref() == Some(name) || Instant::now() > end {
+            return identity;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn this_process_is_found() {
+    let identity = Resolver::new().process(&seen(std::process::id(), "any"));
+    assert_eq!(identity.missing, None);
+    assert_eq!(identity.pid, Some(std::process::id()));
+    assert_eq!(identity.uid, Some(rustix::process::geteuid().as_raw()));
+    assert_eq!(identity.executable.as_deref(), std::env::current_exe().unwrap().to_str());
+    assert!(identity.start_ticks.is_some() && identity.name.is_some() && identity.command_line.is_some());
+}
+
+#[test]
+fn a_process_that_ended_has_its_name_and_the_reason() {
+    let mut child = Command::new("true").spawn().unwrap();
+    let pid = child.id();
+    child.wait().unwrap();
+    let identity = Resolver::new().process(&seen(pid, "true"));
+    assert_eq!(identity.name.as_deref(), Some("true"));
+    assert_eq!((identity.pid, identity.uid, identity.user.as_deref()), (Some(pid), Some(0), Some("root")));
+    assert_eq!(identity.missing.as_deref(), Some(ENDED));
+    assert_eq!((identity.start_ticks, identity.executable), (None, None));
+}
+
+#[test]
+fn a_process_that_began_later_is_another_one() {
+    let before = seen(0, "curl").seen_ns;
+    // More than a tick, so that the start is later for certain.
+    std::thread::sleep(Duration::from_millis(25));
+    let child = Running::start(Command::new("sleep").arg("60"));
+    let mut resolver = Resolver::new();
+    assert_eq!(until_named(&mut resolver, child.0.id(), "sleep").missing, None);
+
+    let earlier = ProcessSeen { seen_ns: before, ..seen(child.0.id(), "sleep") };
+    let identity = resolver.process(&earlier);
+    assert_eq!(identity.missing.as_deref(), Some(ENDED));
+    assert_eq!(identity.executable, None);
+}
+
+#[test]
+fn what_was_remembered_is_only_used_for_its_own_time() {
+    let mut child = Running::start(Command::new("sleep").arg("60"));
+    let pid = child.0.id();
+    let mut resolver = Resolver::new();
+    until_named(&mut resolver, pid, "sleep");
+    let alive = seen(pid, "sleep");
+    assert_eq!(resolver.process(&alive).missing, None);
+    child.end();
+    // Seen while it was certainly there: that was this process, though it is gone by now.
+    assert_eq!(resolver.process(&alive).command_line.as_deref(), Some("sleep 60"));
+    // Seen after: whoever that was.
+    assert_eq!(resolver.process(&seen(pid, "sleep")).missing.as_deref(), Some(ENDED));
+}
+
+#[test]
+fn another_program_in_the_same_process_is_noticed() {
+    let mut shell =
+        Running::start(Command::new("sh").args(["-c", "read line; exec sleep 60"]).stdin(Stdio::piped()));
+    let mut resolver = Resolver::new();
+    assert_eq!(until_named(&mut resolver, shell.0.id(), "sh").name.as_deref(), Some("sh"));
+    shell.0.stdin.take().unwrap().write_all(b"\n").unwrap();
+    let identity = until_named(&mut resolver, shell.0.id(), "sleep");
+    assert_eq!(identity.command_line.as_deref(), Some("sleep 60"));
+    assert!(identity.executable.unwrap().ends_with("sleep"));
+}
+
+#[test]
+fn nobody_is_said_to_be_nobody() {
+    let identity = Resolver::new().process(&ProcessSeen::default());
+    assert_eq!(identity, Identity { missing: Some(NO_PROCESS.into()), ..Identity::default() });
+}
+
+fn key(socket: &TcpStream) -> SocketKey {
+    SocketKey {
+        transport: Transport::Tcp,
+        netns: 7,
+        local: socket.local_addr().unwrap(),
+        remote: socket.peer_addr().unwrap(),
+        cookie: socket_cookie(socket).unwrap(),
+        maker: 0,
+    }
+}
+
+#[test]
+fn a_socket_handed_over_belongs_to_the_youngest_holder() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let waiting = SocketKey {
+        local: client.peer_addr().unwrap(),
+        remote: client.local_addr().unwrap(),
+        cookie: 0,
+        ..key(&client)
+    };
+    let mut resolver = Resolver::new();
+    let users = resolver.users_of(&[key(&client), waiting]);
+    assert_eq!(users[0].as_ref().and_then(|user| user.pid), Some(std::process::id()));
+    assert_eq!(users[1], None, "nobody has accepted it yet");
+
+    let (server, _) = listener.accept().unwrap();
+    let server_key = key(&server);
+    let mut helper =
+        Running::start(Command::new("sleep").arg("60").stdin(OwnedFd::from(server.try_clone().unwrap())));
+    until_named(&mut resolver, helper.0.id(), "sleep");
+    let users = resolver.users_of(&[server_key, key(&client)]);
+    assert_eq!(users[0].as_ref().and_then(|user| user.pid), Some(helper.0.id()));
+    assert_eq!(users[1].as_ref().and_then(|user| user.pid), Some(std::process::id()));
+    helper.end();
+    let users = resolver.users_of(&[server_key]);
+    assert_eq!(users[0].as_ref().and_then(|user| user.pid), Some(std::process::id()));
+    // Another socket with the same addresses is not it.
+    let other = SocketKey { cookie: u64::MAX - 1, ..server_key };
+    assert_eq!(resolver.users_of(&[other]), [None]);
+}
+
+#[test]
+fn many_sockets_are_found_at_once() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let clients: Vec<TcpStream> = (0..=MOST_SINGLE_QUESTIONS)
+        .map(|_| TcpStream::connect(listener.local_addr().unwrap()).unwrap())
+        .collect();
+    let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut keys: Vec<SocketKey> = clients.iter().map(key).collect();
+    keys.push(SocketKey {
+        transport: Transport::Udp,
+        local: udp.local_addr().unwrap(),
+        remote: "0.0.0.0:0".parse().unwrap(),
+        cookie: 0,
+        netns: 0,
+        maker: 0,
+    });
+    let users = Resolver::new().users_of(&keys);
+    assert!(users.iter().flatten().all(|user| user.pid == Some(std::process::id())));
+    assert_eq!(users.iter().flatten().count(), keys.len());
+}
+
+#[test]
+fn what_was_there_before_is_found_with_its_ends() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (server, _) = listener.accept().unwrap();
+    let (existing, _) = Resolver::new().existing();
+    let find = |cookie: u64| existing.iter().find(|existing| existing.socket.cookie == cookie).unwrap();
+    let own =
+        |existing: &Existing| existing.holder().and_then(|holder| holder.pid) == Some(std::process::id());
+
+    let (listening, incoming, outgoing) = (
+        find(socket_cookie(&listener).unwrap()),
+        find(socket_cookie(&server).unwrap()),
+        find(socket_cookie(&client).unwrap()),
+    );
+    assert!(own(listening) && own(incoming) && own(outgoing));
+    assert_eq!(listening.direction, None);
+    assert_eq!(incoming.direction, Some(Direction::Ingress));
+    assert_eq!(outgoing.direction, Some(Direction::Egress));
+    assert_eq!(incoming.netns, Netns::own().unwrap().inode);
+}
+
+/// A cgroup that goes away with the test.
+struct TestCgroup(std::path::PathBuf);
+
+impl TestCgroup {
+    /// In the hierarchy whose mount `is`.
+    fn new(is: impl Fn(&crate::identity::namespaces::Mount) -> bool, unit: &str) -> TestCgroup {
+        let mount = crate::identity::namespaces::mounts().into_iter().find(is).expect("it is mounted");
+        let path = mount.point.join("streamwatch_test.slice").join(unit);
+        std::fs::create_dir_all(&path).expect("root may make a cgroup");
+        TestCgroup(path)
+    }
+}
+
+impl Drop for TestCgroup {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir(&self.0);
+        let _ = self.0.parent().map(std::fs::remove_dir);
+    }
+}
+
+#[test]
+#[ignore = "makes a cgroup: needs root and cgroup v2"]
+fn the_unit_of_a_process_that_ended_is_known_by_its_cgroup() {
+    use std::os::unix::fs::MetadataExt;
+
+    let unit = format!("ended-{}.service", std::process::id());
+    let cgroup = TestCgroup::new(|mount| mount.kind == "cgroup2", &unit);
+    let id = std::fs::metadata(&cgroup.0).unwrap().ino();
+    let mut resolver = Resolver::new();
+    let gone = ProcessSeen { cgroup: id, ..seen(u32::MAX, "curl") };
+    assert_eq!(resolver.process(&gone).unit, Some(unit.clone()));
+    // The id is never given again, so that it still tells once the cgroup is gone as well.
+    drop(cgroup);
+    assert_eq!(resolver.process(&gone).unit, Some(unit));
+}
+
+#[test]
+#[ignore = "makes a cgroup: needs root"]
+fn the_unit_of_a_living_process_is_read_in_both_versions() {
+    let is_systemd = |mount: &crate::identity::namespaces::Mount| {
+        mount.kind == "cgroup2" || mount.point.ends_with("cgroup/systemd")
+    };
+    let unit = format!("living-{}.service", std::process::id());
+    let cgroup = TestCgroup::new(is_systemd, &unit);
+    let mut child = Running::start(Command::new("sleep").arg("60"));
+    std::fs::write(cgroup.0.join("cgroup.procs"), child.0.id().to_string()).unwrap();
+    let identity = until_named(&mut Resolver::new(), child.0.id(), "sleep");
+    child.end();
+    assert_eq!(identity.unit, Some(unit.clone()));
+    assert_eq!(identity.label(), unit);
+}

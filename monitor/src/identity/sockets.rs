@@ -1,0 +1,287 @@
+//! The sockets of one network namespace, as the kernel lists them (sock_diag(7)).
+//!
+//! Out: TCP and UDP sockets with their addresses, cookie, inode and the kernel's own TCP counters.
+//! v4-mapped addresses are given as IPv4.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+
+use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use netlink_packet_sock_diag::SockDiagMessage;
+use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP};
+use netlink_packet_sock_diag::inet::nlas::Nla;
+use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags};
+use netlink_sys::Socket;
+
+use super::namespaces::{Netns, sock_diag_socket};
+use crate::model::Transport;
+
+/// Room for one answer of the kernel: it never fills more than 32 KiB at a time.
+const ANSWER: usize = 64 << 10;
+
+/// One socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SocketSeen {
+    pub transport: Transport,
+    /// Of the socket: an IPv6 socket may carry IPv4.
+    pub ipv6: bool,
+    pub local: SocketAddr,
+    /// Unspecified and port 0: not connected.
+    pub remote: SocketAddr,
+    pub state: TcpState,
+    /// Unique on the host since boot.
+    pub cookie: u64,
+    /// Number in `/proc/PID/fd`; 0: no process holds it (closing, or not yet accepted).
+    pub inode: u32,
+    pub uid: u32,
+    /// `None`: not TCP, listening, or no more than a closed remainder.
+    pub tcp: Option<TcpCounts>,
+}
+
+/// State of a TCP socket (`include/net/tcp_states.h`). A UDP socket is `Established` when it is
+/// connected and `Close` when it is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TcpState {
+    Established,
+    SynSent,
+    SynReceived,
+    FinWait1,
+    FinWait2,
+    TimeWait,
+    Close,
+    CloseWait,
+    LastAck,
+    Listen,
+    Closing,
+    /// One that this program does not know.
+    Other(u8),
+}
+
+/// Counters of `struct tcp_info` (`include/uapi/linux/tcp.h`). An older kernel leaves out the last
+/// ones: those are 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TcpCounts {
+    /// Bytes that the peer acknowledged, its SYN and FIN included.
+    pub bytes_acked: u64,
+    pub bytes_received: u64,
+    pub segments_sent: u32,
+    pub segments_received: u32,
+    pub data_segments_sent: u32,
+    pub data_segments_received: u32,
+    pub retransmits: u32,
+    /// Smoothed round-trip time.
+    pub rtt_us: u32,
+}
+
+/// Why a namespace's sockets can't be listed.
+#[derive(Debug, thiserror::Error)]
+pub enum SocketError {
+    /// It is gone, or the capability to enter it (CAP_SYS_ADMIN) is missing.
+    #[error("network namespace {inode} can't be entered: {source}")]
+    Enter { inode: u64, source: io::Error },
+    /// The kernel refused, or has no `tcp_diag` or `udp_diag`.
+    #[error("the sockets of network namespace {inode} can't be listed: {source}")]
+    List { inode: u64, source: io::Error },
+}
+
+/// All TCP and UDP sockets of a namespace. The calling thread stays in its own.
+pub fn sockets(namespace: &Netns) -> Result<Vec<SocketSeen>, SocketError> {
+    SocketLister::enter(namespace)?.all()
+}
+
+/// Asks the kernel for the sockets of one namespace.
+pub struct SocketLister {
+    netlink: Socket,
+    inode: u64,
+}
+
+impl SocketLister {
+    pub fn enter(namespace: &Netns) -> Result<SocketLister, SocketError> {
+        let inode = namespace.inode;
+        let netlink = sock_diag_socket(namespace).map_err(|source| SocketError::Enter { inode, source })?;
+        Ok(SocketLister { netlink, inode })
+    }
+
+    pub fn all(&self) -> Result<Vec<SocketSeen>, SocketError> {
+        let mut found = self.list(Transport::Tcp)?;
+        found.extend(self.list(Transport::Udp)?);
+        Ok(found)
+    }
+
+    pub fn list(&self, transport: Transport) -> Result<Vec<SocketSeen>, SocketError> {
+        let mut found = Vec::new();
+        for id in [SocketId::new_v4(), SocketId::new_v6()] {
+            self.ask(transport, id, NLM_F_DUMP, &mut found)
+                .map_err(|source| SocketError::List { inode: self.inode, source })?;
+        }
+        Ok(found)
+    }
+
+    /// One connection, without a walk over all. `cookie` 0: whichever has these addresses.
+    pub fn connection(&self, local: SocketAddr, remote: SocketAddr, cookie: u64) -> Option<SocketSeen> {
+        let mut id = SocketId::new_v4();
+        id.source_address = local.ip();
+        id.source_port = local.port();
+        id.destination_address = remote.ip();
+        id.destination_port = remote.port();
+        // `INET_DIAG_NOCOOKIE`.
+        id.cookie = if cookie == 0 { [0xff; 8] } else { cookie_bytes(cookie) };
+        if let SocketAddr::V6(local) = local {
+            id.interface_id = local.scope_id();
+        }
+        let mut found = Vec::new();
+        self.ask(Transport::Tcp, id, 0, &mut found).ok()?;
+        found.into_iter().find(|socket| cookie == 0 || socket.cookie == cookie)
+    }
+
+    fn ask(
+        &self,
+        transport: Transport,
+        id: SocketId,
+        flags: u16,
+        found: &mut Vec<SocketSeen>,
+    ) -> io::Result<()> {
+        let mut header = NetlinkHeader::default();
+        header.flags = NLM_F_REQUEST | flags;
+        let request = InetRequest {
+            family: if id.source_address.is_ipv4() { AF_INET } else { AF_INET6 },
+            protocol: if transport == Transport::Tcp { IPPROTO_TCP } else { IPPROTO_UDP },
+            extensions: ExtensionFlags::INFO,
+            states: StateFlags::from_bits_retain(u32::MAX),
+            socket_id: id,
+        };
+        let mut message = NetlinkMessage::new(header, SockDiagMessage::InetRequest(request).into());
+        message.finalize();
+        let mut bytes = vec![0; message.buffer_len()];
+        message.serialize(&mut bytes);
+        self.netlink.send(&bytes, 0)?;
+
+        let mut answer = Vec::with_capacity(ANSWER);
+        loop {
+            answer.clear();
+            self.netlink.recv(&mut answer, 0)?;
+            if read_answer(&answer, transport, found)? == Progress::Done || flags & NLM_F_DUMP == 0 {
+                return Ok(());
+            }
+        }
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Progress {
+    More,
+    Done,
+}
+
+fn read_answer(mut bytes: &[u8], transport: Transport, found: &mut Vec<SocketSeen>) -> io::Result<Progress> {
+    while !bytes.is_empty() {
+        let message = NetlinkMessage::<SockDiagMessage>::deserialize(bytes)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        match message.payload {
+            NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => {
+                found.extend(socket_seen(&response, transport));
+            }
+            NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
+            NetlinkPayload::Done(_) => return Ok(Progress::Done),
+            _ => {}
+        }
+        // Messages start at multiples of four (`NLMSG_ALIGN`).
+        let length = (message.header.length as usize).max(16).next_multiple_of(4);
+        bytes = bytes.get(length..).unwrap_or_default();
+    }
+    Ok(Progress::More)
+}
+
+fn socket_seen(response: &InetResponse, transport: Transport) -> Option<SocketSeen> {
+    let InetResponse { header, nlas } = response;
+    let id = &header.socket_id;
+    let address = |ip: IpAddr, port| {
+        let ip = ip.to_canonical();
+        match ip {
+            IpAddr::V6(v6) if v6.is_unicast_link_local() => {
+                SocketAddr::V6(SocketAddrV6::new(v6, port, 0, id.interface_id))
+            }
+            _ => SocketAddr::new(ip, port),
+        }
+    };
+    let tcp = nlas.iter().find_map(|nla| match nla {
+        Nla::TcpInfo(info) if transport == Transport::Tcp => Some(tcp_counts(info)),
+        _ => None,
+    });
+    let state = TcpState::from(header.state);
+    let local = address(id.source_address, id.source_port);
+    let mut remote = address(id.destination_address, id.destination_port);
+    // An IPv6 socket that is bound to an IPv4 address lists its other end as `::`.
+    if local.is_ipv4() && remote.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
+        remote = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), remote.port());
+    }
+    Some(SocketSeen {
+        transport,
+        ipv6: header.family == AF_INET6,
+        local,
+        remote,
+        state,
+        cookie: cookie(id.cookie),
+        inode: header.inode,
+        uid: header.uid,
+        tcp: tcp.filter(|_| state != TcpState::Listen),
+    })
+}
+
+/// `idiag_cookie`: two words in host order, the low one first (`net/core/sock_diag.c`).
+fn cookie(bytes: [u8; 8]) -> u64 {
+    let [a, b, c, d, e, f, g, h] = bytes;
+    u64::from(u32::from_ne_bytes([a, b, c, d])) | u64::from(u32::from_ne_bytes([e, f, g, h])) << 32
+}
+
+fn cookie_bytes(cookie: u64) -> [u8; 8] {
+    let low = (cookie & u64::from(u32::MAX)) as u32;
+    let high = (cookie >> 32) as u32;
+    let ([a, b, c, d], [e, f, g, h]) = (low.to_ne_bytes(), high.to_ne_bytes());
+    [a, b, c, d, e, f, g, h]
+}
+
+fn tcp_counts(info: &[u8]) -> TcpCounts {
+    let u32_at = |offset: usize| {
+        let bytes = info.get(offset..offset + 4).and_then(|bytes| bytes.try_into().ok());
+        bytes.map(u32::from_ne_bytes).unwrap_or(0)
+    };
+    let u64_at = |offset: usize| {
+        let bytes = info.get(offset..offset + 8).and_then(|bytes| bytes.try_into().ok());
+        bytes.map(u64::from_ne_bytes).unwrap_or(0)
+    };
+    TcpCounts {
+        rtt_us: u32_at(68),
+        retransmits: u32_at(100),
+        bytes_acked: u64_at(120),
+        bytes_received: u64_at(128),
+        segments_sent: u32_at(136),
+        segments_received: u32_at(140),
+        data_segments_received: u32_at(152),
+        data_segments_sent: u32_at(156),
+    }
+}
+
+impl From<u8> for TcpState {
+    fn from(number: u8) -> TcpState {
+        match number {
+            1 => TcpState::Established,
+            2 => TcpState::SynSent,
+            // 12: a request that has no socket yet.
+            3 | 12 => TcpState::SynReceived,
+            4 => TcpState::FinWait1,
+            5 => TcpState::FinWait2,
+            6 => TcpState::TimeWait,
+            7 => TcpState::Close,
+            8 => TcpState::CloseWait,
+            9 => TcpState::LastAck,
+            10 => TcpState::Listen,
+            11 => TcpState::Closing,
+            other => TcpState::Other(other),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "sockets_tests.rs"]
+mod tests;

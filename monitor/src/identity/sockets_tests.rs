@@ -1,0 +1,152 @@
+#![allow(clippy::unwrap_used)]
+
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsFd;
+use std::process::Command;
+use std::thread;
+
+use rustix::net::sockopt::socket_cookie;
+
+use super::*;
+use crate::identity::{NetnsSource, namespaces};
+
+/// A network namespace that goes away with the test.
+struct TestNamespace(String);
+
+impl TestNamespace {
+    fn new(name: &str) -> TestNamespace {
+        let name = format!("sw-{name}-{}", std::process::id());
+        let up = ["netns", "exec", &name, "ip", "link", "set", "lo", "up"];
+        for arguments in [&["netns", "add", &name][..], &up] {
+            let made = Command::new("ip").args(arguments).output();
+            assert!(made.is_ok_and(|made| made.status.success()), "ip {} failed", arguments.join(" "));
+        }
+        TestNamespace(name)
+    }
+
+    fn inside<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        let file = std::fs::File::open(format!("/run/netns/{}", self.0)).unwrap();
+        let enter = move || {
+            rustix::thread::move_into_link_name_space(file.as_fd(), None).unwrap();
+            work()
+        };
+        thread::spawn(enter).join().unwrap()
+    }
+}
+
+impl Drop for TestNamespace {
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["netns", "del", &self.0]).status();
+    }
+}
+
+fn connection(at: &str) -> (TcpListener, TcpStream, TcpStream) {
+    let listener = TcpListener::bind(at).unwrap();
+    let client = TcpStream::connect(("localhost", listener.local_addr().unwrap().port()))
+        .or_else(|_| TcpStream::connect(listener.local_addr().unwrap()))
+        .unwrap();
+    let (server, _) = listener.accept().unwrap();
+    (listener, client, server)
+}
+
+fn by_cookie(sockets: &[SocketSeen], socket: impl AsFd) -> &SocketSeen {
+    let cookie = socket_cookie(socket).unwrap();
+    sockets.iter().find(|seen| seen.cookie == cookie).unwrap()
+}
+
+#[test]
+fn own_connections_are_listed() {
+    let (listener, client, mut server) = connection("127.0.0.1:0");
+    std::io::Write::write_all(&mut server, b"hello").unwrap();
+    let mut bytes = [0; 5];
+    std::io::Read::read_exact(&mut &client, &mut bytes).unwrap();
+    let all = sockets(&Netns::own().unwrap()).unwrap();
+
+    let seen = by_cookie(&all, &listener);
+    assert_eq!((seen.state, seen.local), (TcpState::Listen, listener.local_addr().unwrap()));
+    assert_eq!(seen.tcp, None);
+    let seen = by_cookie(&all, &client);
+    assert_eq!((seen.local, seen.remote), (client.local_addr().unwrap(), client.peer_addr().unwrap()));
+    assert_eq!(seen.state, TcpState::Established);
+    assert_eq!(seen.uid, rustix::process::geteuid().as_raw());
+    let counts = seen.tcp.unwrap();
+    assert_eq!(counts.bytes_received, 5);
+    assert!(counts.rtt_us > 0 && counts.segments_sent > 0);
+    assert!(seen.inode != 0);
+}
+
+#[test]
+fn mapped_addresses_are_ipv4() {
+    let listener = TcpListener::bind("[::]:0").unwrap();
+    let client = TcpStream::connect(("127.0.0.1", listener.local_addr().unwrap().port())).unwrap();
+    let (server, _) = listener.accept().unwrap();
+    let lister = SocketLister::enter(&Netns::own().unwrap()).unwrap();
+    let all = lister.list(Transport::Tcp).unwrap();
+    let seen = by_cookie(&all, &server);
+    assert!(seen.ipv6);
+    assert_eq!((seen.local, seen.remote), (client.peer_addr().unwrap(), client.local_addr().unwrap()));
+    // And it is found by them, too.
+    let cookie = socket_cookie(&server).unwrap();
+    let single = lister.connection(seen.local, seen.remote, cookie).unwrap();
+    assert_eq!((single.inode, single.cookie), (seen.inode, cookie));
+    assert_eq!(lister.connection(seen.local, seen.remote, cookie + 1_000_000), None);
+    assert_eq!(lister.connection(seen.local, seen.remote, 0).map(|found| found.cookie), Some(cookie));
+}
+
+#[test]
+fn ipv6_and_udp_are_listed() {
+    let (_listener, client, _server) = connection("[::1]:0");
+    let unconnected = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let connected = UdpSocket::bind("[::1]:0").unwrap();
+    connected.connect("[::1]:9").unwrap();
+    let all = sockets(&Netns::own().unwrap()).unwrap();
+
+    let seen = by_cookie(&all, &client);
+    assert!(seen.ipv6 && seen.local.is_ipv6());
+    let seen = by_cookie(&all, &unconnected);
+    assert_eq!((seen.transport, seen.state), (Transport::Udp, TcpState::Close));
+    assert_eq!((seen.local, seen.remote.port()), (unconnected.local_addr().unwrap(), 0));
+    let seen = by_cookie(&all, &connected);
+    assert_eq!((seen.state, seen.remote), (TcpState::Established, "[::1]:9".parse().unwrap()));
+    assert_eq!(seen.tcp, None);
+}
+
+#[test]
+#[ignore = "makes a network namespace: needs root and iproute2"]
+fn another_namespace_is_listed_and_not_entered() {
+    let inner = TestNamespace::new("sockets");
+    let before = Netns::own().unwrap();
+    let (listener, client, _server) = inner.inside(|| connection("127.0.0.1:0"));
+    let path = std::path::PathBuf::from(format!("/run/netns/{}", inner.0));
+    let found =
+        namespaces().into_iter().find(|namespace| namespace.source == NetnsSource::Path(path.clone()));
+    let all = sockets(&found.unwrap()).unwrap();
+    assert_eq!(by_cookie(&all, &listener).state, TcpState::Listen);
+    assert_eq!(by_cookie(&all, &client).state, TcpState::Established);
+    assert_eq!(Netns::own().unwrap(), before);
+    let own = sockets(&before).unwrap();
+    assert!(own.iter().all(|seen| seen.cookie != socket_cookie(&client).unwrap()));
+}
+
+#[test]
+fn a_cookie_is_put_together_again() {
+    for number in [0, 1, u64::from(u32::MAX), 1 << 32, u64::MAX, 0x0123_4567_89ab_cdef] {
+        assert_eq!(cookie(cookie_bytes(number)), number);
+    }
+}
+
+#[test]
+fn counters_of_an_older_kernel_are_shorter() {
+    assert_eq!(tcp_counts(&[]), TcpCounts::default());
+    let mut info = vec![0; 127];
+    info[68] = 7;
+    info[120] = 9;
+    assert_eq!(tcp_counts(&info), TcpCounts { rtt_us: 7, ..TcpCounts::default() });
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_answer_is_read_or_refused(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200)) {
+        let _ = read_answer(&bytes, Transport::Tcp, &mut Vec::new());
+    }
+}

@@ -1,0 +1,116 @@
+//! The maps beside the ring: decisions down, totals and losses up.
+
+use aya::maps::{HashMap, Map, MapError, PerCpuArray};
+use monitor_common::{Counters, Decision, FlowEvent, KINDS, Plain, UdpFlow, UdpKey};
+
+use super::load::{LoadError, Owned};
+
+type Bytes<const N: usize> = [u8; N];
+const DECISION: usize = size_of::<Decision>();
+const FLOW: usize = size_of::<FlowEvent>();
+const UDP_KEY: usize = size_of::<UdpKey>();
+const UDP_FLOW: usize = size_of::<UdpFlow>();
+const COUNTERS: usize = size_of::<Counters>();
+
+/// The counters of all processors, added up.
+pub type Snapshot = Counters;
+
+/// Totals of one peer of a UDP socket.
+pub type UdpTotals = UdpFlow;
+
+/// The maps. One thread holds it.
+pub struct Control {
+    decisions: HashMap<Owned, u64, Bytes<DECISION>>,
+    overflow: HashMap<Owned, u64, Bytes<FLOW>>,
+    udp: HashMap<Owned, Bytes<UDP_KEY>, Bytes<UDP_FLOW>>,
+    counters: PerCpuArray<Owned, Bytes<COUNTERS>>,
+}
+
+impl Control {
+    pub(super) fn new(decisions: Map, overflow: Map, udp: Map, counters: Map) -> Result<Self, LoadError> {
+        Ok(Control {
+            decisions: HashMap::try_from(decisions)?,
+            overflow: HashMap::try_from(overflow)?,
+            udp: HashMap::try_from(udp)?,
+            counters: PerCpuArray::try_from(counters)?,
+        })
+    }
+
+    /// Tells the programs what is wanted of a flow; false when the table of decisions is full.
+    pub fn decide(&mut self, key: u64, decision: Decision) -> bool {
+        self.decisions.insert(key, to_array::<DECISION>(decision.as_bytes()), 0).is_ok()
+    }
+
+    /// Takes back every decision that waits.
+    pub fn forget_decisions(&mut self) {
+        let keys: Vec<u64> = self.decisions.keys().filter_map(Result::ok).collect();
+        for key in keys {
+            let _ = self.decisions.remove(&key);
+        }
+    }
+
+    /// Takes the close events that found the ring full.
+    pub fn drain_overflow(&mut self, mut each: impl FnMut(FlowEvent)) {
+        let keys: Vec<u64> = self.overflow.keys().filter_map(Result::ok).collect();
+        for key in keys {
+            let Ok(bytes) = self.overflow.get(&key, 0) else { continue };
+            let Some(event) = FlowEvent::read_from(&bytes) else { continue };
+            // Not whole yet: the next round takes it.
+            if event.kind == 0 {
+                continue;
+            }
+            if self.overflow.remove(&key).is_ok() {
+                each(event);
+            }
+        }
+    }
+
+    /// Totals of one peer of a UDP socket.
+    pub fn udp(&self, key: &UdpKey) -> Option<UdpTotals> {
+        let bytes = self.udp.get(&to_array::<UDP_KEY>(key.as_bytes()), 0).ok()?;
+        UdpFlow::read_from(&bytes)
+    }
+
+    /// Ends a UDP flow: its last totals, and its place in the table is free.
+    pub fn end_udp(&mut self, key: &UdpKey) -> Option<UdpTotals> {
+        let totals = self.udp(key);
+        let _ = self.udp.remove(&to_array::<UDP_KEY>(key.as_bytes()));
+        totals
+    }
+
+    /// The counters of all processors, added up.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn counters(&self) -> Result<Snapshot, MapError> {
+        let mut sum = Counters::default();
+        for bytes in self.counters.get(&0, 0)?.iter() {
+            if let Some(one) = Counters::read_from(bytes) {
+                add(&mut sum, &one);
+            }
+        }
+        Ok(sum)
+    }
+}
+
+fn add(sum: &mut Counters, one: &Counters) {
+    for kind in 0..KINDS {
+        sum.offered[kind] += one.offered[kind];
+        sum.lost[kind] += one.lost[kind];
+    }
+    sum.lost_bytes += one.lost_bytes;
+    sum.rescued += one.rescued;
+    sum.overflow_full += one.overflow_full;
+    sum.storage_refused += one.storage_refused;
+    sum.udp_untracked_packets += one.udp_untracked_packets;
+    sum.udp_untracked_bytes += one.udp_untracked_bytes;
+    for (total, more) in sum.totals.iter_mut().zip(one.totals) {
+        *total += more;
+    }
+}
+
+fn to_array<const N: usize>(bytes: &[u8]) -> [u8; N] {
+    let mut array = [0; N];
+    array.copy_from_slice(bytes);
+    array
+}

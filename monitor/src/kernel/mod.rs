@@ -1,0 +1,23 @@
+//! Load, attach and talk to the kernel programs: the only user of aya.
+//!
+//! In: settings, a cgroup. Out: a [`Ring`] of raw event bytes and a [`Control`] over the maps. Must
+//! never: look into captured bytes, or hand an aya type to another stage.
+
+mod cgroup;
+mod clock;
+mod control;
+mod load;
+mod ring;
+
+pub use cgroup::{CgroupError, cgroup_root};
+pub use control::{Control, Snapshot, UdpTotals};
+pub use load::{Hook, Kernel, LoadError, MapMemory, Sizes, map_memory};
+pub use ring::Ring;
+
+/// The kernel object that the build embedded; empty when it was built without.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/streamwatch.bpf.o"));
+
+/// Whether this binary carries the kernel programs.
+pub fn object_embedded() -> bool {
+    !OBJECT.is_empty()
+}

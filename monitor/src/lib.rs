@@ -1,0 +1,25 @@
+//! streamwatch: for every data stream on this host, is it encrypted, authenticated, authorised and
+//! watched? Data goes one way: `kernel` → `event` → `flows` → (`dissect`, `identity`, `policy`) →
+//! `verdict` → `detect` → `alert` → `sink` and `api`. A stage knows those before it, never one after
+//! it; only `daemon` sees them all.
+
+#![deny(unsafe_code)]
+
+pub mod alert;
+pub mod api;
+pub mod cli;
+pub mod config;
+pub mod daemon;
+pub mod detect;
+pub mod doctor;
+pub mod event;
+pub mod flows;
+pub mod hist;
+pub mod identity;
+pub mod kernel;
+pub mod model;
+pub mod policy;
+pub mod record;
+pub mod sink;
+pub mod status;
+pub mod verdict;

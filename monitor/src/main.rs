@@ -1,0 +1,7 @@
+//! The one binary: see [`monitor::cli`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    monitor::cli::main()
+}

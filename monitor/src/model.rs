@@ -1,0 +1,459 @@
+//! The words of the house, as types: flow, stream, identity, verdict, finding, alert.
+//!
+//! Plain values that every later stage reads: records, listings, policy, detectors. No behaviour
+//! beyond naming.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// IP protocol of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    Tcp,
+    Udp,
+}
+
+/// Which end of the flow this host's socket is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// The peer began it: our socket serves.
+    Ingress,
+    /// We began it: our socket is the client.
+    Egress,
+}
+
+/// Where a flow stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FlowState {
+    Opening,
+    Open,
+    Closed,
+    Failed,
+}
+
+/// Why a connection never came up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailReason {
+    /// The peer answered with a reset.
+    Refused,
+    /// Nobody answered.
+    TimedOut,
+    /// No route, or the network said no before the peer could.
+    Unreachable,
+    /// The client gave up by itself.
+    Abandoned,
+}
+
+/// A container, as the cgroup path names it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Container {
+    /// Full id, lower-case hex where the runtime uses that.
+    pub id: String,
+    /// `docker`, `containerd`, `podman`, `cri-o`, …
+    pub runtime: String,
+    /// Kubernetes pod uid, where the path has one.
+    pub pod: Option<String>,
+}
+
+/// Who is at one end of a flow on this host.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Identity {
+    /// Process id in the initial pid namespace; `None`: not known (any more).
+    pub pid: Option<u32>,
+    /// Start of the process in clock ticks since boot (field 22 of `/proc/PID/stat`): with the pid,
+    /// unique.
+    pub start_ticks: Option<u64>,
+    /// `comm`; `None`: not known.
+    pub name: Option<String>,
+    pub executable: Option<String>,
+    /// Arguments joined with spaces, capped.
+    pub command_line: Option<String>,
+    pub uid: Option<u32>,
+    pub user: Option<String>,
+    /// systemd unit.
+    pub unit: Option<String>,
+    pub container: Option<Container>,
+    /// Why something is missing, for people: `process ended before it could be looked at`, …
+    pub missing: Option<String>,
+}
+
+impl Identity {
+    /// The name under which people group it: unit, else container, else process name. A unit that
+    /// is only a login session or scope of a user does not count.
+    pub fn label(&self) -> String {
+        if let Some(unit) = &self.unit
+            && unit.ends_with(".service")
+            && !unit.starts_with("user@")
+        {
+            return unit.clone();
+        }
+        let name = self.name.as_deref().unwrap_or("?");
+        match &self.container {
+            Some(container) => format!("{name}@{}", &container.id.get(..12).unwrap_or(&container.id)),
+            None => name.to_owned(),
+        }
+    }
+}
+
+/// Payload bytes and packets of one direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Count {
+    pub bytes: u64,
+    pub packets: u64,
+}
+
+/// Yes, no, or "cannot say".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Answer {
+    Yes,
+    No,
+    Unknown,
+}
+
+impl Answer {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Answer::Yes => "yes",
+            Answer::No => "no",
+            Answer::Unknown => "unknown",
+        }
+    }
+}
+
+/// One of the four answers, with its reason. There is no answer without one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Judged {
+    pub answer: Answer,
+    pub reason: String,
+    /// What the answer rests on: a rule, a fact, a count.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub evidence: Option<String>,
+}
+
+impl Judged {
+    pub fn new(answer: Answer, reason: impl Into<String>) -> Self {
+        Judged { answer, reason: reason.into(), evidence: None }
+    }
+
+    #[must_use]
+    pub fn with_evidence(mut self, evidence: impl Into<String>) -> Self {
+        self.evidence = Some(evidence.into());
+        self
+    }
+}
+
+/// The four answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    pub encrypted: Judged,
+    pub authenticated: Judged,
+    pub authorised: Judged,
+    pub watched: Judged,
+}
+
+/// One flow as it stands: everything that a record, a listing, a policy or a detector reads.
+#[derive(Clone, Debug)]
+pub struct FlowView {
+    /// Boot id and socket cookie (and, for UDP, the peer): stable for the flow's life.
+    pub id: String,
+    pub transport: Transport,
+    pub direction: Direction,
+    pub state: FlowState,
+    /// Set with [`FlowState::Failed`].
+    pub failure: Option<FailReason>,
+    /// v4-mapped addresses stand here as IPv4.
+    pub local: SocketAddr,
+    pub remote: SocketAddr,
+    /// Cookie of the network namespace; 0: unknown.
+    pub netns: u64,
+    /// Our end.
+    pub owner: Arc<Identity>,
+    /// The other end, where it is on this host.
+    pub peer: Option<Arc<Identity>>,
+    pub sent: Count,
+    pub received: Count,
+    pub opened_at: Timestamp,
+    pub closed_at: Option<Timestamp>,
+    /// Nanoseconds from start to end, or to now; from the monotonic clock.
+    pub duration_ns: u64,
+    /// Connect to established, ns.
+    pub setup_ns: Option<u64>,
+    /// Opened before the monitor started: the start is when it was found; the totals are the kernel's,
+    /// from its real beginning.
+    pub before_start: bool,
+    pub rtt_us: Option<u32>,
+    pub retransmits: u32,
+    pub facts: Arc<dissect::Facts>,
+    pub verdict: Arc<Verdict>,
+}
+
+impl FlowView {
+    pub fn client(&self) -> SocketAddr {
+        match self.direction {
+            Direction::Egress => self.local,
+            Direction::Ingress => self.remote,
+        }
+    }
+
+    pub fn server(&self) -> SocketAddr {
+        match self.direction {
+            Direction::Egress => self.remote,
+            Direction::Ingress => self.local,
+        }
+    }
+
+    pub fn client_identity(&self) -> Option<&Arc<Identity>> {
+        match self.direction {
+            Direction::Egress => Some(&self.owner),
+            Direction::Ingress => self.peer.as_ref(),
+        }
+    }
+
+    pub fn server_identity(&self) -> Option<&Arc<Identity>> {
+        match self.direction {
+            Direction::Egress => self.peer.as_ref(),
+            Direction::Ingress => Some(&self.owner),
+        }
+    }
+
+    /// Bytes and packets that the client sent.
+    pub fn client_count(&self) -> Count {
+        match self.direction {
+            Direction::Egress => self.sent,
+            Direction::Ingress => self.received,
+        }
+    }
+
+    /// Bytes and packets that the server sent.
+    pub fn server_count(&self) -> Count {
+        match self.direction {
+            Direction::Egress => self.received,
+            Direction::Ingress => self.sent,
+        }
+    }
+}
+
+/// All flows from one client identity to one service.
+#[derive(Clone, Debug)]
+pub struct StreamView {
+    /// Stable text key: `client → server:port/transport`.
+    pub key: String,
+    /// How people call the client: unit, container, process, or address.
+    pub client: String,
+    pub server: String,
+    /// Address of the service; of the most recent flow.
+    pub server_address: SocketAddr,
+    /// Address of the client; of the most recent flow.
+    pub client_address: IpAddr,
+    pub transport: Transport,
+    pub direction: Direction,
+    pub client_identity: Option<Arc<Identity>>,
+    pub server_identity: Option<Arc<Identity>>,
+    pub protocol: Option<String>,
+    /// Flows ever, and those open now.
+    pub flows: u64,
+    pub open: u64,
+    /// Connections that never came up.
+    pub failed: u64,
+    pub client_bytes: u64,
+    pub server_bytes: u64,
+    pub first_seen: Timestamp,
+    pub last_seen: Timestamp,
+    /// The worst of its flows' answers: `no` before `unknown` before `yes`.
+    pub verdict: Arc<Verdict>,
+}
+
+/// How bad it is; the numbers of `event.severity`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    Low = 1,
+    Medium = 2,
+    High = 3,
+    Critical = 4,
+}
+
+impl Severity {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Severity::Low => "low",
+            Severity::Medium => "medium",
+            Severity::High => "high",
+            Severity::Critical => "critical",
+        }
+    }
+}
+
+/// The rules; `as_str` is the promised id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rule {
+    Plaintext,
+    UnexpectedPeer,
+    ConnectFailures,
+    EvidenceLost,
+    NewService,
+}
+
+impl Rule {
+    pub const ALL: [Rule; 5] =
+        [Rule::Plaintext, Rule::UnexpectedPeer, Rule::ConnectFailures, Rule::EvidenceLost, Rule::NewService];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Rule::Plaintext => "plaintext",
+            Rule::UnexpectedPeer => "unexpected-peer",
+            Rule::ConnectFailures => "connect-failures",
+            Rule::EvidenceLost => "evidence-lost",
+            Rule::NewService => "new-service",
+        }
+    }
+
+    /// `rule.name`: a short title.
+    pub fn title(self) -> &'static str {
+        match self {
+            Rule::Plaintext => "Data in the clear",
+            Rule::UnexpectedPeer => "Unexpected peer",
+            Rule::ConnectFailures => "Connections that never come up",
+            Rule::EvidenceLost => "Evidence lost",
+            Rule::NewService => "New service",
+        }
+    }
+
+    /// `rule.description`.
+    pub fn description(self) -> &'static str {
+        match self {
+            Rule::Plaintext => "A stream carries readable data to or from another host without encryption.",
+            Rule::UnexpectedPeer => "The policy covers this service and does not name this client.",
+            Rule::ConnectFailures => "Connections of one client to one service keep failing.",
+            Rule::EvidenceLost => "The monitor lost events, so part of what happened was not seen.",
+            Rule::NewService => {
+                "This host serves on a port that was not served before and is not in the policy."
+            }
+        }
+    }
+}
+
+/// Where an alert stands in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AlertState {
+    Opened,
+    Repeated,
+    Resolved,
+}
+
+/// A finding with a key and a life.
+#[derive(Clone, Debug)]
+pub struct AlertView {
+    /// Stable: rule and stream.
+    pub key: String,
+    pub rule: Rule,
+    pub severity: Severity,
+    pub state: AlertState,
+    /// What happened, for people, one sentence.
+    pub reason: String,
+    /// What to do, one sentence.
+    pub remedy: String,
+    pub count: u64,
+    pub first_seen: Timestamp,
+    pub last_seen: Timestamp,
+    /// The flow that shows it.
+    pub flow: Option<Arc<FlowView>>,
+}
+
+/// What was offered, delivered and lost since the last such record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LossView {
+    pub at: Timestamp,
+    /// One row a kind and stage.
+    pub rows: Vec<LossRow>,
+}
+
+/// `offered = delivered + lost`, always.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LossRow {
+    /// `kernel`, `channel`, `flows`, `sink`, …
+    pub stage: String,
+    /// What was lost: `capture`, `close`, `record`, …
+    pub kind: String,
+    pub offered: u64,
+    pub delivered: u64,
+    pub lost: u64,
+    pub lost_bytes: u64,
+}
+
+/// One line of output.
+#[derive(Clone, Debug)]
+pub enum Record {
+    Flow { flow: Arc<FlowView>, action: FlowAction, at: Timestamp },
+    Alert { alert: Arc<AlertView>, at: Timestamp },
+    Loss(LossView),
+}
+
+/// Why a flow record is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FlowAction {
+    FlowOpened,
+    FlowSettled,
+    FlowProgress,
+    FlowClosed,
+    ConnectionFailed,
+}
+
+/// Whether an address is this host, this network, or the world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reach {
+    /// Never leaves the host: loopback, or both ends are here in one namespace.
+    Loopback,
+    /// Private address space: RFC 1918, 4193, 6598, link-local.
+    Private,
+    /// Everything else.
+    Public,
+}
+
+/// The reach of a peer address.
+pub fn reach(address: IpAddr) -> Reach {
+    match address {
+        IpAddr::V4(v4) => {
+            let [a, b, ..] = v4.octets();
+            if v4.is_loopback() || v4.is_unspecified() {
+                Reach::Loopback
+            } else if v4.is_private()
+                || v4.is_link_local()
+                || (a == 100 && b & 0xc0 == 64)
+                || v4.is_broadcast()
+                || v4.is_multicast()
+            {
+                Reach::Private
+            } else {
+                Reach::Public
+            }
+        }
+        IpAddr::V6(v6) => {
+            if let Some(v4) = v6.to_ipv4_mapped() {
+                return reach(IpAddr::V4(v4));
+            }
+            if v6.is_loopback() || v6.is_unspecified() {
+                Reach::Loopback
+            } else if v6.is_unique_local()
+                || v6.is_unicast_link_local()
+                || (v6.is_multicast() && v6.segments()[0] & 0xf != 0xe)
+            {
+                Reach::Private
+            } else {
+                Reach::Public
+            }
+        }
+    }
+}

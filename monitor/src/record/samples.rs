@@ -1,0 +1,252 @@
+//! Made-up flows, streams and alerts for the tests of what leaves the daemon.
+
+#![allow(clippy::unwrap_used)]
+
+use std::sync::Arc;
+
+use dissect::{Facts, Plain, Protection, Protocol, TlsFacts};
+use jiff::Timestamp;
+
+use super::Context;
+use crate::model::*;
+
+pub(crate) fn context() -> Context {
+    Context { host_name: "web1".into(), host_id: "0f1e".into(), version: "0.1.0".into() }
+}
+
+pub(crate) fn at() -> Timestamp {
+    "2026-01-02T03:04:05.5Z".parse().unwrap()
+}
+
+pub(crate) fn curl() -> Identity {
+    Identity {
+        pid: Some(4242),
+        start_ticks: Some(99),
+        name: Some("curl".into()),
+        executable: Some("/usr/bin/curl".into()),
+        command_line: Some("curl http://10.0.0.9/".into()),
+        uid: Some(1000),
+        user: Some("ada".into()),
+        ..Identity::default()
+    }
+}
+
+pub(crate) fn nginx() -> Identity {
+    Identity {
+        pid: Some(17),
+        name: Some("nginx".into()),
+        uid: Some(33),
+        unit: Some("nginx.service".into()),
+        container: Some(Container {
+            id: "deadbeefdeadbeef".into(),
+            runtime: "docker".into(),
+            pod: Some("pod-7".into()),
+        }),
+        ..Identity::default()
+    }
+}
+
+pub(crate) fn verdict(encrypted: Answer) -> Verdict {
+    let reason = match encrypted {
+        Answer::Yes => "TLS 1.3",
+        Answer::No => "HTTP in the clear",
+        Answer::Unknown => "no payload yet",
+    };
+    Verdict {
+        encrypted: Judged::new(encrypted, reason).with_evidence("first bytes"),
+        authenticated: Judged::new(Answer::Unknown, "not judged yet"),
+        authorised: Judged::new(Answer::Unknown, "no policy covers the service"),
+        watched: Judged::new(Answer::Yes, "every byte accounted for"),
+    }
+}
+
+/// curl (ours) to 10.0.0.9:80, in the clear.
+pub(crate) fn flow() -> FlowView {
+    FlowView {
+        id: "b007-1".into(),
+        transport: Transport::Tcp,
+        direction: Direction::Egress,
+        state: FlowState::Closed,
+        failure: None,
+        local: "10.0.0.1:40000".parse().unwrap(),
+        remote: "10.0.0.9:80".parse().unwrap(),
+        netns: 5,
+        owner: Arc::new(curl()),
+        peer: None,
+        sent: Count { bytes: 80, packets: 3 },
+        received: Count { bytes: 1200, packets: 4 },
+        opened_at: at(),
+        closed_at: Some("2026-01-02T03:04:06.5Z".parse().unwrap()),
+        duration_ns: 1_000_000_000,
+        setup_ns: Some(250_000),
+        before_start: false,
+        rtt_us: Some(180),
+        retransmits: 1,
+        facts: Arc::new(Facts {
+            protocol: Some(Protocol::Http),
+            protection: Protection::Plaintext(Plain::Protocol(Protocol::Http)),
+            tls: None,
+            ssh: None,
+            upgrade: None,
+            detail: Some("GET / to 10.0.0.9".into()),
+        }),
+        verdict: Arc::new(verdict(Answer::No)),
+    }
+}
+
+/// A container's nginx (ours) serving curl on the same host, TLS.
+pub(crate) fn tls_flow() -> FlowView {
+    FlowView {
+        id: "b007-2".into(),
+        direction: Direction::Ingress,
+        state: FlowState::Open,
+        local: "[fd00::9]:443".parse().unwrap(),
+        remote: "[fd00::1]:50000".parse().unwrap(),
+        owner: Arc::new(nginx()),
+        peer: Some(Arc::new(curl())),
+        closed_at: None,
+        facts: Arc::new(Facts {
+            protocol: Some(Protocol::Tls),
+            protection: Protection::Encrypted(dissect::Cipher::Tls),
+            tls: Some(TlsFacts {
+                version: Some("1.3".into()),
+                version_protocol: Some("tls".into()),
+                cipher: Some("TLS_AES_256_GCM_SHA384".into()),
+                group: Some("X25519MLKEM768".into()),
+                server_name: Some("example.org".into()),
+                alpn: None,
+                alpn_offered: vec!["h2".into(), "http/1.1".into()],
+                established: true,
+                resumed: Some(false),
+            }),
+            ssh: None,
+            upgrade: None,
+            detail: None,
+        }),
+        verdict: Arc::new(verdict(Answer::Yes)),
+        ..flow()
+    }
+}
+
+pub(crate) fn stream() -> StreamView {
+    StreamView {
+        key: "curl → 10.0.0.9:80/tcp".into(),
+        client: "curl".into(),
+        server: "10.0.0.9".into(),
+        server_address: "10.0.0.9:80".parse().unwrap(),
+        client_address: "10.0.0.1".parse().unwrap(),
+        transport: Transport::Tcp,
+        direction: Direction::Egress,
+        client_identity: Some(Arc::new(curl())),
+        server_identity: None,
+        protocol: Some("http".into()),
+        flows: 3,
+        open: 1,
+        failed: 0,
+        client_bytes: 240,
+        server_bytes: 3_600_000,
+        first_seen: at(),
+        last_seen: at(),
+        verdict: Arc::new(verdict(Answer::No)),
+    }
+}
+
+pub(crate) fn alert() -> AlertView {
+    AlertView {
+        key: "plaintext curl → 10.0.0.9:80/tcp".into(),
+        rule: Rule::Plaintext,
+        severity: Severity::High,
+        state: AlertState::Opened,
+        reason: "curl sends HTTP in the clear to 10.0.0.9:80".into(),
+        remedy: "Use https.".into(),
+        count: 1,
+        first_seen: at(),
+        last_seen: at(),
+        flow: Some(Arc::new(flow())),
+    }
+}
+
+pub(crate) fn loss() -> LossView {
+    LossView {
+        at: at(),
+        rows: vec![LossRow {
+            stage: "kernel".into(),
+            kind: "capture".into(),
+            offered: 10,
+            delivered: 7,
+            lost: 3,
+            lost_bytes: 768,
+        }],
+    }
+}
+
+pub(crate) fn records() -> Vec<Record> {
+    vec![
+        Record::Flow { flow: Arc::new(flow()), action: FlowAction::FlowClosed, at: at() },
+        Record::Flow { flow: Arc::new(tls_flow()), action: FlowAction::FlowSettled, at: at() },
+        Record::Alert { alert: Arc::new(alert()), at: at() },
+        Record::Loss(loss()),
+    ]
+}
+
+/// The samples with every text field replaced.
+pub(crate) fn hostile_records(text: &str) -> Vec<Record> {
+    let some = || Some(text.to_owned());
+    let identity = Arc::new(Identity {
+        pid: Some(1),
+        start_ticks: Some(1),
+        name: some(),
+        executable: some(),
+        command_line: some(),
+        uid: Some(0),
+        user: some(),
+        unit: some(),
+        container: Some(Container { id: text.into(), runtime: text.into(), pod: some() }),
+        missing: some(),
+    });
+    let judged = || Judged::new(Answer::Unknown, text).with_evidence(text);
+    let facts = Facts {
+        protocol: None,
+        protection: Protection::Plaintext(Plain::Readable),
+        tls: Some(TlsFacts {
+            version: some(),
+            version_protocol: some(),
+            cipher: some(),
+            group: some(),
+            server_name: some(),
+            alpn: some(),
+            alpn_offered: vec![text.into()],
+            established: true,
+            resumed: None,
+        }),
+        ssh: Some(dissect::SshFacts { client_version: some(), server_version: some() }),
+        upgrade: Some(dissect::Upgrade::Refused),
+        detail: some(),
+    };
+    let flow = Arc::new(FlowView {
+        id: text.into(),
+        owner: identity.clone(),
+        peer: Some(identity),
+        facts: Arc::new(facts),
+        verdict: Arc::new(Verdict {
+            encrypted: judged(),
+            authenticated: judged(),
+            authorised: judged(),
+            watched: judged(),
+        }),
+        ..flow()
+    });
+    let alert = AlertView {
+        key: text.into(),
+        reason: text.into(),
+        remedy: text.into(),
+        flow: Some(flow.clone()),
+        ..alert()
+    };
+    let row = LossRow { stage: text.into(), kind: text.into(), ..loss().rows[0].clone() };
+    vec![
+        Record::Flow { flow, action: FlowAction::FlowClosed, at: at() },
+        Record::Alert { alert: Arc::new(alert), at: at() },
+        Record::Loss(LossView { at: at(), rows: vec![row] }),
+    ]
+}

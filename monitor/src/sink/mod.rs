@@ -1,0 +1,227 @@
+//! Records out of the process, on a thread of their own.
+//!
+//! In: [`Record`]s from the core. Out: lines on a writer (stdout, as a rule). Must never: make the
+//! sender wait, whatever the reader of the pipe does; write half a line and go on as if it had not;
+//! lose a record without counting it.
+
+mod counters;
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Write};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+
+pub use counters::{Kind, SinkCounters, Tally};
+
+use crate::model::Record;
+use crate::record::text::Style;
+use crate::record::{Context, Encoder, Format};
+
+/// The most that is encoded before it is written.
+const BATCH_BYTES: usize = 64 * 1024;
+
+/// Starts a sink; see [`SinkHandle`].
+pub struct Sink;
+
+impl Sink {
+    /// Writes to `writer`, without colours. `capacity` is the most records that wait.
+    pub fn start(
+        format: Format,
+        context: Context,
+        writer: impl Write + Send + 'static,
+        capacity: usize,
+    ) -> io::Result<SinkHandle> {
+        Self::start_with(Encoder::new(format, context, Style::default()), writer, capacity)
+    }
+
+    /// Writes to stdout; colours only on a terminal.
+    pub fn start_stdout(format: Format, context: Context, capacity: usize) -> io::Result<SinkHandle> {
+        let stdout = io::stdout();
+        let style = Style::detect(&stdout);
+        // Past std's line buffer: this thread is the only writer and flushes whole batches.
+        let writer = File::from(stdout.as_fd().try_clone_to_owned()?);
+        Self::start_with(Encoder::new(format, context, style), writer, capacity)
+    }
+
+    /// Writes what `encoder` makes of the records.
+    pub fn start_with(
+        encoder: Encoder,
+        writer: impl Write + Send + 'static,
+        capacity: usize,
+    ) -> io::Result<SinkHandle> {
+        let capacity = capacity.max(8);
+        let (records, queue) = bounded(capacity);
+        let (ended, end) = bounded(1);
+        let counters = Arc::new(SinkCounters::default());
+        let worker = Worker { encoder, output: Output::new(writer), counters: counters.clone(), queue };
+        let thread = thread::Builder::new().name("sink".into()).spawn(move || {
+            worker.run();
+            // The handle may be gone: then nobody waits for this.
+            let _ = ended.send(());
+        })?;
+        Ok(SinkHandle { records, reserve: capacity / 8, counters, end, thread })
+    }
+}
+
+/// The sending side.
+pub struct SinkHandle {
+    records: Sender<Record>,
+    /// Places that only alerts and losses may take.
+    reserve: usize,
+    counters: Arc<SinkCounters>,
+    end: Receiver<()>,
+    thread: JoinHandle<()>,
+}
+
+impl SinkHandle {
+    /// Hands a record over. Never waits: a record that finds the queue full is lost and counted.
+    /// The last eighth of the queue is kept for alerts and losses.
+    pub fn send(&self, record: Record) {
+        let kind = Kind::of(&record);
+        let tally = self.counters.of(kind);
+        tally.offer();
+        let room = self.capacity().saturating_sub(self.records.len());
+        if kind == Kind::Flow && room <= self.reserve {
+            tally.lose(1);
+            return;
+        }
+        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = self.records.try_send(record) {
+            tally.lose(1);
+        }
+    }
+
+    pub fn counters(&self) -> &Arc<SinkCounters> {
+        &self.counters
+    }
+
+    /// Records that wait.
+    pub fn depth(&self) -> usize {
+        self.records.len()
+    }
+
+    /// The most records that can wait.
+    pub fn capacity(&self) -> usize {
+        self.records.capacity().unwrap_or(0)
+    }
+
+    /// Writes what waits, at most for `deadline`, and ends the thread. With a writer that is stuck
+    /// the thread is left behind, and what it holds is counted as lost. Returns the final counts.
+    pub fn finish(self, deadline: Duration) -> Arc<SinkCounters> {
+        let SinkHandle { records, counters, end, thread, .. } = self;
+        drop(records);
+        match end.recv_timeout(deadline) {
+            // A panic in the thread is a bug that has been told on stderr already.
+            Ok(()) | Err(RecvTimeoutError::Disconnected) => drop(thread.join()),
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        counters.close();
+        counters
+    }
+}
+
+struct Worker<W> {
+    encoder: Encoder,
+    output: Output<W>,
+    counters: Arc<SinkCounters>,
+    queue: Receiver<Record>,
+}
+
+impl<W: Write> Worker<W> {
+    fn run(mut self) {
+        let mut batch = Vec::with_capacity(BATCH_BYTES);
+        while let Ok(first) = self.queue.recv() {
+            let mut held = [0; Kind::ALL.len()];
+            let mut next = Some(first);
+            while let Some(record) = next {
+                held[Kind::of(&record) as usize] += 1;
+                self.encoder.encode(&record, &mut batch);
+                next = if batch.len() < BATCH_BYTES { self.queue.try_recv().ok() } else { None };
+            }
+            let written = self.output.write(&batch);
+            for (kind, count) in Kind::ALL.into_iter().zip(held) {
+                let tally = self.counters.of(kind);
+                if written { tally.deliver(count) } else { tally.lose(count) }
+            }
+            batch.clear();
+        }
+        self.encoder.finish(&mut batch);
+        self.output.write(&batch);
+    }
+}
+
+/// The writer, and what became of it.
+struct Output<W> {
+    writer: W,
+    /// Nobody reads any more (EPIPE).
+    closed: bool,
+    /// A failure has been told on stderr.
+    told: bool,
+    /// The last write stopped inside a line.
+    mid_line: bool,
+}
+
+impl<W: Write> Output<W> {
+    fn new(writer: W) -> Self {
+        Output { writer, closed: false, told: false, mid_line: false }
+    }
+
+    /// Writes whole lines and flushes; false when they, or some of them, did not get out.
+    fn write(&mut self, lines: &[u8]) -> bool {
+        if self.closed {
+            return false;
+        }
+        if lines.is_empty() {
+            return true;
+        }
+        let result = self.end_broken_line().and_then(|()| self.write_all(lines));
+        match result.and_then(|()| self.writer.flush()) {
+            Ok(()) => true,
+            Err(error) => {
+                self.closed = error.kind() == ErrorKind::BrokenPipe;
+                if !std::mem::replace(&mut self.told, true) {
+                    tell(&error);
+                }
+                false
+            }
+        }
+    }
+
+    fn end_broken_line(&mut self) -> io::Result<()> {
+        if self.mid_line { self.write_all(b"\n") } else { Ok(()) }
+    }
+
+    fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.writer.write(bytes) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    self.mid_line = bytes[written - 1] != b'\n';
+                    bytes = &bytes[written..];
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // Stdout can be non-blocking, where whoever shares it made it so.
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    thread::sleep(Duration::from_millis(2));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn tell(error: &io::Error) {
+    let what = match error.kind() {
+        ErrorKind::BrokenPipe => "nobody reads the output any more; watching goes on without it".to_owned(),
+        _ => format!("cannot write the output: {error}; records are being lost and counted"),
+    };
+    // Stderr may be gone as well.
+    let _ = writeln!(io::stderr(), "streamwatch: {what}");
+}
+
+#[cfg(test)]
+mod tests;

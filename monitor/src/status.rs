@@ -1,0 +1,120 @@
+//! What the daemon says about itself: health, and histograms as they leave the process.
+//!
+//! Plain values: the core fills them in, the API writes them, the command line reads them back.
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::LossRow;
+
+/// The answer of `GET /v1/status`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StatusView {
+    /// Of the daemon.
+    pub version: String,
+    /// Of the layouts shared with the kernel programs.
+    pub abi: u32,
+    /// The running kernel's release, as `uname -r` says it.
+    pub kernel: String,
+    /// RFC 3339, UTC.
+    pub started_at: String,
+    pub uptime_ns: u64,
+    pub hooks: Vec<HookView>,
+    pub ring: RingView,
+    pub stages: Vec<StageView>,
+    pub tables: Vec<TableView>,
+    /// Since the start; one row a stage and kind.
+    pub loss: Vec<LossRow>,
+    pub flows: FlowCounts,
+    pub streams: u64,
+    pub alerts: AlertCounts,
+    /// Payload bytes over all flows ever seen.
+    pub totals: Totals,
+    /// Resident memory of the daemon.
+    pub memory_bytes: u64,
+}
+
+/// One kernel program and its place.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HookView {
+    pub name: String,
+    pub attached: bool,
+    /// Where it is attached, or why it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+/// The ring between kernel and user space.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RingView {
+    pub bytes: u64,
+}
+
+/// A bounded queue between two stages.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StageView {
+    pub name: String,
+    pub capacity: u64,
+    /// Entries waiting now, and the most there ever were.
+    pub depth: u64,
+    pub peak: u64,
+    pub offered: u64,
+    pub dropped: u64,
+}
+
+/// A bounded table.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableView {
+    pub name: String,
+    pub capacity: u64,
+    pub used: u64,
+    /// Entries that found no place.
+    pub refused: u64,
+    /// Entries that had to go for a newer one.
+    pub evicted: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowCounts {
+    /// Open now.
+    pub open: u64,
+    /// Seen since the start.
+    pub seen: u64,
+    /// Connections that never came up.
+    pub failed: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlertCounts {
+    /// Not resolved.
+    pub open: u64,
+    /// Opened since the start.
+    pub raised: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    pub client_bytes: u64,
+    pub server_bytes: u64,
+}
+
+/// One histogram, 3 significant digits: as percentiles and in HdrHistogram's own encoding.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct HistogramView {
+    /// Key of the stream; `None`: all streams together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<String>,
+    /// `duration_ns`, `client_bytes`, `server_bytes`, `rtt_us`, `setup_ns` or `first_response_ns`.
+    pub name: String,
+    /// `ns`, `us` or `bytes`.
+    pub unit: String,
+    pub count: u64,
+    pub min: u64,
+    pub p50: u64,
+    pub p90: u64,
+    pub p99: u64,
+    pub p999: u64,
+    pub max: u64,
+    pub mean: f64,
+    /// HdrHistogram V2, compressed (deflate), in base64: what its tools in every language read.
+    pub v2: String,
+}

@@ -1,0 +1,22 @@
+//! Asks the daemon over its Unix socket, with curl, as its users do.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use crate::process::finish;
+
+/// `GET path`, JSON in the answer.
+///
+/// # Errors
+/// Nobody answers, the status is not a success, or the body is no JSON.
+pub(crate) fn get(socket: &Path, path: &str) -> Result<Value> {
+    let mut curl = Command::new("curl");
+    curl.args(["--silent", "--show-error", "--fail", "--max-time", "5", "--unix-socket"]).arg(socket);
+    curl.arg(format!("http://localhost{path}"));
+    let answer = finish(curl, Duration::from_secs(10))?.success().with_context(|| format!("GET {path}"))?;
+    serde_json::from_str(&answer.stdout).with_context(|| format!("GET {path}: no JSON: {}", answer.stdout))
+}

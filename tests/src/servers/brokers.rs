@@ -1,0 +1,57 @@
+//! RabbitMQ, Mosquitto, NATS.
+
+use anyhow::Result;
+
+use super::{Security, Server};
+use crate::{Certificates, Lab};
+
+/// RabbitMQ: AMQP 0-9-1, user and password `guest`.
+pub fn rabbitmq(lab: &Lab, certificates: &Certificates, port: u16, security: Security) -> Result<Server> {
+    let directory = lab.directory.directory(&format!("rabbitmq-{port}"), None)?;
+    let listeners = if security == Security::Plain {
+        format!("listeners.tcp.default = {port}\n")
+    } else {
+        format!(
+            "listeners.tcp = none\nlisteners.ssl.default = {port}\nssl_options.cacertfile = {}\n\
+             ssl_options.certfile = {}\nssl_options.keyfile = {}\nssl_options.verify = verify_none\n",
+            certificates.authority, certificates.certificate, certificates.key
+        )
+    };
+    let name = format!("rabbitmq-{port}.conf");
+    let config = lab.directory.write(&name, &format!("loopback_users = none\n{listeners}"))?;
+    // The wrapper in /usr/sbin would change to a user of its own.
+    let mut command = lab.server().command("/usr/lib/rabbitmq/bin/rabbitmq-server");
+    command
+        .env("HOME", &directory)
+        .env("RABBITMQ_NODENAME", format!("swt{port}@localhost"))
+        .env("RABBITMQ_CONFIG_FILE", config)
+        .env("RABBITMQ_MNESIA_BASE", &directory)
+        .env("RABBITMQ_LOG_BASE", &directory)
+        .env("RABBITMQ_PID_FILE", format!("{directory}/pid"))
+        .env("RABBITMQ_ENABLED_PLUGINS_FILE", format!("{directory}/plugins"))
+        .env("RABBITMQ_DIST_PORT", (port + 1).to_string())
+        .env("ERL_EPMD_PORT", (port + 2).to_string());
+    Server::start(lab, &format!("rabbitmq-{port}"), command, "tcp", port)
+}
+
+/// Mosquitto: MQTT, everyone may.
+pub fn mosquitto(lab: &Lab, certificates: &Certificates, port: u16, security: Security) -> Result<Server> {
+    let mut config = format!("user root\nlistener {port}\nallow_anonymous true\n");
+    if security != Security::Plain {
+        config += &format!("certfile {}\nkeyfile {}\n", certificates.certificate, certificates.key);
+    }
+    let config = lab.directory.write(&format!("mosquitto-{port}.conf"), &config)?;
+    let mut command = lab.server().command("mosquitto");
+    command.args(["-c", &config]);
+    Server::start(lab, &format!("mosquitto-{port}"), command, "tcp", port)
+}
+
+/// NATS: everyone may.
+pub fn nats(lab: &Lab, certificates: &Certificates, port: u16, security: Security) -> Result<Server> {
+    let mut command = lab.server().command("nats-server");
+    command.args(["--addr", "::", "--port", &port.to_string()]);
+    if security != Security::Plain {
+        command.args(["--tls", "--tlscert", &certificates.certificate, "--tlskey", &certificates.key]);
+    }
+    Server::start(lab, &format!("nats-{port}"), command, "tcp", port)
+}

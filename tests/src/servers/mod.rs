@@ -1,0 +1,72 @@
+//! Real servers, each started by one function in a lab's right namespace, on a port that is not its
+//! usual one and on every address, IPv4 and IPv6. A server is ready when its function returns.
+
+mod brokers;
+mod databases;
+mod mail;
+mod names;
+mod remote;
+mod web;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::Result;
+
+pub use brokers::{mosquitto, nats, rabbitmq};
+pub use databases::{mariadb, memcached, postgresql, redis};
+pub use mail::smtp;
+pub use names::dns;
+pub use remote::{iperf3, sshd};
+pub use web::{grpc, nginx, openssl, quic};
+
+use crate::{Lab, Process};
+
+/// The slowest of them (an Erlang node on a busy host) needs half of it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Whether a server speaks TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Security {
+    Plain,
+    Tls,
+    Tls12,
+    Tls13,
+    /// TLS 1.3, both ends with certificates.
+    Mutual,
+}
+
+/// A running server; stopped on drop.
+#[derive(Debug)]
+pub struct Server {
+    pub port: u16,
+    process: Process,
+}
+
+impl Server {
+    /// Starts `command` and waits until it serves `port`.
+    pub(crate) fn start(lab: &Lab, name: &str, command: Command, transport: &str, port: u16) -> Result<Self> {
+        let mut process = Process::start(name, &lab.directory, command)?;
+        process.wait_for_port(transport, port, PATIENCE)?;
+        Ok(Server { port, process })
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    pub fn said(&self) -> String {
+        self.process.said()
+    }
+}
+
+/// One of our own small programs.
+pub fn program(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("programs").join(name)
+}
+
+/// The Python of the environment that `cargo xtask setup` makes.
+pub fn python() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/test-venv/bin/python")
+}

@@ -1,0 +1,45 @@
+//! What the traffic program and the tests tell each other: one JSON object a line.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+/// One connection as one of its ends saw it. IPv4 addresses are IPv4, whatever the socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Connection {
+    pub client: SocketAddr,
+    pub server: SocketAddr,
+    /// Payload bytes that the client sent.
+    pub client_bytes: u64,
+    /// Payload bytes that the server sent.
+    pub server_bytes: u64,
+}
+
+/// The first plaintext byte of one connection.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct FirstByte {
+    /// Port of the server.
+    pub port: u16,
+    /// CLOCK_MONOTONIC ns, taken right before the write.
+    pub at_ns: u64,
+}
+
+/// The traffic program.
+pub fn program() -> PathBuf {
+    // Beside the test's own directory: target/PROFILE/deps/TEST, target/PROFILE/traffic.
+    let here = std::env::current_exe().unwrap_or_default();
+    here.ancestors().nth(2).unwrap_or(Path::new("")).join("traffic")
+}
+
+/// Reads a log of the traffic program.
+///
+/// # Errors
+/// It is not there, or broken.
+pub fn read_log<T: for<'de> Deserialize<'de>>(path: impl AsRef<Path>) -> Result<Vec<T>> {
+    let path = path.as_ref();
+    let log = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    log.lines().map(|line| serde_json::from_str(line).with_context(|| line.to_owned())).collect()
+}

@@ -1,0 +1,311 @@
+//! Counting is exact: every flow's bytes and the sum of all equal what both ends say they sent and
+//! received, on good and bad links, and also when the monitor loses events.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tests::traffic::{self, Connection};
+use tests::{
+    Daemon, DaemonOptions, Heard, Lab, LinkKind, Place, Process, Suite, field, is_flow, is_loss, number,
+    show, text,
+};
+
+/// Connections of the exactness tests together; fewer where time is short.
+const CONNECTIONS: &str = "STREAMWATCH_TEST_CONNECTIONS";
+const PORT: u16 = 34_567;
+/// Twelve gigabytes over a busy host.
+const LOAD: Duration = Duration::from_secs(900);
+const RECORDS: Duration = Duration::from_secs(60);
+
+/// The smallest ring that holds a few captures; loss is certain, since the daemon is stopped while
+/// the load runs. The overflow map stays as it is: it holds every close.
+const TINY_RING: &str = "[kernel]\nring_bytes = 65536\n";
+const TINY_RING_CONNECTIONS: u32 = 4_000;
+
+fn main() -> ExitCode {
+    let total = std::env::var(CONNECTIONS).ok().and_then(|text| text.parse().ok()).unwrap_or(10_000_u32);
+    Suite::new("counting")
+        .test("loopback, to the byte", &[], move || {
+            exact(LinkKind::Veth, &["127.0.0.1", "::1"], true, total * 45 / 100, 10_000_000)
+        })
+        .test("veth, to the byte", &[], move || {
+            exact(LinkKind::Veth, &["10.213.0.2", "fd13::2"], false, total / 2, 10_000_000)
+        })
+        .test("a link that drops and reorders, to the byte", &["python3"], move || {
+            let tun = std::path::Path::new("/dev/net/tun");
+            if !tun.exists() {
+                return Err(tests::Skip::because("there is no /dev/net/tun"));
+            }
+            exact(LinkKind::Unruly, &["10.213.0.2", "fd13::2"], false, total / 20, 1_000_000)
+        })
+        .test("a ring too small: totals exact, losses counted, watched says no", &[], tiny_ring)
+        .main()
+}
+
+/// Traffic of which both ends keep a log.
+struct Traffic<'a> {
+    lab: &'a Lab,
+    server: Process,
+    to: Vec<String>,
+    clients: Place,
+}
+
+impl<'a> Traffic<'a> {
+    fn new(lab: &'a Lab, hosts: &[&str], clients: Place) -> Result<Self> {
+        let mut command = lab.server().command(traffic::program());
+        command.args([
+            "serve",
+            "--listen",
+            &format!("[::]:{PORT}"),
+            "--log",
+            &lab.directory.file("server.log"),
+        ]);
+        let mut server = Process::start("traffic", &lab.directory, command)?;
+        server.wait_for_port("tcp", PORT, Duration::from_secs(10))?;
+        let addresses =
+            hosts.iter().map(|host| Ok(SocketAddr::new(host.parse::<IpAddr>()?, PORT).to_string()));
+        Ok(Traffic { lab, server, to: addresses.collect::<Result<_>>()?, clients })
+    }
+
+    /// Makes the connections; returns what the two ends say, which must be the same.
+    fn load(&self, count: u32, largest: u64, parallel: u32) -> Result<Vec<Connection>> {
+        let log = self.lab.directory.file("client.log");
+        let mut command = self.clients.command(traffic::program());
+        command.args(["load", "--count", &count.to_string(), "--largest", &largest.to_string()]);
+        command.args(["--parallel", &parallel.to_string(), "--log", &log]);
+        for to in &self.to {
+            command.args(["--to", to]);
+        }
+        self.lab.run(command, LOAD)?;
+        let mut made = traffic::read_log::<Connection>(&log)?;
+        ensure!(made.len() == count as usize, "{} connections were made, not {count}", made.len());
+        made.sort_unstable();
+        let deadline = std::time::Instant::now() + Duration::from_secs(30);
+        loop {
+            // The last server thread may still write its line.
+            let taken = traffic::read_log::<Connection>(self.lab.directory.file("server.log"));
+            if let Ok(mut taken) = taken
+                && taken.len() == made.len()
+            {
+                taken.sort_unstable();
+                ensure!(taken == made, "the two ends of the traffic program disagree");
+                return Ok(made);
+            }
+            ensure!(std::time::Instant::now() < deadline, "the server did not log every connection");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+fn exact(link: LinkKind, hosts: &[&str], loopback: bool, count: u32, largest: u64) -> Result<()> {
+    let lab = Lab::with_link("counting", link)?;
+    let daemon = Daemon::start(&lab, DaemonOptions { keep: is_last_or_loss, ..DaemonOptions::default() })?;
+    let clients = if loopback { lab.server() } else { lab.client() };
+    let traffic = Traffic::new(&lab, hosts, clients)?;
+    let made = traffic.load(count, largest, 8)?;
+    if link == LinkKind::Unruly {
+        // Otherwise the test would prove less than it says.
+        for (file, name) in [("netstat", "TCPOFOQueue"), ("snmp", "RetransSegs")] {
+            let count = kernel_counter(traffic.server.pid(), file, name)?;
+            ensure!(count > 0, "the link neither drops nor reorders: {name} is 0");
+        }
+    }
+    wait_for_all(&daemon, made.len())?;
+    let ended = daemon.stop()?;
+    ensure!(ended.status.success(), "the daemon ended with {}:\n{}", ended.status, ended.stderr);
+    compare(&made, &ended.heard)?;
+    let lost: Vec<String> = ended
+        .heard
+        .iter()
+        .filter(|heard| is_loss(&heard.record))
+        .map(|heard| heard.record.to_string())
+        .collect();
+    ensure!(
+        lost.is_empty(),
+        "totals are right, but events were lost with a ring of the usual size:\n{}",
+        lost.join("\n")
+    );
+    Ok(())
+}
+
+/// A TCP counter of the network namespace of `pid`: a line of names, then a line of values.
+fn kernel_counter(pid: u32, file: &str, name: &str) -> Result<u64> {
+    let table = std::fs::read_to_string(format!("/proc/{pid}/net/{file}"))?;
+    let lines: Vec<&str> = table.lines().collect();
+    let column = |pair: &[&str]| {
+        let index = pair[0].split(' ').position(|column| column == name)?;
+        pair[1].split(' ').nth(index)?.parse().ok()
+    };
+    lines.chunks_exact(2).find_map(column).with_context(|| format!("no {name} in /proc/net/{file}"))
+}
+
+fn tiny_ring() -> Result<()> {
+    let lab = Lab::new("counting")?;
+    let options =
+        DaemonOptions { config: Some(TINY_RING.into()), keep: is_last_or_loss, ..DaemonOptions::default() };
+    let daemon = Daemon::start(&lab, options)?;
+    let traffic = Traffic::new(&lab, &["10.213.0.2", "fd13::2"], lab.client())?;
+    let made = {
+        let _stopped = Stopped::new(daemon.pid())?;
+        traffic.load(TINY_RING_CONNECTIONS, 100_000, 8)?
+    };
+    wait_for_all(&daemon, made.len())?;
+    daemon.wait_for("loss record", RECORDS, is_loss, is_loss)?;
+    let status = daemon.status()?;
+    let in_status = loss_rows(&status);
+    ensure!(in_status.iter().any(|row| row.lost > 0), "status shows no loss: {status}");
+    for row in &in_status {
+        ensure!(
+            row.offered == row.delivered + row.lost,
+            "offered is not delivered + lost: {row:?} in {status}"
+        );
+    }
+    let ended = daemon.stop()?;
+    compare(&made, &ended.heard)?;
+    let mut lost = 0;
+    for heard in ended.heard.iter().filter(|heard| is_loss(&heard.record)) {
+        for row in loss_rows(&heard.record) {
+            ensure!(
+                row.offered == row.delivered + row.lost,
+                "offered is not delivered + lost: {}",
+                heard.record
+            );
+            lost += row.lost;
+        }
+    }
+    ensure!(lost > 0, "no loss record counts a loss");
+    // The first bytes of most flows found the ring full: those must say so, and nothing else.
+    let (mut unwatched, mut blind) = (0, 0);
+    for heard in ended.heard.iter().filter(|heard| is_flow(&heard.record)) {
+        let verdict = field(&heard.record, "streamwatch.verdict");
+        let has_bytes = number(&heard.record, "client.bytes").unwrap_or(0) > 0;
+        match text(verdict, "watched.answer") {
+            "no" => unwatched += 1,
+            "yes" if has_bytes && text(verdict, "encrypted.answer") == "unknown" => {
+                blind += 1;
+                eprintln!("watched, and yet not known: {}", show(&heard.record));
+            }
+            _ => {}
+        }
+    }
+    ensure!(
+        unwatched > made.len() / 2,
+        "only {unwatched} of {} flows say that they were not watched",
+        2 * made.len()
+    );
+    ensure!(blind == 0, "{blind} flows claim to be watched while their first bytes were lost");
+    Ok(())
+}
+
+/// A process that stands still while this lives.
+struct Stopped(Pid);
+
+impl Stopped {
+    fn new(pid: u32) -> Result<Self> {
+        let pid = Pid::from_raw(pid.cast_signed()).context("pid 0")?;
+        kill_process(pid, Signal::STOP)?;
+        Ok(Stopped(pid))
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        let _ = kill_process(self.0, Signal::CONT);
+    }
+}
+
+fn is_last(record: &Value) -> bool {
+    is_flow(record) && text(record, "event.action") == "flow_closed"
+}
+
+fn is_last_or_loss(record: &Value) -> bool {
+    is_last(record) || is_loss(record)
+}
+
+/// Both ends of each connection are on this host, so that each gives two records.
+fn wait_for_all(daemon: &Daemon, connections: usize) -> Result<()> {
+    let closed = |heard: &[Heard]| heard.iter().filter(|heard| is_last(&heard.record)).count();
+    daemon.wait_until(&format!("{} records of closed flows", 2 * connections), RECORDS, is_last, |heard| {
+        (closed(heard) >= 2 * connections).then_some(())
+    })
+}
+
+/// The records say of every connection, from each of its ends, what the programs say.
+fn compare(made: &[Connection], heard: &[Heard]) -> Result<()> {
+    for direction in ["egress", "ingress"] {
+        let mut seen: HashMap<(SocketAddr, SocketAddr), Vec<(u64, u64)>> = HashMap::new();
+        let records = heard.iter().map(|heard| &heard.record).filter(|record| is_last(record));
+        for record in records.filter(|record| text(record, "network.direction") == direction) {
+            let (client, server) = (endpoint(record, "client")?, endpoint(record, "server")?);
+            let bytes = |end: &str| number(record, end).with_context(|| format!("no {end}: {record}"));
+            let entry = (bytes("client.bytes")?, bytes("server.bytes")?);
+            let (near, far) = if direction == "egress" { ("client", "server") } else { ("server", "client") };
+            for (ours, theirs) in [("source", "client"), ("destination", "server")] {
+                ensure!(
+                    field(record, &format!("{ours}.bytes")) == field(record, &format!("{theirs}.bytes")),
+                    "{ours}.bytes is not {theirs}.bytes ({near} and {far}): {record}"
+                );
+            }
+            seen.entry((client, server)).or_default().push(entry);
+        }
+        let mut wrong = Vec::new();
+        for connection in made {
+            let expected = (connection.client_bytes, connection.server_bytes);
+            let of_tuple = seen.get_mut(&(connection.client, connection.server));
+            let found = of_tuple.as_ref().and_then(|all| all.iter().position(|entry| *entry == expected));
+            match (of_tuple, found) {
+                (Some(all), Some(index)) => drop(all.swap_remove(index)),
+                (all, _) => wrong.push(format!("{connection:?}: reported as {all:?}")),
+            }
+        }
+        let left: Vec<_> = seen.iter().filter(|(_, entries)| !entries.is_empty()).collect();
+        if !wrong.is_empty() || !left.is_empty() {
+            let first: Vec<_> = wrong.iter().take(10).collect();
+            bail!(
+                "{direction}: {} of {} connections are not reported to the byte, the first ones:\n  {}\n\
+                 and {} records belong to no connection, or not with these bytes: {:?}",
+                wrong.len(),
+                made.len(),
+                first.iter().map(|line| line.as_str()).collect::<Vec<_>>().join("\n  "),
+                left.len(),
+                left.iter().take(10).collect::<Vec<_>>(),
+            );
+        }
+    }
+    Ok(())
+}
+
+fn endpoint(record: &Value, end: &str) -> Result<SocketAddr> {
+    let ip = text(record, &format!("{end}.ip")).parse().with_context(|| format!("no {end}.ip: {record}"))?;
+    let port = number(record, &format!("{end}.port")).with_context(|| format!("no {end}.port: {record}"))?;
+    Ok(SocketAddr::new(ip, port.try_into()?))
+}
+
+#[derive(Debug)]
+struct Loss {
+    offered: u64,
+    delivered: u64,
+    lost: u64,
+}
+
+/// Every object with `offered`, `delivered` and `lost`, however deep.
+fn loss_rows(value: &Value) -> Vec<Loss> {
+    let count = |name| value.get(name).and_then(Value::as_u64);
+    let inner: Vec<&Value> = match value {
+        Value::Array(values) => values.iter().collect(),
+        Value::Object(values) => values.values().collect(),
+        _ => return Vec::new(),
+    };
+    let mut rows: Vec<Loss> = inner.into_iter().flat_map(loss_rows).collect();
+    if let (Some(offered), Some(delivered), Some(lost)) =
+        (count("offered"), count("delivered"), count("lost"))
+    {
+        rows.push(Loss { offered, delivered, lost });
+    }
+    rows
+}

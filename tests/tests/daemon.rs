@@ -1,0 +1,230 @@
+//! The daemon's life: it starts once, says so, ends cleanly, reloads safely, and fails with a clear
+//! line and the promised exit status.
+
+use std::process::{Command, ExitCode};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
+use tests::traffic;
+use tests::{
+    Daemon, DaemonOptions, Finished, Lab, Process, Suite, binary, finish, is_flow, number, show, text,
+};
+
+const PORT: u16 = 34_567;
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn main() -> ExitCode {
+    Suite::new("daemon")
+        .test("says READY to the service manager", &[], ready)
+        .test("a second instance is refused", &[], second_instance)
+        .test("SIGTERM writes open flows and leaves no hook", &[], clean_end)
+        .test("SIGINT ends it cleanly, too", &[], interrupted)
+        .test("a bad policy on SIGHUP changes nothing and says why", &[], bad_reload)
+        .test("a good policy on SIGHUP is in force", &[], good_reload)
+        .test("a bad configuration or policy is refused with file and line", &[], bad_file)
+        .test("the command line says when nobody answers", &[], unreachable)
+        .test("the API answers what it promises", &[], api)
+        .main()
+}
+
+fn ready() -> Result<()> {
+    let lab = Lab::new("daemon")?;
+    let daemon = Daemon::start(&lab, DaemonOptions::default())?;
+    let message = daemon.notification(PATIENCE).context("no message came")?;
+    ensure!(message.lines().any(|line| line == "READY=1"), "no READY=1: {message:?}");
+    Ok(())
+}
+
+fn second_instance() -> Result<()> {
+    let lab = Lab::new("daemon")?;
+    let first = Daemon::start(&lab, DaemonOptions::default())?;
+    let options = DaemonOptions { socket: Some(first.socket().to_owned()), ..DaemonOptions::default() };
+    let second = Daemon::refused(&lab, options)?;
+    ensure!(!second.status.success(), "the second instance ended with 0");
+    ensure!(
+        second.stderr.contains("already"),
+        "it does not say that another one runs already: {}",
+        second.stderr
+    );
+    ensure!(second.stderr.trim().lines().count() <= 2, "not a clear line: {}", second.stderr);
+    first.status().context("the first instance was disturbed")?;
+    Ok(())
+}
+
+/// A client that holds a connection to an echo server, both in `lab`.
+fn held_connection(lab: &Lab) -> Result<[Process; 2]> {
+    let mut serve = lab.server().command(traffic::program());
+    serve.args(["echo", "--listen", &format!("[::]:{PORT}")]);
+    let mut server = Process::start("echo", &lab.directory, serve)?;
+    server.wait_for_port("tcp", PORT, PATIENCE)?;
+    let mut hold = lab.client().command(traffic::program());
+    hold.args(["hold", "--to", &format!("10.213.0.2:{PORT}")]).stdin(std::process::Stdio::piped());
+    hold.stdout(std::process::Stdio::null());
+    let mut client = Process::start_piped("hold", hold)?;
+    use std::io::Write;
+    client.child().stdin.as_mut().context("no stdin")?.write_all(b"hello\n")?;
+    Ok([client, server])
+}
+
+fn clean_end() -> Result<()> {
+    ends_with(Signal::TERM)
+}
+
+fn interrupted() -> Result<()> {
+    ends_with(Signal::INT)
+}
+
+fn ends_with(signal: Signal) -> Result<()> {
+    let lab = Lab::new("daemon")?;
+    let before = hooks()?;
+    let daemon = Daemon::start(&lab, DaemonOptions::default())?;
+    ensure!(hooks()? > before, "the daemon runs and there is no hook");
+    let _connection = held_connection(&lab)?;
+    daemon.wait_for("open flow", PATIENCE, is_flow, |record| {
+        is_flow(record) && number(record, "server.port") == Some(PORT.into())
+    })?;
+    thread::sleep(Duration::from_millis(200));
+    let ended = daemon.stop_with(signal)?;
+    ensure!(ended.status.success(), "it ended with {}:\n{}", ended.status, ended.stderr);
+    for direction in ["egress", "ingress"] {
+        let last = ended.heard.iter().rev().map(|heard| &heard.record).find(|record| {
+            is_flow(record)
+                && number(record, "server.port") == Some(PORT.into())
+                && text(record, "network.direction") == direction
+        });
+        let last = last.with_context(|| format!("no {direction} record"))?;
+        ensure!(
+            text(last, "event.action") == "flow_closed",
+            "the last {direction} record is no final one: {}",
+            show(last)
+        );
+        // "hello" and a line feed, there and back.
+        let bytes = (number(last, "client.bytes"), number(last, "server.bytes"));
+        ensure!(bytes == (Some(6), Some(6)), "{direction}: {bytes:?} bytes, not 6 and 6: {last}");
+    }
+    // The kernel frees links a moment after the last reference.
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while hooks()? > before {
+        ensure!(Instant::now() < deadline, "{} hooks are left", hooks()? - before);
+        thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
+
+/// Number of BPF programs in the kernel, ours among them.
+fn hooks() -> Result<usize> {
+    let programs: Result<Vec<_>, _> = aya::programs::loaded_programs().collect();
+    Ok(programs.context("loaded programs")?.len())
+}
+
+const GOOD: &str =
+    "[[service]]\nname = \"echo\"\nports = [34567]\n[[service.client]]\nprocess = \"traffic\"\n";
+const BAD: &str = "[[service]]\nname = \"echo\"\nports = [99999]\n";
+/// Other ports, so that the flow is not covered.
+const ELSEWHERE: &str =
+    "[[service]]\nname = \"echo\"\nports = [1]\n[[service.client]]\nprocess = \"traffic\"\n";
+
+/// Waits for a flow of the held connection that the policy gives this answer.
+fn authorised(daemon: &Daemon, answer: &str) -> Result<()> {
+    let found = daemon.wait_for(&format!("flow with authorised = {answer}"), PATIENCE, is_flow, |record| {
+        is_flow(record)
+            && text(record, "network.direction") == "egress"
+            && text(record, "streamwatch.verdict.authorised.answer") == answer
+    });
+    found.map(drop)
+}
+
+fn bad_reload() -> Result<()> {
+    let lab = Lab::new("daemon")?;
+    let daemon =
+        Daemon::start(&lab, DaemonOptions { policy: Some(GOOD.into()), ..DaemonOptions::default() })?;
+    daemon.write_policy(BAD)?;
+    daemon.signal(Signal::HUP);
+    let deadline = Instant::now() + PATIENCE;
+    while !daemon.stderr().contains("policy.toml:3") {
+        ensure!(Instant::now() < deadline, "it does not say what is wrong, and where:\n{}", daemon.stderr());
+        thread::sleep(Duration::from_millis(20));
+    }
+    let _connection = held_connection(&lab)?;
+    authorised(&daemon, "yes").context("the old policy is not in force any more")
+}
+
+fn good_reload() -> Result<()> {
+    let lab = Lab::new("daemon")?;
+    let daemon =
+        Daemon::start(&lab, DaemonOptions { policy: Some(ELSEWHERE.into()), ..DaemonOptions::default() })?;
+    let connection = held_connection(&lab)?;
+    authorised(&daemon, "unknown")?;
+    drop(connection);
+    daemon.write_policy(GOOD)?;
+    daemon.signal(Signal::HUP);
+    // Nothing on the outside tells the end of a reload that went well.
+    thread::sleep(Duration::from_secs(1));
+    let _connection = held_connection(&lab)?;
+    authorised(&daemon, "yes")
+}
+
+fn bad_file() -> Result<()> {
+    let lab = Lab::new("daemon")?;
+    let config =
+        DaemonOptions { config: Some("[kernel]\nring_bytes = 5000\n".into()), ..DaemonOptions::default() };
+    let ended = Daemon::refused(&lab, config)?;
+    ensure!(ended.status.code() == Some(2), "exit status {}, not 2:\n{}", ended.status, ended.stderr);
+    ensure!(ended.stderr.contains("config.toml:"), "no file and line: {}", ended.stderr);
+    let policy = DaemonOptions { policy: Some(BAD.into()), ..DaemonOptions::default() };
+    let ended = Daemon::refused(&lab, policy)?;
+    ensure!(ended.status.code() == Some(2), "exit status {}, not 2:\n{}", ended.status, ended.stderr);
+    ensure!(ended.stderr.contains("policy.toml:3"), "no file and line: {}", ended.stderr);
+    Ok(())
+}
+
+fn streamwatch(arguments: &[&str]) -> Result<Finished> {
+    let mut command = Command::new(binary());
+    command.args(arguments);
+    finish(command, PATIENCE)
+}
+
+fn unreachable() -> Result<()> {
+    for verb in ["streams", "flows", "alerts", "hist", "status"] {
+        let finished = streamwatch(&[verb, "--socket", "/nonexistent/api.sock"])?;
+        ensure!(
+            finished.status.code() == Some(3),
+            "{verb}: exit status {}, not 3: {finished:?}",
+            finished.status
+        );
+        ensure!(
+            finished.stderr.contains("/nonexistent/api.sock"),
+            "{verb} does not name the socket: {finished:?}"
+        );
+    }
+    let finished = streamwatch(&["no-such-command"])?;
+    ensure!(finished.status.code() == Some(2), "a wrong command: exit status {}, not 2", finished.status);
+    Ok(())
+}
+
+fn api() -> Result<()> {
+    let lab = Lab::new("daemon")?;
+    let daemon = Daemon::start(&lab, DaemonOptions::default())?;
+    let _connection = held_connection(&lab)?;
+    daemon.wait_for("flow", PATIENCE, is_flow, is_flow)?;
+    let socket = daemon.socket().display().to_string();
+    for verb in ["streams", "flows", "alerts", "hist", "status"] {
+        streamwatch(&[verb, "--socket", &socket])?.success().with_context(|| verb.to_owned())?;
+    }
+    let flows = streamwatch(&["flows", "--json", "--socket", &socket])?.success()?;
+    let ours = flows.stdout.lines().any(|line| line.contains(&PORT.to_string()));
+    ensure!(ours, "the held connection is not in `flows --json`: {}", flows.stdout);
+    // A flow joins its stream once it is known what it is.
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let streams = streamwatch(&["streams", "--socket", &socket])?.success()?;
+        if streams.stdout.contains("traffic") {
+            break;
+        }
+        ensure!(Instant::now() < deadline, "the client is not in `streams`: {}", streams.stdout);
+        thread::sleep(Duration::from_millis(100));
+    }
+    Ok(())
+}

@@ -1,0 +1,130 @@
+//! What user space decides about a flow while it lives reaches the kernel: nothing more of a settled
+//! one, a sample of one that goes on, more of one that needs it.
+
+use std::io::Write;
+use std::process::{ExitCode, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use monitor::event::{Event, decode};
+use monitor::kernel::{Control, Kernel, Ring, Sizes};
+use monitor_common::{CaptureHead, Decision, capture_flag, decision};
+use tests::traffic;
+use tests::{Lab, Process, Suite};
+
+const PORT: u16 = 34_567;
+const TICK: Duration = Duration::from_millis(100);
+const BUDGET: u32 = 4096;
+
+fn main() -> ExitCode {
+    Suite::new("decisions")
+        .test("a settled flow is captured no more, and a sample is taken when asked for", &[], sample)
+        .test("a budget that was raised lets more through", &[], extend)
+        .main()
+}
+
+/// A connection that echoes lines, with the kernel programs on it and nothing else.
+struct Rig {
+    client: Process,
+    _server: Process,
+    ring: Ring,
+    control: Control,
+    _kernel: Kernel,
+    _lab: Lab,
+}
+
+impl Rig {
+    fn new() -> Result<Rig> {
+        let lab = Lab::new("decisions")?;
+        let sizes = Sizes {
+            ring_bytes: 1 << 20,
+            overflow: 64,
+            decisions: 64,
+            udp_flows: 64,
+            tcp_budget: BUDGET,
+            udp_budget: 1024,
+            listener_captures: 64,
+            tick_ms: TICK.as_millis() as u32,
+        };
+        let mut kernel = Kernel::load(&sizes, lab.cgroup.path())?;
+        let (ring, control) = kernel.split()?;
+        let mut serve = lab.server().command(traffic::program());
+        serve.args(["echo", "--listen", &format!("[::]:{PORT}")]);
+        let mut server = Process::start("echo", &lab.directory, serve)?;
+        server.wait_for_port("tcp", PORT, Duration::from_secs(10))?;
+        let mut hold = lab.client().command(traffic::program());
+        hold.args(["hold", "--to", &format!("10.213.0.2:{PORT}")])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null());
+        let client = Process::start_piped("hold", hold)?;
+        Ok(Rig { client, _server: server, ring, control, _kernel: kernel, _lab: lab })
+    }
+
+    /// Sends a line and gives the client's captures until the echo has had time to come.
+    fn say(&mut self, line: &str) -> Result<Vec<(CaptureHead, Vec<u8>)>> {
+        let stdin = self.client.child().stdin.as_mut().context("no stdin")?;
+        stdin.write_all(line.as_bytes())?;
+        let mut captures = Vec::new();
+        let end = Instant::now() + 3 * TICK;
+        while Instant::now() < end {
+            self.ring.wait(Duration::from_millis(20));
+            self.ring.drain(1024, |record| {
+                if let Ok(Event::Capture(head, data)) = decode(record)
+                    && head.remote_port == PORT
+                {
+                    captures.push((head, data.to_vec()));
+                }
+            });
+        }
+        Ok(captures)
+    }
+}
+
+fn bytes(captures: &[(CaptureHead, Vec<u8>)], sent: bool) -> Vec<u8> {
+    captures
+        .iter()
+        .filter(|(head, _)| (head.flags & capture_flag::SENT != 0) == sent)
+        .flat_map(|(_, data)| data.clone())
+        .collect()
+}
+
+fn sample() -> Result<()> {
+    let mut rig = Rig::new()?;
+    let first = rig.say("first\n")?;
+    ensure!(bytes(&first, true) == b"first\n", "the first bytes were not captured: {first:?}");
+    let cookie = first[0].0.cookie;
+    ensure!(rig.control.decide(cookie, Decision { action: decision::SETTLE, ..Decision::default() }), "full");
+    let settled = rig.say("second\n")?;
+    ensure!(settled.is_empty(), "captured after it was settled: {settled:?}");
+
+    let wanted = Decision { action: decision::SAMPLE, generation: 7, sent_limit: 3, received_limit: 64 };
+    ensure!(rig.control.decide(cookie, wanted), "full");
+    thread::sleep(2 * TICK);
+    let sampled = rig.say("third\n")?;
+    ensure!(bytes(&sampled, true) == b"thi", "not the 3 bytes that were asked for: {sampled:?}");
+    ensure!(bytes(&sampled, false) == b"third\n", "not the echo: {sampled:?}");
+    ensure!(
+        sampled.iter().all(|(head, _)| head.generation == 7 && head.flags & capture_flag::MIDSTREAM != 0),
+        "a sample is not marked: {sampled:?}"
+    );
+    Ok(())
+}
+
+fn extend() -> Result<()> {
+    let mut rig = Rig::new()?;
+    let line = "x".repeat(BUDGET as usize + 999) + "\n";
+    let first = rig.say(&line)?;
+    ensure!(bytes(&first, true).len() == BUDGET as usize, "not the budget: {}", bytes(&first, true).len());
+    let cookie = first[0].0.cookie;
+    let limit = 3 * BUDGET;
+    let wanted =
+        Decision { action: decision::EXTEND, generation: 1, sent_limit: limit, received_limit: limit };
+    ensure!(rig.control.decide(cookie, wanted), "full");
+    thread::sleep(2 * TICK);
+    let more = rig.say("more\n")?;
+    ensure!(bytes(&more, true) == b"more\n", "nothing more came: {more:?}");
+    let at = more.iter().find(|(head, _)| head.flags & capture_flag::SENT != 0).map(|(head, _)| head.offset);
+    ensure!(at == Some(BUDGET + 1000), "at {at:?}, not at its place in the stream");
+    Ok(())
+}

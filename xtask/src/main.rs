@@ -1,0 +1,93 @@
+//! `cargo xtask VERB`: set-up, build, run and test, on a machine with nothing on it.
+//!
+//! In: a verb and its arguments. Out: what it built or ran, and, when a step fails, a last line on
+//! stderr that says what to do. Must never: install what is there already, install anything
+//! without saying so first, or install at all under `--no-install`.
+
+#![forbid(unsafe_code)]
+
+// One file a verb.
+mod build;
+mod kernels;
+mod run;
+mod setup;
+mod test;
+
+// What the verbs stand on.
+mod apt;
+mod bpf_linker;
+mod kernel_object;
+mod python;
+mod requirements;
+mod step;
+mod tally;
+mod toolchain;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Sets up, builds, runs and tests streamwatch")]
+struct Arguments {
+    /// Name what is missing instead of installing it, and fail
+    #[arg(long, global = true)]
+    no_install: bool,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Set up what is missing, build, and watch this host (`target/release/streamwatch run`)
+    Run {
+        /// Arguments for `streamwatch run`
+        #[arg(last = true)]
+        arguments: Vec<String>,
+    },
+    /// Set up what is missing, check, and run every test, real servers included
+    Test {
+        /// Only tests whose name contains one of these
+        filters: Vec<String>,
+    },
+    /// Set up what is missing and leave the release binary at `target/release/streamwatch`
+    Build,
+    /// Boot other kernels in QEMU: does everything load, and are the answers right?
+    Kernels {
+        /// Only these (5.10, 6.1, 6.12, 7.x, host)
+        #[arg(long, value_name = "KERNEL")]
+        only: Vec<String>,
+        /// Name them, and whether they were downloaded
+        #[arg(long)]
+        list: bool,
+    },
+    /// Install what building and testing need, and nothing else
+    Setup,
+}
+
+fn main() -> ExitCode {
+    let Arguments { no_install, verb } = Arguments::parse();
+    let policy = if no_install { setup::Policy::NameOnly } else { setup::Policy::Install };
+    let outcome = match verb {
+        Verb::Run { arguments } => run::run(policy, &arguments),
+        Verb::Test { filters } => test::test(policy, &filters),
+        Verb::Build => build::build(policy),
+        Verb::Kernels { only, list } => kernels::kernels(policy, &only, list),
+        Verb::Setup => setup::setup(policy),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            // What carries no remedy of its own is a file below target/ that we could not handle.
+            let remedy = error
+                .downcast_ref::<step::Failure>()
+                .map_or("look whether target/ can be written and the disk is full", |failure| {
+                    &failure.remedy
+                });
+            eprintln!("xtask: what to do: {remedy}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! What building and testing need, and which of it is not there. Looks only, changes nothing.
+
+use std::fmt;
+use std::path::Path;
+
+use crate::setup::Scope;
+use crate::toolchain::{self, DistributionGap};
+use crate::{bpf_linker, python, step};
+
+/// What is not there.
+#[derive(Default)]
+pub struct Missing {
+    /// Debian packages, and what each is for.
+    pub packages: Vec<(&'static str, &'static str)>,
+    /// bpf-linker, to be built for this toolchain.
+    pub bpf_linker: Option<bpf_linker::For>,
+    /// The Python environment of the test servers.
+    pub python: bool,
+}
+
+/// A Debian package of the tests, recognised by a program that it brings.
+struct Package {
+    name: &'static str,
+    program: &'static str,
+    purpose: &'static str,
+}
+
+const fn package(name: &'static str, program: &'static str, purpose: &'static str) -> Package {
+    Package { name, program, purpose }
+}
+
+/// To add a server to the tests: its package here, its guard in `tests/src/servers/`.
+const TEST_PACKAGES: &[Package] = &[
+    package("bind9-dnsutils", "dig", "DNS client"),
+    package("curl", "curl", "web client"),
+    package("dnsmasq-base", "dnsmasq", "DNS server"),
+    package("iperf3", "iperf3", "load"),
+    package("iproute2", "ip", "network namespaces"),
+    package("mariadb-client", "mariadb", "MariaDB client"),
+    package("mariadb-server", "mariadbd", "MariaDB server"),
+    package("memcached", "memcached", "memcached server"),
+    package("mosquitto", "mosquitto", "MQTT broker"),
+    package("mosquitto-clients", "mosquitto_pub", "MQTT client"),
+    package("nats-server", "nats-server", "NATS server"),
+    package("nginx-light", "nginx", "web server"),
+    package("openssh-client", "ssh", "SSH client"),
+    package("openssh-server", "sshd", "SSH server"),
+    package("openssl", "openssl", "TLS server and client, certificates"),
+    package("postgresql-client", "psql", "PostgreSQL client"),
+    package("rabbitmq-server", "rabbitmq-server", "AMQP broker"),
+    package("redis-server", "redis-server", "Redis server"),
+    package("redis-tools", "redis-cli", "Redis client"),
+    package("util-linux", "setpriv", "servers that refuse to run as root"),
+];
+
+/// What other kernels are booted with.
+const KERNEL_PACKAGES: &[Package] = &[
+    package("cpio", "cpio", "initial file systems"),
+    package("qemu-system-x86", "qemu-system-x86_64", "machines for other kernels"),
+    package("xz-utils", "xz", "modules of other kernels"),
+];
+
+/// What `scope` needs and this machine lacks.
+pub fn missing(scope: Scope) -> Missing {
+    let mut missing = Missing::default();
+    kernel_toolchain(&mut missing);
+    match scope {
+        Scope::Build => {}
+        Scope::Test => {
+            test_servers(&mut missing);
+            packages(KERNEL_PACKAGES, &mut missing);
+        }
+        Scope::Kernels => packages(KERNEL_PACKAGES, &mut missing),
+    }
+    missing
+}
+
+fn kernel_toolchain(missing: &mut Missing) {
+    let Err(gap) = toolchain::find() else { return };
+    let DistributionGap { packages, linker } = gap;
+    missing.packages.extend(packages);
+    missing.bpf_linker = linker;
+}
+
+fn packages(wanted: &[Package], missing: &mut Missing) {
+    for package in wanted {
+        if step::find_program(package.program).is_none() {
+            missing.packages.push((package.name, package.purpose));
+        }
+    }
+}
+
+fn test_servers(missing: &mut Missing) {
+    packages(TEST_PACKAGES, missing);
+    // Debian keeps PostgreSQL's server programs off PATH, a directory a version.
+    if !postgresql_server() {
+        missing.packages.push(("postgresql", "PostgreSQL server"));
+    }
+    if !python::can_make_environment() {
+        missing.packages.push(("python3-venv", "Python environment of the test servers"));
+    }
+    missing.python = !python::is_there();
+}
+
+fn postgresql_server() -> bool {
+    let Ok(versions) = Path::new("/usr/lib/postgresql").read_dir() else { return false };
+    versions.flatten().any(|version| version.path().join("bin/postgres").exists())
+}
+
+impl Missing {
+    pub fn is_empty(&self) -> bool {
+        self.packages.is_empty() && self.bpf_linker.is_none() && !self.python
+    }
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut lines = Vec::new();
+        for (name, purpose) in &self.packages {
+            lines.push(format!("  {name:<18} Debian package: {purpose}"));
+        }
+        if let Some(kind) = self.bpf_linker {
+            lines.push(format!("  {:<18} {}", "bpf-linker", bpf_linker::describe(kind)));
+        }
+        if self.python {
+            lines.push(format!("  {:<18} {}", python::DIRECTORY, python::describe()));
+        }
+        f.write_str(&lines.join("\n"))
+    }
+}

@@ -1,0 +1,77 @@
+//! Adds up what test runners say. In: lines of libtest's (or libtest-mimic's) human output. Out:
+//! how many passed, failed and were skipped, and why. A skipped test is never one that passed.
+
+use std::fmt;
+
+/// Sums over all runners so far.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub passed: u64,
+    pub failed: u64,
+    pub skipped: u64,
+    /// Name and reason of each skipped test.
+    pub skips: Vec<(String, String)>,
+}
+
+impl Tally {
+    /// Reads one line of a runner's output.
+    pub fn read(&mut self, line: &str) {
+        if let Some(counts) = line.strip_prefix("test result: ") {
+            self.passed += count(counts, "passed");
+            self.failed += count(counts, "failed");
+            self.skipped += count(counts, "ignored");
+        } else if let Some(test) = line.strip_prefix("test ")
+            && let Some((name, outcome)) = test.rsplit_once(" ... ")
+            && let Some(reason) = outcome.strip_prefix("ignored")
+        {
+            let reason = reason.trim_start_matches(',').trim();
+            let reason = if reason.is_empty() { "no reason given" } else { reason };
+            self.skips.push((name.trim().to_owned(), reason.to_owned()));
+        }
+    }
+
+    /// Counts one that could not run here.
+    pub fn skip(&mut self, name: &str, reason: &str) {
+        self.skipped += 1;
+        self.skips.push((name.to_owned(), reason.to_owned()));
+    }
+
+    /// Counts one check that is not a test of its own runner.
+    pub fn check(&mut self, passed: bool) {
+        if passed { self.passed += 1 } else { self.failed += 1 }
+    }
+}
+
+/// The number before `word` in `ok. 3 passed; 0 failed; …`.
+fn count(counts: &str, word: &str) -> u64 {
+    let before = counts.split([';', '.']).map(str::trim).find_map(|part| part.strip_suffix(word));
+    before.and_then(|number| number.trim().parse().ok()).unwrap_or(0)
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Tally;
+
+    #[test]
+    fn runners_are_added_up_and_skips_keep_their_reasons() {
+        let mut tally = Tally::default();
+        for line in [
+            "test dns::reads ... ok",
+            "test needs_root ... ignored, needs root, and a cgroup",
+            "test bare   ... ignored",
+            "test result: ok. 3 passed; 0 failed; 2 ignored; 0 measured; 0 filtered out; finished in 0.00s",
+            "test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 9 filtered out; finished in 0.00s",
+        ] {
+            tally.read(line);
+        }
+        assert_eq!(tally.to_string(), "4 passed, 2 failed, 2 skipped");
+        assert_eq!(tally.skips[0], ("needs_root".into(), "needs root, and a cgroup".into()));
+        assert_eq!(tally.skips[1].1, "no reason given");
+    }
+}
