@@ -52,7 +52,7 @@ pub fn connecting(ctx: &SockAddrContext, destination: [u32; 4]) {
         }
         owner::note(&raw mut (*state).owner);
         if transport == TCP && (*state).flags & SocketState::LIVE == 0 {
-            (*state).flags |= SocketState::CONNECTING;
+            (*state).asked = SocketState::CONNECTING;
             (*state).destination = destination;
             (*state).destination_port = u32::from(u16::from_be((*ctx.sock_addr).user_port as u16));
         }

@@ -3,7 +3,7 @@
 use monitor_common::{Decision, decision};
 
 use crate::maps::DECISIONS;
-use crate::socket::{Side, SocketState};
+use crate::socket::{Sequence, Side, SocketState};
 
 /// Takes a decision that waits for this flow, if there is one.
 #[inline(always)]
@@ -36,9 +36,9 @@ pub unsafe fn apply(state: *mut SocketState, wanted: Decision) {
                 (*state).received.settle();
             }
             decision::EXTEND => {
-                (*state).sent.flags &= !Side::ONLY_FIRST;
+                (*state).sent.only_first = 0;
                 (*state).sent.limit = wanted.sent_limit;
-                (*state).received.flags &= !Side::ONLY_FIRST;
+                (*state).received.only_first = 0;
                 (*state).received.limit = wanted.received_limit;
             }
             decision::SAMPLE => {
@@ -55,7 +55,8 @@ pub unsafe fn apply(state: *mut SocketState, wanted: Decision) {
 unsafe fn begin_here(side: *mut Side, limit: u32) {
     // SAFETY: the caller names a side of a storage value.
     unsafe {
-        (*side).flags &= !(Side::HAS_BASE | Side::ONLY_FIRST);
+        (*side).base = Sequence::UNKNOWN;
+        (*side).only_first = 0;
         (*side).limit = limit;
         (*side).spent = 0;
     }

@@ -1,7 +1,7 @@
 //! Events into the ring; what does not fit is counted, and ends go to the overflow map.
 
 use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_ringbuf_reserve, bpf_ringbuf_submit};
-use monitor_common::{FlowEvent, Kind};
+use monitor_common::{FlowEvent, Kind, flow_flag};
 
 use crate::counters;
 use crate::maps::{EVENTS, OVERFLOW};
@@ -106,6 +106,9 @@ pub unsafe fn copy_state(event: *mut FlowEvent, state: *const SocketState) {
         (*event).lost_captures = (*state).lost_captures;
         (*event).owner = (*state).owner;
         (*event).flags = (*state).flags as u16;
+        if (*state).asked & SocketState::GAVE_UP != 0 {
+            (*event).flags |= flow_flag::GAVE_UP;
+        }
     }
 }
 

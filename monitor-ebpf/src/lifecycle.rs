@@ -11,7 +11,7 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::programs::SockOpsContext;
 use monitor_common::{FlowEvent, Kind, flow_flag, totals};
 
-use crate::socket::{self, Side, SocketState, TCP};
+use crate::socket::{self, Sequence, SocketState, TCP};
 use crate::{counters, decision, emit};
 
 // include/net/tcp_states.h
@@ -77,6 +77,7 @@ fn begun(ctx: &SockOpsContext) {
             (*state).established_ns = 0;
             (*state).lost_captures = 0;
             (*state).flags = u32::from(flow_flag::ACTIVE) | SocketState::LIVE;
+            (*state).asked = 0;
         }
     }
     send(ctx, state, Kind::Open, 0, flow_flag::ACTIVE);
@@ -117,11 +118,12 @@ fn accepted(ctx: &SockOpsContext) {
                 (*state).lost_captures = 0;
                 (*state).generation = 0;
                 (*state).flags = SocketState::LIVE;
+                (*state).asked = 0;
             }
             (*state).established_ns = bpf_ktime_get_ns();
             (*state).flags |= SocketState::ESTABLISHED;
             set_bases(ctx, state);
-            base = (*state).received.base;
+            base = (*state).received.base.number();
         }
     }
     send(ctx, state, kind, base, 0);
@@ -135,13 +137,11 @@ fn accepted(ctx: &SockOpsContext) {
 unsafe fn set_bases(ctx: &SockOpsContext, state: *mut SocketState) {
     // SAFETY: the caller's promise; context fields.
     unsafe {
-        if (*state).sent.flags & Side::HAS_BASE == 0 {
-            (*state).sent.base = (*ctx.ops).snd_una;
-            (*state).sent.flags |= Side::HAS_BASE;
+        if !(*state).sent.base.is_known() {
+            (*state).sent.base = Sequence::at((*ctx.ops).snd_una);
         }
-        if (*state).received.flags & Side::HAS_BASE == 0 {
-            (*state).received.base = (*ctx.ops).rcv_nxt;
-            (*state).received.flags |= Side::HAS_BASE;
+        if !(*state).received.base.is_known() {
+            (*state).received.base = Sequence::at((*ctx.ops).rcv_nxt);
         }
         (*state).last_tick = bpf_jiffies64();
     }
@@ -208,8 +208,7 @@ fn peer_finished(ctx: &SockOpsContext) {
     if !state.is_null() {
         // SAFETY: a storage value that is not null; a context field.
         unsafe {
-            (*state).received.fin_end = (*ctx.ops).rcv_nxt;
-            (*state).received.flags |= Side::HAS_FIN;
+            (*state).received.fin_end = Sequence::at((*ctx.ops).rcv_nxt);
         }
     }
 }
@@ -231,13 +230,10 @@ fn payload(ops: *mut bpf_sock_ops, state: *const SocketState) -> (u64, u64) {
         if (*state).flags & u32::from(flow_flag::ACTIVE) != 0 && sent > 0 {
             sent -= 1;
         }
-        if (*state).sent.flags & Side::HAS_FIN != 0 && snd_una == (*state).sent.fin_end && sent > 0 {
+        if (*state).sent.fin_end.is(snd_una) && sent > 0 {
             sent -= 1;
         }
-        if (*state).received.flags & Side::HAS_FIN != 0
-            && rcv_nxt == (*state).received.fin_end
-            && received > 0
-        {
+        if (*state).received.fin_end.is(rcv_nxt) && received > 0 {
             received -= 1;
         }
         (sent, received)

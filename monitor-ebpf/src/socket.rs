@@ -15,40 +15,79 @@ use crate::{counters, emit, owner, udp};
 pub const TCP: u32 = 6;
 pub const UDP: u32 = 17;
 
-/// One direction of a TCP connection. Only programs of that direction write it.
+/// One direction of a TCP connection.
+///
+/// Two processors can work on one connection at a time: inbound packets pass before the socket is
+/// locked. So nothing here is read, changed and written back by more than one of them: what both may
+/// write is a field of its own, written whole.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Side {
-    /// Sequence number of stream offset 0; valid with `HAS_BASE`.
-    pub base: u32,
-    /// Sequence number after the FIN; valid with `HAS_FIN`.
-    pub fin_end: u32,
+    /// Sequence number of stream offset 0.
+    pub base: Sequence,
+    /// Sequence number after the FIN.
+    pub fin_end: Sequence,
+    /// When the first payload passed, CLOCK_MONOTONIC ns; 0: not yet.
+    pub first_ns: u64,
     /// Capture up to this offset; 0: nothing.
     pub limit: u32,
     /// Offset after the last captured byte (sent), bytes captured (received).
     pub spent: u32,
-    /// See the constants.
-    pub flags: u32,
+    /// Not 0: nothing is to be captured, and the first payload has still to be timed.
+    pub only_first: u32,
     pub reserved: u32,
-    /// When the first payload passed, CLOCK_MONOTONIC ns; 0: not yet.
-    pub first_ns: u64,
+}
+
+/// A sequence number, once it is known: one word, so that both are written at once.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub struct Sequence(u64);
+
+impl Sequence {
+    const KNOWN: u64 = 1 << 32;
+    pub const UNKNOWN: Sequence = Sequence(0);
+
+    #[inline(always)]
+    pub fn at(number: u32) -> Sequence {
+        Sequence(Sequence::KNOWN | number as u64)
+    }
+
+    #[inline(always)]
+    pub fn is_known(self) -> bool {
+        self.0 & Sequence::KNOWN != 0
+    }
+
+    /// Known, and this number.
+    #[inline(always)]
+    pub fn is(self, number: u32) -> bool {
+        self.0 == Sequence::KNOWN | number as u64
+    }
+
+    /// The number; meaningless while it is unknown.
+    #[inline(always)]
+    pub fn number(self) -> u32 {
+        self.0 as u32
+    }
 }
 
 impl Side {
-    pub const HAS_BASE: u32 = 1;
-    pub const HAS_FIN: u32 = 2;
-    /// Nothing is to be captured, and the first payload has still to be timed.
-    pub const ONLY_FIRST: u32 = 4;
-
     const fn armed(limit: u32) -> Side {
-        Side { base: 0, fin_end: 0, limit, spent: 0, flags: 0, reserved: 0, first_ns: 0 }
+        Side {
+            base: Sequence::UNKNOWN,
+            fin_end: Sequence::UNKNOWN,
+            first_ns: 0,
+            limit,
+            spent: 0,
+            only_first: 0,
+            reserved: 0,
+        }
     }
 
     /// Ends the capture of this direction; the first payload, if it has still to come, is timed.
     pub fn settle(&mut self) {
         if self.first_ns == 0 {
+            self.only_first = 1;
             self.limit = u32::MAX;
-            self.flags |= Side::ONLY_FIRST;
         } else {
             self.limit = 0;
         }
@@ -71,8 +110,11 @@ pub struct SocketState {
     pub destination_port: u32,
     /// IP protocol number.
     pub transport: u32,
-    /// [`flow_flag`] and the constants.
+    /// [`flow_flag`] and the constants. Once the connection has begun, written by the kernel's callbacks
+    /// alone, which hold the socket's lock.
     pub flags: u32,
+    /// What the process asked for: the constants below. Written where a process calls, without the lock.
+    pub asked: u32,
     /// Captures that found the ring full.
     pub lost_captures: u32,
     pub generation: u32,
@@ -92,15 +134,18 @@ pub struct SocketState {
 }
 
 impl SocketState {
-    /// connect() was called and no SYN has left.
-    pub const CONNECTING: u32 = 1 << 16;
     /// A connection was begun or accepted, and its end has not been told.
-    pub const LIVE: u32 = 1 << 17;
+    pub const LIVE: u32 = 1 << 16;
     /// The connection came up.
-    pub const ESTABLISHED: u32 = 1 << 18;
-    pub const LISTENING: u32 = 1 << 19;
-    /// close() was called on a socket from before the programs.
-    pub const RELEASED: u32 = 1 << 20;
+    pub const ESTABLISHED: u32 = 1 << 17;
+    pub const LISTENING: u32 = 1 << 18;
+
+    /// Asked: connect(), and no SYN has left.
+    pub const CONNECTING: u32 = 1;
+    /// Asked: close(), on a connection that was not up yet.
+    pub const GAVE_UP: u32 = 1 << 1;
+    /// Asked: close(), on a socket from before the programs.
+    pub const RELEASED: u32 = 1 << 2;
 }
 
 /// The storage of a socket; null where there is none.
@@ -196,12 +241,12 @@ pub fn released(ctx: &SockContext) {
         }
         if (*state).transport == UDP {
             udp::socket_closed(state);
-        } else if (*state).flags & SocketState::CONNECTING != 0 {
+        } else if (*state).asked & SocketState::CONNECTING != 0 {
             never_sent(state);
         } else if (*state).flags & (SocketState::LIVE | SocketState::ESTABLISHED) == SocketState::LIVE {
-            (*state).flags |= u32::from(flow_flag::GAVE_UP);
+            (*state).asked = SocketState::GAVE_UP;
         } else if (*state).flags & u32::from(flow_flag::MIDSTREAM) != 0 {
-            (*state).flags |= SocketState::RELEASED;
+            (*state).asked = SocketState::RELEASED;
             (*state).sent.limit = u32::MAX;
             (*state).received.limit = u32::MAX;
         }
@@ -214,7 +259,7 @@ pub fn released(ctx: &SockContext) {
 unsafe fn never_sent(state: *mut SocketState) {
     // SAFETY: the caller's promise.
     unsafe {
-        (*state).flags &= !SocketState::CONNECTING;
+        (*state).asked = 0;
         (*state).opened_ns = (*state).owner.seen_ns;
         emit::from_storage(Kind::Failed, state, flow_flag::ACTIVE | flow_flag::NOT_SENT);
     }

@@ -7,7 +7,7 @@ use monitor_common::{Kind, capture_flag, flow_flag};
 use crate::capture::{self, Piece};
 use crate::maps::settings;
 use crate::packet::{self, Packet};
-use crate::socket::{Side, SocketState, TCP};
+use crate::socket::{Sequence, Side, SocketState, TCP};
 use crate::{decision, emit};
 
 const FIN: u8 = 1;
@@ -111,7 +111,7 @@ unsafe fn slow(skb: *mut __sk_buff, sk: *mut bpf_sock, state: *mut SocketState, 
         let side = if sent { &raw mut (*state).sent } else { &raw mut (*state).received };
         note_ends(side, tcp, &segment, sent);
         let midstream = (*state).flags & u32::from(flow_flag::MIDSTREAM) != 0;
-        if midstream && (*state).flags & SocketState::RELEASED != 0 {
+        if midstream && (*state).asked & SocketState::RELEASED != 0 {
             // Nobody calls back for a socket from before: its last packets tell its end.
             totals(Kind::Close, state, tcp, &packet, &segment, sent);
             return;
@@ -135,8 +135,8 @@ unsafe fn slow(skb: *mut __sk_buff, sk: *mut bpf_sock, state: *mut SocketState, 
         if (*side).first_ns == 0 {
             (*side).first_ns = bpf_ktime_get_ns();
         }
-        if (*side).flags & Side::ONLY_FIRST != 0 {
-            (*side).flags &= !Side::ONLY_FIRST;
+        if (*side).only_first != 0 {
+            (*side).only_first = 0;
             (*side).limit = 0;
             return;
         }
@@ -149,15 +149,14 @@ unsafe fn slow(skb: *mut __sk_buff, sk: *mut bpf_sock, state: *mut SocketState, 
 unsafe fn note_ends(side: *mut Side, tcp: *mut bpf_tcp_sock, segment: &Segment, sent: bool) {
     // SAFETY: a side of a storage value, and the socket's TCP view.
     unsafe {
-        if segment.flags & SYN != 0 && (*side).flags & Side::HAS_BASE == 0 {
-            (*side).base = segment.sequence.wrapping_add(1);
-            (*side).flags |= Side::HAS_BASE;
+        if segment.flags & SYN != 0 && !(*side).base.is_known() {
+            (*side).base = Sequence::at(segment.sequence.wrapping_add(1));
         }
         if segment.flags & FIN != 0 {
-            let taken = !sent && (*side).flags & Side::HAS_FIN != 0 && (*tcp).rcv_nxt == (*side).fin_end;
+            let taken = !sent && (*side).fin_end.is((*tcp).rcv_nxt);
             if !taken {
-                (*side).fin_end = segment.sequence.wrapping_add(segment.payload).wrapping_add(1);
-                (*side).flags |= Side::HAS_FIN;
+                (*side).fin_end =
+                    Sequence::at(segment.sequence.wrapping_add(segment.payload).wrapping_add(1));
             }
         }
     }
@@ -209,12 +208,11 @@ unsafe fn first_bytes(
     // SAFETY: the caller's storage and TCP view.
     unsafe {
         let side = if sent { &raw mut (*state).sent } else { &raw mut (*state).received };
-        if (*side).flags & Side::HAS_BASE == 0 {
+        if !(*side).base.is_known() {
             // In mid-stream: what is expected next is offset 0.
-            (*side).base = if sent { segment.sequence } else { (*tcp).rcv_nxt };
-            (*side).flags |= Side::HAS_BASE;
+            (*side).base = Sequence::at(if sent { segment.sequence } else { (*tcp).rcv_nxt });
         }
-        let base = (*side).base;
+        let base = (*side).base.number();
         let limit = (*side).limit;
         let mut offset = segment.sequence.wrapping_sub(base);
         let mut skip = 0;
@@ -329,17 +327,11 @@ unsafe fn totals(
             if (*state).flags & u32::from(flow_flag::ACTIVE) != 0 && acked > 0 {
                 acked -= 1;
             }
-            if (*state).sent.flags & Side::HAS_FIN != 0
-                && (*tcp).snd_una == (*state).sent.fin_end
-                && acked > 0
-            {
+            if (*state).sent.fin_end.is((*tcp).snd_una) && acked > 0 {
                 acked -= 1;
             }
             let mut taken = (*tcp).bytes_received;
-            if (*state).received.flags & Side::HAS_FIN != 0
-                && (*tcp).rcv_nxt == (*state).received.fin_end
-                && taken > 0
-            {
+            if (*state).received.fin_end.is((*tcp).rcv_nxt) && taken > 0 {
                 taken -= 1;
             }
             (*event).sent_bytes = acked;

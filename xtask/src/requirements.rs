@@ -56,7 +56,6 @@ const TEST_PACKAGES: &[Package] = &[
 /// What other kernels are booted with.
 const KERNEL_PACKAGES: &[Package] = &[
     package("cpio", "cpio", "initial file systems"),
-    package("qemu-system-x86", "qemu-system-x86_64", "machines for other kernels"),
     package("xz-utils", "xz", "modules of other kernels"),
 ];
 

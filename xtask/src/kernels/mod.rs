@@ -178,11 +178,13 @@ fn one(line: &Line, archive: &mut Option<Archive>) -> Result<Observations, Refus
         return Err(Refusal::NotToBeHad("its packages are for x86-64, and so is its machine".to_owned()));
     }
     let (kernel, root) = packages::fetch(line.name, line.versions, archive).map_err(not_to_be_had)?;
+    let emulator = qemu::Emulator::find(archive).map_err(not_to_be_had)?;
     let image = guest::image(line.name, &kernel, &root).map_err(Refusal::Failed)?;
-    let mut session = qemu::run(line.name, line.processor, &kernel.image, &image).map_err(Refusal::Failed)?;
+    let boot = || qemu::run(&emulator, line.name, line.processor, &kernel.image, &image);
+    let mut session = boot().map_err(Refusal::Failed)?;
     if session.results.is_empty() {
         println!("xtask: the machine ended before anything of ours ran in it; once more");
-        session = qemu::run(line.name, line.processor, &kernel.image, &image).map_err(Refusal::Failed)?;
+        session = boot().map_err(Refusal::Failed)?;
     }
     Ok(Observations::read(&session))
 }

@@ -1,4 +1,5 @@
-//! Kernels, and the programs that make traffic, as the distribution packs them.
+//! Kernels, the machine that boots them, and the programs that make traffic in it, as the
+//! distribution packs them.
 //!
 //! Out: unpacked packages below `target/kernels/`, downloaded once. Uses the mirror that this
 //! machine's apt is set to, with a state directory of its own: nothing is installed here, and the
@@ -19,6 +20,10 @@ const GUEST_SUITE: &str = "bookworm";
 const GUEST_PACKAGES: [&str; 4] = ["busybox-static", "iproute2", "openssl", "socat"];
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 const FLAVOUR: &str = "-cloud-amd64";
+
+/// The machine: unpacked with all that it needs, since to install it could mean to remove what stands
+/// against it here (a backported qemu-utils, say).
+const EMULATOR_PACKAGES: [&str; 1] = ["qemu-system-x86"];
 
 /// An unpacked kernel.
 pub struct Kernel {
@@ -61,7 +66,7 @@ pub fn cached_kernel(line: &str) -> Option<Kernel> {
 pub fn fetch(line: &str, versions: &str, archive: &mut Option<Archive>) -> Result<(Kernel, PathBuf)> {
     let root = directory().join("guest");
     if !root.exists() {
-        opened(archive)?.unpack(&GUEST_PACKAGES.map(str::to_owned), Closure::With(GUEST_SUITE), &root)?;
+        opened(archive)?.unpack(&GUEST_PACKAGES.map(str::to_owned), Closure::Whole, &root)?;
     }
     if let Some(kernel) = cached_kernel(line) {
         return Ok((kernel, root));
@@ -71,6 +76,19 @@ pub fn fetch(line: &str, versions: &str, archive: &mut Option<Archive>) -> Resul
     archive.unpack(&packages, Closure::Without, &kernel_directory(line))?;
     let kernel = cached_kernel(line).with_context(|| format!("{} holds no kernel", packages.join(", ")))?;
     Ok((kernel, root))
+}
+
+/// Where QEMU is unpacked, downloaded if it is not there.
+///
+/// # Errors
+/// As for [`fetch`].
+pub fn emulator(archive: &mut Option<Archive>) -> Result<PathBuf> {
+    let root = directory().join("qemu");
+    if !root.exists() {
+        let packages = EMULATOR_PACKAGES.map(str::to_owned);
+        opened(archive)?.unpack(&packages, Closure::Whole, &root)?;
+    }
+    Ok(root)
 }
 
 /// Read once, and only if something has to be downloaded.
@@ -89,7 +107,8 @@ fn kernel_directory(line: &str) -> PathBuf {
 /// Whether the packages that a package needs come with it.
 enum Closure {
     Without,
-    With(&'static str),
+    /// All of them, down to the C library, from [`GUEST_SUITE`].
+    Whole,
 }
 
 /// apt with a state of its own.
@@ -169,10 +188,10 @@ impl Archive {
         let mut command = self.get();
         match closure {
             Closure::Without => command.arg("download"),
-            Closure::With(suite) => command
+            Closure::Whole => command
                 .arg("-o")
                 .arg(format!("Dir::Cache::archives={}", debs.display()))
-                .args(["--target-release", suite])
+                .args(["--target-release", GUEST_SUITE])
                 .args(["install", "--yes", "--download-only", "--no-install-recommends"]),
         };
         command.args(packages).current_dir(&debs);
