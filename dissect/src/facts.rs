@@ -180,15 +180,178 @@ pub struct TlsFacts {
     pub established: bool,
     /// Abbreviated handshake, where the wire shows it.
     pub resumed: Option<bool>,
+    /// Highest version that the client offered, written as [`TlsFacts::version`] is.
+    pub version_offered: Option<String>,
+    /// Whether [`TlsFacts::group`] withstands a quantum computer; `None`: no group is known.
+    pub post_quantum: Option<bool>,
+    /// Whether the client offered a key share or group that does.
+    pub post_quantum_offered: Option<bool>,
+    /// IANA name of the signature scheme by which the server proved itself, where it is in the clear
+    /// (ServerKeyExchange of TLS 1.2, and its kin).
+    pub signature: Option<String>,
+    /// JA3 of the ClientHello: MD5, lower-case hex.
+    pub ja3: Option<String>,
+    /// JA3S of the ServerHello.
+    pub ja3s: Option<String>,
+    /// JA4 of the ClientHello, e.g. `t13d1516h2_8daaf6152771_e5627efa2ab1`.
+    pub ja4: Option<String>,
+    /// JA4S of the ServerHello.
+    pub ja4s: Option<String>,
+    /// Encrypted Client Hello was offered: [`TlsFacts::server_name`] is the outer name, not the real one.
+    pub encrypted_client_hello: bool,
+    /// The server asked for another ClientHello (HelloRetryRequest; HelloVerifyRequest of DTLS; Retry of
+    /// QUIC).
+    pub retried: bool,
+    /// 0-RTT, as far as the wire shows it.
+    pub early_data: Option<EarlyData>,
+    /// A second handshake within the first one was seen (TLS 1.2 and earlier).
+    pub renegotiated: bool,
+    /// The alert that ended the handshake.
+    pub alert: Option<TlsAlert>,
+    /// The server's chain as sent, its own first, where the wire shows it (TLS 1.2 and earlier); at most 8.
+    pub server_certificates: Vec<Certificate>,
+    /// The client's, likewise.
+    pub client_certificates: Vec<Certificate>,
+    /// Whether the client proved who it is.
+    pub client_certificate: ClientCertificate,
 }
 
-/// An SSH identification exchange.
+/// What became of data that the client sent with its first flight (RFC 8446 section 2.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EarlyData {
+    /// Offered; whether it was taken is hidden.
+    Offered,
+    /// Offered, and the server did not take up the session.
+    Rejected,
+}
+
+/// Which end of the flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum End {
+    Client,
+    Server,
+}
+
+/// An alert that ended a handshake (RFC 8446 section 6).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TlsAlert {
+    pub from: End,
+    /// IANA name, e.g. `bad_certificate`; `None`: encrypted, told by its length and place.
+    pub description: Option<String>,
+}
+
+/// Whether the client presented a certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+pub struct ClientCertificate {
+    pub state: ClientCertificateState,
+    /// `None` with [`ClientCertificateState::Unknown`].
+    pub basis: Option<Basis>,
+}
+
+/// See [`ClientCertificate`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientCertificateState {
+    /// The evidence does not decide.
+    #[default]
+    Unknown,
+    /// The server did not ask for one.
+    NotRequested,
+    /// It was asked for one and sent none.
+    Refused,
+    /// It sent one, and the handshake went through.
+    Presented,
+}
+
+/// How a thing is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Basis {
+    /// In the clear on the wire.
+    Seen,
+    /// Concluded from the lengths and the order of encrypted records.
+    Inferred,
+}
+
+/// An X.509 certificate as a handshake showed it. Nothing of it is verified but what
+/// [`Certificate::self_signed`] says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Certificate {
+    /// RFC 4514, at most 255 bytes.
+    pub subject: String,
+    pub issuer: String,
+    /// Names and addresses of the subjectAltName, as `DNS:a.example`, `IP:10.0.0.1`, `URI:…`,
+    /// `email:…`; at most 32.
+    pub alternative_names: Vec<String>,
+    /// The first `spiffe://` URI.
+    pub spiffe_id: Option<String>,
+    /// Lower-case hex.
+    pub serial: String,
+    /// Of the whole certificate, lower-case hex.
+    pub sha256: String,
+    /// Of the SubjectPublicKeyInfo, lower-case hex: the same after a renewal that kept the key.
+    pub key_sha256: String,
+    /// `RSA`, `EC P-256`, `Ed25519`, …
+    pub key_type: String,
+    /// Bits; 0: not known.
+    pub key_bits: u32,
+    /// E.g. `sha256WithRSAEncryption`, `ecdsa-with-SHA384`.
+    pub signature_algorithm: String,
+    /// Seconds since 1970-01-01 UTC.
+    pub not_before: i64,
+    pub not_after: i64,
+    /// Subject and issuer are the same name.
+    pub self_signed: bool,
+    /// Issued by the next one of the chain, by name; `None`: it is the last.
+    pub issued_by_next: Option<bool>,
+}
+
+/// An SSH identification exchange, and what its key exchange negotiated (RFC 4253 section 7.1).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct SshFacts {
     /// The client's identification string, without line end.
     pub client_version: Option<String>,
     /// The server's.
     pub server_version: Option<String>,
+    /// Key exchange method, e.g. `sntrup761x25519-sha512@openssh.com`.
+    pub key_exchange: Option<String>,
+    /// Whether that withstands a quantum computer; `None`: it is not known.
+    pub post_quantum: Option<bool>,
+    /// Host key algorithm: how the server proved itself.
+    pub host_key: Option<String>,
+    /// Client to server.
+    pub client_cipher: Option<String>,
+    /// Server to client.
+    pub server_cipher: Option<String>,
+    /// `None` with ciphers that authenticate by themselves.
+    pub client_mac: Option<String>,
+    pub server_mac: Option<String>,
+    /// Whether the client logged in.
+    pub authentication: SshAuthentication,
+}
+
+/// A log-in as the lengths and the order of encrypted packets show it; inferred, always.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+pub struct SshAuthentication {
+    pub state: SshAuthenticationState,
+    /// Attempts that the server turned down, as far as they can be told; `None`: they cannot.
+    pub failures: Option<u32>,
+}
+
+/// See [`SshAuthentication`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SshAuthenticationState {
+    #[default]
+    Unknown,
+    /// The service was asked for, and what followed does not decide.
+    Begun,
+    /// The client went on to use the connection.
+    Succeeded,
+    /// The connection ended before.
+    Failed,
 }
 
 /// Everything that the first bytes told.

@@ -18,7 +18,11 @@ mod secure;
 mod text;
 mod web;
 
-pub use facts::{Cipher, Facts, Plain, Protection, Protocol, SshFacts, TlsFacts, UnknownReason, Upgrade};
+pub use facts::{
+    Basis, Certificate, Cipher, ClientCertificate, ClientCertificateState, EarlyData, End, Facts, Plain,
+    Protection, Protocol, SshAuthentication, SshAuthenticationState, SshFacts, TlsAlert, TlsFacts,
+    UnknownReason, Upgrade,
+};
 pub use inspect::{Hint, Inspection, inspect_datagrams, inspect_stream};
 pub use probe::Prefix;
 pub use reassembly::Reassembly;

@@ -54,10 +54,8 @@ const TEST_PACKAGES: &[Package] = &[
 ];
 
 /// What other kernels are booted with.
-const KERNEL_PACKAGES: &[Package] = &[
-    package("cpio", "cpio", "initial file systems"),
-    package("xz-utils", "xz", "modules of other kernels"),
-];
+const KERNEL_PACKAGES: &[Package] =
+    &[package("cpio", "cpio", "initial file systems"), package("xz-utils", "xz", "modules of other kernels")];
 
 /// What `scope` needs and this machine lacks.
 pub fn missing(scope: Scope) -> Missing {

@@ -21,7 +21,11 @@ const NEWKEYS: u8 = 21;
 pub(crate) fn look(client: Prefix<'_>, server: Prefix<'_>) -> Secure {
     let from_client = Identification::find(client, false);
     let from_server = Identification::find(server, true);
-    let ssh = SshFacts { client_version: from_client.text(), server_version: from_server.text() };
+    let ssh = SshFacts {
+        client_version: from_client.text(),
+        server_version: from_server.text(),
+        ..SshFacts::default()
+    };
     use Identification::{Begun, Line, Maybe, No};
     let (client_at, server_at) = match (from_client, from_server) {
         (No, _) | (_, No) => return Secure::No,

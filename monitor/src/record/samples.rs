@@ -118,6 +118,7 @@ pub(crate) fn tls_flow() -> FlowView {
                 alpn_offered: vec!["h2".into(), "http/1.1".into()],
                 established: true,
                 resumed: Some(false),
+                ..TlsFacts::default()
             }),
             ssh: None,
             upgrade: None,
@@ -218,8 +219,13 @@ pub(crate) fn hostile_records(text: &str) -> Vec<Record> {
             alpn_offered: vec![text.into()],
             established: true,
             resumed: None,
+            ..TlsFacts::default()
         }),
-        ssh: Some(dissect::SshFacts { client_version: some(), server_version: some() }),
+        ssh: Some(dissect::SshFacts {
+            client_version: some(),
+            server_version: some(),
+            ..dissect::SshFacts::default()
+        }),
         upgrade: Some(dissect::Upgrade::Refused),
         detail: some(),
     };

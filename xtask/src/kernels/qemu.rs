@@ -65,13 +65,7 @@ pub struct Session {
 ///
 /// # Errors
 /// QEMU did not start.
-pub fn run(
-    emulator: &Emulator,
-    line: &str,
-    processor: &str,
-    kernel: &Path,
-    image: &Path,
-) -> Result<Session> {
+pub fn run(emulator: &Emulator, line: &str, processor: &str, kernel: &Path, image: &Path) -> Result<Session> {
     let console = directory().join(format!("{line}.console.log"));
     let results = directory().join(format!("{line}.results.log"));
     let began = Instant::now();
