@@ -30,12 +30,13 @@ impl Core {
                 if event.flags & flow_flag::MIDSTREAM != 0 && self.table.get(&key_of(event)).is_none() => {}
             Kind::Close => {
                 let key = self.ensure(event, now_ns);
+                self.closed_by(key, event);
                 self.close(key, event.at_ns, FlowState::Closed);
             }
             Kind::Failed => {
                 let key = self.ensure(event, now_ns);
                 if let Some(flow) = self.table.get_mut(&key) {
-                    flow.failure = Some(fail_reason(event));
+                    flow.failure = fail_reason(event);
                 }
                 self.close(key, event.at_ns, FlowState::Failed);
             }

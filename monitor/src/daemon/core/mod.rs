@@ -58,9 +58,6 @@ pub(in crate::daemon) const EARLY: usize = 4096;
 /// Listeners remembered whose connections are used by another process than made them.
 const HANDED_OVER: usize = 65_536;
 
-/// A host that cannot be reached is told within this time by the neighbour it should be behind, ns.
-const KERNEL_PATIENCE: u64 = 10_000_000_000;
-
 #[derive(Debug)]
 struct ListenerEntry {
     address: SocketAddr,
@@ -226,18 +223,22 @@ fn decide(policy: &Policy, flow: &Flow) -> crate::policy::Decision {
 
 /// A reset is a refusal; an application that waited and gave up had no answer; and where the kernel
 /// gave up by itself before its retries were through (two take three seconds), the network said no.
-fn fail_reason(event: &FlowEvent) -> FailReason {
+/// Why a connection never came up; `None`: the kernel could not note it.
+fn fail_reason(event: &FlowEvent) -> Option<FailReason> {
     let has = |flag| event.flags & flag != 0;
     if has(flow_flag::NOT_SENT) {
-        FailReason::Unreachable
+        Some(FailReason::Unreachable)
     } else if has(flow_flag::ANSWERED) {
-        FailReason::Refused
+        Some(FailReason::Refused)
+    } else if has(flow_flag::TIMED_OUT) {
+        Some(FailReason::TimedOut)
     } else if has(flow_flag::GAVE_UP) {
-        if event.retransmits > 0 { FailReason::TimedOut } else { FailReason::Abandoned }
-    } else if event.at_ns.saturating_sub(event.opened_ns) > KERNEL_PATIENCE {
-        FailReason::TimedOut
+        // Nobody answered, and the client was less patient than the kernel.
+        Some(if event.retransmits > 0 { FailReason::TimedOut } else { FailReason::Abandoned })
+    } else if has(flow_flag::NO_STORAGE) {
+        None
     } else {
-        FailReason::Unreachable
+        Some(FailReason::Unreachable)
     }
 }
 

@@ -42,6 +42,22 @@ impl Core {
         }
     }
 
+    /// Who closed a connection used it; a socket that was handed over was made by another one.
+    pub(super) fn closed_by(&mut self, key: FlowKey, event: &FlowEvent) {
+        let Some(flow) = self.table.get_mut(&key) else { return };
+        let (made_by, closed_by) = (flow.owner_seen, event.owner);
+        let known = flow.owner.as_ref().and_then(|owner| owner.pid);
+        if closed_by.tgid == 0 || closed_by.tgid == made_by.tgid || known == Some(closed_by.tgid) {
+            return;
+        }
+        flow.owner_seen = closed_by;
+        flow.owner = None;
+        if made_by.tgid != 0 && self.handed_over.len() < HANDED_OVER {
+            self.handed_over.insert((made_by.tgid, made_by.seen_ns));
+        }
+        self.out.lookups.push(Lookup::Owner { key, seen: seen_of(&closed_by) });
+    }
+
     /// Who uses a socket now. Where that is another one than who made the listener, its other
     /// connections are looked at in the same way.
     pub(super) fn user(&mut self, key: FlowKey, identity: Option<Arc<Identity>>, now_ns: u64) {
