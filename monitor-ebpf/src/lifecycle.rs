@@ -12,6 +12,7 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::programs::SockOpsContext;
 use monitor_common::{FlowEvent, Kind, flow_flag, totals};
 
+use crate::log::note;
 use crate::socket::{self, Sequence, SocketState, TCP};
 use crate::{counters, decision, emit};
 
@@ -71,6 +72,7 @@ fn follow(ctx: &SockOpsContext, more: u32) {
 /// A SYN is about to leave.
 #[inline(always)]
 fn begun(ctx: &SockOpsContext) {
+    note!(ctx, "a connect begins");
     follow(ctx, BPF_SOCK_OPS_RTO_CB_FLAG);
     let state = storage(ctx);
     if !state.is_null() {
@@ -91,6 +93,7 @@ fn begun(ctx: &SockOpsContext) {
 /// Our connect was answered.
 #[inline(always)]
 fn established(ctx: &SockOpsContext) {
+    note!(ctx, "a connect was answered");
     let state = storage(ctx);
     if !state.is_null() {
         // SAFETY: a storage value that is not null; context fields.
@@ -110,6 +113,7 @@ fn timer_expired(ctx: &SockOpsContext) {
     if ctx.arg(2) == 0 {
         return;
     }
+    note!(ctx, "a connect timed out");
     let state = storage(ctx);
     if !state.is_null() {
         // SAFETY: a storage value that is not null.
@@ -120,6 +124,7 @@ fn timer_expired(ctx: &SockOpsContext) {
 /// A connection was accepted: the storage is a copy of the listener's.
 #[inline(always)]
 fn accepted(ctx: &SockOpsContext) {
+    note!(ctx, "a connection was accepted");
     follow(ctx, 0);
     let state = storage(ctx);
     let mut kind = Kind::Open;
@@ -164,6 +169,7 @@ unsafe fn set_bases(ctx: &SockOpsContext, state: *mut SocketState) {
 
 #[inline(always)]
 fn listening(ctx: &SockOpsContext) {
+    note!(ctx, "a socket listens");
     follow(ctx, 0);
     let state = storage(ctx);
     if !state.is_null() {
@@ -193,6 +199,7 @@ fn state_changed(ctx: &SockOpsContext) {
         TCP_CLOSE => return,
         _ => Kind::Close,
     };
+    note!(ctx, "a socket is closed");
     let state = storage(ctx);
     let mut flags = 0;
     // SAFETY: context fields.
