@@ -144,6 +144,11 @@ impl Core {
         }
     }
 
+    /// Flows in the table.
+    pub fn open_flows(&self) -> usize {
+        self.table.len()
+    }
+
     /// Captures that wait for their connection to be accepted.
     pub(in crate::daemon) fn early_captures(&self) -> usize {
         self.early.len()
