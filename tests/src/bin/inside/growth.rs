@@ -53,7 +53,8 @@ fn progress(flows: usize) -> Result<()> {
     let mut events = Vec::new();
     for n in 0..EVENTS {
         let connection = &connections[n * 7919 % connections.len()];
-        events.push(connection.progress(1 + (n / connections.len()) as u64, host.now_ns + n as u64 * 1_000));
+        events
+            .push(connection.progress(1000 + (n / connections.len()) as u64, host.now_ns + n as u64 * 1_000));
     }
     let ((), time) = timed(|| {
         for event in events {
@@ -96,8 +97,8 @@ fn policy(rules: usize, first_port: usize, ports: usize) -> Result<Policy> {
     let mut text = String::new();
     for rule in 0..rules {
         writeln!(text, "[[service]]\nname = \"service{rule}\"")?;
-        if ports > 0 {
-            writeln!(text, "ports = [{}]", first_port + rule / ports % 60_000)?;
+        if let Some(port) = rule.checked_div(ports) {
+            writeln!(text, "ports = [{}]", first_port + port % 60_000)?;
         }
         writeln!(text, "address = [\"10.2.{}.{}\"]", rule / 250 % 250, rule % 250 + 1)?;
         for client in 0..3 {

@@ -1,7 +1,9 @@
 //! Memory of open flows: tables, indexes, streams, interned facts, all in.
 
 use anyhow::{Context, Result, ensure};
+use monitor::event::Event;
 use monitor::policy::Policy;
+use monitor_common::Kind;
 use procfs::process::Process;
 
 use super::connections::{Maker, Spread};
@@ -31,7 +33,7 @@ pub fn run(count: usize) -> Result<()> {
 
 /// Opens `count` flows, and lets time pass until each is settled and told.
 pub fn fill(host: &mut Host, maker: &mut Maker, count: usize) -> Result<()> {
-    for _ in 0..count {
+    for n in 0..count as u64 {
         let connection = maker.next(host.now_ns);
         let mut result = Ok(());
         connection.begin(&mut |record| {
@@ -40,6 +42,7 @@ pub fn fill(host: &mut Host, maker: &mut Maker, count: usize) -> Result<()> {
             }
         });
         result.context("a record that cannot be decoded")?;
+        host.event(Event::Flow(Kind::Progress, connection.progress(1 + n * 7919 % 997, host.now_ns)));
     }
     host.pass_on();
     for _ in 0..100 {

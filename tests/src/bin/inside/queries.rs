@@ -149,7 +149,7 @@ fn work(
         }
         for _ in 0..256 {
             let connection = &connections[nth % connections.len()];
-            let event = connection.progress(1 + (nth / connections.len()) as u64, host.now_ns);
+            let event = connection.progress(1000 + (nth / connections.len()) as u64, host.now_ns);
             host.event(Event::Flow(Kind::Progress, event));
             nth += 1;
         }
