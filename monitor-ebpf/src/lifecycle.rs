@@ -137,12 +137,8 @@ fn accepted(ctx: &SockOpsContext) {
 unsafe fn set_bases(ctx: &SockOpsContext, state: *mut SocketState) {
     // SAFETY: the caller's promise; context fields.
     unsafe {
-        if !(*state).sent.base.is_known() {
-            (*state).sent.base = Sequence::at((*ctx.ops).snd_una);
-        }
-        if !(*state).received.base.is_known() {
-            (*state).received.base = Sequence::at((*ctx.ops).rcv_nxt);
-        }
+        (*state).sent.starts_at((*ctx.ops).snd_una);
+        (*state).received.starts_at((*ctx.ops).rcv_nxt);
         (*state).last_tick = bpf_jiffies64();
     }
 }
@@ -220,22 +216,13 @@ fn peer_finished(ctx: &SockOpsContext) {
 fn payload(ops: *mut bpf_sock_ops, state: *const SocketState) -> (u64, u64) {
     // SAFETY: context fields; the storage is checked for null.
     unsafe {
-        let mut sent = (*ops).bytes_acked;
-        let mut received = (*ops).bytes_received;
         if state.is_null() {
-            return (sent, received);
+            return ((*ops).bytes_acked, (*ops).bytes_received);
         }
-        let snd_una = (*ops).snd_una;
-        let rcv_nxt = (*ops).rcv_nxt;
-        if (*state).flags & u32::from(flow_flag::ACTIVE) != 0 && sent > 0 {
-            sent -= 1;
-        }
-        if (*state).sent.fin_end.is(snd_una) && sent > 0 {
-            sent -= 1;
-        }
-        if (*state).received.fin_end.is(rcv_nxt) && received > 0 {
-            received -= 1;
-        }
+        let active = (*state).flags & u32::from(flow_flag::ACTIVE) != 0;
+        let acked = (*ops).bytes_acked.saturating_sub(u64::from(active));
+        let sent = (*state).sent.payload_up_to((*ops).snd_una, acked);
+        let received = (*state).received.payload_up_to((*ops).rcv_nxt, (*ops).bytes_received);
         (sent, received)
     }
 }

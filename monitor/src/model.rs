@@ -109,6 +109,14 @@ pub struct Count {
     pub packets: u64,
 }
 
+impl Count {
+    /// The larger one of each.
+    #[must_use]
+    pub fn max(self, other: Count) -> Count {
+        Count { bytes: self.bytes.max(other.bytes), packets: self.packets.max(other.packets) }
+    }
+}
+
 /// Yes, no, or "cannot say".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use dissect::Facts;
 use jiff::Timestamp;
-use monitor_common::{FlowEvent, Owner, UdpKey, flow_flag};
+use monitor_common::{FlowEvent, Kind, Owner, UdpKey, flow_flag};
 
 use super::{Addresses, Endpoint, Evidence, FlowId, Judge, StreamId, addresses};
 use crate::event::to_bytes;
@@ -251,10 +251,13 @@ impl Flow {
             && self.direction == Direction::Egress
             && self.transport == Transport::Tcp
             && event.flags & flow_flag::ACTIVE == 0;
-        self.sent.bytes = self.sent.bytes.max(event.sent_bytes.saturating_sub(u64::from(syn)));
-        self.sent.packets = self.sent.packets.max(event.sent_packets);
-        self.received.bytes = self.received.bytes.max(event.received_bytes);
-        self.received.packets = self.received.packets.max(event.received_packets);
+        let sent =
+            Count { bytes: event.sent_bytes.saturating_sub(u64::from(syn)), packets: event.sent_packets };
+        let received = Count { bytes: event.received_bytes, packets: event.received_packets };
+        // The end is told under the socket's lock: nothing read before is better.
+        let last = event.kind == Kind::Close as u8 && !self.seen.before_start;
+        self.sent = if last { sent } else { self.sent.max(sent) };
+        self.received = if last { received } else { self.received.max(received) };
         self.retransmits = self.retransmits.max(event.retransmits);
         if event.rtt_us != 0 {
             self.rtt_us = event.rtt_us;
