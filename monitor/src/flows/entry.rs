@@ -384,16 +384,24 @@ impl Flow {
         end_ns.saturating_sub(self.opened_ns)
     }
 
+    /// Connect to established, ns.
+    pub fn setup_ns(&self) -> Option<u64> {
+        (self.established_ns != 0 && self.direction == Direction::Egress)
+            .then(|| self.established_ns.saturating_sub(self.opened_ns))
+    }
+
+    /// As [`FlowView::id`].
+    pub fn id(&self, boot_id: &str) -> String {
+        match self.transport {
+            Transport::Tcp => format!("{boot_id}-{:x}", self.cookie),
+            Transport::Udp => format!("{boot_id}-{:x}-{}-{}", self.cookie, self.local.port(), self.remote()),
+        }
+    }
+
     /// As the later stages see it. `wall` turns monotonic ns into a label for people.
     pub fn view(&self, boot_id: &str, now_ns: u64, wall: impl Fn(u64) -> Timestamp) -> FlowView {
-        let id = match self.transport {
-            Transport::Tcp => format!("{boot_id}-{:x}", self.cookie),
-            Transport::Udp => {
-                format!("{boot_id}-{:x}-{}-{}", self.cookie, self.local.port(), self.remote())
-            }
-        };
         FlowView {
-            id,
+            id: self.id(boot_id),
             transport: self.transport,
             direction: self.direction,
             state: self.state,
@@ -408,8 +416,7 @@ impl Flow {
             opened_at: wall(self.opened_ns),
             closed_at: (self.closed_ns != 0).then(|| wall(self.closed_ns)),
             duration_ns: self.duration_ns(now_ns),
-            setup_ns: (self.established_ns != 0 && self.direction == Direction::Egress)
-                .then(|| self.established_ns.saturating_sub(self.opened_ns)),
+            setup_ns: self.setup_ns(),
             before_start: self.seen.before_start,
             rtt_us: (self.rtt_us != 0).then_some(self.rtt_us),
             retransmits: self.retransmits,

@@ -11,6 +11,7 @@ mod judge;
 mod order;
 mod peers;
 mod places;
+mod reader;
 mod slab;
 mod streams;
 mod table;
@@ -20,6 +21,7 @@ pub use entry::{Detected, Flow, FlowKey, Holds, Told, key_of, key_of_capture, ke
 pub use evidence::Evidence;
 pub use interned::Interned;
 pub use judge::Judge;
+pub use reader::{FlowsReader, Place, Row, Scene};
 pub use slab::{FlowId, FlowRead, FlowWrite};
 pub use streams::{Party, Stream, StreamId, StreamKey, Streams};
 pub use table::{Addresses, Table, addresses};

@@ -58,6 +58,10 @@ impl Slab {
         self.generations.len()
     }
 
+    pub fn shared(&self) -> Chunks {
+        self.shared.clone()
+    }
+
     pub fn insert(&mut self, flow: Flow) -> FlowId {
         let index = self.free.pop().unwrap_or_else(|| self.grow());
         self.len += 1;

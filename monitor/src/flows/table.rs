@@ -13,7 +13,7 @@ use super::order::Order;
 use super::peers::Peers;
 use super::places::Places;
 use super::slab::{FlowId, FlowRead, FlowWrite, Slab};
-use super::{Endpoint, Flow, FlowKey};
+use super::{Endpoint, Flow, FlowKey, FlowsReader, Scene};
 use crate::model::{FlowView, Reach, Transport, reach};
 
 /// How many entries are looked at for one that can go.
@@ -276,7 +276,8 @@ impl Table {
         self.closed.push_back(view);
     }
 
-    pub fn closed(&self) -> impl Iterator<Item = &Arc<FlowView>> {
-        self.closed.iter()
+    /// For listings, which read along.
+    pub fn reader(&self, scene: Scene) -> FlowsReader {
+        FlowsReader::new(self.flows.shared(), self.closed.iter().cloned().collect(), scene)
     }
 }

@@ -35,13 +35,12 @@ use crate::alert::Alerts;
 use crate::detect::{self, ConnectFailures, Finding, Listener, NewServices};
 use crate::event::{Event, address};
 use crate::flows::{
-    Flow, FlowId, FlowKey, Interned, Judge, StreamKey, Streams, Table, key_of, key_of_capture,
+    Flow, FlowId, FlowKey, FlowsReader, Interned, Judge, Scene, StreamKey, Streams, Table, key_of,
+    key_of_capture,
 };
 use crate::hist::{Measures, Sample};
 use crate::identity::{Existing, ProcessSeen, SocketKey, TcpCounts, TcpState};
-use crate::model::{
-    Answer, Direction, FailReason, FlowAction, FlowState, FlowView, Identity, Record, Rule, Transport,
-};
+use crate::model::{Answer, Direction, FailReason, FlowAction, FlowState, Identity, Record, Rule, Transport};
 use crate::policy::Policy;
 
 /// A flow whose owner or facts are not known after this time is told as it stands, ns.
@@ -222,12 +221,12 @@ impl Core {
     }
 
     /// Everything as it stands, for listings: live flows, then the last closed ones.
-    pub fn flow_views(&self, now_ns: u64) -> Vec<Arc<FlowView>> {
-        let wall = self.wall();
-        let mut views = Vec::with_capacity(self.table.len());
-        self.table.each(|_, flow| views.push(Arc::new(flow.view(&self.boot_id, now_ns, wall))));
-        views.extend(self.table.closed().cloned());
-        views
+    pub fn flows(&self, now_ns: u64) -> FlowsReader {
+        self.table.reader(Scene {
+            boot_id: self.boot_id.as_str().into(),
+            now_ns,
+            wall_offset_ns: self.clock.offset_ns(),
+        })
     }
 }
 

@@ -190,8 +190,7 @@ impl Core {
             client_bytes,
             server_bytes,
             rtt_us: (flow.rtt_us != 0).then_some(u64::from(flow.rtt_us)),
-            setup_ns: (flow.established_ns != 0 && flow.direction == Direction::Egress)
-                .then(|| flow.established_ns.saturating_sub(flow.opened_ns)),
+            setup_ns: flow.setup_ns(),
             first_response_ns: (!flow.seen.before_start
                 && flow.first_client_ns != 0
                 && flow.first_server_ns > flow.first_client_ns)
