@@ -4,7 +4,7 @@
 
 use super::*;
 use crate::event::to_bytes;
-use crate::model::{AlertState, AlertView};
+use crate::model::{AlertState, AlertView, FlowView};
 
 const SECOND: u64 = 1_000_000_000;
 
