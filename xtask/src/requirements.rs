@@ -34,6 +34,7 @@ const TEST_PACKAGES: &[Package] = &[
     package("bind9-dnsutils", "dig", "DNS client"),
     package("curl", "curl", "web client"),
     package("dnsmasq-base", "dnsmasq", "DNS server"),
+    package("dropbear-bin", "dropbear", "another SSH server and client"),
     package("iperf3", "iperf3", "load"),
     package("iproute2", "ip", "network namespaces"),
     package("mariadb-client", "mariadb", "MariaDB client"),
@@ -50,7 +51,9 @@ const TEST_PACKAGES: &[Package] = &[
     package("rabbitmq-server", "rabbitmq-server", "AMQP broker"),
     package("redis-server", "redis-server", "Redis server"),
     package("redis-tools", "redis-cli", "Redis client"),
+    package("sshpass", "sshpass", "passwords for the SSH client"),
     package("util-linux", "setpriv", "servers that refuse to run as root"),
+    package("wireguard-tools", "wg", "keys of WireGuard"),
 ];
 
 /// What other kernels are booted with.
