@@ -133,7 +133,9 @@ fn a_handshake_that_goes_on_in_the_clear_is_not_encrypted() {
     let id_length = usize::from(server[0][6 + usize::from(server[0][5])]);
     let id = &server[0][7 + usize::from(server[0][5])..][..id_length];
     let text = [&[0x40][..], id, b"this is said in the clear, over and over again"].concat();
-    client.retain(|datagram| datagram[0] & 0x80 != 0 && look(&[datagram.clone()], &[]).facts.tls.is_some());
+    client.retain(|datagram| {
+        datagram[0] & 0x80 != 0 && look(std::slice::from_ref(datagram), &[]).facts.tls.is_some()
+    });
     client.push(text);
     let found = look(&client, &server);
     assert!(!matches!(found.facts.protection, Protection::Encrypted(_)), "{found:?}");
