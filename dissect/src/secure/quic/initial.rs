@@ -155,6 +155,7 @@ pub(super) fn is_retry_of(long: &Long<'_>, destination: &[u8]) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test")]
 mod tests {
     use super::super::frames::{Frame, frames};
     use super::super::packet::Long;
