@@ -10,7 +10,7 @@ use monitor_common::{FlowEvent, Owner, UdpKey, flow_flag};
 use super::{Evidence, StreamId};
 use crate::event::{address, to_bytes};
 use crate::identity::{TcpCounts, TcpState};
-use crate::model::{Count, Direction, FailReason, FlowState, FlowView, Identity, Transport, Verdict};
+use crate::model::{Count, Direction, FailReason, FlowState, FlowView, Identity, Transport, Tunnel, Verdict};
 use crate::policy;
 use crate::verdict::{self, Seen};
 
@@ -71,6 +71,8 @@ pub struct Flow {
     pub accounted: (u64, u64),
     pub told: Told,
     pub decision: Option<policy::Decision>,
+    /// What its packets go through, as it was last looked up.
+    pub tunnel: Option<Arc<Tunnel>>,
     pub verdict: Arc<Verdict>,
     /// What the verdict rests on.
     basis: Option<Basis>,
@@ -139,6 +141,7 @@ impl Flow {
             accounted: (0, 0),
             told: Told::default(),
             decision: None,
+            tunnel: None,
             verdict,
             basis: None,
             detected: Detected::default(),
@@ -271,7 +274,10 @@ impl Flow {
             return false;
         }
         self.basis = Some(basis);
-        let verdict = verdict::judge(&self.facts, self.seen, self.decision.as_ref());
+        let mut verdict = verdict::judge(&self.facts, self.seen, self.decision.as_ref());
+        if let Some(tunnel) = &self.tunnel {
+            verdict.encrypted = tunnel.covers(verdict.encrypted, &self.facts);
+        }
         if verdict == *self.verdict {
             return false;
         }
@@ -321,6 +327,7 @@ impl Flow {
             rtt_us: (self.rtt_us != 0).then_some(self.rtt_us),
             retransmits: self.retransmits,
             facts: self.facts.clone(),
+            tunnel: self.tunnel.clone(),
             verdict: self.verdict.clone(),
         }
     }

@@ -67,6 +67,10 @@ impl Core {
 
     pub(super) fn insert(&mut self, mut flow: Flow, now_ns: u64) {
         let key = flow.key;
+        // Before its owner is asked for: so that it is known when the flow is judged.
+        if self.tunnels && !flow.remote.ip().is_loopback() {
+            self.out.lookups.push(Lookup::Tunnel { key, socket: socket_of(&flow) });
+        }
         if let Some(holder) = self.holder_of_old_listener(&flow) {
             flow.owner_seen.tgid = holder.pid.unwrap_or(0);
             flow.owner = Some(holder);

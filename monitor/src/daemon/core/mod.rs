@@ -34,7 +34,7 @@ use crate::detect::{self, ConnectFailures, Finding, Listener, NewServices};
 use crate::event::{Event, address};
 use crate::flows::{Flow, FlowKey, Streams, Table, key_of, key_of_capture};
 use crate::hist::{Measures, Sample};
-use crate::identity::{Existing, ProcessSeen, SocketKey, TcpCounts, TcpState};
+use crate::identity::{Existing, ProcessSeen, SocketKey, TcpCounts, TcpState, Way};
 use crate::model::{
     Answer, Direction, FailReason, FlowAction, FlowState, FlowView, Identity, Record, Rule, Transport,
 };
@@ -77,6 +77,8 @@ struct EarlyCapture {
 pub struct Core {
     pub(super) settings: CoreSettings,
     pub(super) boot_id: String,
+    /// There are tunnels on this host: flows are asked about.
+    pub(super) tunnels: bool,
     pub(super) clock: Clock,
     pub(super) table: Table,
     pub(super) streams: Streams,
@@ -139,6 +141,7 @@ impl Core {
             out: Output::default(),
             settings,
             boot_id,
+            tunnels: false,
             policy,
             clock,
         }

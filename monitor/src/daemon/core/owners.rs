@@ -38,6 +38,8 @@ impl Core {
             }
             Found::Listener { cookie, identity } => self.listener(cookie, &identity, now_ns),
             Found::Sockets { seen, began_ns } => self.sockets(seen.as_ref(), began_ns),
+            Found::Tunnels(any) => self.tunnels = any,
+            Found::Tunnel { key, way } => self.tunnel(key, way, now_ns),
             Found::Existing { sockets, at_ns } => self.existing(sockets, at_ns),
         }
     }
@@ -62,6 +64,21 @@ impl Core {
             }
             None if flow.owner.is_none() => self.owner(key, Arc::new(unseen(&seen)), now_ns),
             None => {}
+        }
+    }
+
+    /// Where the packets of a flow go now. What could not be found out changes nothing.
+    fn tunnel(&mut self, key: FlowKey, way: Way, now_ns: u64) {
+        let Some(flow) = self.table.get_mut(&key) else { return };
+        let tunnel = match way {
+            Way::Through(tunnel) => Some(Arc::new(tunnel)),
+            Way::Direct => None,
+            Way::Unknown => return,
+        };
+        if flow.tunnel != tunnel {
+            flow.tunnel = tunnel;
+            flow.undecide();
+            self.advance(key, now_ns);
         }
     }
 
