@@ -20,6 +20,7 @@ mod sockets;
 mod tunnels;
 mod tunnels_ipsec;
 mod tunnels_routes;
+mod tunnels_userspace;
 mod users;
 
 pub use cgroup::{Place, place_of_cgroup_path, place_of_proc_cgroup};

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use super::namespaces::{Netns, namespaces};
 use super::tunnels_ipsec::{Ipsec, Path};
 use super::tunnels_routes::{Routes, Sender};
+use super::tunnels_userspace::is_wireguard;
 use super::{SocketKey, SocketLister, SocketSeen};
 use crate::model::{Transport, Tunnel, TunnelKind};
 
@@ -52,7 +53,12 @@ struct Namespace {
 impl Namespace {
     /// `None`: it has no tunnel, or can't be entered.
     fn read(netns: &Netns) -> Option<Namespace> {
-        let wireguard = Routes::enter(netns).and_then(|routes| routes.wireguard()).unwrap_or_default();
+        let candidates = Routes::enter(netns).and_then(|routes| routes.candidates()).unwrap_or_default();
+        let wireguard: Vec<(u32, String)> = candidates
+            .into_iter()
+            .filter(|candidate| candidate.in_kernel || is_wireguard(netns, &candidate.name))
+            .map(|candidate| (candidate.index, candidate.name))
+            .collect();
         // A kernel without IPsec refuses the socket.
         let ipsec = Ipsec::read(netns).unwrap_or_default();
         let any = !wireguard.is_empty() || ipsec.has_policies();

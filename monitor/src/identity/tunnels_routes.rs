@@ -24,6 +24,15 @@ pub(super) struct Routes {
     netlink: Socket,
 }
 
+/// An interface that is, or may be, WireGuard's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Candidate {
+    pub index: u32,
+    pub name: String,
+    /// The kernel's own; else a TUN device, which may be anything.
+    pub in_kernel: bool,
+}
+
 /// What decides the route of a socket's packets.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sender {
@@ -50,12 +59,12 @@ impl Routes {
         Ok(Routes { netlink: netlink_socket(namespace, NETLINK_ROUTE)? })
     }
 
-    /// WireGuard interfaces that are up: index and name.
-    pub fn wireguard(&self) -> io::Result<Vec<(u32, String)>> {
+    /// Interfaces that are up and may be WireGuard's.
+    pub fn candidates(&self) -> io::Result<Vec<Candidate>> {
         let mut found = Vec::new();
         ask(&self.netlink, RouteNetlinkMessage::GetLink(LinkMessage::default()), NLM_F_DUMP, |answer| {
             if let RouteNetlinkMessage::NewLink(link) = answer {
-                found.extend(wireguard(&link));
+                found.extend(candidate(&link));
             }
         })?;
         Ok(found)
@@ -101,17 +110,22 @@ impl Routes {
     }
 }
 
-fn wireguard(link: &LinkMessage) -> Option<(u32, String)> {
-    let is_wireguard = link.attributes.iter().any(|attribute| {
-        let LinkAttribute::LinkInfo(infos) = attribute else { return false };
-        infos.iter().any(|info| matches!(info, LinkInfo::Kind(InfoKind::Wireguard)))
+fn candidate(link: &LinkMessage) -> Option<Candidate> {
+    let kind = link.attributes.iter().find_map(|attribute| {
+        let LinkAttribute::LinkInfo(infos) = attribute else { return None };
+        infos.iter().find_map(|info| if let LinkInfo::Kind(kind) = info { Some(kind) } else { None })
     });
+    let in_kernel = match kind {
+        Some(InfoKind::Wireguard) => true,
+        Some(InfoKind::Tun) => false,
+        _ => return None,
+    };
     let name = link.attributes.iter().find_map(|attribute| match attribute {
         LinkAttribute::IfName(name) => Some(name.clone()),
         _ => None,
-    });
+    })?;
     let up = link.header.flags.contains(LinkFlags::Up);
-    name.filter(|_| is_wireguard && up).map(|name| (link.header.index, name))
+    up.then_some(Candidate { index: link.header.index, name, in_kernel })
 }
 
 fn chosen(route: &RouteMessage) -> Option<Route> {
