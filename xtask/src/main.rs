@@ -22,6 +22,7 @@ mod requirements;
 mod step;
 mod tally;
 mod toolchain;
+mod tools;
 mod workspace;
 
 use std::process::ExitCode;

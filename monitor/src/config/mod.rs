@@ -65,7 +65,7 @@ impl Default for Kernel {
             cgroup: None,
             ring_bytes: 8 << 20,
             tcp_budget: 8192,
-            udp_budget: 8192,
+            udp_budget: 16_384,
             tick_ms: 1000,
             udp_flows: 65_536,
             overflow: 16_384,

@@ -13,7 +13,9 @@ use monitor_common::{FlowEvent, Kind, Owner, UdpKey, flow_flag};
 use super::{Addresses, Endpoint, Evidence, FlowId, Judge, StreamId, addresses};
 use crate::event::to_bytes;
 use crate::identity::{ProcessSeen, TcpCounts, TcpState};
-use crate::model::{Count, Direction, FailReason, FlowState, FlowView, Identity, Rule, Transport, Verdict};
+use crate::model::{
+    Count, Direction, FailReason, FlowState, FlowView, Identity, Rule, Transport, Tunnel, Verdict,
+};
 use crate::policy;
 use crate::verdict::Seen;
 
@@ -65,6 +67,8 @@ pub struct Flow {
     pub evidence: Option<Box<Evidence>>,
     pub facts: Arc<Facts>,
     pub decision: Option<Arc<policy::Decision>>,
+    /// What its packets go through, as it was last looked up.
+    pub tunnel: Option<Arc<Tunnel>>,
     pub verdict: Arc<Verdict>,
     /// The same connection's other socket, where that is on this host too.
     pub twin: Option<FlowId>,
@@ -134,7 +138,7 @@ impl Flow {
             event.flags & flow_flag::ACTIVE != 0 || (before_start && event.local_port > event.remote_port);
         let seen = Seen { before_start, ..Seen::default() };
         let facts = judge.silent();
-        let verdict = judge.judge(&facts, seen, None);
+        let verdict = judge.judge(&facts, seen, None, None);
         let mut flow = Flow {
             cookie: event.cookie,
             netns: event.netns,
@@ -157,6 +161,7 @@ impl Flow {
             evidence: Some(Box::new(Evidence::new(transport, budget))),
             facts,
             decision: None,
+            tunnel: None,
             verdict,
             twin: None,
             stream: None,
@@ -371,7 +376,7 @@ impl Flow {
 
     /// Judges again; true when an answer changed.
     pub fn judge(&mut self, judge: &mut Judge) -> bool {
-        let verdict = judge.judge(&self.facts, self.seen, self.decision.as_ref());
+        let verdict = judge.judge(&self.facts, self.seen, self.decision.as_ref(), self.tunnel.as_ref());
         if Arc::ptr_eq(&verdict, &self.verdict) {
             return false;
         }
@@ -429,6 +434,7 @@ impl Flow {
             rtt_us: (self.rtt_us != 0).then_some(self.rtt_us),
             retransmits: self.retransmits,
             facts: self.facts.clone(),
+            tunnel: self.tunnel.clone(),
             verdict: self.verdict.clone(),
         }
     }

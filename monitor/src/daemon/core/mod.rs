@@ -39,7 +39,7 @@ use crate::flows::{
     key_of_capture,
 };
 use crate::hist::{Measures, Sample};
-use crate::identity::{Existing, ProcessSeen, SocketKey, TcpCounts, TcpState};
+use crate::identity::{Existing, ProcessSeen, SocketKey, TcpCounts, TcpState, Way};
 use crate::model::{Answer, Direction, FailReason, FlowAction, FlowState, Identity, Record, Rule, Transport};
 use crate::policy::Policy;
 
@@ -77,6 +77,8 @@ struct EarlyCapture {
 pub struct Core {
     pub(super) settings: CoreSettings,
     pub(super) boot_id: String,
+    /// There are tunnels on this host: flows are asked about.
+    pub(super) tunnels: bool,
     pub(super) clock: Clock,
     pub(super) table: Table,
     pub(super) streams: Streams,
@@ -145,6 +147,7 @@ impl Core {
             out: Output::default(),
             settings,
             boot_id,
+            tunnels: false,
             policy,
             clock,
         }

@@ -46,6 +46,12 @@ impl Core {
             }
             Found::Listener { cookie, identity } => self.listener(cookie, &identity, now_ns),
             Found::Sockets { seen, began_ns } => self.sockets(seen.as_ref(), began_ns),
+            Found::Tunnels(any) => self.tunnels = any,
+            Found::Tunnel { key, way } => {
+                if let Some(id) = self.table.id(&key) {
+                    self.tunnel(id, way, now_ns);
+                }
+            }
             Found::Existing { sockets, at_ns } => self.existing(sockets, at_ns),
         }
     }
@@ -88,6 +94,22 @@ impl Core {
             }
             None if owner.is_none() => self.owner(id, Arc::new(unseen(&seen)), now_ns),
             None => {}
+        }
+    }
+
+    /// Where the packets of a flow go now. What could not be found out changes nothing.
+    fn tunnel(&mut self, id: FlowId, way: Way, now_ns: u64) {
+        let Some(mut flow) = self.table.get_mut(id) else { return };
+        let tunnel = match way {
+            Way::Through(tunnel) => Some(tunnel),
+            Way::Direct => None,
+            Way::Unknown => return,
+        };
+        if flow.tunnel.as_deref() != tunnel.as_ref() {
+            flow.tunnel = tunnel.map(|tunnel| self.judge.tunnel(tunnel));
+            flow.undecide();
+            drop(flow);
+            self.advance(id, now_ns);
         }
     }
 

@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// Flows within tunnels that are looked at again each second.
+const TUNNELS: usize = 256;
+
 impl Core {
     /// Time passes: call it a few times a second.
     pub fn tick(&mut self, now_ns: u64, clock: Clock) {
@@ -40,6 +43,7 @@ impl Core {
         let interval_ns = self.settings.interval_ns;
         let mut told = Vec::new();
         let mut users = Vec::new();
+        let mut tunnels = Vec::new();
         let mut tcp = false;
         let commands = &mut self.out.commands;
         self.table.each(|id, flow| {
@@ -56,6 +60,10 @@ impl Core {
             if interval_ns > 0 && flow.told.opened && now_ns.saturating_sub(flow.progress_ns) >= interval_ns {
                 told.push(id);
             }
+            // Routes and policies change.
+            if flow.tunnel.is_some() && !flow.is_over() && tunnels.len() < TUNNELS {
+                tunnels.push((flow.key(), socket_of(flow)));
+            }
             // A connection that was accepted by one process and is used by another: look once it
             // has lived a moment, and once more for those found in the first second.
             let age = now_ns.saturating_sub(flow.opened_ns);
@@ -69,6 +77,9 @@ impl Core {
         });
         for (key, socket) in users {
             self.out.lookups.push(Lookup::User { key, socket });
+        }
+        for (key, socket) in tunnels {
+            self.out.lookups.push(Lookup::Tunnel { key, socket });
         }
         for id in told {
             if let Some(mut flow) = self.table.get_mut(id) {

@@ -143,6 +143,7 @@ impl Host {
             Lookup::Owner { key, seen } => Found::Owner { key, identity: identity(seen.tgid) },
             Lookup::User { key, socket } => Found::User { key, identity: Some(identity(socket.maker)) },
             Lookup::Listener { cookie, seen } => Found::Listener { cookie, identity: identity(seen.tgid) },
+            Lookup::Tunnel { key, .. } => Found::Tunnel { key, way: monitor::identity::Way::Direct },
             Lookup::Sockets => Found::Sockets { seen: None, began_ns: self.now_ns },
         }
     }
