@@ -131,5 +131,5 @@ fn inspection(protection: Protection, tls: TlsFacts, detail: String, settled: bo
         upgrade: None,
         detail: Some(capped(detail)),
     };
-    Secure::Is(Inspection { facts, settled })
+    Secure::Is(Inspection::new(facts, settled))
 }
