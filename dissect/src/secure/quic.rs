@@ -133,7 +133,7 @@ fn established(attempt: &Attempt<'_>, handshake: &Handshake) -> Secure {
         protocol: Some(Protocol::Quic),
         ..Facts::unknown(UnknownReason::Handshake)
     };
-    Secure::Is(Inspection { facts, settled: true })
+    Secure::Is(Inspection::new(facts, true))
 }
 
 fn under_way(attempt: &Attempt<'_>, mut handshake: Handshake, client: &[&[u8]], server: &[&[u8]]) -> Secure {
@@ -190,5 +190,5 @@ fn report(tls: Option<TlsFacts>, detail: &str, settled: bool) -> Secure {
         detail: Some(detail.into()),
         ..Facts::unknown(UnknownReason::Handshake)
     };
-    Secure::Is(Inspection { facts, settled })
+    Secure::Is(Inspection::new(facts, settled))
 }

@@ -139,5 +139,5 @@ fn inspection(protection: Protection, ssh: SshFacts, detail: String, settled: bo
         upgrade: None,
         detail: Some(capped(detail)),
     };
-    Secure::Is(Inspection { facts, settled })
+    Secure::Is(Inspection::new(facts, settled))
 }

@@ -25,6 +25,7 @@ pub fn settings(capacity: usize, streams: usize) -> CoreSettings {
         closed_keep: 4096,
         udp_idle_ns: 60 * SECOND,
         tcp_budget: 8192,
+        handshake_budget: 65_536,
         interval_ns: 0,
         loopback_alerts: false,
         repeat_every_s: 300,
