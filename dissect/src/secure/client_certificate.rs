@@ -286,10 +286,11 @@ impl Handshake<'_> {
             return Next::Nothing;
         };
         let is_alert = |filler: u16| length == self.record(ALERT + filler);
-        match flight.filler {
-            Some(filler) if is_alert(filler) => return Next::Alert,
-            None if FILLERS.into_iter().any(is_alert) => return Next::Unclear,
-            _ => {}
+        if is_alert(flight.filler.unwrap_or(0)) {
+            return Next::Alert;
+        }
+        if flight.filler.is_none() && FILLERS.into_iter().any(is_alert) {
+            return Next::Unclear;
         }
         let lengths = self.server.iter().take(at + 1).map(|length| length.saturating_sub(self.tag));
         let divisor = lengths.fold(0, gcd);
