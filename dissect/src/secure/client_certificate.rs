@@ -32,9 +32,13 @@ const FULL: u16 = 1 << 14;
 /// A server's first record that holds more than EncryptedExtensions and CertificateRequest of a usual
 /// server: it put its messages together.
 const LONG_EXTENSIONS: u16 = 400;
-/// Records of a flight beyond those full of certificates: EncryptedExtensions, CertificateRequest,
-/// Certificate, CertificateVerify, Finished.
-const MOST_MESSAGES: usize = 5;
+/// Records of a flight of single messages beyond those full of certificates, at most: a limit that the
+/// two have agreed on may cut messages.
+const MOST_PARTS: usize = 12;
+/// What a stack adds to every record: nothing; the JDK, 16 zeros.
+const FILLERS: [u16; 2] = [0, 16];
+/// Blocks that could make EncryptedExtensions as long as [`LONG_EXTENSIONS`].
+const LONG_BLOCK: u16 = 64;
 
 /// What is known of the handshake.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +51,8 @@ pub(super) struct Handshake<'a> {
     pub pre_shared_key: bool,
     /// The client's first records may be early data.
     pub early_data: bool,
+    /// The client asked for records shorter than the standard has them.
+    pub limited: bool,
     /// Lengths of records, as sent.
     pub client: &'a [u16],
     pub server: &'a [u16],
@@ -66,12 +72,24 @@ pub(super) struct Judgement {
 /// What the server's flight looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct ServerFlight {
-    /// The record after it.
-    end: usize,
+    /// The record after it, where that can be told.
+    end: Option<usize>,
     /// Whether it asked for a certificate, where that shows.
     asked: Option<bool>,
+    /// What the stack adds to every record, where that shows.
+    filler: Option<u16>,
     /// With so many records this is the last word.
     needs: usize,
+}
+
+/// The server's record after its flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    Nothing,
+    Alert,
+    /// Something else, or a padded alert.
+    Unclear,
+    Other,
 }
 
 /// What the client's flight looks like.
@@ -98,21 +116,21 @@ pub(super) fn judge(shake: Handshake<'_>) -> Judgement {
         return Judgement { client_needs: 2, server_needs: 2, ..Judgement::default() };
     }
     let (flight, client_needs) = shake.client_flight();
-    let ServerFlight { end, asked, needs: server_needs } = shake.server_flight();
+    let server @ ServerFlight { asked, needs: server_needs, .. } = shake.server_flight();
     let mut judgement = Judgement { client_needs, server_needs, ..Judgement::default() };
-    let alert_next = shake.server.get(end).map(|length| *length == shake.record(ALERT));
+    let alert_next = shake.server_alert(server);
     let state = match flight {
         _ if shake.padded(flight, client_needs) => State::Unknown,
         Flight::NotRequested if asked != Some(true) => State::NotRequested,
         Flight::Empty if asked != Some(false) && !shake.pre_shared_key => State::Refused,
         Flight::Certificate(_) if asked != Some(false) && !shake.pre_shared_key => {
-            judgement.refused_by_server = alert_next == Some(true);
-            if alert_next == Some(false) { State::Presented } else { State::Unknown }
+            judgement.refused_by_server = alert_next == Next::Alert;
+            if alert_next == Next::Other { State::Presented } else { State::Unknown }
         }
         _ => State::Unknown,
     };
     if state == State::Refused {
-        judgement.refused_by_server = alert_next == Some(true);
+        judgement.refused_by_server = alert_next == Next::Alert;
     }
     if state != State::Unknown {
         judgement.certificate = inferred(state);
@@ -146,12 +164,14 @@ impl Handshake<'_> {
             return (Flight::Unclear, 2);
         };
         let finished = self.finished();
-        if first == finished {
-            return (Flight::NotRequested, 2);
-        }
-        if first == EMPTY_CERTIFICATE {
-            let next = self.client.get(1) == Some(&self.record(finished));
-            return (if next { Flight::Empty } else { Flight::Unclear }, 2);
+        for filler in FILLERS {
+            if first == finished + filler {
+                return (Flight::NotRequested, 2);
+            }
+            if first == EMPTY_CERTIFICATE + filler {
+                let next = self.client.get(1) == Some(&self.record(finished + filler));
+                return (if next { Flight::Empty } else { Flight::Unclear }, 2);
+            }
         }
         if first == EMPTY_CERTIFICATE + finished {
             return (Flight::Empty, 2);
@@ -161,7 +181,10 @@ impl Handshake<'_> {
         }
         // A long chain fills records.
         let full = self.client.iter().take_while(|length| self.is_full(**length)).count();
-        let is_finished = |at: usize| self.client.get(at) == Some(&self.record(finished));
+        let is_finished = |at: usize| {
+            let length = self.client.get(at);
+            FILLERS.iter().any(|filler| length == Some(&self.record(finished + filler)))
+        };
         let is_proof = |at: usize| self.client.get(at).is_some_and(|length| self.is_signature(*length));
         if is_proof(full + 1) && is_finished(full + 2) {
             return (Flight::Certificate(full + 3), full + 4);
@@ -181,33 +204,52 @@ impl Handshake<'_> {
         self.content(record).is_some_and(|content| (64..=5000).contains(&content.saturating_sub(8)))
     }
 
+    /// A record that may hold the end of a flight: CertificateVerify, with Finished or without.
+    fn ends_flight(&self, record: u16) -> bool {
+        let is_signature = |length: u16| {
+            matches!(length, 64 | 114 | 66..=73 | 100..=105 | 130..=140 | 2420 | 3309 | 4627)
+                || length >= 128 && length.is_multiple_of(64)
+        };
+        let Some(content) = self.content(record) else { return false };
+        let rest = [content, content.saturating_sub(self.finished())];
+        FILLERS
+            .into_iter()
+            .any(|filler| rest.iter().any(|rest| is_signature(rest.saturating_sub(8 + filler))))
+    }
+
     /// What the server's flight looks like.
     fn server_flight(&self) -> ServerFlight {
-        let is_finished = |at: usize| self.server.get(at) == Some(&self.record(self.finished()));
+        let filler_of =
+            |length: u16| FILLERS.into_iter().find(|filler| length == self.record(self.finished() + filler));
         if self.pre_shared_key {
-            let end = if is_finished(1) { 2 } else { 1 };
-            return ServerFlight { end, asked: Some(false), needs: 3 };
+            return ServerFlight { end: None, asked: Some(false), filler: None, needs: 3 };
         }
         let first = self.server.first().and_then(|length| self.content(*length)).unwrap_or(0);
         let together = first >= LONG_EXTENSIONS;
-        let most = if together { 3 } else { MOST_MESSAGES };
+        // Its Finished by itself: behind EncryptedExtensions, Certificate and CertificateVerify, or
+        // behind all of them together, with or without the last.
+        let (least, most) = if together { (1, 3) } else { (3, MOST_PARTS) };
         // Records that are full, as the standard or an agreement has it, are parts of one message.
         let twice = together && self.server.get(1) == self.server.first();
         let is_full = |length: u16| self.is_full(length) || twice && length == self.server[0];
-        let (mut full, mut others) = (0, 0);
+        let (mut full, mut others, mut alerted) = (0, 0, None);
         for (at, length) in self.server.iter().enumerate() {
-            if at > 0 && is_finished(at) {
+            let filler = filler_of(*length);
+            if others >= least && filler.is_some() {
                 let proof = self.is_signature(self.server[at - 1]) && !is_full(self.server[at - 1]);
                 let asked = match others {
-                    // EncryptedExtensions, Certificate, CertificateVerify.
                     3 if proof && !together => Some(false),
                     4 if proof && !together => Some(true),
                     _ => None,
                 };
-                return ServerFlight { end: at + 1, asked, needs: at + 2 };
+                return ServerFlight { end: Some(at + 1), asked, filler, needs: at + 2 };
+            }
+            if *length == self.record(ALERT) && together {
+                alerted = Some(at);
+                break;
             }
             if *length == self.record(ALERT) {
-                return ServerFlight { end: at, asked: None, needs: at + 1 };
+                return ServerFlight { end: Some(at), asked: None, filler: Some(0), needs: at + 1 };
             }
             if is_full(*length) {
                 full += 1;
@@ -218,19 +260,44 @@ impl Handshake<'_> {
                 break;
             }
         }
-        // Its Finished may still come by itself, until so many are there.
-        let needs = full + most;
-        let end = if together {
-            self.server.iter().take_while(|length| is_full(**length)).count() + 1
-        } else {
-            needs
-        };
-        ServerFlight { end, asked: None, needs: needs.max(end + 1) }
+        let needs = alerted.map_or(full + most, |at| at + 1);
+        if !together {
+            return ServerFlight { end: None, asked: None, filler: None, needs };
+        }
+        let mut end = self.server.iter().take_while(|length| is_full(**length)).count() + 1;
+        // All in one record, or the rest in another: then only the one behind that is surely none of it.
+        if self.limited || self.server.get(end).is_some_and(|length| self.ends_flight(*length)) {
+            end += 1;
+        }
+        let padded =
+            self.server.iter().take(needs).map(|length| length.saturating_sub(self.tag)).fold(0, gcd);
+        let end = (padded < LONG_BLOCK).then_some(end);
+        ServerFlight { end, asked: None, filler: None, needs }
     }
 
     /// As long as a record may be, or one byte less: the type may count (RFC 8449 section 4).
     fn is_full(&self, record: u16) -> bool {
         record >= self.record(FULL - 1)
+    }
+
+    /// Whether the server's record at this place is an alert.
+    fn server_alert(&self, flight: ServerFlight) -> Next {
+        let Some((at, length)) = flight.end.and_then(|at| Some((at, *self.server.get(at)?))) else {
+            return Next::Nothing;
+        };
+        let is_alert = |filler: u16| length == self.record(ALERT + filler);
+        if is_alert(flight.filler.unwrap_or(0)) {
+            return Next::Alert;
+        }
+        if flight.filler.is_none() && FILLERS.into_iter().any(is_alert) {
+            return Next::Unclear;
+        }
+        let lengths = self.server.iter().take(at + 1).map(|length| length.saturating_sub(self.tag));
+        let divisor = lengths.fold(0, gcd);
+        let mut blocks = (2..=divisor).filter(|block| divisor.is_multiple_of(*block));
+        let padded =
+            blocks.any(|block| (ALERT + 1).next_multiple_of(block) == length.saturating_sub(self.tag));
+        if padded { Next::Unclear } else { Next::Other }
     }
 
     /// The records could be padded so that another flight looks like this one.
@@ -259,3 +326,7 @@ impl Handshake<'_> {
 fn gcd(a: u16, b: u16) -> u16 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
+
+#[cfg(test)]
+#[path = "client_certificate_tests.rs"]
+mod tests;

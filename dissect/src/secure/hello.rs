@@ -18,12 +18,14 @@ const MOST_ALPN: usize = 8;
 
 pub(crate) mod extension {
     pub const SERVER_NAME: u16 = 0;
+    pub const MAX_FRAGMENT_LENGTH: u16 = 1;
     pub const SUPPORTED_GROUPS: u16 = 10;
     pub const POINT_FORMATS: u16 = 11;
     pub const SIGNATURE_ALGORITHMS: u16 = 13;
     pub const ALPN: u16 = 16;
     pub const CLIENT_CERTIFICATE_TYPE: u16 = 19;
     pub const SERVER_CERTIFICATE_TYPE: u16 = 20;
+    pub const RECORD_SIZE_LIMIT: u16 = 28;
     /// A certificate on top of a key shared beforehand (RFC 8773).
     pub const CERTIFICATE_WITH_PSK: u16 = 33;
     pub const PRE_SHARED_KEY: u16 = 41;
@@ -70,6 +72,8 @@ pub(crate) struct ClientHello {
     /// Encrypted data may follow before the server has answered.
     pub early_data: bool,
     pub encrypted_hello: bool,
+    /// It asked for records shorter than the standard has them (RFC 6066 section 4, RFC 8449).
+    pub limited: bool,
 }
 
 /// What a server chose.
@@ -143,6 +147,8 @@ impl ClientHello {
                 }
             }
             extension::EARLY_DATA => self.early_data = true,
+            extension::MAX_FRAGMENT_LENGTH => self.limited = true,
+            extension::RECORD_SIZE_LIMIT => self.limited |= reader.u16().is_some_and(|limit| limit < 1 << 14),
             extension::QUIC_PARAMETERS => self.carrier = Carrier::Quic,
             // The type "outer": the one that an observer can meet.
             extension::ENCRYPTED_CLIENT_HELLO => self.encrypted_hello |= value.first() == Some(&0),

@@ -158,6 +158,7 @@ impl Handshake {
             pre_shared_key: self.answer.pre_shared_key && !self.answer.certificate_with_psk,
             // After a HelloRetryRequest there is none.
             early_data: self.offer.early_data && !self.facts.retried,
+            limited: self.offer.limited,
             client: &client,
             server: &server,
         });
