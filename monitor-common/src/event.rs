@@ -89,6 +89,8 @@ pub mod flow_flag {
     pub const NOT_SENT: u16 = 16;
     /// The application closed the socket while the connect was pending.
     pub const GAVE_UP: u16 = 32;
+    /// The kernel gave up: nobody answered the last of its attempts.
+    pub const TIMED_OUT: u16 = 64;
 }
 
 /// The front of a capture record; `len` data bytes follow it.

@@ -23,7 +23,9 @@ pub const UDP: u32 = 17;
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Side {
-    /// Sequence number of stream offset 0.
+    /// Sequence number of the first payload byte; known if the beginning of the connection was seen.
+    pub start: Sequence,
+    /// Sequence number of offset 0 of the captures: the start, until a sample begins elsewhere.
     pub base: Sequence,
     /// Sequence number after the FIN.
     pub fin_end: Sequence,
@@ -73,6 +75,7 @@ impl Sequence {
 impl Side {
     const fn armed(limit: u32) -> Side {
         Side {
+            start: Sequence::UNKNOWN,
             base: Sequence::UNKNOWN,
             fin_end: Sequence::UNKNOWN,
             first_ns: 0,
@@ -81,6 +84,35 @@ impl Side {
             only_first: 0,
             reserved: 0,
         }
+    }
+
+    /// The first payload byte will have this sequence number.
+    #[inline(always)]
+    pub fn starts_at(&mut self, number: u32) {
+        if !self.start.is_known() {
+            self.start = Sequence::at(number);
+        }
+        if !self.base.is_known() {
+            self.base = Sequence::at(number);
+        }
+    }
+
+    /// Payload bytes up to `reached`, the next sequence number to be acknowledged or taken; `counted`
+    /// are the bytes as the kernel counts them, SYN and FIN taken off where that could be told.
+    ///
+    /// The packet path reads the socket without its lock, and the kernel moves its counter and its
+    /// sequence number one after the other: the sequence number alone decides, and the counter gives no
+    /// more than what is beyond 32 bits.
+    #[inline(always)]
+    pub fn payload_up_to(&self, reached: u32, counted: u64) -> u64 {
+        let fin = self.fin_end.is(reached) as u32;
+        if !self.start.is_known() {
+            return counted.saturating_sub(fin as u64);
+        }
+        let low = reached.wrapping_sub(self.start.number()).wrapping_sub(fin);
+        let apart = low.wrapping_sub(counted as u32) as i32;
+        // Below 0: our SYN is not acknowledged yet.
+        (counted as i64 + apart as i64).max(0) as u64
     }
 
     /// Ends the capture of this direction; the first payload, if it has still to come, is timed.
@@ -230,7 +262,8 @@ pub fn created(ctx: &SockContext) {
     }
 }
 
-/// A process closed a socket. TCP tells its end by itself, but for a connect that never sent.
+/// The last process that held a socket closed it. TCP tells its end by itself, but for a connect that
+/// never sent.
 #[inline(always)]
 pub fn released(ctx: &SockContext) {
     // SAFETY: as in `created`.
@@ -241,7 +274,13 @@ pub fn released(ctx: &SockContext) {
         }
         if (*state).transport == UDP {
             udp::socket_closed(state);
-        } else if (*state).asked & SocketState::CONNECTING != 0 {
+            return;
+        }
+        // Handed over to it: a service manager or a parent made the socket, or accepts for it.
+        if (*state).owner.tgid != owner::current_tgid() && !owner::is_kernel_thread() {
+            owner::note(&raw mut (*state).owner);
+        }
+        if (*state).asked & SocketState::CONNECTING != 0 {
             never_sent(state);
         } else if (*state).flags & (SocketState::LIVE | SocketState::ESTABLISHED) == SocketState::LIVE {
             (*state).asked = SocketState::GAVE_UP;

@@ -149,8 +149,8 @@ unsafe fn slow(skb: *mut __sk_buff, sk: *mut bpf_sock, state: *mut SocketState, 
 unsafe fn note_ends(side: *mut Side, tcp: *mut bpf_tcp_sock, segment: &Segment, sent: bool) {
     // SAFETY: a side of a storage value, and the socket's TCP view.
     unsafe {
-        if segment.flags & SYN != 0 && !(*side).base.is_known() {
-            (*side).base = Sequence::at(segment.sequence.wrapping_add(1));
+        if segment.flags & SYN != 0 {
+            (*side).starts_at(segment.sequence.wrapping_add(1));
         }
         if segment.flags & FIN != 0 {
             let taken = !sent && (*side).fin_end.is((*tcp).rcv_nxt);
@@ -323,19 +323,10 @@ unsafe fn totals(
             emit::write_address(&raw mut (*event).remote, remote);
             (*event).local_port = local_port;
             (*event).remote_port = remote_port;
-            let mut acked = (*tcp).bytes_acked;
-            if (*state).flags & u32::from(flow_flag::ACTIVE) != 0 && acked > 0 {
-                acked -= 1;
-            }
-            if (*state).sent.fin_end.is((*tcp).snd_una) && acked > 0 {
-                acked -= 1;
-            }
-            let mut taken = (*tcp).bytes_received;
-            if (*state).received.fin_end.is((*tcp).rcv_nxt) && taken > 0 {
-                taken -= 1;
-            }
-            (*event).sent_bytes = acked;
-            (*event).received_bytes = taken;
+            let active = (*state).flags & u32::from(flow_flag::ACTIVE) != 0;
+            let acked = (*tcp).bytes_acked.saturating_sub(u64::from(active));
+            (*event).sent_bytes = (*state).sent.payload_up_to((*tcp).snd_una, acked);
+            (*event).received_bytes = (*state).received.payload_up_to((*tcp).rcv_nxt, (*tcp).bytes_received);
             (*event).sent_packets = u64::from((*tcp).segs_out);
             (*event).received_packets = u64::from((*tcp).segs_in);
             (*event).rtt_us = (*tcp).srtt_us >> 3;

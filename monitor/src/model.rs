@@ -109,6 +109,14 @@ pub struct Count {
     pub packets: u64,
 }
 
+impl Count {
+    /// The larger one of each.
+    #[must_use]
+    pub fn max(self, other: Count) -> Count {
+        Count { bytes: self.bytes.max(other.bytes), packets: self.packets.max(other.packets) }
+    }
+}
+
 /// Yes, no, or "cannot say".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -168,7 +176,7 @@ pub enum TunnelKind {
 }
 
 /// A tunnel that a flow goes through.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Tunnel {
     pub kind: TunnelKind,
     /// The interface (`wg0`), or the ends of the security association (`192.0.2.1-192.0.2.2`).

@@ -1,12 +1,13 @@
 //! The API: HTTP/1.1 and JSON on a Unix socket, for the command line, `curl` and Prometheus.
 //!
-//! In: requests of root, of the daemon's own user and of one group. Out: snapshots that the core
-//! thread gave, as the same records that the daemon writes. Must never: make the core wait or work
+//! In: requests of root, of the daemon's own user and of one group. Out: what the core thread gave
+//! (snapshots; of flows, leave to read along), as the same records that the daemon writes. Must never: make the core wait or work
 //! for a client; let one client slow another; grow with what a client sends or does not read.
 //! Filters, sorting and encoding run on the API's own threads.
 
 mod body;
 mod core_link;
+mod flows;
 mod listing;
 mod metrics;
 mod openapi;

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use crate::model::{AlertView, FlowView, StreamView};
+use crate::flows::FlowsReader;
+use crate::model::{AlertView, StreamView};
 use crate::status::{HistogramView, StatusView};
 
 /// Where the answer goes. An answer that nobody waits for any more may be dropped.
@@ -13,8 +14,8 @@ pub type Reply<T> = oneshot::Sender<T>;
 /// A question. The core answers with a snapshot; filtering, sorting and encoding are not its work.
 #[derive(Debug)]
 pub enum Request {
-    /// Live and recent.
-    Flows(Reply<Vec<Arc<FlowView>>>),
+    /// Live and recent: read along, not copied.
+    Flows(Reply<FlowsReader>),
     Streams(Reply<Vec<Arc<StreamView>>>),
     /// Not resolved.
     Alerts(Reply<Vec<Arc<AlertView>>>),

@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, broadcast};
 use super::body::{AnyBody, Encode, follow, full, lines};
 use super::core_link::{Busy, CoreLink};
 use super::listing::{ParameterError, Parameters, select};
-use super::{Request, metrics, openapi};
+use super::{Request, flows, metrics, openapi};
 use crate::model::AlertView;
 use crate::record::{Context, ecs, write_line};
 
@@ -68,7 +68,7 @@ async fn route(shared: &Arc<Shared>, request: &HttpRequest<Incoming>) -> Result<
     }
     match path {
         "/v1/streams" => streams(shared, query).await,
-        "/v1/flows" => flows(shared, query).await,
+        "/v1/flows" => list_flows(shared, query).await,
         "/v1/alerts" => alerts(shared, query).await,
         "/v1/histograms" => histograms(shared, query, false).await,
         "/v1/histograms/reset" => histograms(shared, query, true).await,
@@ -109,11 +109,20 @@ async fn streams(shared: &Arc<Shared>, query: Option<&str>) -> Result<Response<A
     listing(shared, items, parameters, move |item, out| ecs::encode_stream(&context, item, now, out)).await
 }
 
-async fn flows(shared: &Arc<Shared>, query: Option<&str>) -> Result<Response<AnyBody>, Failure> {
+async fn list_flows(shared: &Arc<Shared>, query: Option<&str>) -> Result<Response<AnyBody>, Failure> {
     let parameters = Parameters::read(query)?;
-    let items = shared.core.ask(Request::Flows).await?;
-    let (context, now) = (shared.context.clone(), Timestamp::now());
-    listing(shared, items, parameters, move |item, out| ecs::encode_flow(&context, item, now, out)).await
+    let reader = shared.core.ask(Request::Flows).await?;
+    let (context, now) = (shared.context.clone(), reader.now());
+    let turn = shared.workers.acquire().await.map_err(|_| Failure::Busy)?;
+    let work = tokio::task::spawn_blocking(move || {
+        let items = flows::select(&reader, &parameters.selection, &context);
+        (items, reader, context)
+    });
+    let (items, reader, context) = work.await.map_err(|_| Failure::Busy)?;
+    drop(turn);
+    let encode: Encode<flows::Item> =
+        Box::new(move |item, out| flows::encode(&reader, item, &context, now, out));
+    Ok(response(JSON_LINES, lines(items, encode)))
 }
 
 async fn alerts(shared: &Arc<Shared>, query: Option<&str>) -> Result<Response<AnyBody>, Failure> {

@@ -14,6 +14,7 @@ use serde_json::Value;
 use tokio::sync::broadcast;
 
 use super::*;
+use crate::flows::FlowsReader;
 use crate::model::AlertView;
 use crate::record::samples;
 use crate::status::{HistogramView, StatusView};
@@ -60,7 +61,8 @@ fn serve(limits: Limits, core: impl Fn(Request) + Send + 'static) -> Server {
 fn answering(request: Request) {
     match request {
         Request::Flows(reply) => {
-            drop(reply.send(vec![Arc::new(samples::flow()), Arc::new(samples::tls_flow())]))
+            let flows = vec![Arc::new(samples::flow()), Arc::new(samples::tls_flow())];
+            drop(reply.send(FlowsReader::of(flows)))
         }
         Request::Streams(reply) => drop(reply.send(vec![Arc::new(samples::stream())])),
         Request::Alerts(reply) => drop(reply.send(vec![Arc::new(samples::alert())])),
@@ -215,7 +217,8 @@ fn one_who_does_not_read_is_dropped() {
     let limits = Limits { write_timeout: Duration::from_millis(200), connections: 1, ..Limits::default() };
     let many = |request| match request {
         Request::Flows(reply) => {
-            drop(reply.send(std::iter::repeat_n(Arc::new(samples::flow()), 20_000).collect()))
+            let flows = std::iter::repeat_n(Arc::new(samples::flow()), 20_000);
+            drop(reply.send(FlowsReader::of(flows.collect())))
         }
         other => answering(other),
     };

@@ -25,6 +25,11 @@ impl Clock {
         if (self.offset_ns - now.offset_ns).abs() > 1_000_000 { now } else { self }
     }
 
+    /// Wall clock less monotonic clock, ns.
+    pub fn offset_ns(&self) -> i128 {
+        self.offset_ns
+    }
+
     /// The label of a monotonic time.
     pub fn wall(&self, monotonic_ns: u64) -> Timestamp {
         Timestamp::from_nanosecond(self.offset_ns + i128::from(monotonic_ns)).unwrap_or(Timestamp::UNIX_EPOCH)

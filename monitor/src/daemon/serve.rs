@@ -24,7 +24,7 @@ impl Core {
     /// Answers one question. Whoever asked and left is not missed.
     pub fn answer(&mut self, request: Request, about: &About, stages: &Stages, now_ns: u64) {
         match request {
-            Request::Flows(reply) => drop(reply.send(self.flow_views(now_ns))),
+            Request::Flows(reply) => drop(reply.send(self.flows(now_ns))),
             Request::Streams(reply) => {
                 let wall = self.wall();
                 drop(reply.send(self.streams.iter().map(|stream| Arc::new(stream.view(wall))).collect()));

@@ -1,18 +1,23 @@
 //! One flow.
+//!
+//! A million of them may be open, so each byte counts: what a flow has for a moment only, or seldom, is
+//! boxed; what many flows say alike is shared.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use dissect::{Facts, UnknownReason};
+use dissect::Facts;
 use jiff::Timestamp;
-use monitor_common::{FlowEvent, Owner, UdpKey, flow_flag};
+use monitor_common::{FlowEvent, Kind, Owner, UdpKey, flow_flag};
 
-use super::{Evidence, StreamId};
-use crate::event::{address, to_bytes};
-use crate::identity::{TcpCounts, TcpState};
-use crate::model::{Count, Direction, FailReason, FlowState, FlowView, Identity, Transport, Tunnel, Verdict};
+use super::{Addresses, Endpoint, Evidence, FlowId, Judge, StreamId, addresses};
+use crate::event::to_bytes;
+use crate::identity::{ProcessSeen, TcpCounts, TcpState};
+use crate::model::{
+    Count, Direction, FailReason, FlowState, FlowView, Identity, Rule, Transport, Tunnel, Verdict,
+};
 use crate::policy;
-use crate::verdict::{self, Seen};
+use crate::verdict::Seen;
 
 /// The socket cookie, and for UDP the peer and the local port. TCP leaves those zero.
 pub type FlowKey = UdpKey;
@@ -20,74 +25,71 @@ pub type FlowKey = UdpKey;
 /// How long a flow in the clear may take to go on with an upgrade to TLS, ns.
 const UPGRADE_PATIENCE: u64 = 2_000_000_000;
 
+/// IPv4's unspecified address, as the events have it.
+const UNSPECIFIED_V4: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 0, 0];
+
 /// Which records of a flow were written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Told {
     pub opened: bool,
     pub settled: bool,
-    /// Monotonic time of the last interval record.
-    pub progress_ns: u64,
 }
 
 /// One flow, as the events so far tell it.
 #[derive(Debug)]
 pub struct Flow {
-    pub key: FlowKey,
-    pub transport: Transport,
-    pub direction: Direction,
-    pub state: FlowState,
-    pub failure: Option<FailReason>,
-    pub local: SocketAddr,
-    pub remote: SocketAddr,
+    cookie: u64,
     pub netns: u64,
-    pub owner_seen: Owner,
-    /// `None`: being looked up.
-    pub owner: Option<Arc<Identity>>,
-    /// The same connection's other socket, where that is on this host too.
-    pub twin: Option<FlowKey>,
-    /// Who is at the other end, where that is on this host and known.
-    pub peer: Option<Arc<Identity>>,
-    pub sent: Count,
-    pub received: Count,
-    /// CLOCK_MONOTONIC ns, all.
+    /// When the process behind the socket was seen, and which it is; 0: none was.
+    maker_seen_ns: u64,
+    maker: u32,
+    /// CLOCK_MONOTONIC ns, all; 0: not yet, or not seen.
     pub opened_ns: u64,
     pub established_ns: u64,
-    pub closed_ns: Option<u64>,
+    pub closed_ns: u64,
     pub last_ns: u64,
-    pub rtt_us: u32,
-    pub retransmits: u32,
-    pub seen: Seen,
-    pub evidence: Option<Box<Evidence>>,
-    pub facts: Arc<Facts>,
-    pub settled: bool,
     pub first_client_ns: u64,
     pub first_server_ns: u64,
     /// The last piece of evidence.
     pub captured_ns: u64,
-    pub stream: Option<StreamId>,
-    /// Whether it is settled which stream it counts in, if any: fixed once.
-    pub assigned: bool,
+    /// The last interval record.
+    pub progress_ns: u64,
+    pub sent: Count,
+    pub received: Count,
     /// Client's and server's bytes that the stream has counted.
     pub accounted: (u64, u64),
-    pub told: Told,
-    pub decision: Option<policy::Decision>,
+    /// The rest of what the kernel saw of the process, until its owner is known.
+    owner_seen: Option<Box<Owner>>,
+    /// `None`: being looked up.
+    pub owner: Option<Arc<Identity>>,
+    /// Who is at the other end, where that is on this host and known.
+    pub peer: Option<Arc<Identity>>,
+    pub evidence: Option<Box<Evidence>>,
+    pub facts: Arc<Facts>,
+    pub decision: Option<Arc<policy::Decision>>,
     /// What its packets go through, as it was last looked up.
     pub tunnel: Option<Arc<Tunnel>>,
     pub verdict: Arc<Verdict>,
-    /// What the verdict rests on.
-    basis: Option<Basis>,
+    /// The same connection's other socket, where that is on this host too.
+    pub twin: Option<FlowId>,
+    pub stream: Option<StreamId>,
+    pub rtt_us: u32,
+    pub retransmits: u32,
+    /// Alerts of its stream that stay open as long as this flow does.
+    pub holds: Holds,
+    pub seen: Seen,
+    local: Endpoint,
+    remote: Endpoint,
+    pub transport: Transport,
+    pub direction: Direction,
+    pub state: FlowState,
+    pub failure: Option<FailReason>,
+    pub settled: bool,
+    /// Whether it is settled which stream it counts in, if any: fixed once.
+    pub assigned: bool,
+    pub told: Told,
     /// What was found already.
     pub detected: Detected,
-    /// Alerts that stay open as long as this flow does.
-    pub holds: Vec<String>,
-}
-
-/// What a verdict was judged by.
-#[derive(Debug)]
-struct Basis {
-    facts: Arc<Facts>,
-    seen: Seen,
-    decided: bool,
 }
 
 /// Rules that looked at a flow and need not look again.
@@ -97,58 +99,161 @@ pub struct Detected {
     pub unexpected: bool,
 }
 
+/// A set of rules.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Holds(u32);
+
+impl Holds {
+    /// True where it was not in there.
+    pub fn insert(&mut self, rule: Rule) -> bool {
+        let before = self.0;
+        self.0 |= Self::bit(rule);
+        self.0 != before
+    }
+
+    /// True where it was in there.
+    pub fn remove(&mut self, rule: Rule) -> bool {
+        let before = self.0;
+        self.0 &= !Self::bit(rule);
+        self.0 != before
+    }
+
+    pub fn iter(self) -> impl Iterator<Item = Rule> {
+        Rule::ALL.into_iter().filter(move |rule| self.0 & Self::bit(*rule) != 0)
+    }
+
+    fn bit(rule: Rule) -> u32 {
+        const { assert!(Rule::ALL.len() <= 32) };
+        1 << rule as u32
+    }
+}
+
 impl Flow {
     /// A flow from the first event that names it.
-    pub fn from_event(event: &FlowEvent, budget: u32) -> Flow {
+    pub fn from_event(event: &FlowEvent, budget: u32, judge: &mut Judge) -> Flow {
         let transport = if event.transport == 17 { Transport::Udp } else { Transport::Tcp };
         let before_start = event.flags & flow_flag::MIDSTREAM != 0;
         // In mid-stream nobody says who began it: the higher port is the client's, as a rule.
         let active =
             event.flags & flow_flag::ACTIVE != 0 || (before_start && event.local_port > event.remote_port);
         let seen = Seen { before_start, ..Seen::default() };
-        let facts = Facts::unknown(UnknownReason::Silent);
-        let verdict = Arc::new(verdict::judge(&facts, seen, None));
+        let facts = judge.silent();
+        let verdict = judge.judge(&facts, seen, None, None);
         let mut flow = Flow {
-            key: key_of(event),
+            cookie: event.cookie,
+            netns: event.netns,
+            maker_seen_ns: event.owner.seen_ns,
+            maker: event.owner.tgid,
+            opened_ns: if event.opened_ns == 0 { event.at_ns } else { event.opened_ns },
+            established_ns: 0,
+            closed_ns: 0,
+            last_ns: event.at_ns,
+            first_client_ns: 0,
+            first_server_ns: 0,
+            captured_ns: 0,
+            progress_ns: 0,
+            sent: Count::default(),
+            received: Count::default(),
+            accounted: (0, 0),
+            owner_seen: (event.owner.tgid != 0).then(|| Box::new(event.owner)),
+            owner: None,
+            peer: None,
+            evidence: Some(Box::new(Evidence::new(transport, budget))),
+            facts,
+            decision: None,
+            tunnel: None,
+            verdict,
+            twin: None,
+            stream: None,
+            rtt_us: 0,
+            retransmits: 0,
+            holds: Holds::default(),
+            seen,
+            local: local_address(event),
+            remote: Endpoint::new(event.remote, event.remote_port),
             transport,
             direction: if active { Direction::Egress } else { Direction::Ingress },
             state: FlowState::Opening,
             failure: None,
-            local: local_address(event),
-            remote: address(event.remote, event.remote_port),
-            netns: event.netns,
-            owner_seen: event.owner,
-            owner: None,
-            twin: None,
-            peer: None,
-            sent: Count::default(),
-            received: Count::default(),
-            opened_ns: if event.opened_ns == 0 { event.at_ns } else { event.opened_ns },
-            established_ns: 0,
-            closed_ns: None,
-            last_ns: event.at_ns,
-            rtt_us: 0,
-            retransmits: 0,
-            seen,
-            evidence: Some(Box::new(Evidence::new(transport, budget))),
-            facts: Arc::new(facts),
             settled: false,
-            first_client_ns: 0,
-            first_server_ns: 0,
-            captured_ns: 0,
-            stream: None,
             assigned: false,
-            accounted: (0, 0),
             told: Told::default(),
-            decision: None,
-            tunnel: None,
-            verdict,
-            basis: None,
             detected: Detected::default(),
-            holds: Vec::new(),
         };
         flow.update(event);
         flow
+    }
+
+    pub fn key(&self) -> FlowKey {
+        match self.transport {
+            Transport::Tcp => FlowKey { cookie: self.cookie, ..FlowKey::default() },
+            Transport::Udp => FlowKey {
+                cookie: self.cookie,
+                remote: self.remote.bytes(),
+                remote_port: self.remote.port(),
+                local_port: self.local.port(),
+                reserved: 0,
+            },
+        }
+    }
+
+    pub fn cookie(&self) -> u64 {
+        self.cookie
+    }
+
+    pub fn local(&self) -> SocketAddr {
+        self.local.socket()
+    }
+
+    pub fn remote(&self) -> SocketAddr {
+        self.remote.socket()
+    }
+
+    /// Ours, and the other one.
+    pub fn endpoints(&self) -> (Endpoint, Endpoint) {
+        (self.local, self.remote)
+    }
+
+    /// Where it is found by its addresses.
+    pub fn addresses(&self) -> Addresses {
+        addresses(self.transport, self.local, self.remote, self.netns)
+    }
+
+    /// The process that the kernel saw at the socket; 0: none.
+    pub fn maker(&self) -> u32 {
+        self.maker
+    }
+
+    /// As the resolver wants it. Once the owner is known, only which process it was and when it was seen
+    /// is left.
+    pub fn process_seen(&self) -> ProcessSeen {
+        let owner = self.owner_seen.as_deref().copied().unwrap_or_default();
+        ProcessSeen {
+            tgid: self.maker,
+            uid: owner.uid,
+            comm: owner.comm,
+            seen_ns: self.maker_seen_ns,
+            cgroup: owner.cgroup,
+        }
+    }
+
+    /// Who is behind it.
+    pub fn set_owner(&mut self, identity: Arc<Identity>) {
+        self.owner = Some(identity);
+        self.owner_seen = None;
+    }
+
+    /// The process behind the listener that accepted it, where no event named one.
+    pub fn set_maker(&mut self, pid: u32) {
+        self.maker = pid;
+    }
+
+    /// Another process used the socket than the one that made it: who that is has to be looked up.
+    pub fn handed_to(&mut self, user: Owner) {
+        self.maker = user.tgid;
+        self.maker_seen_ns = user.seen_ns;
+        self.owner_seen = Some(Box::new(user));
+        self.owner = None;
     }
 
     /// Takes over the totals of an event: they are cumulative, so the last one is the truth.
@@ -159,10 +264,13 @@ impl Flow {
             && self.direction == Direction::Egress
             && self.transport == Transport::Tcp
             && event.flags & flow_flag::ACTIVE == 0;
-        self.sent.bytes = self.sent.bytes.max(event.sent_bytes.saturating_sub(u64::from(syn)));
-        self.sent.packets = self.sent.packets.max(event.sent_packets);
-        self.received.bytes = self.received.bytes.max(event.received_bytes);
-        self.received.packets = self.received.packets.max(event.received_packets);
+        let sent =
+            Count { bytes: event.sent_bytes.saturating_sub(u64::from(syn)), packets: event.sent_packets };
+        let received = Count { bytes: event.received_bytes, packets: event.received_packets };
+        // The end is told under the socket's lock: nothing read before is better.
+        let last = event.kind == Kind::Close as u8 && !self.seen.before_start;
+        self.sent = if last { sent } else { self.sent.max(sent) };
+        self.received = if last { received } else { self.received.max(received) };
         self.retransmits = self.retransmits.max(event.retransmits);
         if event.rtt_us != 0 {
             self.rtt_us = event.rtt_us;
@@ -184,8 +292,10 @@ impl Flow {
         if self.netns == 0 {
             self.netns = event.netns;
         }
-        if self.owner_seen.tgid == 0 {
-            self.owner_seen = event.owner;
+        if self.maker == 0 && event.owner.tgid != 0 {
+            self.maker = event.owner.tgid;
+            self.maker_seen_ns = event.owner.seen_ns;
+            self.owner_seen = self.owner.is_none().then(|| Box::new(event.owner));
         }
         if self.state == FlowState::Opening
             && (self.established_ns != 0 || self.transport == Transport::Udp || self.seen.before_start)
@@ -193,10 +303,10 @@ impl Flow {
             self.state = FlowState::Open;
         }
         if event.local != [0; 16] {
-            self.local = address(event.local, event.local_port);
+            self.local = Endpoint::new(event.local, event.local_port);
         }
         if event.remote_port != 0 {
-            self.remote = address(event.remote, event.remote_port);
+            self.remote = Endpoint::new(event.remote, event.remote_port);
         }
     }
 
@@ -227,8 +337,8 @@ impl Flow {
 
     /// Client and server: who, where that is on this host and known, and where.
     pub fn ends(&self) -> [(Option<&Arc<Identity>>, SocketAddr); 2] {
-        let own = (self.owner.as_ref(), self.local);
-        let other = (self.peer.as_ref(), self.remote);
+        let own = (self.owner.as_ref(), self.local());
+        let other = (self.peer.as_ref(), self.remote());
         match self.direction {
             Direction::Egress => [own, other],
             Direction::Ingress => [other, own],
@@ -264,65 +374,62 @@ impl Flow {
         matches!(self.state, FlowState::Closed | FlowState::Failed)
     }
 
-    /// Judges again where something changed that the answers rest on; true when an answer did.
-    pub fn judge(&mut self) -> bool {
-        let basis = Basis { facts: self.facts.clone(), seen: self.seen, decided: self.decision.is_some() };
-        let same = self.basis.as_ref().is_some_and(|old| {
-            Arc::ptr_eq(&old.facts, &basis.facts) && old.seen == basis.seen && old.decided && basis.decided
-        });
-        if same {
+    /// Judges again; true when an answer changed.
+    pub fn judge(&mut self, judge: &mut Judge) -> bool {
+        let verdict = judge.judge(&self.facts, self.seen, self.decision.as_ref(), self.tunnel.as_ref());
+        if Arc::ptr_eq(&verdict, &self.verdict) {
             return false;
         }
-        self.basis = Some(basis);
-        let mut verdict = verdict::judge(&self.facts, self.seen, self.decision.as_ref());
-        if let Some(tunnel) = &self.tunnel {
-            verdict.encrypted = tunnel.covers(verdict.encrypted, &self.facts);
-        }
-        if verdict == *self.verdict {
-            return false;
-        }
-        self.verdict = Arc::new(verdict);
-        true
+        let changed = verdict != self.verdict;
+        self.verdict = verdict;
+        changed
     }
 
     /// Forgets what the policy decided: who is at its ends, or the policy, has changed.
     pub fn undecide(&mut self) {
         self.decision = None;
-        self.basis = None;
         self.detected = Detected::default();
     }
 
     /// How long it has lasted, at `now_ns`.
     pub fn duration_ns(&self, now_ns: u64) -> u64 {
-        self.closed_ns.unwrap_or(now_ns).saturating_sub(self.opened_ns)
+        let end_ns = if self.closed_ns == 0 { now_ns } else { self.closed_ns };
+        end_ns.saturating_sub(self.opened_ns)
+    }
+
+    /// Connect to established, ns.
+    pub fn setup_ns(&self) -> Option<u64> {
+        (self.established_ns != 0 && self.direction == Direction::Egress)
+            .then(|| self.established_ns.saturating_sub(self.opened_ns))
+    }
+
+    /// As [`FlowView::id`].
+    pub fn id(&self, boot_id: &str) -> String {
+        match self.transport {
+            Transport::Tcp => format!("{boot_id}-{:x}", self.cookie),
+            Transport::Udp => format!("{boot_id}-{:x}-{}-{}", self.cookie, self.local.port(), self.remote()),
+        }
     }
 
     /// As the later stages see it. `wall` turns monotonic ns into a label for people.
     pub fn view(&self, boot_id: &str, now_ns: u64, wall: impl Fn(u64) -> Timestamp) -> FlowView {
-        let id = match self.transport {
-            Transport::Tcp => format!("{boot_id}-{:x}", self.key.cookie),
-            Transport::Udp => {
-                format!("{boot_id}-{:x}-{}-{}", self.key.cookie, self.local.port(), self.remote)
-            }
-        };
         FlowView {
-            id,
+            id: self.id(boot_id),
             transport: self.transport,
             direction: self.direction,
             state: self.state,
             failure: self.failure,
-            local: self.local,
-            remote: self.remote,
+            local: self.local(),
+            remote: self.remote(),
             netns: self.netns,
             owner: self.owner.clone().unwrap_or_default(),
             peer: self.peer.clone(),
             sent: self.sent,
             received: self.received,
             opened_at: wall(self.opened_ns),
-            closed_at: self.closed_ns.map(&wall),
+            closed_at: (self.closed_ns != 0).then(|| wall(self.closed_ns)),
             duration_ns: self.duration_ns(now_ns),
-            setup_ns: (self.established_ns != 0 && self.direction == Direction::Egress)
-                .then(|| self.established_ns.saturating_sub(self.opened_ns)),
+            setup_ns: self.setup_ns(),
             before_start: self.seen.before_start,
             rtt_us: (self.rtt_us != 0).then_some(self.rtt_us),
             retransmits: self.retransmits,
@@ -334,12 +441,11 @@ impl Flow {
 }
 
 /// Our address; not chosen yet, it is unspecified, in the family of the remote one.
-fn local_address(event: &FlowEvent) -> SocketAddr {
-    let remote = address(event.remote, event.remote_port);
-    if event.local == [0; 16] && remote.is_ipv4() {
-        return SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), event.local_port);
+fn local_address(event: &FlowEvent) -> Endpoint {
+    if event.local == [0; 16] && event.remote[..12] == UNSPECIFIED_V4[..12] {
+        return Endpoint::new(UNSPECIFIED_V4, event.local_port);
     }
-    address(event.local, event.local_port)
+    Endpoint::new(event.local, event.local_port)
 }
 
 /// The key of the flow that an event is about.

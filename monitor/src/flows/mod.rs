@@ -3,12 +3,25 @@
 //! In: events, identities. Out: flows and streams as they stand. Must never: grow beyond its
 //! configured size, or lose a byte of a total.
 
+mod endpoint;
 mod entry;
 mod evidence;
+mod interned;
+mod judge;
+mod order;
+mod peers;
+mod places;
+mod reader;
+mod slab;
 mod streams;
 mod table;
 
-pub use entry::{Detected, Flow, FlowKey, Told, key_of, key_of_capture, key_of_socket};
+pub use endpoint::Endpoint;
+pub use entry::{Detected, Flow, FlowKey, Holds, Told, key_of, key_of_capture, key_of_socket};
 pub use evidence::Evidence;
+pub use interned::Interned;
+pub use judge::Judge;
+pub use reader::{FlowsReader, Place, Row, Scene};
+pub use slab::{FlowId, FlowRead, FlowWrite};
 pub use streams::{Party, Stream, StreamId, StreamKey, Streams};
 pub use table::{Addresses, Table, addresses};

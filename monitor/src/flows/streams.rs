@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -12,8 +13,20 @@ use crate::model::{Answer, Direction, Identity, Judged, StreamView, Transport, V
 use crate::policy::{FlowFacts, Policy};
 use crate::verdict;
 
-/// Position of a stream in the table.
-pub type StreamId = u32;
+/// Position of a stream in the table, from 1: so that "none" takes no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct StreamId(NonZeroU32);
+
+impl StreamId {
+    fn at(index: usize) -> Self {
+        let position = u32::try_from(index).unwrap_or(u32::MAX).saturating_add(1);
+        StreamId(NonZeroU32::new(position).unwrap_or(NonZeroU32::MAX))
+    }
+
+    fn index(self) -> usize {
+        self.0.get() as usize - 1
+    }
+}
 
 /// One end of a stream: who, as people call it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -116,11 +129,11 @@ impl Streams {
     }
 
     pub fn get(&self, id: StreamId) -> Option<&Stream> {
-        self.list.get(id as usize)
+        self.list.get(id.index())
     }
 
     pub fn get_mut(&mut self, id: StreamId) -> Option<&mut Stream> {
-        self.list.get_mut(id as usize)
+        self.list.get_mut(id.index())
     }
 
     /// The stream of a flow, made where there is none.
@@ -144,7 +157,7 @@ impl Streams {
         if let Some(id) = self.by_key.get(&key) {
             return *id;
         }
-        let id = self.list.len() as StreamId;
+        let id = StreamId::at(self.list.len());
         self.by_key.insert(key.clone(), id);
         self.list.push(Stream {
             key,

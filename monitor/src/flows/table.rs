@@ -1,10 +1,19 @@
 //! The table: one entry a live flow, bounded; and the last closed ones, for listings.
+//!
+//! Flows lie in a [`Slab`]; what finds them (by key, by addresses, by socket) holds places, not keys.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
+use std::hash::BuildHasher;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::{Flow, FlowKey};
+use foldhash::fast::RandomState;
+
+use super::order::Order;
+use super::peers::Peers;
+use super::places::Places;
+use super::slab::{FlowId, FlowRead, FlowWrite, Slab};
+use super::{Endpoint, Flow, FlowKey, FlowsReader, Scene};
 use crate::model::{FlowView, Reach, Transport, reach};
 
 /// How many entries are looked at for one that can go.
@@ -16,18 +25,20 @@ const RECENT: u64 = 10_000_000_000;
 /// Namespaces remembered whose loopback is used.
 const LOOPBACKS: usize = 256;
 
-pub type Addresses = (Transport, SocketAddr, SocketAddr, u64);
+pub type Addresses = (Transport, Endpoint, Endpoint, u64);
 
 /// Live flows by key, and by their addresses.
 pub struct Table {
-    flows: HashMap<FlowKey, Flow>,
-    by_addresses: HashMap<Addresses, FlowKey>,
+    flows: Slab,
+    state: RandomState,
+    by_key: Places,
+    by_addresses: Places,
+    /// UDP flows by the cookie of their socket.
+    by_cookie: Peers,
     /// Namespaces whose loopback addresses are in use.
     loopbacks: Vec<u64>,
-    /// Peers of a UDP socket.
-    by_cookie: HashMap<u64, Vec<FlowKey>>,
-    /// Keys in order of arrival; some are gone already.
-    order: VecDeque<FlowKey>,
+    /// In order of arrival.
+    order: Order,
     closed: VecDeque<Arc<FlowView>>,
     capacity: usize,
     keep: usize,
@@ -38,7 +49,7 @@ pub struct Table {
 }
 
 /// Loopback addresses mean something in their own namespace only.
-pub fn addresses(transport: Transport, local: SocketAddr, remote: SocketAddr, netns: u64) -> Addresses {
+pub fn addresses(transport: Transport, local: Endpoint, remote: Endpoint, netns: u64) -> Addresses {
     let netns = if reach(local.ip()) == Reach::Loopback { netns } else { 0 };
     (transport, local, remote, netns)
 }
@@ -46,11 +57,13 @@ pub fn addresses(transport: Transport, local: SocketAddr, remote: SocketAddr, ne
 impl Table {
     pub fn new(capacity: usize, keep: usize) -> Self {
         Table {
-            flows: HashMap::new(),
-            by_addresses: HashMap::new(),
+            flows: Slab::default(),
+            state: RandomState::default(),
+            by_key: Places::default(),
+            by_addresses: Places::default(),
+            by_cookie: Peers::default(),
             loopbacks: Vec::new(),
-            by_cookie: HashMap::new(),
-            order: VecDeque::new(),
+            order: Order::default(),
             closed: VecDeque::new(),
             capacity,
             keep,
@@ -64,53 +77,72 @@ impl Table {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.flows.is_empty()
+        self.len() == 0
     }
 
     pub fn capacity(&self) -> usize {
         self.capacity
     }
 
-    pub fn get(&self, key: &FlowKey) -> Option<&Flow> {
-        self.flows.get(key)
+    /// Places that flows are or were in; see [`Table::each_in`].
+    pub fn places(&self) -> usize {
+        self.flows.places()
     }
 
-    pub fn get_mut(&mut self, key: &FlowKey) -> Option<&mut Flow> {
-        self.flows.get_mut(key)
+    pub fn get(&self, id: FlowId) -> Option<FlowRead<'_>> {
+        self.flows.get(id)
     }
 
-    pub fn keys(&self) -> impl Iterator<Item = &FlowKey> {
-        self.flows.keys()
+    pub fn get_mut(&mut self, id: FlowId) -> Option<FlowWrite<'_>> {
+        self.flows.get_mut(id)
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &Flow> {
-        self.flows.values()
+    /// The flow with this key.
+    pub fn id(&self, key: &FlowKey) -> Option<FlowId> {
+        let index = self
+            .by_key
+            .candidates(self.state.hash_one(key))
+            .find(|index| self.flows.read_at(*index).is_some_and(|flow| flow.key() == *key))?;
+        Some(self.flows.id_at(index))
     }
 
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Flow> {
-        self.flows.values_mut()
+    /// The flow with this key, to be changed.
+    pub fn find_mut(&mut self, key: &FlowKey) -> Option<(FlowId, FlowWrite<'_>)> {
+        let id = self.id(key)?;
+        Some((id, self.flows.get_mut(id)?))
     }
 
-    /// Adds a flow; returns the one that had to go for it.
-    pub fn insert(&mut self, flow: Flow) -> Option<Flow> {
-        let key = flow.key;
-        let evicted = if self.flows.len() >= self.capacity { self.evict(flow.last_ns) } else { None };
+    pub fn ids(&self) -> Vec<FlowId> {
+        let mut ids = Vec::with_capacity(self.len());
+        self.each(|id, _| ids.push(id));
+        ids
+    }
+
+    /// Looks at every flow.
+    pub fn each(&self, each: impl FnMut(FlowId, &Flow)) {
+        self.flows.each(0..self.places(), each);
+    }
+
+    /// Looks at the flows in some places: for walks over all of them in steps.
+    pub fn each_in(&self, places: std::ops::Range<usize>, each: impl FnMut(FlowId, &Flow)) {
+        self.flows.each(places, each);
+    }
+
+    /// Adds a flow; gives its place, and the one that had to go for it.
+    pub fn insert(&mut self, flow: Flow) -> (FlowId, Option<Flow>) {
+        let evicted = if self.len() >= self.capacity { self.evict(flow.last_ns) } else { None };
         self.seen += 1;
-        let place = addresses(flow.transport, flow.local, flow.remote, flow.netns);
-        self.by_addresses.insert(place, key);
-        if place.3 != 0 && !self.loopbacks.contains(&place.3) && self.loopbacks.len() < LOOPBACKS {
-            self.loopbacks.push(place.3);
+        let (key, place, transport) = (flow.key(), flow.addresses(), flow.transport);
+        let id = self.flows.insert(flow);
+        self.by_key.insert(self.state.hash_one(key), id.index);
+        self.note_place(place, id.index);
+        if transport == Transport::Udp {
+            let hash = self.state.hash_one(key.cookie);
+            let head = self.by_cookie.head(hash, |index| index != id.index && self.is_of(index, key.cookie));
+            self.by_cookie.insert(hash, head, id.index);
         }
-        if flow.transport == Transport::Udp {
-            self.by_cookie.entry(key.cookie).or_default().push(key);
-        }
-        self.order.push_back(key);
-        self.flows.insert(key, flow);
-        if self.order.len() > 4 * self.capacity.max(1024) {
-            let flows = &self.flows;
-            self.order.retain(|key| flows.contains_key(key));
-        }
-        evicted
+        self.order.push_back(id.index);
+        (id, evicted)
     }
 
     /// The least valuable entry: closed and old first, never one that was just heard of if another
@@ -118,61 +150,82 @@ impl Table {
     fn evict(&mut self, now_ns: u64) -> Option<Flow> {
         let mut last_resort = None;
         for _ in 0..CANDIDATES {
-            let Some(key) = self.order.pop_front() else { break };
-            let Some(flow) = self.flows.get(&key) else { continue };
+            let Some(index) = self.order.first() else { break };
+            let id = self.flows.id_at(index);
+            let Some(flow) = self.flows.get(id) else { break };
             if flow.is_over() || now_ns.saturating_sub(flow.last_ns) > RECENT {
-                last_resort = Some(key);
+                last_resort = Some(id);
                 break;
             }
-            self.order.push_back(key);
-            last_resort.get_or_insert(key);
+            drop(flow);
+            self.order.remove(index);
+            self.order.push_back(index);
+            last_resort.get_or_insert(id);
         }
-        let flow = self.remove(&last_resort?)?;
+        let flow = self.remove(last_resort?)?;
         self.evicted += 1;
         Some(flow)
     }
 
     /// Takes a flow out.
-    pub fn remove(&mut self, key: &FlowKey) -> Option<Flow> {
-        let flow = self.flows.remove(key)?;
-        let place = addresses(flow.transport, flow.local, flow.remote, flow.netns);
-        if self.by_addresses.get(&place) == Some(key) {
-            self.by_addresses.remove(&place);
+    pub fn remove(&mut self, id: FlowId) -> Option<Flow> {
+        let flow = self.flows.remove(id)?;
+        let key = flow.key();
+        self.by_key.remove(self.state.hash_one(key), id.index);
+        self.by_addresses.remove(self.state.hash_one(flow.addresses()), id.index);
+        if flow.transport == Transport::Udp {
+            self.by_cookie.remove(self.state.hash_one(key.cookie), id.index);
         }
-        if flow.transport == Transport::Udp
-            && let Some(list) = self.by_cookie.get_mut(&key.cookie)
-        {
-            list.retain(|other| other != key);
-            if list.is_empty() {
-                self.by_cookie.remove(&key.cookie);
-            }
-        }
+        self.order.remove(id.index);
         Some(flow)
     }
 
     /// The addresses of a flow became known or changed (a connect chooses its port late).
-    pub fn note_addresses(&mut self, key: FlowKey) {
-        if let Some(flow) = self.flows.get(&key) {
-            self.by_addresses.insert(addresses(flow.transport, flow.local, flow.remote, flow.netns), key);
+    pub fn note_addresses(&mut self, id: FlowId, old: Addresses) {
+        let Some(flow) = self.flows.get(id) else { return };
+        let place = flow.addresses();
+        drop(flow);
+        if old != place {
+            self.by_addresses.remove(self.state.hash_one(old), id.index);
+            self.note_place(place, id.index);
         }
+    }
+
+    /// From now on what looks for this place finds this flow.
+    fn note_place(&mut self, place: Addresses, index: u32) {
+        if place.3 != 0 && !self.loopbacks.contains(&place.3) && self.loopbacks.len() < LOOPBACKS {
+            self.loopbacks.push(place.3);
+        }
+        let hash = self.state.hash_one(place);
+        let flows = &self.flows;
+        let old = self
+            .by_addresses
+            .candidates(hash)
+            .find(|old| *old != index && flows.read_at(*old).is_some_and(|flow| flow.addresses() == place));
+        if let Some(old) = old {
+            self.by_addresses.remove(hash, old);
+        }
+        self.by_addresses.insert(hash, index);
     }
 
     /// The flow at the other end of the same connection, where that is on this host: same
     /// addresses the other way round, and the opposite role.
-    pub fn find_twin(&self, key: &FlowKey) -> Option<FlowKey> {
-        let flow = self.flows.get(key)?;
-        let (transport, local, remote) = (flow.transport, flow.remote, flow.local);
-        let mut other = self.find(transport, local, remote, flow.netns);
+    pub fn find_twin(&self, id: FlowId) -> Option<FlowId> {
+        let flow = self.flows.get(id)?;
+        let (transport, netns, direction) = (flow.transport, flow.netns, flow.direction);
+        let (remote, local) = flow.endpoints();
+        drop(flow);
+        let mut other = self.find_at(transport, local, remote, netns);
         if other.is_none() && reach(local.ip()) == Reach::Loopback {
             // Accepted by a listener from before us: its namespace is not known, or the other's is not.
-            other = match flow.netns {
-                0 => self.loopbacks.iter().find_map(|netns| self.find(transport, local, remote, *netns)),
-                _ => self.find(transport, local, remote, 0),
+            other = match netns {
+                0 => self.loopbacks.iter().find_map(|netns| self.find_at(transport, local, remote, *netns)),
+                _ => self.find_at(transport, local, remote, 0),
             };
         }
         let other = other?;
-        let twin = self.flows.get(&other)?;
-        (other != *key && twin.direction != flow.direction).then_some(other)
+        let twin = self.flows.get(other)?;
+        (other != id && twin.direction != direction).then_some(other)
     }
 
     /// The flow with these addresses of ours.
@@ -182,13 +235,34 @@ impl Table {
         local: SocketAddr,
         remote: SocketAddr,
         netns: u64,
-    ) -> Option<FlowKey> {
-        self.by_addresses.get(&addresses(transport, local, remote, netns)).copied()
+    ) -> Option<FlowId> {
+        self.find_at(transport, local.into(), remote.into(), netns)
+    }
+
+    fn find_at(&self, transport: Transport, local: Endpoint, remote: Endpoint, netns: u64) -> Option<FlowId> {
+        let place = addresses(transport, local, remote, netns);
+        let index = self
+            .by_addresses
+            .candidates(self.state.hash_one(place))
+            .find(|index| self.flows.read_at(*index).is_some_and(|flow| flow.addresses() == place))?;
+        Some(self.flows.id_at(index))
     }
 
     /// The peers of a UDP socket.
     pub fn peers(&self, cookie: u64) -> Vec<FlowKey> {
-        self.by_cookie.get(&cookie).cloned().unwrap_or_default()
+        let Some(head) = self.by_cookie.head(self.state.hash_one(cookie), |index| self.is_of(index, cookie))
+        else {
+            return Vec::new();
+        };
+        let flows = self.by_cookie.ring(head).filter_map(|index| self.flows.read_at(index));
+        flows.map(|flow| flow.key()).collect()
+    }
+
+    /// Whether a place has a flow of this UDP socket.
+    fn is_of(&self, index: u32, cookie: u64) -> bool {
+        self.flows
+            .read_at(index)
+            .is_some_and(|flow| flow.transport == Transport::Udp && flow.cookie() == cookie)
     }
 
     /// Keeps a closed flow for listings.
@@ -202,7 +276,8 @@ impl Table {
         self.closed.push_back(view);
     }
 
-    pub fn closed(&self) -> impl Iterator<Item = &Arc<FlowView>> {
-        self.closed.iter()
+    /// For listings, which read along.
+    pub fn reader(&self, scene: Scene) -> FlowsReader {
+        FlowsReader::new(self.flows.shared(), self.closed.iter().cloned().collect(), scene)
     }
 }

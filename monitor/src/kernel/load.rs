@@ -120,6 +120,8 @@ impl Kernel {
             .map_max_entries("DECISIONS", sizes.decisions)
             .map_max_entries("UDP_FLOWS", sizes.udp_flows)
             .load(OBJECT)?;
+        #[cfg(feature = "kernel-log")]
+        super::log::follow(&mut ebpf);
         for hook in &HOOKS {
             attach(&mut ebpf, hook.name, &directory)?;
         }

@@ -55,7 +55,7 @@ pub struct FlowFacts<'a> {
 }
 
 /// May this client use this service?
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Decision {
     /// `rule`: the client entry that allows it, as text (`unit=payments.service`).
     Allowed { service: String, rule: String },

@@ -12,6 +12,11 @@ use crate::model::Transport;
 
 /// `1:` and the base64 of a SHA-1 over the ordered 5-tuple.
 pub fn community_id(transport: Transport, one: SocketAddr, other: SocketAddr) -> String {
+    format!("1:{}", STANDARD.encode(digest(transport, one, other)))
+}
+
+/// The SHA-1 alone.
+pub(super) fn digest(transport: Transport, one: SocketAddr, other: SocketAddr) -> [u8; 20] {
     let (first, second) =
         if (one.ip(), one.port()) <= (other.ip(), other.port()) { (one, other) } else { (other, one) };
     let mut hash = Sha1::new();
@@ -21,7 +26,7 @@ pub fn community_id(transport: Transport, one: SocketAddr, other: SocketAddr) ->
     hash.update([iana_number(transport), 0]);
     hash.update(first.port().to_be_bytes());
     hash.update(second.port().to_be_bytes());
-    format!("1:{}", STANDARD.encode(hash.finalize()))
+    hash.finalize().into()
 }
 
 /// The IANA protocol number.

@@ -29,7 +29,7 @@ pub struct Encoder {
 }
 
 enum Form {
-    Ecs,
+    Ecs(Box<ecs::FlowWriter>),
     Ocsf,
     Zeek,
     Text(Box<Text>),
@@ -39,7 +39,7 @@ impl Encoder {
     /// `style` matters to [`Format::Text`] only.
     pub fn new(format: Format, context: Context, style: Style) -> Self {
         let form = match format {
-            Format::Ecs => Form::Ecs,
+            Format::Ecs => Form::Ecs(Box::new(ecs::FlowWriter::new(&context))),
             Format::Ocsf => Form::Ocsf,
             Format::Zeek => Form::Zeek,
             Format::Text => Form::Text(Box::new(Text::new(style))),
@@ -50,7 +50,10 @@ impl Encoder {
     /// Appends the record's lines: none, one or more, each complete.
     pub fn encode(&mut self, record: &Record, out: &mut Vec<u8>) {
         match &mut self.form {
-            Form::Ecs => ecs::encode(&self.context, record, out),
+            Form::Ecs(flows) => match record {
+                Record::Flow { flow, action, at } => flows.write(flow, *action, *at, out),
+                other => ecs::encode(&self.context, other, out),
+            },
             Form::Ocsf => ocsf::encode(&self.context, record, out),
             Form::Zeek => zeek::encode(record, out),
             Form::Text(text) => text.encode(record, out),

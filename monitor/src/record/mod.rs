@@ -19,6 +19,11 @@ pub use format::{Encoder, Format};
 pub use json::{write_line, write_value};
 pub use printable::{is_active, printable};
 
+/// RFC 3339, UTC, always nine digits of a second: as every record writes a time.
+pub fn time(at: jiff::Timestamp) -> String {
+    format!("{at:.9}")
+}
+
 /// What every record says about where it comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Context {

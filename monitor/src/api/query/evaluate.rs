@@ -98,7 +98,7 @@ fn like(found: &str, pattern: &str) -> bool {
 }
 
 /// A whole number without unit, exact to the last digit.
-fn whole(text: &str) -> Option<u64> {
+pub(super) fn whole(text: &str) -> Option<u64> {
     text.parse().ok().or_else(|| {
         let value = number(text)?;
         // Exactly representable: below 2^53.
@@ -107,7 +107,7 @@ fn whole(text: &str) -> Option<u64> {
 }
 
 /// A number with its unit, or the name of a severity.
-fn number(text: &str) -> Option<f64> {
+pub(super) fn number(text: &str) -> Option<f64> {
     match text {
         "low" => return Some(1.0),
         "medium" => return Some(2.0),

@@ -15,10 +15,12 @@
 //! In: text from a client, and records as JSON values. Out: yes or no. Must never: recurse or work
 //! without bound, whatever the text.
 
+mod column;
 mod evaluate;
 pub mod field;
 mod lex;
 mod parse;
+mod plan;
 
 use std::cmp::Ordering;
 
@@ -26,6 +28,7 @@ use serde_json::Value;
 
 pub use field::Field;
 pub use parse::{Expression, Operator, QueryError};
+pub use plan::{Candidate, Key, Plan};
 
 /// The longest filter that is read.
 pub const LONGEST: usize = 4096;

@@ -110,3 +110,117 @@ proptest! {
         }
     }
 }
+
+/// What a column says of a flow is what its record says, under every name, by every comparison.
+#[test]
+fn columns_say_what_records_say() {
+    use super::field::IDENTITY;
+    use crate::flows::Row;
+    use crate::model::{FailReason, FlowState, FlowView, Transport};
+    use std::sync::Arc;
+
+    let failed = FlowView {
+        state: FlowState::Failed,
+        failure: Some(FailReason::TimedOut),
+        before_start: true,
+        netns: 0,
+        rtt_us: None,
+        setup_ns: None,
+        owner: Arc::default(),
+        ..samples::flow()
+    };
+    let udp = FlowView { transport: Transport::Udp, closed_at: Some(samples::at()), ..samples::tls_flow() };
+    let hostile =
+        samples::hostile_records("10.0.0.9 \u{1b}*").into_iter().filter_map(|record| match record {
+            crate::model::Record::Flow { flow, .. } => Some(flow),
+            _ => None,
+        });
+    let flows: Vec<Arc<FlowView>> =
+        [samples::flow(), failed, udp].into_iter().map(Arc::new).chain(hostile).collect();
+    let names: Vec<String> = SHORT
+        .iter()
+        .map(|(name, _)| (*name).to_owned())
+        .chain(FULL.iter().map(|name| (*name).to_owned()))
+        .chain(IDENTITY.iter().flat_map(|(name, _)| [format!("client.{name}"), format!("server.{name}")]))
+        .collect();
+    // Each with its record, which is written once.
+    let rows: Vec<(&Arc<FlowView>, Value)> = flows
+        .iter()
+        .map(|view| {
+            let mut line = Vec::new();
+            ecs::encode_flow(&samples::context(), view, samples::at(), &mut line);
+            (view, serde_json::from_slice(&line).unwrap())
+        })
+        .collect();
+    fn row(view: &Arc<FlowView>) -> Row<'_> {
+        Row::Read { view, place: None, now: samples::at() }
+    }
+    let values = [
+        "443",
+        "80",
+        "1kB",
+        "1280",
+        "1000",
+        "yes",
+        "no",
+        "unknown",
+        "tcp",
+        "10.0.0.0/8",
+        "10.0.0.9",
+        "fd00::1",
+        "true",
+        "false",
+        "*1*",
+        "HTTP",
+        "curl",
+        "1.3",
+        "closed",
+        "a",
+        "2026-01-02T03:04:05.500000000Z",
+        "low",
+        "x y",
+    ];
+    let operators = [
+        Operator::Equal,
+        Operator::NotEqual,
+        Operator::Less,
+        Operator::LessOrEqual,
+        Operator::Greater,
+        Operator::GreaterOrEqual,
+        Operator::Like,
+    ];
+    let mut in_columns = 0;
+    for name in &names {
+        let field = Field::named(name).unwrap();
+        for (operator, value) in operators.iter().flat_map(|it| values.iter().map(move |value| (*it, *value)))
+        {
+            let filter = Expression::Compare { field: field.clone(), operator, value: value.to_owned() };
+            let plan = Plan::new(&Selection { filter: Some(filter.clone()), ..Selection::default() });
+            if plan.looks() {
+                // It asks the record itself.
+                break;
+            }
+            in_columns += 1;
+            for (view, record) in &rows {
+                let record_of = |_: &FlowView| record.clone();
+                let found = plan.matches(&Candidate::new(row(view), &record_of));
+                assert_eq!(found, filter.matches(record), "{name} {operator:?} {value}: {view:?}");
+            }
+        }
+        for descending in ["asc", "desc"] {
+            let sort = Sort::parse(&format!("{name}:{descending}")).unwrap();
+            let plan = Plan::new(&Selection { sort: Some(sort.clone()), ..Selection::default() });
+            for ((one, first), (other, second)) in
+                rows.iter().flat_map(|one| rows.iter().map(move |other| (one, other)))
+            {
+                let (of_first, of_second) = (|_: &FlowView| first.clone(), |_: &FlowView| second.clone());
+                let candidate = Candidate::new(row(one), &of_first);
+                let keys = (plan.key(&candidate), plan.key(&Candidate::new(row(other), &of_second)));
+                let expected = sort.compare(sort.field.value(first), sort.field.value(second));
+                assert_eq!(plan.compare(&keys.0, &keys.1), expected, "{name}");
+                assert_eq!(plan.is_before(&candidate, &keys.1), expected.is_lt(), "{name}");
+            }
+        }
+    }
+    assert!(in_columns > 100 * operators.len());
+}

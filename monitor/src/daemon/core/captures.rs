@@ -4,7 +4,7 @@ use super::*;
 
 impl Core {
     /// Captures that came before the connection was accepted, now that it is.
-    pub(super) fn join_early(&mut self, key: FlowKey, event: &FlowEvent) -> bool {
+    pub(super) fn join_early(&mut self, id: FlowId, event: &FlowEvent) -> bool {
         if self.early.is_empty() || event.flags & flow_flag::ACTIVE != 0 || event.transport != 6 {
             return false;
         }
@@ -23,7 +23,7 @@ impl Core {
         let mut grew = false;
         for early in found {
             let offset = early.head.offset.wrapping_sub(event.detail);
-            grew |= self.evidence(key, false, offset, false, early.head.at_ns, &early.data);
+            grew |= self.evidence(id, false, offset, false, early.head.at_ns, &early.data);
         }
         grew
     }
@@ -37,8 +37,7 @@ impl Core {
             self.early.push(EarlyCapture { head, data });
             return;
         }
-        let mut key = key_of_capture(&head);
-        if self.table.get(&key).is_none() {
+        let id = self.table.id(&key_of_capture(&head)).unwrap_or_else(|| {
             // Its first event was lost: the capture tells enough to begin with.
             let event = FlowEvent {
                 kind: Kind::Capture as u8,
@@ -53,29 +52,30 @@ impl Core {
                 remote_port: head.remote_port,
                 ..FlowEvent::default()
             };
-            key = self.ensure(&event, now_ns);
-        }
+            self.ensure(&event, now_ns)
+        });
         let sent = head.flags & capture_flag::SENT != 0;
         let middle = head.flags & capture_flag::MIDSTREAM != 0;
-        if self.evidence(key, sent, head.offset, middle, head.at_ns, &data) {
-            self.inspect(key, false);
-            self.advance(key, now_ns);
-        } else if self.table.get(&key).is_some_and(|flow| flow.settled) {
+        if self.evidence(id, sent, head.offset, middle, head.at_ns, &data) {
+            self.inspect(id, false);
+            self.advance(id, now_ns);
+        } else if self.table.get(id).is_some_and(|flow| flow.settled) {
             // Told already; the decision got lost on its way, or is still under way.
-            self.settle(key);
+            self.settle(id);
         }
     }
 
     pub(super) fn evidence(
         &mut self,
-        key: FlowKey,
+        id: FlowId,
         sent: bool,
         offset: u32,
         middle: bool,
         at_ns: u64,
         data: &[u8],
     ) -> bool {
-        let Some(flow) = self.table.get_mut(&key) else { return false };
+        let Some(mut guard) = self.table.get_mut(id) else { return false };
+        let flow = &mut *guard;
         let from_client = flow.from_client(sent);
         let first = if from_client { &mut flow.first_client_ns } else { &mut flow.first_server_ns };
         if *first == 0 && !middle {
@@ -87,36 +87,39 @@ impl Core {
         let Some(evidence) = &mut flow.evidence else { return false };
         let grew = evidence.add(from_client, offset, middle, data);
         self.evidence_bytes += evidence.len() - held;
+        drop(guard);
         if self.evidence_bytes > EVIDENCE {
             // Better to judge this one by what there is than to grow with the number of flows.
             self.evidence_cut += 1;
-            self.inspect(key, true);
-            self.settle(key);
+            self.inspect(id, true);
+            self.settle(id);
         }
         grew
     }
 
     /// Asks the dissectors again. Once settled, the bytes go and the kernel is told to stop.
-    pub(super) fn inspect(&mut self, key: FlowKey, ended: bool) {
-        let Some(flow) = self.table.get_mut(&key) else { return };
+    pub(super) fn inspect(&mut self, id: FlowId, ended: bool) {
+        let Some(mut flow) = self.table.get_mut(id) else { return };
         let Some(evidence) = &flow.evidence else { return };
         let inspection = evidence.inspect(flow.server_port(), ended);
-        let full = evidence.is_full();
+        let (full, held) = (evidence.is_full(), evidence.len());
         if *flow.facts != inspection.facts {
-            flow.facts = Arc::new(inspection.facts);
+            flow.facts = self.judge.share(inspection.facts);
         }
         if inspection.settled || full || ended {
-            self.evidence_bytes -= evidence.len().min(self.evidence_bytes);
+            self.evidence_bytes -= held.min(self.evidence_bytes);
             flow.settled = true;
             flow.evidence = None;
+            drop(flow);
             if !ended {
-                self.settle(key);
+                self.settle(id);
             }
         }
     }
 
     /// Tells the kernel to capture no more of a flow.
-    pub(super) fn settle(&mut self, key: FlowKey) {
+    pub(super) fn settle(&mut self, id: FlowId) {
+        let Some(key) = self.table.get(id).map(|flow| flow.key()) else { return };
         let decision = Decision { action: decision::SETTLE, ..Decision::default() };
         self.out.commands.push(Command::Decide { key, decision });
     }

@@ -30,21 +30,25 @@ impl Core {
                 self.adopt(&existing, at_ns);
             }
         }
-        self.waiting.extend(self.table.keys().copied().collect::<Vec<_>>());
+        self.waiting.extend(self.table.ids());
     }
 
     pub(super) fn adopt(&mut self, existing: &Existing, at_ns: u64) {
         let socket = &existing.socket;
         let key = FlowKey { cookie: socket.cookie, ..FlowKey::default() };
         let Some(direction) = existing.direction else { return };
-        let identity = existing.holder().cloned().map(Arc::new).unwrap_or_else(|| {
-            Arc::new(Identity {
-                missing: Some("no process holds this socket".to_owned()),
-                uid: Some(socket.uid),
-                ..Identity::default()
-            })
-        });
-        if self.table.get(&key).is_none() {
+        let identity = self.identities.get(existing.holder().cloned().unwrap_or_else(|| Identity {
+            missing: Some("no process holds this socket".to_owned()),
+            uid: Some(socket.uid),
+            ..Identity::default()
+        }));
+        let id = if let Some((id, mut flow)) = self.table.find_mut(&key) {
+            if flow.seen.before_start {
+                flow.direction = direction;
+                flow.set_owner(identity);
+            }
+            id
+        } else {
             let event = FlowEvent {
                 kind: Kind::Progress as u8,
                 transport: 6,
@@ -57,25 +61,22 @@ impl Core {
                 remote_port: socket.remote.port(),
                 ..FlowEvent::default()
             };
-            let mut flow = Flow::from_event(&event, self.settings.tcp_budget);
+            let mut flow = Flow::from_event(&event, self.settings.tcp_budget, &mut self.judge);
             flow.direction = direction;
-            flow.owner = Some(identity);
+            flow.set_owner(identity);
             if let Some(counts) = &socket.tcp {
                 flow.refresh(socket.state, counts);
             }
-            if let Some(evicted) = self.table.insert(flow) {
+            let (id, evicted) = self.table.insert(flow);
+            if let Some(evicted) = evicted {
                 self.push_out(evicted, at_ns);
             }
-            if let Some(twin) = self.table.find_twin(&key) {
-                self.pair(key, twin);
+            if let Some(twin) = self.table.find_twin(id) {
+                self.pair(id, twin);
             }
-        } else if let Some(flow) = self.table.get_mut(&key)
-            && flow.seen.before_start
-        {
-            flow.direction = direction;
-            flow.owner = Some(identity);
-        }
-        self.advance(key, at_ns);
+            id
+        };
+        self.advance(id, at_ns);
     }
 
     /// What the kernel knows of every TCP socket: the totals of flows that were quiet since their
@@ -86,30 +87,38 @@ impl Core {
         let all = std::mem::take(&mut self.sweep_all);
         let mut moved = Vec::new();
         let mut gone = Vec::new();
-        for flow in self.table.iter_mut().filter(|flow| flow.transport == Transport::Tcp) {
-            match seen.get(&flow.key.cookie) {
-                Some((state, counts)) if flow.refresh(*state, counts) => moved.push(flow.key),
-                Some(_) => {}
-                None if (all || flow.seen.before_start) && flow.last_ns < began_ns => gone.push(flow.key),
+        self.table.each(|id, flow| {
+            if flow.transport != Transport::Tcp {
+                return;
+            }
+            match seen.get(&flow.cookie()) {
+                Some((state, counts)) => moved.push((id, *state, *counts)),
+                None if (all || flow.seen.before_start) && flow.last_ns < began_ns => gone.push(id),
                 None => {}
             }
+        });
+        for (id, state, counts) in moved {
+            let Some(mut flow) = self.table.get_mut(id) else { continue };
+            if flow.refresh(state, &counts) {
+                self.sums.account(&mut self.streams, &mut flow, false);
+            }
         }
-        for key in moved {
-            self.account(key, false);
-        }
-        for key in gone {
-            if let Some(flow) = self.table.get_mut(&key) {
+        for id in gone {
+            if let Some(mut flow) = self.table.get_mut(id) {
                 flow.seen.end_concluded = true;
             }
-            self.close(key, began_ns, FlowState::Closed);
+            self.close(id, began_ns, FlowState::Closed);
         }
     }
 
     /// Asks for the totals of everything that lives.
     pub fn refresh(&mut self) {
-        for flow in self.table.iter().filter(|flow| flow.transport == Transport::Udp) {
-            self.out.commands.push(Command::ReadUdp { key: flow.key });
-        }
+        let commands = &mut self.out.commands;
+        self.table.each(|_, flow| {
+            if flow.transport == Transport::Udp {
+                commands.push(Command::ReadUdp { key: flow.key() });
+            }
+        });
         self.sockets_asked = true;
         self.out.lookups.push(Lookup::Sockets);
     }

@@ -11,85 +11,94 @@ impl Core {
             }
             Kind::SocketClosed => {
                 if event.remote_port != 0 {
-                    let key = self.ensure(event, now_ns);
-                    self.close(key, event.at_ns, FlowState::Closed);
+                    let id = self.ensure(event, now_ns);
+                    self.close(id, event.at_ns, FlowState::Closed);
                 }
                 for key in self.table.peers(event.cookie) {
                     self.out.commands.push(Command::EndUdp { key });
                 }
             }
             Kind::Open | Kind::Established | Kind::Progress => {
-                let key = self.ensure(event, now_ns);
-                if kind == Kind::Open && self.join_early(key, event) {
-                    self.inspect(key, false);
+                let id = self.ensure(event, now_ns);
+                if kind == Kind::Open && self.join_early(id, event) {
+                    self.inspect(id, false);
                 }
-                self.advance(key, now_ns);
+                self.advance(id, now_ns);
             }
             // A socket from before us tells its end with every last packet.
             Kind::Close
-                if event.flags & flow_flag::MIDSTREAM != 0 && self.table.get(&key_of(event)).is_none() => {}
+                if event.flags & flow_flag::MIDSTREAM != 0 && self.table.id(&key_of(event)).is_none() => {}
             Kind::Close => {
-                let key = self.ensure(event, now_ns);
-                self.close(key, event.at_ns, FlowState::Closed);
+                let id = self.ensure(event, now_ns);
+                self.closed_by(id, event);
+                self.close(id, event.at_ns, FlowState::Closed);
             }
             Kind::Failed => {
-                let key = self.ensure(event, now_ns);
-                if let Some(flow) = self.table.get_mut(&key) {
-                    flow.failure = Some(fail_reason(event));
+                let id = self.ensure(event, now_ns);
+                if let Some(mut flow) = self.table.get_mut(id) {
+                    flow.failure = fail_reason(event);
                 }
-                self.close(key, event.at_ns, FlowState::Failed);
+                self.close(id, event.at_ns, FlowState::Failed);
             }
             Kind::Capture => {}
         }
     }
 
     /// The flow of an event, brought up to its totals; made where there is none.
-    pub(super) fn ensure(&mut self, event: &FlowEvent, now_ns: u64) -> FlowKey {
+    pub(super) fn ensure(&mut self, event: &FlowEvent, now_ns: u64) -> FlowId {
         let key = key_of(event);
-        if let Some(flow) = self.table.get_mut(&key) {
-            let addresses = (flow.local, flow.remote);
-            flow.update(event);
-            if (flow.local, flow.remote) != addresses {
-                self.table.note_addresses(key);
-            }
-            return key;
+        if let Some(id) = self.table.id(&key) {
+            self.update(id, event);
+            return id;
         }
-        let mut flow = Flow::from_event(event, self.settings.tcp_budget);
+        let mut flow = Flow::from_event(event, self.settings.tcp_budget, &mut self.judge);
         let first = matches!(Kind::from_byte(event.kind), Some(Kind::Open | Kind::Failed));
         if self.sums.was_pushed_out(&key) {
             flow.seen.pushed_out = true;
         } else if !first && !flow.seen.before_start && flow.transport == Transport::Tcp {
             flow.seen.beginning_lost = true;
         }
-        self.insert(flow, now_ns);
-        key
+        self.insert(flow, now_ns)
     }
 
-    pub(super) fn insert(&mut self, mut flow: Flow, now_ns: u64) {
-        let key = flow.key;
+    fn update(&mut self, id: FlowId, event: &FlowEvent) {
+        let Some(mut flow) = self.table.get_mut(id) else { return };
+        let before = (flow.endpoints(), flow.netns);
+        let old = flow.addresses();
+        flow.update(event);
+        let moved = (flow.endpoints(), flow.netns) != before;
+        drop(flow);
+        if moved {
+            self.table.note_addresses(id, old);
+        }
+    }
+
+    pub(super) fn insert(&mut self, mut flow: Flow, now_ns: u64) -> FlowId {
         // Before its owner is asked for: so that it is known when the flow is judged.
-        if self.tunnels && !flow.remote.ip().is_loopback() {
-            self.out.lookups.push(Lookup::Tunnel { key, socket: socket_of(&flow) });
+        if self.tunnels && !flow.endpoints().1.ip().is_loopback() {
+            self.out.lookups.push(Lookup::Tunnel { key: flow.key(), socket: socket_of(&flow) });
         }
         if let Some(holder) = self.holder_of_old_listener(&flow) {
-            flow.owner_seen.tgid = holder.pid.unwrap_or(0);
-            flow.owner = Some(holder);
+            flow.set_maker(holder.pid.unwrap_or(0));
+            flow.set_owner(holder);
         } else {
             self.ask_for_owner(&flow);
         }
-        if let Some(evicted) = self.table.insert(flow) {
+        let (id, evicted) = self.table.insert(flow);
+        if let Some(evicted) = evicted {
             self.push_out(evicted, now_ns);
         }
-        if let Some(twin) = self.table.find_twin(&key) {
-            self.pair(key, twin);
+        if let Some(twin) = self.table.find_twin(id) {
+            self.pair(id, twin);
         }
-        self.waiting.push(key);
+        self.waiting.push(id);
+        id
     }
 
-    pub(super) fn pair(&mut self, a: FlowKey, b: FlowKey) {
+    pub(super) fn pair(&mut self, a: FlowId, b: FlowId) {
         for (this, other) in [(a, b), (b, a)] {
-            let owner = self.table.get(&other).and_then(|flow| flow.owner.clone());
-            if let Some(flow) = self.table.get_mut(&this) {
+            let owner = self.table.get(other).and_then(|flow| flow.owner.clone());
+            if let Some(mut flow) = self.table.get_mut(this) {
                 flow.twin = Some(other);
                 if owner.is_some() {
                     flow.peer = owner;
@@ -98,13 +107,14 @@ impl Core {
         }
     }
 
-    pub(super) fn close(&mut self, key: FlowKey, at_ns: u64, state: FlowState) {
-        self.inspect(key, true);
-        let Some(flow) = self.table.get_mut(&key) else { return };
+    pub(super) fn close(&mut self, id: FlowId, at_ns: u64, state: FlowState) {
+        self.inspect(id, true);
+        let Some(mut flow) = self.table.get_mut(id) else { return };
         flow.state = state;
         flow.seen.never_up = state == FlowState::Failed;
-        flow.closed_ns = Some(at_ns);
-        self.advance(key, at_ns);
+        flow.closed_ns = at_ns;
+        drop(flow);
+        self.advance(id, at_ns);
     }
 
     pub(super) fn listen(&mut self, event: &FlowEvent) {

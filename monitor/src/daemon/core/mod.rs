@@ -13,6 +13,7 @@ use monitor_common::{
 };
 
 mod captures;
+mod decisions;
 mod existing;
 mod lives;
 mod messages;
@@ -23,6 +24,7 @@ mod sums;
 mod tests;
 mod time;
 
+use decisions::Decisions;
 use sums::Sums;
 
 pub use messages::{Command, CoreSettings, Found, Lookup, Output};
@@ -32,13 +34,14 @@ use super::loss::Losses;
 use crate::alert::Alerts;
 use crate::detect::{self, ConnectFailures, Finding, Listener, NewServices};
 use crate::event::{Event, address};
-use crate::flows::{Flow, FlowKey, Streams, Table, key_of, key_of_capture};
+use crate::flows::{
+    Flow, FlowId, FlowKey, FlowsReader, Interned, Judge, Scene, StreamKey, Streams, Table, key_of,
+    key_of_capture,
+};
 use crate::hist::{Measures, Sample};
 use crate::identity::{Existing, ProcessSeen, SocketKey, TcpCounts, TcpState, Way};
-use crate::model::{
-    Answer, Direction, FailReason, FlowAction, FlowState, FlowView, Identity, Record, Rule, Transport,
-};
-use crate::policy::{FlowFacts, Policy};
+use crate::model::{Answer, Direction, FailReason, FlowAction, FlowState, Identity, Record, Rule, Transport};
+use crate::policy::Policy;
 
 /// A flow whose owner or facts are not known after this time is told as it stands, ns.
 const PATIENCE: u64 = 1_000_000_000;
@@ -57,9 +60,6 @@ pub(in crate::daemon) const EARLY: usize = 4096;
 
 /// Listeners remembered whose connections are used by another process than made them.
 const HANDED_OVER: usize = 65_536;
-
-/// A host that cannot be reached is told within this time by the neighbour it should be behind, ns.
-const KERNEL_PATIENCE: u64 = 10_000_000_000;
 
 #[derive(Debug)]
 struct ListenerEntry {
@@ -99,7 +99,7 @@ pub struct Core {
     /// Flows judged early because that was too much.
     pub(in crate::daemon) evidence_cut: u64,
     /// Flows that wait for something: an identity, facts, or their patience.
-    waiting: Vec<FlowKey>,
+    waiting: Vec<FlowId>,
     swept_ns: u64,
     /// When the histograms last began.
     histograms_ns: u64,
@@ -111,6 +111,9 @@ pub struct Core {
     handed_over: HashSet<(u32, u64)>,
     overflow_seen: u64,
     sums: Sums,
+    judge: Judge,
+    decisions: Decisions,
+    identities: Interned<Identity>,
 }
 
 impl Core {
@@ -138,6 +141,9 @@ impl Core {
             handed_over: HashSet::new(),
             overflow_seen: 0,
             sums: Sums::new(4 * settings.capacity),
+            judge: Judge::default(),
+            decisions: Decisions::default(),
+            identities: Interned::default(),
             out: Output::default(),
             settings,
             boot_id,
@@ -145,6 +151,11 @@ impl Core {
             policy,
             clock,
         }
+    }
+
+    /// Flows in the table.
+    pub fn open_flows(&self) -> usize {
+        self.table.len()
     }
 
     /// Captures that wait for their connection to be accepted.
@@ -165,11 +176,13 @@ impl Core {
     /// Client's and server's payload bytes of everything seen.
     pub(in crate::daemon) fn total_bytes(&self) -> (u64, u64) {
         let (mut client, mut server) = self.sums.bytes;
-        for flow in self.table.iter().filter(|flow| !flow.assigned && flow.is_primary()) {
-            let (c, s) = flow.bytes();
-            client += c;
-            server += s;
-        }
+        self.table.each(|_, flow| {
+            if !flow.assigned && flow.is_primary() {
+                let (c, s) = flow.bytes();
+                client += c;
+                server += s;
+            }
+        });
         (client, server)
     }
 
@@ -184,7 +197,8 @@ impl Core {
             }
             Event::Counters(counters) => self.counters(&counters, now_ns),
             Event::Udp { key, totals, ended } => {
-                if let (Some(flow), Some(totals)) = (self.table.get_mut(&key), totals) {
+                let Some((id, mut flow)) = self.table.find_mut(&key) else { return };
+                if let Some(totals) = totals {
                     if flow.sent.packets + flow.received.packets
                         < totals.sent_packets + totals.received_packets
                     {
@@ -196,51 +210,44 @@ impl Core {
                     flow.received.packets = totals.received_packets;
                     flow.seen.lost_captures = flow.seen.lost_captures.max(totals.lost_captures);
                 }
+                drop(flow);
                 if ended {
-                    self.close(key, now_ns, FlowState::Closed);
+                    self.close(id, now_ns, FlowState::Closed);
                 } else {
-                    self.account(key, false);
+                    self.account(id, false);
                 }
             }
         }
     }
 
     /// Everything as it stands, for listings: live flows, then the last closed ones.
-    pub fn flow_views(&self, now_ns: u64) -> Vec<Arc<FlowView>> {
-        let wall = self.wall();
-        self.table
-            .iter()
-            .map(|flow| Arc::new(flow.view(&self.boot_id, now_ns, wall)))
-            .chain(self.table.closed().cloned())
-            .collect()
+    pub fn flows(&self, now_ns: u64) -> FlowsReader {
+        self.table.reader(Scene {
+            boot_id: self.boot_id.as_str().into(),
+            now_ns,
+            wall_offset_ns: self.clock.offset_ns(),
+        })
     }
-}
-
-fn decide(policy: &Policy, flow: &Flow) -> crate::policy::Decision {
-    let [(client, client_address), (server, server_address)] = flow.ends();
-    policy.decide(&FlowFacts {
-        client: client.map(|identity| &**identity),
-        client_address,
-        server: server.map(|identity| &**identity),
-        server_address,
-        transport: flow.transport,
-    })
 }
 
 /// A reset is a refusal; an application that waited and gave up had no answer; and where the kernel
 /// gave up by itself before its retries were through (two take three seconds), the network said no.
-fn fail_reason(event: &FlowEvent) -> FailReason {
+/// Why a connection never came up; `None`: the kernel could not note it.
+fn fail_reason(event: &FlowEvent) -> Option<FailReason> {
     let has = |flag| event.flags & flag != 0;
     if has(flow_flag::NOT_SENT) {
-        FailReason::Unreachable
+        Some(FailReason::Unreachable)
     } else if has(flow_flag::ANSWERED) {
-        FailReason::Refused
+        Some(FailReason::Refused)
+    } else if has(flow_flag::TIMED_OUT) {
+        Some(FailReason::TimedOut)
     } else if has(flow_flag::GAVE_UP) {
-        if event.retransmits > 0 { FailReason::TimedOut } else { FailReason::Abandoned }
-    } else if event.at_ns.saturating_sub(event.opened_ns) > KERNEL_PATIENCE {
-        FailReason::TimedOut
+        // Nobody answered, and the client was less patient than the kernel.
+        Some(if event.retransmits > 0 { FailReason::TimedOut } else { FailReason::Abandoned })
+    } else if has(flow_flag::NO_STORAGE) {
+        None
     } else {
-        FailReason::Unreachable
+        Some(FailReason::Unreachable)
     }
 }
 
@@ -283,10 +290,10 @@ fn socket_of(flow: &Flow) -> SocketKey {
     SocketKey {
         transport: flow.transport,
         netns: flow.netns,
-        local: flow.local,
-        remote: flow.remote,
-        cookie: flow.key.cookie,
+        local: flow.local(),
+        remote: flow.remote(),
+        cookie: flow.cookie(),
         // The first process makes sockets for others.
-        maker: if flow.owner_seen.tgid == 1 { 0 } else { flow.owner_seen.tgid },
+        maker: if flow.maker() == 1 { 0 } else { flow.maker() },
     }
 }

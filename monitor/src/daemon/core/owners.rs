@@ -4,26 +4,28 @@ use super::*;
 
 impl Core {
     pub(super) fn ask_for_owner(&mut self, flow: &Flow) {
-        let seen = seen_of(&flow.owner_seen);
+        let seen = flow.process_seen();
         let handed_over = flow.direction == Direction::Ingress
             && flow.transport == Transport::Tcp
             && (seen.tgid == 1 || self.handed_over.contains(&(seen.tgid, seen.seen_ns)));
         if seen.tgid == 0 || handed_over {
-            self.out.lookups.push(Lookup::User { key: flow.key, socket: socket_of(flow) });
+            self.out.lookups.push(Lookup::User { key: flow.key(), socket: socket_of(flow) });
         } else {
-            self.out.lookups.push(Lookup::Owner { key: flow.key, seen });
+            self.out.lookups.push(Lookup::Owner { key: flow.key(), seen });
         }
     }
 
     /// The process behind the listener from before us that accepted this flow, where there is no
     /// doubt: every listener on the host with this port is held by one and the same process.
     pub(super) fn holder_of_old_listener(&self, flow: &Flow) -> Option<Arc<Identity>> {
-        if flow.direction != Direction::Ingress || flow.owner_seen.tgid != 0 {
+        if flow.direction != Direction::Ingress || flow.maker() != 0 {
             return None;
         }
+        let (local, _) = flow.endpoints();
+        let (port, ip) = (local.port(), local.ip());
         let mut serving = self.listeners.values().filter(|listener| {
-            listener.address.port() == flow.local.port()
-                && (listener.address.ip().is_unspecified() || listener.address.ip() == flow.local.ip())
+            listener.address.port() == port
+                && (listener.address.ip().is_unspecified() || listener.address.ip() == ip)
         });
         let holder = serving.next()?.holder.clone()?;
         serving.all(|other| other.holder.as_ref() == Some(&holder)).then_some(holder)
@@ -32,70 +34,101 @@ impl Core {
     /// An answer from the resolver.
     pub fn found(&mut self, found: Found, now_ns: u64) {
         match found {
-            Found::Owner { key, identity } => self.owner(key, identity, now_ns),
+            Found::Owner { key, identity } => {
+                if let Some(id) = self.table.id(&key) {
+                    self.owner(id, identity, now_ns);
+                }
+            }
             Found::User { key, identity } => {
-                self.user(key, identity, now_ns);
+                if let Some(id) = self.table.id(&key) {
+                    self.user(id, identity, now_ns);
+                }
             }
             Found::Listener { cookie, identity } => self.listener(cookie, &identity, now_ns),
             Found::Sockets { seen, began_ns } => self.sockets(seen.as_ref(), began_ns),
             Found::Tunnels(any) => self.tunnels = any,
-            Found::Tunnel { key, way } => self.tunnel(key, way, now_ns),
+            Found::Tunnel { key, way } => {
+                if let Some(id) = self.table.id(&key) {
+                    self.tunnel(id, way, now_ns);
+                }
+            }
             Found::Existing { sockets, at_ns } => self.existing(sockets, at_ns),
         }
     }
 
+    /// Who closed a connection used it; a socket that was handed over was made by another one.
+    pub(super) fn closed_by(&mut self, id: FlowId, event: &FlowEvent) {
+        let Some(mut flow) = self.table.get_mut(id) else { return };
+        let (made_by, closed_by) = (flow.process_seen(), event.owner);
+        let known = flow.owner.as_ref().and_then(|owner| owner.pid);
+        if closed_by.tgid == 0 || closed_by.tgid == made_by.tgid || known == Some(closed_by.tgid) {
+            return;
+        }
+        flow.handed_to(closed_by);
+        let (key, seen) = (flow.key(), flow.process_seen());
+        drop(flow);
+        if made_by.tgid != 0 && self.handed_over.len() < HANDED_OVER {
+            self.handed_over.insert((made_by.tgid, made_by.seen_ns));
+        }
+        self.out.lookups.push(Lookup::Owner { key, seen });
+    }
+
     /// Who uses a socket now. Where that is another one than who made the listener, its other
     /// connections are looked at in the same way.
-    pub(super) fn user(&mut self, key: FlowKey, identity: Option<Arc<Identity>>, now_ns: u64) {
-        let Some(flow) = self.table.get(&key) else { return };
-        let seen = seen_of(&flow.owner_seen);
+    pub(super) fn user(&mut self, id: FlowId, identity: Option<Arc<Identity>>, now_ns: u64) {
+        let Some(flow) = self.table.get(id) else { return };
+        let (seen, key, owner) = (flow.process_seen(), flow.key(), flow.owner.clone());
+        drop(flow);
         match identity {
             Some(identity) => {
                 let made_by = (seen.tgid, seen.seen_ns);
                 if seen.tgid != 0 && identity.pid != Some(seen.tgid) && self.handed_over.len() < HANDED_OVER {
                     self.handed_over.insert(made_by);
                 }
-                if flow.owner.as_ref() != Some(&identity) {
-                    self.owner(key, identity, now_ns);
+                if owner.as_ref() != Some(&identity) {
+                    self.owner(id, identity, now_ns);
                 }
             }
-            None if flow.owner.is_none() && seen.tgid != 0 => {
+            None if owner.is_none() && seen.tgid != 0 => {
                 self.out.lookups.push(Lookup::Owner { key, seen });
             }
-            None if flow.owner.is_none() => self.owner(key, Arc::new(unseen(&seen)), now_ns),
+            None if owner.is_none() => self.owner(id, Arc::new(unseen(&seen)), now_ns),
             None => {}
         }
     }
 
     /// Where the packets of a flow go now. What could not be found out changes nothing.
-    fn tunnel(&mut self, key: FlowKey, way: Way, now_ns: u64) {
-        let Some(flow) = self.table.get_mut(&key) else { return };
+    fn tunnel(&mut self, id: FlowId, way: Way, now_ns: u64) {
+        let Some(mut flow) = self.table.get_mut(id) else { return };
         let tunnel = match way {
-            Way::Through(tunnel) => Some(Arc::new(tunnel)),
+            Way::Through(tunnel) => Some(tunnel),
             Way::Direct => None,
             Way::Unknown => return,
         };
-        if flow.tunnel != tunnel {
-            flow.tunnel = tunnel;
+        if flow.tunnel.as_deref() != tunnel.as_ref() {
+            flow.tunnel = tunnel.map(|tunnel| self.judge.tunnel(tunnel));
             flow.undecide();
-            self.advance(key, now_ns);
+            drop(flow);
+            self.advance(id, now_ns);
         }
     }
 
-    pub(super) fn owner(&mut self, key: FlowKey, identity: Arc<Identity>, now_ns: u64) {
-        let Some(flow) = self.table.get_mut(&key) else { return };
-        flow.owner = Some(identity.clone());
+    pub(super) fn owner(&mut self, id: FlowId, identity: Arc<Identity>, now_ns: u64) {
+        let Some(mut flow) = self.table.get_mut(id) else { return };
+        let identity = self.identities.share(identity);
+        flow.set_owner(identity.clone());
         // A policy that went by the old owner has to look again.
         flow.undecide();
         let twin = flow.twin;
-        if let Some(twin) = twin
-            && let Some(other) = self.table.get_mut(&twin)
-        {
-            other.peer = Some(identity);
-            other.undecide();
+        drop(flow);
+        if let Some(twin) = twin {
+            if let Some(mut other) = self.table.get_mut(twin) {
+                other.peer = Some(identity);
+                other.undecide();
+            }
             self.advance(twin, now_ns);
         }
-        self.advance(key, now_ns);
+        self.advance(id, now_ns);
     }
 
     pub(super) fn listener(&mut self, cookie: u64, identity: &Identity, now_ns: u64) {

@@ -4,8 +4,8 @@ use super::*;
 
 impl Core {
     /// Does for a flow whatever can be done now: tell it, judge it, count it, end it.
-    pub(super) fn advance(&mut self, key: FlowKey, now_ns: u64) {
-        let Some(flow) = self.table.get_mut(&key) else { return };
+    pub(super) fn advance(&mut self, id: FlowId, now_ns: u64) {
+        let Some(flow) = self.table.get(id) else { return };
         if flow.owner.is_none() {
             return;
         }
@@ -16,11 +16,10 @@ impl Core {
         if let Some(twin) = flow.twin
             && flow.peer.is_none()
             && !old
-            && self.table.get(&twin).is_some_and(|twin| twin.owner.is_none())
+            && self.table.get(twin).is_some_and(|twin| twin.owner.is_none())
         {
             return;
         }
-        let Some(flow) = self.table.get_mut(&key) else { return };
         // A datagram comes with the first word of a flow: the other end, if it is on this host, is
         // heard of a moment later.
         if flow.transport == Transport::Udp
@@ -31,69 +30,64 @@ impl Core {
         {
             return;
         }
+        let other_counts = !flow.assigned && self.other_counts(&flow);
+        drop(flow);
+        let Some(mut guard) = self.table.get_mut(id) else { return };
+        let flow = &mut *guard;
         if flow.decision.is_none() {
-            flow.decision = Some(decide(&self.policy, flow));
+            flow.decision = Some(self.decisions.decide(&self.policy, flow));
         }
-        let changed = flow.judge();
+        let changed = flow.judge(&mut self.judge);
         if !flow.told.opened {
             flow.told.opened = true;
-            flow.told.progress_ns = now_ns;
+            flow.progress_ns = now_ns;
             if !over || flow.state == FlowState::Closed {
-                self.record(key, FlowAction::FlowOpened, now_ns);
+                self.out.records.push(told(flow, FlowAction::FlowOpened, &self.boot_id, self.clock, now_ns));
             }
         }
-        let Some(flow) = self.table.get_mut(&key) else { return };
         if !flow.assigned && ((known && ripe) || flow.settled || over || old) {
-            self.assign(key);
+            self.sums.assign(&mut self.streams, flow, other_counts);
         }
-        self.account(key, changed);
-        let Some(flow) = self.table.get_mut(&key) else { return };
+        self.sums.account(&mut self.streams, flow, changed);
         if flow.settled && !flow.told.settled {
             flow.told.settled = true;
             if flow.state != FlowState::Failed && (known || !over) {
-                self.record(key, FlowAction::FlowSettled, now_ns);
+                self.out.records.push(told(flow, FlowAction::FlowSettled, &self.boot_id, self.clock, now_ns));
             }
         }
+        drop(guard);
         if ripe {
-            self.detect(key, now_ns);
+            self.detect(id, now_ns);
         }
-        if over && let Some(flow) = self.table.remove(&key) {
+        if over && let Some(flow) = self.table.remove(id) {
             self.finish(flow, now_ns);
-        }
-    }
-
-    /// Puts a flow into its stream. Of a connection with both ends here, the client's flow counts.
-    pub(super) fn assign(&mut self, key: FlowKey) {
-        let other_counts = self.table.get(&key).is_some_and(|flow| self.other_counts(flow));
-        if let Some(flow) = self.table.get_mut(&key) {
-            self.sums.assign(&mut self.streams, flow, other_counts);
         }
     }
 
     /// Whether the flow at the other end of the connection, on this host too, counts already.
     fn other_counts(&self, flow: &Flow) -> bool {
-        flow.twin.and_then(|twin| self.table.get(&twin)).is_some_and(|twin| twin.stream.is_some())
+        flow.twin.and_then(|twin| self.table.get(twin)).is_some_and(|twin| twin.stream.is_some())
     }
 
     /// Adds to the stream what the flow has counted since the last time.
-    pub(super) fn account(&mut self, key: FlowKey, changed: bool) {
-        if let Some(flow) = self.table.get_mut(&key) {
-            self.sums.account(&mut self.streams, flow, changed);
+    pub(super) fn account(&mut self, id: FlowId, changed: bool) {
+        if let Some(mut flow) = self.table.get_mut(id) {
+            self.sums.account(&mut self.streams, &mut flow, changed);
         }
     }
 
     /// Asks each rule once about a flow that breaks it.
-    pub(super) fn detect(&mut self, key: FlowKey, now_ns: u64) {
-        let Some(flow) = self.table.get_mut(&key) else { return };
-        let Some(id) = flow.stream else { return };
+    pub(super) fn detect(&mut self, id: FlowId, now_ns: u64) {
+        let Some(mut guard) = self.table.get_mut(id) else { return };
+        let flow = &mut *guard;
+        let Some(stream) = flow.stream.and_then(|id| self.streams.get(id)) else { return };
         let plaintext = flow.verdict.encrypted.answer == Answer::No && !flow.detected.plaintext;
         let unexpected = flow.verdict.authorised.answer == Answer::No && !flow.detected.unexpected;
         let failed = flow.state == FlowState::Failed;
         if flow.detected.plaintext && flow.verdict.encrypted.answer == Answer::Yes {
             // It hesitated, and then upgraded after all.
-            let released = flow.holds.extract_if(.., |alert| alert.starts_with(Rule::Plaintext.as_str()));
-            for alert in released {
-                self.alerts.release(&alert, now_ns);
+            if flow.holds.remove(Rule::Plaintext) {
+                self.alerts.release(&alert_key(Rule::Plaintext, &stream.key), now_ns);
             }
             flow.detected.plaintext = false;
         }
@@ -102,30 +96,23 @@ impl Core {
         }
         flow.detected.plaintext |= plaintext;
         flow.detected.unexpected |= unexpected;
-        let decision = flow.decision.clone();
-        let Some(stream) = self.streams.get(id) else { return };
         let subject = stream.key.to_string();
-        let wall = self.wall();
-        let Some(flow) = self.table.get(&key) else { return };
-        let view = Arc::new(flow.view(&self.boot_id, now_ns, wall));
+        let clock = self.clock;
+        let view = Arc::new(flow.view(&self.boot_id, now_ns, |ns| clock.wall(ns)));
         let mut findings: Vec<Finding> = Vec::new();
         if plaintext {
             findings.extend(detect::plaintext(&view, &subject, self.settings.loopback_alerts));
         }
-        if unexpected && let Some(decision) = &decision {
+        if unexpected && let Some(decision) = &flow.decision {
             findings.extend(detect::unexpected_peer(&view, &subject, decision));
         }
         if failed {
             findings.extend(self.failures.failed(&view, &subject, now_ns));
         }
+        // A flow that is judged again repeats nothing.
+        findings.retain(|finding| flow.holds.insert(finding.rule));
+        drop(guard);
         for finding in findings {
-            let alert = finding.key();
-            let Some(flow) = self.table.get_mut(&key) else { return };
-            // A flow that is judged again repeats nothing.
-            if flow.holds.contains(&alert) {
-                continue;
-            }
-            flow.holds.push(alert);
             self.tell(finding, true, now_ns);
         }
     }
@@ -137,22 +124,16 @@ impl Core {
         }
     }
 
-    pub(super) fn record(&mut self, key: FlowKey, action: FlowAction, now_ns: u64) {
-        if let Some(flow) = self.table.get(&key) {
-            let mut view = flow.view(&self.boot_id, now_ns, self.wall());
-            if flow.is_over() {
-                // Told late, because its owner had to be found: what is told is that it opened.
-                view.state = FlowState::Open;
-                view.closed_at = None;
-            }
-            self.out.records.push(Record::Flow { flow: Arc::new(view), action, at: self.clock.wall(now_ns) });
+    pub(super) fn record(&mut self, id: FlowId, action: FlowAction, now_ns: u64) {
+        if let Some(flow) = self.table.get(id) {
+            self.out.records.push(told(&flow, action, &self.boot_id, self.clock, now_ns));
         }
     }
 
     /// A flow had to leave a full table while it lived. It may be heard of again.
     pub(super) fn push_out(&mut self, mut flow: Flow, now_ns: u64) {
         flow.seen.pushed_out = true;
-        flow.judge();
+        flow.judge(&mut self.judge);
         let other_counts = self.other_counts(&flow);
         self.sums.assign(&mut self.streams, &mut flow, other_counts);
         self.sums.account(&mut self.streams, &mut flow, true);
@@ -171,8 +152,11 @@ impl Core {
         if let Some(evidence) = flow.evidence.take() {
             self.evidence_bytes -= evidence.len().min(self.evidence_bytes);
         }
-        for alert in std::mem::take(&mut flow.holds) {
-            self.alerts.release(&alert, now_ns);
+        let holds = std::mem::take(&mut flow.holds);
+        if let Some(stream) = flow.stream.and_then(|id| self.streams.get(id)) {
+            for rule in holds.iter() {
+                self.alerts.release(&alert_key(rule, &stream.key), now_ns);
+            }
         }
     }
 
@@ -182,7 +166,7 @@ impl Core {
         if !flow.is_over() {
             // The monitor ends before it.
             flow.seen.end_concluded = true;
-            flow.judge();
+            flow.judge(&mut self.judge);
         }
         let other_counts = self.other_counts(&flow);
         self.sums.assign(&mut self.streams, &mut flow, other_counts);
@@ -206,8 +190,7 @@ impl Core {
             client_bytes,
             server_bytes,
             rtt_us: (flow.rtt_us != 0).then_some(u64::from(flow.rtt_us)),
-            setup_ns: (flow.established_ns != 0 && flow.direction == Direction::Egress)
-                .then(|| flow.established_ns.saturating_sub(flow.opened_ns)),
+            setup_ns: flow.setup_ns(),
             first_response_ns: (!flow.seen.before_start
                 && flow.first_client_ns != 0
                 && flow.first_server_ns > flow.first_client_ns)
@@ -224,4 +207,20 @@ impl Core {
             }
         }
     }
+}
+
+/// The record of a flow.
+fn told(flow: &Flow, action: FlowAction, boot_id: &str, clock: Clock, now_ns: u64) -> Record {
+    let mut view = flow.view(boot_id, now_ns, |ns| clock.wall(ns));
+    if flow.is_over() {
+        // Told late, because its owner had to be found: what is told is that it opened.
+        view.state = FlowState::Open;
+        view.closed_at = None;
+    }
+    Record::Flow { flow: Arc::new(view), action, at: clock.wall(now_ns) }
+}
+
+/// What a flow holds open are alerts about its stream.
+fn alert_key(rule: Rule, stream: &StreamKey) -> String {
+    format!("{}|{stream}", rule.as_str())
 }

@@ -48,7 +48,7 @@ impl Sums {
         }
         let id = streams.of(flow);
         flow.stream = Some(id);
-        let counted = self.pushed_out.remove(&flow.key);
+        let counted = self.pushed_out.remove(&flow.key());
         if let Some(counted) = counted {
             flow.accounted = counted;
         }
@@ -77,7 +77,8 @@ impl Sums {
 
     /// Whether this connection was counted at its other end, which has ended since.
     fn other_end_counted(&self, flow: &Flow) -> bool {
-        let other = addresses(flow.transport, flow.remote, flow.local, flow.netns);
+        let (local, remote) = flow.endpoints();
+        let other = addresses(flow.transport, remote, local, flow.netns);
         self.ended.get(&other).is_some_and(|closed_ns| *closed_ns >= flow.opened_ns)
     }
 
@@ -91,9 +92,9 @@ impl Sums {
         {
             self.ended.remove(&oldest);
         }
-        let own = addresses(flow.transport, flow.local, flow.remote, flow.netns);
+        let own = flow.addresses();
         self.ended_order.push_back(own);
-        self.ended.insert(own, flow.closed_ns.unwrap_or(flow.last_ns));
+        self.ended.insert(own, if flow.closed_ns == 0 { flow.last_ns } else { flow.closed_ns });
     }
 
     /// Whether a flow that is heard of was pushed out before.
@@ -111,7 +112,7 @@ impl Sums {
         {
             self.pushed_out.remove(&oldest);
         }
-        self.order.push_back(flow.key);
-        self.pushed_out.insert(flow.key, flow.accounted);
+        self.order.push_back(flow.key());
+        self.pushed_out.insert(flow.key(), flow.accounted);
     }
 }

@@ -4,7 +4,7 @@
 
 use super::*;
 use crate::event::to_bytes;
-use crate::model::{AlertState, AlertView, Tunnel, TunnelKind};
+use crate::model::{AlertState, AlertView, FlowView, Tunnel, TunnelKind};
 
 const SECOND: u64 = 1_000_000_000;
 

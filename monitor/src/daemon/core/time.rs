@@ -10,14 +10,14 @@ impl Core {
     pub fn tick(&mut self, now_ns: u64, clock: Clock) {
         self.clock = self.clock.or(clock);
         let waiting = std::mem::take(&mut self.waiting);
-        for key in waiting {
-            self.advance(key, now_ns);
+        for id in waiting {
+            self.advance(id, now_ns);
             let waits = self
                 .table
-                .get(&key)
+                .get(id)
                 .is_some_and(|flow| !flow.assigned || (flow.captured_ns != 0 && !flow.is_ripe(now_ns)));
             if waits {
-                self.waiting.push(key);
+                self.waiting.push(id);
             }
         }
         let wall = self.wall();
@@ -45,26 +45,24 @@ impl Core {
         let mut users = Vec::new();
         let mut tunnels = Vec::new();
         let mut tcp = false;
-        for flow in self.table.iter() {
+        let commands = &mut self.out.commands;
+        self.table.each(|id, flow| {
             tcp |= flow.transport == Transport::Tcp;
             if flow.transport == Transport::Udp && now_ns.saturating_sub(flow.last_ns) >= idle_ns {
                 let packets = flow.sent.packets + flow.received.packets;
-                self.out.commands.push(Command::EndUdpIfIdle { key: flow.key, packets });
+                commands.push(Command::EndUdpIfIdle { key: flow.key(), packets });
             } else if flow.transport == Transport::Udp
                 && (PATIENCE..2 * PATIENCE).contains(&now_ns.saturating_sub(flow.last_ns))
             {
                 // Quiet since its last event, which may have been told before its last datagram.
-                self.out.commands.push(Command::ReadUdp { key: flow.key });
+                commands.push(Command::ReadUdp { key: flow.key() });
             }
-            if interval_ns > 0
-                && flow.told.opened
-                && now_ns.saturating_sub(flow.told.progress_ns) >= interval_ns
-            {
-                told.push(flow.key);
+            if interval_ns > 0 && flow.told.opened && now_ns.saturating_sub(flow.progress_ns) >= interval_ns {
+                told.push(id);
             }
             // Routes and policies change.
             if flow.tunnel.is_some() && !flow.is_over() && tunnels.len() < TUNNELS {
-                tunnels.push((flow.key, socket_of(flow)));
+                tunnels.push((flow.key(), socket_of(flow)));
             }
             // A connection that was accepted by one process and is used by another: look once it
             // has lived a moment, and once more for those found in the first second.
@@ -74,20 +72,20 @@ impl Core {
                 && !flow.seen.before_start
                 && (PATIENCE / 5..PATIENCE + PATIENCE / 5).contains(&age)
             {
-                users.push((flow.key, socket_of(flow)));
+                users.push((flow.key(), socket_of(flow)));
             }
-        }
+        });
         for (key, socket) in users {
             self.out.lookups.push(Lookup::User { key, socket });
         }
         for (key, socket) in tunnels {
             self.out.lookups.push(Lookup::Tunnel { key, socket });
         }
-        for key in told {
-            if let Some(flow) = self.table.get_mut(&key) {
-                flow.told.progress_ns = now_ns;
+        for id in told {
+            if let Some(mut flow) = self.table.get_mut(id) {
+                flow.progress_ns = now_ns;
             }
-            self.record(key, FlowAction::FlowProgress, now_ns);
+            self.record(id, FlowAction::FlowProgress, now_ns);
         }
         if tcp && !self.sockets_asked && (self.sweep_all || now_ns.saturating_sub(self.sockets_ns) >= REFRESH)
         {
@@ -103,31 +101,34 @@ impl Core {
             stream.decide(&policy);
         }
         self.policy = policy;
-        let keys: Vec<FlowKey> = self.table.keys().copied().collect();
-        for key in keys {
-            if let Some(flow) = self.table.get_mut(&key) {
+        self.decisions.forget();
+        for id in self.table.ids() {
+            if let Some(mut flow) = self.table.get_mut(id) {
                 flow.undecide();
             }
-            self.advance(key, now_ns);
+            self.advance(id, now_ns);
         }
     }
 
     /// Whether flows are there whose owner is still being looked up.
     pub fn waits_for_owners(&self) -> bool {
-        self.table.iter().any(|flow| flow.owner.is_none())
+        let mut waits = false;
+        self.table.each(|_, flow| waits |= flow.owner.is_none());
+        waits
     }
 
     /// The end: every open flow is told as it stands.
     pub fn shut_down(&mut self, now_ns: u64) {
-        let keys: Vec<FlowKey> = self.table.keys().copied().collect();
-        for key in keys {
-            self.inspect(key, true);
-            if let Some(flow) = self.table.get_mut(&key) {
-                let owner = unseen(&seen_of(&flow.owner_seen));
-                flow.owner.get_or_insert_with(|| Arc::new(owner));
+        for id in self.table.ids() {
+            self.inspect(id, true);
+            if let Some(mut flow) = self.table.get_mut(id)
+                && flow.owner.is_none()
+            {
+                let owner = unseen(&flow.process_seen());
+                flow.set_owner(self.identities.get(owner));
             }
-            self.advance(key, now_ns);
-            if let Some(flow) = self.table.remove(&key) {
+            self.advance(id, now_ns);
+            if let Some(flow) = self.table.remove(id) {
                 self.finish(flow, now_ns);
             }
         }

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::parts::{
     AlertFields, Ecs, Endpoint, Event, FlowFields, Host, LossFields, Nanoseconds, Network, Observer, Own,
-    Peer, RuleFields, Ssh, StreamFields, Tcp, Tls, TlsMore, Who, network_type,
+    Peer, RuleFields, StreamFields, Tcp, Tls, Who, network_type,
 };
 use super::{ECS_VERSION, action_of};
 use crate::model::{
@@ -50,11 +50,7 @@ impl<'a> Document<'a> {
     pub fn flow(context: &'a Context, flow: &'a FlowView, action: FlowAction, at: Timestamp) -> Self {
         let event = Event {
             types: flow_types(flow, action),
-            outcome: match action {
-                FlowAction::FlowClosed => Some("success"),
-                FlowAction::ConnectionFailed => Some("failure"),
-                _ => None,
-            },
+            outcome: flow_outcome(action),
             start: Some(Nanoseconds(flow.opened_at)),
             end: flow.closed_at.map(Nanoseconds),
             duration: Some(flow.duration_ns),
@@ -171,8 +167,8 @@ impl<'a> Document<'a> {
             timestamp: Nanoseconds(at),
             ecs: Ecs { version: ECS_VERSION },
             event,
-            host: Host { name: &context.host_name, id: &context.host_id },
-            observer: Observer { product: "streamwatch", kind: "sensor", version: &context.version },
+            host: Host::of(context),
+            observer: Observer::of(context),
             message: None,
             rule: None,
             network: None,
@@ -217,10 +213,7 @@ impl<'a> Document<'a> {
             retransmits: flow.retransmits,
             setup_ns: flow.setup_ns,
         });
-        self.streamwatch.tls = flow.facts.tls.as_ref().and_then(TlsMore::new);
-        self.streamwatch.ssh = flow.facts.ssh.as_ref().map(Ssh::new);
-        self.streamwatch.upgrade = flow.facts.upgrade.as_ref();
-        self.streamwatch.detail = flow.facts.detail.as_deref();
+        self.streamwatch.add_facts(&flow.facts);
     }
 
     fn set_endpoints(&mut self, client: Endpoint, server: Endpoint) {
@@ -235,8 +228,7 @@ impl<'a> Document<'a> {
             self.owner = Who::new(owner);
             self.streamwatch.missing = owner.missing.as_deref();
         }
-        self.streamwatch.peer =
-            peer.map(|peer| Peer { who: Who::new(peer), missing: peer.missing.as_deref() });
+        self.streamwatch.peer = peer.map(Peer::new);
     }
 }
 
@@ -263,7 +255,7 @@ fn event<'a>(
 }
 
 /// ECS allows these `event.type` values with the category `network`.
-fn flow_types(flow: &FlowView, action: FlowAction) -> &'static [&'static str] {
+pub(super) fn flow_types(flow: &FlowView, action: FlowAction) -> &'static [&'static str] {
     match action {
         FlowAction::FlowOpened => &["connection", "start"],
         FlowAction::FlowSettled if flow.facts.protocol.is_some() => &["connection", "info", "protocol"],
@@ -276,7 +268,15 @@ fn flow_types(flow: &FlowView, action: FlowAction) -> &'static [&'static str] {
     }
 }
 
-fn action_name(action: FlowAction) -> &'static str {
+pub(super) fn flow_outcome(action: FlowAction) -> Option<&'static str> {
+    match action {
+        FlowAction::FlowClosed => Some("success"),
+        FlowAction::ConnectionFailed => Some("failure"),
+        _ => None,
+    }
+}
+
+pub(super) fn action_name(action: FlowAction) -> &'static str {
     match action {
         FlowAction::FlowOpened => "flow_opened",
         FlowAction::FlowSettled => "flow_settled",

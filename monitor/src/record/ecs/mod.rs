@@ -5,6 +5,8 @@
 //! Field reference: <https://www.elastic.co/docs/reference/ecs/ecs-field-reference>.
 
 mod document;
+mod flow;
+mod kept;
 mod parts;
 
 use jiff::Timestamp;
@@ -13,6 +15,7 @@ use super::{Context, write_line};
 use crate::model::{AlertView, FlowAction, FlowState, FlowView, LossView, Record, StreamView};
 
 pub use document::Document;
+pub use flow::FlowWriter;
 
 /// The schema's version that the field names are from.
 pub const ECS_VERSION: &str = "8.17.0";

@@ -3,11 +3,12 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use dissect::{SshFacts, TlsFacts, Upgrade};
+use dissect::{Facts, SshFacts, TlsFacts, Upgrade};
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
 use crate::model::{Count, Identity, LossRow, Transport, Verdict};
+use crate::record::Context;
 
 /// RFC 3339, UTC, always nine digits of a second.
 pub(super) struct Nanoseconds(pub Timestamp);
@@ -75,6 +76,18 @@ pub(super) struct Observer<'a> {
     #[serde(rename = "type")]
     pub kind: &'static str,
     pub version: &'a str,
+}
+
+impl<'a> Host<'a> {
+    pub fn of(context: &'a Context) -> Self {
+        Host { name: &context.host_name, id: &context.host_id }
+    }
+}
+
+impl<'a> Observer<'a> {
+    pub fn of(context: &'a Context) -> Self {
+        Observer { product: "streamwatch", kind: "sensor", version: &context.version }
+    }
 }
 
 #[derive(Serialize)]
@@ -225,6 +238,12 @@ pub(super) struct Peer<'a> {
     pub who: Who<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub missing: Option<&'a str>,
+}
+
+impl<'a> Peer<'a> {
+    pub fn new(identity: &'a Identity) -> Self {
+        Peer { who: Who::new(identity), missing: identity.missing.as_deref() }
+    }
 }
 
 #[derive(Serialize)]
@@ -397,4 +416,14 @@ pub(super) struct Own<'a> {
     pub upgrade: Option<&'a Upgrade>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<&'a str>,
+}
+
+impl<'a> Own<'a> {
+    /// All that is told of a flow's facts.
+    pub fn add_facts(&mut self, facts: &'a Facts) {
+        self.tls = facts.tls.as_ref().and_then(TlsMore::new);
+        self.ssh = facts.ssh.as_ref().map(Ssh::new);
+        self.upgrade = facts.upgrade.as_ref();
+        self.detail = facts.detail.as_deref();
+    }
 }

@@ -1,0 +1,57 @@
+//! What the daemon costs inside, measured over its own library: no kernel, no privileges.
+//!
+//! In: which figure, and of how many. Out: a JSON line a sample:
+//! `{"bench":"events","variant":"…","value":1234567.0,"unit":"events/s"}`. Times are processor time of
+//! the thread that works, unless the unit or the variant says otherwise. Must never assert a time: what
+//! is asserted are counts.
+
+#![forbid(unsafe_code)]
+
+mod connections;
+mod events;
+mod growth;
+mod host;
+mod memory;
+mod output;
+mod queries;
+mod report;
+
+use anyhow::Result;
+use clap::{Parser, ValueEnum};
+
+#[derive(Parser)]
+struct Arguments {
+    what: What,
+    /// How many: events, flows or records, as the benchmark counts them
+    #[arg(long)]
+    count: Option<usize>,
+    /// How often each variant is measured
+    #[arg(long, default_value_t = 3)]
+    samples: usize,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum What {
+    /// Recorded events through decode, tables, dissection, detection and encoding
+    Events,
+    /// User-space memory of an open flow, all in
+    Memory,
+    /// Listings of many flows, and what they cost those who bring events
+    Queries,
+    /// Records into a pipe: one that keeps up, one that does not
+    Output,
+    /// Cost per event as flows, streams and rules grow
+    Growth,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let (count, samples) = (arguments.count, arguments.samples);
+    match arguments.what {
+        What::Events => events::run(count.unwrap_or(1_000_000), samples),
+        What::Memory => memory::run(count.unwrap_or(1_000_000)),
+        What::Queries => queries::run(count.unwrap_or(1_000_000), samples),
+        What::Output => output::run(count.unwrap_or(1_000_000), samples),
+        What::Growth => growth::run(count.unwrap_or(1_000_000)),
+    }
+}

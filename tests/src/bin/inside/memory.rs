@@ -1,0 +1,59 @@
+//! Memory of open flows: tables, indexes, streams, interned facts, all in.
+
+use anyhow::{Context, Result, ensure};
+use monitor::event::Event;
+use monitor::policy::Policy;
+use monitor_common::Kind;
+use procfs::process::Process;
+
+use super::connections::{Maker, Spread};
+use super::host::{Host, settings};
+use super::report::sample;
+
+/// `SocketState` of `monitor-ebpf`, bytes.
+const SOCKET_STATE: f64 = 264.0;
+
+pub fn run(count: usize) -> Result<()> {
+    let mut host = Host::new(settings(count, 65_536), Policy::builtin());
+    let mut maker = Maker::new(Spread::default());
+    let before = resident()?;
+    let mut result = Ok(());
+    let allocated = allocation_counter::measure(|| {
+        result = fill(&mut host, &mut maker, count);
+    });
+    result?;
+    let after = resident()?;
+    let per_flow = |bytes: f64| bytes / count as f64;
+    sample("memory", "resident", per_flow(after as f64 - before as f64), "bytes/flow");
+    sample("memory", "allocated", per_flow(allocated.bytes_current as f64), "bytes/flow");
+    sample("memory", "allocated, peak", per_flow(allocated.bytes_max as f64), "bytes/flow");
+    sample("memory", "kernel, value of the socket storage", SOCKET_STATE, "bytes/flow");
+    Ok(())
+}
+
+/// Opens `count` flows, and lets time pass until each is settled and told.
+pub fn fill(host: &mut Host, maker: &mut Maker, count: usize) -> Result<()> {
+    for n in 0..count as u64 {
+        let connection = maker.next(host.now_ns);
+        let mut result = Ok(());
+        connection.begin(&mut |record| {
+            if result.is_ok() {
+                result = host.record(record);
+            }
+        });
+        result.context("a record that cannot be decoded")?;
+        host.event(Event::Flow(Kind::Progress, connection.progress(1 + n * 7919 % 997, host.now_ns)));
+    }
+    host.pass_on();
+    for _ in 0..100 {
+        host.pass(50_000_000);
+    }
+    ensure!(host.core.open_flows() == count, "{} of {count} flows are open", host.core.open_flows());
+    Ok(())
+}
+
+/// Resident memory of this process, bytes.
+pub fn resident() -> Result<u64> {
+    let pages = Process::myself()?.statm()?.resident;
+    Ok(pages * procfs::page_size())
+}
