@@ -1,6 +1,7 @@
 //! First bytes: put together, handed to the dissectors, and let go.
 
 use super::*;
+use crate::flows::doubt_what_did_not_come;
 
 impl Core {
     /// Captures that came before the connection was accepted, now that it is.
@@ -101,7 +102,11 @@ impl Core {
     pub(super) fn inspect(&mut self, id: FlowId, ended: bool) {
         let Some(mut flow) = self.table.get_mut(id) else { return };
         let Some(evidence) = &flow.evidence else { return };
-        let inspection = evidence.inspect(flow.server_port(), ended);
+        let mut inspection = evidence.inspect(flow.server_port(), ended);
+        let whole = flow.closed_ns != 0 && flow.seen.lost_captures == 0 && evidence.holds(flow.bytes());
+        if !whole {
+            doubt_what_did_not_come(&mut inspection.facts);
+        }
         let (full, held) = (evidence.is_full(), evidence.len());
         if *flow.facts != inspection.facts {
             flow.facts = self.judge.share(inspection.facts);
