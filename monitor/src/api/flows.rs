@@ -164,9 +164,11 @@ mod tests {
     }
 
     proptest! {
+        // A debug build encodes each flow of each case for the last question: seconds, not minutes.
+        #![proptest_config(ProptestConfig::with_cases(48))]
         /// As sorting everything and cutting would give; equals stay in order.
         #[test]
-        fn the_first_of_many(bytes in proptest::collection::vec(0u64..5000, 0..4000), limit in 0usize..60) {
+        fn the_first_of_many(bytes in proptest::collection::vec(0u64..5000, 0..500), limit in 0usize..60) {
             let flows = of_bytes(&bytes);
             let mut sorted = bytes.clone();
             sorted.sort_unstable_by_key(|bytes| std::cmp::Reverse(*bytes));
