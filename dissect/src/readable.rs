@@ -79,6 +79,11 @@ pub(crate) fn is_readable_for_good(prefix: Prefix<'_>) -> bool {
     matches!(look(prefix), (Look::Readable(_), true))
 }
 
+/// Whether anyone can read a piece that is said to be sealed.
+pub(crate) fn can_be_read(piece: &[u8]) -> bool {
+    matches!(look(Prefix { bytes: piece, ended: true, midstream: false }).0, Look::Readable(_))
+}
+
 /// All text, and enough of it to be no accident.
 pub(crate) fn is_text(bytes: &[u8]) -> bool {
     bytes.len() >= TEXT && bytes.iter().all(|b| is_text_byte(*b))

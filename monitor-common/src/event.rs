@@ -4,7 +4,7 @@ use crate::Plain;
 
 /// Data bytes that a capture record can carry: the kernel wants record sizes that are constants,
 /// so each capture takes the smallest of these that fits.
-pub const CAPTURE_SIZES: [usize; 3] = [256, 1024, 4096];
+pub const CAPTURE_SIZES: [usize; 4] = [256, 1024, 4096, 65_536];
 
 /// The process behind a socket, as the kernel saw it when it made, connected or used the socket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -89,6 +89,8 @@ pub mod flow_flag {
     pub const NOT_SENT: u16 = 16;
     /// The application closed the socket while the connect was pending.
     pub const GAVE_UP: u16 = 32;
+    /// The kernel gave up: nobody answered the last of its attempts.
+    pub const TIMED_OUT: u16 = 64;
 }
 
 /// The front of a capture record; `len` data bytes follow it.

@@ -2,8 +2,9 @@
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{
-    BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_STATE_CB,
-    BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_SOCK_OPS_TCP_LISTEN_CB, bpf_sock_ops,
+    BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_RTO_CB,
+    BPF_SOCK_OPS_RTO_CB_FLAG, BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB,
+    BPF_SOCK_OPS_TCP_LISTEN_CB, bpf_sock_ops,
 };
 use aya_ebpf::helpers::generated::{
     bpf_get_socket_cookie, bpf_jiffies64, bpf_ktime_get_ns, bpf_sock_ops_cb_flags_set,
@@ -11,6 +12,7 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::programs::SockOpsContext;
 use monitor_common::{FlowEvent, Kind, flow_flag, totals};
 
+use crate::log::note;
 use crate::socket::{self, Sequence, SocketState, TCP};
 use crate::{counters, decision, emit};
 
@@ -34,6 +36,7 @@ pub fn callback(ctx: &SockOpsContext) {
         BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB => accepted(ctx),
         BPF_SOCK_OPS_TCP_LISTEN_CB => listening(ctx),
         BPF_SOCK_OPS_STATE_CB => state_changed(ctx),
+        BPF_SOCK_OPS_RTO_CB => timer_expired(ctx),
         _ => {}
     }
 }
@@ -56,17 +59,21 @@ fn storage(ctx: &SockOpsContext) -> *mut SocketState {
     }
 }
 
-/// Asks for a callback at every change of state.
+/// Asks for a callback at every change of state, and what more; what other programs asked for stays.
 #[inline(always)]
-fn follow(ctx: &SockOpsContext) {
-    // SAFETY: the context of this program type.
-    unsafe { bpf_sock_ops_cb_flags_set(ctx.ops, BPF_SOCK_OPS_STATE_CB_FLAG as i32) };
+fn follow(ctx: &SockOpsContext, more: u32) {
+    // SAFETY: a field and the context of this program type.
+    unsafe {
+        let asked = (*ctx.ops).bpf_sock_ops_cb_flags;
+        bpf_sock_ops_cb_flags_set(ctx.ops, (asked | BPF_SOCK_OPS_STATE_CB_FLAG | more) as i32);
+    }
 }
 
 /// A SYN is about to leave.
 #[inline(always)]
 fn begun(ctx: &SockOpsContext) {
-    follow(ctx);
+    note!(ctx, "a connect begins");
+    follow(ctx, BPF_SOCK_OPS_RTO_CB_FLAG);
     let state = storage(ctx);
     if !state.is_null() {
         // SAFETY: a storage value that is not null.
@@ -86,6 +93,7 @@ fn begun(ctx: &SockOpsContext) {
 /// Our connect was answered.
 #[inline(always)]
 fn established(ctx: &SockOpsContext) {
+    note!(ctx, "a connect was answered");
     let state = storage(ctx);
     if !state.is_null() {
         // SAFETY: a storage value that is not null; context fields.
@@ -98,10 +106,26 @@ fn established(ctx: &SockOpsContext) {
     send(ctx, state, Kind::Established, 0, flow_flag::ACTIVE);
 }
 
+/// The retransmission timer of a connect went off. The third argument says whether the kernel gives up
+/// (`tcp_write_timeout` in net/ipv4/tcp_timer.c); the end follows at once.
+#[inline(always)]
+fn timer_expired(ctx: &SockOpsContext) {
+    if ctx.arg(2) == 0 {
+        return;
+    }
+    note!(ctx, "a connect timed out");
+    let state = storage(ctx);
+    if !state.is_null() {
+        // SAFETY: a storage value that is not null.
+        unsafe { (*state).flags |= u32::from(flow_flag::TIMED_OUT) };
+    }
+}
+
 /// A connection was accepted: the storage is a copy of the listener's.
 #[inline(always)]
 fn accepted(ctx: &SockOpsContext) {
-    follow(ctx);
+    note!(ctx, "a connection was accepted");
+    follow(ctx, 0);
     let state = storage(ctx);
     let mut kind = Kind::Open;
     let mut base = 0;
@@ -145,7 +169,8 @@ unsafe fn set_bases(ctx: &SockOpsContext, state: *mut SocketState) {
 
 #[inline(always)]
 fn listening(ctx: &SockOpsContext) {
-    follow(ctx);
+    note!(ctx, "a socket listens");
+    follow(ctx, 0);
     let state = storage(ctx);
     if !state.is_null() {
         // SAFETY: a storage value that is not null.
@@ -174,6 +199,7 @@ fn state_changed(ctx: &SockOpsContext) {
         TCP_CLOSE => return,
         _ => Kind::Close,
     };
+    note!(ctx, "a socket is closed");
     let state = storage(ctx);
     let mut flags = 0;
     // SAFETY: context fields.

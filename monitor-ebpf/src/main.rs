@@ -13,6 +13,7 @@ mod counters;
 mod decision;
 mod emit;
 mod lifecycle;
+mod log;
 mod maps;
 mod owner;
 mod packet;

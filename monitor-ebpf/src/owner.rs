@@ -13,6 +13,15 @@ pub fn current_tgid() -> u32 {
     unsafe { (bpf_get_current_pid_tgid() >> 32) as u32 }
 }
 
+/// Whether what runs is a worker of the kernel's, which closes what nobody else could.
+#[inline(always)]
+pub fn is_kernel_thread() -> bool {
+    let mut comm = [0_u8; 16];
+    // SAFETY: the helper writes the size that it is given.
+    unsafe { bpf_get_current_comm((&raw mut comm).cast(), 16) };
+    comm[..8] == *b"kworker/"
+}
+
 /// Writes who is running into a socket's storage.
 ///
 /// # Safety

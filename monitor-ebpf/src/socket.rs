@@ -262,7 +262,8 @@ pub fn created(ctx: &SockContext) {
     }
 }
 
-/// A process closed a socket. TCP tells its end by itself, but for a connect that never sent.
+/// The last process that held a socket closed it. TCP tells its end by itself, but for a connect that
+/// never sent.
 #[inline(always)]
 pub fn released(ctx: &SockContext) {
     // SAFETY: as in `created`.
@@ -273,7 +274,13 @@ pub fn released(ctx: &SockContext) {
         }
         if (*state).transport == UDP {
             udp::socket_closed(state);
-        } else if (*state).asked & SocketState::CONNECTING != 0 {
+            return;
+        }
+        // Handed over to it: a service manager or a parent made the socket, or accepts for it.
+        if (*state).owner.tgid != owner::current_tgid() && !owner::is_kernel_thread() {
+            owner::note(&raw mut (*state).owner);
+        }
+        if (*state).asked & SocketState::CONNECTING != 0 {
             never_sent(state);
         } else if (*state).flags & (SocketState::LIVE | SocketState::ESTABLISHED) == SocketState::LIVE {
             (*state).asked = SocketState::GAVE_UP;

@@ -22,4 +22,5 @@ pub mod policy;
 pub mod record;
 pub mod sink;
 pub mod status;
+pub mod tunnel;
 pub mod verdict;

@@ -167,6 +167,24 @@ pub struct Verdict {
     pub watched: Judged,
 }
 
+/// What encrypts the packets of a flow on their way out, below it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TunnelKind {
+    Wireguard,
+    Ipsec,
+}
+
+/// A tunnel that a flow goes through.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Tunnel {
+    pub kind: TunnelKind,
+    /// The interface (`wg0`), or the ends of the security association (`192.0.2.1-192.0.2.2`).
+    pub name: String,
+    /// What that rests on, and what of it is inferred.
+    pub evidence: String,
+}
+
 /// One flow as it stands: everything that a record, a listing, a policy or a detector reads.
 #[derive(Clone, Debug)]
 pub struct FlowView {
@@ -200,6 +218,8 @@ pub struct FlowView {
     pub rtt_us: Option<u32>,
     pub retransmits: u32,
     pub facts: Arc<dissect::Facts>,
+    /// What its packets go through.
+    pub tunnel: Option<Arc<Tunnel>>,
     pub verdict: Arc<Verdict>,
 }
 

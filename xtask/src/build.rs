@@ -16,6 +16,20 @@ pub fn build(policy: Policy) -> Result<()> {
     release()
 }
 
+/// A debug build, with kernel programs that say in words what they do.
+///
+/// # Errors
+/// As for [`build`].
+pub fn debug(policy: Policy) -> Result<()> {
+    setup::ensure(policy, Scope::Build)?;
+    kernel_object::build_with_log()?;
+    step::run(
+        &mut workspace::cargo(&["build", "--package", "monitor", "--features", "kernel-log"]),
+        "the debug build",
+        "read the compiler's first error above",
+    )
+}
+
 /// The release binary alone; the kernel object must be there.
 pub fn release() -> Result<()> {
     step::run(

@@ -18,6 +18,18 @@ use crate::workspace;
 /// # Errors
 /// No toolchain, or the build failed.
 pub fn build() -> Result<()> {
+    build_as(&[], "streamwatch.bpf.o")
+}
+
+/// The same, saying in words what it does, to `target/bpf/streamwatch-log.bpf.o`.
+///
+/// # Errors
+/// As for [`build`].
+pub fn build_with_log() -> Result<()> {
+    build_as(&["--features", "log"], "streamwatch-log.bpf.o")
+}
+
+fn build_as(options: &[&str], name: &str) -> Result<()> {
     let toolchain = toolchain::find()
         .map_err(|_| failure("no toolchain can build the kernel programs", "run cargo xtask setup"))?;
     let source = workspace::root().join("monitor-ebpf");
@@ -28,6 +40,7 @@ pub fn build() -> Result<()> {
     step::run(
         cargo(&toolchain)
             .args(["build", "--quiet", "--release", "-Z", "build-std=core", "--target", "bpfel-unknown-none"])
+            .args(options)
             .arg("--target-dir")
             .arg(&target)
             .current_dir(&source),
@@ -35,7 +48,7 @@ pub fn build() -> Result<()> {
         "read the compiler's first error above",
     )?;
     let built = target.join("bpfel-unknown-none/release/monitor-ebpf");
-    publish(&built, &workspace::target().join("bpf/streamwatch.bpf.o"))
+    publish(&built, &workspace::target().join("bpf").join(name))
 }
 
 /// The cargo of a toolchain, with nothing of ours in its environment: we run under another cargo,

@@ -22,6 +22,7 @@ mod requirements;
 mod step;
 mod tally;
 mod toolchain;
+mod tools;
 mod workspace;
 
 use std::process::ExitCode;
@@ -42,6 +43,9 @@ struct Arguments {
 enum Verb {
     /// Set up what is missing, build, and watch this host (`target/release/streamwatch run`)
     Run {
+        /// A debug build, whose kernel programs say on stderr what they do
+        #[arg(long)]
+        debug: bool,
         /// Arguments for `streamwatch run`
         #[arg(last = true)]
         arguments: Vec<String>,
@@ -70,7 +74,7 @@ fn main() -> ExitCode {
     let Arguments { no_install, verb } = Arguments::parse();
     let policy = if no_install { setup::Policy::NameOnly } else { setup::Policy::Install };
     let outcome = match verb {
-        Verb::Run { arguments } => run::run(policy, &arguments),
+        Verb::Run { debug, arguments } => run::run(policy, debug, &arguments),
         Verb::Test { filters } => test::test(policy, &filters),
         Verb::Build => build::build(policy),
         Verb::Kernels { only, list } => kernels::kernels(policy, &only, list),

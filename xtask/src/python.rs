@@ -22,6 +22,7 @@ const PACKAGES: &[&str] = &[
     "aioquic>=1.2,<2",
     "grpcio>=1.60,<2",
     "nats-py>=2.7,<3",
+    "paramiko>=3,<5",
     "pika>=1.3,<2",
     "pymemcache>=4,<5",
 ];

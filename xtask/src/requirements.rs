@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::setup::Scope;
 use crate::toolchain::{self, DistributionGap};
+use crate::tools::{self, Tool};
 use crate::{bpf_linker, python, step};
 
 /// What is not there.
@@ -16,6 +17,8 @@ pub struct Missing {
     pub bpf_linker: Option<bpf_linker::For>,
     /// The Python environment of the test servers.
     pub python: bool,
+    /// Programs from crates.io.
+    pub tools: Vec<&'static Tool>,
 }
 
 /// A Debian package of the tests, recognised by a program that it brings.
@@ -34,6 +37,7 @@ const TEST_PACKAGES: &[Package] = &[
     package("bind9-dnsutils", "dig", "DNS client"),
     package("curl", "curl", "web client"),
     package("dnsmasq-base", "dnsmasq", "DNS server"),
+    package("dropbear-bin", "dropbear", "another SSH server and client"),
     package("iperf3", "iperf3", "load"),
     package("iproute2", "ip", "network namespaces"),
     package("mariadb-client", "mariadb", "MariaDB client"),
@@ -50,7 +54,9 @@ const TEST_PACKAGES: &[Package] = &[
     package("rabbitmq-server", "rabbitmq-server", "AMQP broker"),
     package("redis-server", "redis-server", "Redis server"),
     package("redis-tools", "redis-cli", "Redis client"),
+    package("sshpass", "sshpass", "passwords for the SSH client"),
     package("util-linux", "setpriv", "servers that refuse to run as root"),
+    package("wireguard-tools", "wg", "keys of WireGuard"),
 ];
 
 /// What other kernels are booted with.
@@ -97,6 +103,7 @@ fn test_servers(missing: &mut Missing) {
         missing.packages.push(("python3-venv", "Python environment of the test servers"));
     }
     missing.python = !python::is_there();
+    missing.tools.extend(tools::TOOLS.iter().filter(|tool| !tool.is_there()));
 }
 
 fn postgresql_server() -> bool {
@@ -106,7 +113,7 @@ fn postgresql_server() -> bool {
 
 impl Missing {
     pub fn is_empty(&self) -> bool {
-        self.packages.is_empty() && self.bpf_linker.is_none() && !self.python
+        self.packages.is_empty() && self.bpf_linker.is_none() && !self.python && self.tools.is_empty()
     }
 }
 
@@ -121,6 +128,9 @@ impl fmt::Display for Missing {
         }
         if self.python {
             lines.push(format!("  {:<18} {}", python::DIRECTORY, python::describe()));
+        }
+        for tool in &self.tools {
+            lines.push(format!("  {:<18} {}", tools::DIRECTORY, tool.describe()));
         }
         f.write_str(&lines.join("\n"))
     }

@@ -14,9 +14,14 @@ use crate::{build, workspace};
 ///
 /// # Errors
 /// Set-up or build failed, or the binary could not be started.
-pub fn run(policy: Policy, arguments: &[String]) -> Result<()> {
-    build::build(policy)?;
-    let binary = workspace::binary();
+pub fn run(policy: Policy, debug: bool, arguments: &[String]) -> Result<()> {
+    let binary = if debug {
+        build::debug(policy)?;
+        workspace::target().join("debug/streamwatch")
+    } else {
+        build::build(policy)?;
+        workspace::binary()
+    };
     let error = Command::new(&binary).arg("run").args(arguments).exec();
     Err(failure(
         format!("{} could not be started: {error}", binary.display()),

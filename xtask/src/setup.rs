@@ -67,5 +67,8 @@ fn install(missing: &Missing) -> Result<()> {
     if missing.python {
         python::install()?;
     }
+    for tool in &missing.tools {
+        tool.install()?;
+    }
     Ok(())
 }

@@ -1,167 +1,194 @@
-//! QUIC (RFC 9000, RFC 9369), by its invariants and long headers (RFC 8999).
+//! QUIC (RFC 9000, RFC 9001; version 2: RFC 9369).
 //!
-//! In: both directions' datagrams. Out: encrypted once the client sends 1-RTT packets to a server
-//! that answered to the client's own connection id. Must never: take long headers, or a handshake
-//! that was refused, for a connection.
+//! In: both directions' datagrams. Out: what the hellos in the Initial packets tell; encrypted once the
+//! client sends 1-RTT packets to the connection id of a server that answered its hello. Must never: take
+//! packets that only look like QUIC, or a handshake that was refused, for a connection. Initial packets
+//! are opened with keys that anyone can have; a packet that these don't open counts for nothing.
 
-use super::Secure;
-use crate::bytes::Reader;
-use crate::{Cipher, Facts, Inspection, Protection, Protocol, TlsFacts, UnknownReason};
+mod attempt;
+mod frames;
+mod initial;
+mod packet;
 
-const VERSION_1: u32 = 0x0000_0001;
-const VERSION_2: u32 = 0x6b33_43cf;
-const NEGOTIATION: u32 = 0;
-/// RFC 9000 section 17.2.
-const LONGEST_ID: usize = 20;
+use self::attempt::{Attempt, attempts};
+use self::packet::{Kind, Long, VERSION_1, VERSION_2, packets};
+use super::hello::{ClientHello, ServerHello};
+use super::{Secure, names};
+use crate::bytes::capped;
+use crate::{
+    Cipher, EarlyData, End, Facts, Inspection, Protection, Protocol, TlsAlert, TlsFacts, UnknownReason,
+    readable,
+};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Initial,
-    EarlyData,
-    Handshake,
-    Retry,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Long<'a> {
-    version: u32,
-    kind: Kind,
-    destination: &'a [u8],
-    source: &'a [u8],
-    /// What follows it in the same datagram.
-    rest: &'a [u8],
-}
-
-impl<'a> Long<'a> {
-    fn parse(datagram: &'a [u8]) -> Option<Self> {
-        let mut reader = Reader::new(datagram);
-        let first = reader.u8()?;
-        let version = reader.u32()?;
-        let (destination, source) = (reader.vector8()?, reader.vector8()?);
-        let fixed = first & 0xc0 == 0xc0 || first & 0x80 != 0 && version == NEGOTIATION;
-        if !fixed || destination.len() > LONGEST_ID || source.len() > LONGEST_ID {
-            return None;
-        }
-        let kind = match (first >> 4) & 3 {
-            _ if version == NEGOTIATION => Kind::Retry,
-            bits if version == VERSION_2 => {
-                [Kind::Retry, Kind::Initial, Kind::EarlyData, Kind::Handshake][usize::from(bits)]
-            }
-            bits => [Kind::Initial, Kind::EarlyData, Kind::Handshake, Kind::Retry][usize::from(bits)],
-        };
-        let mut rest = &[][..];
-        if kind != Kind::Retry {
-            if kind == Kind::Initial {
-                let token = variable(&mut reader)?;
-                reader.take(token)?;
-            }
-            let length = variable(&mut reader)?;
-            // A packet number, and the 16 bytes that header protection samples, at least.
-            if length < 17 {
-                return None;
-            }
-            rest = reader.rest().get(length..).unwrap_or(&[]);
-        }
-        Some(Long { version, kind, destination, source, rest })
-    }
-}
-
-/// RFC 9000 section 16.
-fn variable(reader: &mut Reader<'_>) -> Option<usize> {
-    let first = reader.u8()?;
-    let more = (1usize << (first >> 6)) - 1;
-    let rest = reader.take(more)?;
-    let value = rest.iter().fold(u64::from(first & 0x3f), |value, b| value << 8 | u64::from(*b));
-    usize::try_from(value).ok()
-}
-
-fn known(version: u32) -> bool {
-    // Versions that only exercise the negotiation look like 0x?a?a?a?a (section 15).
-    matches!(version, VERSION_1 | VERSION_2)
-        || version >> 8 == 0x00ff_0000
-        || version & 0x0f0f_0f0f == 0x0a0a_0a0a
-}
+const CLIENT_HELLO: u8 = 1;
+const SERVER_HELLO: u8 = 2;
+/// RFC 9001 section 4.8: an alert of TLS as an error of QUIC.
+const TLS_ALERTS: std::ops::RangeInclusive<u64> = 0x100..=0x1ff;
 
 pub(crate) fn look(client: &[&[u8]], server: &[&[u8]]) -> Secure {
     let Some(first) = client.first() else { return Secure::Maybe };
     match Long::parse(first) {
-        Some(long) if known(long.version) && long.kind == Kind::Initial && long.destination.len() >= 8 => {}
+        Some(long) if begins(&long) => {}
         _ => return Secure::No,
     }
-    let mut own_ids = Vec::new();
-    let mut past_initial = None;
-    let mut answered = Vec::new();
-    for long in client.iter().filter_map(|datagram| Long::parse(datagram)) {
-        if !own_ids.contains(&long.source) {
-            own_ids.push(long.source);
-        }
+    let attempts = attempts(client, server);
+    let handshakes: Vec<Handshake> = attempts.iter().map(Handshake::read).collect();
+    let through = attempts.iter().zip(&handshakes).find(|(attempt, handshake)| {
+        handshake.answered && attempt.server.ids.iter().any(|id| sends_data(client, id))
+    });
+    if let Some((attempt, handshake)) = through {
+        return established(attempt, handshake);
     }
-    let mut negotiated = false;
-    for long in server.iter().flat_map(|datagram| packets(datagram)) {
-        if own_ids.contains(&long.destination) {
-            negotiated |= long.version == NEGOTIATION;
-            if known(long.version) && matches!(long.kind, Kind::Initial | Kind::Handshake) {
-                answered.push((long.version, long.source));
-            }
-        }
-    }
-    // A handshake packet may carry a refusal; a 1-RTT packet to the server's own id means keys.
-    for datagram in client {
-        let past_long = packets(datagram).last().map_or(*datagram, |long| long.rest);
-        let short = answered.iter().find(|(_, id)| is_short(past_long, id));
-        past_initial = past_initial.or(short.map(|(version, _)| *version));
-    }
-    match past_initial {
-        Some(version) => {
-            let tls = TlsFacts {
-                version: Some("1.3".into()),
-                version_protocol: Some("quic".into()),
-                established: true,
-                ..TlsFacts::default()
-            };
-            let detail = match version {
-                VERSION_1 => "QUIC version 1".into(),
-                VERSION_2 => "QUIC version 2".into(),
-                other => format!("QUIC version {other:#010x}"),
-            };
-            inspection(Protection::Encrypted(Cipher::Quic), Some(tls), detail, true)
-        }
-        None => {
-            let detail = match (answered.is_empty(), negotiated) {
-                (true, true) => "QUIC version negotiation",
-                (true, false) => "QUIC handshake, not answered so far",
-                (false, _) => "QUIC handshake under way",
-            };
-            inspection(Protection::Unknown(UnknownReason::Handshake), None, detail.into(), false)
-        }
+    match attempts.last().zip(handshakes.into_iter().next_back()) {
+        Some((attempt, handshake)) => under_way(attempt, handshake, client, server),
+        None => report(None, "QUIC packets that cannot be opened, so far", false),
     }
 }
 
-/// The long-header packets of one datagram.
-fn packets(datagram: &[u8]) -> impl Iterator<Item = Long<'_>> {
-    // More than four packets (Initial, 0-RTT, Handshake, 1-RTT) make no sense in one datagram.
-    let mut rest = datagram;
-    std::iter::from_fn(move || {
-        let long = Long::parse(rest)?;
-        rest = long.rest;
-        Some(long)
+/// What a client may begin with. 0-RTT packets may overtake the Initial one.
+fn begins(long: &Long<'_>) -> bool {
+    // Versions that only exercise the negotiation look like 0x?a?a?a?a (RFC 9000 section 15).
+    let known = matches!(long.version, VERSION_1 | VERSION_2)
+        || long.version >> 8 == 0x00ff_0000
+        || long.version & 0x0f0f_0f0f == 0x0a0a_0a0a;
+    known && long.fixed && matches!(long.kind, Kind::Initial | Kind::EarlyData) && long.destination.len() >= 8
+}
+
+/// A handshake packet may carry a refusal; a 1-RTT packet to the server's own id means keys. What can be
+/// read was not sealed with them.
+fn sends_data(client: &[&[u8]], id: &[u8]) -> bool {
+    client.iter().any(|datagram| {
+        packet::short(packet::behind(datagram), id).is_some_and(|sealed| !readable::can_be_read(sealed))
     })
-    .take(4)
 }
 
-/// A 1-RTT packet (section 17.3.1) to this connection id.
-fn is_short(datagram: &[u8], id: &[u8]) -> bool {
-    id.len() >= 4 && datagram.first().is_some_and(|b| b & 0xc0 == 0x40) && datagram[1..].starts_with(id)
+/// The hellos of one attempt.
+struct Handshake {
+    /// Whether the client's hello is there in full.
+    offered: bool,
+    /// Whether the server's answers it.
+    answered: bool,
+    /// Whether it is there, and does not.
+    mismatch: bool,
+    facts: TlsFacts,
 }
 
-fn inspection(protection: Protection, tls: Option<TlsFacts>, detail: String, settled: bool) -> Secure {
+impl Handshake {
+    fn read(attempt: &Attempt<'_>) -> Handshake {
+        let mut shake =
+            Handshake { offered: false, answered: false, mismatch: false, facts: TlsFacts::default() };
+        let version = attempt.server.version.or(attempt.client.version).unwrap_or(VERSION_1);
+        shake.facts.retried = attempt.retried;
+        let Some(offer) = attempt.client.messages(version).into_iter().find_map(|(kind, body)| {
+            (kind == CLIENT_HELLO).then(|| ClientHello::parse(&body, false)).flatten()
+        }) else {
+            return shake;
+        };
+        shake.offered = true;
+        offer.describe(&mut shake.facts);
+        shake.facts.version_protocol = Some("quic".into());
+        let early = attempt.early_data || offer.early_data;
+        shake.facts.early_data = early.then_some(EarlyData::Offered);
+        for (kind, body) in attempt.server.messages(version) {
+            let Some(answer) = (kind == SERVER_HELLO).then(|| ServerHello::parse(&body, false)).flatten()
+            else {
+                continue;
+            };
+            if answer.retry {
+                shake.facts.retried = true;
+                continue;
+            }
+            // QUIC knows no TLS before 1.3 (RFC 9001 section 4.2).
+            shake.answered = offer.suites.contains(&answer.suite) && answer.encrypts_handshake();
+            shake.mismatch = !shake.answered;
+            if shake.answered {
+                answer.describe(&mut shake.facts);
+                shake.facts.version_protocol = Some("quic".into());
+                if early && !answer.pre_shared_key {
+                    shake.facts.early_data = Some(EarlyData::Rejected);
+                }
+            }
+            break;
+        }
+        shake
+    }
+}
+
+fn established(attempt: &Attempt<'_>, handshake: &Handshake) -> Secure {
+    let mut tls = handshake.facts.clone();
+    tls.established = true;
+    // The server's choice is hidden, but with one name to choose from it is that one: without a choice
+    // the connection has to end (RFC 9001 section 8.1).
+    if let ([only], None) = (&tls.alpn_offered[..], &tls.alpn) {
+        tls.alpn = Some(only.clone());
+    }
+    let mut detail = name(attempt.server.version);
+    if let Some(server_name) = &tls.server_name {
+        detail = format!("{detail} to {server_name}");
+    }
+    let facts = Facts {
+        protection: Protection::Encrypted(Cipher::Quic),
+        tls: Some(tls),
+        detail: Some(capped(detail)),
+        protocol: Some(Protocol::Quic),
+        ..Facts::unknown(UnknownReason::Handshake)
+    };
+    Secure::Is(Inspection::new(facts, true))
+}
+
+fn under_way(attempt: &Attempt<'_>, mut handshake: Handshake, client: &[&[u8]], server: &[&[u8]]) -> Secure {
+    let closed = [(End::Server, attempt.server.close), (End::Client, attempt.client.close)];
+    let closed = closed.into_iter().find_map(|(from, code)| Some((from, code?)));
+    let detail = match closed {
+        Some((from, code)) if TLS_ALERTS.contains(&code) => {
+            let description = names::alert((code & 0xff) as u8);
+            handshake.facts.alert = Some(TlsAlert { from, description: Some(description.into()) });
+            format!("QUIC handshake failed: alert {description} from the {}", who(from))
+        }
+        Some((from, code)) => {
+            format!("QUIC handshake failed: {} from the {}", frames::error(code), who(from))
+        }
+        None if handshake.mismatch => "the server's hello does not answer the client's".into(),
+        None if attempt.server.version.is_some() => "QUIC handshake under way".into(),
+        None if is_negotiated(client, server) => "QUIC version negotiation".into(),
+        None => "QUIC handshake, not answered so far".into(),
+    };
+    report(handshake.offered.then_some(handshake.facts), &detail, false)
+}
+
+fn who(end: End) -> &'static str {
+    match end {
+        End::Client => "client",
+        End::Server => "server",
+    }
+}
+
+/// The server named other versions, in answer to one of the client's packets.
+fn is_negotiated(client: &[&[u8]], server: &[&[u8]]) -> bool {
+    server.iter().flat_map(|datagram| packets(datagram)).any(|answer| {
+        answer.kind == Kind::Negotiation
+            && client
+                .iter()
+                .flat_map(|datagram| packets(datagram))
+                .any(|asked| answer.destination == asked.source && answer.source == asked.destination)
+    })
+}
+
+fn name(version: Option<u32>) -> String {
+    match version {
+        Some(VERSION_1) => "QUIC version 1".into(),
+        Some(VERSION_2) => "QUIC version 2".into(),
+        Some(draft) if draft >> 8 == 0x00ff_0000 => format!("QUIC draft {}", draft & 0xff),
+        _ => "QUIC".into(),
+    }
+}
+
+fn report(tls: Option<TlsFacts>, detail: &str, settled: bool) -> Secure {
     let facts = Facts {
         protocol: Some(Protocol::Quic),
-        protection,
         tls,
-        ssh: None,
-        upgrade: None,
-        detail: Some(detail),
+        detail: Some(detail.into()),
+        ..Facts::unknown(UnknownReason::Handshake)
     };
-    Secure::Is(Inspection { facts, settled })
+    Secure::Is(Inspection::new(facts, settled))
 }

@@ -1,22 +1,27 @@
-//! SSH (RFC 4253): identification strings, KEXINIT, NEWKEYS.
+//! SSH (RFC 4253): identification strings, KEXINIT, NEWKEYS, and what the lengths of the packets behind
+//! them tell.
 //!
-//! In: both directions. Out: both versions; encrypted once both sides chose keys and a cipher that
-//! encrypts. Must never: take two identification strings for an encrypted session.
+//! In: both directions. Out: both versions, what was negotiated, whether the client logged in; encrypted
+//! once both sides chose keys and a cipher that encrypts. Must never: take two identification strings for
+//! an encrypted session.
 
+mod algorithms;
+mod exchange;
+mod identification;
+mod session;
+
+use self::algorithms::{Framing, Negotiated, post_quantum};
+use self::exchange::Exchange;
+use self::identification::{Identification, software};
+use self::session::{Encrypted, authentication};
 use super::Secure;
-use crate::bytes::{Reader, capped, line, may_start_with, printable};
-use crate::{Cipher, Facts, Inspection, Plain, Prefix, Protection, Protocol, SshFacts, UnknownReason};
+use crate::bytes::{capped, printable};
+use crate::{
+    Cipher, Facts, Inspection, Plain, Prefix, Protection, Protocol, SshFacts, UnknownReason, readable,
+};
 
-const IDENTIFICATION: &[u8] = b"SSH-";
-/// What a server may say before its identification string (section 4.2), as far as we wait for it.
-const LONGEST_PREAMBLE: usize = 1024;
-const LONGEST_IDENTIFICATION: usize = 255;
-/// Section 6.1 asks for 35000 to be accepted.
-const PACKET: std::ops::RangeInclusive<u32> = 6..=35_000;
-
-const DISCONNECT: u8 = 1;
-const KEXINIT: u8 = 20;
-const NEWKEYS: u8 = 21;
+/// Behind NEWKEYS, so much is looked at: can it be read?
+const SEALED: usize = 64;
 
 pub(crate) fn look(client: Prefix<'_>, server: Prefix<'_>) -> Secure {
     let from_client = Identification::find(client, false);
@@ -35,10 +40,10 @@ pub(crate) fn look(client: Prefix<'_>, server: Prefix<'_>) -> Secure {
             return handshake(ssh, "SSH identification, not answered so far");
         }
     };
-    let from_client = Exchange::read(client.bytes.get(client_at..).unwrap_or(&[]));
-    let from_server = Exchange::read(server.bytes.get(server_at..).unwrap_or(&[]));
-    match (from_client.broken, from_server.broken) {
-        (None, None) => conclude(ssh, &from_client, &from_server),
+    let client = Side::read(client.after(client_at));
+    let server = Side::read(server.after(server_at));
+    match (client.broken(), server.broken()) {
+        (None, None) => conclude(ssh, &client, &server),
         (at, server) => Secure::Broken {
             at: (at.map_or(usize::MAX, |at| client_at + at), server.map_or(usize::MAX, |at| server_at + at)),
             detail: "began like SSH, went on without",
@@ -46,36 +51,79 @@ pub(crate) fn look(client: Prefix<'_>, server: Prefix<'_>) -> Secure {
     }
 }
 
-fn conclude(ssh: SshFacts, client: &Exchange<'_>, server: &Exchange<'_>) -> Secure {
-    if client.disconnected || server.disconnected {
-        return handshake(ssh, "SSH key exchange ended with a disconnect");
+/// What one end sent behind its identification string.
+struct Side<'a> {
+    prefix: Prefix<'a>,
+    exchange: Exchange<'a>,
+}
+
+impl<'a> Side<'a> {
+    fn read(prefix: Prefix<'a>) -> Self {
+        Side { prefix, exchange: Exchange::read(prefix.bytes) }
     }
-    let (Some(offered), Some(accepted)) = (&client.offer, &server.offer) else {
-        return handshake(ssh, "SSH key exchange under way");
-    };
-    let (Some(_), Some(to_server), Some(to_client)) = (
-        first_common(offered.key_exchange, accepted.key_exchange),
-        first_common(offered.to_server, accepted.to_server),
-        first_common(offered.to_client, accepted.to_client),
-    ) else {
-        return handshake(ssh, "SSH key exchange failed: nothing in common");
-    };
-    let settled = client.new_keys && server.new_keys;
-    let versions =
-        format!("{} to {}", software(ssh.client_version.as_deref()), software(ssh.server_version.as_deref()));
-    if to_server == b"none" || to_client == b"none" {
-        let detail = format!("{versions}, cipher none: not encrypted");
-        return inspection(Protection::Plaintext(Plain::Protocol(Protocol::Ssh)), ssh, detail, settled);
+
+    /// Behind NEWKEYS.
+    fn sealed(&self) -> &'a [u8] {
+        self.exchange.keys_at.and_then(|at| self.prefix.bytes.get(at..)).unwrap_or(&[])
     }
-    // The exchange that follows proves nothing yet: only NEWKEYS starts the encryption.
-    match settled {
-        true => inspection(Protection::Encrypted(Cipher::Ssh), ssh, versions, true),
-        false => handshake(ssh, "SSH key exchange under way"),
+
+    fn encrypted(&self, framing: Option<Framing>, software: &'a str) -> Encrypted<'a> {
+        Encrypted {
+            bytes: self.sealed(),
+            framing,
+            software,
+            pads_more: self.exchange.pads_more,
+            ended: self.prefix.ended,
+        }
+    }
+
+    /// Where it went on without SSH.
+    fn broken(&self) -> Option<usize> {
+        let in_the_clear = self.sealed().get(..SEALED).is_some_and(readable::can_be_read);
+        self.exchange.broken.or(self.exchange.keys_at.filter(|_| in_the_clear))
     }
 }
 
-fn software(identification: Option<&str>) -> &str {
-    identification.and_then(|text| text.splitn(3, '-').nth(2)).unwrap_or("unnamed")
+fn conclude(mut ssh: SshFacts, client: &Side<'_>, server: &Side<'_>) -> Secure {
+    if client.exchange.disconnected || server.exchange.disconnected {
+        return handshake(ssh, "SSH key exchange ended with a disconnect");
+    }
+    let (Some(offered), Some(accepted)) = (&client.exchange.offer, &server.exchange.offer) else {
+        return handshake(ssh, "SSH key exchange under way");
+    };
+    let Some(negotiated) = Negotiated::from(offered, accepted) else {
+        return handshake(ssh, "SSH key exchange failed: nothing in common");
+    };
+    describe(&negotiated, &mut ssh);
+    let new_keys = client.exchange.keys_at.is_some() && server.exchange.keys_at.is_some();
+    let versions =
+        format!("{} to {}", software(ssh.client_version.as_deref()), software(ssh.server_version.as_deref()));
+    if negotiated.to_server.cipher == b"none" || negotiated.to_client.cipher == b"none" {
+        let detail = format!("{versions}, cipher none: not encrypted");
+        return inspection(Protection::Plaintext(Plain::Protocol(Protocol::Ssh)), ssh, detail, new_keys);
+    }
+    // The exchange that follows proves nothing yet: only NEWKEYS starts the encryption.
+    if !new_keys {
+        return handshake(ssh, "SSH key exchange under way");
+    }
+    let from_client =
+        client.encrypted(negotiated.to_server.framing(), software(ssh.client_version.as_deref()));
+    let from_server =
+        server.encrypted(negotiated.to_client.framing(), software(ssh.server_version.as_deref()));
+    let (authentication, settled) = authentication(&from_client, &from_server);
+    ssh.authentication = authentication;
+    inspection(Protection::Encrypted(Cipher::Ssh), ssh, versions, settled)
+}
+
+fn describe(negotiated: &Negotiated<'_>, ssh: &mut SshFacts) {
+    let name = |bytes: &[u8]| Some(printable(bytes));
+    ssh.key_exchange = name(negotiated.key_exchange);
+    ssh.post_quantum = post_quantum(negotiated.key_exchange);
+    ssh.host_key = negotiated.host_key.and_then(name);
+    ssh.client_cipher = name(negotiated.to_server.cipher);
+    ssh.server_cipher = name(negotiated.to_client.cipher);
+    ssh.client_mac = negotiated.to_server.mac.and_then(name);
+    ssh.server_mac = negotiated.to_client.mac.and_then(name);
 }
 
 fn handshake(ssh: SshFacts, detail: &str) -> Secure {
@@ -91,130 +139,5 @@ fn inspection(protection: Protection, ssh: SshFacts, detail: String, settled: bo
         upgrade: None,
         detail: Some(capped(detail)),
     };
-    Secure::Is(Inspection { facts, settled })
-}
-
-/// How one side began.
-#[derive(Clone, Copy)]
-enum Identification<'a> {
-    No,
-    Maybe,
-    /// `SSH-` is there, its line's end is not.
-    Begun,
-    Line {
-        text: &'a [u8],
-        next: usize,
-    },
-}
-
-impl<'a> Identification<'a> {
-    /// A server may send other lines first.
-    fn find(prefix: Prefix<'a>, preamble: bool) -> Self {
-        let mut at = 0;
-        while at <= LONGEST_PREAMBLE {
-            let rest = prefix.bytes.get(at..).unwrap_or(&[]);
-            if rest.starts_with(IDENTIFICATION) {
-                return match line(rest) {
-                    Some((text, next)) if text.len() <= LONGEST_IDENTIFICATION => {
-                        Identification::Line { text, next: at + next }
-                    }
-                    None if rest.len() <= LONGEST_IDENTIFICATION => Identification::Begun,
-                    _ => Identification::No,
-                };
-            }
-            let readable = !rest.iter().take(LONGEST_IDENTIFICATION).any(|b| *b == 0);
-            match line(rest) {
-                _ if may_start_with(rest, IDENTIFICATION) => break,
-                Some((_, next)) if preamble && readable => at += next,
-                None if preamble && readable && rest.len() <= LONGEST_PREAMBLE => break,
-                _ => return Identification::No,
-            }
-        }
-        match at > LONGEST_PREAMBLE || prefix.ended && !prefix.bytes.is_empty() {
-            true => Identification::No,
-            false => Identification::Maybe,
-        }
-    }
-
-    fn text(&self) -> Option<String> {
-        match self {
-            Identification::Line { text, .. } => Some(printable(text)),
-            _ => None,
-        }
-    }
-}
-
-/// The algorithms of a KEXINIT that matter here: lists of names, separated by commas.
-struct Offer<'a> {
-    key_exchange: &'a [u8],
-    to_server: &'a [u8],
-    to_client: &'a [u8],
-}
-
-impl<'a> Offer<'a> {
-    fn parse(payload: &'a [u8]) -> Option<Self> {
-        let mut reader = Reader::new(payload);
-        reader.take(1 + 16)?;
-        let mut list = || {
-            let length = reader.u32()?;
-            reader.take(usize::try_from(length).ok()?)
-        };
-        let (key_exchange, _host_key) = (list()?, list()?);
-        Some(Offer { key_exchange, to_server: list()?, to_client: list()? })
-    }
-}
-
-/// Section 7.1: the client's first that the server has, too.
-fn first_common<'a>(client: &'a [u8], server: &[u8]) -> Option<&'a [u8]> {
-    // Lists of hostile length: 64 names are more than anyone has.
-    const MOST: usize = 64;
-    let names = |list: &'a [u8]| list.split(|b| *b == b',').take(MOST);
-    names(client).find(|name| server.split(|b| *b == b',').take(MOST).any(|other| other == *name))
-}
-
-/// One side's packets in the clear.
-#[derive(Default)]
-struct Exchange<'a> {
-    offer: Option<Offer<'a>>,
-    new_keys: bool,
-    disconnected: bool,
-    broken: Option<usize>,
-}
-
-impl<'a> Exchange<'a> {
-    fn read(bytes: &'a [u8]) -> Self {
-        let mut exchange = Exchange::default();
-        let mut at = 0;
-        while let Some(rest) = bytes.get(at..)
-            && !exchange.new_keys
-            && !exchange.disconnected
-        {
-            let [a, b, c, d, padding, message, ..] = *rest else { break };
-            let length = u32::from_be_bytes([a, b, c, d]);
-            let known = match message {
-                KEXINIT => exchange.offer.is_none(),
-                DISCONNECT | 2..=4 => true,
-                7 | NEWKEYS | 30..=49 => exchange.offer.is_some(),
-                _ => false,
-            };
-            if !known || !PACKET.contains(&length) || u32::from(padding) + 2 > length {
-                exchange.broken = Some(at);
-                break;
-            }
-            let end = 4 + length as usize;
-            let Some(packet) = rest.get(5..end - usize::from(padding)) else { break };
-            match message {
-                KEXINIT => exchange.offer = Offer::parse(packet),
-                NEWKEYS => exchange.new_keys = true,
-                DISCONNECT => exchange.disconnected = true,
-                _ => {}
-            }
-            if message == KEXINIT && exchange.offer.is_none() {
-                exchange.broken = Some(at);
-                break;
-            }
-            at += end;
-        }
-        exchange
-    }
+    Secure::Is(Inspection::new(facts, settled))
 }

@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use super::clock::monotonic_ns;
 use super::core::{Found, Lookup};
 use crate::flows::FlowKey;
-use crate::identity::{self, Resolver, SocketKey, SocketLister};
+use crate::identity::{self, Resolver, SocketKey, SocketLister, Tunnels};
 use crate::model::Transport;
 
 /// A walk over all descriptors of all processes is made at most this often, and takes at most a
@@ -24,6 +24,11 @@ const WALK_AT_MOST: usize = 4096;
 /// Answers until the core hangs up.
 pub fn run(lookups: &Receiver<Lookup>, found: &Sender<Found>) {
     let mut resolver = Resolver::new();
+    let mut tunnels = Tunnels::default();
+    let mut any_tunnels = tunnels.scan();
+    if any_tunnels && found.send(Found::Tunnels(true)).is_err() {
+        return;
+    }
     let at_ns = monotonic_ns();
     let (sockets, _unreadable) = resolver.existing();
     if found.send(Found::Existing { sockets, at_ns }).is_err() {
@@ -33,7 +38,7 @@ pub fn run(lookups: &Receiver<Lookup>, found: &Sender<Found>) {
     let mut walk_at = Instant::now();
     loop {
         let wait = if users.is_empty() {
-            Duration::from_secs(3600)
+            tunnels.due_in()
         } else {
             walk_at.saturating_duration_since(Instant::now())
         };
@@ -47,6 +52,7 @@ pub fn run(lookups: &Receiver<Lookup>, found: &Sender<Found>) {
                         Found::Listener { cookie, identity: Arc::new(resolver.process(&seen)) }
                     }
                     Lookup::Sockets => all_sockets(),
+                    Lookup::Tunnel { key, socket } => Found::Tunnel { key, way: tunnels.way(&socket) },
                     Lookup::User { key, socket } => {
                         if users.len() < WALK_AT_MOST {
                             users.push((key, socket));
@@ -61,6 +67,12 @@ pub fn run(lookups: &Receiver<Lookup>, found: &Sender<Found>) {
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
+        }
+        if tunnels.due_in().is_zero() {
+            let any = tunnels.scan();
+            if any != std::mem::replace(&mut any_tunnels, any) && found.send(Found::Tunnels(any)).is_err() {
+                return;
+            }
         }
         if !users.is_empty() && Instant::now() >= walk_at {
             let began = Instant::now();

@@ -152,6 +152,8 @@ fn answer_unseen(core: &mut Core, lookup: Lookup) {
             core.found(Found::Listener { cookie, identity: Arc::new(unseen(&seen)) }, now_ns);
         }
         Lookup::User { key, .. } => core.found(Found::User { key, identity: None }, now_ns),
+        // As it was.
+        Lookup::Tunnel { .. } => {}
         Lookup::Sockets => core.found(Found::Sockets { seen: None, began_ns: now_ns }, now_ns),
     }
 }

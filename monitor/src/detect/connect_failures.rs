@@ -102,6 +102,7 @@ mod tests {
             rtt_us: None,
             retransmits: 0,
             facts: Arc::new(facts),
+            tunnel: None,
             verdict: Arc::new(verdict),
         })
     }

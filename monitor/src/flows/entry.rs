@@ -13,7 +13,9 @@ use monitor_common::{FlowEvent, Kind, Owner, UdpKey, flow_flag};
 use super::{Addresses, Endpoint, Evidence, FlowId, Judge, StreamId, addresses};
 use crate::event::to_bytes;
 use crate::identity::{ProcessSeen, TcpCounts, TcpState};
-use crate::model::{Count, Direction, FailReason, FlowState, FlowView, Identity, Rule, Transport, Verdict};
+use crate::model::{
+    Count, Direction, FailReason, FlowState, FlowView, Identity, Rule, Transport, Tunnel, Verdict,
+};
 use crate::policy;
 use crate::verdict::Seen;
 
@@ -65,6 +67,8 @@ pub struct Flow {
     pub evidence: Option<Box<Evidence>>,
     pub facts: Arc<Facts>,
     pub decision: Option<Arc<policy::Decision>>,
+    /// What its packets go through, as it was last looked up.
+    pub tunnel: Option<Arc<Tunnel>>,
     pub verdict: Arc<Verdict>,
     /// The same connection's other socket, where that is on this host too.
     pub twin: Option<FlowId>,
@@ -134,7 +138,7 @@ impl Flow {
             event.flags & flow_flag::ACTIVE != 0 || (before_start && event.local_port > event.remote_port);
         let seen = Seen { before_start, ..Seen::default() };
         let facts = judge.silent();
-        let verdict = judge.judge(&facts, seen, None);
+        let verdict = judge.judge(&facts, seen, None, None);
         let mut flow = Flow {
             cookie: event.cookie,
             netns: event.netns,
@@ -157,6 +161,7 @@ impl Flow {
             evidence: Some(Box::new(Evidence::new(transport, budget))),
             facts,
             decision: None,
+            tunnel: None,
             verdict,
             twin: None,
             stream: None,
@@ -241,6 +246,14 @@ impl Flow {
     /// The process behind the listener that accepted it, where no event named one.
     pub fn set_maker(&mut self, pid: u32) {
         self.maker = pid;
+    }
+
+    /// Another process used the socket than the one that made it: who that is has to be looked up.
+    pub fn handed_to(&mut self, user: Owner) {
+        self.maker = user.tgid;
+        self.maker_seen_ns = user.seen_ns;
+        self.owner_seen = Some(Box::new(user));
+        self.owner = None;
     }
 
     /// Takes over the totals of an event: they are cumulative, so the last one is the truth.
@@ -363,7 +376,7 @@ impl Flow {
 
     /// Judges again; true when an answer changed.
     pub fn judge(&mut self, judge: &mut Judge) -> bool {
-        let verdict = judge.judge(&self.facts, self.seen, self.decision.as_ref());
+        let verdict = judge.judge(&self.facts, self.seen, self.decision.as_ref(), self.tunnel.as_ref());
         if Arc::ptr_eq(&verdict, &self.verdict) {
             return false;
         }
@@ -421,6 +434,7 @@ impl Flow {
             rtt_us: (self.rtt_us != 0).then_some(self.rtt_us),
             retransmits: self.retransmits,
             facts: self.facts.clone(),
+            tunnel: self.tunnel.clone(),
             verdict: self.verdict.clone(),
         }
     }

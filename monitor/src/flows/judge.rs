@@ -8,30 +8,32 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
 use super::Interned;
-use crate::model::Verdict;
+use crate::model::{Tunnel, Verdict};
 use crate::policy::Decision;
 use crate::verdict::{self, Seen};
 
 /// Verdicts below this number are never looked through for unused ones.
 const FEW: usize = 1024;
 
-/// What flows share: facts, and the verdicts that rest on them.
+/// What flows share: facts, tunnels, and the verdicts that rest on them.
 #[derive(Debug)]
 pub struct Judge {
     facts: Interned<Facts>,
     silent: Arc<Facts>,
+    tunnels: Interned<Tunnel>,
     judged: HashTable<Judged>,
     state: RandomState,
     sweep_at: usize,
 }
 
-/// A verdict and what it rests on. The facts and the decision are held, so that their addresses say
+/// A verdict and what it rests on. Facts, decision and tunnel are held, so that their addresses say
 /// who they are.
 #[derive(Debug)]
 struct Judged {
     facts: Arc<Facts>,
     seen: Seen,
     decision: Option<Arc<Decision>>,
+    tunnel: Option<Arc<Tunnel>>,
     verdict: Arc<Verdict>,
 }
 
@@ -39,7 +41,14 @@ impl Default for Judge {
     fn default() -> Self {
         let mut facts = Interned::default();
         let silent = facts.get_by(Facts::unknown(UnknownReason::Silent), hash_of);
-        Judge { facts, silent, judged: HashTable::new(), state: RandomState::default(), sweep_at: FEW }
+        Judge {
+            facts,
+            silent,
+            tunnels: Interned::default(),
+            judged: HashTable::new(),
+            state: RandomState::default(),
+            sweep_at: FEW,
+        }
     }
 }
 
@@ -54,18 +63,25 @@ impl Judge {
         self.facts.get_by(facts, hash_of)
     }
 
+    /// This tunnel, shared with every flow that goes through it.
+    pub fn tunnel(&mut self, tunnel: Tunnel) -> Arc<Tunnel> {
+        self.tunnels.get(tunnel)
+    }
+
     /// The four answers.
     pub fn judge(
         &mut self,
         facts: &Arc<Facts>,
         seen: Seen,
         decision: Option<&Arc<Decision>>,
+        tunnel: Option<&Arc<Tunnel>>,
     ) -> Arc<Verdict> {
         let hash = hash_judged(&self.state, facts, seen, decision);
         let same = |judged: &Judged| {
             Arc::ptr_eq(&judged.facts, facts)
                 && judged.seen == seen
                 && address(judged.decision.as_ref()) == address(decision)
+                && address(judged.tunnel.as_ref()) == address(tunnel)
         };
         if let Some(judged) = self.judged.find(hash, same) {
             return judged.verdict.clone();
@@ -74,9 +90,18 @@ impl Judge {
             self.judged.retain(|judged| Arc::strong_count(&judged.verdict) > 1);
             self.sweep_at = FEW.max(2 * self.judged.len());
         }
-        let verdict = Arc::new(verdict::judge(facts, seen, decision.map(|decision| &**decision)));
-        let judged =
-            Judged { facts: facts.clone(), seen, decision: decision.cloned(), verdict: verdict.clone() };
+        let mut verdict = verdict::judge(facts, seen, decision.map(|decision| &**decision));
+        if let Some(tunnel) = tunnel {
+            verdict.encrypted = tunnel.covers(verdict.encrypted, facts);
+        }
+        let verdict = Arc::new(verdict);
+        let judged = Judged {
+            facts: facts.clone(),
+            seen,
+            decision: decision.cloned(),
+            tunnel: tunnel.cloned(),
+            verdict: verdict.clone(),
+        };
         let state = &self.state;
         self.judged.insert_unique(hash, judged, |judged| {
             hash_judged(state, &judged.facts, judged.seen, judged.decision.as_ref())
@@ -126,14 +151,14 @@ mod tests {
         let facts = judge.share(Facts { detail: Some("x".into()), ..Facts::unknown(UnknownReason::Opaque) });
         let again = judge.share(Facts { detail: Some("x".into()), ..Facts::unknown(UnknownReason::Opaque) });
         assert!(Arc::ptr_eq(&facts, &again));
-        let first = judge.judge(&facts, Seen::default(), None);
-        assert!(Arc::ptr_eq(&first, &judge.judge(&again, Seen::default(), None)));
-        let lost = judge.judge(&facts, Seen { lost_captures: 1, ..Seen::default() }, None);
+        let first = judge.judge(&facts, Seen::default(), None, None);
+        assert!(Arc::ptr_eq(&first, &judge.judge(&again, Seen::default(), None, None)));
+        let lost = judge.judge(&facts, Seen { lost_captures: 1, ..Seen::default() }, None, None);
         assert_eq!(lost.watched.answer, Answer::No);
-        let concluded = judge.judge(&facts, Seen { end_concluded: true, ..Seen::default() }, None);
+        let concluded = judge.judge(&facts, Seen { end_concluded: true, ..Seen::default() }, None, None);
         assert_eq!(concluded.watched.answer, Answer::No);
         let none = Arc::new(Decision::NoPolicy);
-        let decided = judge.judge(&facts, Seen::default(), Some(&none));
+        let decided = judge.judge(&facts, Seen::default(), Some(&none), None);
         assert_ne!(decided.authorised.reason, first.authorised.reason);
     }
 
@@ -142,7 +167,7 @@ mod tests {
         let mut judge = Judge::default();
         for lost_captures in 0..10 * FEW as u32 {
             let silent = judge.silent();
-            judge.judge(&silent, Seen { lost_captures, ..Seen::default() }, None);
+            judge.judge(&silent, Seen { lost_captures, ..Seen::default() }, None, None);
         }
         assert!(judge.judged.len() <= 2 * FEW);
     }

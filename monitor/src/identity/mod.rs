@@ -17,6 +17,10 @@ mod namespaces;
 mod process;
 mod resolver;
 mod sockets;
+mod tunnels;
+mod tunnels_ipsec;
+mod tunnels_routes;
+mod tunnels_userspace;
 mod users;
 
 pub use cgroup::{Place, place_of_cgroup_path, place_of_proc_cgroup};
@@ -24,6 +28,7 @@ pub use holders::holders;
 pub use namespaces::{Netns, NetnsSource, namespaces};
 pub use resolver::Resolver;
 pub use sockets::{SocketError, SocketLister, SocketSeen, TcpCounts, TcpState, sockets};
+pub use tunnels::{Tunnels, Way};
 
 use std::net::SocketAddr;
 

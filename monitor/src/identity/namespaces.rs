@@ -88,13 +88,18 @@ pub fn namespaces() -> Vec<Netns> {
 /// A sock_diag(7) socket inside a namespace. The namespace of the calling thread never changes: a
 /// thread made for it enters and ends. Entering another one than the caller's takes CAP_SYS_ADMIN.
 pub(super) fn sock_diag_socket(namespace: &Netns) -> io::Result<Socket> {
+    netlink_socket(namespace, NETLINK_SOCK_DIAG)
+}
+
+/// The same for any protocol of netlink(7).
+pub(super) fn netlink_socket(namespace: &Netns, protocol: isize) -> io::Result<Socket> {
     if Netns::own().is_ok_and(|own| own.inode == namespace.inode) {
-        return Socket::new(NETLINK_SOCK_DIAG);
+        return Socket::new(protocol);
     }
     let file = namespace.open()?;
     let inside = thread::Builder::new().name("netns".to_owned()).spawn(move || {
         move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?;
-        Socket::new(NETLINK_SOCK_DIAG)
+        Socket::new(protocol)
     })?;
     inside.join().unwrap_or_else(|_| Err(io::Error::other("the thread that entered the namespace failed")))
 }

@@ -34,6 +34,10 @@ pub struct SocketSeen {
     /// Number in `/proc/PID/fd`; 0: no process holds it (closing, or not yet accepted).
     pub inode: u32,
     pub uid: u32,
+    /// Interface that it is bound to (`SO_BINDTODEVICE`, or a link-local address); 0: none.
+    pub device: u32,
+    /// `SO_MARK`; the kernel tells it only to those with CAP_NET_ADMIN.
+    pub mark: u32,
     /// `None`: not TCP, listening, or no more than a closed remainder.
     pub tcp: Option<TcpCounts>,
 }
@@ -224,6 +228,11 @@ fn socket_seen(response: &InetResponse, transport: Transport) -> Option<SocketSe
         cookie: cookie(id.cookie),
         inode: header.inode,
         uid: header.uid,
+        device: id.interface_id,
+        mark: nlas
+            .iter()
+            .find_map(|nla| if let Nla::Mark(mark) = nla { Some(*mark) } else { None })
+            .unwrap_or(0),
         tcp: tcp.filter(|_| state != TcpState::Listen),
     })
 }

@@ -7,6 +7,8 @@ mod cgroup;
 mod clock;
 mod control;
 mod load;
+#[cfg(feature = "kernel-log")]
+mod log;
 mod ring;
 
 pub use cgroup::{CgroupError, cgroup_root};

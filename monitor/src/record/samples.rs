@@ -90,6 +90,7 @@ pub(crate) fn flow() -> FlowView {
             upgrade: None,
             detail: Some("GET / to 10.0.0.9".into()),
         }),
+        tunnel: None,
         verdict: Arc::new(verdict(Answer::No)),
     }
 }

@@ -100,9 +100,26 @@ impl Core {
     /// Asks the dissectors again. Once settled, the bytes go and the kernel is told to stop.
     pub(super) fn inspect(&mut self, id: FlowId, ended: bool) {
         let Some(mut flow) = self.table.get_mut(id) else { return };
-        let Some(evidence) = &flow.evidence else { return };
-        let inspection = evidence.inspect(flow.server_port(), ended);
+        let (key, server_port, sent_by_client) = (flow.key(), flow.server_port(), flow.from_client(true));
+        let Some(evidence) = &mut flow.evidence else { return };
+        let mut inspection = evidence.inspect(server_port, ended);
+        let grown = match ended {
+            true => None,
+            false => evidence.grow(inspection.wants, self.settings.handshake_budget),
+        };
+        if grown.is_some() {
+            inspection = evidence.inspect(server_port, false);
+        }
         let (full, held) = (evidence.is_full(), evidence.len());
+        if let Some(limits) = grown {
+            let (sent_limit, received_limit) = match sent_by_client {
+                true => (limits.client, limits.server),
+                false => (limits.server, limits.client),
+            };
+            let decision =
+                Decision { action: decision::EXTEND, sent_limit, received_limit, ..Decision::default() };
+            self.out.commands.push(Command::Decide { key, decision });
+        }
         if *flow.facts != inspection.facts {
             flow.facts = self.judge.share(inspection.facts);
         }

@@ -30,12 +30,13 @@ impl Core {
                 if event.flags & flow_flag::MIDSTREAM != 0 && self.table.id(&key_of(event)).is_none() => {}
             Kind::Close => {
                 let id = self.ensure(event, now_ns);
+                self.closed_by(id, event);
                 self.close(id, event.at_ns, FlowState::Closed);
             }
             Kind::Failed => {
                 let id = self.ensure(event, now_ns);
                 if let Some(mut flow) = self.table.get_mut(id) {
-                    flow.failure = Some(fail_reason(event));
+                    flow.failure = fail_reason(event);
                 }
                 self.close(id, event.at_ns, FlowState::Failed);
             }
@@ -73,6 +74,10 @@ impl Core {
     }
 
     pub(super) fn insert(&mut self, mut flow: Flow, now_ns: u64) -> FlowId {
+        // Before its owner is asked for: so that it is known when the flow is judged.
+        if self.tunnels && !flow.endpoints().1.ip().is_loopback() {
+            self.out.lookups.push(Lookup::Tunnel { key: flow.key(), socket: socket_of(&flow) });
+        }
         if let Some(holder) = self.holder_of_old_listener(&flow) {
             flow.set_maker(holder.pid.unwrap_or(0));
             flow.set_owner(holder);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use monitor_common::Decision;
 
 use crate::flows::FlowKey;
-use crate::identity::{Existing, ProcessSeen, SocketKey, TcpCounts, TcpState};
+use crate::identity::{Existing, ProcessSeen, SocketKey, TcpCounts, TcpState, Way};
 use crate::model::{Identity, Record};
 
 /// What the core wants done by others.
@@ -42,6 +42,8 @@ pub enum Lookup {
     Listener { cookie: u64, seen: ProcessSeen },
     /// The TCP sockets that are there, and their counters.
     Sockets,
+    /// The tunnel that a flow's packets go through.
+    Tunnel { key: FlowKey, socket: SocketKey },
 }
 
 /// What comes back.
@@ -66,6 +68,12 @@ pub enum Found {
         seen: Option<HashMap<u64, (TcpState, TcpCounts)>>,
         began_ns: u64,
     },
+    /// Whether there is any tunnel on this host.
+    Tunnels(bool),
+    Tunnel {
+        key: FlowKey,
+        way: Way,
+    },
     /// The sockets that were there when the monitor started.
     Existing {
         sockets: Vec<Existing>,
@@ -88,6 +96,7 @@ pub struct CoreSettings {
     pub closed_keep: usize,
     pub udp_idle_ns: u64,
     pub tcp_budget: u32,
+    pub handshake_budget: u32,
     pub interval_ns: u64,
     pub loopback_alerts: bool,
     pub repeat_every_s: u32,

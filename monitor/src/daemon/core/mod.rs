@@ -40,7 +40,7 @@ use crate::flows::{
     key_of_capture,
 };
 use crate::hist::{Measures, Sample};
-use crate::identity::{Existing, ProcessSeen, SocketKey, TcpCounts, TcpState};
+use crate::identity::{Existing, ProcessSeen, SocketKey, TcpCounts, TcpState, Way};
 use crate::model::{Answer, Direction, FailReason, FlowAction, FlowState, Identity, Record, Rule, Transport};
 use crate::policy::Policy;
 
@@ -62,9 +62,6 @@ pub(in crate::daemon) const EARLY: usize = 4096;
 /// Listeners remembered whose connections are used by another process than made them.
 const HANDED_OVER: usize = 65_536;
 
-/// A host that cannot be reached is told within this time by the neighbour it should be behind, ns.
-const KERNEL_PATIENCE: u64 = 10_000_000_000;
-
 #[derive(Debug)]
 struct ListenerEntry {
     address: SocketAddr,
@@ -81,6 +78,8 @@ struct EarlyCapture {
 pub struct Core {
     pub(super) settings: CoreSettings,
     pub(super) boot_id: String,
+    /// There are tunnels on this host: flows are asked about.
+    pub(super) tunnels: bool,
     pub(super) clock: Clock,
     pub(super) table: Table,
     pub(super) streams: Streams,
@@ -158,6 +157,7 @@ impl Core {
             out: Output::default(),
             settings,
             boot_id,
+            tunnels: false,
             policy,
             clock,
         }
@@ -244,18 +244,22 @@ impl Core {
 
 /// A reset is a refusal; an application that waited and gave up had no answer; and where the kernel
 /// gave up by itself before its retries were through (two take three seconds), the network said no.
-fn fail_reason(event: &FlowEvent) -> FailReason {
+/// Why a connection never came up; `None`: the kernel could not note it.
+fn fail_reason(event: &FlowEvent) -> Option<FailReason> {
     let has = |flag| event.flags & flag != 0;
     if has(flow_flag::NOT_SENT) {
-        FailReason::Unreachable
+        Some(FailReason::Unreachable)
     } else if has(flow_flag::ANSWERED) {
-        FailReason::Refused
+        Some(FailReason::Refused)
+    } else if has(flow_flag::TIMED_OUT) {
+        Some(FailReason::TimedOut)
     } else if has(flow_flag::GAVE_UP) {
-        if event.retransmits > 0 { FailReason::TimedOut } else { FailReason::Abandoned }
-    } else if event.at_ns.saturating_sub(event.opened_ns) > KERNEL_PATIENCE {
-        FailReason::TimedOut
+        // Nobody answered, and the client was less patient than the kernel.
+        Some(if event.retransmits > 0 { FailReason::TimedOut } else { FailReason::Abandoned })
+    } else if has(flow_flag::NO_STORAGE) {
+        None
     } else {
-        FailReason::Unreachable
+        Some(FailReason::Unreachable)
     }
 }
 

@@ -46,8 +46,31 @@ impl Core {
             }
             Found::Listener { cookie, identity } => self.listener(cookie, &identity, now_ns),
             Found::Sockets { seen, began_ns } => self.sockets(seen, began_ns),
+            Found::Tunnels(any) => self.tunnels = any,
+            Found::Tunnel { key, way } => {
+                if let Some(id) = self.table.id(&key) {
+                    self.tunnel(id, way, now_ns);
+                }
+            }
             Found::Existing { sockets, at_ns } => self.existing(sockets, at_ns),
         }
+    }
+
+    /// Who closed a connection used it; a socket that was handed over was made by another one.
+    pub(super) fn closed_by(&mut self, id: FlowId, event: &FlowEvent) {
+        let Some(mut flow) = self.table.get_mut(id) else { return };
+        let (made_by, closed_by) = (flow.process_seen(), event.owner);
+        let known = flow.owner.as_ref().and_then(|owner| owner.pid);
+        if closed_by.tgid == 0 || closed_by.tgid == made_by.tgid || known == Some(closed_by.tgid) {
+            return;
+        }
+        flow.handed_to(closed_by);
+        let (key, seen) = (flow.key(), flow.process_seen());
+        drop(flow);
+        if made_by.tgid != 0 && self.handed_over.len() < HANDED_OVER {
+            self.handed_over.insert((made_by.tgid, made_by.seen_ns));
+        }
+        self.out.lookups.push(Lookup::Owner { key, seen });
     }
 
     /// Who uses a socket now. Where that is another one than who made the listener, its other
@@ -71,6 +94,22 @@ impl Core {
             }
             None if owner.is_none() => self.owner(id, Arc::new(unseen(&seen)), now_ns),
             None => {}
+        }
+    }
+
+    /// Where the packets of a flow go now. What could not be found out changes nothing.
+    fn tunnel(&mut self, id: FlowId, way: Way, now_ns: u64) {
+        let Some(mut flow) = self.table.get_mut(id) else { return };
+        let tunnel = match way {
+            Way::Through(tunnel) => Some(tunnel),
+            Way::Direct => None,
+            Way::Unknown => return,
+        };
+        if flow.tunnel.as_deref() != tunnel.as_ref() {
+            flow.tunnel = tunnel.map(|tunnel| self.judge.tunnel(tunnel));
+            flow.undecide();
+            drop(flow);
+            self.advance(id, now_ns);
         }
     }
 

@@ -4,7 +4,7 @@
 
 use super::*;
 use crate::event::to_bytes;
-use crate::model::{AlertState, AlertView, FlowView};
+use crate::model::{AlertState, AlertView, FlowView, Tunnel, TunnelKind};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -13,12 +13,17 @@ struct Rig {
     now_ns: u64,
 }
 
+fn tunnel() -> Tunnel {
+    Tunnel { kind: TunnelKind::Wireguard, name: "wg0".into(), evidence: "the route".into() }
+}
+
 fn settings() -> CoreSettings {
     CoreSettings {
         capacity: 64,
         closed_keep: 64,
         udp_idle_ns: 60 * SECOND,
         tcp_budget: 8192,
+        handshake_budget: 65_536,
         interval_ns: 0,
         loopback_alerts: false,
         repeat_every_s: 300,
@@ -104,6 +109,7 @@ impl Rig {
                     Lookup::Listener { cookie, seen } => {
                         Found::Listener { cookie, identity: identity(seen.tgid) }
                     }
+                    Lookup::Tunnel { key, .. } => Found::Tunnel { key, way: Way::Through(tunnel()) },
                     Lookup::Sockets => Found::Sockets { seen: None, began_ns: self.now_ns },
                 };
                 self.core.found(found, self.now_ns);
@@ -162,6 +168,35 @@ fn plaintext_is_one_alert_a_stream_with_a_count() {
     assert_eq!(rig.core.alerts.open(rig.core.wall())[0].count, 3);
     let stream = rig.core.streams.iter().next().unwrap();
     assert_eq!((stream.flows, stream.open, stream.client_bytes, stream.server_bytes), (3, 0, 30, 60));
+}
+
+#[test]
+fn plaintext_within_a_tunnel_is_encrypted_and_no_alert_until_it_leaves_it() {
+    let mut rig = Rig::new(settings());
+    rig.core.found(Found::Tunnels(true), rig.now_ns);
+    let open = rig.event(Kind::Open, 1, CLIENT, SERVER, false);
+    rig.feed(Kind::Open, open);
+    rig.capture(&open, true, 0, REQUEST);
+    rig.capture(&open, false, 0, RESPONSE);
+    let told = rig.records();
+    assert!(alerts(&told).is_empty());
+    let (_, flow) = *flows(&told).last().unwrap();
+    assert_eq!(flow.verdict.encrypted.answer, Answer::Yes);
+    assert_eq!(flow.verdict.encrypted.reason, "WireGuard tunnel wg0 (http in the clear inside)");
+    assert_eq!(flow.tunnel.as_deref(), Some(&tunnel()));
+    // It is looked at again, and what cannot be found out changes nothing.
+    rig.pass(SECOND);
+    let again = rig.core.take_output().lookups;
+    let Some(key) = again.iter().find_map(|lookup| match lookup {
+        Lookup::Tunnel { key, .. } => Some(*key),
+        _ => None,
+    }) else {
+        panic!("{again:?}")
+    };
+    rig.core.found(Found::Tunnel { key, way: Way::Unknown }, rig.now_ns);
+    assert!(alerts(&rig.records()).is_empty());
+    rig.core.found(Found::Tunnel { key, way: Way::Direct }, rig.now_ns);
+    assert_eq!(alerts(&rig.records()).len(), 1);
 }
 
 #[test]

@@ -4,6 +4,9 @@ use std::ops::Range;
 
 use super::*;
 
+/// Flows within tunnels that are looked at again in each share of the walk.
+const TUNNELS: usize = 16;
+
 impl Core {
     /// Time passes: call it a few times a second.
     pub fn tick(&mut self, now_ns: u64, clock: Clock) {
@@ -63,6 +66,7 @@ impl Core {
         let idle_ns = self.settings.udp_idle_ns;
         let interval_ns = self.settings.interval_ns;
         let mut told = Vec::new();
+        let mut tunnels = 0;
         let commands = &mut self.out.commands;
         let lookups = &mut self.out.lookups;
         self.table.each_in(places, |id, flow| {
@@ -77,6 +81,11 @@ impl Core {
             }
             if interval_ns > 0 && flow.told.opened && now_ns.saturating_sub(flow.progress_ns) >= interval_ns {
                 told.push(id);
+            }
+            // Routes and policies change.
+            if flow.tunnel.is_some() && !flow.is_over() && tunnels < TUNNELS {
+                tunnels += 1;
+                lookups.push(Lookup::Tunnel { key: flow.key(), socket: socket_of(flow) });
             }
             // A connection that was accepted by one process and is used by another: look once it
             // has lived a moment, and once more for those found in the first second.

@@ -25,6 +25,7 @@ pub fn settings(capacity: usize, streams: usize) -> CoreSettings {
         closed_keep: 4096,
         udp_idle_ns: 60 * SECOND,
         tcp_budget: 8192,
+        handshake_budget: 65_536,
         interval_ns: 0,
         loopback_alerts: false,
         repeat_every_s: 300,
@@ -143,6 +144,7 @@ impl Host {
             Lookup::Owner { key, seen } => Found::Owner { key, identity: identity(seen.tgid) },
             Lookup::User { key, socket } => Found::User { key, identity: Some(identity(socket.maker)) },
             Lookup::Listener { cookie, seen } => Found::Listener { cookie, identity: identity(seen.tgid) },
+            Lookup::Tunnel { key, .. } => Found::Tunnel { key, way: monitor::identity::Way::Direct },
             Lookup::Sockets => Found::Sockets { seen: None, began_ns: self.now_ns },
         }
     }

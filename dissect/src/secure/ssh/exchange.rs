@@ -1,0 +1,107 @@
+//! One side's packets in the clear, up to NEWKEYS (RFC 4253 sections 6 and 7).
+
+use crate::bytes::Reader;
+
+/// Section 6.1 asks for 35000 to be accepted.
+const PACKET: std::ops::RangeInclusive<u32> = 6..=35_000;
+
+const DISCONNECT: u8 = 1;
+const KEXINIT: u8 = 20;
+const NEWKEYS: u8 = 21;
+
+/// A KEXINIT (section 7.1): lists of names, separated by commas.
+pub(super) struct Offer<'a> {
+    pub key_exchange: &'a [u8],
+    pub host_key: &'a [u8],
+    pub to_server: Algorithms<'a>,
+    pub to_client: Algorithms<'a>,
+}
+
+/// What is negotiated for each direction by itself.
+pub(super) struct Algorithms<'a> {
+    pub cipher: &'a [u8],
+    pub mac: &'a [u8],
+    pub compression: &'a [u8],
+}
+
+impl<'a> Offer<'a> {
+    fn parse(payload: &'a [u8]) -> Option<Self> {
+        let mut reader = Reader::new(payload);
+        reader.take(1 + 16)?;
+        let mut list = || {
+            let length = reader.u32()?;
+            reader.take(usize::try_from(length).ok()?)
+        };
+        let (key_exchange, host_key) = (list()?, list()?);
+        let (cipher_to_server, cipher_to_client) = (list()?, list()?);
+        let (mac_to_server, mac_to_client) = (list()?, list()?);
+        let (compression_to_server, compression_to_client) = (list()?, list()?);
+        Some(Offer {
+            key_exchange,
+            host_key,
+            to_server: Algorithms {
+                cipher: cipher_to_server,
+                mac: mac_to_server,
+                compression: compression_to_server,
+            },
+            to_client: Algorithms {
+                cipher: cipher_to_client,
+                mac: mac_to_client,
+                compression: compression_to_client,
+            },
+        })
+    }
+}
+
+/// One side's packets in the clear.
+#[derive(Default)]
+pub(super) struct Exchange<'a> {
+    pub offer: Option<Offer<'a>>,
+    /// Where the encrypted packets begin: behind NEWKEYS.
+    pub keys_at: Option<usize>,
+    pub disconnected: bool,
+    /// Where something stands that is no packet of a key exchange.
+    pub broken: Option<usize>,
+    /// A packet was padded more than it has to be.
+    pub pads_more: bool,
+}
+
+impl<'a> Exchange<'a> {
+    pub fn read(bytes: &'a [u8]) -> Self {
+        let mut exchange = Exchange::default();
+        let mut at = 0;
+        while let Some(rest) = bytes.get(at..)
+            && exchange.keys_at.is_none()
+            && !exchange.disconnected
+        {
+            let [a, b, c, d, padding, message, ..] = *rest else { break };
+            let length = u32::from_be_bytes([a, b, c, d]);
+            let known = match message {
+                KEXINIT => exchange.offer.is_none(),
+                DISCONNECT | 2..=4 => true,
+                7 | NEWKEYS | 30..=49 => exchange.offer.is_some(),
+                _ => false,
+            };
+            if !known || !PACKET.contains(&length) || u32::from(padding) + 2 > length {
+                exchange.broken = Some(at);
+                break;
+            }
+            let end = 4 + length as usize;
+            let Some(packet) = rest.get(5..end - usize::from(padding)) else { break };
+            // At least four bytes, up to a multiple of eight.
+            exchange.pads_more |= !(4..12).contains(&padding);
+            match message {
+                KEXINIT => exchange.offer = Offer::parse(packet),
+                NEWKEYS => exchange.keys_at = Some(at + end),
+                DISCONNECT => exchange.disconnected = true,
+                _ => {}
+            }
+            if message == KEXINIT && exchange.offer.is_none() {
+                exchange.broken = Some(at);
+                break;
+            }
+            at += end;
+        }
+        exchange
+    }
+}

@@ -1,0 +1,189 @@
+//! QUIC: what its Initial packets tell, whatever order they come in.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot read its fixture has failed")]
+
+use dissect::{
+    Cipher, EarlyData, End, Hint, Inspection, Protection, TlsFacts, UnknownReason, inspect_datagrams,
+};
+use proptest::prelude::*;
+use std::path::Path;
+
+type Datagrams = Vec<Vec<u8>>;
+
+/// Each datagram is led by its length in two bytes.
+fn fixture(name: &str) -> (Datagrams, Datagrams) {
+    let read = |side: &str| {
+        let file = format!("{name}.{side}.datagrams");
+        let bytes = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(file)).unwrap();
+        let mut rest = &bytes[..];
+        let mut all = Vec::new();
+        while let [high, low, after @ ..] = rest {
+            let (datagram, next) = after.split_at(usize::from(u16::from_be_bytes([*high, *low])));
+            all.push(datagram.to_vec());
+            rest = next;
+        }
+        all
+    };
+    (read("client"), read("server"))
+}
+
+fn look(client: &[Vec<u8>], server: &[Vec<u8>]) -> Inspection {
+    let client: Vec<&[u8]> = client.iter().map(Vec::as_slice).collect();
+    let server: Vec<&[u8]> = server.iter().map(Vec::as_slice).collect();
+    inspect_datagrams(&client, &server, Hint::default())
+}
+
+fn tls(name: &str) -> TlsFacts {
+    let (client, server) = fixture(name);
+    look(&client, &server).facts.tls.unwrap()
+}
+
+const ESTABLISHED: [&str; 8] = [
+    "quic_compatible_version",
+    "quic_long_hello",
+    "quic_negotiated_version",
+    "quic_post_quantum",
+    "quic_post_quantum_retry",
+    "quic_retry",
+    "quic_retry_long_hello",
+    "quic_v2",
+];
+
+#[test]
+fn the_hellos_tell_who_how_and_what_for() {
+    for name in ["quic_compatible_version", "quic_long_hello", "quic_negotiated_version", "quic_retry"] {
+        let (client, server) = fixture(name);
+        let found = look(&client, &server);
+        assert!(found.settled, "{name}");
+        assert_eq!(found.facts.protection, Protection::Encrypted(Cipher::Quic), "{name}");
+        let tls = found.facts.tls.unwrap();
+        assert_eq!(tls.version_protocol.as_deref(), Some("quic"), "{name}");
+        assert_eq!(tls.version.as_deref(), Some("1.3"), "{name}");
+        assert_eq!(tls.cipher.as_deref(), Some("TLS_AES_256_GCM_SHA384"), "{name}");
+        assert_eq!(tls.group.as_deref(), Some("secp256r1"), "{name}");
+        assert_eq!(tls.server_name.as_deref(), Some("quic.example.org"), "{name}");
+        assert_eq!(tls.alpn.as_deref(), Some("h3"), "{name}");
+        assert_eq!(tls.retried, name == "quic_retry", "{name}");
+    }
+    assert!(tls("quic_retry_long_hello").retried);
+}
+
+/// quinn with rustls: a key share of 1.2 kB in two datagrams, and frames of one hello out of order.
+#[test]
+fn a_post_quantum_hello_is_put_together() {
+    let tls = tls("quic_post_quantum");
+    assert_eq!(tls.group.as_deref(), Some("X25519MLKEM768"));
+    assert_eq!(tls.server_name.as_deref(), Some("localhost"));
+    assert_eq!(tls.alpn.as_deref(), Some("h3"));
+}
+
+#[test]
+fn versions_are_named() {
+    for (name, version) in [
+        ("quic_v2", "QUIC version 2"),
+        ("quic_compatible_version", "QUIC version 2 to quic.example.org"),
+        ("quic_negotiated_version", "QUIC version 1 to quic.example.org"),
+    ] {
+        let (client, server) = fixture(name);
+        assert_eq!(look(&client, &server).facts.detail.as_deref(), Some(version), "{name}");
+    }
+}
+
+#[test]
+fn a_refusal_in_an_initial_packet_is_told() {
+    let (client, server) = fixture("quic_no_common_alpn");
+    let found = look(&client, &server);
+    assert_eq!(found.facts.protection, Protection::Unknown(UnknownReason::Handshake));
+    let alert = found.facts.tls.unwrap().alert.unwrap();
+    assert_eq!((alert.from, alert.description.as_deref()), (End::Server, Some("no_application_protocol")));
+}
+
+/// The second connection of a client sends 0-RTT packets before it has an answer.
+#[test]
+fn early_data_is_told() {
+    let tls = tls("quic_early_data");
+    assert_eq!((tls.early_data, tls.resumed), (Some(EarlyData::Offered), Some(true)));
+}
+
+/// Segmentation offload hands several datagrams over as one.
+#[test]
+fn datagrams_that_left_in_one_piece_are_taken_apart() {
+    for name in ESTABLISHED {
+        let (client, server) = fixture(name);
+        let apart = look(&client, &server);
+        let flight = client.iter().take_while(|d| d[0] & 0x80 != 0).count();
+        let glued: Datagrams = [&[client[..flight].concat()], &client[flight..]].concat();
+        assert_eq!(look(&glued, &server), apart, "{name}");
+    }
+}
+
+/// One byte of the first packet changed: it is opened no more, and proves nothing.
+#[test]
+fn what_cannot_be_opened_is_not_encrypted() {
+    let (mut client, server) = fixture("quic_v1");
+    client[0][100] ^= 1;
+    let found = look(&client, &server);
+    assert!(!matches!(found.facts.protection, Protection::Encrypted(_)), "{found:?}");
+}
+
+/// A handshake, and then text where the sealed packets should be.
+#[test]
+fn a_handshake_that_goes_on_in_the_clear_is_not_encrypted() {
+    let (mut client, server) = fixture("quic_v1");
+    let id_length = usize::from(server[0][6 + usize::from(server[0][5])]);
+    let id = &server[0][7 + usize::from(server[0][5])..][..id_length];
+    let text = [&[0x40][..], id, b"this is said in the clear, over and over again"].concat();
+    client.retain(|datagram| {
+        datagram[0] & 0x80 != 0 && look(std::slice::from_ref(datagram), &[]).facts.tls.is_some()
+    });
+    client.push(text);
+    let found = look(&client, &server);
+    assert!(!matches!(found.facts.protection, Protection::Encrypted(_)), "{found:?}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    /// All datagrams but the first of each side in any order, some of them twice: the same facts.
+    #[test]
+    fn order_and_repetition_change_nothing(seed in prop::collection::vec(any::<prop::sample::Index>(), 32)) {
+        for name in ESTABLISHED {
+            let (client, server) = fixture(name);
+            let expected = look(&client, &server);
+            let shuffle = |side: &[Vec<u8>]| {
+                let mut rest = side[1..].to_vec();
+                for (at, index) in seed.iter().enumerate().take(rest.len()) {
+                    let other = index.index(rest.len());
+                    rest.swap(at, other);
+                }
+                let again = seed[0].get(side).clone();
+                [&side[..1], &rest, &[again]].concat()
+            };
+            prop_assert_eq!(look(&shuffle(&client), &shuffle(&server)), expected, "{}", name);
+        }
+    }
+
+    /// Any byte changed, any datagram cut: never a panic, and never other facts than the true ones.
+    #[test]
+    fn damage_takes_away_and_adds_nothing(
+        which in any::<prop::sample::Index>(),
+        at in any::<prop::sample::Index>(),
+        flip in 1u8..,
+        cut in any::<bool>(),
+        from_client in any::<bool>(),
+    ) {
+        for name in ESTABLISHED {
+            let (mut client, mut server) = fixture(name);
+            let whole = look(&client, &server).facts.tls.unwrap();
+            let side = if from_client { &mut client } else { &mut server };
+            let datagram = { let n = which.index(side.len()); &mut side[n] };
+            let at = at.index(datagram.len());
+            if cut { datagram.truncate(at) } else { datagram[at] ^= flip }
+            let facts = look(&client, &server).facts;
+            let Some(tls) = facts.tls else { continue };
+            for (damaged, true_one) in [(tls.server_name, whole.server_name), (tls.group, whole.group), (tls.cipher, whole.cipher)] {
+                prop_assert!(damaged.is_none() || damaged == true_one, "{}", name);
+            }
+        }
+    }
+}

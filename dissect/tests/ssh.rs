@@ -1,0 +1,225 @@
+//! SSH: what was negotiated, and whether the client logged in. `fixtures/ssh/README.md` says what
+//! happened in each session.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot read its fixture has failed")]
+
+use dissect::SshAuthenticationState::{self as State, Begun, Failed, Succeeded, Unknown};
+use dissect::{Cipher, Hint, Inspection, Prefix, Protection, SshFacts, inspect_stream};
+use proptest::prelude::*;
+use std::path::Path;
+
+/// Name, how the log-in ended as far as can be told, and attempts that were turned down.
+const SESSIONS: [(&str, State, Option<u32>); 19] = [
+    ("banner", Succeeded, Some(1)),
+    ("dropbear_client", Begun, None),
+    ("dropbear_server", Begun, None),
+    ("group_exchange", Succeeded, Some(0)),
+    ("key_cbc_etm", Succeeded, Some(0)),
+    // The lengths of packets are encrypted.
+    ("key_chacha20", Begun, None),
+    ("key_encrypt_and_mac", Begun, None),
+    ("key_etm", Succeeded, Some(0)),
+    ("key_gcm", Succeeded, Some(0)),
+    // Questions and answers can be as long as a refusal.
+    ("keyboard_interactive", Failed, None),
+    ("keyscan", Unknown, None),
+    ("no_session", Succeeded, None),
+    // Whether its first request is an attempt is not known.
+    ("paramiko_client", Succeeded, None),
+    ("paramiko_client_refused", Failed, None),
+    ("paramiko_server", Succeeded, Some(2)),
+    ("refused_key", Failed, Some(1)),
+    ("third_key", Succeeded, Some(2)),
+    ("too_many_attempts", Failed, Some(6)),
+    ("wrong_passwords", Failed, Some(3)),
+];
+
+fn session(name: &str) -> (Vec<u8>, Vec<u8>) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/ssh");
+    let read = |side: &str| std::fs::read(folder.join(format!("{name}.{side}"))).unwrap();
+    (read("client"), read("server"))
+}
+
+fn look(client: &[u8], server: &[u8], ended: bool) -> Inspection {
+    let prefix = |bytes| Prefix { bytes, ended, midstream: false };
+    inspect_stream(prefix(client), prefix(server), Hint::default())
+}
+
+fn ssh(name: &str) -> SshFacts {
+    let (client, server) = session(name);
+    look(&client, &server, true).facts.ssh.unwrap()
+}
+
+#[test]
+fn how_the_log_in_ended() {
+    for (name, state, failures) in SESSIONS {
+        let found = ssh(name).authentication;
+        assert_eq!((found.state, found.failures), (state, failures), "{name}");
+    }
+}
+
+/// Only the end of both directions makes a log-in that did not come a failed one.
+#[test]
+fn what_goes_on_has_not_failed() {
+    for (name, ..) in SESSIONS {
+        let (client, server) = session(name);
+        let found = look(&client, &server, false).facts.ssh.unwrap();
+        assert_ne!(found.authentication.state, Failed, "{name}");
+    }
+}
+
+#[test]
+fn algorithms_are_those_negotiated() {
+    let gcm = ssh("key_gcm");
+    assert_eq!(gcm.key_exchange.as_deref(), Some("sntrup761x25519-sha512"));
+    assert_eq!((gcm.post_quantum, gcm.host_key.as_deref()), (Some(true), Some("ssh-ed25519")));
+    assert_eq!(gcm.client_cipher.as_deref(), Some("aes256-gcm@openssh.com"));
+    assert_eq!((gcm.client_mac, gcm.server_mac), (None, None));
+    let etm = ssh("key_etm");
+    assert_eq!(etm.server_cipher.as_deref(), Some("aes256-ctr"));
+    assert_eq!(etm.server_mac.as_deref(), Some("hmac-sha2-256-etm@openssh.com"));
+    let group = ssh("group_exchange");
+    assert_eq!(group.key_exchange.as_deref(), Some("diffie-hellman-group-exchange-sha256"));
+    assert_eq!(group.post_quantum, Some(false));
+    let paramiko = ssh("paramiko_server");
+    assert_eq!(paramiko.host_key.as_deref(), Some("rsa-sha2-512"));
+    // Dropbear's list begins with a marker that both ends may have.
+    assert_eq!(ssh("dropbear_server").key_exchange.as_deref(), Some("curve25519-sha256"));
+}
+
+/// A KEXINIT with these lists: key exchange, host key, and cipher, MAC and compression of both ways.
+fn kexinit(lists: [&str; 5]) -> Vec<u8> {
+    let [key_exchange, host_key, cipher, mac, compression] = lists;
+    let mut payload = [&[20u8][..], &[9; 16]].concat();
+    for list in [key_exchange, host_key, cipher, cipher, mac, mac, compression, compression, "", ""] {
+        payload.extend(u32::try_from(list.len()).unwrap().to_be_bytes());
+        payload.extend(list.as_bytes());
+    }
+    payload.extend([0; 5]);
+    packet(&payload)
+}
+
+fn packet(payload: &[u8]) -> Vec<u8> {
+    let padding = 4 + (8 - (payload.len() + 9) % 8) % 8;
+    let length = u32::try_from(payload.len() + padding + 1).unwrap();
+    [&length.to_be_bytes()[..], &[padding as u8], payload, &vec![0; padding]].concat()
+}
+
+fn negotiate(client: [&str; 5], server: [&str; 5]) -> Inspection {
+    let side = |lists| [&b"SSH-2.0-made_by_hand\r\n"[..], &kexinit(lists), &packet(&[21])].concat();
+    look(&side(client), &side(server), false)
+}
+
+#[test]
+fn the_clients_first_choice_that_the_server_has_counts() {
+    let client = [
+        "kexguess2@matt.ucc.asn.au,ext-info-c,a,mlkem768x25519-sha256,curve25519-sha256",
+        "rsa-sha2-512,ssh-ed25519",
+        "aes128-ctr,3des-cbc",
+        "hmac-md5,hmac-sha1",
+        "none",
+    ];
+    let server = [
+        "curve25519-sha256,mlkem768x25519-sha256,kexguess2@matt.ucc.asn.au,ext-info-c",
+        "ssh-ed25519",
+        "3des-cbc,aes128-ctr",
+        "hmac-sha1",
+        "zlib@openssh.com,none",
+    ];
+    let found = negotiate(client, server);
+    assert_eq!(found.facts.protection, Protection::Encrypted(Cipher::Ssh));
+    let ssh = found.facts.ssh.unwrap();
+    assert_eq!(ssh.key_exchange.as_deref(), Some("mlkem768x25519-sha256"));
+    assert_eq!((ssh.post_quantum, ssh.host_key.as_deref()), (Some(true), Some("ssh-ed25519")));
+    assert_eq!(
+        (ssh.client_cipher.as_deref(), ssh.client_mac.as_deref()),
+        (Some("aes128-ctr"), Some("hmac-sha1"))
+    );
+}
+
+/// RFC 4253 section 7.1: a key exchange counts only if there is a host key that it can do with.
+#[test]
+fn a_key_exchange_needs_its_host_key() {
+    let client = ["curve25519-sha256,gss-group14-sha1-x", "ssh-rsa,null", "aes128-ctr", "hmac-sha1", "none"];
+    let server =
+        ["curve25519-sha256,gss-group14-sha1-x", "ssh-ed25519,null", "aes128-ctr", "hmac-sha1", "none"];
+    let ssh = negotiate(client, server).facts.ssh.unwrap();
+    assert_eq!((ssh.key_exchange.as_deref(), ssh.host_key), (Some("gss-group14-sha1-x"), None));
+    let unknown = ["kex-of-tomorrow@example.org", "ssh-ed25519", "aes128-ctr", "hmac-sha1", "none"];
+    assert_eq!(negotiate(unknown, unknown).facts.ssh.unwrap().post_quantum, None);
+}
+
+/// Everything up to NEWKEYS, and then text.
+#[test]
+fn what_goes_on_in_the_clear_is_not_encrypted() {
+    let lists = ["curve25519-sha256", "ssh-ed25519", "chacha20-poly1305@openssh.com", "hmac-sha1", "none"];
+    let side = [
+        &b"SSH-2.0-made_by_hand\r\n"[..],
+        &kexinit(lists),
+        &packet(&[21]),
+        &b"in the clear, after all. ".repeat(20),
+    ]
+    .concat();
+    for ended in [false, true] {
+        let found = look(&side, &side, ended);
+        assert!(!matches!(found.facts.protection, Protection::Encrypted(_)), "{found:?}");
+    }
+}
+
+/// Lengths that are none decide nothing.
+#[test]
+fn broken_packets_tell_nothing_of_a_log_in() {
+    let (client, mut server) = session("refused_key");
+    let last = server.len() - 1;
+    server.truncate(last);
+    assert_eq!(look(&client, &server, true).facts.ssh.unwrap().authentication.state, Begun);
+    server.extend([0xff; 40]);
+    assert_ne!(look(&client, &server, true).facts.ssh.unwrap().authentication.state, Failed);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_split_and_no_order_changes_the_answer(
+        cuts in proptest::collection::vec((any::<bool>(), 1usize..400), 0..60),
+        tiny in any::<bool>(),
+    ) {
+        for (name, ..) in SESSIONS {
+            let (client, server) = session(name);
+            let last = look(&client, &server, true);
+            let (mut c, mut s) = (0usize, 0usize);
+            let mut settled: Option<Inspection> = None;
+            let all = cuts.iter().copied().chain([(true, usize::MAX), (false, usize::MAX)]);
+            for (from_client, n) in all {
+                let n = if tiny { n % 23 } else { n };
+                if from_client {
+                    c = c.saturating_add(n).min(client.len());
+                } else {
+                    s = s.saturating_add(n).min(server.len());
+                }
+                let now = look(&client[..c], &server[..s], false);
+                if let Some(before) = &settled {
+                    prop_assert_eq!(before, &now, "{}", name);
+                } else if now.settled {
+                    settled = Some(now);
+                }
+            }
+            if let Some(settled) = settled {
+                prop_assert_eq!(&settled.facts, &last.facts, "{}", name);
+            }
+        }
+    }
+
+    /// Cut off anywhere and ended there, as by a loss: never another success, and no success of a
+    /// session that had none.
+    #[test]
+    fn a_part_of_a_session_claims_no_success_that_was_not(client_to in 0usize..8192, server_to in 0usize..8192) {
+        for (name, state, _) in SESSIONS {
+            let (client, server) = session(name);
+            let (c, s) = (client_to.min(client.len()), server_to.min(server.len()));
+            let found = look(&client[..c], &server[..s], true).facts.ssh.map(|ssh| ssh.authentication.state);
+            prop_assert!(found != Some(Succeeded) || state == Succeeded, "{}", name);
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Which tunnel a flow's packets leave through: a WireGuard interface that their route goes to, or an
+//! IPsec policy that they fall under.
+//!
+//! In: sockets. Out: a [`Way`]. Everything is asked in the network namespace that the socket is found
+//! in, with what decides its route: addresses, user, mark, bound interface. Must never: name a tunnel that
+//! the packets need not go through. What comes *in* is known of IPsec, where the kernel drops what came
+//! in the clear; of WireGuard it is inferred, and said to be.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, Instant};
+
+use super::namespaces::{Netns, namespaces};
+use super::tunnels_ipsec::{Ipsec, Path};
+use super::tunnels_routes::{Routes, Sender};
+use super::tunnels_userspace::is_wireguard;
+use super::{SocketKey, SocketLister, SocketSeen};
+use crate::model::{Transport, Tunnel, TunnelKind};
+
+/// How long what was read of the namespaces with tunnels counts.
+const FRESH: Duration = Duration::from_secs(1);
+/// All namespaces are looked through for tunnels this often.
+const SCAN_EVERY: Duration = Duration::from_secs(5);
+
+/// The way of a flow's packets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Way {
+    Through(Tunnel),
+    /// Past every tunnel.
+    Direct,
+    /// The socket is gone, or the kernel did not answer.
+    Unknown,
+}
+
+/// The tunnels of this host.
+#[derive(Default)]
+pub struct Tunnels {
+    /// Those that have any.
+    namespaces: Vec<Namespace>,
+    /// Namespaces by the cookie that the kernel programs name them with: learnt from sockets found.
+    inodes: HashMap<u64, u64>,
+    scanned: Option<Instant>,
+}
+
+struct Namespace {
+    netns: Netns,
+    wireguard: Vec<(u32, String)>,
+    ipsec: Ipsec,
+    read: Instant,
+}
+
+impl Namespace {
+    /// `None`: it has no tunnel, or can't be entered.
+    fn read(netns: &Netns) -> Option<Namespace> {
+        let candidates = Routes::enter(netns).and_then(|routes| routes.candidates()).unwrap_or_default();
+        let wireguard: Vec<(u32, String)> = candidates
+            .into_iter()
+            .filter(|candidate| candidate.in_kernel || is_wireguard(netns, &candidate.name))
+            .map(|candidate| (candidate.index, candidate.name))
+            .collect();
+        // A kernel without IPsec refuses the socket.
+        let ipsec = Ipsec::read(netns).unwrap_or_default();
+        let any = !wireguard.is_empty() || ipsec.has_policies();
+        any.then(|| Namespace { netns: netns.clone(), wireguard, ipsec, read: Instant::now() })
+    }
+
+    fn way(&mut self, key: &SocketKey, socket: Option<&SocketSeen>) -> Way {
+        if self.read.elapsed() > FRESH {
+            match Namespace::read(&self.netns) {
+                Some(read) => *self = read,
+                None => return Way::Direct,
+            }
+        }
+        self.look(key, socket).unwrap_or(Way::Unknown)
+    }
+
+    fn look(&self, key: &SocketKey, socket: Option<&SocketSeen>) -> Option<Way> {
+        let remote = key.remote.ip();
+        if remote.is_loopback() || remote.is_multicast() {
+            return Some(Way::Direct);
+        }
+        let local = match socket {
+            Some(socket) if key.local.ip().is_unspecified() => socket.local.ip(),
+            _ => key.local.ip(),
+        };
+        let sender = Sender {
+            transport: key.transport,
+            local: SocketAddr::new(local, key.local.port()),
+            remote: key.remote,
+            uid: socket.map(|socket| socket.uid),
+            mark: socket.map_or(0, |socket| socket.mark),
+            device: socket.map_or(0, |socket| socket.device),
+        };
+        let Some(route) = Routes::enter(&self.netns).ok()?.to(&sender).ok()? else {
+            return Some(Way::Direct);
+        };
+        let gone = match socket {
+            Some(_) => "",
+            None => "; the socket was gone already: that it had no route of its own is inferred",
+        };
+        if let Some((_, name)) = self.wireguard.iter().find(|(index, _)| *index == route.output) {
+            let evidence = format!(
+                "the route to {remote} goes out through {name}; that answers come in there is inferred{gone}"
+            );
+            return Some(Way::Through(Tunnel { kind: TunnelKind::Wireguard, name: name.clone(), evidence }));
+        }
+        let local = if local.is_unspecified() { route.source? } else { local };
+        let path = Path {
+            transport: key.transport,
+            local: SocketAddr::new(local, key.local.port()),
+            remote: key.remote,
+        };
+        Some(self.ipsec.protects(path).map_or(Way::Direct, |protected| {
+            let inbound = match protected.inbound {
+                true => "both ways",
+                false => "on the way out; that answers come in the same way is inferred",
+            };
+            let evidence = format!("an IPsec policy demands ESP to {remote} {inbound}{gone}");
+            Way::Through(Tunnel { kind: TunnelKind::Ipsec, name: protected.name, evidence })
+        }))
+    }
+}
+
+impl Tunnels {
+    /// How long until the next look is due.
+    pub fn due_in(&self) -> Duration {
+        self.scanned.map_or(Duration::ZERO, |at| SCAN_EVERY.saturating_sub(at.elapsed()))
+    }
+
+    /// Looks through all namespaces; whether there is any tunnel.
+    pub fn scan(&mut self) -> bool {
+        let all = namespaces();
+        self.inodes.retain(|_, inode| all.iter().any(|netns| netns.inode == *inode));
+        self.namespaces = all.iter().filter_map(Namespace::read).collect();
+        self.scanned = Some(Instant::now());
+        !self.namespaces.is_empty()
+    }
+
+    /// Where the packets of this socket to its other end go.
+    pub fn way(&mut self, key: &SocketKey) -> Way {
+        let known = self.inodes.get(&key.netns).copied();
+        for namespace in &mut self.namespaces {
+            if known.is_some_and(|inode| inode != namespace.netns.inode) {
+                continue;
+            }
+            let Some(socket) = find(&namespace.netns, key) else { continue };
+            if key.netns != 0 {
+                self.inodes.insert(key.netns, namespace.netns.inode);
+            }
+            return namespace.way(key, Some(&socket));
+        }
+        // It was short: what is left is the namespace.
+        let process = || std::fs::metadata(format!("/proc/{}/ns/net", key.maker)).ok().map(|net| net.ino());
+        let Some(inode) = known.or_else(process) else { return Way::Unknown };
+        match self.namespaces.iter_mut().find(|namespace| namespace.netns.inode == inode) {
+            Some(namespace) => namespace.way(key, None),
+            None => Way::Direct,
+        }
+    }
+}
+
+/// The socket, by its cookie: addresses may be the same in two namespaces.
+fn find(netns: &Netns, key: &SocketKey) -> Option<SocketSeen> {
+    if key.cookie == 0 {
+        return None;
+    }
+    let lister = SocketLister::enter(netns).ok()?;
+    match key.transport {
+        Transport::Tcp => lister.connection(key.local, key.remote, key.cookie),
+        Transport::Udp => {
+            lister.list(Transport::Udp).ok()?.into_iter().find(|socket| socket.cookie == key.cookie)
+        }
+    }
+}

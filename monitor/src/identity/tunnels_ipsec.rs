@@ -1,0 +1,339 @@
+//! IPsec policies and security associations of one network namespace (`net/xfrm/xfrm_user.c`).
+//!
+//! Must never: take a policy for encryption that only authenticates (AH, the null cipher, GMAC), that
+//! may be passed by (`level use`), or that other traffic than the flow's is meant by.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use netlink_packet_core::NLM_F_DUMP;
+use netlink_packet_xfrm::constants::{
+    AF_INET, IPPROTO_ESP, XFRM_MODE_TRANSPORT, XFRM_MODE_TUNNEL, XFRM_POLICY_ALLOW, XFRM_POLICY_IN,
+    XFRM_POLICY_OUT,
+};
+use netlink_packet_xfrm::{Address, Selector, UserTemplate, XfrmAttrs, XfrmMessage, policy, state};
+use netlink_sys::Socket;
+use netlink_sys::protocols::NETLINK_XFRM;
+
+use super::namespaces::{Netns, netlink_socket};
+use super::tunnels_routes::ask;
+use crate::model::Transport;
+
+/// More of either, and nothing is said: no host is meant to be searched like that for every flow.
+const MOST: usize = 4096;
+
+/// What was there at one time.
+#[derive(Debug, Default)]
+pub(super) struct Ipsec {
+    policies: Vec<Policy>,
+    associations: Vec<Association>,
+    /// There were too many to keep.
+    incomplete: bool,
+}
+
+#[derive(Debug)]
+struct Policy {
+    selector: Selector,
+    /// The lowest number counts.
+    priority: u32,
+    index: u32,
+    direction: u8,
+    allows: bool,
+    templates: Vec<UserTemplate>,
+    /// It applies under conditions that a flow does not show: a mark, a virtual interface.
+    conditional: bool,
+}
+
+#[derive(Debug)]
+struct Association {
+    destination: Address,
+    source: Address,
+    protocol: u8,
+    request: u32,
+    mode: u8,
+    /// Of both: with the null cipher or GMAC, ESP encrypts nothing.
+    encrypts: bool,
+}
+
+/// A flow, as policies see it: from here to there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Path {
+    pub transport: Transport,
+    pub local: SocketAddr,
+    pub remote: SocketAddr,
+}
+
+/// The policy that a flow falls under demands encryption.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Protected {
+    /// The ends of the association.
+    pub name: String,
+    /// What comes back has to be encrypted, too: the kernel drops what is not.
+    pub inbound: bool,
+}
+
+impl Ipsec {
+    /// Reads both tables. Keys that the kernel sends along are dropped at once.
+    pub fn read(namespace: &Netns) -> io::Result<Ipsec> {
+        let netlink = netlink_socket(namespace, NETLINK_XFRM)?;
+        let mut ipsec = Ipsec::default();
+        let question = XfrmMessage::GetPolicy(policy::DelGetMessage::default());
+        ask(&netlink, question, NLM_F_DUMP, |answer| {
+            if let XfrmMessage::AddPolicy(message) | XfrmMessage::UpdatePolicy(message) = answer {
+                ipsec.incomplete |= ipsec.policies.len() >= MOST;
+                if !ipsec.incomplete {
+                    ipsec.policies.push(Policy::from(&message));
+                }
+            }
+        })?;
+        if !ipsec.policies.is_empty() {
+            ipsec.read_associations(&netlink)?;
+        }
+        Ok(ipsec)
+    }
+
+    fn read_associations(&mut self, netlink: &Socket) -> io::Result<()> {
+        let question = XfrmMessage::GetDumpSa(state::GetDumpMessage::default());
+        ask(netlink, question, NLM_F_DUMP, |answer| {
+            if let XfrmMessage::AddSa(message) | XfrmMessage::UpdateSa(message) = answer {
+                self.incomplete |= self.associations.len() >= MOST;
+                if !self.incomplete {
+                    self.associations.push(Association::from(&message));
+                }
+            }
+        })
+    }
+
+    pub fn has_policies(&self) -> bool {
+        self.policies.iter().any(|policy| policy.direction == XFRM_POLICY_OUT)
+    }
+
+    /// What protects this flow's packets on their way out; `None`: nothing, or it cannot be told.
+    pub fn protects(&self, path: Path) -> Option<Protected> {
+        if self.incomplete {
+            return None;
+        }
+        let back = Path { local: path.remote, remote: path.local, ..path };
+        let ends = self.encrypted(XFRM_POLICY_OUT, path)?;
+        Some(Protected {
+            name: format!("{}-{}", ends.0, ends.1),
+            inbound: self.encrypted(XFRM_POLICY_IN, back).is_some(),
+        })
+    }
+
+    /// The ends of the association that has to be used.
+    fn encrypted(&self, direction: u8, path: Path) -> Option<(IpAddr, IpAddr)> {
+        let matching =
+            self.policies.iter().filter(|policy| policy.direction == direction && policy.is_for(path));
+        let policy = matching.min_by_key(|policy| (policy.priority, policy.index))?;
+        if !policy.allows || policy.conditional {
+            return None;
+        }
+        policy.templates.iter().find_map(|template| self.ends(template, path))
+    }
+
+    /// Of a template that demands encryption, and has an association to do it with.
+    fn ends(&self, template: &UserTemplate, path: Path) -> Option<(IpAddr, IpAddr)> {
+        if template.id.proto != IPPROTO_ESP || template.optional != 0 {
+            return None;
+        }
+        let (source, destination) = match template.mode {
+            XFRM_MODE_TUNNEL => (template.saddr, template.id.daddr),
+            XFRM_MODE_TRANSPORT => (address(path.local.ip()), address(path.remote.ip())),
+            _ => return None,
+        };
+        let mut fitting = self.associations.iter().filter(|association| {
+            association.protocol == IPPROTO_ESP
+                && association.mode == template.mode
+                && (template.reqid == 0 || association.request == template.reqid)
+                && association.destination == destination
+                && (source == Address::default() || association.source == source)
+        });
+        let first = fitting.next()?;
+        let family = if template.mode == XFRM_MODE_TRANSPORT {
+            path.remote.is_ipv4()
+        } else {
+            template.family == AF_INET
+        };
+        let ends = (ip(first.source, family), ip(first.destination, family));
+        (first.encrypts && fitting.all(|other| other.encrypts)).then_some(ends)
+    }
+}
+
+impl Policy {
+    fn from(message: &policy::ModifyMessage) -> Policy {
+        let info = &message.user_policy_info;
+        let mut templates = Vec::new();
+        let mut conditional = info.selector.ifindex != 0 || info.selector.user != 0;
+        for attribute in &message.nlas {
+            match attribute {
+                XfrmAttrs::Template(list) => templates.extend(list.iter().copied()),
+                XfrmAttrs::Mark(mark) => conditional |= mark.mask != 0,
+                XfrmAttrs::IfId(id) => conditional |= *id != 0,
+                XfrmAttrs::PolicyType(kind) => conditional |= kind.ptype != 0,
+                _ => {}
+            }
+        }
+        Policy {
+            selector: info.selector,
+            priority: info.priority,
+            index: info.index,
+            direction: info.direction,
+            allows: info.action == XFRM_POLICY_ALLOW,
+            templates,
+            conditional,
+        }
+    }
+
+    /// Ports of the selector are those of the packet: the source is `path.local`.
+    fn is_for(&self, path: Path) -> bool {
+        let selector = &self.selector;
+        let family = if path.remote.is_ipv4() { AF_INET } else { netlink_packet_xfrm::constants::AF_INET6 };
+        let protocol = match path.transport {
+            Transport::Tcp => 6,
+            Transport::Udp => 17,
+        };
+        let port = |wanted: u16, mask: u16, port: u16| (port ^ wanted) & mask == 0;
+        selector.family == family
+            && (selector.proto == 0 || selector.proto == protocol)
+            && within(address(path.remote.ip()), selector.daddr, selector.prefixlen_d)
+            && within(address(path.local.ip()), selector.saddr, selector.prefixlen_s)
+            && port(selector.dport, selector.dport_mask, path.remote.port())
+            && port(selector.sport, selector.sport_mask, path.local.port())
+    }
+}
+
+impl Association {
+    fn from(message: &state::ModifyMessage) -> Association {
+        let info = &message.user_sa_info;
+        let mut encrypts = false;
+        for attribute in &message.nlas {
+            match attribute {
+                XfrmAttrs::EncryptionAlg(algorithm) => encrypts |= is_cipher(&algorithm.alg_name),
+                XfrmAttrs::EncryptionAlgAead(algorithm) => encrypts |= is_cipher(&algorithm.alg_name),
+                _ => {}
+            }
+        }
+        Association {
+            destination: info.id.daddr,
+            source: info.saddr,
+            protocol: info.id.proto,
+            request: info.reqid,
+            mode: info.mode,
+            encrypts,
+        }
+    }
+}
+
+/// By the kernel's name. RFC 4543 is GMAC: it proves, and hides nothing.
+fn is_cipher(name: &[u8]) -> bool {
+    let end = name.iter().position(|b| *b == 0).unwrap_or(name.len());
+    let name = String::from_utf8_lossy(&name[..end]);
+    !name.is_empty() && !name.contains("null") && !name.contains("rfc4543")
+}
+
+fn within(address: Address, network: Address, length: u8) -> bool {
+    let whole = usize::from(length / 8).min(16);
+    let mask = match length % 8 {
+        0 => 0,
+        bits => 0xff_u8 << (8 - bits),
+    };
+    address.addr[..whole] == network.addr[..whole]
+        && address.addr.get(whole).zip(network.addr.get(whole)).is_none_or(|(a, b)| (a ^ b) & mask == 0)
+}
+
+fn address(ip: IpAddr) -> Address {
+    let mut addr = [0; 16];
+    match ip {
+        IpAddr::V4(v4) => addr[..4].copy_from_slice(&v4.octets()),
+        IpAddr::V6(v6) => addr = v6.octets(),
+    }
+    Address { addr }
+}
+
+fn ip(address: Address, ipv4: bool) -> IpAddr {
+    let [a, b, c, d, ..] = address.addr;
+    if ipv4 { Ipv4Addr::new(a, b, c, d).into() } else { Ipv6Addr::from(address.addr).into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ipsec(cipher: bool, proto: u8, optional: u8) -> Ipsec {
+        let local = address("10.0.0.1".parse().expect("an address"));
+        let remote = address("10.0.0.2".parse().expect("an address"));
+        let template = |source, destination| UserTemplate {
+            id: netlink_packet_xfrm::Id { daddr: destination, spi: 0, proto },
+            family: AF_INET,
+            saddr: source,
+            mode: XFRM_MODE_TUNNEL,
+            reqid: 7,
+            optional,
+            ..UserTemplate::default()
+        };
+        let policy = |direction, source, destination| Policy {
+            selector: Selector {
+                daddr: destination,
+                saddr: source,
+                family: AF_INET,
+                prefixlen_d: 24,
+                prefixlen_s: 24,
+                ..Selector::default()
+            },
+            priority: 100,
+            index: 1,
+            direction,
+            allows: true,
+            templates: vec![template(source, destination)],
+            conditional: false,
+        };
+        let association = |source, destination| Association {
+            destination,
+            source,
+            protocol: IPPROTO_ESP,
+            request: 7,
+            mode: XFRM_MODE_TUNNEL,
+            encrypts: cipher,
+        };
+        Ipsec {
+            policies: vec![policy(XFRM_POLICY_OUT, local, remote), policy(XFRM_POLICY_IN, remote, local)],
+            associations: vec![association(local, remote), association(remote, local)],
+            incomplete: false,
+        }
+    }
+
+    fn path(remote: &str) -> Path {
+        let local = "10.0.0.9:1000".parse().expect("an address");
+        Path { transport: Transport::Tcp, local, remote: remote.parse().expect("an address") }
+    }
+
+    #[test]
+    fn a_policy_with_an_association_protects_both_ways() {
+        let found = ipsec(true, IPPROTO_ESP, 0).protects(path("10.0.0.77:80"));
+        assert_eq!(found, Some(Protected { name: "10.0.0.1-10.0.0.2".to_owned(), inbound: true }));
+        assert_eq!(ipsec(true, IPPROTO_ESP, 0).protects(path("10.0.1.77:80")), None);
+    }
+
+    #[test]
+    fn what_does_not_encrypt_or_need_not_be_used_is_nothing() {
+        assert_eq!(ipsec(false, IPPROTO_ESP, 0).protects(path("10.0.0.77:80")), None);
+        assert_eq!(ipsec(true, 51, 0).protects(path("10.0.0.77:80")), None);
+        assert_eq!(ipsec(true, IPPROTO_ESP, 1).protects(path("10.0.0.77:80")), None);
+        let mut lapsed = ipsec(true, IPPROTO_ESP, 0);
+        lapsed.associations.clear();
+        assert_eq!(lapsed.protects(path("10.0.0.77:80")), None);
+        let mut passed_by = ipsec(true, IPPROTO_ESP, 0);
+        passed_by.policies[0].templates.clear();
+        assert_eq!(passed_by.protects(path("10.0.0.77:80")), None);
+        assert!(!is_cipher(b"ecb(cipher_null)\0") && !is_cipher(b"rfc4543(gcm(aes))\0\0"));
+        assert!(is_cipher(b"rfc4106(gcm(aes))\0") && is_cipher(b"cbc(aes)\0"));
+    }
+
+    #[test]
+    fn networks_are_compared_by_their_bits() {
+        let a = address("10.1.2.3".parse().expect("an address"));
+        let b = address("10.1.3.3".parse().expect("an address"));
+        assert!(within(a, b, 0) && within(a, b, 23) && !within(a, b, 24) && within(a, a, 128));
+    }
+}

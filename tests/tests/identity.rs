@@ -1,0 +1,107 @@
+//! Who is at each end: the process that uses a socket, not the one that made it; the process at the
+//! other end, where that is on this host; and the container around it.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use tests::servers::{program, python};
+use tests::{Daemon, DaemonOptions, Lab, Place, Process, Suite, is_flow, number, show, text, traffic};
+
+const PORT: u16 = 34_567;
+const PATIENCE: Duration = Duration::from_secs(30);
+/// As Docker names the cgroup of a container where systemd makes it.
+const CONTAINER: &str = "5f3a1c9b7d2e4f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6d7e8";
+
+fn main() -> ExitCode {
+    Suite::new("identity")
+        .test("a listening socket that was handed over belongs to who accepts", &[], || handed("passed"))
+        .test("a connection that was handed over belongs to who serves it", &[], || handed("forked"))
+        .test("both ends on this host name each other, and the container", &[], both_ends)
+        .main()
+}
+
+fn of_connection(record: &Value, direction: &str) -> bool {
+    is_flow(record)
+        && number(record, "server.port") == Some(PORT.into())
+        && text(record, "network.direction") == direction
+}
+
+/// A client that says one line, hears it back, and stays until its stdin ends.
+fn hold(place: &Place) -> Result<Process> {
+    let mut command = place.command(traffic::program());
+    command
+        .args(["hold", "--to", &format!("10.213.0.2:{PORT}")])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    Process::start_piped("hold", command)
+}
+
+fn handed(way: &str) -> Result<()> {
+    let lab = Lab::new("identity")?;
+    let daemon = Daemon::start(&lab, DaemonOptions::default())?;
+    let mut command = lab.server().command(python());
+    command.arg(program("handing_server.py")).args([&PORT.to_string(), way]).stdout(Stdio::piped());
+    let mut server = Process::start_piped("server", command)?;
+    let mut says = BufReader::new(server.child().stdout.take().context("the server has no stdout")?);
+    server.wait_for_port("tcp", PORT, PATIENCE)?;
+    let mut client = hold(&lab.client())?;
+    let mut stdin = client.take_stdin()?;
+    stdin.write_all(b"who serves me?\n")?;
+    let mut line = String::new();
+    says.read_line(&mut line)?;
+    let serving: u64 = line.trim().parse().context("the pid that serves")?;
+    ensure!(serving != u64::from(server.pid()), "the server serves by itself: nothing is handed over");
+    let mut back = BufReader::new(client.child().stdout.take().context("hold has no stdout")?);
+    back.read_line(&mut String::new())?;
+    drop(stdin);
+    client.wait(PATIENCE)?;
+    let last = daemon.wait_for("closed flow of the server", PATIENCE, is_flow, |record| {
+        of_connection(record, "ingress") && text(record, "event.action") == "flow_closed"
+    })?;
+    ensure!(
+        number(&last.record, "process.pid") == Some(serving),
+        "it belongs to {serving}, made by {}: {}",
+        server.pid(),
+        show(&last.record)
+    );
+    Ok(())
+}
+
+fn both_ends() -> Result<()> {
+    let lab = Lab::new("identity")?;
+    let container = lab.cgroup.path().join(format!("docker-{CONTAINER}.scope"));
+    std::fs::create_dir(&container).with_context(|| container.display().to_string())?;
+    let daemon = Daemon::start(&lab, DaemonOptions::default())?;
+    let inside = Place { cgroup: Some(container.clone()), ..lab.server() };
+    let mut serve: Command = inside.command(traffic::program());
+    serve.args(["echo", "--listen", &format!("[::]:{PORT}")]);
+    let mut server = Process::start("echo", &lab.directory, serve)?;
+    server.wait_for_port("tcp", PORT, PATIENCE)?;
+    let mut client = hold(&lab.client())?;
+    let mut stdin = client.take_stdin()?;
+    stdin.write_all(b"hello in there\n")?;
+    let mut back = BufReader::new(client.child().stdout.take().context("hold has no stdout")?);
+    back.read_line(&mut String::new())?;
+    drop(stdin);
+    client.wait(PATIENCE)?;
+    let (client, server) = (u64::from(client.pid()), u64::from(server.pid()));
+    for (direction, own, other) in [("egress", client, server), ("ingress", server, client)] {
+        let last = daemon.wait_for("closed flow", PATIENCE, is_flow, |record| {
+            of_connection(record, direction) && text(record, "event.action") == "flow_closed"
+        })?;
+        let record = &last.record;
+        ensure!(number(record, "process.pid") == Some(own), "{direction}: not {own}: {}", show(record));
+        ensure!(
+            number(record, "streamwatch.peer.process.pid") == Some(other),
+            "{direction}: the other end is not {other}: {record}"
+        );
+        let (here, there) = ("container.id", "streamwatch.peer.container.id");
+        let (of_server, of_client) = if direction == "egress" { (there, here) } else { (here, there) };
+        ensure!(text(record, of_server) == CONTAINER, "{direction}: the container is missing: {record}");
+        ensure!(text(record, of_client).is_empty(), "{direction}: the client is in no container: {record}");
+    }
+    Ok(())
+}
