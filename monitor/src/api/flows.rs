@@ -164,8 +164,7 @@ mod tests {
     }
 
     proptest! {
-        // A debug build encodes each flow of each case for the last question: seconds, not minutes.
-        #![proptest_config(ProptestConfig::with_cases(48))]
+        #![proptest_config(ProptestConfig::with_cases(16))]
         /// As sorting everything and cutting would give; equals stay in order.
         #[test]
         fn the_first_of_many(bytes in proptest::collection::vec(0u64..5000, 0..500), limit in 0usize..60) {
@@ -177,9 +176,10 @@ mod tests {
             let wanted: Vec<u64> = bytes.iter().copied().filter(|bytes| *bytes > 2500).take(limit).collect();
             prop_assert_eq!(asked(&flows, "bytes > 2500", None, Some(limit)), wanted);
             // By a field that all have alike: the order stays.
+            let few = of_bytes(&bytes[..bytes.len().min(100)]);
             let first: Vec<u64> = bytes.iter().copied().take(limit).collect();
             prop_assert_eq!(asked(&flows, "", Some("server.port"), Some(limit)), first.clone());
-            prop_assert_eq!(asked(&flows, "", Some("event.category"), Some(limit)), first);
+            prop_assert_eq!(asked(&few, "", Some("event.category"), Some(limit)), first);
         }
     }
 }

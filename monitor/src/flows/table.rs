@@ -42,6 +42,7 @@ pub struct Table {
     closed: VecDeque<Arc<FlowView>>,
     capacity: usize,
     keep: usize,
+    tcp: usize,
     /// Entries pushed out because the table was full.
     pub evicted: u64,
     /// Flows ever.
@@ -67,6 +68,7 @@ impl Table {
             closed: VecDeque::new(),
             capacity,
             keep,
+            tcp: 0,
             evicted: 0,
             seen: 0,
         }
@@ -82,6 +84,11 @@ impl Table {
 
     pub fn capacity(&self) -> usize {
         self.capacity
+    }
+
+    /// Whether one of them is a TCP connection.
+    pub fn has_tcp(&self) -> bool {
+        self.tcp > 0
     }
 
     /// Places that flows are or were in; see [`Table::each_in`].
@@ -136,6 +143,7 @@ impl Table {
         let id = self.flows.insert(flow);
         self.by_key.insert(self.state.hash_one(key), id.index);
         self.note_place(place, id.index);
+        self.tcp += usize::from(transport == Transport::Tcp);
         if transport == Transport::Udp {
             let hash = self.state.hash_one(key.cookie);
             let head = self.by_cookie.head(hash, |index| index != id.index && self.is_of(index, key.cookie));
@@ -171,6 +179,7 @@ impl Table {
     pub fn remove(&mut self, id: FlowId) -> Option<Flow> {
         let flow = self.flows.remove(id)?;
         let key = flow.key();
+        self.tcp -= usize::from(flow.transport == Transport::Tcp);
         self.by_key.remove(self.state.hash_one(key), id.index);
         self.by_addresses.remove(self.state.hash_one(flow.addresses()), id.index);
         if flow.transport == Transport::Udp {

@@ -238,6 +238,7 @@ fn who(path: &str) -> Option<Who> {
 
 impl Column {
     /// What the flow's record would say.
+    #[inline]
     pub fn of<'a>(self, row: Row<'a>) -> Cell<'a> {
         let number = |value: Option<u64>| value.map_or(Cell::Absent, Cell::Number);
         match self {

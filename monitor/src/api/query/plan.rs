@@ -91,7 +91,11 @@ impl<'a> Candidate<'a> {
         self.record.get_or_init(|| (self.record_of)(self.view()))
     }
 
+    #[inline]
     fn first(&self, columns: &[Column]) -> Cell<'a> {
+        if let [column] = columns {
+            return column.of(self.row);
+        }
         columns
             .iter()
             .map(|column| column.of(self.row))
@@ -296,6 +300,10 @@ impl Wanted {
     }
 
     fn is_like(&self, found: &str) -> bool {
+        if self.pattern.is_none() && found.is_ascii() && self.like.is_ascii() {
+            let (found, like) = (found.as_bytes(), self.like.as_bytes());
+            return like.is_empty() || found.windows(like.len()).any(|part| part.eq_ignore_ascii_case(like));
+        }
         let found = found.to_lowercase();
         match &self.pattern {
             Some(pattern) => pattern.matches(&found),

@@ -2,6 +2,19 @@
 
 use super::*;
 
+/// Places of the table that are brought up to date at a time.
+const SHARE: usize = 16_384;
+
+/// What the kernel said of all TCP sockets, by cookie.
+pub(super) struct Sockets {
+    seen: HashMap<u64, (TcpState, TcpCounts)>,
+    /// When the look began, CLOCK_MONOTONIC ns.
+    began_ns: u64,
+    /// Whether every flow that is not there has ended, not only those from before us.
+    all: bool,
+    next: usize,
+}
+
 impl Core {
     /// What was there before us.
     pub(super) fn existing(&mut self, sockets: Vec<Existing>, at_ns: u64) {
@@ -81,19 +94,32 @@ impl Core {
 
     /// What the kernel knows of every TCP socket: the totals of flows that were quiet since their
     /// last event are brought up to date, and flows whose sockets are gone without a word end.
-    pub(super) fn sockets(&mut self, seen: Option<&HashMap<u64, (TcpState, TcpCounts)>>, began_ns: u64) {
-        self.sockets_asked = false;
-        let Some(seen) = seen else { return };
+    pub(super) fn sockets(&mut self, seen: Option<HashMap<u64, (TcpState, TcpCounts)>>, began_ns: u64) {
+        let Some(seen) = seen else {
+            self.sockets_asked = false;
+            return;
+        };
         let all = std::mem::take(&mut self.sweep_all);
+        self.sockets = Some(Sockets { seen, began_ns, all, next: 0 });
+        self.refresh_some();
+    }
+
+    /// Brings the next share of the flows up to date.
+    pub(super) fn refresh_some(&mut self) {
+        let Some(mut sockets) = self.sockets.take() else { return };
+        let share = if self.hurries { usize::MAX } else { SHARE };
+        let end = sockets.next.saturating_add(share).min(self.table.places());
         let mut moved = Vec::new();
         let mut gone = Vec::new();
-        self.table.each(|id, flow| {
+        self.table.each_in(sockets.next..end, |id, flow| {
             if flow.transport != Transport::Tcp {
                 return;
             }
-            match seen.get(&flow.cookie()) {
+            match sockets.seen.get(&flow.cookie()) {
                 Some((state, counts)) => moved.push((id, *state, *counts)),
-                None if (all || flow.seen.before_start) && flow.last_ns < began_ns => gone.push(id),
+                None if (sockets.all || flow.seen.before_start) && flow.last_ns < sockets.began_ns => {
+                    gone.push(id);
+                }
                 None => {}
             }
         });
@@ -107,7 +133,13 @@ impl Core {
             if let Some(mut flow) = self.table.get_mut(id) {
                 flow.seen.end_concluded = true;
             }
-            self.close(id, began_ns, FlowState::Closed);
+            self.close(id, sockets.began_ns, FlowState::Closed);
+        }
+        if end < self.table.places() {
+            sockets.next = end;
+            self.sockets = Some(sockets);
+        } else {
+            self.sockets_asked = false;
         }
     }
 
@@ -119,6 +151,9 @@ impl Core {
                 commands.push(Command::ReadUdp { key: flow.key() });
             }
         });
+        // An answer that came in parts is too old.
+        self.sockets = None;
+        self.hurries = true;
         self.sockets_asked = true;
         self.out.lookups.push(Lookup::Sockets);
     }

@@ -25,6 +25,7 @@ mod tests;
 mod time;
 
 use decisions::Decisions;
+use existing::Sockets;
 use sums::Sums;
 
 pub use messages::{Command, CoreSettings, Found, Lookup, Output};
@@ -100,11 +101,17 @@ pub struct Core {
     pub(in crate::daemon) evidence_cut: u64,
     /// Flows that wait for something: an identity, facts, or their patience.
     waiting: Vec<FlowId>,
-    swept_ns: u64,
+    /// How far the walk over all flows came, and when.
+    walked: usize,
+    walked_ns: u64,
     /// When the histograms last began.
     histograms_ns: u64,
     sweep_all: bool,
     sockets_asked: bool,
+    /// What the kernel said of all sockets, while flows are brought up to it.
+    sockets: Option<Sockets>,
+    /// The end is near: no time for shares.
+    hurries: bool,
     /// When the sockets were last asked for.
     sockets_ns: u64,
     /// Listener owners whose accepted sockets are used by another process.
@@ -133,10 +140,13 @@ impl Core {
             evidence_bytes: 0,
             evidence_cut: 0,
             waiting: Vec::new(),
-            swept_ns: 0,
+            walked: 0,
+            walked_ns: 0,
             histograms_ns: 0,
             sweep_all: false,
             sockets_asked: false,
+            sockets: None,
+            hurries: false,
             sockets_ns: 0,
             handed_over: HashSet::new(),
             overflow_seen: 0,
@@ -176,13 +186,15 @@ impl Core {
     /// Client's and server's payload bytes of everything seen.
     pub(in crate::daemon) fn total_bytes(&self) -> (u64, u64) {
         let (mut client, mut server) = self.sums.bytes;
-        self.table.each(|_, flow| {
+        // What no stream has counted yet waits.
+        let waiting: HashSet<FlowId> = self.waiting.iter().copied().collect();
+        for flow in waiting.into_iter().filter_map(|id| self.table.get(id)) {
             if !flow.assigned && flow.is_primary() {
                 let (c, s) = flow.bytes();
                 client += c;
                 server += s;
             }
-        });
+        }
         (client, server)
     }
 

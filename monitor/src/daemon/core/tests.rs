@@ -419,3 +419,44 @@ fn an_ssh_log_in_fails_with_the_whole_of_its_connection() {
     assert_eq!(state(Some(FROM_SERVER.len() + 1)), Begun);
     assert_eq!(state(None), Begun);
 }
+
+#[test]
+fn the_walk_in_shares_meets_every_flow_in_its_quiet_second() {
+    let mut rig = Rig::new(CoreSettings { capacity: 4096, ..settings() });
+    for cookie in 1..=1000 {
+        let open = rig.event(Kind::Open, cookie, CLIENT, SERVER, false);
+        rig.feed(Kind::Open, FlowEvent { transport: 17, ..open });
+    }
+    rig.records();
+    let mut read: HashMap<u64, u32> = HashMap::new();
+    for _ in 0..60 {
+        rig.pass(SECOND / 20);
+        for command in rig.core.take_output().commands {
+            if let Command::ReadUdp { key } = command {
+                *read.entry(key.cookie).or_default() += 1;
+            }
+        }
+    }
+    assert_eq!(read.len(), 1000);
+    assert!(read.values().all(|times| (1..=2).contains(times)), "{read:?}");
+}
+
+#[test]
+fn totals_from_the_kernel_reach_every_flow_share_by_share() {
+    let mut rig = Rig::new(CoreSettings { capacity: 1 << 16, ..settings() });
+    let flows = 40_000;
+    for cookie in 1..=flows {
+        let remote = format!("10.0.{}.{}:8080", cookie / 250, cookie % 250 + 1);
+        let open = rig.event(Kind::Open, cookie, CLIENT, &remote, false);
+        rig.feed(Kind::Open, open);
+    }
+    rig.records();
+    let counts = TcpCounts { bytes_acked: 8, ..TcpCounts::default() };
+    let seen = (1..=flows).map(|cookie| (cookie, (TcpState::Established, counts))).collect();
+    rig.core.found(Found::Sockets { seen: Some(seen), began_ns: rig.now_ns }, rig.now_ns);
+    for _ in 0..4 {
+        rig.pass(SECOND / 20);
+    }
+    // The kernel counts the SYN.
+    assert_eq!(rig.core.total_bytes().0, 7 * flows);
+}

@@ -1,9 +1,11 @@
 //! Time passes, the policy changes, the end comes.
 
+use std::ops::Range;
+
 use super::*;
 
-/// Flows within tunnels that are looked at again each second.
-const TUNNELS: usize = 256;
+/// Flows within tunnels that are looked at again in each share of the walk.
+const TUNNELS: usize = 16;
 
 impl Core {
     /// Time passes: call it a few times a second.
@@ -25,13 +27,18 @@ impl Core {
             self.out.records.push(Record::Alert { alert: Arc::new(alert), at: wall(now_ns) });
         }
         self.early.retain(|early| now_ns.saturating_sub(early.head.at_ns) < 5 * PATIENCE);
-        if now_ns.saturating_sub(self.swept_ns) >= PATIENCE {
-            self.swept_ns = now_ns;
-            self.every_second(now_ns);
+        self.reset_histograms_in_time(now_ns);
+        self.refresh_some();
+        self.walk(now_ns);
+        let due = self.sweep_all || now_ns.saturating_sub(self.sockets_ns) >= REFRESH;
+        if due && !self.sockets_asked && self.table.has_tcp() {
+            self.sockets_asked = true;
+            self.sockets_ns = now_ns;
+            self.out.lookups.push(Lookup::Sockets);
         }
     }
 
-    pub(super) fn every_second(&mut self, now_ns: u64) {
+    fn reset_histograms_in_time(&mut self, now_ns: u64) {
         let every_ns = self.settings.reset_histograms_ns;
         if self.histograms_ns == 0 {
             self.histograms_ns = now_ns;
@@ -39,15 +46,30 @@ impl Core {
             self.histograms_ns = now_ns;
             self.reset_histograms();
         }
+    }
+
+    /// Looks at every flow once a second, a share of them at a time: with a million of them, all at once
+    /// would hold up the events.
+    fn walk(&mut self, now_ns: u64) {
+        let places = self.table.places();
+        let passed_ns = now_ns.saturating_sub(self.walked_ns).min(PATIENCE);
+        self.walked_ns = now_ns;
+        let share = (places as u64 * passed_ns).div_ceil(PATIENCE) as usize;
+        let begin = if self.walked < places { self.walked } else { 0 };
+        let end = begin + share;
+        self.visit(begin..end.min(places), now_ns);
+        self.visit(0..end.saturating_sub(places).min(begin), now_ns);
+        self.walked = if end < places { end } else { end - places };
+    }
+
+    fn visit(&mut self, places: Range<usize>, now_ns: u64) {
         let idle_ns = self.settings.udp_idle_ns;
         let interval_ns = self.settings.interval_ns;
         let mut told = Vec::new();
-        let mut users = Vec::new();
-        let mut tunnels = Vec::new();
-        let mut tcp = false;
+        let mut tunnels = 0;
         let commands = &mut self.out.commands;
-        self.table.each(|id, flow| {
-            tcp |= flow.transport == Transport::Tcp;
+        let lookups = &mut self.out.lookups;
+        self.table.each_in(places, |id, flow| {
             if flow.transport == Transport::Udp && now_ns.saturating_sub(flow.last_ns) >= idle_ns {
                 let packets = flow.sent.packets + flow.received.packets;
                 commands.push(Command::EndUdpIfIdle { key: flow.key(), packets });
@@ -61,8 +83,9 @@ impl Core {
                 told.push(id);
             }
             // Routes and policies change.
-            if flow.tunnel.is_some() && !flow.is_over() && tunnels.len() < TUNNELS {
-                tunnels.push((flow.key(), socket_of(flow)));
+            if flow.tunnel.is_some() && !flow.is_over() && tunnels < TUNNELS {
+                tunnels += 1;
+                lookups.push(Lookup::Tunnel { key: flow.key(), socket: socket_of(flow) });
             }
             // A connection that was accepted by one process and is used by another: look once it
             // has lived a moment, and once more for those found in the first second.
@@ -72,26 +95,14 @@ impl Core {
                 && !flow.seen.before_start
                 && (PATIENCE / 5..PATIENCE + PATIENCE / 5).contains(&age)
             {
-                users.push((flow.key(), socket_of(flow)));
+                lookups.push(Lookup::User { key: flow.key(), socket: socket_of(flow) });
             }
         });
-        for (key, socket) in users {
-            self.out.lookups.push(Lookup::User { key, socket });
-        }
-        for (key, socket) in tunnels {
-            self.out.lookups.push(Lookup::Tunnel { key, socket });
-        }
         for id in told {
             if let Some(mut flow) = self.table.get_mut(id) {
                 flow.progress_ns = now_ns;
             }
             self.record(id, FlowAction::FlowProgress, now_ns);
-        }
-        if tcp && !self.sockets_asked && (self.sweep_all || now_ns.saturating_sub(self.sockets_ns) >= REFRESH)
-        {
-            self.sockets_asked = true;
-            self.sockets_ns = now_ns;
-            self.out.lookups.push(Lookup::Sockets);
         }
     }
 
@@ -112,9 +123,7 @@ impl Core {
 
     /// Whether flows are there whose owner is still being looked up.
     pub fn waits_for_owners(&self) -> bool {
-        let mut waits = false;
-        self.table.each(|_, flow| waits |= flow.owner.is_none());
-        waits
+        self.waiting.iter().filter_map(|id| self.table.get(*id)).any(|flow| flow.owner.is_none())
     }
 
     /// The end: every open flow is told as it stands.
