@@ -1,4 +1,4 @@
-"""Echoes QUIC streams. Usage: quic_server.py PORT CERTIFICATE KEY"""
+"""Echoes QUIC streams. Usage: quic_server.py PORT CERTIFICATE KEY [retry]"""
 
 import asyncio
 import sys
@@ -13,12 +13,13 @@ async def echo(reader, writer):
 
 
 async def main():
-    configuration = QuicConfiguration(is_client=False, alpn_protocols=["echo"])
+    configuration = QuicConfiguration(is_client=False, alpn_protocols=["echo", "h3"])
     configuration.load_cert_chain(sys.argv[2], sys.argv[3])
     await serve(
         "::",
         int(sys.argv[1]),
         configuration=configuration,
+        retry="retry" in sys.argv[4:],
         stream_handler=lambda reader, writer: asyncio.ensure_future(echo(reader, writer)),
     )
     await asyncio.Future()

@@ -45,7 +45,7 @@ impl Certificates {
             &file("ca.pem"),
         ])?;
         for (subject, stem, extra) in
-            [("/CN=server", "server", names.as_str()), ("/CN=client", "client", "basicConstraints=CA:FALSE")]
+            [("/CN=server", "server", names.as_str()), ("/CN=client", "client", "keyUsage=digitalSignature")]
         {
             openssl(&[
                 "req",
@@ -59,6 +59,9 @@ impl Certificates {
                 subject,
                 "-addext",
                 extra,
+                // Else it is an authority's, and rustls takes none from a server.
+                "-addext",
+                "basicConstraints=CA:FALSE",
                 "-CA",
                 &file("ca.pem"),
                 "-CAkey",

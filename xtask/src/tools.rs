@@ -1,4 +1,4 @@
-//! Programs of the tests that only crates.io has, in a directory of their own below `target/`.
+//! Programs of the tests that cargo builds (from crates.io, or of ours), in a directory of their own below `target/`.
 
 use std::path::PathBuf;
 
@@ -12,16 +12,32 @@ pub const DIRECTORY: &str = "target/tools";
 
 /// A program that `cargo install` makes.
 pub struct Tool {
-    /// Of the crate and of the program.
+    /// Of the program, and of the crate where it comes from the registry.
     pub name: &'static str,
-    version: &'static str,
+    source: Source,
     purpose: &'static str,
 }
 
+enum Source {
+    /// A version of crates.io.
+    Registry(&'static str),
+    /// A directory of ours.
+    Here(&'static str),
+}
+
 /// Each takes about a minute.
-pub const TOOLS: [Tool; 2] = [
-    Tool { name: "boringtun-cli", version: "0.7.1", purpose: "WireGuard where the kernel has none" },
-    Tool { name: "cargo-fuzz", version: "0.13.2", purpose: "fuzzing" },
+pub const TOOLS: [Tool; 3] = [
+    Tool {
+        name: "boringtun-cli",
+        source: Source::Registry("0.7.1"),
+        purpose: "WireGuard where the kernel has none",
+    },
+    Tool { name: "cargo-fuzz", source: Source::Registry("0.13.2"), purpose: "fuzzing" },
+    Tool {
+        name: "quic-echo",
+        source: Source::Here("tests/quic-echo"),
+        purpose: "QUIC with a post-quantum key share (quinn)",
+    },
 ];
 
 impl Tool {
@@ -35,7 +51,11 @@ impl Tool {
 
     /// What installing it means, for people.
     pub fn describe(&self) -> String {
-        format!("{} {} from crates.io, for {} (about a minute)", self.name, self.version, self.purpose)
+        let from = match self.source {
+            Source::Registry(version) => format!("{version} from crates.io"),
+            Source::Here(directory) => format!("from {directory}"),
+        };
+        format!("{} {from}, built with cargo: {} (about a minute)", self.name, self.purpose)
     }
 
     /// Builds and installs it with the cargo that runs us.
@@ -43,11 +63,14 @@ impl Tool {
     /// # Errors
     /// The build failed.
     pub fn install(&self) -> Result<()> {
-        println!("xtask: building {} {}", self.name, self.version);
+        println!("xtask: building {}", self.name);
+        let mut command = workspace::cargo(&["install", "--locked", "--root", DIRECTORY]);
+        match self.source {
+            Source::Registry(version) => command.args([self.name, "--version", version]),
+            Source::Here(directory) => command.args(["--path", directory]),
+        };
         step::run(
-            workspace::cargo(&["install", self.name, "--locked", "--version", self.version, "--root"])
-                .arg(workspace::root().join(DIRECTORY))
-                .env("CARGO_TARGET_DIR", workspace::target().join("tools-build")),
+            command.env("CARGO_TARGET_DIR", workspace::target().join("tools-build")),
             &format!("building {}", self.name),
             "look whether a crates registry can be reached",
         )

@@ -1,6 +1,9 @@
 //! Captured bytes of one flow, while they are needed: until it is settled.
 
-use dissect::{Hint, Inspection, Prefix, Reassembly, Wants, inspect_datagrams, inspect_stream};
+use dissect::{
+    Facts, Hint, Inspection, Prefix, Reassembly, SshAuthentication, SshAuthenticationState, Wants,
+    inspect_datagrams, inspect_stream,
+};
 
 use crate::model::Transport;
 
@@ -85,6 +88,16 @@ impl Evidence {
         })
     }
 
+    /// Whether as many bytes of (client, server) as these are here.
+    pub fn holds(&self, (from_client, from_server): (u64, u64)) -> bool {
+        match self {
+            Evidence::Stream { client, server, .. } => {
+                client.prefix().len() as u64 >= from_client && server.prefix().len() as u64 >= from_server
+            }
+            Evidence::Datagrams { .. } => false,
+        }
+    }
+
     /// Nothing more can come that would tell more.
     pub fn is_full(&self) -> bool {
         match self {
@@ -115,4 +128,13 @@ impl Evidence {
 fn is_spent(side: &Reassembly, first: u32, limit: u32) -> bool {
     let have = side.prefix().len() as u32;
     have >= limit || have >= first && side.has_gap()
+}
+
+/// The connection goes on, or not all of it was seen: nothing is concluded from what did not come.
+pub fn doubt_what_did_not_come(facts: &mut Facts) {
+    if let Some(ssh) = &mut facts.ssh
+        && ssh.authentication.state == SshAuthenticationState::Failed
+    {
+        ssh.authentication = SshAuthentication { state: SshAuthenticationState::Begun, failures: None };
+    }
 }

@@ -18,7 +18,7 @@ mod table;
 
 pub use endpoint::Endpoint;
 pub use entry::{Detected, Flow, FlowKey, Holds, Told, key_of, key_of_capture, key_of_socket};
-pub use evidence::Evidence;
+pub use evidence::{Evidence, doubt_what_did_not_come};
 pub use interned::Interned;
 pub use judge::Judge;
 pub use reader::{FlowsReader, Place, Row, Scene};

@@ -1,6 +1,7 @@
 //! First bytes: put together, handed to the dissectors, and let go.
 
 use super::*;
+use crate::flows::doubt_what_did_not_come;
 
 impl Core {
     /// Captures that came before the connection was accepted, now that it is.
@@ -101,6 +102,7 @@ impl Core {
     pub(super) fn inspect(&mut self, id: FlowId, ended: bool) {
         let Some(mut flow) = self.table.get_mut(id) else { return };
         let (key, server_port, sent_by_client) = (flow.key(), flow.server_port(), flow.from_client(true));
+        let (over, bytes) = (flow.closed_ns != 0 && flow.seen.lost_captures == 0, flow.bytes());
         let Some(evidence) = &mut flow.evidence else { return };
         let mut inspection = evidence.inspect(server_port, ended);
         let grown = match ended {
@@ -109,6 +111,10 @@ impl Core {
         };
         if grown.is_some() {
             inspection = evidence.inspect(server_port, false);
+        }
+        if !(over && evidence.holds(bytes)) {
+            doubt_what_did_not_come(&mut inspection.facts);
+        }
         }
         let (full, held) = (evidence.is_full(), evidence.len());
         if let Some(limits) = grown {

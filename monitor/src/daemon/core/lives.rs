@@ -108,11 +108,13 @@ impl Core {
     }
 
     pub(super) fn close(&mut self, id: FlowId, at_ns: u64, state: FlowState) {
+        if let Some(mut flow) = self.table.get_mut(id) {
+            flow.closed_ns = at_ns;
+        }
         self.inspect(id, true);
         let Some(mut flow) = self.table.get_mut(id) else { return };
         flow.state = state;
         flow.seen.never_up = state == FlowState::Failed;
-        flow.closed_ns = at_ns;
         drop(flow);
         self.advance(id, at_ns);
     }

@@ -390,3 +390,32 @@ fn a_capture_whose_flow_was_not_told_knows_who_began_it() {
     assert_eq!(flow.direction, Direction::Egress);
     assert_eq!(flow.facts.protocol, Some(dissect::Protocol::Http));
 }
+
+/// A log-in that did not come has failed only if the connection is over and all of it was seen.
+#[test]
+fn an_ssh_log_in_fails_with_the_whole_of_its_connection() {
+    use dissect::SshAuthenticationState::{Begun, Failed};
+    const FROM_CLIENT: &[u8] = include_bytes!("../../../../dissect/fixtures/ssh/refused_key.client");
+    const FROM_SERVER: &[u8] = include_bytes!("../../../../dissect/fixtures/ssh/refused_key.server");
+    let state = |received: Option<usize>| {
+        let mut rig = Rig::new(settings());
+        let open = rig.event(Kind::Open, 1, CLIENT, SERVER, false);
+        rig.feed(Kind::Open, open);
+        rig.capture(&open, true, 0, FROM_CLIENT);
+        rig.capture(&open, false, 0, FROM_SERVER);
+        let mut told = rig.records();
+        match received {
+            Some(received) => {
+                let (sent_bytes, received_bytes) = (FROM_CLIENT.len() as u64, received as u64);
+                rig.feed(Kind::Close, FlowEvent { sent_bytes, received_bytes, ..open });
+            }
+            None => rig.core.shut_down(rig.now_ns),
+        }
+        told.extend(rig.records());
+        let (_, flow) = *flows(&told).last().unwrap();
+        flow.facts.ssh.as_ref().unwrap().authentication.state
+    };
+    assert_eq!(state(Some(FROM_SERVER.len())), Failed);
+    assert_eq!(state(Some(FROM_SERVER.len() + 1)), Begun);
+    assert_eq!(state(None), Begun);
+}
