@@ -115,7 +115,6 @@ impl Core {
         if !(over && evidence.holds(bytes)) {
             doubt_what_did_not_come(&mut inspection.facts);
         }
-        }
         let (full, held) = (evidence.is_full(), evidence.len());
         if let Some(limits) = grown {
             let (sent_limit, received_limit) = match sent_by_client {
