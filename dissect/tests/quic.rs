@@ -73,6 +73,9 @@ fn the_hellos_tell_who_how_and_what_for() {
 fn a_post_quantum_hello_is_put_together() {
     let tls = tls("quic_post_quantum");
     assert_eq!(tls.group.as_deref(), Some("X25519MLKEM768"));
+    assert_eq!((tls.post_quantum, tls.post_quantum_offered), (Some(true), Some(true)));
+    assert!(tls.ja4.unwrap().starts_with("q13d"), "JA4 of a QUIC hello");
+    assert!(tls.ja4s.unwrap().starts_with("q13"), "JA4S of a QUIC hello");
     assert_eq!(tls.server_name.as_deref(), Some("localhost"));
     assert_eq!(tls.alpn.as_deref(), Some("h3"));
 }

@@ -8,6 +8,7 @@
 
 // One file a verb.
 mod build;
+mod fuzz;
 mod kernels;
 mod run;
 mod setup;
@@ -57,6 +58,14 @@ enum Verb {
     },
     /// Set up what is missing and leave the release binary at `target/release/streamwatch`
     Build,
+    /// Feed every parser with any bytes, for a while (stream, datagrams, ring, query, policy)
+    Fuzz {
+        /// Only these
+        targets: Vec<String>,
+        /// For each
+        #[arg(long, default_value_t = 60)]
+        seconds: u32,
+    },
     /// Boot other kernels in QEMU: does everything load, and are the answers right?
     Kernels {
         /// Only these (5.10, 6.1, 6.12, 7.x, host)
@@ -77,6 +86,7 @@ fn main() -> ExitCode {
         Verb::Run { debug, arguments } => run::run(policy, debug, &arguments),
         Verb::Test { filters } => test::test(policy, &filters),
         Verb::Build => build::build(policy),
+        Verb::Fuzz { targets, seconds } => fuzz::fuzz(policy, &targets, seconds),
         Verb::Kernels { only, list } => kernels::kernels(policy, &only, list),
         Verb::Setup => setup::setup(policy),
     };

@@ -71,9 +71,15 @@ const KERNEL_PACKAGES: &[Package] =
 /// What `scope` needs and this machine lacks.
 pub fn missing(scope: Scope) -> Missing {
     let mut missing = Missing::default();
+    if scope == Scope::Fuzz {
+        missing
+            .tools
+            .extend(tools::TOOLS.iter().filter(|tool| tool.name == "cargo-fuzz" && !tool.is_there()));
+        return missing;
+    }
     kernel_toolchain(&mut missing);
     match scope {
-        Scope::Build => {}
+        Scope::Build | Scope::Fuzz => {}
         Scope::Test => {
             test_servers(&mut missing);
             packages(KERNEL_PACKAGES, &mut missing);

@@ -21,6 +21,8 @@ pub enum Scope {
     Build,
     /// That, and the servers and clients of the end-to-end tests.
     Test,
+    /// cargo-fuzz.
+    Fuzz,
     /// The toolchain, and what boots other kernels.
     Kernels,
 }

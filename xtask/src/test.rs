@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use crate::setup::{self, Policy, Scope};
 use crate::step::{self, failure};
 use crate::tally::Tally;
-use crate::{build, kernel_object, kernels, workspace};
+use crate::{build, fuzz, kernel_object, kernels, workspace};
 
 /// Sets up, checks and tests. A check that fails does not hide what the later ones say; only the
 /// end-to-end tests need the builds before them.
@@ -27,6 +27,9 @@ pub fn test(policy: Policy, filters: &[String]) -> Result<()> {
     // Unit tests that need root say so by being ignored: without it they are skipped, and told.
     let ignored: &[&str] = if rustix::process::geteuid().is_root() { &["--include-ignored"] } else { &[] };
     runner(&mut tally, "unit tests", &["--workspace", "--exclude", "tests"], ignored, filters)?;
+    if filters.is_empty() {
+        check(&mut tally, "fuzzing", || fuzz::briefly(policy));
+    }
     let binary = object && check(&mut tally, "release build", build::release);
     if binary {
         runner(&mut tally, "end-to-end tests", &["--package", "tests"], &[], filters)?;

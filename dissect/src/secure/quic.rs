@@ -12,7 +12,7 @@ mod packet;
 
 use self::attempt::{Attempt, attempts};
 use self::packet::{Kind, Long, VERSION_1, VERSION_2, packets};
-use super::hello::{ClientHello, ServerHello};
+use super::hello::{Carrier, ClientHello, ServerHello};
 use super::{Secure, names};
 use crate::bytes::capped;
 use crate::{
@@ -78,19 +78,19 @@ impl Handshake {
         let mut shake =
             Handshake { offered: false, answered: false, mismatch: false, facts: TlsFacts::default() };
         let version = attempt.server.version.or(attempt.client.version).unwrap_or(VERSION_1);
-        shake.facts.retried = attempt.retried;
-        let Some(offer) = attempt.client.messages(version).into_iter().find_map(|(kind, body)| {
+        let Some(mut offer) = attempt.client.messages(version).into_iter().find_map(|(kind, body)| {
             (kind == CLIENT_HELLO).then(|| ClientHello::parse(&body, false)).flatten()
         }) else {
             return shake;
         };
         shake.offered = true;
+        offer.carrier = Carrier::Quic;
         offer.describe(&mut shake.facts);
         shake.facts.version_protocol = Some("quic".into());
         let early = attempt.early_data || offer.early_data;
         shake.facts.early_data = early.then_some(EarlyData::Offered);
         for (kind, body) in attempt.server.messages(version) {
-            let Some(answer) = (kind == SERVER_HELLO).then(|| ServerHello::parse(&body, false)).flatten()
+            let Some(mut answer) = (kind == SERVER_HELLO).then(|| ServerHello::parse(&body, false)).flatten()
             else {
                 continue;
             };
@@ -102,14 +102,14 @@ impl Handshake {
             shake.answered = offer.suites.contains(&answer.suite) && answer.encrypts_handshake();
             shake.mismatch = !shake.answered;
             if shake.answered {
+                answer.carrier = Carrier::Quic;
                 answer.describe(&mut shake.facts);
                 shake.facts.version_protocol = Some("quic".into());
-                if early && !answer.pre_shared_key {
-                    shake.facts.early_data = Some(EarlyData::Rejected);
-                }
             }
             break;
         }
+        // Only now: unlike a HelloRetryRequest, a Retry does not end the early data.
+        shake.facts.retried |= attempt.retried;
         shake
     }
 }
