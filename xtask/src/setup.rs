@@ -23,6 +23,8 @@ pub enum Scope {
     Test,
     /// The toolchain, and what boots other kernels.
     Kernels,
+    /// The toolchain, what makes the load of the benchmarks, and what they are compared with.
+    Bench,
 }
 
 /// Everything that building and testing need.
