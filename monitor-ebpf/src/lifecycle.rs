@@ -11,6 +11,7 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::programs::SockOpsContext;
 use monitor_common::{FlowEvent, Kind, flow_flag, totals};
 
+use crate::maps::tick;
 use crate::socket::{self, Sequence, SocketState, TCP};
 use crate::{counters, decision, emit};
 
@@ -143,7 +144,7 @@ unsafe fn set_bases(ctx: &SockOpsContext, state: *mut SocketState) {
         if !(*state).received.base.is_known() {
             (*state).received.base = Sequence::at((*ctx.ops).rcv_nxt);
         }
-        (*state).last_tick = bpf_jiffies64();
+        (*state).due = bpf_jiffies64() + tick();
     }
 }
 

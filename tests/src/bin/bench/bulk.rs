@@ -46,7 +46,7 @@ pub fn iperf3(lab: &Lab, client: &tests::Place, to: &str, streams: u64, bytes: u
     server.wait_for_port("tcp", PORT, Duration::from_secs(10))?;
     let mut command = client.command("iperf3");
     command.args(["--client", to, "--port", &PORT.to_string(), "--json"]);
-    command.args(["--parallel", &streams.to_string(), "--bytes", &(bytes / streams).to_string()]);
+    command.args(["--parallel", &streams.to_string(), "--bytes", &bytes.to_string()]);
     let said = lab.run(command, Duration::from_secs(60))?.stdout;
     let said: Value = serde_json::from_str(&said).context("iperf3 said no JSON")?;
     server.wait(Duration::from_secs(10))?;

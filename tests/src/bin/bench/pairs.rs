@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use serde::Serialize;
 
-use crate::accounting::{self, Runs, Statistics};
+use crate::accounting::{self, Empty, Runs, Statistics};
 use crate::statistics::{Ratio, median, spread};
 use crate::watch::{Watch, cgroup_cpu_ns};
 
@@ -50,6 +50,8 @@ pub struct Sample {
     /// Under statistics: what each program did.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub programs: BTreeMap<String, Runs>,
+    /// Under statistics: what an empty program did, attached before ours. That is the clock's.
+    pub empty: Runs,
 }
 
 /// All runs.
@@ -59,7 +61,6 @@ pub struct Comparison {
     pub with: Vec<Sample>,
     /// With the monitor and with statistics.
     pub accounted: Vec<Sample>,
-    clock: f64,
 }
 
 const ACCOUNTED: usize = 3;
@@ -72,8 +73,7 @@ pub fn compare(
     margin: f64,
     mut load: impl FnMut() -> Result<Vec<f64>>,
 ) -> Result<Comparison> {
-    let mut found =
-        Comparison { without: Vec::new(), with: Vec::new(), accounted: Vec::new(), clock: effort.clock };
+    let mut found = Comparison { without: Vec::new(), with: Vec::new(), accounted: Vec::new() };
     // The first run of anything is not like the others.
     load()?;
     for _ in 0..ACCOUNTED {
@@ -99,17 +99,27 @@ fn alone(ground: &Ground, load: &mut impl FnMut() -> Result<Vec<f64>>) -> Result
     let before = ground.cpu_ns();
     let values = load()?;
     let load_ns = ground.cpu_ns() - before;
-    Ok(Sample { values, load_ns, monitor_ns: 0, flows: 0, lost: 0, programs: BTreeMap::new() })
+    Ok(Sample {
+        values,
+        load_ns,
+        monitor_ns: 0,
+        flows: 0,
+        lost: 0,
+        programs: BTreeMap::new(),
+        empty: Runs::default(),
+    })
 }
 
 fn watched(ground: &Ground, account: bool, load: &mut impl FnMut() -> Result<Vec<f64>>) -> Result<Sample> {
-    let watch = Watch::start(&ground.watched)?;
+    let empty = if account { Some(Empty::attach(&ground.watched)?) } else { None };
+    let mut watch = Watch::start(&ground.watched)?;
     let statistics = if account { Some(Statistics::on()?) } else { None };
     let programs = if account { accounting::of_process(watch.pid())? } else { BTreeMap::new() };
     let (load_before, monitor_before) = (ground.cpu_ns(), watch.cpu_ns());
     let values = load()?;
     let load_ns = ground.cpu_ns() - load_before;
     watch.settled();
+    watch.alive()?;
     let monitor_ns = watch.cpu_ns() - monitor_before;
     let programs = if account {
         accounting::difference(&programs, &accounting::of_process(watch.pid())?)
@@ -117,9 +127,11 @@ fn watched(ground: &Ground, account: bool, load: &mut impl FnMut() -> Result<Vec
         programs
     };
     drop(statistics);
+    // Statistics are off now, and were off before.
+    let empty = empty.map_or(Ok(Runs::default()), |empty| empty.runs())?;
     let (flows, lost) = watch.seen_and_lost()?;
     watch.stop()?;
-    Ok(Sample { values, load_ns, monitor_ns, flows, lost, programs })
+    Ok(Sample { values, load_ns, monitor_ns, flows, lost, programs, empty })
 }
 
 impl Comparison {
@@ -152,8 +164,10 @@ impl Comparison {
         let all: Vec<f64> =
             self.with.iter().map(|sample| (sample.load_ns + sample.monitor_ns) as f64).collect();
         let all = median(&all);
-        let programs =
-            |sample: &Sample| -> f64 { sample.programs.values().map(|runs| runs.net_ns(self.clock)).sum() };
+        let programs = |sample: &Sample| -> f64 {
+            let clock = sample.empty.mean();
+            sample.programs.values().map(|runs| runs.net_ns(clock)).sum()
+        };
         let kernel: Vec<f64> = self.accounted.iter().map(programs).collect();
         let process: Vec<f64> = self.with.iter().map(|sample| sample.monitor_ns as f64).collect();
         let (kernel, process) = (100.0 * median(&kernel) / all, 100.0 * median(&process) / all);

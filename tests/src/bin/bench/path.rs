@@ -3,8 +3,8 @@
 //! BPF_PROG_TEST_RUN gives a packet a socket of no protocol, made for that one call (net/bpf/test_run.c,
 //! `bpf_prog_test_run_skb`): it can show what a packet of a socket costs that is not followed, but
 //! reaches neither a settled nor a captured flow. Those are measured on real packets over loopback, with
-//! the empty program attached beside ours, so that both see the same packets, by the kernel's
-//! statistics: the difference of the two means.
+//! the empty program attached before and behind ours, so that all see the same packets, by the kernel's
+//! statistics: the difference of the means.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -31,14 +31,17 @@ pub fn run(effort: &Effort) -> Result<Findings> {
     let mut findings = Findings::new("path");
     not_followed(effort, &mut findings)?;
     let lab = Lab::new("bench")?;
+    // One before ours and one behind: whoever comes second finds the caches warm.
+    let before = Empty::attach(lab.cgroup.path())?;
     let watch = Watch::start(lab.cgroup.path())?;
-    let empty = Empty::attach(lab.cgroup.path())?;
+    let behind = Empty::attach(lab.cgroup.path())?;
+    let empty = [&before, &behind];
     let _statistics = Statistics::on()?;
     let mut serve = programs::load(&lab.server());
     serve.args(["exchange-serve", "--listen", &format!("127.0.0.1:{PORT}")]);
     let mut server = Process::start("exchange", &lab.directory, serve)?;
     server.wait_for_port("tcp", PORT, Duration::from_secs(10))?;
-    let bench = Bench { lab: &lab, watch: &watch, empty: &empty };
+    let bench = Bench { lab: &lab, watch: &watch, empty };
     let mut settled = Vec::new();
     let mut captured = Vec::new();
     for _ in 0..effort.pairs {
@@ -100,7 +103,7 @@ impl Window {
 struct Bench<'a> {
     lab: &'a Lab,
     watch: &'a Watch,
-    empty: &'a Empty,
+    empty: [&'a Empty; 2],
 }
 
 impl Bench<'_> {
@@ -127,15 +130,21 @@ impl Bench<'_> {
         self.watch.settled();
         let captures = self.captures()?;
         let programs = accounting::of_process(self.watch.pid())?;
-        let empty = self.empty.runs()?;
+        let empty = self.empty()?;
         stdin.write_all(b"go\n")?;
         said.next().context("the load ended early")??;
-        let empty = self.empty.runs()?.since(empty);
+        let empty = self.empty()?.since(empty);
         let programs = accounting::difference(&programs, &accounting::of_process(self.watch.pid())?);
         stdin.write_all(b"end\n")?;
         process.wait(Duration::from_secs(10))?;
         self.watch.settled();
         Ok(Window { programs, empty, captures: self.captures()? - captures })
+    }
+
+    /// Both together.
+    fn empty(&self) -> Result<Runs> {
+        let [before, behind] = [self.empty[0].runs()?, self.empty[1].runs()?];
+        Ok(Runs { count: before.count + behind.count, ns: before.ns + behind.ns })
     }
 
     /// Captures that the programs offered so far.

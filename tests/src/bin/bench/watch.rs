@@ -87,6 +87,16 @@ impl Watch {
         cgroup_cpu_ns(self.cgroup.path())
     }
 
+    /// # Errors
+    /// It ended; with what it said.
+    pub fn alive(&mut self) -> Result<()> {
+        if let Some(status) = self.process.ended()? {
+            let said = fs::read_to_string(self.directory.path().join("stderr")).unwrap_or_default();
+            bail!("the monitor ended ({status}); it said:\n{said}");
+        }
+        Ok(())
+    }
+
     /// Waits until it has nothing left to do: less than 1 ms of work in 50 ms.
     pub fn settled(&self) {
         let deadline = Instant::now() + Duration::from_secs(10);
