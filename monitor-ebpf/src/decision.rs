@@ -32,18 +32,20 @@ pub unsafe fn apply(state: *mut SocketState, wanted: Decision) {
         (*state).generation = wanted.generation;
         match wanted.action {
             decision::SETTLE => {
-                (*state).sent.settle();
-                (*state).received.settle();
+                SocketState::settle(state, true);
+                SocketState::settle(state, false);
             }
             decision::EXTEND => {
                 (*state).sent.only_first = 0;
-                (*state).sent.limit = wanted.sent_limit;
+                (*state).sent_limit = wanted.sent_limit;
                 (*state).received.only_first = 0;
-                (*state).received.limit = wanted.received_limit;
+                (*state).received_limit = wanted.received_limit;
             }
             decision::SAMPLE => {
-                begin_here(&raw mut (*state).sent, wanted.sent_limit);
-                begin_here(&raw mut (*state).received, wanted.received_limit);
+                begin_here(&raw mut (*state).sent);
+                (*state).sent_limit = wanted.sent_limit;
+                begin_here(&raw mut (*state).received);
+                (*state).received_limit = wanted.received_limit;
             }
             _ => {}
         }
@@ -52,12 +54,11 @@ pub unsafe fn apply(state: *mut SocketState, wanted: Decision) {
 
 /// The next packet of this direction gives the new offset 0.
 #[inline(always)]
-unsafe fn begin_here(side: *mut Side, limit: u32) {
+unsafe fn begin_here(side: *mut Side) {
     // SAFETY: the caller names a side of a storage value.
     unsafe {
         (*side).base = Sequence::UNKNOWN;
         (*side).only_first = 0;
-        (*side).limit = limit;
         (*side).spent = 0;
     }
 }

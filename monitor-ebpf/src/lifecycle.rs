@@ -13,6 +13,7 @@ use aya_ebpf::programs::SockOpsContext;
 use monitor_common::{FlowEvent, Kind, flow_flag, totals};
 
 use crate::log::note;
+use crate::maps::tick;
 use crate::socket::{self, Sequence, SocketState, TCP};
 use crate::{counters, decision, emit};
 
@@ -163,7 +164,7 @@ unsafe fn set_bases(ctx: &SockOpsContext, state: *mut SocketState) {
     unsafe {
         (*state).sent.starts_at((*ctx.ops).snd_una);
         (*state).received.starts_at((*ctx.ops).rcv_nxt);
-        (*state).last_tick = bpf_jiffies64();
+        (*state).due = bpf_jiffies64() + tick();
     }
 }
 

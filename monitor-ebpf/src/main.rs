@@ -71,13 +71,13 @@ pub fn lifecycle(ctx: SockOpsContext) -> u32 {
 
 #[cgroup_skb]
 pub fn received(ctx: SkBuffContext) -> i32 {
-    packet::seen(&ctx, false);
+    packet::seen::<false>(&ctx);
     PASS
 }
 
 #[cgroup_skb]
 pub fn sent(ctx: SkBuffContext) -> i32 {
-    packet::seen(&ctx, true);
+    packet::seen::<true>(&ctx);
     PASS
 }
 

@@ -25,6 +25,13 @@ pub fn settings() -> Settings {
     unsafe { core::ptr::read_volatile(&raw const SETTINGS) }
 }
 
+/// Jiffies between two progress events of a flow: that word alone.
+#[inline(always)]
+pub fn tick() -> u64 {
+    // SAFETY: as in `settings`.
+    unsafe { core::ptr::read_volatile(&raw const SETTINGS.tick) }
+}
+
 #[btf_map]
 pub static EVENTS: RingBuf<u8, 8388608> = RingBuf::new();
 

@@ -18,45 +18,67 @@ pub struct Packet {
     pub destination: [u32; 4],
 }
 
-/// One packet on its way out of or into a socket.
+/// One packet on its way out of or into a socket. What comes first is what a settled flow costs: one
+/// call of the kernel, and looks at one line of the socket's storage and at the TCP flags.
 #[inline(always)]
-pub fn seen(ctx: &SkBuffContext, sent: bool) {
+pub fn seen<const SENT: bool>(ctx: &SkBuffContext) {
     let skb = ctx.skb.skb;
-    // SAFETY: context fields; null is checked; the helper gives a full socket or null.
+    // SAFETY: context fields; null is checked.
     unsafe {
         let sk = (*skb).__bindgen_anon_2.sk;
         if sk.is_null() {
             return;
         }
-        let sk = bpf_sk_fullsock(sk);
-        if sk.is_null() {
-            return;
-        }
-        let mut state = socket::get(sk.cast());
+        let state = socket::get(sk.cast());
         if state.is_null() {
-            state = adopt(skb, sk);
-            if state.is_null() {
-                no_storage(skb, sk);
-                return;
-            }
+            unknown::<SENT>(skb);
+            return;
         }
         let transport = (*state).transport;
         if transport == TCP {
-            tcp::packet(skb, sk, state, sent);
+            if !tcp::is_settled(skb, state, SENT) {
+                tcp::packet::<SENT>(skb, state);
+            }
         } else if transport == UDP {
-            udp::packet(skb, state, sent);
+            udp::packet::<SENT>(skb, state);
         }
     }
 }
 
-/// A socket from before the programs were attached.
+/// A packet of a socket without storage: of before the programs, of a kind that is not followed, or
+/// of none at all (a request, or what is left of a connection).
 #[inline(never)]
+fn unknown<const SENT: bool>(skb: *mut __sk_buff) -> i32 {
+    // SAFETY: context fields; null is checked; the helper gives a full socket or null.
+    unsafe {
+        if skb.is_null() {
+            return 0;
+        }
+        let sk = (*skb).__bindgen_anon_2.sk;
+        if sk.is_null() {
+            return 0;
+        }
+        let sk = bpf_sk_fullsock(sk);
+        if sk.is_null() {
+            return 0;
+        }
+        let state = adopt(skb, sk);
+        if state.is_null() {
+            no_storage(skb, sk);
+        } else if (*state).transport == TCP {
+            tcp::packet::<SENT>(skb, state);
+        } else {
+            udp::packet::<SENT>(skb, state);
+        }
+    }
+    0
+}
+
+/// A socket from before the programs were attached.
+#[inline(always)]
 fn adopt(skb: *mut __sk_buff, sk: *mut bpf_sock) -> *mut socket::SocketState {
     // SAFETY: fields of a full socket; its storage is checked for null.
     unsafe {
-        if skb.is_null() || sk.is_null() {
-            return core::ptr::null_mut();
-        }
         let transport = (*sk).protocol;
         if !socket::is_followed((*sk).type_, transport) {
             return core::ptr::null_mut();
@@ -98,9 +120,76 @@ pub fn load<T: Copy>(skb: *mut __sk_buff, offset: u32) -> Option<T> {
     }
 }
 
-/// Finds the transport header behind IPv4 options and IPv6 extension headers (RFC 8200, 4.1).
+/// The same, where the packet's head lies in memory: without a call. `offset` is 60 at most.
+#[inline(always)]
+pub fn look<T: Copy>(skb: *mut __sk_buff, offset: u32) -> Option<T> {
+    // SAFETY: bounds are checked as the verifier wants them. A word may begin at any byte: the machines
+    // that BPF reads packets on take that, and the verifier refuses the program where they do not.
+    unsafe {
+        let at = (*skb).data as usize + offset as usize;
+        if at + size_of::<T>() > (*skb).data_end as usize {
+            return None;
+        }
+        Some((at as *const T).read())
+    }
+}
+
+/// The transport header. Where IP's header is a plain one and lies in memory, as nearly always, the
+/// kernel is not called for it.
 #[inline(always)]
 pub fn parse(skb: *mut __sk_buff) -> Option<Packet> {
+    let Some(packet) = parse_plain(skb) else {
+        let mut packet = Packet { transport: 0, header: 0, source: [0; 4], destination: [0; 4] };
+        return (parse_any(skb, &raw mut packet) != 0).then_some(packet);
+    };
+    Some(packet)
+}
+
+#[inline(always)]
+fn parse_plain(skb: *mut __sk_buff) -> Option<Packet> {
+    // Each with the shortest transport header behind it.
+    let words: [u32; 5] = look::<[u32; 7]>(skb, 0).map(|all| [all[0], all[1], all[2], all[3], all[4]])?;
+    let first = words[0].to_ne_bytes()[0];
+    if first >> 4 == 4 {
+        return Some(Packet {
+            transport: u32::from(words[2].to_ne_bytes()[1]),
+            header: u32::from(first & 0xf) * 4,
+            source: emit::mapped(words[3]),
+            destination: emit::mapped(words[4]),
+        });
+    }
+    if first >> 4 != 6 {
+        return None;
+    }
+    let words: [u32; 12] = look(skb, 0)?;
+    let next = u32::from(words[1].to_ne_bytes()[2]);
+    if next != TCP && next != UDP {
+        return None;
+    }
+    Some(Packet {
+        transport: next,
+        header: 40,
+        source: [words[2], words[3], words[4], words[5]],
+        destination: [words[6], words[7], words[8], words[9]],
+    })
+}
+
+/// Behind IPv6 extension headers too, and wherever the bytes lie. 0: that is no packet.
+#[inline(never)]
+fn parse_any(skb: *mut __sk_buff, into: *mut Packet) -> i32 {
+    if skb.is_null() || into.is_null() {
+        return 0;
+    }
+    let Some(packet) = walk(skb) else { return 0 };
+    // SAFETY: the caller's own memory.
+    unsafe { into.write(packet) };
+    1
+}
+
+/// Finds the transport header behind IPv4 options and IPv6 extension headers (RFC 8200, 4.1), wherever
+/// they lie.
+#[inline(always)]
+fn walk(skb: *mut __sk_buff) -> Option<Packet> {
     let first: u8 = load(skb, 0)?;
     if first >> 4 == 4 {
         let transport: u8 = load(skb, 9)?;

@@ -9,7 +9,7 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::programs::SockContext;
 use monitor_common::{Kind, Owner, flow_flag};
 
-use crate::maps::{SOCKETS, settings};
+use crate::maps::{SOCKETS, settings, tick};
 use crate::{counters, emit, owner, udp};
 
 pub const TCP: u32 = 6;
@@ -31,13 +31,10 @@ pub struct Side {
     pub fin_end: Sequence,
     /// When the first payload passed, CLOCK_MONOTONIC ns; 0: not yet.
     pub first_ns: u64,
-    /// Capture up to this offset; 0: nothing.
-    pub limit: u32,
     /// Offset after the last captured byte (sent), bytes captured (received).
     pub spent: u32,
     /// Not 0: nothing is to be captured, and the first payload has still to be timed.
     pub only_first: u32,
-    pub reserved: u32,
 }
 
 /// A sequence number, once it is known: one word, so that both are written at once.
@@ -73,18 +70,14 @@ impl Sequence {
 }
 
 impl Side {
-    const fn armed(limit: u32) -> Side {
-        Side {
-            start: Sequence::UNKNOWN,
-            base: Sequence::UNKNOWN,
-            fin_end: Sequence::UNKNOWN,
-            first_ns: 0,
-            limit,
-            spent: 0,
-            only_first: 0,
-            reserved: 0,
-        }
-    }
+    const ARMED: Side = Side {
+        start: Sequence::UNKNOWN,
+        base: Sequence::UNKNOWN,
+        fin_end: Sequence::UNKNOWN,
+        first_ns: 0,
+        spent: 0,
+        only_first: 0,
+    };
 
     /// The first payload byte will have this sequence number.
     #[inline(always)]
@@ -114,44 +107,43 @@ impl Side {
         // Below 0: our SYN is not acknowledged yet.
         (counted as i64 + apart as i64).max(0) as u64
     }
-
-    /// Ends the capture of this direction; the first payload, if it has still to come, is timed.
-    pub fn settle(&mut self) {
-        if self.first_ns == 0 {
-            self.only_first = 1;
-            self.limit = u32::MAX;
-        } else {
-            self.limit = 0;
-        }
-    }
 }
 
 /// The value of the socket storage. Zeroed by the kernel when it is made.
+///
+/// What every packet of a settled flow reads comes first: the kernel's pointer to the map stands right
+/// before the value (`struct bpf_local_storage_data`), and is read with it, so that all of it is one
+/// line of the cache.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct SocketState {
-    pub owner: Owner,
-    pub cookie: u64,
-    pub netns: u64,
-    pub opened_ns: u64,
-    pub established_ns: u64,
-    /// Jiffies of the last progress event.
-    pub last_tick: u64,
-    /// Where connect() was asked to go.
-    pub destination: [u32; 4],
-    pub destination_port: u32,
+    /// Jiffies from which on the next progress event is due.
+    pub due: u64,
     /// IP protocol number.
     pub transport: u32,
+    /// Capture up to this offset; 0: nothing.
+    pub sent_limit: u32,
+    /// The same, of the other direction.
+    pub received_limit: u32,
     /// [`flow_flag`] and the constants. Once the connection has begun, written by the kernel's callbacks
     /// alone, which hold the socket's lock.
     pub flags: u32,
+    pub cookie: u64,
     /// What the process asked for: the constants below. Written where a process calls, without the lock.
     pub asked: u32,
+    pub generation: u32,
     /// Captures that found the ring full.
     pub lost_captures: u32,
-    pub generation: u32,
     /// Captures for a listening socket in this tick.
     pub listener_captures: u32,
+    pub netns: u64,
+    pub owner: Owner,
+    pub opened_ns: u64,
+    pub established_ns: u64,
+    /// Where connect() was asked to go.
+    pub destination: [u32; 4],
+    pub destination_port: u32,
+    pub reserved: u32,
     pub sent: Side,
     pub received: Side,
     /// UDP: number of peers seen, and the first of them.
@@ -165,7 +157,37 @@ pub struct SocketState {
     pub udp_received_bytes: u64,
 }
 
+const _: () = assert!(core::mem::offset_of!(SocketState, cookie) + 8 <= 56);
+
 impl SocketState {
+    /// The capture limit of a direction.
+    ///
+    /// # Safety
+    /// `state` is a storage value.
+    #[inline(always)]
+    pub unsafe fn limit(state: *mut SocketState, sent: bool) -> *mut u32 {
+        // SAFETY: the caller's promise.
+        unsafe { if sent { &raw mut (*state).sent_limit } else { &raw mut (*state).received_limit } }
+    }
+
+    /// Ends the capture of a direction; the first payload, if it has still to come, is timed.
+    ///
+    /// # Safety
+    /// `state` is a storage value.
+    #[inline(always)]
+    pub unsafe fn settle(state: *mut SocketState, sent: bool) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let side = if sent { &raw mut (*state).sent } else { &raw mut (*state).received };
+            if (*side).first_ns == 0 {
+                (*side).only_first = 1;
+                *SocketState::limit(state, sent) = u32::MAX;
+            } else {
+                *SocketState::limit(state, sent) = 0;
+            }
+        }
+    }
+
     /// A connection was begun or accepted, and its end has not been told.
     pub const LIVE: u32 = 1 << 16;
     /// The connection came up.
@@ -180,10 +202,11 @@ impl SocketState {
     pub const RELEASED: u32 = 1 << 2;
 }
 
-/// The storage of a socket; null where there is none.
+/// The storage of a socket; null where there is none, as for a socket that is not a full one
+/// (net/core/bpf_sk_storage.c looks).
 ///
 /// # Safety
-/// `sk` is a full socket in the sense of the verifier.
+/// `sk` is a socket in the sense of the verifier.
 #[inline(always)]
 pub unsafe fn get(sk: *mut core::ffi::c_void) -> *mut SocketState {
     // SAFETY: the caller's promise; the map is the one declared for it.
@@ -226,9 +249,11 @@ pub unsafe fn arm(state: *mut SocketState) {
     let budget = settings().tcp_budget;
     // SAFETY: the caller's promise.
     unsafe {
-        (*state).sent = Side::armed(budget);
-        (*state).received = Side::armed(budget);
-        (*state).last_tick = bpf_jiffies64();
+        (*state).sent = Side::ARMED;
+        (*state).received = Side::ARMED;
+        (*state).sent_limit = budget;
+        (*state).received_limit = budget;
+        (*state).due = bpf_jiffies64() + tick();
     }
 }
 
@@ -286,8 +311,8 @@ pub fn released(ctx: &SockContext) {
             (*state).asked = SocketState::GAVE_UP;
         } else if (*state).flags & u32::from(flow_flag::MIDSTREAM) != 0 {
             (*state).asked = SocketState::RELEASED;
-            (*state).sent.limit = u32::MAX;
-            (*state).received.limit = u32::MAX;
+            (*state).sent_limit = u32::MAX;
+            (*state).received_limit = u32::MAX;
         }
     }
 }

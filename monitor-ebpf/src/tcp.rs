@@ -1,11 +1,11 @@
 //! Segments: first bytes until the flow is settled, then nothing but one progress event a tick.
 
-use aya_ebpf::bindings::{__sk_buff, bpf_sock, bpf_tcp_sock};
+use aya_ebpf::bindings::{__sk_buff, bpf_tcp_sock};
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_ns, bpf_tcp_sock as tcp_sock_of};
 use monitor_common::{Kind, capture_flag, flow_flag};
 
 use crate::capture::{self, Piece};
-use crate::maps::settings;
+use crate::maps::{settings, tick};
 use crate::packet::{self, Packet};
 use crate::socket::{Sequence, Side, SocketState, TCP};
 use crate::{decision, emit};
@@ -15,19 +15,17 @@ const SYN: u8 = 2;
 
 const TCP_LISTEN: u32 = 10;
 
-/// One segment. A settled flow leaves after a look at the flags and a comparison of jiffies.
+/// Whether a segment of a settled flow is of no interest: no end of the flow, and no tick.
+///
+/// # Safety
+/// `state` is a storage value.
 #[inline(always)]
-pub unsafe fn packet(skb: *mut __sk_buff, sk: *mut bpf_sock, state: *mut SocketState, sent: bool) {
-    // SAFETY (all of it): the caller's full socket and its storage.
+pub unsafe fn is_settled(skb: *mut __sk_buff, state: *mut SocketState, sent: bool) -> bool {
+    // SAFETY: the caller's promise.
     unsafe {
-        let limit = if sent { (*state).sent.limit } else { (*state).received.limit };
-        if limit == 0
+        *SocketState::limit(state, sent) == 0
             && flags(skb) & (FIN | SYN) == 0
-            && bpf_jiffies64().wrapping_sub((*state).last_tick) < settings().tick
-        {
-            return;
-        }
-        slow(skb, sk, state, sent);
+            && bpf_jiffies64() < (*state).due
     }
 }
 
@@ -67,11 +65,18 @@ struct Segment {
     destination_port: u16,
 }
 
+/// `header` of a plain packet is 60 at most, and of any other the bytes are asked of the kernel.
 #[inline(always)]
 fn segment(skb: *mut __sk_buff, packet: &Packet) -> Option<Segment> {
-    let ports: [u16; 2] = packet::load(skb, packet.header)?;
-    let sequence: u32 = packet::load(skb, packet.header + 4)?;
-    let bits: [u8; 2] = packet::load(skb, packet.header + 12)?;
+    let (ports, sequence, bits): ([u16; 2], u32, [u8; 2]) =
+        match packet::look::<Header>(skb, packet.header & 63) {
+            Some(header) if packet.header < 64 => (header.ports, header.sequence, header.bits),
+            _ => (
+                packet::load(skb, packet.header)?,
+                packet::load(skb, packet.header + 4)?,
+                packet::load(skb, packet.header + 12)?,
+            ),
+        };
     let payload_at = packet.header + u32::from(bits[0] >> 4) * 4;
     Some(Segment {
         sequence: u32::from_be(sequence),
@@ -83,65 +88,97 @@ fn segment(skb: *mut __sk_buff, packet: &Packet) -> Option<Segment> {
     })
 }
 
-#[inline(always)]
-unsafe fn slow(skb: *mut __sk_buff, sk: *mut bpf_sock, state: *mut SocketState, sent: bool) {
-    let Some(packet) = packet::parse(skb) else { return };
-    if packet.transport != TCP {
-        return;
+/// The first bytes of a TCP header, as they lie on the wire (RFC 9293, 3.1).
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Header {
+    ports: [u16; 2],
+    sequence: u32,
+    acknowledgement: u32,
+    bits: [u8; 2],
+}
+
+/// A segment that may matter.
+#[inline(never)]
+pub fn packet<const SENT: bool>(skb: *mut __sk_buff, state: *mut SocketState) -> i32 {
+    let sent = SENT;
+    if skb.is_null() || state.is_null() {
+        return 0;
     }
-    let Some(segment) = segment(skb, &packet) else { return };
-    // SAFETY: the caller's full socket and its storage.
+    let Some(packet) = packet::parse(skb) else { return 0 };
+    if packet.transport != TCP {
+        return 0;
+    }
+    let Some(segment) = segment(skb, &packet) else { return 0 };
+    // SAFETY: context fields, null is checked; the caller's storage.
     unsafe {
+        let sk = (*skb).__bindgen_anon_2.sk;
+        if sk.is_null() {
+            return 0;
+        }
         let now = bpf_jiffies64();
-        let ticked = now.wrapping_sub((*state).last_tick) >= settings().tick;
+        let ticked = now >= (*state).due;
+        let midstream = (*state).flags & u32::from(flow_flag::MIDSTREAM) != 0;
+        // An acknowledgement and nothing else, on a connection that tells its end by itself.
+        if segment.payload == 0 && segment.flags & (FIN | SYN) == 0 && !ticked && !midstream {
+            return 0;
+        }
         if (*sk).state == TCP_LISTEN {
             if ticked {
-                (*state).last_tick = now;
+                (*state).due = now + tick();
                 (*state).listener_captures = 0;
             }
             if !sent && segment.payload > 0 {
                 before_accept(skb, state, &packet, &segment);
             }
-            return;
+            return 0;
         }
         let tcp = tcp_sock_of(sk);
         if tcp.is_null() {
-            return;
+            return 0;
         }
         let side = if sent { &raw mut (*state).sent } else { &raw mut (*state).received };
+        let limit = SocketState::limit(state, sent);
         note_ends(side, tcp, &segment, sent);
-        let midstream = (*state).flags & u32::from(flow_flag::MIDSTREAM) != 0;
         if midstream && (*state).asked & SocketState::RELEASED != 0 {
             // Nobody calls back for a socket from before: its last packets tell its end.
             totals(Kind::Close, state, tcp, &packet, &segment, sent);
-            return;
+            return 0;
         }
         // The end has been told, and a last acknowledgement or reset goes out.
         if !midstream && (*state).flags & SocketState::LIVE == 0 {
-            return;
+            return 0;
         }
         if ticked {
-            (*state).last_tick = now;
+            (*state).due = now + tick();
             totals(Kind::Progress, state, tcp, &packet, &segment, sent);
         }
-        if ((*side).limit != 0 || ticked)
+        if (ticked || (*limit != 0 && may_be_decided(state)))
             && let Some(wanted) = decision::take((*state).cookie)
         {
             decision::apply(state, wanted);
         }
-        if segment.payload == 0 || (*side).limit == 0 {
-            return;
+        if segment.payload == 0 || *limit == 0 {
+            return 0;
         }
         if (*side).first_ns == 0 {
             (*side).first_ns = bpf_ktime_get_ns();
         }
         if (*side).only_first != 0 {
             (*side).only_first = 0;
-            (*side).limit = 0;
-            return;
+            *limit = 0;
+            return 0;
         }
         first_bytes(skb, state, tcp, &packet, &segment, sent);
     }
+    0
+}
+
+/// User space decides by what it has seen: while nothing was captured it has decided nothing.
+#[inline(always)]
+unsafe fn may_be_decided(state: *mut SocketState) -> bool {
+    // SAFETY: the caller's storage.
+    unsafe { (*state).sent.spent | (*state).received.spent | (*state).generation != 0 }
 }
 
 /// SYN gives offset 0, FIN the end.
@@ -217,12 +254,14 @@ fn shows_certificates(skb: *mut __sk_buff, segment: &Segment) -> bool {
 
 /// As long as the direction is captured at all.
 #[inline(always)]
-unsafe fn grow(side: *mut Side) {
-    // SAFETY: the caller names a side of a storage value.
+unsafe fn grow(state: *mut SocketState, sent: bool) {
+    // SAFETY: the caller names a storage value.
     unsafe {
         let budget = settings().handshake_budget;
-        if (*side).limit != 0 && (*side).only_first == 0 && (*side).limit < budget {
-            (*side).limit = budget;
+        let only_first = if sent { (*state).sent.only_first } else { (*state).received.only_first };
+        let limit = SocketState::limit(state, sent);
+        if *limit != 0 && only_first == 0 && *limit < budget {
+            *limit = budget;
         }
     }
 }
@@ -246,10 +285,11 @@ unsafe fn first_bytes(
         }
         let base = (*side).base.number();
         if segment.sequence == base && shows_certificates(skb, segment) {
-            grow(&raw mut (*state).sent);
-            grow(&raw mut (*state).received);
+            grow(state, true);
+            grow(state, false);
         }
-        let limit = (*side).limit;
+        let budget = SocketState::limit(state, sent);
+        let limit = *budget;
         let mut offset = segment.sequence.wrapping_sub(base);
         let mut skip = 0;
         if (offset as i32) < 0 {
@@ -278,7 +318,7 @@ unsafe fn first_bytes(
             }
             // Behind the budget, and everything within it has come: the direction is settled.
             if (next as i32) >= 0 && next >= limit {
-                (*side).limit = 0;
+                *budget = 0;
                 return;
             }
             // Segments out of order can come again and again.
@@ -288,7 +328,7 @@ unsafe fn first_bytes(
         }
         if offset >= limit {
             if sent {
-                (*side).limit = 0;
+                *budget = 0;
             }
             return;
         }

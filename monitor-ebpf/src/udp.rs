@@ -6,19 +6,29 @@ use monitor_common::{CAPTURE_SIZES, Kind, UdpFlow, UdpKey, capture_flag, decisio
 
 use crate::capture::{self, Piece};
 use crate::counters::{self, add, packet_len};
-use crate::maps::{UDP_FLOWS, settings};
+use crate::maps::{UDP_FLOWS, settings, tick};
 use crate::packet::{self, Packet};
 use crate::socket::{SocketState, UDP};
 use crate::{decision as decisions, emit};
 
 /// One datagram.
-#[inline(always)]
-pub unsafe fn packet(skb: *mut __sk_buff, state: *mut SocketState, sent: bool) {
-    let Some(packet) = packet::parse(skb) else { return };
-    if packet.transport != UDP {
-        return;
+#[inline(never)]
+pub fn packet<const SENT: bool>(skb: *mut __sk_buff, state: *mut SocketState) -> i32 {
+    let sent = SENT;
+    if skb.is_null() || state.is_null() {
+        return 0;
     }
-    let Some(ports) = packet::load::<[u16; 2]>(skb, packet.header) else { return };
+    let Some(packet) = packet::parse(skb) else { return 0 };
+    if packet.transport != UDP {
+        return 0;
+    }
+    let ports = match packet::look::<[u16; 2]>(skb, packet.header & 63) {
+        Some(ports) if packet.header < 64 => ports,
+        _ => match packet::load(skb, packet.header) {
+            Some(ports) => ports,
+            None => return 0,
+        },
+    };
     let payload = packet_len(skb).saturating_sub(packet.header + 8);
     let (local_port, remote_port) = if sent { (ports[0], ports[1]) } else { (ports[1], ports[0]) };
     let (local_port, remote_port) = (u16::from_be(local_port), u16::from_be(remote_port));
@@ -44,7 +54,7 @@ pub unsafe fn packet(skb: *mut __sk_buff, state: *mut SocketState, sent: bool) {
             None => {
                 let Some(flow) = begin(state, key, local, sent) else {
                     counters::udp_untracked(u64::from(payload));
-                    return;
+                    return 0;
                 };
                 fresh = true;
                 flow
@@ -58,16 +68,17 @@ pub unsafe fn packet(skb: *mut __sk_buff, state: *mut SocketState, sent: bool) {
             add(&raw mut (*flow).received_bytes, u64::from(payload));
         }
         let now = bpf_jiffies64();
-        let ticked = now.wrapping_sub((*flow).last_tick) >= settings().tick;
+        let ticked = now.wrapping_sub((*flow).last_tick) >= tick();
         let budget = if sent { (*flow).sent_budget } else { (*flow).received_budget };
         if !fresh && !ticked && budget == 0 {
-            return;
+            return 0;
         }
         if fresh || ticked {
             (*flow).last_tick = now;
             tell(if fresh { Kind::Open } else { Kind::Progress }, state, flow, key);
         }
-        if let Some(wanted) = decisions::take(key.decision_key()) {
+        // Of a flow that nobody has been told of nothing can have been decided.
+        if !fresh && let Some(wanted) = decisions::take(key.decision_key()) {
             apply(flow, wanted);
         }
         let budget = if sent { (*flow).sent_budget } else { (*flow).received_budget };
@@ -75,6 +86,7 @@ pub unsafe fn packet(skb: *mut __sk_buff, state: *mut SocketState, sent: bool) {
             first_bytes(skb, state, flow, &packet, payload, (local, remote, local_port, remote_port), sent);
         }
     }
+    0
 }
 
 /// Makes an entry for a new peer.

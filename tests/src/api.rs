@@ -13,7 +13,7 @@ use crate::process::finish;
 ///
 /// # Errors
 /// Nobody answers, the status is not a success, or the body is no JSON.
-pub(crate) fn get(socket: &Path, path: &str) -> Result<Value> {
+pub fn get(socket: &Path, path: &str) -> Result<Value> {
     let mut curl = Command::new("curl");
     curl.args(["--silent", "--show-error", "--fail", "--max-time", "5", "--unix-socket"]).arg(socket);
     curl.arg(format!("http://localhost{path}"));

@@ -83,7 +83,10 @@ pub(crate) fn wait_if_ending() {
 }
 
 /// On SIGTERM and SIGINT: undoes everything and ends this process.
-pub(crate) fn undo_on_signals() -> Result<()> {
+///
+/// # Errors
+/// The handlers could not be set.
+pub fn undo_on_signals() -> Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT]).context("signal handlers")?;
     thread::spawn(move || {
         if let Some(signal) = signals.forever().next() {

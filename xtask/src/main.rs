@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 // One file a verb.
+mod bench;
 mod build;
 mod fuzz;
 mod kernels;
@@ -75,6 +76,20 @@ enum Verb {
         #[arg(long)]
         list: bool,
     },
+    /// Measure what watching costs, with and without in one run
+    Bench {
+        /// Only these benchmarks
+        names: Vec<String>,
+        /// Name them, and what each measures
+        #[arg(long)]
+        list: bool,
+        /// Pairs of one comparison, at least
+        #[arg(long, default_value_t = 7)]
+        pairs: usize,
+        /// Seconds that one comparison may go on with more pairs, to narrow its interval
+        #[arg(long, default_value_t = 30)]
+        seconds: u64,
+    },
     /// Install what building and testing need, and nothing else
     Setup,
 }
@@ -88,6 +103,9 @@ fn main() -> ExitCode {
         Verb::Build => build::build(policy),
         Verb::Fuzz { targets, seconds } => fuzz::fuzz(policy, &targets, seconds),
         Verb::Kernels { only, list } => kernels::kernels(policy, &only, list),
+        Verb::Bench { names, list, pairs, seconds } => {
+            bench::bench(policy, &bench::Selection { names, list, pairs, seconds })
+        }
         Verb::Setup => setup::setup(policy),
     };
     match outcome {

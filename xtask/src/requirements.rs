@@ -68,6 +68,20 @@ const TEST_PACKAGES: &[Package] = &[
 const KERNEL_PACKAGES: &[Package] =
     &[package("cpio", "cpio", "initial file systems"), package("xz-utils", "xz", "modules of other kernels")];
 
+/// What makes the load of the benchmarks, and what they stand side by side with.
+const BENCH_PACKAGES: &[Package] = &[
+    package("apache2-utils", "ab", "short connections"),
+    package("curl", "curl", "web client"),
+    package("iperf3", "iperf3", "load"),
+    package("iproute2", "ip", "network namespaces"),
+    package("nginx-light", "nginx", "web server"),
+    package("openssl", "openssl", "certificates"),
+    package("pmacct", "pmacctd", "comparison"),
+    package("softflowd", "softflowd", "comparison"),
+    package("tcpdump", "tcpdump", "comparison"),
+    package("util-linux", "prlimit", "many connections"),
+];
+
 /// What `scope` needs and this machine lacks.
 pub fn missing(scope: Scope) -> Missing {
     let mut missing = Missing::default();
@@ -84,6 +98,7 @@ pub fn missing(scope: Scope) -> Missing {
             test_servers(&mut missing);
             packages(KERNEL_PACKAGES, &mut missing);
         }
+        Scope::Bench => packages(BENCH_PACKAGES, &mut missing),
         Scope::Kernels => packages(KERNEL_PACKAGES, &mut missing),
     }
     missing

@@ -25,6 +25,8 @@ pub enum Scope {
     Fuzz,
     /// The toolchain, and what boots other kernels.
     Kernels,
+    /// The toolchain, what makes the load of the benchmarks, and what they are compared with.
+    Bench,
 }
 
 /// Everything that building and testing need.

@@ -1,0 +1,144 @@
+//! Time spent in the kernel programs, from the kernel's own statistics.
+//!
+//! `kernel.bpf_stats_enabled` is switched on by a descriptor, so that the kernel switches it off
+//! again when that is closed, however the benchmark ends. The kernel reads the clock before and after
+//! each run: what an empty program then seems to take is the cost of that reading, and taken off.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use aya::Ebpf;
+use aya::maps::{Map, MapData, PerCpuArray};
+use aya::programs::{CgroupAttachMode, CgroupSkb, CgroupSkbAttachType};
+use aya::sys::{Stats, enable_stats};
+use monitor_common::{Counters, KINDS, Plain};
+use serde::Serialize;
+
+/// The kernel keeps statistics as long as this lives.
+pub struct Statistics {
+    _switch: OwnedFd,
+}
+
+impl Statistics {
+    pub fn on() -> Result<Self> {
+        Ok(Statistics { _switch: enable_stats(Stats::RunTime).context("bpf statistics")? })
+    }
+}
+
+/// What a program has done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Runs {
+    pub count: u64,
+    pub ns: u64,
+}
+
+impl Runs {
+    pub fn since(self, before: Runs) -> Runs {
+        Runs { count: self.count - before.count, ns: self.ns - before.ns }
+    }
+
+    /// Mean time of one run, ns.
+    pub fn mean(self) -> f64 {
+        self.ns as f64 / self.count as f64
+    }
+
+    /// Time without that of reading the clock, ns.
+    pub fn net_ns(self, clock: f64) -> f64 {
+        (self.ns as f64 - self.count as f64 * clock).max(0.0)
+    }
+}
+
+/// The programs that a process holds, by name (of 15 bytes at most, as the kernel keeps them).
+///
+/// Names come from the id, the figures from `/proc/PID/fdinfo`: other monitors on the host have
+/// programs of the same names.
+pub fn of_process(pid: u32) -> Result<BTreeMap<String, Runs>> {
+    let names: BTreeMap<u32, String> = aya::programs::loaded_programs()
+        .flatten()
+        .filter_map(|info| Some((info.id(), info.name_as_str()?.to_owned())))
+        .collect();
+    let mut programs = BTreeMap::new();
+    for entry in fs::read_dir(format!("/proc/{pid}/fdinfo"))
+        .with_context(|| format!("the monitor ({pid}) is gone"))?
+        .flatten()
+    {
+        let text = fs::read_to_string(entry.path()).unwrap_or_default();
+        let field = |name: &str| -> Option<u64> {
+            text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+        };
+        let (Some(id), Some(ns), Some(count)) = (field("prog_id:"), field("run_time_ns:"), field("run_cnt:"))
+        else {
+            continue;
+        };
+        if let Some(name) = names.get(&(id as u32)) {
+            programs.insert(name.clone(), Runs { count, ns });
+        }
+    }
+    Ok(programs)
+}
+
+/// The programs' own counters, added up over all processors: what they offered, and what they lost.
+pub fn counters(pid: u32) -> Result<Counters> {
+    let named: Vec<u32> = aya::maps::loaded_maps()
+        .flatten()
+        .filter(|info| info.name_as_str() == Some("COUNTERS"))
+        .map(|info| info.id())
+        .collect();
+    let mut held = fs::read_dir(format!("/proc/{pid}/fdinfo"))
+        .with_context(|| format!("the monitor ({pid}) is gone"))?
+        .flatten()
+        .filter_map(|entry| {
+            let text = fs::read_to_string(entry.path()).ok()?;
+            text.lines().find_map(|line| line.strip_prefix("map_id:")?.trim().parse::<u32>().ok())
+        });
+    let id = held.find(|id| named.contains(id)).context("the monitor holds no map COUNTERS")?;
+    let map: PerCpuArray<MapData, [u8; size_of::<Counters>()]> =
+        PerCpuArray::try_from(Map::PerCpuArray(MapData::from_id(id)?))?;
+    let mut sum = Counters::default();
+    for bytes in map.get(&0, 0)?.iter() {
+        let one = Counters::read_from(bytes).context("the counters have another size")?;
+        for kind in 0..KINDS {
+            sum.offered[kind] += one.offered[kind];
+            sum.lost[kind] += one.lost[kind];
+        }
+        sum.rescued += one.rescued;
+    }
+    Ok(sum)
+}
+
+/// What each program did between two readings.
+pub fn difference(before: &BTreeMap<String, Runs>, after: &BTreeMap<String, Runs>) -> BTreeMap<String, Runs> {
+    after
+        .iter()
+        .map(|(name, runs)| (name.clone(), runs.since(before.get(name).copied().unwrap_or_default())))
+        .collect()
+}
+
+/// The empty program, attached to a cgroup in both directions as ours are.
+pub struct Empty {
+    ebpf: Ebpf,
+}
+
+impl Empty {
+    pub fn attach(cgroup: &Path) -> Result<Self> {
+        let object = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bpf/streamwatch.bpf.o");
+        let mut ebpf = Ebpf::load_file(&object).with_context(|| object.display().to_string())?;
+        let program: &mut CgroupSkb = ebpf.program_mut("empty").context("no empty program")?.try_into()?;
+        program.load()?;
+        let directory = fs::File::open(cgroup)?;
+        for direction in [CgroupSkbAttachType::Ingress, CgroupSkbAttachType::Egress] {
+            program.attach(&directory, direction, CgroupAttachMode::Single)?;
+        }
+        Ok(Empty { ebpf })
+    }
+
+    /// What it has done so far.
+    pub fn runs(&self) -> Result<Runs> {
+        let program: &CgroupSkb = self.ebpf.program("empty").context("no empty program")?.try_into()?;
+        let info = program.info()?;
+        Ok(Runs { count: info.run_count(), ns: info.run_time().as_nanos() as u64 })
+    }
+}

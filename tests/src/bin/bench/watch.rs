@@ -1,0 +1,175 @@
+//! The monitor, as a benchmark runs it: in a cgroup of its own, so that its processor time can be told
+//! from that of the load, with its records read and forgotten.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{ChildStdout, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::accounting;
+use anyhow::{Context, Result, bail};
+use rustix::process::Signal;
+use serde_json::Value;
+use tests::{Cgroup, Directory, Place, Process, api, binary, now_ns};
+
+/// A running monitor; killed on drop.
+pub struct Watch {
+    process: Process,
+    cgroup: Cgroup,
+    socket: PathBuf,
+    directory: Directory,
+    alerts: Arc<Mutex<Vec<Line>>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+/// When a line was read (CLOCK_MONOTONIC, ns), and the line.
+pub type Line = (u64, Vec<u8>);
+
+/// What is in the lines that are kept.
+const ALERT: &[u8] = b"streamwatch.alert";
+
+const READY: Duration = Duration::from_secs(30);
+
+impl Watch {
+    /// Starts it on a cgroup, and waits until it answers.
+    pub fn start(watched: &Path) -> Result<Self> {
+        Watch::launch(watched, false)
+    }
+
+    /// The same, and keeps its alerts.
+    pub fn listen(watched: &Path) -> Result<Self> {
+        Watch::launch(watched, true)
+    }
+
+    fn launch(watched: &Path, listen: bool) -> Result<Self> {
+        let directory = Directory::new()?;
+        let cgroup = Cgroup::new("bench-monitor")?;
+        let socket = directory.path().join("api.sock");
+        let place = Place { cgroup: Some(cgroup.path().to_owned()), ..Place::default() };
+        let mut command = place.command(binary());
+        command.args(["run", "--output", "ecs", "--cgroup"]).arg(watched).arg("--socket").arg(&socket);
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        command.stderr(fs::File::create(directory.path().join("stderr"))?);
+        let mut process = Process::start_piped("streamwatch", command)?;
+        let stdout = process.child().stdout.take().context("no stdout")?;
+        let alerts = Arc::new(Mutex::new(Vec::new()));
+        let reader = {
+            let alerts = Arc::clone(&alerts);
+            thread::spawn(move || if listen { hear(stdout, &alerts) } else { forget(stdout) })
+        };
+        let mut watch = Watch { process, cgroup, socket, directory, alerts, reader: Some(reader) };
+        let deadline = Instant::now() + READY;
+        while std::os::unix::net::UnixStream::connect(&watch.socket).is_err() {
+            if watch.process.ended()?.is_some() || Instant::now() > deadline {
+                let said = fs::read_to_string(watch.directory.path().join("stderr")).unwrap_or_default();
+                bail!("the monitor does not answer; it said:\n{said}");
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        watch.settled();
+        Ok(watch)
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Alert records so far, if it was started to listen.
+    pub fn alerts(&self) -> Vec<Line> {
+        self.alerts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Processor time of all its threads so far, ns.
+    pub fn cpu_ns(&self) -> u64 {
+        cgroup_cpu_ns(self.cgroup.path())
+    }
+
+    /// # Errors
+    /// It ended; with what it said.
+    pub fn alive(&mut self) -> Result<()> {
+        if let Some(status) = self.process.ended()? {
+            let said = fs::read_to_string(self.directory.path().join("stderr")).unwrap_or_default();
+            bail!("the monitor ended ({status}); it said:\n{said}");
+        }
+        Ok(())
+    }
+
+    /// Waits until it has nothing left to do: less than 1 ms of work in 50 ms.
+    pub fn settled(&self) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while Instant::now() < deadline {
+            let before = self.cpu_ns();
+            thread::sleep(Duration::from_millis(50));
+            if self.cpu_ns() - before < 1_000_000 {
+                return;
+            }
+        }
+    }
+
+    pub fn status(&self) -> Result<Value> {
+        api::get(&self.socket, "/v1/status")
+    }
+
+    /// Flows seen, and everything that was lost on the way from the kernel to stdout.
+    pub fn seen_and_lost(&self) -> Result<(u64, u64)> {
+        let status = self.status()?;
+        let seen = status["flows"]["seen"].as_u64().context("no flows.seen in the status")?;
+        let sum = |list: &str, field: &str| -> Result<u64> {
+            let rows = status[list].as_array().with_context(|| format!("no {list} in the status"))?;
+            Ok(rows.iter().filter_map(|row| row[field].as_u64()).sum())
+        };
+        // The status has the kernel's part of a second ago.
+        let counters = accounting::counters(self.pid())?;
+        let kernel = counters.lost.iter().sum::<u64>() - counters.rescued;
+        Ok((seen, kernel + sum("stages", "dropped")? + sum("tables", "refused")?))
+    }
+
+    /// Resident memory, bytes.
+    pub fn resident(&self) -> u64 {
+        resident(self.pid())
+    }
+
+    /// Ends it.
+    pub fn stop(mut self) -> Result<()> {
+        self.process.signal(Signal::TERM);
+        self.process.wait(Duration::from_secs(20))?;
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
+        }
+        Ok(())
+    }
+}
+
+/// Reads as fast as anything comes.
+fn forget(mut stdout: ChildStdout) {
+    let mut buffer = vec![0; 1 << 16];
+    while stdout.read(&mut buffer).is_ok_and(|length| length > 0) {}
+}
+
+/// The same, but keeps alerts.
+fn hear(stdout: ChildStdout, alerts: &Mutex<Vec<Line>>) {
+    for line in BufReader::with_capacity(1 << 18, stdout).split(b'\n') {
+        let at_ns = now_ns();
+        let Ok(line) = line else { return };
+        if line.windows(ALERT.len()).any(|part| part == ALERT) {
+            alerts.lock().unwrap_or_else(PoisonError::into_inner).push((at_ns, line));
+        }
+    }
+}
+
+/// Processor time of everything that ran in a cgroup, ns; 0 where it cannot be read.
+pub fn cgroup_cpu_ns(cgroup: &Path) -> u64 {
+    let text = fs::read_to_string(cgroup.join("cpu.stat")).unwrap_or_default();
+    let usage = text.lines().find_map(|line| line.strip_prefix("usage_usec "));
+    usage.and_then(|number| number.parse::<u64>().ok()).unwrap_or(0) * 1000
+}
+
+/// Resident memory of a process, bytes; 0 where it cannot be read.
+pub fn resident(pid: u32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|text| text.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) * 1024
+}
