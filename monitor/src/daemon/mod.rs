@@ -5,8 +5,8 @@
 //! maps ─ control ┼─ events → core ─┤
 //! /proc ─ resolver ┘               └─ api ── Unix socket
 //! ```
-//! Every arrow is a bounded channel, and each says how full it is in `status`. The core never waits
-//! for anybody.
+//! Every arrow is a bounded channel, and each says how full it is in `status`. The core waits for none of
+//! them; where a listing reads along, for one chunk of the table at most.
 
 mod clock;
 mod control;
