@@ -19,6 +19,7 @@ pub mod identity;
 pub mod kernel;
 pub mod model;
 pub mod policy;
+pub mod posture;
 pub mod record;
 pub mod sink;
 pub mod status;

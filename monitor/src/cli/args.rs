@@ -169,8 +169,8 @@ joined with && and ||, negated with !, grouped with parentheses. Values may be q
 (10MB, 250ms, 5min) or be an address range (10.0.0.0/8). Severities are low, medium, high, critical.
 
 Fields: encrypted authenticated authorised watched protocol transport direction state bytes packets \
-duration start end first last rtt retransmits flows open failed rule severity count reason sni cipher \
-group alpn key id process pid user uid unit container; client. and server. with process, pid, \
+duration start end first last rtt retransmits flows open failed rule severity count reason sni version \
+cipher group key_exchange post_quantum client_certificate posture ja3 ja4 alpn key id process pid user uid unit container; client. and server. with process, pid, \
 executable, user, uid, unit, container, ip, port, bytes; and every ECS path of the records.";
 
 /// From which severity on.

@@ -11,6 +11,7 @@ pub mod ocsf;
 mod printable;
 #[cfg(test)]
 pub(crate) mod samples;
+mod secure;
 pub mod text;
 pub mod units;
 pub mod zeek;

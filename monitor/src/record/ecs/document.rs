@@ -5,15 +5,17 @@ use serde::Serialize;
 
 use super::parts::{
     AlertFields, Ecs, Endpoint, Event, FlowFields, Host, LossFields, Nanoseconds, Network, Observer, Own,
-    Peer, RuleFields, Ssh, StreamFields, Tcp, Tls, TlsMore, Who, network_type,
+    Peer, RuleFields, StreamFields, Tcp, Who, network_type,
 };
 use super::{ECS_VERSION, action_of};
 use crate::model::{
     AlertState, AlertView, Count, Direction, FailReason, FlowAction, FlowView, Identity, LossView, Rule,
     StreamView, Transport,
 };
+use crate::posture;
 use crate::record::Context;
 use crate::record::community_id::community_id;
+use crate::record::secure::{Ssh, Tls, TlsMore};
 
 /// A record, borrowed from what it is about; [`Serialize`] gives the ECS object.
 #[derive(Serialize)]
@@ -113,6 +115,7 @@ impl<'a> Document<'a> {
             last_seen: Nanoseconds(stream.last_seen),
         });
         document.streamwatch.verdict = Some(&stream.verdict);
+        document.add_facts(&stream.facts);
         document
     }
 
@@ -203,7 +206,7 @@ impl<'a> Document<'a> {
         });
         self.set_endpoints(Endpoint::new(flow.client(), client), Endpoint::new(flow.server(), server));
         self.set_identities(Some(&flow.owner), flow.peer.as_deref());
-        self.tls = flow.facts.tls.as_ref().map(Tls::new);
+        self.add_facts(&flow.facts);
         self.streamwatch.flow = Some(FlowFields {
             id: &flow.id,
             state: flow.state,
@@ -217,10 +220,16 @@ impl<'a> Document<'a> {
             retransmits: flow.retransmits,
             setup_ns: flow.setup_ns,
         });
-        self.streamwatch.tls = flow.facts.tls.as_ref().and_then(TlsMore::new);
-        self.streamwatch.ssh = flow.facts.ssh.as_ref().map(Ssh::new);
         self.streamwatch.upgrade = flow.facts.upgrade.as_ref();
         self.streamwatch.detail = flow.facts.detail.as_deref();
+    }
+
+    /// How it is encrypted, and who proved what.
+    fn add_facts(&mut self, facts: &'a dissect::Facts) {
+        self.tls = facts.tls.as_ref().map(Tls::new);
+        self.streamwatch.tls = facts.tls.as_ref().map(TlsMore::new);
+        self.streamwatch.ssh = facts.ssh.as_ref().map(Ssh::new);
+        self.streamwatch.posture = posture::line(facts);
     }
 
     fn set_endpoints(&mut self, client: Endpoint, server: Endpoint) {

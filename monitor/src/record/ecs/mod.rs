@@ -13,6 +13,7 @@ use super::{Context, write_line};
 use crate::model::{AlertView, FlowAction, FlowState, FlowView, LossView, Record, StreamView};
 
 pub use document::Document;
+pub(super) use parts::Nanoseconds;
 
 /// The schema's version that the field names are from.
 pub const ECS_VERSION: &str = "8.17.0";

@@ -6,14 +6,16 @@
 //! the client, destination the server. Times are milliseconds, as OCSF wants them.
 
 mod objects;
+mod tls;
 
 use jiff::Timestamp;
 use serde::Serialize;
 
 use self::objects::{
-    Actor, Analytic, ConnectionInfo, Device, Endpoint, Evidence, FindingInfo, Metadata, Remediation,
-    TlsObject, Traffic, Unmapped,
+    Actor, Analytic, ConnectionInfo, Device, Endpoint, Evidence, FindingInfo, Metadata, Remediation, Traffic,
+    Unmapped,
 };
+use self::tls::TlsObject;
 use super::{Context, write_line};
 use crate::model::{AlertState, AlertView, FailReason, FlowAction, FlowView, LossView, Record, Severity};
 
