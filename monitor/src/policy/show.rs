@@ -67,6 +67,9 @@ impl Policy {
                 let _ = writeln!(text, "    client {client}");
             }
             text.push_str("    everyone else is unexpected\n");
+            if let Some(require) = &service.require {
+                let _ = writeln!(text, "    requires {require}");
+            }
         }
         text
     }

@@ -3,12 +3,14 @@
 //! In: [`Facts`]. Out: one short line, and the class of protection that sums are made by. Must never:
 //! name what was only offered, or fill in what was not seen.
 
+mod level;
 mod names;
 mod suite;
 
 use dissect::{Cipher, ClientCertificateState, Facts, Plain, Protection, SshAuthenticationState, TlsFacts};
 
-pub use names::{is_for, shown};
+pub use level::TlsVersion;
+pub use names::{common_name, is_for, shown};
 pub use suite::{
     Authentication, Weakness, authentication, cipher, key_exchange as key_exchange_of, weaknesses,
 };

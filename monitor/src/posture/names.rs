@@ -41,7 +41,7 @@ fn matches(pattern: &str, host: &str) -> bool {
 }
 
 /// The first CN of an RFC 4514 name.
-fn common_name(subject: &str) -> Option<&str> {
+pub fn common_name(subject: &str) -> Option<&str> {
     subject.split(',').find_map(|part| part.trim().strip_prefix("CN="))
 }
 
