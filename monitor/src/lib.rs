@@ -16,6 +16,7 @@ pub mod event;
 pub mod flows;
 pub mod hist;
 pub mod identity;
+pub mod inventory;
 pub mod kernel;
 pub mod model;
 pub mod policy;

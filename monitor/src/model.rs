@@ -186,6 +186,8 @@ pub struct FlowView {
     pub duration_ns: u64,
     /// Connect to established, ns.
     pub setup_ns: Option<u64>,
+    /// From the client's hello until the handshake (TLS, DTLS, QUIC, SSH) was seen to be through, ns.
+    pub handshake_ns: Option<u64>,
     /// Opened before the monitor started: the start is when it was found; the totals are the kernel's,
     /// from its real beginning.
     pub before_start: bool,

@@ -30,7 +30,7 @@ pub enum Command {
     Streams {
         #[command(flatten)]
         listing: ListingArguments,
-        /// Also say why, a line for each of the four answers
+        /// Also say why, a line for each of the four answers, and all that the handshake told
         #[arg(long)]
         wide: bool,
     },
@@ -68,6 +68,15 @@ pub enum Command {
         /// Refresh every so many seconds
         #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2")]
         watch: Option<f64>,
+    },
+    /// How streams are protected: shares, protocols, algorithms and certificates that were seen
+    Inventory {
+        /// As JSON
+        #[arg(long, conflicts_with = "cyclonedx")]
+        json: bool,
+        /// As a CycloneDX 1.6 cryptographic bill of materials
+        #[arg(long)]
+        cyclonedx: bool,
     },
     /// Exit 1 if any stream breaks the rules
     #[command(long_about = CHECK)]

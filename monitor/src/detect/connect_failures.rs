@@ -71,6 +71,7 @@ mod tests {
             closed_at: None,
             duration_ns: 0,
             setup_ns: None,
+            handshake_ns: None,
             before_start: false,
             rtt_us: None,
             retransmits: 0,

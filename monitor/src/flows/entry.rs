@@ -3,13 +3,14 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use dissect::{Facts, UnknownReason};
+use dissect::{Facts, Protection, UnknownReason};
 use jiff::Timestamp;
 use monitor_common::{FlowEvent, Owner, UdpKey, flow_flag};
 
 use super::{Evidence, StreamId};
 use crate::event::{address, to_bytes};
 use crate::identity::{TcpCounts, TcpState};
+use crate::inventory::Tally;
 use crate::model::{Count, Direction, FailReason, FlowState, FlowView, Identity, Transport, Verdict};
 use crate::policy;
 use crate::verdict::{self, Seen};
@@ -64,11 +65,17 @@ pub struct Flow {
     pub first_server_ns: u64,
     /// The last piece of evidence.
     pub captured_ns: u64,
+    /// When a handshake was first seen to have begun, where that was seen before its end.
+    hello_ns: u64,
+    /// From the client's hello to the end of the handshake.
+    pub handshake_ns: Option<u64>,
     pub stream: Option<StreamId>,
     /// Whether it is settled which stream it counts in, if any: fixed once.
     pub assigned: bool,
     /// Client's and server's bytes that the stream has counted.
     pub accounted: (u64, u64),
+    /// What the inventory has counted of it.
+    pub tally: Tally,
     pub told: Told,
     pub decision: Option<policy::Decision>,
     pub verdict: Arc<Verdict>,
@@ -93,6 +100,9 @@ struct Basis {
 pub struct Detected {
     pub plaintext: bool,
     pub unexpected: bool,
+    /// How it is encrypted, since its facts last changed.
+    pub posture: bool,
+    pub handshake: bool,
 }
 
 impl Flow {
@@ -134,9 +144,12 @@ impl Flow {
             first_client_ns: 0,
             first_server_ns: 0,
             captured_ns: 0,
+            hello_ns: 0,
+            handshake_ns: None,
             stream: None,
             assigned: false,
             accounted: (0, 0),
+            tally: Tally::default(),
             told: Told::default(),
             decision: None,
             verdict,
@@ -286,6 +299,24 @@ impl Flow {
         self.detected = Detected::default();
     }
 
+    /// Takes over what the bytes say now, the last of which came at [`Flow::captured_ns`].
+    pub fn learn(&mut self, facts: Facts) {
+        if *self.facts == facts {
+            return;
+        }
+        let encrypted = matches!(facts.protection, Protection::Encrypted(_));
+        let begun = facts.tls.is_some() || facts.ssh.is_some();
+        if begun && !encrypted && self.hello_ns == 0 {
+            self.hello_ns = self.captured_ns;
+        }
+        let hello_ns = if self.hello_ns == 0 { self.first_client_ns } else { self.hello_ns };
+        if begun && encrypted && self.handshake_ns.is_none() && !self.seen.before_start && hello_ns != 0 {
+            self.handshake_ns = Some(self.captured_ns.saturating_sub(hello_ns));
+        }
+        self.facts = Arc::new(facts);
+        self.detected.posture = false;
+    }
+
     /// How long it has lasted, at `now_ns`.
     pub fn duration_ns(&self, now_ns: u64) -> u64 {
         self.closed_ns.unwrap_or(now_ns).saturating_sub(self.opened_ns)
@@ -317,6 +348,7 @@ impl Flow {
             duration_ns: self.duration_ns(now_ns),
             setup_ns: (self.established_ns != 0 && self.direction == Direction::Egress)
                 .then(|| self.established_ns.saturating_sub(self.opened_ns)),
+            handshake_ns: self.handshake_ns,
             before_start: self.seen.before_start,
             rtt_us: (self.rtt_us != 0).then_some(self.rtt_us),
             retransmits: self.retransmits,

@@ -82,6 +82,7 @@ pub(crate) fn flow() -> FlowView {
         closed_at: Some("2026-01-02T03:04:06.5Z".parse().unwrap()),
         duration_ns: 1_000_000_000,
         setup_ns: Some(250_000),
+        handshake_ns: None,
         before_start: false,
         rtt_us: Some(180),
         retransmits: 1,
@@ -108,6 +109,7 @@ pub(crate) fn tls_flow() -> FlowView {
         owner: Arc::new(nginx()),
         peer: Some(Arc::new(curl())),
         closed_at: None,
+        handshake_ns: Some(1_500_000),
         facts: Arc::new(Facts {
             protocol: Some(Protocol::Tls),
             protection: Protection::Encrypted(dissect::Cipher::Tls),

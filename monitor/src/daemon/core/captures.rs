@@ -101,12 +101,10 @@ impl Core {
         let Some(flow) = self.table.get_mut(&key) else { return };
         let Some(evidence) = &flow.evidence else { return };
         let inspection = evidence.inspect(flow.server_port(), ended);
-        let full = evidence.is_full();
-        if *flow.facts != inspection.facts {
-            flow.facts = Arc::new(inspection.facts);
-        }
+        let (full, held) = (evidence.is_full(), evidence.len());
+        flow.learn(inspection.facts);
         if inspection.settled || full || ended {
-            self.evidence_bytes -= evidence.len().min(self.evidence_bytes);
+            self.evidence_bytes -= held.min(self.evidence_bytes);
             flow.settled = true;
             flow.evidence = None;
             if !ended {

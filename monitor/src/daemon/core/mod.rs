@@ -30,7 +30,7 @@ pub use messages::{Command, CoreSettings, Found, Lookup, Output};
 use super::clock::Clock;
 use super::loss::Losses;
 use crate::alert::Alerts;
-use crate::detect::{self, ConnectFailures, Finding, Listener, NewServices};
+use crate::detect::{self, ConnectFailures, Finding, HandshakeFailures, Listener, NewServices};
 use crate::event::{Event, address};
 use crate::flows::{Flow, FlowKey, Streams, Table, key_of, key_of_capture};
 use crate::hist::{Measures, Sample};
@@ -87,6 +87,7 @@ pub struct Core {
     pub(super) failed: u64,
     pub(super) out: Output,
     failures: ConnectFailures,
+    handshakes: HandshakeFailures,
     services: NewServices,
     listeners: HashMap<u64, ListenerEntry>,
     early: Vec<EarlyCapture>,
@@ -119,6 +120,10 @@ impl Core {
             overall: Measures::default(),
             alerts: Alerts::new(settings.repeat_every_s, settings.resolve_after_s),
             failures: ConnectFailures::new(settings.failures.0, settings.failures.1),
+            handshakes: HandshakeFailures::new(
+                settings.detect.handshake_failures.threshold,
+                settings.detect.handshake_failures.window_s,
+            ),
             services: NewServices::default(),
             listeners: HashMap::new(),
             losses: Losses::default(),
@@ -157,6 +162,11 @@ impl Core {
     pub(in crate::daemon) fn wall(&self) -> impl Fn(u64) -> Timestamp + Copy + use<> {
         let clock = self.clock;
         move |ns| clock.wall(ns)
+    }
+
+    /// Payload bytes of what streams have counted, by how they were protected.
+    pub(in crate::daemon) fn class_bytes(&self) -> Vec<crate::inventory::ClassView> {
+        self.sums.ledger.views()
     }
 
     /// Client's and server's payload bytes of everything seen.
@@ -214,14 +224,29 @@ impl Core {
 }
 
 fn decide(policy: &Policy, flow: &Flow) -> crate::policy::Decision {
+    policy.decide(&policy_facts(flow))
+}
+
+fn policy_facts(flow: &Flow) -> FlowFacts<'_> {
     let [(client, client_address), (server, server_address)] = flow.ends();
-    policy.decide(&FlowFacts {
+    FlowFacts {
         client: client.map(|identity| &**identity),
         client_address,
         server: server.map(|identity| &**identity),
         server_address,
         transport: flow.transport,
-    })
+    }
+}
+
+/// What is wrong with how a flow is encrypted.
+fn posture(
+    policy: &Policy,
+    flow: &Flow,
+    settings: &crate::config::Detect,
+    now: Timestamp,
+) -> Vec<detect::Fault> {
+    let required = policy.required(&policy_facts(flow));
+    detect::posture(&flow.facts, (flow.local, flow.remote), settings, &required, now)
 }
 
 /// A reset is a refusal; an application that waited and gave up had no answer; and where the kernel

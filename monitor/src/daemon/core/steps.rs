@@ -89,6 +89,13 @@ impl Core {
         let plaintext = flow.verdict.encrypted.answer == Answer::No && !flow.detected.plaintext;
         let unexpected = flow.verdict.authorised.answer == Answer::No && !flow.detected.unexpected;
         let failed = flow.state == FlowState::Failed;
+        let broken = flow.is_over() && !flow.detected.handshake && detect::is_failed_handshake(&flow.facts);
+        let faults = if flow.detected.posture {
+            Vec::new()
+        } else {
+            posture(&self.policy, flow, &self.settings.detect, self.clock.wall(now_ns))
+        };
+        flow.detected.posture = true;
         if flow.detected.plaintext && flow.verdict.encrypted.answer == Answer::Yes {
             // It hesitated, and then upgraded after all.
             let released = flow.holds.extract_if(.., |alert| alert.starts_with(Rule::Plaintext.as_str()));
@@ -97,9 +104,10 @@ impl Core {
             }
             flow.detected.plaintext = false;
         }
-        if !plaintext && !unexpected && !failed {
+        if !plaintext && !unexpected && !failed && !broken && faults.is_empty() {
             return;
         }
+        flow.detected.handshake |= broken;
         flow.detected.plaintext |= plaintext;
         flow.detected.unexpected |= unexpected;
         let decision = flow.decision.clone();
@@ -118,6 +126,10 @@ impl Core {
         if failed {
             findings.extend(self.failures.failed(&view, &subject, now_ns));
         }
+        if broken {
+            findings.extend(self.handshakes.failed(&view, &subject, now_ns));
+        }
+        findings.extend(faults.into_iter().map(|fault| fault.finding(&view, &subject)));
         for finding in findings {
             let alert = finding.key();
             let Some(flow) = self.table.get_mut(&key) else { return };
@@ -208,6 +220,7 @@ impl Core {
             rtt_us: (flow.rtt_us != 0).then_some(u64::from(flow.rtt_us)),
             setup_ns: (flow.established_ns != 0 && flow.direction == Direction::Egress)
                 .then(|| flow.established_ns.saturating_sub(flow.opened_ns)),
+            handshake_ns: flow.handshake_ns,
             first_response_ns: (!flow.seen.before_start
                 && flow.first_client_ns != 0
                 && flow.first_server_ns > flow.first_client_ns)

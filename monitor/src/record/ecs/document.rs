@@ -207,6 +207,7 @@ impl<'a> Document<'a> {
         self.set_endpoints(Endpoint::new(flow.client(), client), Endpoint::new(flow.server(), server));
         self.set_identities(Some(&flow.owner), flow.peer.as_deref());
         self.add_facts(&flow.facts);
+        self.streamwatch.handshake_ns = flow.handshake_ns;
         self.streamwatch.flow = Some(FlowFields {
             id: &flow.id,
             state: flow.state,

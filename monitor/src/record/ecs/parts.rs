@@ -300,6 +300,9 @@ pub(super) struct Own<'a> {
     pub missing: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peer: Option<Peer<'a>>,
+    /// From the client's hello until the handshake was seen to be through.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub handshake_ns: Option<u64>,
     /// How well it is encrypted, in one short line.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub posture: Option<String>,

@@ -149,7 +149,7 @@ fn network_activity<'a>(
             dst_endpoint: Endpoint::new(flow.server(), flow.server_identity().map(AsRef::as_ref)),
             connection_info: ConnectionInfo::new(flow),
             traffic: Traffic::new(flow),
-            tls: flow.facts.tls.as_ref().and_then(TlsObject::new),
+            tls: flow.facts.tls.as_ref().and_then(|tls| TlsObject::new(tls, flow.handshake_ns)),
             actor: Actor::new(&flow.owner),
         })),
         unmapped: Some(Unmapped::flow(flow)),

@@ -20,6 +20,9 @@ pub(super) struct TlsObject<'a> {
     certificate: Option<CertificateObject<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     sans: Vec<San<'a>>,
+    /// Milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    handshake_dur: Option<u64>,
 }
 
 /// Algorithm 1 is MD5, 3 is SHA-256.
@@ -78,7 +81,7 @@ struct San<'a> {
 
 impl<'a> TlsObject<'a> {
     /// The object requires a version: without one there is none.
-    pub fn new(facts: &'a TlsFacts) -> Option<Self> {
+    pub fn new(facts: &'a TlsFacts, handshake_ns: Option<u64>) -> Option<Self> {
         let version = facts.version.as_deref()?;
         let certificate = facts.server_certificates.first();
         let names = certificate.map(|it| it.alternative_names.as_slice()).unwrap_or_default();
@@ -94,6 +97,7 @@ impl<'a> TlsObject<'a> {
                 .filter_map(|it| it.split_once(':'))
                 .map(|(kind, name)| San { kind, name })
                 .collect(),
+            handshake_dur: handshake_ns.map(|ns| ns / 1_000_000),
         })
     }
 }
@@ -107,7 +111,7 @@ mod tests {
     #[test]
     fn a_certificate_and_its_names() {
         let flow = samples::mutual_flow();
-        let object = TlsObject::new(flow.facts.tls.as_ref().unwrap()).unwrap();
+        let object = TlsObject::new(flow.facts.tls.as_ref().unwrap(), Some(1_500_000)).unwrap();
         let json = serde_json::to_value(object).unwrap();
         assert_eq!(json["certificate"]["fingerprints"][0]["value"], "aa11");
         assert_eq!(json["certificate"]["expiration_time"], 1_798_761_600_000_i64);
