@@ -27,6 +27,34 @@ pub struct Inspection {
     pub facts: Facts,
     /// Capture can end: no later byte changes the facts.
     pub settled: bool,
+    /// How much of each direction it takes to say more.
+    pub wants: Wants,
+}
+
+/// Bytes of each direction, from its start, that a handshake in progress would still tell something
+/// by: the end of a message or record that has begun, and a little more. 0: the usual budget will do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wants {
+    pub client: u32,
+    pub server: u32,
+}
+
+impl Wants {
+    /// The same, where what was looked at begins at these offsets.
+    fn behind(self, client_at: usize, server_at: usize) -> Wants {
+        let behind = |wanted: u32, at: usize| match wanted {
+            0 => 0,
+            wanted => wanted.saturating_add(u32::try_from(at).unwrap_or(u32::MAX)),
+        };
+        Wants { client: behind(self.client, client_at), server: behind(self.server, server_at) }
+    }
+}
+
+impl Inspection {
+    /// With the usual budget.
+    pub(crate) fn new(facts: Facts, settled: bool) -> Self {
+        Inspection { facts, settled, wants: Wants::default() }
+    }
 }
 
 /// Headers and tunnels around what matters: more than this are not unwrapped.
@@ -43,7 +71,7 @@ pub fn inspect_stream(client: Prefix<'_>, server: Prefix<'_>, hint: Hint) -> Ins
 /// be cut short at its end).
 pub fn inspect_datagrams(client: &[&[u8]], server: &[&[u8]], hint: Hint) -> Inspection {
     if client.iter().chain(server).all(|datagram| datagram.is_empty()) {
-        return Inspection { facts: Facts::unknown(UnknownReason::Silent), settled: false };
+        return Inspection::new(Facts::unknown(UnknownReason::Silent), false);
     }
     let mut waiting = false;
     for look in [quic::look, dtls::look, wireguard::look] {
@@ -57,7 +85,7 @@ pub fn inspect_datagrams(client: &[&[u8]], server: &[&[u8]], hint: Hint) -> Insp
         match probe(client, server, hint) {
             Probe::Yes(found) => {
                 let settled = found.settled && !waiting;
-                return Inspection { facts: plaintext(&found, settled), settled };
+                return Inspection::new(plaintext(&found, settled), settled);
             }
             Probe::Maybe => waiting = true,
             Probe::No => {}
@@ -68,7 +96,7 @@ pub fn inspect_datagrams(client: &[&[u8]], server: &[&[u8]], hint: Hint) -> Insp
     // A first datagram that can be read stays the first.
     let first = client.first().map(|bytes| Prefix { bytes, ended: true, midstream: false });
     let settled = first.is_some_and(readable::is_readable_for_good) && !waiting;
-    Inspection { facts, settled }
+    Inspection::new(facts, settled)
 }
 
 fn layer(client: Prefix<'_>, server: Prefix<'_>, hint: Hint, layers: u8) -> Inspection {
@@ -78,11 +106,15 @@ fn layer(client: Prefix<'_>, server: Prefix<'_>, hint: Hint, layers: u8) -> Insp
         (false, false) => {}
     }
     if client.bytes.is_empty() && server.bytes.is_empty() {
-        return Inspection { facts: Facts::unknown(UnknownReason::Silent), settled: false };
+        return Inspection::new(Facts::unknown(UnknownReason::Silent), false);
     }
     let mut waiting = false;
     match proxy::header(client.bytes) {
-        proxy::Header::Ends(at) if layers > 0 => return layer(client.after(at), server, hint, layers - 1),
+        proxy::Header::Ends(at) if layers > 0 => {
+            let mut inner = layer(client.after(at), server, hint, layers - 1);
+            inner.wants = inner.wants.behind(at, 0);
+            return inner;
+        }
         proxy::Header::Maybe => waiting = !client.ended,
         _ => {}
     }
@@ -102,7 +134,9 @@ fn layer(client: Prefix<'_>, server: Prefix<'_>, hint: Hint, layers: u8) -> Insp
     if let Some(tunnel) = connect::tunnel(client, server)
         && layers > 0
     {
-        let inner = layer(client.after(tunnel.client_at), server.after(tunnel.server_at), hint, layers - 1);
+        let mut inner =
+            layer(client.after(tunnel.client_at), server.after(tunnel.server_at), hint, layers - 1);
+        inner.wants = inner.wants.behind(tunnel.client_at, tunnel.server_at);
         return through_tunnel(inner, &tunnel.to);
     }
     for probe in web::STREAM.iter().chain(text::STREAM).chain(plain::STREAM) {
@@ -117,7 +151,7 @@ fn layer(client: Prefix<'_>, server: Prefix<'_>, hint: Hint, layers: u8) -> Insp
     }
     let (protection, detail, settled) = readable::judge(client, server);
     let facts = Facts { protection, detail: detail.map(Into::into), ..Facts::unknown(UnknownReason::Silent) };
-    Inspection { facts, settled: settled && !waiting }
+    Inspection::new(facts, settled && !waiting)
 }
 
 /// A connection that was open and silent until we started begins here after all: a handshake that
@@ -168,7 +202,7 @@ fn half_lost(client: Prefix<'_>, server: Prefix<'_>, hint: Hint, layers: u8) -> 
         }
         _ => Facts::unknown(UnknownReason::FirstBytesLost),
     };
-    Inspection { facts, settled }
+    Inspection::new(facts, settled)
 }
 
 /// It began like a protocol that encrypts: what follows is judged by itself.
@@ -188,7 +222,7 @@ fn broken(
         other => other,
     };
     let facts = Facts { protection, detail: Some(detail.into()), ..Facts::unknown(UnknownReason::Silent) };
-    Inspection { facts, settled: settled && !waiting }
+    Inspection::new(facts, settled && !waiting)
 }
 
 fn plaintext(found: &Found, settled: bool) -> Facts {
@@ -209,13 +243,13 @@ fn from_found(found: &Found, client: Prefix<'_>, server: Prefix<'_>, waiting: bo
     let ended = client.ended && server.ended;
     let Some((client_at, server_at)) = found.upgraded_at else {
         let settled = found.settled && !waiting;
-        return Inspection { facts: plaintext(found, settled || ended), settled };
+        return Inspection::new(plaintext(found, settled || ended), settled);
     };
     let not_taken = |settled: bool| {
         let mut facts = plaintext(found, true);
         facts.upgrade = Some(Upgrade::NotTaken);
         facts.detail = Some("TLS was asked for and granted, and did not follow".into());
-        Inspection { facts, settled: settled && !waiting }
+        Inspection::new(facts, settled && !waiting)
     };
     match tls::look(client.after(client_at), server.after(server_at)) {
         Secure::Is(mut inner) => {
@@ -227,13 +261,14 @@ fn from_found(found: &Found, client: Prefix<'_>, server: Prefix<'_>, waiting: bo
             let how = found.detail.as_deref().unwrap_or("in-band upgrade");
             inner.facts.detail = inner.facts.detail.map(|inner| capped(format!("{how}, then {inner}")));
             inner.settled &= !waiting;
+            inner.wants = inner.wants.behind(client_at, server_at);
             inner
         }
         Secure::Maybe if !client.ended => {
             let mut facts = plaintext(found, false);
             facts.protection = Protection::Unknown(UnknownReason::Handshake);
             facts.detail = Some("TLS was asked for and granted".into());
-            Inspection { facts, settled: false }
+            Inspection::new(facts, false)
         }
         Secure::No | Secure::Maybe | Secure::Broken { .. } => not_taken(true),
     }

@@ -3,7 +3,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot read its fixture has failed")]
 
-use dissect::{Facts, Hint, Inspection, Prefix, Protection, inspect_datagrams, inspect_stream};
+use dissect::{
+    Cipher, ClientCertificate, Facts, Hint, Inspection, Prefix, Protection, TlsFacts, inspect_datagrams,
+    inspect_stream,
+};
 use proptest::prelude::*;
 use std::path::{Path, PathBuf};
 
@@ -75,6 +78,7 @@ fn describe(name: &str, facts: &Facts) -> String {
         let parts: Vec<&str> = parts.iter().map(|part| part.as_deref().unwrap_or("-")).collect();
         line += &format!(", [{}] offered {:?}", parts.join(" "), tls.alpn_offered);
         line += &format!(", established {}, resumed {:?}", tls.established, tls.resumed);
+        line += &in_depth(tls);
     }
     if let Some(ssh) = &facts.ssh {
         line += &format!(", {:?} {:?}", ssh.client_version, ssh.server_version);
@@ -83,6 +87,43 @@ fn describe(name: &str, facts: &Facts) -> String {
         line += &format!(", upgrade {upgrade:?}");
     }
     line + &format!(", {}\n", facts.detail.as_deref().unwrap_or("no detail"))
+}
+
+fn in_depth(tls: &TlsFacts) -> String {
+    let part = |part: &Option<String>| part.clone().unwrap_or_else(|| "-".into());
+    let mut text = format!(
+        ", up to {}, post-quantum {:?} of {:?}, signature {}, ja3 {} {}, ja4 {} {}",
+        part(&tls.version_offered),
+        tls.post_quantum,
+        tls.post_quantum_offered,
+        part(&tls.signature),
+        part(&tls.ja3),
+        part(&tls.ja3s),
+        part(&tls.ja4),
+        part(&tls.ja4s),
+    );
+    if tls.retried {
+        text += ", retried";
+    }
+    if let Some(early_data) = tls.early_data {
+        text += &format!(", early data {early_data:?}");
+    }
+    if let Some(alert) = &tls.alert {
+        text += &format!(", alert {:?} from {:?}", alert.description, alert.from);
+    }
+    for (whose, chain) in [("server", &tls.server_certificates), ("client", &tls.client_certificates)] {
+        for certificate in chain {
+            text += &format!(
+                ", {whose} certificate {:?} {:?} {} {}",
+                certificate.subject,
+                certificate.alternative_names,
+                certificate.key_type,
+                certificate.signature_algorithm
+            );
+        }
+    }
+    let ClientCertificate { state, basis } = tls.client_certificate;
+    text + &format!(", client certificate {state:?} {basis:?}")
 }
 
 /// `expected.txt` stands beside the fixtures: what each capture says, for people to read. With BLESS
@@ -217,7 +258,14 @@ fn single_bytes_change_nothing_that_was_settled() {
 fn a_view_from_the_middle_confuses_nothing() {
     for name in names(".client") {
         let (client, server) = stream(&name);
-        let whole = look(&client, &server, true).facts.protection;
+        let facts = look(&client, &server, true).facts;
+        // Refused by an alert that only its length tells, and that the middle does not show as one.
+        let hidden_end = facts
+            .tls
+            .as_ref()
+            .and_then(|tls| tls.alert.as_ref())
+            .is_some_and(|alert| alert.description.is_none());
+        let whole = if hidden_end { Protection::Encrypted(Cipher::Tls) } else { facts.protection };
         for from in 0..client.len().max(server.len()) {
             let middle = |bytes| Prefix { bytes, ended: true, midstream: true };
             let (client, server) = (&client[from.min(client.len())..], &server[from.min(server.len())..]);

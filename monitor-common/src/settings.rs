@@ -10,14 +10,18 @@ pub struct Settings {
     pub abi: u32,
     /// First bytes to capture of each direction of a TCP connection.
     pub tcp_budget: u32,
+    /// The same, once a server began a TLS handshake that shows its certificates.
+    pub handshake_budget: u32,
     /// First bytes to capture of each direction of a UDP flow.
     pub udp_budget: u32,
     /// Captures a listening socket may send in one tick.
     pub listener_captures: u32,
+    /// Zero.
+    pub reserved: u32,
     /// Jiffies between two progress events of one flow.
     pub tick: u64,
 }
 
 // SAFETY: repr(C), integers only, size checked below to hold no padding.
 unsafe impl Plain for Settings {}
-const _: () = assert!(size_of::<Settings>() == 24);
+const _: () = assert!(size_of::<Settings>() == 32);

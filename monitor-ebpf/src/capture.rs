@@ -40,6 +40,14 @@ pub struct Piece {
 #[inline(always)]
 pub unsafe fn send(skb: *mut __sk_buff, state: *mut SocketState, mut piece: Piece) {
     const LARGEST: u32 = CAPTURE_SIZES[2] as u32;
+    // More than four records of that size hold: a chain of certificates in one packet, as they are
+    // before they are cut into segments.
+    if piece.wanted > 4 * LARGEST {
+        let wanted = piece.wanted.min(CAPTURE_SIZES[3] as u32);
+        // SAFETY: the caller's promise.
+        unsafe { record::<{ CAPTURE_SIZES[3] }>(skb, state, &piece, wanted) };
+        return;
+    }
     let mut rounds = 0;
     // The kernel wants a bound: 4 records of 4 KiB are 16 KiB, more than any budget allows.
     while rounds < 3 && piece.wanted > LARGEST {

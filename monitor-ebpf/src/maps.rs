@@ -11,9 +11,11 @@ use crate::socket::SocketState;
 static SETTINGS: Settings = Settings {
     abi: monitor_common::ABI_VERSION,
     tcp_budget: 8192,
+    handshake_budget: 8192,
     udp_budget: 2048,
     listener_captures: 64,
     tick: 250,
+    reserved: 0,
 };
 
 /// What the loader wrote.

@@ -195,6 +195,38 @@ unsafe fn before_accept(skb: *mut __sk_buff, state: *mut SocketState, packet: &P
     }
 }
 
+/// The first segment of a direction begins with a ServerHello of TLS 1.2 or earlier: what follows are
+/// certificates. They may be sent at once, so this cannot wait for a decision of user space.
+#[inline(always)]
+fn shows_certificates(skb: *mut __sk_buff, segment: &Segment) -> bool {
+    const HANDSHAKE: u8 = 22;
+    const SERVER_HELLO: u8 = 2;
+    // The suites of TLS 1.3 (RFC 8446 appendix B.4).
+    const HIDES_CERTIFICATES: u8 = 0x13;
+    // Record header, message header, version, random, session id, and the suite behind it.
+    const SESSION_ID: u32 = 5 + 4 + 2 + 32;
+    let Some(head) = packet::load::<[u8; 6]>(skb, segment.payload_at) else { return false };
+    if head[0] != HANDSHAKE || head[1] != 3 || head[5] != SERVER_HELLO {
+        return false;
+    }
+    let at = segment.payload_at + SESSION_ID;
+    let Some(length) = packet::load::<u8>(skb, at) else { return false };
+    let suite = packet::load::<u8>(skb, at + 1 + u32::from(length & 0x3f));
+    suite.is_some_and(|first| first != HIDES_CERTIFICATES)
+}
+
+/// As long as the direction is captured at all.
+#[inline(always)]
+unsafe fn grow(side: *mut Side) {
+    // SAFETY: the caller names a side of a storage value.
+    unsafe {
+        let budget = settings().handshake_budget;
+        if (*side).limit != 0 && (*side).only_first == 0 && (*side).limit < budget {
+            (*side).limit = budget;
+        }
+    }
+}
+
 /// Captures what the budget leaves of this segment, at its place in the stream.
 #[inline(always)]
 unsafe fn first_bytes(
@@ -213,6 +245,10 @@ unsafe fn first_bytes(
             (*side).base = Sequence::at(if sent { segment.sequence } else { (*tcp).rcv_nxt });
         }
         let base = (*side).base.number();
+        if segment.sequence == base && shows_certificates(skb, segment) {
+            grow(&raw mut (*state).sent);
+            grow(&raw mut (*state).received);
+        }
         let limit = (*side).limit;
         let mut offset = segment.sequence.wrapping_sub(base);
         let mut skip = 0;

@@ -43,6 +43,7 @@ impl Rig {
             decisions: 64,
             udp_flows: 64,
             tcp_budget: BUDGET,
+            handshake_budget: BUDGET,
             udp_budget: 1024,
             listener_captures: 64,
             tick_ms: TICK.as_millis() as u32,

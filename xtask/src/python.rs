@@ -20,6 +20,7 @@ const PYTHON: &str = "/usr/bin/python3";
 const PACKAGES: &[&str] = &[
     "aiosmtpd>=1.4.4,<2",
     "aioquic>=1.2,<2",
+    "curl_cffi>=0.13,<1",
     "grpcio>=1.60,<2",
     "nats-py>=2.7,<3",
     "pika>=1.3,<2",

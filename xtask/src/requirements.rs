@@ -34,8 +34,11 @@ const TEST_PACKAGES: &[Package] = &[
     package("bind9-dnsutils", "dig", "DNS client"),
     package("curl", "curl", "web client"),
     package("dnsmasq-base", "dnsmasq", "DNS server"),
+    package("gnutls-bin", "gnutls-serv", "GnuTLS server and client"),
+    package("golang-go", "go", "TLS server and client of Go"),
     package("iperf3", "iperf3", "load"),
     package("iproute2", "ip", "network namespaces"),
+    package("libnss3-tools", "selfserv", "NSS server and client"),
     package("mariadb-client", "mariadb", "MariaDB client"),
     package("mariadb-server", "mariadbd", "MariaDB server"),
     package("memcached", "memcached", "memcached server"),
@@ -43,6 +46,7 @@ const TEST_PACKAGES: &[Package] = &[
     package("mosquitto-clients", "mosquitto_pub", "MQTT client"),
     package("nats-server", "nats-server", "NATS server"),
     package("nginx-light", "nginx", "web server"),
+    package("openjdk-17-jdk-headless", "javac", "TLS server and client of Java"),
     package("openssh-client", "ssh", "SSH client"),
     package("openssh-server", "sshd", "SSH server"),
     package("openssl", "openssl", "TLS server and client, certificates"),
@@ -50,6 +54,7 @@ const TEST_PACKAGES: &[Package] = &[
     package("rabbitmq-server", "rabbitmq-server", "AMQP broker"),
     package("redis-server", "redis-server", "Redis server"),
     package("redis-tools", "redis-cli", "Redis client"),
+    package("tshark", "tshark", "another opinion on captured handshakes"),
     package("util-linux", "setpriv", "servers that refuse to run as root"),
 ];
 

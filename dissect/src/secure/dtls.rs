@@ -1,19 +1,29 @@
 //! DTLS (RFC 6347, RFC 9147).
 //!
-//! In: both directions' datagrams. Out: what was negotiated; encrypted once both sides sent
+//! In: both directions' datagrams. Out: what was negotiated and shown; encrypted once both sides sent
 //! protected records. Must never: take hellos alone for encryption.
 
+use std::collections::BTreeMap;
+
 use super::hello::{ClientHello, ServerHello};
-use super::{Secure, names};
+use super::{Secure, flight, names};
 use crate::bytes::{Reader, capped};
-use crate::{Cipher, Facts, Inspection, Plain, Protection, Protocol, TlsFacts, UnknownReason};
+use crate::{
+    Cipher, End, Facts, Inspection, Plain, Protection, Protocol, Reassembly, TlsAlert, TlsFacts,
+    UnknownReason, readable,
+};
 
 const HANDSHAKE: u8 = 22;
 const ALERT: u8 = 21;
+const APPLICATION_DATA: u8 = 23;
 const CLIENT_HELLO: u8 = 1;
 const SERVER_HELLO: u8 = 2;
 const HELLO_VERIFY_REQUEST: u8 = 3;
-const LONGEST_HELLO: usize = 1 << 14;
+/// A message may be as long as a chain of certificates.
+const LONGEST_MESSAGE: usize = 1 << 16;
+const MOST_MESSAGES: usize = 32;
+/// As much of a protected record as is looked at, to see that it is not text.
+const SAMPLE: usize = 64;
 
 /// A record, cut short where its datagram was.
 struct Record<'a> {
@@ -31,7 +41,7 @@ fn records(datagram: &[u8]) -> impl Iterator<Item = Record<'_>> {
         // The unified header of DTLS 1.3 (RFC 9147 section 4) is only ever on protected records.
         if kind & 0xe0 == 0x20 {
             let payload = std::mem::take(&mut rest);
-            return Some(Record { kind: 23, epoch: 1, payload });
+            return Some(Record { kind: APPLICATION_DATA, epoch: 1, payload });
         }
         let (version, epoch) = (reader.u16()?, reader.u16()?);
         reader.take(6)?;
@@ -45,29 +55,75 @@ fn records(datagram: &[u8]) -> impl Iterator<Item = Record<'_>> {
     })
 }
 
-/// The first whole message of this kind, put together from its fragments.
-fn message(datagrams: &[&[u8]], wanted: u8) -> Option<Vec<u8>> {
-    let mut body = Vec::new();
-    let mut sequence = None;
-    for record in datagrams.iter().flat_map(|d| records(d)).filter(|r| r.kind == HANDSHAKE && r.epoch == 0) {
-        let mut reader = Reader::new(record.payload);
-        while let Some(kind) = reader.u8() {
-            let (length, number) = (reader.u24()?, reader.u16()?);
-            let (offset, part) = (reader.u24()?, reader.u24()?);
-            let Some(fragment) = reader.take(part) else { break };
-            if kind != wanted || length > LONGEST_HELLO || sequence.is_some_and(|s| s != number) {
-                continue;
-            }
-            sequence = Some(number);
-            if offset == body.len() {
-                body.extend_from_slice(fragment);
-            }
-            if body.len() == length {
-                return Some(body);
+/// A message of the handshake in the clear, put together from its fragments (RFC 6347 section 4.2.3).
+struct Message {
+    kind: u8,
+    length: usize,
+    body: Reassembly,
+}
+
+/// The messages of one direction, in their order.
+struct Messages(BTreeMap<u16, Message>);
+
+impl Messages {
+    fn read(datagrams: &[&[u8]]) -> Messages {
+        let mut messages = BTreeMap::new();
+        let records = datagrams.iter().flat_map(|datagram| records(datagram));
+        for record in records.filter(|record| record.kind == HANDSHAKE && record.epoch == 0) {
+            let mut reader = Reader::new(record.payload);
+            while let Some(fragment) = Fragment::parse(&mut reader) {
+                if !messages.contains_key(&fragment.number) && messages.len() >= MOST_MESSAGES {
+                    continue;
+                }
+                let message = messages.entry(fragment.number).or_insert_with(|| Message {
+                    kind: fragment.kind,
+                    length: fragment.length,
+                    body: Reassembly::new(u32::try_from(fragment.length).unwrap_or(0)),
+                });
+                if message.kind == fragment.kind && message.length == fragment.length {
+                    message.body.push(fragment.offset, fragment.bytes);
+                }
             }
         }
+        Messages(messages)
     }
-    None
+
+    /// Kind, body as far as it is there without a gap, and whether that is all of it.
+    fn iter(&self) -> impl Iterator<Item = (u8, &[u8], bool)> {
+        self.0.values().map(|message| {
+            let body = message.body.prefix();
+            (message.kind, body, body.len() == message.length)
+        })
+    }
+
+    fn has(&self, wanted: u8) -> bool {
+        self.iter().any(|(kind, _, _)| kind == wanted)
+    }
+
+    /// Whole messages of this kind.
+    fn all(&self, wanted: u8) -> impl Iterator<Item = &[u8]> {
+        self.iter().filter(move |(kind, _, whole)| *kind == wanted && *whole).map(|(_, body, _)| body)
+    }
+}
+
+struct Fragment<'a> {
+    kind: u8,
+    length: usize,
+    number: u16,
+    offset: u32,
+    bytes: &'a [u8],
+}
+
+impl<'a> Fragment<'a> {
+    fn parse(reader: &mut Reader<'a>) -> Option<Fragment<'a>> {
+        let (kind, length, number) = (reader.u8()?, reader.u24()?, reader.u16()?);
+        let (offset, part) = (reader.u24()?, reader.u24()?);
+        // A datagram may be captured in part.
+        let bytes = reader.take(part.min(reader.rest().len()))?;
+        let fits = length <= LONGEST_MESSAGE && offset.checked_add(part).is_some_and(|end| end <= length);
+        let offset = u32::try_from(offset).ok()?;
+        fits.then_some(Fragment { kind, length, number, offset, bytes })
+    }
 }
 
 pub(crate) fn look(client: &[&[u8]], server: &[&[u8]]) -> Secure {
@@ -78,23 +134,50 @@ pub(crate) fn look(client: &[&[u8]], server: &[&[u8]]) -> Secure {
     if !begins {
         return Secure::No;
     }
+    // Other protocols may share the flow (RFC 7983), but none that is text.
+    if client.iter().chain(server).any(|datagram| readable::is_text(&datagram[..datagram.len().min(SAMPLE)]))
+    {
+        return Secure::Broken { at: (0, 0), detail: "began like DTLS, went on without" };
+    }
     let mut facts = TlsFacts::default();
-    let offer = message(client, CLIENT_HELLO).and_then(|body| ClientHello::parse(&body, true));
+    let (from_client, from_server) = (Messages::read(client), Messages::read(server));
+    let offer = from_client.all(CLIENT_HELLO).find_map(|body| ClientHello::parse(body, true));
     let Some(offer) = offer else { return handshake(facts, "a DTLS handshake began".into(), false) };
     offer.describe(&mut facts);
-    let answer = message(server, SERVER_HELLO).and_then(|body| ServerHello::parse(&body, true));
-    let Some(answer) = answer else { return unanswered(facts, server) };
+    let answers = || from_server.all(SERVER_HELLO).filter_map(|body| ServerHello::parse(body, true));
+    facts.retried = from_server.has(HELLO_VERIFY_REQUEST) || answers().any(|answer| answer.retry);
+    facts.alert = alert(server, End::Server).or_else(|| alert(client, End::Client));
+    let Some(answer) = answers().find(|answer| !answer.retry) else { return unanswered(facts, server) };
     answer.describe(&mut facts);
     if !offer.suites.contains(&answer.suite) {
         return handshake(facts, "the server's hello does not answer the client's".into(), true);
     }
-    let is_protected = |datagrams: &[&[u8]]| datagrams.iter().flat_map(|d| records(d)).any(|r| r.epoch > 0);
-    facts.established = is_protected(client) && is_protected(server);
-    if !facts.established {
-        return handshake(facts, "DTLS handshake under way".into(), false);
+    let (client_through, server_through) = (is_protected(client), is_protected(server));
+    facts.established = client_through && server_through;
+    if !answer.encrypts_handshake() {
+        let flight = flight::read_server(from_server.iter(), &answer, &mut facts);
+        let clients = flight::read_client(from_client.iter(), &answer, &mut facts);
+        facts.resumed = match (flight.full, server_through) {
+            (true, _) => Some(false),
+            (false, true) => Some(true),
+            (false, false) => None,
+        };
+        facts.client_certificate =
+            flight::client_certificate(flight, clients, server_through, false, facts.resumed);
     }
+    if !facts.established {
+        let detail = match &facts.alert {
+            Some(alert) => failed("failed", alert),
+            None => "DTLS handshake under way".into(),
+        };
+        return handshake(facts, detail, false);
+    }
+    facts.alert = None;
     let version = facts.version.as_deref().unwrap_or("of unknown version");
-    let detail = format!("DTLS {version}");
+    let mut detail = format!("DTLS {version}");
+    if let Some(name) = &facts.server_name {
+        detail = format!("{detail} to {name}");
+    }
     let protection = match names::without_encryption(answer.suite) {
         true => Protection::Plaintext(Plain::Protocol(Protocol::Dtls)),
         false => Protection::Encrypted(Cipher::Dtls),
@@ -102,20 +185,39 @@ pub(crate) fn look(client: &[&[u8]], server: &[&[u8]]) -> Secure {
     inspection(protection, facts, detail, true)
 }
 
-fn unanswered(facts: TlsFacts, server: &[&[u8]]) -> Secure {
-    let Some(record) = server.first().and_then(|datagram| records(datagram).next()) else {
-        return handshake(facts, "DTLS handshake, not answered so far".into(), false);
+/// A protected record was there, and it is not text.
+fn is_protected(datagrams: &[&[u8]]) -> bool {
+    let mut records = datagrams.iter().flat_map(|datagram| records(datagram));
+    records.any(|record| {
+        record.epoch > 0 && !readable::is_text(&record.payload[..record.payload.len().min(SAMPLE)])
+    })
+}
+
+/// A fatal alert in the clear.
+fn alert(datagrams: &[&[u8]], from: End) -> Option<TlsAlert> {
+    let mut records = datagrams.iter().flat_map(|datagram| records(datagram));
+    records.find_map(|record| match (record.kind, record.epoch, record.payload) {
+        (ALERT, 0, [2, number]) => Some(TlsAlert { from, description: Some(names::alert(*number).into()) }),
+        _ => None,
+    })
+}
+
+fn failed(how: &str, alert: &TlsAlert) -> String {
+    let who = match alert.from {
+        End::Client => "client",
+        End::Server => "server",
     };
-    match (record.kind, record.payload) {
-        (ALERT, [2, number]) => {
-            let detail = format!("DTLS handshake refused: alert {} from the server", names::alert(*number));
-            handshake(facts, detail, false)
-        }
-        (HANDSHAKE, [HELLO_VERIFY_REQUEST, ..]) => {
-            handshake(facts, "DTLS handshake: the server asked for a cookie".into(), false)
-        }
-        _ => handshake(facts, "DTLS handshake under way".into(), false),
-    }
+    format!("DTLS handshake {how}: alert {} from the {who}", alert.description.as_deref().unwrap_or("hidden"))
+}
+
+fn unanswered(facts: TlsFacts, server: &[&[u8]]) -> Secure {
+    let detail = match &facts.alert {
+        Some(alert) => failed("refused", alert),
+        None if server.is_empty() => "DTLS handshake, not answered so far".into(),
+        None if facts.retried => "DTLS handshake: the server asked for a cookie".into(),
+        None => "DTLS handshake under way".into(),
+    };
+    handshake(facts, detail, false)
 }
 
 fn handshake(facts: TlsFacts, detail: String, settled: bool) -> Secure {
@@ -131,5 +233,5 @@ fn inspection(protection: Protection, tls: TlsFacts, detail: String, settled: bo
         upgrade: None,
         detail: Some(capped(detail)),
     };
-    Secure::Is(Inspection { facts, settled })
+    Secure::Is(Inspection::new(facts, settled))
 }

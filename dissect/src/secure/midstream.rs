@@ -51,7 +51,7 @@ pub(crate) fn inspect(client: Prefix<'_>, server: Prefix<'_>) -> Inspection {
     } else {
         Facts::unknown(UnknownReason::OpenedBefore)
     };
-    Inspection { facts, settled }
+    Inspection::new(facts, settled)
 }
 
 /// One direction, and whether more bytes could change it.

@@ -3,13 +3,18 @@
 //! In: both directions. Out: an inspection, once the handshake shows itself. Must never: say
 //! `Encrypted` before both ends took part in the handshake on this very wire.
 
+mod certificate;
+mod client_certificate;
 pub(crate) mod dtls;
+mod fingerprint;
+mod flight;
 pub(crate) mod hello;
 pub(crate) mod midstream;
 pub(crate) mod names;
 pub(crate) mod quic;
 pub(crate) mod record;
 pub(crate) mod ssh;
+mod ssl2;
 mod suites;
 pub(crate) mod tls;
 pub(crate) mod wireguard;

@@ -163,5 +163,5 @@ fn inspection(protection: Protection, tls: Option<TlsFacts>, detail: String, set
         upgrade: None,
         detail: Some(detail),
     };
-    Secure::Is(Inspection { facts, settled })
+    Secure::Is(Inspection::new(facts, settled))
 }

@@ -1,7 +1,8 @@
-//! The TLS record layer (RFC 8446 section 5, RFC 5246 section 6.2), up to the first protected record.
+//! The TLS record layer (RFC 8446 section 5, RFC 5246 section 6.2): the handshake in the clear, and
+//! the first protected records.
 //!
-//! In: one direction's bytes. Out: its handshake messages in the clear, and what ended them. Must
-//! never: look past the first protected record, so that later bytes cannot change the answer.
+//! In: one direction's bytes. Out: its handshake messages in the clear, what ended them, and the kinds
+//! and lengths of the records after that. Must never: look past [`MOST_PROTECTED`] of those.
 
 use crate::readable;
 
@@ -18,6 +19,13 @@ pub(crate) const ALERT: u8 = 21;
 pub(crate) const HANDSHAKE: u8 = 22;
 pub(crate) const APPLICATION_DATA: u8 = 23;
 const HEARTBEAT: u8 = 24;
+
+/// The description of an alert.
+const NO_CERTIFICATE: u8 = 41;
+
+/// Protected records that are looked at: a flight of six messages, a chain of certificates of 256 kB,
+/// and what follows them.
+const MOST_PROTECTED: usize = 32;
 
 /// A record's header, as far as it is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,10 +62,21 @@ impl Header {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Style {
     /// TLS 1.2 and earlier: the record after ChangeCipherSpec is the first protected one.
-    Switched,
+    Switched {
+        /// The suite does not encrypt: text is no sign of anything.
+        readable: bool,
+    },
     /// TLS 1.3, or not known yet: the first record of application data is, and ChangeCipherSpec
     /// means nothing.
-    Marked,
+    Marked {
+        /// Early data may come before the second ClientHello.
+        early_data: bool,
+    },
+}
+
+impl Style {
+    /// What the version is not known from yet.
+    pub const UNKNOWN: Style = Style::Marked { early_data: false };
 }
 
 /// What ended the handshake messages in the clear.
@@ -73,38 +92,62 @@ pub(crate) enum End {
     Broken(usize),
 }
 
-/// One direction up to its first protected record.
+/// A protected record, enough of it there to see that it is not text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Protected {
+    pub kind: u8,
+    /// As sent.
+    pub length: u16,
+}
+
+/// One direction.
 #[derive(Debug)]
 pub(crate) struct Side {
-    /// The handshake messages, taken out of their records.
+    /// The handshake messages in the clear, taken out of their records.
     pub handshake: Vec<u8>,
+    /// What ended them.
     pub end: End,
     /// Its ChangeCipherSpec was there (TLS 1.2 and earlier).
     pub switched: bool,
+    /// SSL 3's way to say that a client has no certificate (RFC 6101 section 5.6.6).
+    pub no_certificate: bool,
+    /// The records from the first protected one on.
+    pub protected: Vec<Protected>,
+    /// Behind protected records, from this offset on, it is no TLS.
+    pub off_track: Option<usize>,
+    /// Where the record ends that is not all there; what is there ends here, if its length is not
+    /// known yet.
+    pub record_end: usize,
 }
 
 impl Side {
     pub fn read(bytes: &[u8], style: Style) -> Side {
-        let mut side = Side { handshake: Vec::new(), end: End::Open, switched: false };
+        let mut side = Side {
+            handshake: Vec::new(),
+            end: End::Open,
+            switched: false,
+            no_certificate: false,
+            protected: Vec::new(),
+            off_track: None,
+            record_end: bytes.len(),
+        };
         let mut at = 0;
         while let Some(rest) = bytes.get(at..)
             && !rest.is_empty()
+            && side.protected.len() < MOST_PROTECTED
         {
             let (kind, length) = match Header::parse(rest) {
                 Header::Whole { kind, length } => (kind, length),
                 Header::Short => break,
                 Header::Wrong => {
-                    side.end = End::Broken(at);
+                    side.derail(at);
                     break;
                 }
             };
             let whole = HEADER + usize::from(length);
+            side.record_end = at + whole;
             let payload = &rest[HEADER..rest.len().min(whole)];
-            if let Some(end) = side.record(kind, length, payload, style, at) {
-                side.end = end;
-                break;
-            }
-            if rest.len() < whole {
+            if !side.record(kind, length, payload, style, at) || rest.len() < whole {
                 break;
             }
             at += whole;
@@ -112,12 +155,84 @@ impl Side {
         side
     }
 
-    /// Takes one record; an end, when it is one.
-    fn record(&mut self, kind: u8, length: u16, payload: &[u8], style: Style, at: usize) -> Option<End> {
+    /// What begins at this offset is no record.
+    fn derail(&mut self, at: usize) {
+        if self.protected.is_empty() {
+            self.end = End::Broken(at);
+        } else {
+            self.off_track = Some(at);
+        }
+    }
+
+    /// Takes one record; whether to go on to the next.
+    fn record(&mut self, kind: u8, length: u16, payload: &[u8], style: Style, at: usize) -> bool {
+        if let End::Protected(_) = self.end {
+            return self.after_handshake(kind, length, payload, style, at);
+        }
+        match self.in_the_clear(kind, length, payload, style, at) {
+            None => true,
+            Some(End::Protected(length)) => {
+                self.end = End::Protected(length);
+                self.protected.push(Protected { kind, length });
+                true
+            }
+            Some(end) => {
+                self.end = end;
+                false
+            }
+        }
+    }
+
+    /// A record behind a protected one.
+    fn after_handshake(&mut self, kind: u8, length: u16, payload: &[u8], style: Style, at: usize) -> bool {
+        let end = match (kind, style) {
+            (HANDSHAKE, Style::Marked { early_data: true })
+                if payload.first().is_none_or(|kind| *kind == 1) =>
+            {
+                // What came so far was early data; the server asked for another hello.
+                if !payload.is_empty() {
+                    self.protected.clear();
+                    self.end = End::Open;
+                    self.handshake.extend_from_slice(payload);
+                }
+                return true;
+            }
+            (CHANGE_CIPHER_SPEC, Style::Marked { .. }) if length == 1 => return true,
+            (APPLICATION_DATA, Style::Marked { .. }) | (_, Style::Switched { .. }) => {
+                protected(length, payload, style, at)
+            }
+            // A peer that cannot make sense of what it got says so in the clear.
+            (ALERT, Style::Marked { .. }) if length == 2 => End::Open,
+            _ => End::Broken(at),
+        };
+        match end {
+            End::Protected(length) => {
+                self.protected.push(Protected { kind, length });
+                true
+            }
+            End::Broken(at) => {
+                self.derail(at);
+                false
+            }
+            End::Open | End::Alert(_) => false,
+        }
+    }
+
+    /// A record of the handshake in the clear; an end, when it is one.
+    fn in_the_clear(
+        &mut self,
+        kind: u8,
+        length: u16,
+        payload: &[u8],
+        style: Style,
+        at: usize,
+    ) -> Option<End> {
         let whole = payload.len() == usize::from(length);
         match (kind, style) {
-            (HANDSHAKE, Style::Switched) if self.switched => Some(protected(length, payload, at)),
-            (APPLICATION_DATA, Style::Marked) => Some(protected(length, payload, at)),
+            (HANDSHAKE, Style::Switched { .. }) if self.switched => {
+                Some(protected(length, payload, style, at))
+            }
+            (APPLICATION_DATA, Style::Marked { .. }) => Some(protected(length, payload, style, at)),
             (ALERT, _) if self.switched && length != 2 => Some(End::Alert(None)),
             (HANDSHAKE, _) if length > 0 => {
                 self.handshake.extend_from_slice(payload);
@@ -127,12 +242,15 @@ impl Side {
                 if whole && payload != [1] {
                     return Some(End::Broken(at));
                 }
-                self.switched = whole && style == Style::Switched;
+                self.switched = whole && matches!(style, Style::Switched { .. });
                 None
             }
             (ALERT, _) if length == 2 => match payload {
                 // A warning may be passed over, but for the one that closes.
-                [1, description] if *description != 0 => None,
+                [1, description] if *description != 0 => {
+                    self.no_certificate |= *description == NO_CERTIFICATE;
+                    None
+                }
                 [1 | 2, description] => Some(End::Alert(Some(*description))),
                 [level, ..] if !matches!(level, 1 | 2) => Some(End::Broken(at)),
                 _ => None,
@@ -154,11 +272,25 @@ impl Side {
             Some((*kind, body, body.len() == length))
         })
     }
+
+    /// Bytes that the last message in the clear still lacks, as its length says.
+    pub fn lacks(&self) -> usize {
+        let mut rest = &self.handshake[..];
+        while let [_, a, b, c, body @ ..] = rest {
+            let length = usize::from(*a) << 16 | usize::from(*b) << 8 | usize::from(*c);
+            match body.get(length..) {
+                Some(next) => rest = next,
+                None => return length - body.len(),
+            }
+        }
+        0
+    }
 }
 
-fn protected(length: u16, payload: &[u8], at: usize) -> End {
+fn protected(length: u16, payload: &[u8], style: Style, at: usize) -> End {
+    let readable = style == Style::Switched { readable: true };
     let sample = &payload[..payload.len().min(SAMPLE)];
-    if length < SHORTEST_PROTECTED || readable::is_text(sample) {
+    if length < SHORTEST_PROTECTED || !readable && readable::is_text(sample) {
         End::Broken(at)
     } else if sample.len() < SAMPLE.min(usize::from(length)) {
         End::Open

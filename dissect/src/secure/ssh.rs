@@ -91,7 +91,7 @@ fn inspection(protection: Protection, ssh: SshFacts, detail: String, settled: bo
         upgrade: None,
         detail: Some(capped(detail)),
     };
-    Secure::Is(Inspection { facts, settled })
+    Secure::Is(Inspection::new(facts, settled))
 }
 
 /// How one side began.

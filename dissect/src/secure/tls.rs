@@ -8,51 +8,82 @@
 //! not on which arrived here first. What failed after the ServerHello is settled only when the
 //! connection has ended.
 
+use super::client_certificate::{self, Judgement};
+use super::flight::{self, ServerFlight};
 use super::hello::{ClientHello, ServerHello};
-use super::record::{End, HANDSHAKE, Header, Side, Style};
-use super::{Secure, names};
+use super::record::{CHANGE_CIPHER_SPEC, End, HANDSHAKE, Header, Protected, Side, Style};
+use super::{Secure, names, ssl2};
 use crate::bytes::capped;
-use crate::{Cipher, Facts, Inspection, Plain, Prefix, Protection, Protocol, TlsFacts, UnknownReason};
+use crate::{
+    Cipher, ClientCertificateState, End as Peer, Facts, Inspection, Plain, Prefix, Protection, Protocol,
+    TlsAlert, TlsFacts, UnknownReason, Wants,
+};
 
 const CLIENT_HELLO: u8 = 1;
 const SERVER_HELLO: u8 = 2;
-const CERTIFICATE: u8 = 11;
-const SERVER_KEY_EXCHANGE: u8 = 12;
-const SERVER_HELLO_DONE: u8 = 14;
+const HELLO_REQUEST: u8 = 0;
 
-/// Lengths of a protected alert in TLS 1.3: two bytes, the content type, and a tag of 16 or 8.
+/// Content of a protected alert in TLS 1.3: two bytes, the content type, and a tag of 16 or 8.
 const PROTECTED_ALERT: [u16; 2] = [19, 11];
 
 /// More than any hello needs: a post-quantum key share takes 1.2 kB, a Classic McEliece one has no code.
 const LONGEST_HELLO: usize = 1 << 17;
 
+/// Protected records of each direction after which an older handshake has shown all: Finished and one
+/// more; and when that one begins another handshake, as many.
+const SWITCHED_NEEDS: usize = 2;
+const RENEGOTIATION_NEEDS: usize = 8;
+
+/// What a handshake may still want behind the record or message that is incomplete, bytes: the rest
+/// of its flight, but for certificates.
+const REST_OF_FLIGHT: usize = 4096;
+const MOST_WANTED: usize = 1 << 18;
+
 pub(crate) fn look(client: Prefix<'_>, server: Prefix<'_>) -> Secure {
     let (offer, records_at) = match opening(client.bytes) {
         Opening::No => return Secure::No,
         Opening::Maybe => return Secure::Maybe,
-        Opening::Partial => return handshake(TlsFacts::default(), "a TLS handshake began", false),
+        Opening::Partial(wants) => {
+            let mut began = inspection(UNDECIDED, TlsFacts::default(), "a TLS handshake began".into(), false);
+            began.wants.client = wants;
+            return Secure::Is(began);
+        }
         Opening::Hello(offer, records_at) => (offer, records_at),
     };
     let mut facts = TlsFacts::default();
     offer.describe(&mut facts);
-    let side = Side::read(server.bytes, Style::Marked);
+    if offer.version == ssl2::VERSION {
+        return ssl2::look(facts, server);
+    }
+    let side = Side::read(server.bytes, Style::UNKNOWN);
     let answer = match server_hello(&side) {
-        Ok(Some(answer)) => answer,
-        Ok(None) => return unanswered(facts, side.end),
+        Ok((Some(answer), retried)) => {
+            facts.retried = retried;
+            answer
+        }
+        Ok((None, retried)) => {
+            facts.retried = retried;
+            return unanswered(facts, &side);
+        }
         Err(NoHello) => return broken(usize::MAX, 0),
     };
     answer.describe(&mut facts);
     if !offer.suites.contains(&answer.suite) {
-        return handshake(facts, "the server's hello does not answer the client's", true);
+        let detail = "the server's hello does not answer the client's";
+        return Secure::Is(inspection(UNDECIDED, facts, detail.into(), true));
     }
-    let style = if answer.encrypts_handshake() { Style::Marked } else { Style::Switched };
+    let readable = names::without_encryption(answer.suite);
+    let style = match answer.encrypts_handshake() {
+        true => Style::Marked { early_data: offer.early_data },
+        false => Style::Switched { readable },
+    };
     let server_side = Side::read(server.bytes, style);
     let client_side = Side::read(client.bytes.get(records_at..).unwrap_or(&[]), style);
-    if style == Style::Switched {
-        describe_flight(&server_side, answer.suite, &mut facts);
-    }
-    conclude(Handshake { offer, answer, facts, client_side, server_side, records_at }, client, server)
+    Handshake { offer, answer, facts, client_side, server_side, records_at, readable }
+        .conclude(client, server)
 }
+
+const UNDECIDED: Protection = Protection::Unknown(UnknownReason::Handshake);
 
 struct Handshake {
     offer: ClientHello,
@@ -62,73 +93,193 @@ struct Handshake {
     server_side: Side,
     /// Where the client's records begin that `client_side` was read from.
     records_at: usize,
-}
-
-/// Both hellos are there: what came of them?
-fn conclude(mut shake: Handshake, client: Prefix<'_>, server: Prefix<'_>) -> Secure {
-    let (from_client, from_server) = (shake.client_side.end, shake.server_side.end);
-    match (from_client, from_server) {
-        (End::Broken(at), End::Broken(server_at)) => return broken(at + shake.records_at, server_at),
-        (End::Broken(at), _) => return broken(at + shake.records_at, usize::MAX),
-        (_, End::Broken(at)) => return broken(usize::MAX, at),
-        _ => {}
-    }
-    if let Some(detail) = shake.failure() {
-        return handshake(shake.facts, &detail, false);
-    }
-    let (client_through, server_through) =
-        (matches!(from_client, End::Protected(_)), matches!(from_server, End::Protected(_)));
-    shake.facts.established = client_through && server_through;
-    // A client sends protected records only after the server's whole flight, which may be more than
-    // was captured. Early data is the exception.
-    let mut beyond_capture = client_through && server.ended && !shake.offer.early_data;
-    // And up to TLS 1.2 a server in a full handshake sends them only after the client's.
-    let full = shake.facts.resumed == Some(false) && !shake.answer.encrypts_handshake();
-    beyond_capture |= server_through && client.ended && full;
-    if !shake.facts.established && !beyond_capture {
-        let over = client.ended && server.ended;
-        let detail = if over { "the TLS handshake was not completed" } else { "TLS handshake under way" };
-        return handshake(shake.facts, detail, false);
-    }
-    let settled = shake.facts.established;
-    let readable = names::without_encryption(shake.answer.suite);
-    let detail = describe(&shake.facts, readable);
-    let protection = match readable {
-        true => Protection::Plaintext(Plain::Protocol(Protocol::Tls)),
-        false => Protection::Encrypted(Cipher::Tls),
-    };
-    inspection(protection, shake.facts, detail, settled)
+    /// The suite does not encrypt.
+    readable: bool,
 }
 
 impl Handshake {
+    /// Both hellos are there: what came of them?
+    fn conclude(mut self, client: Prefix<'_>, server: Prefix<'_>) -> Secure {
+        let judgement = if self.answer.encrypts_handshake() { self.hidden() } else { self.shown() };
+        let Judgement { client_needs, server_needs, .. } = judgement;
+        let off_client = off_track(&self.client_side, client_needs).map(|at| at + self.records_at);
+        let off_server = off_track(&self.server_side, server_needs);
+        if off_client.is_some() || off_server.is_some() {
+            return broken(off_client.unwrap_or(usize::MAX), off_server.unwrap_or(usize::MAX));
+        }
+        let client_shown = self.client_side.protected.len() >= client_needs;
+        let server_shown = self.server_side.protected.len() >= server_needs;
+        if let Some((alert, detail)) = self.failure(judgement) {
+            let last = judgement.refused_by_server && (client_shown || client.ended);
+            self.facts.alert = Some(alert);
+            return Secure::Is(inspection(UNDECIDED, self.facts, detail, last));
+        }
+        let client_through = matches!(self.client_side.end, End::Protected(_));
+        let server_through = matches!(self.server_side.end, End::Protected(_));
+        self.facts.established = client_through && server_through;
+        // A client sends protected records only after the server's whole flight, which may be more
+        // than was captured. Early data is the exception.
+        let mut beyond_capture = client_through && server.ended && !self.offer.early_data;
+        // And up to TLS 1.2 a server in a full handshake sends them only after the client's.
+        let full = self.facts.resumed == Some(false) && !self.answer.encrypts_handshake();
+        beyond_capture |= server_through && client.ended && full;
+        let wants = self.wants(client_shown, server_shown);
+        if !self.facts.established && !beyond_capture {
+            let over = client.ended && server.ended;
+            let detail = if over { "the TLS handshake was not completed" } else { "TLS handshake under way" };
+            let mut under_way = inspection(UNDECIDED, self.facts, detail.into(), false);
+            under_way.wants = wants;
+            return Secure::Is(under_way);
+        }
+        let settled =
+            self.facts.established && (client_shown || client.ended) && (server_shown || server.ended);
+        let detail = describe(&self.facts, self.readable);
+        let protection = match self.readable {
+            true => Protection::Plaintext(Plain::Protocol(Protocol::Tls)),
+            false => Protection::Encrypted(Cipher::Tls),
+        };
+        let mut through = inspection(protection, self.facts, detail, settled);
+        if !settled {
+            through.wants = wants;
+        }
+        Secure::Is(through)
+    }
+
+    /// TLS 1.3: what lengths and order tell.
+    fn hidden(&mut self) -> Judgement {
+        let Some((hash, tag)) = names::lengths_of_1_3(self.answer.suite) else {
+            return Judgement { client_needs: 2, server_needs: 2, ..Judgement::default() };
+        };
+        let lengths = |side: &Side| side.protected.iter().map(|record| record.length).collect::<Vec<_>>();
+        let (client, server) = (lengths(&self.client_side), lengths(&self.server_side));
+        let judgement = client_certificate::judge(client_certificate::Handshake {
+            hash,
+            tag,
+            pre_shared_key: self.answer.pre_shared_key && !self.answer.certificate_with_psk,
+            // After a HelloRetryRequest there is none.
+            early_data: self.offer.early_data && !self.facts.retried,
+            limited: self.offer.limited,
+            client: &client,
+            server: &server,
+        });
+        self.facts.client_certificate = judgement.certificate;
+        judgement
+    }
+
+    /// TLS 1.2 and earlier: the flights in the clear.
+    fn shown(&mut self) -> Judgement {
+        let from_server = self.server_side.messages().skip(1);
+        let server = flight::read_server(from_server, &self.answer, &mut self.facts);
+        let from_client = self.client_side.messages();
+        let client = flight::read_client(from_client, &self.answer, &mut self.facts);
+        let ServerFlight { full, .. } = server;
+        self.facts.resumed = match (full, self.server_side.switched) {
+            (true, _) => Some(false),
+            (false, true) => Some(true),
+            (false, false) => None,
+        };
+        let through = !self.server_side.protected.is_empty();
+        let no_certificate = self.client_side.no_certificate;
+        let (client_needs, again) = older_needs(&self.client_side.protected);
+        let (server_needs, and_again) = older_needs(&self.server_side.protected);
+        self.facts.renegotiated = again || and_again;
+        let certificate =
+            flight::client_certificate(server, client, through, no_certificate, self.facts.resumed);
+        // A second handshake is hidden, and may have asked.
+        if !self.facts.renegotiated || certificate.state == ClientCertificateState::Presented {
+            self.facts.client_certificate = certificate;
+        }
+        Judgement { client_needs, server_needs, ..Judgement::default() }
+    }
+
     /// What ended the handshake before it was through.
-    fn failure(&self) -> Option<String> {
+    fn failure(&self, judgement: Judgement) -> Option<(TlsAlert, String)> {
         let marked = self.answer.encrypts_handshake();
-        let alert = |end: End, who: &str, early: bool| match end {
-            End::Alert(Some(number)) => {
-                Some(format!("TLS handshake failed: alert {} from the {who}", names::alert(number)))
-            }
-            End::Alert(None) => Some(format!("TLS handshake failed: encrypted alert from the {who}")),
+        let alert = |end: End, from: Peer, early: bool| match end {
+            End::Alert(description) => Some(failed(from, description)),
             End::Protected(length) if marked && !early && PROTECTED_ALERT.contains(&length) => {
-                Some(format!("TLS handshake failed: encrypted alert from the {who}"))
+                Some(failed(from, None))
             }
             _ => None,
         };
-        alert(self.server_side.end, "server", false)
-            .or_else(|| alert(self.client_side.end, "client", self.offer.early_data))
+        let after_flight = judgement.refused_by_server.then(|| failed(Peer::Server, None));
+        alert(self.server_side.end, Peer::Server, false)
+            .or_else(|| alert(self.client_side.end, Peer::Client, self.offer.early_data))
+            .or(after_flight)
+    }
+
+    /// What more of each direction could tell something.
+    fn wants(&self, client_shown: bool, server_shown: bool) -> Wants {
+        let hidden = self.answer.encrypts_handshake();
+        let through = self.facts.established && !hidden;
+        let of = |side: &Side, at: usize, shown: bool| match shown || through {
+            true => 0,
+            false => wanted(at + side.record_end, side.lacks()),
+        };
+        Wants {
+            client: of(&self.client_side, self.records_at, client_shown),
+            server: of(&self.server_side, 0, server_shown),
+        }
     }
 }
 
+/// Records that an older handshake takes to show all, and whether another one was seen within it.
+fn older_needs(protected: &[Protected]) -> (usize, bool) {
+    match protected.get(1) {
+        Some(Protected { kind: HANDSHAKE, .. }) => {
+            let seen = &protected[..protected.len().min(RENEGOTIATION_NEEDS)];
+            let switched = seen.iter().position(|record| record.kind == CHANGE_CIPHER_SPEC);
+            (switched.map_or(RENEGOTIATION_NEEDS, |at| at + 1), switched.is_some())
+        }
+        _ => (SWITCHED_NEEDS, false),
+    }
+}
+
+/// Where it is no TLS any more, if that was before all was shown that counts.
+fn off_track(side: &Side, needs: usize) -> Option<usize> {
+    match (side.end, side.off_track) {
+        (End::Broken(at), _) => Some(at),
+        (_, Some(at)) if side.protected.len() < needs => Some(at),
+        _ => None,
+    }
+}
+
+fn failed(from: Peer, description: Option<u8>) -> (TlsAlert, String) {
+    let who = match from {
+        Peer::Client => "client",
+        Peer::Server => "server",
+    };
+    let detail = match description {
+        Some(number) => format!("TLS handshake failed: alert {} from the {who}", names::alert(number)),
+        None => format!("TLS handshake failed: encrypted alert from the {who}"),
+    };
+    (TlsAlert { from, description: description.map(|number| names::alert(number).into()) }, detail)
+}
+
+/// Bytes of a direction up to the end of what is incomplete, and a little behind it.
+fn wanted(record_end: usize, lacking: usize) -> u32 {
+    // Headers of the records that the rest of the message comes in.
+    let headers = 5 * (lacking / (1 << 14) + 1);
+    u32::try_from((record_end + lacking + headers + REST_OF_FLIGHT).min(MOST_WANTED)).unwrap_or(0)
+}
+
 /// No ServerHello yet: an alert instead of it ends the matter.
-fn unanswered(facts: TlsFacts, end: End) -> Secure {
-    match end {
+fn unanswered(mut facts: TlsFacts, side: &Side) -> Secure {
+    match side.end {
         End::Alert(Some(number)) => {
             let detail = format!("TLS handshake refused: alert {} from the server", names::alert(number));
-            handshake(facts, &detail, true)
+            facts.alert =
+                Some(TlsAlert { from: Peer::Server, description: Some(names::alert(number).into()) });
+            Secure::Is(inspection(UNDECIDED, facts, detail, true))
         }
         End::Broken(at) => broken(usize::MAX, at),
         End::Protected(_) | End::Alert(None) => broken(usize::MAX, 0),
-        End::Open => handshake(facts, "TLS handshake, not answered so far", false),
+        End::Open => {
+            let detail = "TLS handshake, not answered so far".into();
+            let mut open = inspection(UNDECIDED, facts, detail, false);
+            open.wants.server = wanted(side.record_end, side.lacks());
+            Secure::Is(open)
+        }
     }
 }
 
@@ -136,12 +287,13 @@ fn broken(client_at: usize, server_at: usize) -> Secure {
     Secure::Broken { at: (client_at, server_at), detail: "began like TLS, went on without" }
 }
 
-fn handshake(facts: TlsFacts, detail: &str, settled: bool) -> Secure {
-    inspection(Protection::Unknown(UnknownReason::Handshake), facts, detail.into(), settled)
-}
-
-fn inspection(protection: Protection, facts: TlsFacts, detail: String, settled: bool) -> Secure {
-    Secure::Is(Inspection {
+pub(super) fn inspection(
+    protection: Protection,
+    facts: TlsFacts,
+    detail: String,
+    settled: bool,
+) -> Inspection {
+    Inspection {
         facts: Facts {
             protocol: Some(Protocol::Tls),
             protection,
@@ -151,7 +303,8 @@ fn inspection(protection: Protection, facts: TlsFacts, detail: String, settled: 
             detail: Some(capped(detail)),
         },
         settled,
-    })
+        wants: Wants::default(),
+    }
 }
 
 fn describe(facts: &TlsFacts, readable: bool) -> String {
@@ -171,49 +324,35 @@ fn describe(facts: &TlsFacts, readable: bool) -> String {
     phrase
 }
 
-/// What the rest of the server's flight tells, up to TLS 1.2.
-fn describe_flight(side: &Side, suite: u16, facts: &mut TlsFacts) {
-    let mut full = false;
-    for (kind, body, _) in side.messages() {
-        full |= matches!(kind, CERTIFICATE | SERVER_KEY_EXCHANGE | SERVER_HELLO_DONE);
-        if kind == SERVER_KEY_EXCHANGE
-            && names::names_curve(suite)
-            && let [3, high, low, ..] = body
-        {
-            facts.group = Some(names::group(u16::from_be_bytes([*high, *low])));
-        }
-    }
-    facts.resumed = match (full, side.switched) {
-        (true, _) => Some(false),
-        (false, true) => Some(true),
-        (false, false) => None,
-    };
-}
-
 /// The first message is something other than a ServerHello.
 struct NoHello;
 
-fn server_hello(side: &Side) -> Result<Option<ServerHello>, NoHello> {
+/// The ServerHello, and whether it is or was preceded by a HelloRetryRequest.
+fn server_hello(side: &Side) -> Result<(Option<ServerHello>, bool), NoHello> {
+    let mut retried = false;
     for (kind, body, whole) in side.messages() {
         match (kind, whole) {
             (SERVER_HELLO, true) => match ServerHello::parse(body, false) {
-                Some(hello) if hello.retry => {}
-                Some(hello) => return Ok(Some(hello)),
+                Some(hello) if hello.retry => retried = true,
+                Some(hello) => return Ok((Some(hello), retried)),
                 None => return Err(NoHello),
             },
-            (SERVER_HELLO, false) => return Ok(None),
+            (SERVER_HELLO, false) => return Ok((None, retried)),
+            // A server may ask for a hello (RFC 5246 section 7.4.1.1).
+            (HELLO_REQUEST, true) if body.is_empty() => {}
             _ => return Err(NoHello),
         }
     }
-    Ok(None)
+    Ok((None, retried))
 }
 
+#[expect(clippy::large_enum_variant, reason = "made once a look, taken apart at once")]
 enum Opening {
     No,
     /// Too little to tell.
     Maybe,
-    /// A hello began.
-    Partial,
+    /// A hello began; so many bytes would show all of it.
+    Partial(u32),
     /// With the offset at which the client's records are to be read from.
     Hello(ClientHello, usize),
 }
@@ -229,7 +368,7 @@ fn opening(bytes: &[u8]) -> Opening {
 }
 
 fn modern(bytes: &[u8]) -> Opening {
-    let side = Side::read(bytes, Style::Marked);
+    let side = Side::read(bytes, Style::UNKNOWN);
     let start = &side.handshake[..];
     let length = match *start {
         [a, b, c, d, ..] if a == CLIENT_HELLO => usize::from(b) << 16 | usize::from(c) << 8 | usize::from(d),
@@ -246,7 +385,7 @@ fn modern(bytes: &[u8]) -> Opening {
             None => Opening::No,
         },
         _ if side.end != End::Open => Opening::No,
-        _ if start.len() > 4 => Opening::Partial,
+        _ if start.len() > 4 => Opening::Partial(wanted(side.record_end, side.lacks())),
         _ => match Header::parse(bytes) {
             Header::Wrong | Header::Whole { length: 0, .. } => Opening::No,
             _ => Opening::Maybe,
@@ -254,12 +393,13 @@ fn modern(bytes: &[u8]) -> Opening {
     }
 }
 
-/// A hello in the SSL 2 format that offers SSL 3 or later.
+/// A hello in the SSL 2 format: it offers that, or SSL 3 or later.
 fn ssl2(bytes: &[u8]) -> Opening {
     let right = |at: usize, allowed: &dyn Fn(u8) -> bool| bytes.get(at).is_none_or(|b| allowed(*b));
     if !right(2, &|kind| kind == CLIENT_HELLO)
-        || !right(3, &|major| major == 3)
+        || !right(3, &|major| major == 3 || major == 0)
         || !right(4, &|minor| minor <= 3)
+        || matches!(bytes, [_, _, _, 0, minor, ..] if *minor != 2)
     {
         return Opening::No;
     }
@@ -270,7 +410,7 @@ fn ssl2(bytes: &[u8]) -> Opening {
         Some(Some(hello)) => Opening::Hello(hello, length + 2),
         Some(None) => Opening::No,
         None if length > 512 => Opening::No,
-        None if rest.len() >= 8 => Opening::Partial,
+        None if rest.len() >= 8 => Opening::Partial(0),
         None => Opening::Maybe,
     }
 }

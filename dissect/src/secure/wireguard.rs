@@ -66,5 +66,5 @@ fn inspection(protection: Protection, detail: &str, settled: bool) -> Secure {
         upgrade: None,
         detail: Some(detail.into()),
     };
-    Secure::Is(Inspection { facts, settled })
+    Secure::Is(Inspection::new(facts, settled))
 }

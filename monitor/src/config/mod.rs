@@ -47,6 +47,8 @@ pub struct Kernel {
     pub ring_bytes: u32,
     /// First bytes captured of each direction of a TCP connection.
     pub tcp_budget: u32,
+    /// The same for a TLS handshake that shows its certificates (TLS 1.2 and earlier).
+    pub handshake_budget: u32,
     /// First bytes captured of each direction of a UDP flow.
     pub udp_budget: u32,
     /// Milliseconds between two progress events of one flow.
@@ -67,6 +69,7 @@ impl Default for Kernel {
             cgroup: None,
             ring_bytes: 8 << 20,
             tcp_budget: 8192,
+            handshake_budget: 65_536,
             udp_budget: 8192,
             tick_ms: 1000,
             udp_flows: 65_536,
@@ -366,6 +369,7 @@ impl Config {
             cgroup,
             ring_bytes,
             tcp_budget,
+            handshake_budget,
             udp_budget,
             tick_ms,
             udp_flows,
@@ -376,6 +380,7 @@ impl Config {
         let mut ranges = Ranges::default();
         ranges.power_of_two("kernel.ring_bytes", *ring_bytes, page, 1 << 30);
         ranges.within("kernel.tcp_budget", *tcp_budget, 4096..=16_384);
+        ranges.within("kernel.handshake_budget", *handshake_budget, 4096..=65_536);
         ranges.within("kernel.udp_budget", *udp_budget, 64..=16_384);
         ranges.within("kernel.tick_ms", *tick_ms, 10..=60_000);
         ranges.within("kernel.udp_flows", *udp_flows, 64..=1 << 24);

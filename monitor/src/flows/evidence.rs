@@ -1,8 +1,12 @@
 //! Captured bytes of one flow, while they are needed: until it is settled.
 
-use dissect::{Hint, Inspection, Prefix, Reassembly, inspect_datagrams, inspect_stream};
+use dissect::{Hint, Inspection, Prefix, Reassembly, Wants, inspect_datagrams, inspect_stream};
 
 use crate::model::Transport;
+
+/// The most that a direction ever holds, bytes: the upper end of `kernel.handshake_budget`. The kernel
+/// keeps to the budget in force.
+pub const MOST: u32 = 1 << 16;
 
 /// Datagrams kept of one direction.
 const DATAGRAMS: usize = 16;
@@ -10,7 +14,7 @@ const DATAGRAMS: usize = 16;
 /// The first bytes of both directions. Gone as soon as the flow is settled.
 #[derive(Debug)]
 pub enum Evidence {
-    Stream { client: Reassembly, server: Reassembly, midstream: bool, limit: u32 },
+    Stream { client: Reassembly, server: Reassembly, midstream: bool, first: u32, limits: Wants },
     Datagrams { client: Vec<Box<[u8]>>, server: Vec<Box<[u8]>> },
 }
 
@@ -19,10 +23,11 @@ impl Evidence {
     pub fn new(transport: Transport, limit: u32) -> Self {
         match transport {
             Transport::Tcp => Evidence::Stream {
-                client: Reassembly::new(limit),
-                server: Reassembly::new(limit),
+                client: Reassembly::new(MOST),
+                server: Reassembly::new(MOST),
                 midstream: false,
-                limit,
+                first: limit,
+                limits: Wants { client: limit, server: limit },
             },
             Transport::Udp => Evidence::Datagrams { client: Vec::new(), server: Vec::new() },
         }
@@ -50,9 +55,9 @@ impl Evidence {
     pub fn inspect(&self, server_port: u16, ended: bool) -> Inspection {
         let hint = Hint { server_port };
         match self {
-            Evidence::Stream { client, server, midstream, limit } => {
-                let prefix = |side: &'_ Reassembly| ended || side.prefix().len() as u32 >= *limit;
-                let (client_ended, server_ended) = (prefix(client), prefix(server));
+            Evidence::Stream { client, server, midstream, first, limits } => {
+                let client_ended = ended || is_spent(client, *first, limits.client);
+                let server_ended = ended || is_spent(server, *first, limits.server);
                 inspect_stream(
                     Prefix { bytes: client.prefix(), ended: client_ended, midstream: *midstream },
                     Prefix { bytes: server.prefix(), ended: server_ended, midstream: *midstream },
@@ -67,11 +72,24 @@ impl Evidence {
         }
     }
 
+    /// Makes room for what a handshake wants, up to `most` bytes of each direction: the new limits of
+    /// client and server, if that is more than before.
+    pub fn grow(&mut self, wants: Wants, most: u32) -> Option<Wants> {
+        let Evidence::Stream { limits, .. } = self else { return None };
+        let more = |limit: u32, wanted: u32| limit.max(wanted.min(most).min(MOST));
+        let grown =
+            Wants { client: more(limits.client, wants.client), server: more(limits.server, wants.server) };
+        (*limits != grown).then(|| {
+            *limits = grown;
+            grown
+        })
+    }
+
     /// Nothing more can come that would tell more.
     pub fn is_full(&self) -> bool {
         match self {
-            Evidence::Stream { client, server, limit, .. } => {
-                client.prefix().len() as u32 >= *limit && server.prefix().len() as u32 >= *limit
+            Evidence::Stream { client, server, first, limits, .. } => {
+                is_spent(client, *first, limits.client) && is_spent(server, *first, limits.server)
             }
             Evidence::Datagrams { client, server } => client.len().max(server.len()) >= DATAGRAMS,
         }
@@ -90,4 +108,11 @@ impl Evidence {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+/// The direction's budget is spent; or its first one was, and what came until the kernel heard of a
+/// larger one is lost.
+fn is_spent(side: &Reassembly, first: u32, limit: u32) -> bool {
+    let have = side.prefix().len() as u32;
+    have >= limit || have >= first && side.has_gap()
 }

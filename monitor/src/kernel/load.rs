@@ -22,6 +22,8 @@ pub struct Sizes {
     pub udp_flows: u32,
     /// First bytes captured of each direction.
     pub tcp_budget: u32,
+    /// The same, once a server began a handshake that shows its certificates.
+    pub handshake_budget: u32,
     pub udp_budget: u32,
     pub listener_captures: u32,
     /// Milliseconds between two progress events of one flow.
@@ -109,6 +111,8 @@ impl Kernel {
         let settings = Settings {
             abi: monitor_common::ABI_VERSION,
             tcp_budget: sizes.tcp_budget,
+            handshake_budget: sizes.handshake_budget,
+            reserved: 0,
             udp_budget: sizes.udp_budget,
             listener_captures: sizes.listener_captures,
             tick: (u64::from(sizes.tick_ms) * clock::hz()).div_ceil(1000).max(1),

@@ -99,9 +99,26 @@ impl Core {
     /// Asks the dissectors again. Once settled, the bytes go and the kernel is told to stop.
     pub(super) fn inspect(&mut self, key: FlowKey, ended: bool) {
         let Some(flow) = self.table.get_mut(&key) else { return };
-        let Some(evidence) = &flow.evidence else { return };
-        let inspection = evidence.inspect(flow.server_port(), ended);
+        let (server_port, sent_by_client) = (flow.server_port(), flow.from_client(true));
+        let Some(evidence) = &mut flow.evidence else { return };
+        let mut inspection = evidence.inspect(server_port, ended);
+        let grown = match ended {
+            true => None,
+            false => evidence.grow(inspection.wants, self.settings.handshake_budget),
+        };
+        if grown.is_some() {
+            inspection = evidence.inspect(server_port, false);
+        }
         let (full, held) = (evidence.is_full(), evidence.len());
+        if let Some(limits) = grown {
+            let (sent_limit, received_limit) = match sent_by_client {
+                true => (limits.client, limits.server),
+                false => (limits.server, limits.client),
+            };
+            let decision =
+                Decision { action: decision::EXTEND, sent_limit, received_limit, ..Decision::default() };
+            self.out.commands.push(Command::Decide { key, decision });
+        }
         flow.learn(inspection.facts);
         if inspection.settled || full || ended {
             self.evidence_bytes -= held.min(self.evidence_bytes);

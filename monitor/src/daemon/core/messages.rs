@@ -88,6 +88,7 @@ pub struct CoreSettings {
     pub closed_keep: usize,
     pub udp_idle_ns: u64,
     pub tcp_budget: u32,
+    pub handshake_budget: u32,
     pub interval_ns: u64,
     pub loopback_alerts: bool,
     pub repeat_every_s: u32,

@@ -19,6 +19,7 @@ fn settings() -> CoreSettings {
         closed_keep: 64,
         udp_idle_ns: 60 * SECOND,
         tcp_budget: 8192,
+        handshake_budget: 65_536,
         interval_ns: 0,
         loopback_alerts: false,
         repeat_every_s: 300,
