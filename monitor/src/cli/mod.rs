@@ -5,6 +5,7 @@
 //! terminal acts on; end with 0 when what was asked for did not happen.
 
 mod args;
+mod audit;
 mod check;
 mod client;
 mod doctor;
@@ -61,6 +62,7 @@ fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
             };
             done(inventory::show(form, socket))
         }
+        Command::Audit(arguments) => audit::audit(&arguments),
         Command::Check { severity, quiet } => check::check(severity.into(), quiet, socket),
         Command::Policy { what } => done(policy::policy(what, socket)),
         Command::Doctor { json, config } => done(doctor::report(json, config.as_deref())),

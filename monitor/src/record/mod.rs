@@ -20,6 +20,12 @@ pub use format::{Encoder, Format};
 pub use json::{write_line, write_value};
 pub use printable::{is_active, printable};
 
+/// A certificate as the records have one, with the ECS names of `tls.server.*`.
+pub fn certificate(certificate: &dissect::Certificate) -> serde_json::Value {
+    // Our own types: that they are JSON is tested.
+    serde_json::to_value(secure::TlsCertificate::new(certificate)).unwrap_or_default()
+}
+
 /// What every record says about where it comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Context {

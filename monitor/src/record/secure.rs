@@ -66,7 +66,7 @@ impl TlsServer<'_> {
 
 /// The first certificate of a chain: `tls.server.*` and `tls.client.*` have the same names.
 #[derive(Serialize)]
-struct TlsCertificate<'a> {
+pub(super) struct TlsCertificate<'a> {
     subject: &'a str,
     issuer: &'a str,
     hash: Hash,
@@ -95,7 +95,7 @@ struct X509<'a> {
 }
 
 impl<'a> TlsCertificate<'a> {
-    fn new(certificate: &'a Certificate) -> Self {
+    pub fn new(certificate: &'a Certificate) -> Self {
         let value = |name: &'a String| name.split_once(':').map_or(name.as_str(), |(_, value)| value);
         TlsCertificate {
             subject: &certificate.subject,
