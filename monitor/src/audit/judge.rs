@@ -33,6 +33,9 @@ pub struct Terms<'a> {
     pub now: Timestamp,
 }
 
+/// Suites that one finding names; all of them stand in the report.
+const MOST_NAMED: usize = 8;
+
 const VERSIONS: &str = "Have the server refuse versions before TLS 1.2.";
 const SUITES: &str = "Have the server offer ECDHE suites with AES-GCM or ChaCha20-Poly1305 only.";
 const RENEW: &str = "Renew the certificate, and have it renewed by a machine from now on.";
@@ -98,7 +101,7 @@ fn versions(offered: &Offered, terms: Terms<'_>) -> Option<Finding> {
 fn suites(offered: &Offered, terms: Terms<'_>) -> Option<Finding> {
     let settings = &terms.settings.weak_cipher;
     let mut worst: Option<Severity> = None;
-    let mut weak: Vec<String> = Vec::new();
+    let mut weak: Vec<(Severity, &str)> = Vec::new();
     for name in &offered.suites {
         let severity = weaknesses(name)
             .into_iter()
@@ -113,13 +116,18 @@ fn suites(offered: &Offered, terms: Terms<'_>) -> Option<Finding> {
             .max();
         if let Some(severity) = severity {
             worst = worst.max(Some(severity));
-            weak.push(name.clone());
+            weak.push((severity, name.as_str()));
         }
     }
+    weak.sort_by_key(|(severity, _)| std::cmp::Reverse(*severity));
+    let weak: Vec<&str> = weak.into_iter().map(|(_, name)| name).collect();
     Some(Finding {
         rule: Rule::WeakCipher,
         severity: worst?,
-        reason: format!("accepts weak suites: {}", weak.join(", ")),
+        reason: match weak.len().checked_sub(MOST_NAMED) {
+            None | Some(0) => format!("accepts weak suites: {}", weak.join(", ")),
+            Some(more) => format!("accepts weak suites: {}, and {more} more", weak[..MOST_NAMED].join(", ")),
+        },
         remedy: SUITES,
     })
 }

@@ -280,12 +280,11 @@ fn facts(text: &mut String, offered: &Offered, rotation: Option<&Rotation>, now:
         } else {
             String::new()
         };
-        let own = if certificate.self_signed { " itself" } else { "" };
-        let issuer = if certificate.self_signed { "" } else { &certificate.issuer };
+        let issuer = if certificate.self_signed { "itself" } else { &certificate.issuer };
         line(
             if at == 0 { "certificate" } else { "" },
             &format!(
-                "{} by{own} {issuer}{until}, {}{bits}, {}",
+                "{} by {issuer}{until}, {}{bits}, {}",
                 certificate.subject, certificate.key_type, certificate.signature_algorithm
             ),
         );
