@@ -26,3 +26,4 @@ pub use facts::{
 pub use inspect::{Hint, Inspection, Wants, inspect_datagrams, inspect_stream};
 pub use probe::Prefix;
 pub use reassembly::Reassembly;
+pub use secure::certificates;

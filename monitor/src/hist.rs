@@ -94,6 +94,7 @@ pub struct Measures {
     pub server_bytes: Sparse,
     pub rtt_us: Sparse,
     pub setup_ns: Sparse,
+    pub handshake_ns: Sparse,
     pub first_response_ns: Sparse,
 }
 
@@ -105,6 +106,8 @@ pub struct Sample {
     pub server_bytes: u64,
     pub rtt_us: Option<u64>,
     pub setup_ns: Option<u64>,
+    /// From the client's hello until the handshake was seen to be through.
+    pub handshake_ns: Option<u64>,
     pub first_response_ns: Option<u64>,
 }
 
@@ -120,6 +123,7 @@ impl Measures {
         put(&mut self.server_bytes, Some(sample.server_bytes));
         put(&mut self.rtt_us, sample.rtt_us);
         put(&mut self.setup_ns, sample.setup_ns);
+        put(&mut self.handshake_ns, sample.handshake_ns);
         put(&mut self.first_response_ns, sample.first_response_ns);
     }
 
@@ -131,6 +135,7 @@ impl Measures {
             ("server_bytes", "bytes", &self.server_bytes),
             ("rtt_us", "us", &self.rtt_us),
             ("setup_ns", "ns", &self.setup_ns),
+            ("handshake_ns", "ns", &self.handshake_ns),
             ("first_response_ns", "ns", &self.first_response_ns),
         ]
         .into_iter()

@@ -7,6 +7,7 @@
 
 pub mod alert;
 pub mod api;
+pub mod audit;
 pub mod cli;
 pub mod config;
 pub mod daemon;
@@ -16,9 +17,11 @@ pub mod event;
 pub mod flows;
 pub mod hist;
 pub mod identity;
+pub mod inventory;
 pub mod kernel;
 pub mod model;
 pub mod policy;
+pub mod posture;
 pub mod record;
 pub mod sink;
 pub mod status;

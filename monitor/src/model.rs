@@ -212,6 +212,8 @@ pub struct FlowView {
     pub duration_ns: u64,
     /// Connect to established, ns.
     pub setup_ns: Option<u64>,
+    /// From the client's hello until the handshake (TLS, DTLS, QUIC, SSH) was seen to be through, ns.
+    pub handshake_ns: Option<u64>,
     /// Opened before the monitor started: the start is when it was found; the totals are the kernel's,
     /// from its real beginning.
     pub before_start: bool,
@@ -297,6 +299,8 @@ pub struct StreamView {
     pub last_seen: Timestamp,
     /// The worst of its flows' answers: `no` before `unknown` before `yes`.
     pub verdict: Arc<Verdict>,
+    /// Of the flow that is protected worst; of equal ones, the last.
+    pub facts: Arc<dissect::Facts>,
 }
 
 /// How bad it is; the numbers of `event.severity`.
@@ -326,19 +330,42 @@ impl Severity {
 pub enum Rule {
     Plaintext,
     UnexpectedPeer,
+    WeakTls,
+    WeakCipher,
+    NotPostQuantum,
+    ClientCertMissing,
+    CertExpiring,
+    CertExpired,
     ConnectFailures,
     EvidenceLost,
     NewService,
 }
 
 impl Rule {
-    pub const ALL: [Rule; 5] =
-        [Rule::Plaintext, Rule::UnexpectedPeer, Rule::ConnectFailures, Rule::EvidenceLost, Rule::NewService];
+    pub const ALL: [Rule; 11] = [
+        Rule::Plaintext,
+        Rule::UnexpectedPeer,
+        Rule::WeakTls,
+        Rule::WeakCipher,
+        Rule::NotPostQuantum,
+        Rule::ClientCertMissing,
+        Rule::CertExpiring,
+        Rule::CertExpired,
+        Rule::ConnectFailures,
+        Rule::EvidenceLost,
+        Rule::NewService,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Rule::Plaintext => "plaintext",
             Rule::UnexpectedPeer => "unexpected-peer",
+            Rule::WeakTls => "weak-tls",
+            Rule::WeakCipher => "weak-cipher",
+            Rule::NotPostQuantum => "not-post-quantum",
+            Rule::ClientCertMissing => "client-cert-missing",
+            Rule::CertExpiring => "cert-expiring",
+            Rule::CertExpired => "cert-expired",
             Rule::ConnectFailures => "connect-failures",
             Rule::EvidenceLost => "evidence-lost",
             Rule::NewService => "new-service",
@@ -350,6 +377,12 @@ impl Rule {
         match self {
             Rule::Plaintext => "Data in the clear",
             Rule::UnexpectedPeer => "Unexpected peer",
+            Rule::WeakTls => "Old version of TLS",
+            Rule::WeakCipher => "Weak cryptography",
+            Rule::NotPostQuantum => "Key exchange not post-quantum",
+            Rule::ClientCertMissing => "Client certificate missing",
+            Rule::CertExpiring => "Certificate about to expire",
+            Rule::CertExpired => "Certificate expired",
             Rule::ConnectFailures => "Connections that never come up",
             Rule::EvidenceLost => "Evidence lost",
             Rule::NewService => "New service",
@@ -360,8 +393,28 @@ impl Rule {
     pub fn description(self) -> &'static str {
         match self {
             Rule::Plaintext => "A stream carries readable data to or from another host without encryption.",
-            Rule::UnexpectedPeer => "The policy covers this service and does not name this client.",
-            Rule::ConnectFailures => "Connections of one client to one service keep failing.",
+            Rule::UnexpectedPeer => {
+                "A client that the policy does not name, or a certificate that is not one for the name that \
+                 was asked for."
+            }
+            Rule::WeakTls => {
+                "A stream uses a version of TLS that is deprecated or that the policy rules out."
+            }
+            Rule::WeakCipher => {
+                "A stream uses a cipher suite, key or signature that is weak or that the policy rules out."
+            }
+            Rule::NotPostQuantum => {
+                "A stream's key exchange does not withstand a quantum computer: what is recorded now can be \
+                 read then."
+            }
+            Rule::ClientCertMissing => {
+                "The policy wants both ends to have certificates, and the client presented none."
+            }
+            Rule::CertExpiring => "A certificate expires soon.",
+            Rule::CertExpired => "A certificate has expired, or is not valid yet.",
+            Rule::ConnectFailures => {
+                "Connections or TLS handshakes of one client with one service keep failing."
+            }
             Rule::EvidenceLost => "The monitor lost events, so part of what happened was not seen.",
             Rule::NewService => {
                 "This host serves on a port that was not served before and is not in the policy."

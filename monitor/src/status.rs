@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::inventory::ClassView;
 use crate::model::LossRow;
 
 /// The answer of `GET /v1/status`.
@@ -29,6 +30,9 @@ pub struct StatusView {
     pub alerts: AlertCounts,
     /// Payload bytes over all flows ever seen.
     pub totals: Totals,
+    /// How streams and bytes are protected, one row a way; most bytes first.
+    #[serde(default)]
+    pub classes: Vec<ClassView>,
     /// Resident memory of the daemon.
     pub memory_bytes: u64,
 }
@@ -103,7 +107,8 @@ pub struct HistogramView {
     /// Key of the stream; `None`: all streams together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream: Option<String>,
-    /// `duration_ns`, `client_bytes`, `server_bytes`, `rtt_us`, `setup_ns` or `first_response_ns`.
+    /// `duration_ns`, `client_bytes`, `server_bytes`, `rtt_us`, `setup_ns`, `handshake_ns` or
+    /// `first_response_ns`.
     pub name: String,
     /// `ns`, `us` or `bytes`.
     pub unit: String,

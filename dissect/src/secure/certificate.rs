@@ -30,6 +30,11 @@ pub(super) fn chain(message: &[u8]) -> Option<Vec<Certificate>> {
         let length = list.u24()?;
         encoded.push(list.take(length)?);
     }
+    Some(certificates(&encoded))
+}
+
+/// What certificates say, each DER, in the order of a chain; at most eight.
+pub fn certificates(encoded: &[&[u8]]) -> Vec<Certificate> {
     let parsed: Vec<Option<X509Certificate<'_>>> = encoded
         .iter()
         .take(LONGEST_CHAIN + 1)
@@ -37,7 +42,7 @@ pub(super) fn chain(message: &[u8]) -> Option<Vec<Certificate>> {
         .collect();
     let chain = encoded.iter().zip(&parsed).enumerate().take(LONGEST_CHAIN);
     let next_of = |at: usize| parsed.get(at + 1).and_then(Option::as_ref);
-    Some(chain.map(|(at, (der, parsed))| describe(der, parsed.as_ref(), next_of(at))).collect())
+    chain.map(|(at, (der, parsed))| describe(der, parsed.as_ref(), next_of(at))).collect()
 }
 
 /// One by itself.

@@ -19,6 +19,8 @@ mod suites;
 pub(crate) mod tls;
 pub(crate) mod wireguard;
 
+pub use certificate::certificates;
+
 use crate::Inspection;
 
 /// What a recogniser of encryption says. Like a probe's answer, except that the handshake itself

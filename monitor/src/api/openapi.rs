@@ -49,7 +49,11 @@ pub(super) fn document(version: &str) -> String {
                 "summary": "The histograms; then they begin anew.",
                 "responses": responses("application/x-ndjson"),
             }},
-            "/v1/status": single("Health: hooks, ring, queues, tables, losses.", "application/json"),
+            "/v1/status": single("Health: hooks, ring, queues, tables, losses; and how streams are protected.", "application/json"),
+            "/v1/inventory": single(
+                "How streams are protected: shares, protocols, algorithms, certificates.",
+                "application/json"
+            ),
             "/v1/policy": single("The policy in force, built-in rules included.", "application/toml"),
             "/metrics": single("Prometheus text.", "text/plain"),
             "/v1/openapi.json": single("This document.", "application/json"),

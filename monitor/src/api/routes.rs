@@ -12,7 +12,8 @@ use super::body::{AnyBody, Encode, follow, full, lines};
 use super::core_link::{Busy, CoreLink};
 use super::listing::{ParameterError, Parameters, select};
 use super::{Request, flows, metrics, openapi};
-use crate::model::AlertView;
+use crate::inventory::{self, Inventory};
+use crate::model::{AlertView, StreamView};
 use crate::record::{Context, ecs, write_line};
 
 /// What every connection shares.
@@ -73,9 +74,20 @@ async fn route(shared: &Arc<Shared>, request: &HttpRequest<Incoming>) -> Result<
         "/v1/histograms" => histograms(shared, query, false).await,
         "/v1/histograms/reset" => histograms(shared, query, true).await,
         "/v1/status" => {
-            let status = shared.core.ask(Request::Status).await?;
+            let mut status = shared.core.ask(Request::Status).await?;
+            let streams = shared.core.ask(Request::Streams).await?;
+            status.classes = inventory::classes(&status.classes, streams.iter().map(AsRef::as_ref));
             let mut json = Vec::new();
             write_line(&mut json, &status);
+            Ok(response(JSON, full(json)))
+        }
+        "/v1/inventory" => {
+            let status = shared.core.ask(Request::Status).await?;
+            let streams = shared.core.ask(Request::Streams).await?;
+            let streams: Vec<&StreamView> = streams.iter().map(AsRef::as_ref).collect();
+            let inventory = Inventory::new(&shared.context, &status.classes, &streams, Timestamp::now());
+            let mut json = Vec::new();
+            write_line(&mut json, &inventory);
             Ok(response(JSON, full(json)))
         }
         "/v1/policy" => {
@@ -90,13 +102,14 @@ async fn route(shared: &Arc<Shared>, request: &HttpRequest<Incoming>) -> Result<
     }
 }
 
-const KNOWN: [&str; 9] = [
+const KNOWN: [&str; 10] = [
     "/v1/streams",
     "/v1/flows",
     "/v1/alerts",
     "/v1/histograms",
     "/v1/histograms/reset",
     "/v1/status",
+    "/v1/inventory",
     "/v1/policy",
     "/metrics",
     "/v1/openapi.json",

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::audit::Starttls;
 use crate::config::Format;
 use crate::model::Severity;
 
@@ -18,7 +19,7 @@ pub struct Arguments {
     pub command: Command,
 }
 
-const EXIT: &str = "Exit status: 0 done; 1 rules broken (check); 2 usage or a bad file; \
+const EXIT: &str = "Exit status: 0 done; 1 rules broken (check, audit); 2 usage or a bad file; \
                     3 the daemon cannot be reached; 4 this host cannot run it.";
 
 /// The commands.
@@ -30,7 +31,7 @@ pub enum Command {
     Streams {
         #[command(flatten)]
         listing: ListingArguments,
-        /// Also say why, a line for each of the four answers
+        /// Also say why, a line for each of the four answers, and all that the handshake told
         #[arg(long)]
         wide: bool,
     },
@@ -69,6 +70,15 @@ pub enum Command {
         #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2")]
         watch: Option<f64>,
     },
+    /// How streams are protected: shares, protocols, algorithms and certificates that were seen
+    Inventory {
+        /// As JSON
+        #[arg(long, conflicts_with = "cyclonedx")]
+        json: bool,
+        /// As a CycloneDX 1.6 cryptographic bill of materials
+        #[arg(long)]
+        cyclonedx: bool,
+    },
     /// Exit 1 if any stream breaks the rules
     #[command(long_about = CHECK)]
     Check {
@@ -79,6 +89,9 @@ pub enum Command {
         #[arg(long, short)]
         quiet: bool,
     },
+    /// Connect to this host's own TLS services and judge what they accept; needs no daemon
+    #[command(long_about = AUDIT)]
+    Audit(AuditArguments),
     /// The policy: what is in force, and whether a file is one
     Policy {
         #[command(subcommand)]
@@ -105,6 +118,50 @@ pub enum Command {
 const CHECK: &str = "Exit 1 if any stream breaks the rules: an open alert of the severity or above, or a \
                      stream to or from another host that is in the clear. Protocols that are in the clear \
                      by design (DNS, NTP, DHCP, mDNS, SSDP) count only where an alert is open.";
+
+const AUDIT: &str = "\
+Connect to the TLS services that this host itself listens on, STARTTLS included, and judge each: the \
+versions and suites it accepts, its certificate, key and names, whether it asks for a client certificate, \
+session tickets, post-quantum key exchange. Only sockets of this network namespace are asked, on this \
+host's own addresses; another host only if --target names it. Exit 1 on findings.";
+
+/// Options of the audit.
+#[derive(Debug, Args)]
+pub struct AuditArguments {
+    /// As JSON lines, one a TLS service
+    #[arg(long)]
+    pub json: bool,
+    /// Only services at this port (may be repeated)
+    #[arg(long, value_name = "PORT", conflicts_with = "target")]
+    pub port: Vec<u16>,
+    /// Ask this service instead, here or elsewhere (may be repeated)
+    #[arg(long, value_name = "HOST:PORT")]
+    pub target: Vec<String>,
+    /// How TLS begins [default: found out]
+    #[arg(long, value_enum, value_name = "PROTOCOL")]
+    pub starttls: Option<Starttls>,
+    /// Ask for this DNS name, and expect certificates to have it
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Findings from this severity on count for the exit status
+    #[arg(long, value_enum, default_value = "low")]
+    pub severity: Threshold,
+    /// Thresholds: the sections detect.* of this configuration (TOML)
+    #[arg(long, env = "STREAMWATCH_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Remember certificates here [default: /var/lib/streamwatch/audit.json]
+    #[arg(long, value_name = "FILE", conflicts_with = "no_state")]
+    pub state: Option<PathBuf>,
+    /// Remember nothing
+    #[arg(long)]
+    pub no_state: bool,
+    /// Seconds to wait for a connection, and for each answer
+    #[arg(long, value_name = "SECONDS", default_value = "3")]
+    pub timeout: f64,
+    /// Seconds for everything
+    #[arg(long, value_name = "SECONDS", default_value = "120")]
+    pub deadline: f64,
+}
 
 #[derive(Debug, Subcommand)]
 pub enum PolicyCommand {
@@ -169,8 +226,8 @@ joined with && and ||, negated with !, grouped with parentheses. Values may be q
 (10MB, 250ms, 5min) or be an address range (10.0.0.0/8). Severities are low, medium, high, critical.
 
 Fields: encrypted authenticated authorised watched protocol transport direction state bytes packets \
-duration start end first last rtt retransmits flows open failed rule severity count reason sni cipher \
-group alpn key id process pid user uid unit container; client. and server. with process, pid, \
+duration start end first last rtt retransmits flows open failed rule severity count reason sni version \
+cipher group key_exchange post_quantum client_certificate posture ja3 ja4 alpn key id process pid user uid unit container; client. and server. with process, pid, \
 executable, user, uid, unit, container, ip, port, bytes; and every ECS path of the records.";
 
 /// From which severity on.

@@ -5,14 +5,17 @@
 //! terminal acts on; end with 0 when what was asked for did not happen.
 
 mod args;
+mod audit;
 mod check;
 mod client;
 mod doctor;
 mod failure;
+mod inventory;
 mod listing;
 mod policy;
 mod run;
 mod screen;
+mod shares;
 mod status;
 mod table;
 mod views;
@@ -51,6 +54,15 @@ fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Hist { listing, reset } => done(listing::histograms(&listing, reset, socket)),
         Command::Top { listing } => done(listing::top(&listing, socket)),
         Command::Status { json, watch } => done(status::show(json, watch, socket)),
+        Command::Inventory { json, cyclonedx } => {
+            let form = match (json, cyclonedx) {
+                (_, true) => inventory::Form::CycloneDx,
+                (true, false) => inventory::Form::Json,
+                (false, false) => inventory::Form::Text,
+            };
+            done(inventory::show(form, socket))
+        }
+        Command::Audit(arguments) => audit::audit(&arguments),
         Command::Check { severity, quiet } => check::check(severity.into(), quiet, socket),
         Command::Policy { what } => done(policy::policy(what, socket)),
         Command::Doctor { json, config } => done(doctor::report(json, config.as_deref())),

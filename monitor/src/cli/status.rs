@@ -8,7 +8,8 @@ use hyper::Method;
 use super::client::Client;
 use super::screen::{Screen, refresh};
 use super::table::{Align, Cell, Column, Table};
-use super::{Failure, write_out};
+use super::{Failure, shares, write_out};
+use crate::inventory;
 use crate::record::{printable, units};
 use crate::status::StatusView;
 
@@ -125,6 +126,13 @@ fn page(status: &StatusView, screen: Screen) -> String {
         page.push('\n');
         page.push_str(&table.render(true, screen.width(), screen.style));
     }
+    let classes = &status.classes;
+    page.push_str(&shares::tables(
+        &inventory::shares(classes, |row| row.version.clone()),
+        &inventory::shares(classes, |row| row.key_exchange.clone()),
+        &inventory::shares(classes, inventory::quantum),
+        screen,
+    ));
     page
 }
 
@@ -136,10 +144,16 @@ mod tests {
 
     #[test]
     fn health_in_one_page() {
-        let status =
-            StatusView { version: "0.1.0".into(), loss: samples::loss().rows, ..StatusView::default() };
+        let status = StatusView {
+            version: "0.1.0".into(),
+            loss: samples::loss().rows,
+            classes: inventory::tests::inventory().classes,
+            ..StatusView::default()
+        };
         let page = page(&status, Screen { style: Style::default(), size: None });
         assert!(page.starts_with("streamwatch 0.1.0, up 0 ns: 0 flows seen"), "{page}");
         assert!(page.contains("kernel  capture       10          7     3         768"), "{page}");
+        assert!(page.contains("plaintext         1  20.0 %  100 B  50.0 %"), "{page}");
+        assert!(page.contains("post-quantum             3  60.0 %   50 B  25.0 %"), "{page}");
     }
 }

@@ -30,11 +30,11 @@ fn a_stream_is_a_line_that_needs_no_manual() {
     let lines: Vec<_> = text.lines().collect();
     assert_eq!(
         lines[0],
-        "CLIENT  SERVICE      PROTO  ENCRYPTED  AUTH     ALLOWED  WATCHED       FLOWS   BYTES  LAST  WHY"
+        "CLIENT  SERVICE      PROTO  ENCRYPTED  AUTH     ALLOWED  WATCHED  POSTURE                 FLOWS   BYTES  LAST  WHY"
     );
     assert_eq!(
         lines[1],
-        "curl    10.0.0.9:80  http   no         unknown  unknown  yes      3 (1 open)  3.6 MB   now  HTTP in the clear"
+        "curl    10.0.0.9:80  http   no         unknown  unknown  yes      http in the clear  3 (1 open)  3.6 MB   now  HTTP in the clear"
     );
 }
 
@@ -43,6 +43,18 @@ fn wide_gives_every_reason() {
     let text = views::streams(&[stream()], true, samples::at()).render(false, None, Style::default());
     assert!(text.contains("    encrypted: no: HTTP in the clear (first bytes)\n"), "{text}");
     assert!(text.contains("    allowed: unknown: no policy covers the service\n"), "{text}");
+}
+
+#[test]
+fn wide_tells_all_of_a_handshake() {
+    let mutual = crate::model::StreamView { facts: samples::mutual_flow().facts, ..samples::stream() };
+    let record = parsed(|out| ecs::encode_stream(&samples::context(), &mutual, samples::at(), out));
+    let text = views::streams(&[record], true, samples::at()).render(false, None, Style::default());
+    assert!(text.contains("  TLS 1.2 secp256r1 AES-128-GCM mTLS  "), "{text}");
+    assert!(text.contains("\n    tls: version 1.2, offered 1.3, suite TLS_ECDHE_ECDSA"), "{text}");
+    assert!(text.contains("\n    fingerprints: JA3 771,4865, JA3S"), "{text}");
+    assert!(text.contains("\n    server certificate: of CN=api, by CN=Test CA"), "{text}");
+    assert!(text.contains("\n    client certificate: of CN=batch"), "{text}");
 }
 
 #[test]

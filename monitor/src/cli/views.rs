@@ -18,6 +18,7 @@ const STREAMS: &[Column] = &[
     ("AUTH", Left),
     ("ALLOWED", Left),
     ("WATCHED", Left),
+    ("POSTURE", Elastic),
     ("FLOWS", Right),
     ("BYTES", Right),
     ("LAST", Right),
@@ -77,6 +78,8 @@ pub(super) fn streams(records: &[Value], wide: bool, now: Timestamp) -> Table {
         let mut cells =
             vec![text(record, "streamwatch.stream.client").into(), service(record), protocol(record)];
         cells.extend(ANSWERS.map(|(name, _)| answer(record, name)));
+        let posture = text(record, "streamwatch.posture");
+        cells.push(if posture.is_empty() { Cell::new("-") } else { posture.into() });
         cells.push(flow_count(record));
         cells.push(units::bytes(number(record, "network.bytes")).into());
         cells.push(ago(record, "streamwatch.stream.last_seen", now));
@@ -220,11 +223,13 @@ fn answer(record: &Value, name: &str) -> Cell {
     }
 }
 
-/// The reason of the first "no"; where there is none, of the answer to "encrypted?".
+/// The reason of the first "no"; where there is none, of the first of the two questions about encryption
+/// that is not answered with a yes; else who proved what.
 fn why(record: &Value) -> String {
     let of = |name: &str, part: &str| text(record, &format!("streamwatch.verdict.{name}.{part}"));
-    let worst = ANSWERS.iter().find(|(name, _)| of(name, "answer") == "no").unwrap_or(&ANSWERS[0]);
-    of(worst.0, "reason")
+    let no = ANSWERS.iter().find(|(name, _)| of(name, "answer") == "no");
+    let open = || if of("encrypted", "answer") == "yes" { "authenticated" } else { "encrypted" };
+    of(no.map_or_else(open, |(name, _)| name), "reason")
 }
 
 fn notes(table: &mut Table, record: &Value) {
@@ -234,7 +239,92 @@ fn notes(table: &mut Table, record: &Value) {
         let evidence = if evidence.is_empty() { evidence } else { format!(" ({evidence})") };
         table.note(&format!("{shown}: {}: {}{evidence}", of("answer"), of("reason")));
     }
+    for (name, fields) in HANDSHAKE {
+        let said = fields.iter().filter_map(|(label, path)| {
+            let value = text(record, path);
+            (!value.is_empty()).then(|| format!("{label} {value}"))
+        });
+        let said: Vec<String> = said.collect();
+        if !said.is_empty() {
+            table.note(&format!("{name}: {}", said.join(", ")));
+        }
+    }
 }
+
+/// A line each of `--wide`.
+type Line = (&'static str, &'static [(&'static str, &'static str)]);
+
+const HANDSHAKE: &[Line] = &[
+    (
+        "tls",
+        &[
+            ("version", "tls.version"),
+            ("offered", "streamwatch.tls.version_offered"),
+            ("suite", "tls.cipher"),
+            ("key exchange", "streamwatch.tls.key_exchange"),
+            ("post-quantum", "streamwatch.tls.post_quantum"),
+            ("signature", "streamwatch.tls.signature"),
+            ("name", "tls.client.server_name"),
+            ("alpn", "tls.next_protocol"),
+            ("alpn offered", "streamwatch.tls.alpn_offered"),
+            ("resumed", "tls.resumed"),
+            ("early data", "streamwatch.tls.early_data"),
+            ("client certificate", "streamwatch.tls.client_certificate.state"),
+            ("basis", "streamwatch.tls.client_certificate.basis"),
+            ("alert of the", "streamwatch.tls.alert.from"),
+            ("alert", "streamwatch.tls.alert.description"),
+        ],
+    ),
+    (
+        "fingerprints",
+        &[
+            ("JA3", "tls.client.ja3"),
+            ("JA3S", "tls.server.ja3s"),
+            ("JA4", "tls.client.ja4"),
+            ("JA4S", "streamwatch.tls.ja4s"),
+        ],
+    ),
+    (
+        "server certificate",
+        &[
+            ("of", "tls.server.subject"),
+            ("by", "tls.server.issuer"),
+            ("names", "tls.server.x509.alternative_names"),
+            ("until", "tls.server.not_after"),
+            ("key", "tls.server.x509.public_key_algorithm"),
+            ("bits", "tls.server.x509.public_key_size"),
+            ("signed with", "tls.server.x509.signature_algorithm"),
+            ("SHA-256", "tls.server.hash.sha256"),
+        ],
+    ),
+    (
+        "client certificate",
+        &[
+            ("of", "tls.client.subject"),
+            ("by", "tls.client.issuer"),
+            ("names", "tls.client.x509.alternative_names"),
+            ("until", "tls.client.not_after"),
+            ("key", "tls.client.x509.public_key_algorithm"),
+            ("bits", "tls.client.x509.public_key_size"),
+            ("signed with", "tls.client.x509.signature_algorithm"),
+            ("SHA-256", "tls.client.hash.sha256"),
+        ],
+    ),
+    (
+        "ssh",
+        &[
+            ("client", "streamwatch.ssh.client_version"),
+            ("server", "streamwatch.ssh.server_version"),
+            ("key exchange", "streamwatch.ssh.key_exchange"),
+            ("post-quantum", "streamwatch.ssh.post_quantum"),
+            ("host key", "streamwatch.ssh.host_key"),
+            ("cipher", "streamwatch.ssh.client_cipher"),
+            ("MAC", "streamwatch.ssh.client_mac"),
+            ("log-in", "streamwatch.ssh.authentication.state"),
+            ("failures", "streamwatch.ssh.authentication.failures"),
+        ],
+    ),
+];
 
 /// `3 (1 open)`, `3 (2 failed)`.
 fn flow_count(record: &Value) -> Cell {

@@ -56,11 +56,11 @@ pub fn parse_toml<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, Fil
     })
 }
 
-/// Where the value of `section.key` begins in a TOML text.
+/// Where the value of `section.key`, or of one below it, begins in a TOML text.
 pub fn offset_of(text: &str, field: &str) -> Option<usize> {
     let root = toml::de::DeTable::parse(text).ok()?.into_inner();
-    let (section, key) = field.split_once('.')?;
-    let table = root.get(section)?.get_ref().as_table()?;
+    let (path, key) = field.rsplit_once('.')?;
+    let table = path.split('.').try_fold(&root, |table, name| table.get(name)?.get_ref().as_table())?;
     Some(table.get(key)?.span().start)
 }
 

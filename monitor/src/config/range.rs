@@ -28,6 +28,23 @@ impl Ranges {
         }
     }
 
+    /// At most `most` numbers, each smaller than the one before.
+    pub fn falling(
+        &mut self,
+        field: &'static str,
+        values: &[u32],
+        allowed: RangeInclusive<u32>,
+        most: usize,
+    ) {
+        let in_range = values.iter().all(|value| allowed.contains(value));
+        let falls = values.windows(2).all(|pair| pair[0] > pair[1]);
+        if !in_range || !falls || values.len() > most {
+            let (least, last) = (allowed.start(), allowed.end());
+            let expected = format!("at most {most} numbers of {least} to {last}, the largest first");
+            self.refuse(field, format!("{values:?}"), expected);
+        }
+    }
+
     pub fn absolute(&mut self, field: &'static str, value: Option<&Path>) {
         if let Some(path) = value
             && !path.is_absolute()

@@ -2,52 +2,26 @@
 //!
 //! False positives: a client that waits for a service to start by trying again and again.
 
-use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use super::failures::Failures;
 use super::{Finding, ends};
 use crate::model::{FailReason, FlowView, Rule, Severity};
-
-/// Streams watched at a time; beyond, the one that failed longest ago is forgotten.
-const WATCHED: usize = 16_384;
 
 /// Failures of each stream within the window.
 #[derive(Debug)]
 pub struct ConnectFailures {
-    threshold: usize,
-    window_ns: u64,
-    failures: HashMap<String, VecDeque<u64>>,
+    failures: Failures,
 }
 
 impl ConnectFailures {
     pub fn new(threshold: u32, window_s: u32) -> Self {
-        ConnectFailures {
-            threshold: threshold as usize,
-            window_ns: u64::from(window_s) * 1_000_000_000,
-            failures: HashMap::new(),
-        }
+        ConnectFailures { failures: Failures::new(threshold, window_s) }
     }
 
     /// One more connection that never came up.
     pub fn failed(&mut self, flow: &Arc<FlowView>, subject: &str, now_ns: u64) -> Option<Finding> {
-        if self.failures.len() >= WATCHED {
-            let window = self.window_ns;
-            self.failures
-                .retain(|_, times| times.back().is_some_and(|last| now_ns.saturating_sub(*last) < window));
-            if self.failures.len() >= WATCHED {
-                return None;
-            }
-        }
-        let times = self.failures.entry(subject.to_owned()).or_default();
-        times.push_back(now_ns);
-        while times.front().is_some_and(|first| now_ns.saturating_sub(*first) > self.window_ns)
-            || times.len() > self.threshold
-        {
-            times.pop_front();
-        }
-        if times.len() < self.threshold {
-            return None;
-        }
+        let count = self.failures.add(subject, now_ns)?;
         let (client, server) = ends(flow);
         let why = match flow.failure {
             Some(FailReason::Refused) => "the peer refuses",
@@ -60,9 +34,8 @@ impl ConnectFailures {
             subject: subject.to_owned(),
             severity: Severity::Medium,
             reason: format!(
-                "{client} cannot connect to {server}: {} failures in {} s, {why}",
-                times.len(),
-                self.window_ns / 1_000_000_000
+                "{client} cannot connect to {server}: {count} failures in {} s, {why}",
+                self.failures.window_s()
             ),
             remedy:
                 "Check that the service runs and listens there, and that the client has the right address."
@@ -98,6 +71,7 @@ mod tests {
             closed_at: None,
             duration_ns: 0,
             setup_ns: None,
+            handshake_ns: None,
             before_start: false,
             rtt_us: None,
             retransmits: 0,

@@ -6,13 +6,14 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use dissect::Facts;
+use dissect::{Facts, Protection};
 use jiff::Timestamp;
 use monitor_common::{FlowEvent, Kind, Owner, UdpKey, flow_flag};
 
 use super::{Addresses, Endpoint, Evidence, FlowId, Judge, StreamId, addresses};
 use crate::event::to_bytes;
 use crate::identity::{ProcessSeen, TcpCounts, TcpState};
+use crate::inventory::Tally;
 use crate::model::{
     Count, Direction, FailReason, FlowState, FlowView, Identity, Rule, Transport, Tunnel, Verdict,
 };
@@ -52,12 +53,17 @@ pub struct Flow {
     pub first_server_ns: u64,
     /// The last piece of evidence.
     pub captured_ns: u64,
+    /// When a handshake was first seen to have begun, where that was seen before its end; after its end,
+    /// how long it took.
+    handshake: Handshake,
     /// The last interval record.
     pub progress_ns: u64,
     pub sent: Count,
     pub received: Count,
     /// Client's and server's bytes that the stream has counted.
     pub accounted: (u64, u64),
+    /// What the inventory has counted of it.
+    pub tally: Tally,
     /// The rest of what the kernel saw of the process, until its owner is known.
     owner_seen: Option<Box<Owner>>,
     /// `None`: being looked up.
@@ -92,11 +98,22 @@ pub struct Flow {
     pub detected: Detected,
 }
 
+/// A handshake in time, CLOCK_MONOTONIC ns.
+#[derive(Clone, Copy, Debug)]
+enum Handshake {
+    None,
+    Since(u64),
+    Took(u64),
+}
+
 /// Rules that looked at a flow and need not look again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Detected {
     pub plaintext: bool,
     pub unexpected: bool,
+    /// How it is encrypted, since its facts last changed.
+    pub posture: bool,
+    pub handshake: bool,
 }
 
 /// A set of rules.
@@ -151,10 +168,12 @@ impl Flow {
             first_client_ns: 0,
             first_server_ns: 0,
             captured_ns: 0,
+            handshake: Handshake::None,
             progress_ns: 0,
             sent: Count::default(),
             received: Count::default(),
             accounted: (0, 0),
+            tally: Tally::default(),
             owner_seen: (event.owner.tgid != 0).then(|| Box::new(event.owner)),
             owner: None,
             peer: None,
@@ -391,6 +410,33 @@ impl Flow {
         self.detected = Detected::default();
     }
 
+    /// Takes over what the bytes say now, the last of which came at [`Flow::captured_ns`].
+    pub fn learn(&mut self, facts: Arc<Facts>) {
+        let encrypted = matches!(facts.protection, Protection::Encrypted(_));
+        let begun = facts.tls.is_some() || facts.ssh.is_some();
+        self.handshake = match self.handshake {
+            Handshake::None if begun && !encrypted => Handshake::Since(self.captured_ns),
+            // It was whole when it was first looked at.
+            Handshake::None if begun && !self.seen.before_start && self.first_client_ns != 0 => {
+                Handshake::Took(self.captured_ns.saturating_sub(self.first_client_ns))
+            }
+            Handshake::Since(hello_ns) if encrypted && !self.seen.before_start => {
+                Handshake::Took(self.captured_ns.saturating_sub(hello_ns))
+            }
+            unchanged => unchanged,
+        };
+        self.facts = facts;
+        self.detected.posture = false;
+    }
+
+    /// From the client's hello until the handshake was seen to be through, ns.
+    pub fn handshake_ns(&self) -> Option<u64> {
+        match self.handshake {
+            Handshake::Took(ns) => Some(ns),
+            Handshake::None | Handshake::Since(_) => None,
+        }
+    }
+
     /// How long it has lasted, at `now_ns`.
     pub fn duration_ns(&self, now_ns: u64) -> u64 {
         let end_ns = if self.closed_ns == 0 { now_ns } else { self.closed_ns };
@@ -430,6 +476,7 @@ impl Flow {
             closed_at: (self.closed_ns != 0).then(|| wall(self.closed_ns)),
             duration_ns: self.duration_ns(now_ns),
             setup_ns: self.setup_ns(),
+            handshake_ns: self.handshake_ns(),
             before_start: self.seen.before_start,
             rtt_us: (self.rtt_us != 0).then_some(self.rtt_us),
             retransmits: self.retransmits,

@@ -11,6 +11,7 @@ use super::Flow;
 use crate::hist::{Measures, Sample};
 use crate::model::{Answer, Direction, Identity, Judged, StreamView, Transport, Verdict};
 use crate::policy::{FlowFacts, Policy};
+use crate::posture;
 use crate::verdict;
 
 /// Position of a stream in the table, from 1: so that "none" takes no room.
@@ -86,6 +87,8 @@ pub struct Stream {
     pub first_ns: u64,
     pub last_ns: u64,
     pub verdict: Arc<Verdict>,
+    /// Of the flow that is protected worst.
+    pub facts: Arc<dissect::Facts>,
     /// The verdict is of a flow that carried something.
     judged: bool,
     /// `None`: beyond the number of streams that have histograms of their own.
@@ -175,6 +178,7 @@ impl Streams {
             first_ns: flow.opened_ns,
             last_ns: flow.last_ns,
             verdict: flow.verdict.clone(),
+            facts: flow.facts.clone(),
             judged: false,
             measures: (self.list.len() < self.with_measures).then(Box::default),
         });
@@ -189,6 +193,9 @@ impl Stream {
         self.last_ns = self.last_ns.max(flow.last_ns);
         if let Some(protocol) = flow.facts.protocol {
             self.protocol = Some(protocol.as_str().to_owned());
+        }
+        if posture::rank(&flow.facts) <= posture::rank(&self.facts) {
+            self.facts = flow.facts.clone();
         }
         let carried = flow.bytes() != (0, 0) || flow.facts.protocol.is_some();
         if !self.judged {
@@ -249,6 +256,7 @@ impl Stream {
             first_seen: wall(self.first_ns),
             last_seen: wall(self.last_ns),
             verdict: self.verdict.clone(),
+            facts: self.facts.clone(),
         }
     }
 }

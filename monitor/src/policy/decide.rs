@@ -67,7 +67,7 @@ impl Policy {
     }
 
     /// Services that may be at this port, in the order of the file.
-    fn candidates(&self, port: u16) -> impl Iterator<Item = &Service> {
+    pub(super) fn candidates(&self, port: u16) -> impl Iterator<Item = &Service> {
         let listed = self.by_port.get(&port).map_or(&[][..], Vec::as_slice);
         let (mut listed, mut anywhere) = (listed.iter().peekable(), self.anywhere.iter().peekable());
         std::iter::from_fn(move || {
@@ -82,7 +82,13 @@ impl Policy {
 }
 
 impl Service {
-    fn covers(&self, transport: Transport, address: IpAddr, port: u16, server: Option<&Identity>) -> Held {
+    pub(super) fn covers(
+        &self,
+        transport: Transport,
+        address: IpAddr,
+        port: u16,
+        server: Option<&Identity>,
+    ) -> Held {
         if self.transport.is_some_and(|wanted| wanted != transport) || !self.ports.holds(port) {
             return Held::No;
         }

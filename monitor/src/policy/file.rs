@@ -6,13 +6,14 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::Path;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use serde::Deserialize;
 use toml::Spanned;
 
 use super::selector::{Ports, Selector};
-use super::{PolicyError, Service};
+use super::{PolicyError, Require, Service};
 use crate::config::{parse_toml, place};
 use crate::model::Transport;
 
@@ -69,6 +70,8 @@ struct ServiceForm {
     address: Option<Spanned<Vec<Spanned<String>>>>,
     #[serde(default)]
     client: Vec<Spanned<ClientForm>>,
+    #[serde(default)]
+    require: Option<Spanned<Require>>,
 }
 
 // The selectors are spelt out twice: serde can't refuse unknown keys through `flatten`.
@@ -112,6 +115,7 @@ impl Source<'_> {
             executable,
             address,
             client,
+            require,
         } = form.into_inner();
         let name = self.some_text("name", name)?;
         let ports = self.ports(ports)?;
@@ -136,7 +140,13 @@ impl Source<'_> {
             ));
         }
         let clients = client.into_iter().map(|client| self.client(client)).collect::<Result<_, _>>()?;
-        Ok(Service { name, transport, ports, server, clients })
+        if let Some(require) = &require
+            && let Some(what) = require.get_ref().wrong()
+        {
+            return Err(self.wrong(require.span().start, what));
+        }
+        let require = require.map(|require| Arc::new(require.into_inner()));
+        Ok(Service { name, transport, ports, server, clients, require })
     }
 
     fn client(&self, form: Spanned<ClientForm>) -> Result<Selector, PolicyError> {

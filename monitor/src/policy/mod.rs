@@ -7,16 +7,19 @@
 
 mod decide;
 mod file;
+mod require;
 mod selector;
 mod show;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 
 pub use crate::config::FileError as PolicyError;
 use crate::config::{LARGEST_FILE, read_capped};
 use crate::model::{Identity, Transport};
+pub use require::{Outcome, Require, Required};
 use selector::{Ports, Selector};
 pub use show::default_severity;
 
@@ -39,6 +42,7 @@ struct Service {
     ports: Ports,
     server: Selector,
     clients: Vec<Selector>,
+    require: Option<Arc<Require>>,
 }
 
 /// What a decision rests on. An end on this host whose process is not known (yet) is an

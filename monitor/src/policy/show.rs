@@ -8,8 +8,15 @@ use crate::model::{Rule, Severity, Transport};
 /// How bad a finding of this rule is, where nothing says otherwise.
 pub fn default_severity(rule: Rule) -> Severity {
     match rule {
-        Rule::Plaintext | Rule::UnexpectedPeer | Rule::EvidenceLost => Severity::High,
-        Rule::ConnectFailures | Rule::NewService => Severity::Medium,
+        Rule::WeakTls => Severity::Critical,
+        Rule::Plaintext
+        | Rule::UnexpectedPeer
+        | Rule::WeakCipher
+        | Rule::ClientCertMissing
+        | Rule::CertExpired
+        | Rule::EvidenceLost => Severity::High,
+        Rule::CertExpiring | Rule::ConnectFailures | Rule::NewService => Severity::Medium,
+        Rule::NotPostQuantum => Severity::Low,
     }
 }
 
@@ -18,7 +25,12 @@ fn exceptions(rule: Rule) -> &'static str {
     match rule {
         Rule::Plaintext => " Critical outside private address space; no alert on loopback by default.",
         Rule::UnexpectedPeer => " Needs a service in the policy.",
-        Rule::ConnectFailures | Rule::EvidenceLost | Rule::NewService => "",
+        Rule::WeakTls => " Medium for TLS 1.2, where 1.3 is required.",
+        Rule::WeakCipher => " Medium for what only lacks forward secrecy, low for CBC with SHA-1.",
+        Rule::NotPostQuantum => " Off unless detect.post_quantum.enabled, or a service requires it.",
+        Rule::ClientCertMissing => " Needs a service that requires it.",
+        Rule::CertExpiring => " Low at first, high at the last threshold.",
+        Rule::CertExpired | Rule::ConnectFailures | Rule::EvidenceLost | Rule::NewService => "",
     }
 }
 
@@ -30,7 +42,7 @@ impl Policy {
             // Writing to a String can't fail.
             let _ = writeln!(
                 text,
-                "  {:<17} {:<9} {}{}",
+                "  {:<19} {:<9} {}{}",
                 rule.as_str(),
                 default_severity(rule).as_str(),
                 rule.description(),
@@ -55,6 +67,9 @@ impl Policy {
                 let _ = writeln!(text, "    client {client}");
             }
             text.push_str("    everyone else is unexpected\n");
+            if let Some(require) = &service.require {
+                let _ = writeln!(text, "    requires {require}");
+            }
         }
         text
     }

@@ -11,6 +11,7 @@ pub mod ocsf;
 mod printable;
 #[cfg(test)]
 pub(crate) mod samples;
+mod secure;
 pub mod text;
 pub mod units;
 pub mod zeek;
@@ -22,6 +23,12 @@ pub use printable::{is_active, printable};
 /// RFC 3339, UTC, always nine digits of a second: as every record writes a time.
 pub fn time(at: jiff::Timestamp) -> String {
     format!("{at:.9}")
+}
+
+/// A certificate as the records have one, with the ECS names of `tls.server.*`.
+pub fn certificate(certificate: &dissect::Certificate) -> serde_json::Value {
+    // Our own types: that they are JSON is tested.
+    serde_json::to_value(secure::TlsCertificate::new(certificate)).unwrap_or_default()
 }
 
 /// What every record says about where it comes from.

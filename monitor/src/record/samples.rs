@@ -4,7 +4,10 @@
 
 use std::sync::Arc;
 
-use dissect::{Facts, Plain, Protection, Protocol, TlsFacts};
+use dissect::{
+    Basis, Certificate, ClientCertificate, ClientCertificateState, EarlyData, End, Facts, Plain, Protection,
+    Protocol, SshAuthentication, SshAuthenticationState, TlsAlert, TlsFacts, UnknownReason,
+};
 use jiff::Timestamp;
 
 use super::Context;
@@ -79,6 +82,7 @@ pub(crate) fn flow() -> FlowView {
         closed_at: Some("2026-01-02T03:04:06.5Z".parse().unwrap()),
         duration_ns: 1_000_000_000,
         setup_ns: Some(250_000),
+        handshake_ns: None,
         before_start: false,
         rtt_us: Some(180),
         retransmits: 1,
@@ -106,6 +110,7 @@ pub(crate) fn tls_flow() -> FlowView {
         owner: Arc::new(nginx()),
         peer: Some(Arc::new(curl())),
         closed_at: None,
+        handshake_ns: Some(1_500_000),
         facts: Arc::new(Facts {
             protocol: Some(Protocol::Tls),
             protection: Protection::Encrypted(dissect::Cipher::Tls),
@@ -130,6 +135,65 @@ pub(crate) fn tls_flow() -> FlowView {
     }
 }
 
+/// TLS 1.2 with certificates at both ends.
+pub(crate) fn mutual_flow() -> FlowView {
+    let certificate = |name: &str, alternative: &str, digest: &str| Certificate {
+        subject: format!("CN={name}"),
+        issuer: "CN=Test CA".into(),
+        alternative_names: vec![alternative.into()],
+        spiffe_id: alternative.strip_prefix("URI:").map(Into::into),
+        serial: "0a1b".into(),
+        sha256: digest.into(),
+        key_sha256: digest.chars().rev().collect(),
+        key_type: "EC P-256".into(),
+        key_bits: 256,
+        signature_algorithm: "ecdsa-with-SHA256".into(),
+        not_before: 1_767_225_600,
+        not_after: 1_798_761_600,
+        ..Certificate::default()
+    };
+    FlowView {
+        facts: Arc::new(Facts {
+            protocol: Some(Protocol::Tls),
+            protection: Protection::Encrypted(dissect::Cipher::Tls),
+            tls: Some(TlsFacts {
+                version: Some("1.2".into()),
+                version_protocol: Some("tls".into()),
+                cipher: Some("TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256".into()),
+                group: Some("secp256r1".into()),
+                server_name: Some("api.example.org".into()),
+                version_offered: Some("1.3".into()),
+                established: true,
+                resumed: Some(false),
+                signature: Some("ecdsa_secp256r1_sha256".into()),
+                ja3: Some("771,4865".into()),
+                ja3s: Some("771,4866".into()),
+                ja4: Some("t13d".into()),
+                ja4s: Some("t12".into()),
+                server_certificates: vec![certificate("api", "DNS:api.example.org", "aa11")],
+                client_certificates: vec![certificate("batch", "URI:spiffe://example.org/batch", "bb22")],
+                client_certificate: ClientCertificate {
+                    state: ClientCertificateState::Presented,
+                    basis: Some(Basis::Seen),
+                },
+                ..TlsFacts::default()
+            }),
+            ..Facts::unknown(UnknownReason::Silent)
+        }),
+        ..tls_flow()
+    }
+}
+
+/// A log-in with a key, after one that was turned down.
+pub(crate) fn ssh_flow() -> FlowView {
+    let mut facts = crate::posture::tests::ssh();
+    if let Some(ssh) = &mut facts.ssh {
+        ssh.authentication =
+            SshAuthentication { state: SshAuthenticationState::Succeeded, failures: Some(1) };
+    }
+    FlowView { facts: Arc::new(facts), ..flow() }
+}
+
 pub(crate) fn stream() -> StreamView {
     StreamView {
         key: "curl → 10.0.0.9:80/tcp".into(),
@@ -150,6 +214,7 @@ pub(crate) fn stream() -> StreamView {
         first_seen: at(),
         last_seen: at(),
         verdict: Arc::new(verdict(Answer::No)),
+        facts: flow().facts,
     }
 }
 
@@ -206,6 +271,19 @@ pub(crate) fn hostile_records(text: &str) -> Vec<Record> {
         container: Some(Container { id: text.into(), runtime: text.into(), pod: some() }),
         missing: some(),
     });
+    let certificate = Certificate {
+        subject: text.into(),
+        issuer: text.into(),
+        alternative_names: vec![text.into(), format!("DNS:{text}")],
+        spiffe_id: some(),
+        serial: text.into(),
+        sha256: text.into(),
+        key_sha256: text.into(),
+        key_type: text.into(),
+        signature_algorithm: text.into(),
+        issued_by_next: Some(true),
+        ..Certificate::default()
+    };
     let judged = || Judged::new(Answer::Unknown, text).with_evidence(text);
     let facts = Facts {
         protocol: None,
@@ -219,12 +297,31 @@ pub(crate) fn hostile_records(text: &str) -> Vec<Record> {
             alpn: some(),
             alpn_offered: vec![text.into()],
             established: true,
-            resumed: None,
+            version_offered: some(),
+            signature: some(),
+            ja3: some(),
+            ja3s: some(),
+            ja4: some(),
+            ja4s: some(),
+            encrypted_client_hello: true,
+            retried: true,
+            renegotiated: true,
+            early_data: Some(EarlyData::Rejected),
+            post_quantum_offered: Some(true),
+            alert: Some(TlsAlert { from: End::Client, description: some() }),
+            server_certificates: vec![certificate.clone()],
+            client_certificates: vec![certificate],
             ..TlsFacts::default()
         }),
         ssh: Some(dissect::SshFacts {
             client_version: some(),
             server_version: some(),
+            key_exchange: some(),
+            host_key: some(),
+            client_cipher: some(),
+            server_cipher: some(),
+            client_mac: some(),
+            server_mac: some(),
             ..dissect::SshFacts::default()
         }),
         upgrade: Some(dissect::Upgrade::Refused),

@@ -126,7 +126,8 @@ impl Core {
             self.out.commands.push(Command::Decide { key, decision });
         }
         if *flow.facts != inspection.facts {
-            flow.facts = self.judge.share(inspection.facts);
+            let facts = self.judge.share(inspection.facts);
+            flow.learn(facts);
         }
         if inspection.settled || full || ended {
             self.evidence_bytes -= held.min(self.evidence_bytes);

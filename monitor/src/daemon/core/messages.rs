@@ -102,6 +102,8 @@ pub struct CoreSettings {
     pub repeat_every_s: u32,
     pub resolve_after_s: u32,
     pub failures: (u32, u32),
+    /// Thresholds of the detectors of how flows are encrypted.
+    pub detect: crate::config::Detect,
     pub streams: usize,
     pub measured_streams: usize,
     /// Histograms begin again after this time; 0: never.

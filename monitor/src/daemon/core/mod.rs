@@ -33,7 +33,7 @@ pub use messages::{Command, CoreSettings, Found, Lookup, Output};
 use super::clock::Clock;
 use super::loss::Losses;
 use crate::alert::Alerts;
-use crate::detect::{self, ConnectFailures, Finding, Listener, NewServices};
+use crate::detect::{self, ConnectFailures, Finding, HandshakeFailures, Listener, NewServices};
 use crate::event::{Event, address};
 use crate::flows::{
     Flow, FlowId, FlowKey, FlowsReader, Interned, Judge, Scene, StreamKey, Streams, Table, key_of,
@@ -42,7 +42,7 @@ use crate::flows::{
 use crate::hist::{Measures, Sample};
 use crate::identity::{Existing, ProcessSeen, SocketKey, TcpCounts, TcpState, Way};
 use crate::model::{Answer, Direction, FailReason, FlowAction, FlowState, Identity, Record, Rule, Transport};
-use crate::policy::Policy;
+use crate::policy::{FlowFacts, Policy};
 
 /// A flow whose owner or facts are not known after this time is told as it stands, ns.
 const PATIENCE: u64 = 1_000_000_000;
@@ -90,6 +90,7 @@ pub struct Core {
     pub(super) failed: u64,
     pub(super) out: Output,
     failures: ConnectFailures,
+    handshakes: HandshakeFailures,
     services: NewServices,
     listeners: HashMap<u64, ListenerEntry>,
     early: Vec<EarlyCapture>,
@@ -131,6 +132,10 @@ impl Core {
             overall: Measures::default(),
             alerts: Alerts::new(settings.repeat_every_s, settings.resolve_after_s),
             failures: ConnectFailures::new(settings.failures.0, settings.failures.1),
+            handshakes: HandshakeFailures::new(
+                settings.detect.handshake_failures.threshold,
+                settings.detect.handshake_failures.window_s,
+            ),
             services: NewServices::default(),
             listeners: HashMap::new(),
             losses: Losses::default(),
@@ -181,6 +186,11 @@ impl Core {
     pub(in crate::daemon) fn wall(&self) -> impl Fn(u64) -> Timestamp + Copy + use<> {
         let clock = self.clock;
         move |ns| clock.wall(ns)
+    }
+
+    /// Payload bytes of what streams have counted, by how they were protected.
+    pub(in crate::daemon) fn class_bytes(&self) -> Vec<crate::inventory::ClassView> {
+        self.sums.ledger.views()
     }
 
     /// Client's and server's payload bytes of everything seen.
@@ -240,6 +250,24 @@ impl Core {
             wall_offset_ns: self.clock.offset_ns(),
         })
     }
+}
+
+/// What is wrong with how a flow is encrypted.
+fn posture(
+    policy: &Policy,
+    flow: &Flow,
+    settings: &crate::config::Detect,
+    now: Timestamp,
+) -> Vec<detect::Fault> {
+    let [(client, client_address), (server, server_address)] = flow.ends();
+    let required = policy.required(&FlowFacts {
+        client: client.map(|identity| &**identity),
+        client_address,
+        server: server.map(|identity| &**identity),
+        server_address,
+        transport: flow.transport,
+    });
+    detect::posture(&flow.facts, (client_address, server_address), settings, &required, now)
 }
 
 /// A reset is a refusal; an application that waited and gave up had no answer; and where the kernel

@@ -84,6 +84,13 @@ impl Core {
         let plaintext = flow.verdict.encrypted.answer == Answer::No && !flow.detected.plaintext;
         let unexpected = flow.verdict.authorised.answer == Answer::No && !flow.detected.unexpected;
         let failed = flow.state == FlowState::Failed;
+        let broken = flow.is_over() && !flow.detected.handshake && detect::is_failed_handshake(&flow.facts);
+        let faults = if flow.detected.posture {
+            Vec::new()
+        } else {
+            posture(&self.policy, flow, &self.settings.detect, self.clock.wall(now_ns))
+        };
+        flow.detected.posture = true;
         if flow.detected.plaintext && flow.verdict.encrypted.answer == Answer::Yes {
             // It hesitated, and then upgraded after all.
             if flow.holds.remove(Rule::Plaintext) {
@@ -91,9 +98,10 @@ impl Core {
             }
             flow.detected.plaintext = false;
         }
-        if !plaintext && !unexpected && !failed {
+        if !plaintext && !unexpected && !failed && !broken && faults.is_empty() {
             return;
         }
+        flow.detected.handshake |= broken;
         flow.detected.plaintext |= plaintext;
         flow.detected.unexpected |= unexpected;
         let subject = stream.key.to_string();
@@ -109,6 +117,10 @@ impl Core {
         if failed {
             findings.extend(self.failures.failed(&view, &subject, now_ns));
         }
+        if broken {
+            findings.extend(self.handshakes.failed(&view, &subject, now_ns));
+        }
+        findings.extend(faults.into_iter().map(|fault| fault.finding(&view, &subject)));
         // A flow that is judged again repeats nothing.
         findings.retain(|finding| flow.holds.insert(finding.rule));
         drop(guard);
@@ -191,6 +203,7 @@ impl Core {
             server_bytes,
             rtt_us: (flow.rtt_us != 0).then_some(u64::from(flow.rtt_us)),
             setup_ns: flow.setup_ns(),
+            handshake_ns: flow.handshake_ns(),
             first_response_ns: (!flow.seen.before_start
                 && flow.first_client_ns != 0
                 && flow.first_server_ns > flow.first_client_ns)

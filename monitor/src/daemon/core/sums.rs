@@ -3,12 +3,15 @@
 use std::collections::{HashMap, VecDeque};
 
 use crate::flows::{Addresses, Flow, FlowKey, Streams, addresses};
+use crate::inventory::Ledger;
 
 /// What flows have added up to.
 #[derive(Debug)]
 pub struct Sums {
     /// Payload bytes of clients and of servers.
     pub bytes: (u64, u64),
+    /// The same bytes by how they were protected.
+    pub ledger: Ledger,
     /// What flows that were pushed out of the table had counted by then: they may be heard of again,
     /// and their totals are cumulative.
     pushed_out: HashMap<FlowKey, (u64, u64)>,
@@ -28,6 +31,7 @@ impl Sums {
     pub fn new(capacity: usize) -> Self {
         Sums {
             bytes: (0, 0),
+            ledger: Ledger::default(),
             pushed_out: HashMap::new(),
             order: VecDeque::new(),
             capacity,
@@ -68,6 +72,7 @@ impl Sums {
         stream.server_bytes += more.1;
         self.bytes.0 += more.0;
         self.bytes.1 += more.1;
+        self.ledger.count(&mut flow.tally, &flow.facts, more.0 + more.1);
         flow.accounted = (client.max(flow.accounted.0), server.max(flow.accounted.1));
         stream.last_ns = stream.last_ns.max(flow.last_ns);
         if changed {

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::parts::{
     AlertFields, Ecs, Endpoint, Event, FlowFields, Host, LossFields, Nanoseconds, Network, Observer, Own,
-    Peer, RuleFields, StreamFields, Tcp, Tls, Who, network_type,
+    Peer, RuleFields, StreamFields, Tcp, Who, network_type,
 };
 use super::{ECS_VERSION, action_of};
 use crate::model::{
@@ -14,6 +14,7 @@ use crate::model::{
 };
 use crate::record::Context;
 use crate::record::community_id::community_id;
+use crate::record::secure::Tls;
 
 /// A record, borrowed from what it is about; [`Serialize`] gives the ECS object.
 #[derive(Serialize)]
@@ -109,6 +110,7 @@ impl<'a> Document<'a> {
             last_seen: Nanoseconds(stream.last_seen),
         });
         document.streamwatch.verdict = Some(&stream.verdict);
+        document.add_facts(&stream.facts);
         document
     }
 
@@ -199,7 +201,8 @@ impl<'a> Document<'a> {
         });
         self.set_endpoints(Endpoint::new(flow.client(), client), Endpoint::new(flow.server(), server));
         self.set_identities(Some(&flow.owner), flow.peer.as_deref());
-        self.tls = flow.facts.tls.as_ref().map(Tls::new);
+        self.add_facts(&flow.facts);
+        self.streamwatch.handshake_ns = flow.handshake_ns;
         self.streamwatch.flow = Some(FlowFields {
             id: &flow.id,
             state: flow.state,
@@ -213,7 +216,12 @@ impl<'a> Document<'a> {
             retransmits: flow.retransmits,
             setup_ns: flow.setup_ns,
         });
-        self.streamwatch.add_facts(&flow.facts);
+    }
+
+    /// How it is encrypted, and who proved what.
+    fn add_facts(&mut self, facts: &'a dissect::Facts) {
+        self.tls = facts.tls.as_ref().map(Tls::new);
+        self.streamwatch.add_facts(facts);
     }
 
     fn set_endpoints(&mut self, client: Endpoint, server: Endpoint) {

@@ -16,9 +16,10 @@ use serde::Serialize;
 use super::ECS_VERSION;
 use super::document::{action_name, flow_outcome, flow_types};
 use super::kept::Kept;
-use super::parts::{Host, Observer, Own, Peer, Tls, Who, network_type};
+use super::parts::{Host, Observer, Own, Peer, Who, network_type};
 use crate::model::{Count, Direction, FlowAction, FlowView, Identity, Transport, Verdict};
 use crate::record::community_id::digest;
+use crate::record::secure::Tls;
 use crate::record::{Context, write_value};
 
 /// Seconds whose text is kept.
@@ -118,6 +119,9 @@ impl FlowWriter {
             // Last of what is kept: it may push out the owner's.
             let [_, _, peer] = self.identities.get(peer, encode_identity);
             out.extend_from_slice(peer);
+        }
+        if let Some(handshake_ns) = flow.handshake_ns {
+            number(out, b",\"handshake_ns\":", handshake_ns);
         }
         if flow.transport == Transport::Tcp {
             out.extend_from_slice(b",\"tcp\":{");

@@ -3,15 +3,17 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use dissect::{Facts, SshFacts, TlsFacts, Upgrade};
+use dissect::{Facts, Upgrade};
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
 use crate::model::{Count, Identity, LossRow, Transport, Verdict};
+use crate::posture;
 use crate::record::Context;
+use crate::record::secure::{Ssh, TlsMore};
 
 /// RFC 3339, UTC, always nine digits of a second.
-pub(super) struct Nanoseconds(pub Timestamp);
+pub(in crate::record) struct Nanoseconds(pub Timestamp);
 
 impl fmt::Display for Nanoseconds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -247,94 +249,6 @@ impl<'a> Peer<'a> {
 }
 
 #[derive(Serialize)]
-pub(super) struct Tls<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    version: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    version_protocol: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cipher: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    curve: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    next_protocol: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    client: Option<TlsClient<'a>>,
-    established: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    resumed: Option<bool>,
-}
-
-#[derive(Serialize)]
-struct TlsClient<'a> {
-    server_name: &'a str,
-}
-
-impl<'a> Tls<'a> {
-    pub fn new(facts: &'a TlsFacts) -> Self {
-        Tls {
-            version: facts.version.as_deref(),
-            version_protocol: facts.version_protocol.as_deref(),
-            cipher: facts.cipher.as_deref(),
-            curve: facts.group.as_deref(),
-            next_protocol: facts.alpn.as_deref(),
-            client: facts.server_name.as_deref().map(|server_name| TlsClient { server_name }),
-            established: facts.established,
-            resumed: facts.resumed,
-        }
-    }
-}
-
-/// What ECS has no name for in a TLS handshake.
-#[derive(Serialize)]
-pub(super) struct TlsMore<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key_exchange: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    post_quantum: Option<bool>,
-    #[serde(skip_serializing_if = "<[String]>::is_empty")]
-    alpn_offered: &'a [String],
-}
-
-impl<'a> TlsMore<'a> {
-    /// `None` where there is nothing more to say.
-    pub fn new(facts: &'a TlsFacts) -> Option<Self> {
-        let key_exchange = facts.group.as_deref();
-        if key_exchange.is_none() && facts.alpn_offered.is_empty() {
-            return None;
-        }
-        Some(TlsMore {
-            key_exchange,
-            post_quantum: key_exchange.map(is_post_quantum),
-            alpn_offered: &facts.alpn_offered,
-        })
-    }
-}
-
-/// Whether a group resists a quantum computer: the ML-KEM groups and hybrids of the IANA registry
-/// (draft-ietf-tls-ecdhe-mlkem), and their Kyber drafts.
-pub(super) fn is_post_quantum(group: &str) -> bool {
-    group.contains("MLKEM") || group.contains("Kyber")
-}
-
-#[derive(Serialize)]
-pub(super) struct Ssh<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    client_version: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    server_version: Option<&'a str>,
-}
-
-impl<'a> Ssh<'a> {
-    pub fn new(facts: &'a SshFacts) -> Self {
-        Ssh {
-            client_version: facts.client_version.as_deref(),
-            server_version: facts.server_version.as_deref(),
-        }
-    }
-}
-
-#[derive(Serialize)]
 pub(super) struct Tcp {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rtt_us: Option<u32>,
@@ -406,8 +320,14 @@ pub(super) struct Own<'a> {
     pub missing: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peer: Option<Peer<'a>>,
+    /// From the client's hello until the handshake was seen to be through.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub handshake_ns: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tcp: Option<Tcp>,
+    /// How well it is encrypted, in one short line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub posture: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsMore<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -421,7 +341,8 @@ pub(super) struct Own<'a> {
 impl<'a> Own<'a> {
     /// All that is told of a flow's facts.
     pub fn add_facts(&mut self, facts: &'a Facts) {
-        self.tls = facts.tls.as_ref().and_then(TlsMore::new);
+        self.posture = posture::line(facts);
+        self.tls = facts.tls.as_ref().map(TlsMore::new);
         self.ssh = facts.ssh.as_ref().map(Ssh::new);
         self.upgrade = facts.upgrade.as_ref();
         self.detail = facts.detail.as_deref();

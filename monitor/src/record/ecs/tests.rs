@@ -80,6 +80,70 @@ fn a_served_tls_flow_names_both_ends() {
 }
 
 #[test]
+fn certificates_have_ecs_names() {
+    let mut out = Vec::new();
+    encode_flow(&samples::context(), &samples::mutual_flow(), samples::at(), &mut out);
+    let record: Value = serde_json::from_slice(&out).unwrap();
+    has(&record, "tls.version", json!("1.2"));
+    has(&record, "tls.client.ja3", json!("771,4865"));
+    has(&record, "tls.client.ja4", json!("t13d"));
+    has(&record, "tls.server.ja3s", json!("771,4866"));
+    has(&record, "tls.server.subject", json!("CN=api"));
+    has(&record, "tls.server.issuer", json!("CN=Test CA"));
+    has(&record, "tls.server.hash.sha256", json!("AA11"));
+    has(&record, "tls.server.not_after", json!("2027-01-01T00:00:00.000000000Z"));
+    has(&record, "tls.server.x509.alternative_names", json!(["api.example.org"]));
+    has(&record, "tls.server.x509.public_key_size", json!(256));
+    has(&record, "tls.client.subject", json!("CN=batch"));
+    has(&record, "streamwatch.tls.client.spiffe_id", json!("spiffe://example.org/batch"));
+    has(&record, "streamwatch.tls.client_certificate", json!({ "state": "presented", "basis": "seen" }));
+    has(&record, "streamwatch.tls.key_exchange", json!("secp256r1"));
+    has(&record, "streamwatch.tls.post_quantum", json!(false));
+    has(&record, "streamwatch.tls.version_offered", json!("1.3"));
+    has(&record, "streamwatch.posture", json!("TLS 1.2 secp256r1 AES-128-GCM mTLS"));
+    assert!(!holds_null(&record));
+}
+
+#[test]
+fn ssh_has_its_own_names() {
+    let mut out = Vec::new();
+    encode_flow(&samples::context(), &samples::ssh_flow(), samples::at(), &mut out);
+    let record: Value = serde_json::from_slice(&out).unwrap();
+    has(&record, "streamwatch.ssh.host_key", json!("ssh-ed25519"));
+    has(&record, "streamwatch.ssh.post_quantum", json!(true));
+    has(&record, "streamwatch.ssh.authentication", json!({ "state": "succeeded", "failures": 1 }));
+    assert!(record.pointer("/tls").is_none());
+}
+
+/// Filters may name every path that a record has.
+#[test]
+fn every_path_can_be_asked_for() {
+    fn paths(value: &Value, at: &str, found: &mut Vec<String>) {
+        match value {
+            Value::Object(fields) => {
+                for (name, value) in fields {
+                    let path = if at.is_empty() { name.clone() } else { format!("{at}.{name}") };
+                    paths(value, &path, found);
+                }
+            }
+            _ => found.push(at.to_owned()),
+        }
+    }
+    let mut found = Vec::new();
+    for flow in [samples::flow(), samples::tls_flow(), samples::mutual_flow(), samples::ssh_flow()] {
+        let mut out = Vec::new();
+        encode_flow(&samples::context(), &flow, samples::at(), &mut out);
+        paths(&serde_json::from_slice(&out).unwrap(), "", &mut found);
+    }
+    for record in samples::hostile_records("x") {
+        paths(&encoded(&record), "", &mut found);
+    }
+    found.retain(|path| !path.starts_with("streamwatch.loss."));
+    found.retain(|path| crate::api::query::Field::named(path).is_none());
+    assert_eq!(found, Vec::<String>::new());
+}
+
+#[test]
 fn an_alert_carries_its_rule_and_its_flow() {
     let record = encoded(&samples::records()[2]);
     has(&record, "event.kind", json!("alert"));

@@ -6,14 +6,16 @@
 //! the client, destination the server. Times are milliseconds, as OCSF wants them.
 
 mod objects;
+mod tls;
 
 use jiff::Timestamp;
 use serde::Serialize;
 
 use self::objects::{
-    Actor, Analytic, ConnectionInfo, Device, Endpoint, Evidence, FindingInfo, Metadata, Remediation,
-    TlsObject, Traffic, Unmapped,
+    Actor, Analytic, ConnectionInfo, Device, Endpoint, Evidence, FindingInfo, Metadata, Remediation, Traffic,
+    Unmapped,
 };
+use self::tls::TlsObject;
 use super::{Context, write_line};
 use crate::model::{AlertState, AlertView, FailReason, FlowAction, FlowView, LossView, Record, Severity};
 
@@ -147,7 +149,7 @@ fn network_activity<'a>(
             dst_endpoint: Endpoint::new(flow.server(), flow.server_identity().map(AsRef::as_ref)),
             connection_info: ConnectionInfo::new(flow),
             traffic: Traffic::new(flow),
-            tls: flow.facts.tls.as_ref().and_then(TlsObject::new),
+            tls: flow.facts.tls.as_ref().and_then(|tls| TlsObject::new(tls, flow.handshake_ns)),
             actor: Actor::new(&flow.owner),
         })),
         unmapped: Some(Unmapped::flow(flow)),

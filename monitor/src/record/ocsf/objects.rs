@@ -2,12 +2,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use dissect::TlsFacts;
 use serde::Serialize;
 
 use crate::model::{Direction, FlowView, Identity, LossRow, LossView, Transport, Verdict};
+use crate::posture;
 use crate::record::Context;
 use crate::record::community_id::{community_id, iana_number};
+use crate::record::secure::{Ssh, TlsMore};
 
 #[derive(Serialize)]
 pub(super) struct Metadata<'a> {
@@ -141,23 +142,6 @@ impl Traffic {
 }
 
 #[derive(Serialize)]
-pub(super) struct TlsObject<'a> {
-    version: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cipher: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sni: Option<&'a str>,
-}
-
-impl<'a> TlsObject<'a> {
-    /// The object requires a version: without one there is none.
-    pub fn new(facts: &'a TlsFacts) -> Option<Self> {
-        let version = facts.version.as_deref()?;
-        Some(TlsObject { version, cipher: facts.cipher.as_deref(), sni: facts.server_name.as_deref() })
-    }
-}
-
-#[derive(Serialize)]
 pub(super) struct Actor<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     process: Option<ProcessObject<'a>>,
@@ -260,10 +244,16 @@ pub(super) struct Unmapped<'a> {
     streamwatch: Own<'a>,
 }
 
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 struct Own<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     verdict: Option<&'a Verdict>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    posture: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<TlsMore<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ssh: Option<Ssh<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     before_start: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -273,10 +263,19 @@ struct Own<'a> {
 impl<'a> Unmapped<'a> {
     pub fn flow(flow: &'a FlowView) -> Self {
         let before_start = flow.before_start.then_some(true);
-        Unmapped { streamwatch: Own { verdict: Some(&flow.verdict), before_start, loss: None } }
+        Unmapped {
+            streamwatch: Own {
+                verdict: Some(&flow.verdict),
+                posture: posture::line(&flow.facts),
+                tls: flow.facts.tls.as_ref().map(TlsMore::new),
+                ssh: flow.facts.ssh.as_ref().map(Ssh::new),
+                before_start,
+                loss: None,
+            },
+        }
     }
 
     pub fn loss(loss: &'a LossView) -> Self {
-        Unmapped { streamwatch: Own { verdict: None, before_start: None, loss: Some(&loss.rows) } }
+        Unmapped { streamwatch: Own { loss: Some(&loss.rows), ..Own::default() } }
     }
 }

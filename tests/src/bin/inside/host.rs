@@ -31,6 +31,7 @@ pub fn settings(capacity: usize, streams: usize) -> CoreSettings {
         repeat_every_s: 300,
         resolve_after_s: 300,
         failures: (20, 60),
+        detect: monitor::config::Detect::default(),
         streams,
         measured_streams: 4096,
         reset_histograms_ns: 0,

@@ -1,9 +1,11 @@
 //! Zeek's logs as JSON lines, for tools made for Zeek.
 //!
-//! In: a record. Out: when a flow ended, `conn` and, with a TLS handshake, `ssl`; for an alert
-//! `notice`; for loss `reporter`. Zeek logs a connection when it ends, so opened, settled and
+//! In: a record. Out: when a flow ended, `conn` and, with a TLS handshake, `ssl` and a line of `x509` a
+//! certificate, with SSH `ssh`; for an alert `notice`; for loss `reporter`. Zeek logs a connection when it ends, so opened, settled and
 //! progress records give no line. `_path` names the log.
 //! Fields: <https://docs.zeek.org/en/master/logs/conn.html>, `ssl.html`, `notice.html`.
+
+mod secure;
 
 use std::net::IpAddr;
 
@@ -22,9 +24,7 @@ pub fn encode(record: &Record, out: &mut Vec<u8>) {
     match record {
         Record::Flow { flow, action: FlowAction::FlowClosed | FlowAction::ConnectionFailed, .. } => {
             write_line(out, &Conn::new(flow));
-            if let Some(ssl) = Ssl::new(flow) {
-                write_line(out, &ssl);
-            }
+            secure::encode(flow, out);
         }
         Record::Flow { .. } => {}
         Record::Alert { alert, at } if alert.state != AlertState::Resolved => {
@@ -127,56 +127,6 @@ fn conn_state(flow: &FlowView) -> &'static str {
 }
 
 #[derive(Serialize)]
-struct Ssl<'a> {
-    _path: &'static str,
-    ts: f64,
-    #[serde(flatten)]
-    id: Connection<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    version: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cipher: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    curve: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    server_name: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    resumed: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    next_protocol: Option<&'a str>,
-    established: bool,
-}
-
-impl<'a> Ssl<'a> {
-    fn new(flow: &'a FlowView) -> Option<Self> {
-        let tls = flow.facts.tls.as_ref()?;
-        Some(Ssl {
-            _path: "ssl",
-            ts: seconds(flow.opened_at),
-            id: Connection::new(flow),
-            version: tls.version.as_deref().map(|it| version(tls.version_protocol.as_deref(), it)),
-            cipher: tls.cipher.as_deref(),
-            curve: tls.group.as_deref(),
-            server_name: tls.server_name.as_deref(),
-            resumed: tls.resumed,
-            next_protocol: tls.alpn.as_deref(),
-            established: tls.established,
-        })
-    }
-}
-
-/// `TLSv13`, `SSLv3`, `DTLSv12`.
-fn version(protocol: Option<&str>, version: &str) -> String {
-    let prefix = match protocol {
-        Some("ssl") => "SSLv",
-        Some("dtls") => "DTLSv",
-        _ => "TLSv",
-    };
-    let digits = version.strip_suffix(".0").unwrap_or(version);
-    format!("{prefix}{}", digits.replace('.', ""))
-}
-
-#[derive(Serialize)]
 struct Notice<'a> {
     _path: &'static str,
     ts: f64,
@@ -211,6 +161,12 @@ impl<'a> Notice<'a> {
                 Rule::ConnectFailures => "Streamwatch::Connect_Failures",
                 Rule::EvidenceLost => "Streamwatch::Evidence_Lost",
                 Rule::NewService => "Streamwatch::New_Service",
+                Rule::WeakTls => "Streamwatch::Weak_Tls",
+                Rule::WeakCipher => "Streamwatch::Weak_Cipher",
+                Rule::NotPostQuantum => "Streamwatch::Not_Post_Quantum",
+                Rule::ClientCertMissing => "Streamwatch::Client_Cert_Missing",
+                Rule::CertExpiring => "Streamwatch::Cert_Expiring",
+                Rule::CertExpired => "Streamwatch::Cert_Expired",
             },
             msg: &alert.reason,
             sub: &alert.remedy,
@@ -294,9 +250,6 @@ mod tests {
             |failure| FlowView { state: FlowState::Failed, failure: Some(failure), ..samples::flow() };
         assert_eq!(conn_state(&failed(FailReason::Refused)), "REJ");
         assert_eq!(conn_state(&failed(FailReason::TimedOut)), "S0");
-        assert_eq!(version(Some("ssl"), "3.0"), "SSLv3");
-        assert_eq!(version(Some("tls"), "1.0"), "TLSv1");
-        assert_eq!(version(Some("dtls"), "1.2"), "DTLSv12");
     }
 
     proptest! {

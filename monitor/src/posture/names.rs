@@ -1,0 +1,109 @@
+//! Whether a certificate is one for a name (RFC 6125 section 6, RFC 9525).
+
+use std::net::IpAddr;
+
+use dissect::Certificate;
+
+/// Whether the certificate names this host: by its alternative names; by the common name of its
+/// subject only where it has none of type DNS or IP (RFC 6125 section 6.4.4).
+pub fn is_for(certificate: &Certificate, host: &str) -> bool {
+    let host = host.trim_end_matches('.');
+    let names: Vec<&str> = host_names(certificate).collect();
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return certificate
+            .alternative_names
+            .iter()
+            .filter_map(|name| name.strip_prefix("IP:"))
+            .any(|name| name.parse() == Ok(address));
+    }
+    names.iter().any(|name| matches(name, host))
+}
+
+/// The DNS names of a certificate.
+fn host_names(certificate: &Certificate) -> impl Iterator<Item = &str> {
+    let listed = certificate
+        .alternative_names
+        .iter()
+        .any(|name| name.strip_prefix("DNS:").or_else(|| name.strip_prefix("IP:")).is_some());
+    let alternative = certificate.alternative_names.iter().filter_map(|name| name.strip_prefix("DNS:"));
+    alternative.chain((!listed).then(|| common_name(&certificate.subject)).flatten())
+}
+
+/// One leftmost label may be `*`; it stands for one label (RFC 9525 section 6.3).
+fn matches(pattern: &str, host: &str) -> bool {
+    let pattern = pattern.trim_end_matches('.');
+    match pattern.strip_prefix("*.") {
+        Some(rest) => host
+            .split_once('.')
+            .is_some_and(|(label, parent)| !label.is_empty() && parent.eq_ignore_ascii_case(rest)),
+        None => pattern.eq_ignore_ascii_case(host),
+    }
+}
+
+/// The first CN of an RFC 4514 name.
+pub fn common_name(subject: &str) -> Option<&str> {
+    subject.split(',').find_map(|part| part.trim().strip_prefix("CN="))
+}
+
+/// What to call a certificate: the host that was asked for where it is one for that, else its SPIFFE ID,
+/// first name, common name, or subject.
+pub fn shown<'a>(certificate: &'a Certificate, asked: Option<&'a str>) -> &'a str {
+    if let Some(host) = asked
+        && is_for(certificate, host)
+    {
+        return host;
+    }
+    if let Some(id) = &certificate.spiffe_id {
+        return id;
+    }
+    let first = certificate
+        .alternative_names
+        .first()
+        .map(|name| name.split_once(':').map_or(name.as_str(), |(_, value)| value));
+    first.or_else(|| common_name(&certificate.subject)).unwrap_or_else(|| {
+        if certificate.subject.is_empty() { "a certificate without a name" } else { &certificate.subject }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn certificate(names: &[&str], subject: &str) -> Certificate {
+        Certificate {
+            subject: subject.into(),
+            alternative_names: names.iter().map(|name| (*name).to_owned()).collect(),
+            ..Certificate::default()
+        }
+    }
+
+    #[test]
+    fn names_are_compared_as_browsers_do() {
+        let web =
+            certificate(&["DNS:api.example.org", "DNS:*.Example.net", "IP:10.0.0.1"], "CN=other.example");
+        for (host, is) in [
+            ("api.example.org", true),
+            ("API.example.ORG.", true),
+            ("www.example.org", false),
+            ("a.example.net", true),
+            ("a.b.example.net", false),
+            ("example.net", false),
+            ("other.example", false),
+            ("10.0.0.1", true),
+            ("10.0.0.2", false),
+        ] {
+            assert_eq!(is_for(&web, host), is, "{host}");
+        }
+        assert!(is_for(&certificate(&[], "CN=old.example,O=Old"), "old.example"));
+        assert!(is_for(&certificate(&["URI:spiffe://x/y"], "O=Old,CN=old.example"), "old.example"));
+    }
+
+    #[test]
+    fn a_certificate_has_a_name_for_people() {
+        let web = certificate(&["DNS:a.example", "DNS:b.example"], "CN=c");
+        assert_eq!(shown(&web, Some("b.example")), "b.example");
+        assert_eq!(shown(&web, Some("z.example")), "a.example");
+        assert_eq!(shown(&certificate(&[], "CN=c,O=d"), None), "c");
+        assert_eq!(shown(&certificate(&[], ""), None), "a certificate without a name");
+    }
+}

@@ -1,0 +1,219 @@
+//! `streamwatch audit`: what this host's own TLS services accept and show, without a daemon.
+
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use tests::servers::{self, Security};
+use tests::{Certificates, Lab, Process, Suite, binary, finish};
+
+const PATIENCE: Duration = Duration::from_secs(150);
+const READY: Duration = Duration::from_secs(30);
+
+fn main() -> ExitCode {
+    Suite::new("audit")
+        .test(
+            "old versions, weak suites, an expired certificate and a short key are found",
+            &["openssl"],
+            old,
+        )
+        .test("a modern server has nothing but what it has", &["nginx", "openssl"], modern)
+        .test("a server that requires client certificates says so", &["openssl"], mutual)
+        .test("STARTTLS of PostgreSQL and SMTP", &["psql", "openssl"], starttls)
+        .test("a renewed certificate with its old key is seen", &["openssl"], rotation)
+        .test("what does not speak TLS is left alone", &["nginx"], plain)
+        .test("a state file that is none is not written over", &[], state)
+        .main()
+}
+
+/// The records of an audit in the lab's right namespace, and its exit status.
+fn audit(lab: &Lab, arguments: &[&str]) -> Result<(Vec<Value>, i32)> {
+    let mut command = lab.server().command(binary());
+    command.args(["audit", "--json", "--timeout", "20", "--deadline", "120"]).args(arguments);
+    if !arguments.contains(&"--state") {
+        command.arg("--no-state");
+    }
+    let finished = finish(command, PATIENCE)?;
+    let code = finished.status.code().context("killed")?;
+    ensure!(code < 2, "exit {code}: {}", finished.stderr);
+    let records = finished.stdout.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>()?;
+    Ok((records, code))
+}
+
+fn at_port(records: &[Value], port: u16) -> Result<&Value> {
+    let found = records.iter().find(|record| record["server"]["port"] == port);
+    found.with_context(|| format!("no record of port {port} in {records:#?}"))
+}
+
+fn rules(record: &Value) -> Vec<String> {
+    let findings = record["streamwatch"]["audit"]["findings"].as_array().cloned().unwrap_or_default();
+    findings.iter().filter_map(|finding| finding["rule"]["id"].as_str().map(str::to_owned)).collect()
+}
+
+fn strings(value: &Value) -> Vec<&str> {
+    value.as_array().map(|list| list.iter().filter_map(Value::as_str).collect()).unwrap_or_default()
+}
+
+/// `openssl s_server` with arguments of a test's own.
+fn s_server(lab: &Lab, port: u16, arguments: &[&str]) -> Result<Process> {
+    let mut command = lab.server().command("openssl");
+    command.args(["s_server", "-www", "-accept", &port.to_string()]).args(arguments);
+    let mut process = Process::start(&format!("s_server-{port}"), &lab.directory, command)?;
+    process.wait_for_port("tcp", port, READY)?;
+    Ok(process)
+}
+
+/// A self-signed certificate; `days` as `openssl x509 -days` takes them, or the key of another one.
+fn certificate(lab: &Lab, name: &str, key: &[&str], days: &str) -> Result<(String, String)> {
+    let (cert, secret) =
+        (lab.directory.file(&format!("{name}.pem")), lab.directory.file(&format!("{name}.key")));
+    let mut make = Command::new("openssl");
+    make.args(["req", "-x509", "-nodes", "-subj", &format!("/CN={name}"), "-days", days, "-out", &cert]);
+    if key.first() == Some(&"-key") {
+        make.args(key);
+    } else {
+        make.args(["-newkey"]).args(key).args(["-keyout", &secret]);
+    }
+    finish(make, READY)?.success()?;
+    Ok((cert, secret))
+}
+
+/// One that has expired: `x509 -days` does not take negative days everywhere, `ca` takes dates.
+fn expired(lab: &Lab) -> Result<(String, String)> {
+    let (request, key) = (lab.directory.file("expired.csr"), lab.directory.file("expired.key"));
+    let cert = lab.directory.file("expired.pem");
+    lab.directory.write("index.txt", "")?;
+    let config = lab.directory.write(
+        "ca.conf",
+        &format!(
+            "[ca]\ndefault_ca=it\n[it]\nnew_certs_dir={0}\ndatabase={0}/index.txt\nrand_serial=yes\n\
+             default_md=sha256\npolicy=any\n[any]\ncommonName=supplied\n",
+            lab.directory.path().display()
+        ),
+    )?;
+    let mut make = Command::new("openssl");
+    make.args(["req", "-new", "-newkey", "rsa:1024", "-nodes", "-subj", "/CN=expired.example"]);
+    make.args(["-keyout", &key, "-out", &request]);
+    finish(make, READY)?.success()?;
+    let mut sign = Command::new("openssl");
+    sign.args(["ca", "-config", &config, "-batch", "-selfsign", "-keyfile", &key, "-in", &request]);
+    sign.args(["-startdate", "20200101000000Z", "-enddate", "20210101000000Z", "-notext", "-out", &cert]);
+    finish(sign, READY)?.success()?;
+    Ok((cert, key))
+}
+
+fn old() -> Result<()> {
+    let lab = Lab::new("audit")?;
+    let (cert, key) = expired(&lab)?;
+    let port = 34_701;
+    let _server = s_server(&lab, port, &["-cert", &cert, "-key", &key, "-cipher", "ALL:eNULL:@SECLEVEL=0"])?;
+    let (records, code) = audit(&lab, &[])?;
+    ensure!(code == 1, "exit {code}");
+    let record = at_port(&records, port)?;
+    let audit = &record["streamwatch"]["audit"];
+    let versions = strings(&audit["versions"]);
+    ensure!(versions == ["TLS 1.3", "TLS 1.2", "TLS 1.1", "TLS 1.0"], "versions: {versions:?}");
+    let suites = strings(&audit["suites"]);
+    for suite in ["TLS_AES_128_GCM_SHA256", "TLS_RSA_WITH_NULL_SHA256", "TLS_DH_anon_WITH_AES_128_CBC_SHA"] {
+        ensure!(suites.contains(&suite), "{suite} is not in {suites:?}");
+    }
+    ensure!(audit["cut_short"] == false, "cut short: {audit}");
+    let found = rules(record);
+    for rule in ["weak-tls", "weak-cipher", "cert-expired"] {
+        ensure!(found.iter().any(|it| it == rule), "{rule} is not in {found:?}");
+    }
+    ensure!(audit["certificates"][0]["x509"]["public_key_size"] == 1024, "{audit}");
+    ensure!(record["process"]["name"] == "openssl", "{record}");
+    Ok(())
+}
+
+fn modern() -> Result<()> {
+    let lab = Lab::new("audit")?;
+    let certificates = Certificates::new(&lab.directory)?;
+    let port = 34_702;
+    let _nginx = servers::nginx(&lab, &certificates, port, Security::Tls)?;
+    // The certificates of the tests are made for 30 days: that is worth a low finding.
+    let (records, _) = audit(&lab, &["--severity", "high"])?;
+    let record = at_port(&records, port)?;
+    let audit = &record["streamwatch"]["audit"];
+    let versions = strings(&audit["versions"]);
+    ensure!(versions == ["TLS 1.3", "TLS 1.2"], "versions: {versions:?}");
+    ensure!(audit["client_certificate"] == "not_requested", "{audit}");
+    ensure!(audit["tickets"].is_boolean() && audit["post_quantum"].is_boolean(), "{audit}");
+    ensure!(strings(&audit["groups"]).contains(&"x25519"), "{audit}");
+    let found = rules(record);
+    ensure!(!found.iter().any(|rule| rule == "weak-tls" || rule == "cert-expired"), "{found:?}");
+    let names = &audit["certificates"][0]["x509"]["alternative_names"];
+    ensure!(strings(names).contains(&"localhost"), "{names}");
+    Ok(())
+}
+
+fn mutual() -> Result<()> {
+    let lab = Lab::new("audit")?;
+    let certificates = Certificates::new(&lab.directory)?;
+    let port = 34_703;
+    let _server = servers::openssl(&lab, &certificates, port, Security::Mutual)?;
+    let (records, _) = audit(&lab, &[])?;
+    let audit = &at_port(&records, port)?["streamwatch"]["audit"];
+    ensure!(audit["client_certificate"] == "required", "{audit}");
+    ensure!(audit["certificates"][0]["subject"] == "CN=server", "{audit}");
+    Ok(())
+}
+
+fn starttls() -> Result<()> {
+    let lab = Lab::new("audit")?;
+    let certificates = Certificates::new(&lab.directory)?;
+    let (postgres, smtp) = (34_704, 34_705);
+    let _postgres = servers::postgresql(&lab, &certificates, postgres, Security::Tls)?;
+    let _smtp = servers::smtp(&lab, &certificates, smtp, Security::Tls)?;
+    let (records, _) = audit(&lab, &[])?;
+    for (port, protocol) in [(postgres, "postgresql"), (smtp, "smtp")] {
+        let audit = &at_port(&records, port)?["streamwatch"]["audit"];
+        ensure!(audit["starttls"] == protocol, "{audit}");
+        ensure!(strings(&audit["versions"]).contains(&"TLS 1.3"), "{protocol}: {audit}");
+        ensure!(audit["certificates"][0]["subject"] == "CN=server", "{protocol}: {audit}");
+    }
+    Ok(())
+}
+
+fn rotation() -> Result<()> {
+    let lab = Lab::new("audit")?;
+    let port = 34_706;
+    let state = lab.directory.file("state/audit.json");
+    let (first, key) = certificate(&lab, "first", &["rsa:2048"], "300")?;
+    let (second, _) = certificate(&lab, "second", &["-key", &key], "300")?;
+    let mut seen = Vec::new();
+    for cert in [&first, &second] {
+        let _server = s_server(&lab, port, &["-cert", cert, "-key", &key])?;
+        let (records, _) = audit(&lab, &["--state", &state])?;
+        seen.push(at_port(&records, port)?["streamwatch"]["audit"]["rotation"].clone());
+    }
+    ensure!(seen[0]["key_reused"] == false && seen[0]["last_change"].is_null(), "{}", seen[0]);
+    ensure!(seen[1]["key_reused"] == true && seen[1]["last_change"].is_string(), "{}", seen[1]);
+    ensure!(seen[1]["seen"] == 2, "{}", seen[1]);
+    ensure!(Path::new(&state).exists(), "no {state}");
+    Ok(())
+}
+
+fn plain() -> Result<()> {
+    let lab = Lab::new("audit")?;
+    let certificates = Certificates::new(&lab.directory)?;
+    let _nginx = servers::nginx(&lab, &certificates, 34_707, Security::Plain)?;
+    let (records, code) = audit(&lab, &[])?;
+    ensure!(code == 0 && records.is_empty(), "exit {code}: {records:?}");
+    Ok(())
+}
+
+fn state() -> Result<()> {
+    let lab = Lab::new("audit")?;
+    let file = lab.directory.write("notes.txt", "not an audit's\n")?;
+    let mut command = lab.server().command(binary());
+    command.args(["audit", "--state", &file]);
+    let finished = finish(command, PATIENCE)?;
+    ensure!(finished.status.code() == Some(2), "{finished:?}");
+    ensure!(finished.stderr.contains("--state"), "{}", finished.stderr);
+    ensure!(std::fs::read_to_string(&file)? == "not an audit's\n", "it was written over");
+    Ok(())
+}
