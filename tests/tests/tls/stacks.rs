@@ -230,6 +230,8 @@ fn nss_database(authority: &Authority, identity: Option<&Identity>) -> Result<St
 pub struct Visit<'a> {
     pub version: &'static str,
     pub identity: Option<&'a Identity>,
+    /// The browser whose hello BoringSSL sends; empty: its own.
+    pub browser: &'static str,
 }
 
 /// What came of a client's visit.
@@ -237,8 +239,7 @@ pub struct Visit<'a> {
 pub enum Came {
     /// With the server's answer.
     Ok(String),
-    /// For this reason.
-    Failed(String),
+    Failed(#[expect(dead_code, reason = "shown when a test says what was left out")] String),
 }
 
 /// Clients; those that take a while to start are kept.
@@ -336,7 +337,7 @@ impl<'a> Clients<'a> {
             (Stack::Java, Some(identity)) => identity.archive.clone(),
             (_, Some(identity)) => format!("{} {}", identity.chain, identity.key),
         };
-        writeln!(kept.orders, "{port} {} {identity}", visit.version)?;
+        writeln!(kept.orders, "{port} {} {identity} {}", visit.version, visit.browser)?;
         kept.orders.flush()?;
         let mut answer = String::new();
         kept.answers.read_line(&mut answer)?;
