@@ -67,6 +67,14 @@ pub fn inspect_stream(client: Prefix<'_>, server: Prefix<'_>, hint: Hint) -> Ins
     inspection
 }
 
+/// Looks at a sample from anywhere in the life of a TCP connection: what was sent one way and the other
+/// from some point on, without gaps. Encrypted where records of TLS follow each other, plaintext where
+/// it can be read, and otherwise not known.
+pub fn inspect_sample(client: &[u8], server: &[u8]) -> Inspection {
+    let sample = |bytes| Prefix { bytes, ended: true, midstream: true };
+    midstream::inspect(sample(client), sample(server))
+}
+
 /// Looks at the first datagrams of each direction of a UDP flow, each from its start (an entry may
 /// be cut short at its end).
 pub fn inspect_datagrams(client: &[&[u8]], server: &[&[u8]], hint: Hint) -> Inspection {

@@ -43,7 +43,8 @@ fn make(directory: &Directory) -> Result<()> {
         ))?;
     }
     let mut chain = String::new();
-    for number in 0..LENGTH {
+    // The first is given by itself.
+    for number in 1..LENGTH {
         chain += &fs::read_to_string(directory.file(&format!("big{number}.crt")))?;
     }
     fs::write(directory.file("big.pem"), chain)?;

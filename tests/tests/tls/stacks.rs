@@ -104,7 +104,7 @@ fn free_port() -> Result<u16> {
 pub fn serve(stack: Stack, setup: &Setup, authority: &Authority, built: &Built) -> Result<Server> {
     let port = free_port()?;
     let number = port.to_string();
-    let Identity { leaf, chain, key, archive, name } = &setup.identity;
+    let Identity { leaf, chain, above, key, archive, name } = &setup.identity;
     let asks = match setup.asks {
         Asks::No => "no",
         Asks::Optional => "optional",
@@ -117,7 +117,10 @@ pub fn serve(stack: Stack, setup: &Setup, authority: &Authority, built: &Built) 
             let mut command = Command::new("openssl");
             let address = format!("127.0.0.1:{port}");
             command.args(["s_server", "-www", "-accept", &address, "-cert", leaf, "-key", key]);
-            command.args(["-cert_chain", chain, "-CAfile", &root, "-quiet"]);
+            command.args(["-CAfile", &root, "-quiet"]);
+            if let Some(above) = above {
+                command.args(["-cert_chain", above]);
+            }
             command.arg(if setup.version == "1.3" { "-tls1_3" } else { "-tls1_2" });
             match setup.asks {
                 Asks::No => {}
@@ -281,8 +284,11 @@ impl<'a> Clients<'a> {
                 let mut command = Command::new("openssl");
                 command.args(["s_client", "-connect", &format!("127.0.0.1:{port}"), "-quiet", "-ign_eof"]);
                 command.arg(if visit.version == "1.3" { "-tls1_3" } else { "-tls1_2" });
-                if let Some(Identity { leaf, chain, key, .. }) = visit.identity {
-                    command.args(["-cert", leaf, "-key", key, "-cert_chain", chain]);
+                if let Some(Identity { leaf, above, key, .. }) = visit.identity {
+                    command.args(["-cert", leaf, "-key", key]);
+                    if let Some(above) = above {
+                        command.args(["-cert_chain", above]);
+                    }
                 }
                 command
             }
