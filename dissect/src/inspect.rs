@@ -11,7 +11,7 @@ use crate::bytes::capped;
 use crate::probe::{Found, Probe};
 use crate::secure::{Secure, dtls, midstream, quic, ssh, tls, wireguard};
 use crate::web::{connect, proxy};
-use crate::{Facts, Plain, Prefix, Protection, Protocol, UnknownReason, Upgrade};
+use crate::{Facts, Plain, Prefix, Protection, Protocol, TlsFacts, UnknownReason, Upgrade};
 use crate::{plain, readable, text, web};
 
 /// What is known from outside the bytes. Ports only break ties between protocols that share a
@@ -197,8 +197,7 @@ fn half_lost(client: Prefix<'_>, server: Prefix<'_>, hint: Hint, layers: u8) -> 
         (Protection::Encrypted(_), _) => {
             let mut facts = middle.facts;
             if let (Some(tls), Some(hello)) = (&mut facts.tls, start.facts.tls) {
-                tls.server_name = hello.server_name;
-                tls.alpn_offered = hello.alpn_offered;
+                *tls = TlsFacts { established: true, ..hello };
             }
             facts
         }

@@ -7,6 +7,8 @@ mod authority;
 mod chains;
 #[path = "tls/confusion.rs"]
 mod confusion;
+#[path = "tls/odd.rs"]
+mod odd;
 #[path = "tls/peers.rs"]
 mod peers;
 #[path = "tls/relay.rs"]
@@ -36,6 +38,10 @@ const PROGRAMS_AND_TSHARK: &[&str] =
 fn main() -> ExitCode {
     Suite::new("tls")
         .test("client_certificates_of_every_stack", PROGRAMS, client_certificates_of_every_stack)
+        .test("padding_misleads_nobody", PROGRAMS, || {
+            with_stacks(|authority, built| odd::padding(authority, built))
+        })
+        .test("sessions_and_early_data", PROGRAMS, || with_stacks(|authority, _| odd::sessions(authority)))
         .test("tshark_says_the_same", PROGRAMS_AND_TSHARK, tshark_says_the_same)
         .test("long_chains_are_captured", &["openssl"], chains::long_chains_are_captured)
         .test("the_daemon_takes_long_chains", &["openssl"], chains::the_daemon_takes_long_chains)
@@ -53,6 +59,14 @@ fn apart(run: impl FnOnce() -> Result<()> + Send + 'static) -> Result<()> {
         run()
     });
     inside.join().ok().context("the test broke")?
+}
+
+fn with_stacks(run: impl FnOnce(&Authority, &Built) -> Result<()> + Send + 'static) -> Result<()> {
+    apart(|| {
+        let authority = Authority::new()?;
+        let built = stacks::build(&authority)?;
+        run(&authority, &built)
+    })
 }
 
 /// One server and how it is set up, as the matrix has it.

@@ -182,6 +182,23 @@ pub fn serve(stack: Stack, setup: &Setup, authority: &Authority, built: &Built) 
     Ok(Server { port, _process: Some(process) })
 }
 
+/// OpenSSL's server, with its mind on early data, which its web mode does not go with.
+///
+/// # Errors
+/// It did not start.
+pub fn serve_early_data(authority: &Authority, takes: bool) -> Result<Server> {
+    let port = free_port()?;
+    let Identity { leaf, key, .. } = authority.identity("rsa", 1);
+    let early = if takes { "-early_data" } else { "-no_early_data" };
+    // It reads its own stdin, and would end with it.
+    let mut command = Command::new("sh");
+    let run = r#"sleep 600 | exec openssl s_server -quiet -tls1_3 -accept "$1" -cert "$2" -key "$3" "$4""#;
+    command.args(["-c", run, "sh", &format!("127.0.0.1:{port}"), &leaf, &key, early]);
+    let mut process = Process::start(&format!("early-{port}"), authority.directory(), command)?;
+    process.wait_for_port("tcp", port, PATIENCE)?;
+    Ok(Server { port, _process: Some(process) })
+}
+
 fn java(built: &Built) -> Command {
     let mut command = Command::new("java");
     // Less to start.
