@@ -38,9 +38,7 @@ const PROGRAMS_AND_TSHARK: &[&str] =
 fn main() -> ExitCode {
     Suite::new("tls")
         .test("client_certificates_of_every_stack", PROGRAMS, client_certificates_of_every_stack)
-        .test("padding_misleads_nobody", PROGRAMS, || {
-            with_stacks(|authority, built| odd::padding(authority, built))
-        })
+        .test("padding_misleads_nobody", PROGRAMS, || with_stacks(odd::padding))
         .test("sessions_and_early_data", PROGRAMS, || with_stacks(|authority, _| odd::sessions(authority)))
         .test("tshark_says_the_same", PROGRAMS_AND_TSHARK, tshark_says_the_same)
         .test("long_chains_are_captured", &["openssl"], chains::long_chains_are_captured)
