@@ -182,7 +182,8 @@ pub struct TlsFacts {
     pub resumed: Option<bool>,
     /// Highest version that the client offered, written as [`TlsFacts::version`] is.
     pub version_offered: Option<String>,
-    /// Whether [`TlsFacts::group`] withstands a quantum computer; `None`: no group is known.
+    /// Whether the key exchange withstands a quantum computer: by [`TlsFacts::group`], or up to TLS 1.2 by
+    /// the suite; `None`: neither tells.
     pub post_quantum: Option<bool>,
     /// Whether the client offered a key share or group that does.
     pub post_quantum_offered: Option<bool>,

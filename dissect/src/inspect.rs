@@ -11,7 +11,7 @@ use crate::bytes::capped;
 use crate::probe::{Found, Probe};
 use crate::secure::{Secure, dtls, midstream, quic, ssh, tls, wireguard};
 use crate::web::{connect, proxy};
-use crate::{Facts, Plain, Prefix, Protection, Protocol, UnknownReason, Upgrade};
+use crate::{Facts, Plain, Prefix, Protection, Protocol, TlsFacts, UnknownReason, Upgrade};
 use crate::{plain, readable, text, web};
 
 /// What is known from outside the bytes. Ports only break ties between protocols that share a
@@ -65,6 +65,14 @@ pub fn inspect_stream(client: Prefix<'_>, server: Prefix<'_>, hint: Hint) -> Ins
     let mut inspection = layer(client, server, hint, MOST_LAYERS);
     inspection.settled |= client.ended && server.ended;
     inspection
+}
+
+/// Looks at a sample from anywhere in the life of a TCP connection: what was sent one way and the other
+/// from some point on, without gaps. Encrypted where records of TLS follow each other, plaintext where
+/// it can be read, and otherwise not known.
+pub fn inspect_sample(client: &[u8], server: &[u8]) -> Inspection {
+    let sample = |bytes| Prefix { bytes, ended: true, midstream: true };
+    midstream::inspect(sample(client), sample(server))
 }
 
 /// Looks at the first datagrams of each direction of a UDP flow, each from its start (an entry may
@@ -189,8 +197,7 @@ fn half_lost(client: Prefix<'_>, server: Prefix<'_>, hint: Hint, layers: u8) -> 
         (Protection::Encrypted(_), _) => {
             let mut facts = middle.facts;
             if let (Some(tls), Some(hello)) = (&mut facts.tls, start.facts.tls) {
-                tls.server_name = hello.server_name;
-                tls.alpn_offered = hello.alpn_offered;
+                *tls = TlsFacts { established: true, ..hello };
             }
             facts
         }

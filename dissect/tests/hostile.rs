@@ -35,6 +35,14 @@ fn presentable(inspection: &Inspection) -> bool {
         let some = [&tls.version, &tls.cipher, &tls.group, &tls.server_name, &tls.alpn];
         strings.extend(some.into_iter().flatten().map(String::as_str));
         strings.extend(tls.alpn_offered.iter().map(String::as_str));
+        let more = [&tls.version_offered, &tls.signature, &tls.ja3, &tls.ja3s, &tls.ja4, &tls.ja4s];
+        strings.extend(more.into_iter().flatten().map(String::as_str));
+        for certificate in tls.server_certificates.iter().chain(&tls.client_certificates) {
+            strings
+                .extend([&certificate.subject, &certificate.issuer, &certificate.serial].map(String::as_str));
+            strings.extend([&certificate.key_type, &certificate.signature_algorithm].map(String::as_str));
+            strings.extend(certificate.alternative_names.iter().map(String::as_str));
+        }
     }
     if let Some(ssh) = &facts.ssh {
         strings.extend([&ssh.client_version, &ssh.server_version].into_iter().flatten().map(String::as_str));
@@ -115,6 +123,41 @@ proptest! {
         if let Some(settled) = settled {
             prop_assert_eq!(settled.facts, look_each(&client, &server, true, midstream).facts);
         }
+    }
+
+    /// Certificates with any bytes changed: whatever they say can be shown, and nothing panics.
+    #[test]
+    fn spoilt_certificates_do_no_harm(at in 80usize..1000, bytes in vec(any::<u8>(), 1..40), name in prop::sample::select(vec!["tls12_ecdhe", "tls12_mutual", "tls12_ecdsa", "tls10"])) {
+        let (mut client, mut server) = (fixture(&format!("{name}.client")), fixture(&format!("{name}.server")));
+        for side in [&mut client, &mut server] {
+            let end = (at + bytes.len()).min(side.len());
+            if at < end {
+                side[at..end].copy_from_slice(&bytes[..end - at]);
+            }
+        }
+        prop_assert!(presentable(&look(&client, &server, true, false)));
+    }
+
+    /// A handshake and a protected record behind it, then plaintext where the next one should begin.
+    #[test]
+    fn a_handshake_for_show_does_not_hide_what_follows(name in prop::sample::select(vec!["tls13", "tls12_ecdhe", "tls13_mutual", "tls13_resumed"]), server_too: bool) {
+        // Up to the first protected record, included.
+        let begun = |bytes: &[u8]| {
+            let (mut at, mut switched) = (0, false);
+            while let Some(header) = bytes.get(at..at + 5) {
+                at += 5 + usize::from(u16::from_be_bytes([header[3], header[4]]));
+                if header[0] == 23 || header[0] == 22 && switched {
+                    break;
+                }
+                switched |= header[0] == 20;
+            }
+            bytes[..at.min(bytes.len())].to_vec()
+        };
+        let (client, server) = (fixture(&format!("{name}.client")), fixture(&format!("{name}.server")));
+        let text = b"and now for something in the clear, hidden behind a handshake ".repeat(40);
+        let client = [&begun(&client)[..], &text].concat();
+        let server = if server_too { [&begun(&server)[..], &text].concat() } else { server };
+        prop_assert!(!encrypted(&look(&client, &server, true, false)));
     }
 
     /// A handshake that is broken off anywhere, and goes on in the clear: not encrypted.

@@ -3,14 +3,21 @@
 
 #[path = "tls/authority.rs"]
 mod authority;
+#[path = "tls/chains.rs"]
+mod chains;
 #[path = "tls/confusion.rs"]
 mod confusion;
+#[path = "tls/odd.rs"]
+mod odd;
 #[path = "tls/peers.rs"]
 mod peers;
 #[path = "tls/relay.rs"]
 mod relay;
 #[path = "tls/stacks.rs"]
 mod stacks;
+
+#[path = "tls/tshark.rs"]
+mod tshark;
 
 use std::process::ExitCode;
 use std::thread;
@@ -25,9 +32,17 @@ use tests::{Netns, Suite};
 const PROGRAMS: &[&str] =
     &["openssl", "gnutls-serv", "gnutls-cli", "selfserv", "tstclnt", "certutil", "go", "java", "javac"];
 
+const PROGRAMS_AND_TSHARK: &[&str] =
+    &["openssl", "gnutls-cli", "tstclnt", "certutil", "go", "java", "javac", "tshark"];
+
 fn main() -> ExitCode {
     Suite::new("tls")
         .test("client_certificates_of_every_stack", PROGRAMS, client_certificates_of_every_stack)
+        .test("padding_misleads_nobody", PROGRAMS, || with_stacks(odd::padding))
+        .test("sessions_and_early_data", PROGRAMS, || with_stacks(|authority, _| odd::sessions(authority)))
+        .test("tshark_says_the_same", PROGRAMS_AND_TSHARK, tshark_says_the_same)
+        .test("long_chains_are_captured", &["openssl"], chains::long_chains_are_captured)
+        .test("the_daemon_takes_long_chains", &["openssl"], chains::the_daemon_takes_long_chains)
         .main()
 }
 
@@ -42,6 +57,14 @@ fn apart(run: impl FnOnce() -> Result<()> + Send + 'static) -> Result<()> {
         run()
     });
     inside.join().ok().context("the test broke")?
+}
+
+fn with_stacks(run: impl FnOnce(&Authority, &Built) -> Result<()> + Send + 'static) -> Result<()> {
+    apart(|| {
+        let authority = Authority::new()?;
+        let built = stacks::build(&authority)?;
+        run(&authority, &built)
+    })
 }
 
 /// One server and how it is set up, as the matrix has it.
@@ -142,7 +165,7 @@ fn visits(
                 continue;
             }
             let relay = Relay::to(running.port)?;
-            let visit = Visit { version: column.version, identity: identity.as_ref() };
+            let visit = Visit { version: column.version, identity: identity.as_ref(), browser: "" };
             let came = clients.visit(client, relay.port, &visit)?;
             let exchange = relay.finish()?;
             let what = format!(
@@ -200,6 +223,50 @@ fn truth(asks: Asks, brought: bool, came: &Came) -> Option<Truth> {
         (Asks::Required, Came::Failed(_)) => Some(Truth::Refused),
         _ => None,
     }
+}
+
+/// Browsers whose hellos have made-up values, Encrypted Client Hello and post-quantum key shares.
+const BROWSERS: [&str; 4] = ["chrome", "firefox", "safari", "edge"];
+
+/// Versions, suites, names and fingerprints of the same packets.
+fn tshark_says_the_same() -> Result<()> {
+    apart(|| {
+        let authority = Authority::new()?;
+        let built = stacks::build(&authority)?;
+        let mut clients = Clients::new(&authority, &built);
+        let (mut exchanges, mut names) = (Vec::new(), Vec::new());
+        for version in ["1.2", "1.3"] {
+            let identity = authority.identity("rsa", 2);
+            let setup = Setup { version, identity, asks: Asks::No, tickets: true };
+            let running = serve(Stack::OpenSsl, &setup, &authority, &built)?;
+            let browsers = BROWSERS.iter().map(|browser| (Stack::BoringSsl, *browser));
+            for (client, browser) in CLIENTS.into_iter().map(|client| (client, "")).chain(browsers) {
+                let relay = Relay::to(running.port)?;
+                let came = clients.visit(client, relay.port, &Visit { version, identity: None, browser })?;
+                ensure!(matches!(came, Came::Ok(_)), "{} {browser}: {came:?}", client.name());
+                exchanges.push(relay.finish()?);
+                names.push(format!("{} {browser} {version}", client.name()));
+            }
+        }
+        for (name, exchange) in confusion::fixtures()? {
+            names.push(name);
+            exchanges.push(exchange);
+        }
+        let file = authority.directory().path().join("handshakes.pcap");
+        tshark::write(&file, &exchanges)?;
+        let opinions = tshark::opinions(&file, exchanges.len())?;
+        let mut differ = Vec::new();
+        for ((name, exchange), theirs) in names.iter().zip(&exchanges).zip(opinions) {
+            let facts = confusion::facts(exchange, true).context("no TLS")?;
+            let ours = confusion::as_tshark(&facts, &theirs);
+            if ours != theirs {
+                differ.push(format!("{name}\n  ours   {ours:?}\n  theirs {theirs:?}"));
+            }
+        }
+        println!("{} handshakes compared", names.len());
+        ensure!(differ.is_empty(), "{} differ:\n{}", differ.len(), differ.join("\n"));
+        Ok(())
+    })
 }
 
 /// The records of both sides, for people: content type and length.

@@ -212,9 +212,7 @@ impl Handshake<'_> {
         };
         let Some(content) = self.content(record) else { return false };
         let rest = [content, content.saturating_sub(self.finished())];
-        FILLERS
-            .into_iter()
-            .any(|filler| rest.iter().any(|rest| is_signature(rest.saturating_sub(8 + filler))))
+        content == self.finished() || rest.iter().any(|rest| is_signature(rest.saturating_sub(8)))
     }
 
     /// What the server's flight looks like.
@@ -294,6 +292,10 @@ impl Handshake<'_> {
         }
         let lengths = self.server.iter().take(at + 1).map(|length| length.saturating_sub(self.tag));
         let divisor = lengths.fold(0, gcd);
+        // Padding to a multiple may look like a filler.
+        if flight.filler.is_some_and(|filler| filler > 0) && divisor > 1 {
+            return Next::Unclear;
+        }
         let mut blocks = (2..=divisor).filter(|block| divisor.is_multiple_of(*block));
         let padded =
             blocks.any(|block| (ALERT + 1).next_multiple_of(block) == length.saturating_sub(self.tag));

@@ -132,7 +132,7 @@ fn is_wrong(truth: Truth, state: State) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 20_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 4_000, ..ProptestConfig::default() })]
 
     /// However much of both directions is there.
     #[test]

@@ -23,6 +23,8 @@ pub struct Identity {
     /// The end certificate alone, and with those above it but the root.
     pub leaf: String,
     pub chain: String,
+    /// Those above it but the root, if there are any.
+    pub above: Option<String>,
     pub key: String,
     /// Both, password `changeit`.
     pub archive: String,
@@ -64,7 +66,14 @@ impl Authority {
     pub fn identity(&self, kind: &str, length: usize) -> Identity {
         let name = format!("{kind}{length}");
         let file = |suffix: &str| self.file(&format!("{name}.{suffix}"));
-        Identity { leaf: file("leaf"), chain: file("pem"), key: file("key"), archive: file("p12"), name }
+        Identity {
+            leaf: file("leaf"),
+            above: (length > 1).then(|| file("above")),
+            chain: file("pem"),
+            key: file("key"),
+            archive: file("p12"),
+            name,
+        }
     }
 
     fn root(&self, name: &str) -> Result<()> {
@@ -92,11 +101,13 @@ impl Authority {
         self.request(name, key)?;
         let names = format!("subjectAltName=DNS:localhost,IP:127.0.0.1,URI:spiffe://example.org/{name}\n");
         self.sign(name, above, "leaf", &names)?;
-        let mut chain = fs::read_to_string(self.file(&format!("{name}.leaf")))?;
+        let leaf = fs::read_to_string(self.file(&format!("{name}.leaf")))?;
+        let mut above = String::new();
         for depth in (1..length).rev() {
-            chain += &fs::read_to_string(self.file(&format!("a{depth}.pem")))?;
+            above += &fs::read_to_string(self.file(&format!("a{depth}.pem")))?;
         }
-        fs::write(self.file(&format!("{name}.pem")), chain)?;
+        fs::write(self.file(&format!("{name}.pem")), leaf + &above)?;
+        fs::write(self.file(&format!("{name}.above")), above)?;
         self.openssl(&format!(
             "pkcs12 -export -in {name}.pem -inkey {name}.key -name {name} -passout pass:changeit -out {name}.p12"
         ), &[])

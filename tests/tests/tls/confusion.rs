@@ -3,10 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use std::path::Path;
+
+use anyhow::Result;
 use dissect::{ClientCertificateState as State, End, Hint, Prefix, TlsFacts, inspect_stream};
 
 use crate::relay::Exchange;
 use crate::stacks::Stack;
+use crate::tshark::Opinion;
 
 /// What was so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,6 +56,64 @@ pub fn judge(truth: Truth, facts: &TlsFacts) -> Said {
         (_, State::Unknown) => Said::Open,
         _ => Said::Wrong,
     }
+}
+
+/// The same in tshark's words. Names of suites and groups are looked up by us alone, so they are compared
+/// as far as we know them.
+pub fn as_tshark(facts: &TlsFacts, theirs: &Opinion) -> Opinion {
+    let of = |fact: &Option<String>| fact.clone().unwrap_or_default();
+    let version = match facts.version.as_deref() {
+        Some("1.0") => "0x0301",
+        Some("1.1") => "0x0302",
+        Some("1.2") => "0x0303",
+        Some("1.3") => "0x0304",
+        _ => "",
+    };
+    let same = |number: &str, name: &Option<String>, names: &[(&str, &str)]| {
+        let known = names.iter().find(|(known, _)| Some(*known) == name.as_deref());
+        known.map_or_else(|| number.to_owned(), |(_, number)| (*number).to_owned())
+    };
+    Opinion {
+        version: version.into(),
+        suite: same(&theirs.suite, &facts.cipher, &SUITES),
+        group: match facts.version.as_deref() {
+            Some("1.3") => same(&theirs.group, &facts.group, &GROUPS),
+            _ => String::new(),
+        },
+        server_name: of(&facts.server_name),
+        alpn_offered: facts.alpn_offered.join(","),
+        ja3: of(&facts.ja3),
+        ja3s: of(&facts.ja3s),
+        ja4: of(&facts.ja4),
+    }
+}
+
+const SUITES: [(&str, &str); 8] = [
+    ("TLS_AES_128_GCM_SHA256", "0x1301"),
+    ("TLS_AES_256_GCM_SHA384", "0x1302"),
+    ("TLS_CHACHA20_POLY1305_SHA256", "0x1303"),
+    ("TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "0xc02f"),
+    ("TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384", "0xc030"),
+    ("TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256", "0xcca8"),
+    ("TLS_RSA_WITH_AES_256_CBC_SHA", "0x0035"),
+    ("TLS_RSA_WITH_NULL_SHA256", "0x003b"),
+];
+const GROUPS: [(&str, &str); 4] =
+    [("x25519", "29"), ("secp256r1", "23"), ("secp384r1", "24"), ("X25519MLKEM768", "4588")];
+
+/// The captured TLS exchanges of the dissectors' own tests.
+pub fn fixtures() -> Result<Vec<(String, Exchange)>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dissect/fixtures");
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(&folder)? {
+        let file = entry?.file_name().to_string_lossy().into_owned();
+        let Some(name) = file.strip_suffix(".client").filter(|name| name.starts_with("tls1")) else {
+            continue;
+        };
+        let read = |side: &str| std::fs::read(folder.join(format!("{name}.{side}")));
+        all.push((name.to_owned(), Exchange { client: read("client")?, server: read("server")? }));
+    }
+    Ok(all)
 }
 
 /// Counts by client, server and truth.

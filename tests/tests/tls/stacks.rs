@@ -104,7 +104,7 @@ fn free_port() -> Result<u16> {
 pub fn serve(stack: Stack, setup: &Setup, authority: &Authority, built: &Built) -> Result<Server> {
     let port = free_port()?;
     let number = port.to_string();
-    let Identity { leaf, chain, key, archive, name } = &setup.identity;
+    let Identity { leaf, chain, above, key, archive, name } = &setup.identity;
     let asks = match setup.asks {
         Asks::No => "no",
         Asks::Optional => "optional",
@@ -117,7 +117,10 @@ pub fn serve(stack: Stack, setup: &Setup, authority: &Authority, built: &Built) 
             let mut command = Command::new("openssl");
             let address = format!("127.0.0.1:{port}");
             command.args(["s_server", "-www", "-accept", &address, "-cert", leaf, "-key", key]);
-            command.args(["-cert_chain", chain, "-CAfile", &root, "-quiet"]);
+            command.args(["-CAfile", &root, "-quiet"]);
+            if let Some(above) = above {
+                command.args(["-cert_chain", above]);
+            }
             command.arg(if setup.version == "1.3" { "-tls1_3" } else { "-tls1_2" });
             match setup.asks {
                 Asks::No => {}
@@ -179,6 +182,23 @@ pub fn serve(stack: Stack, setup: &Setup, authority: &Authority, built: &Built) 
     Ok(Server { port, _process: Some(process) })
 }
 
+/// OpenSSL's server, with its mind on early data, which its web mode does not go with.
+///
+/// # Errors
+/// It did not start.
+pub fn serve_early_data(authority: &Authority, takes: bool) -> Result<Server> {
+    let port = free_port()?;
+    let Identity { leaf, key, .. } = authority.identity("rsa", 1);
+    let early = if takes { "-early_data" } else { "-no_early_data" };
+    // It reads its own stdin, and would end with it.
+    let mut command = Command::new("sh");
+    let run = r#"sleep 600 | exec openssl s_server -quiet -tls1_3 -accept "$1" -cert "$2" -key "$3" "$4""#;
+    command.args(["-c", run, "sh", &format!("127.0.0.1:{port}"), &leaf, &key, early]);
+    let mut process = Process::start(&format!("early-{port}"), authority.directory(), command)?;
+    process.wait_for_port("tcp", port, PATIENCE)?;
+    Ok(Server { port, _process: Some(process) })
+}
+
 fn java(built: &Built) -> Command {
     let mut command = Command::new("java");
     // Less to start.
@@ -230,6 +250,8 @@ fn nss_database(authority: &Authority, identity: Option<&Identity>) -> Result<St
 pub struct Visit<'a> {
     pub version: &'static str,
     pub identity: Option<&'a Identity>,
+    /// The browser whose hello BoringSSL sends; empty: its own.
+    pub browser: &'static str,
 }
 
 /// What came of a client's visit.
@@ -237,8 +259,7 @@ pub struct Visit<'a> {
 pub enum Came {
     /// With the server's answer.
     Ok(String),
-    /// For this reason.
-    Failed(String),
+    Failed(#[expect(dead_code, reason = "shown when a test says what was left out")] String),
 }
 
 /// Clients; those that take a while to start are kept.
@@ -280,8 +301,11 @@ impl<'a> Clients<'a> {
                 let mut command = Command::new("openssl");
                 command.args(["s_client", "-connect", &format!("127.0.0.1:{port}"), "-quiet", "-ign_eof"]);
                 command.arg(if visit.version == "1.3" { "-tls1_3" } else { "-tls1_2" });
-                if let Some(Identity { leaf, chain, key, .. }) = visit.identity {
-                    command.args(["-cert", leaf, "-key", key, "-cert_chain", chain]);
+                if let Some(Identity { leaf, above, key, .. }) = visit.identity {
+                    command.args(["-cert", leaf, "-key", key]);
+                    if let Some(above) = above {
+                        command.args(["-cert_chain", above]);
+                    }
                 }
                 command
             }
@@ -336,7 +360,7 @@ impl<'a> Clients<'a> {
             (Stack::Java, Some(identity)) => identity.archive.clone(),
             (_, Some(identity)) => format!("{} {}", identity.chain, identity.key),
         };
-        writeln!(kept.orders, "{port} {} {identity}", visit.version)?;
+        writeln!(kept.orders, "{port} {} {identity} {}", visit.version, visit.browser)?;
         kept.orders.flush()?;
         let mut answer = String::new();
         kept.answers.read_line(&mut answer)?;
