@@ -76,7 +76,7 @@ pub(crate) fn unique() -> String {
 }
 
 /// Keeps the calling thread from ending the process while everything is being undone.
-pub(crate) fn wait_if_ending() {
+pub fn wait_if_ending() {
     while ENDING.load(Ordering::Relaxed) {
         thread::park();
     }

@@ -26,7 +26,7 @@ pub mod traffic;
 pub use certificates::Certificates;
 pub use cgroup::Cgroup;
 pub use daemon::{Daemon, DaemonOptions, Ended, Heard, binary, now_ns};
-pub use ending::{Directory, undo_on_signals};
+pub use ending::{Directory, undo_on_signals, wait_if_ending};
 pub use lab::{Lab, LinkKind};
 pub use netns::{Netns, NetnsPair};
 pub use process::{Finished, Place, Process, finish};

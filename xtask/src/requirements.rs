@@ -79,7 +79,7 @@ const BENCH_PACKAGES: &[Package] = &[
     package("pmacct", "pmacctd", "comparison"),
     package("softflowd", "softflowd", "comparison"),
     package("tcpdump", "tcpdump", "comparison"),
-    package("util-linux", "prlimit", "many connections"),
+    package("util-linux", "nsenter", "network namespaces"),
 ];
 
 /// What `scope` needs and this machine lacks.

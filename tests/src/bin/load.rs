@@ -15,6 +15,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 #[derive(Parser)]
 enum Verb {
@@ -78,6 +79,9 @@ enum Verb {
 }
 
 fn main() -> Result<()> {
+    // As many descriptors as we may have without asking.
+    let most = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most })?;
     match Verb::parse() {
         Verb::ExchangeServe { listen } => exchange_serve(listen),
         Verb::Exchange { to, connections, warm_up, count, size, pause, opaque } => {

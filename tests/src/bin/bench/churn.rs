@@ -9,8 +9,8 @@ use crate::pairs::{Effort, Ground, compare, whole};
 use crate::report::{Findings, Must};
 
 /// Connections of one run.
-pub const PLAIN: u64 = 20_000;
-const TLS: u64 = 3_000;
+pub const PLAIN: u64 = 10_000;
+const TLS: u64 = 1_000;
 const PLAIN_PORT: u16 = 8080;
 const TLS_PORT: u16 = 8443;
 

@@ -25,7 +25,7 @@ pub fn run(effort: &Effort) -> Result<Findings> {
 
 /// Kept connections that are used in turn: a packet then finds its flow in no cache.
 fn flows(effort: &Effort, findings: &mut Findings) -> Result<()> {
-    for connections in [1_000, 10_000, 30_000_u64] {
+    for connections in [1_000, 5_000, 15_000_u64] {
         let lab = Lab::new("bench")?;
         churn::many_ports(&lab)?;
         let flows = 2 * connections;
@@ -132,6 +132,6 @@ fn on_some(effort: &Effort) -> Result<crate::pairs::Comparison> {
     churn::many_ports(&lab)?;
     let client = lab.client();
     compare(&Effort { time: Duration::ZERO, ..*effort }, &whole(lab.cgroup.path()), 1.0, || {
-        churn::connections(&lab, &certificates, &client, false, churn::PLAIN / 2).map(|rate| vec![rate])
+        churn::connections(&lab, &certificates, &client, false, churn::PLAIN).map(|rate| vec![rate])
     })
 }

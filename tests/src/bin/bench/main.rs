@@ -110,6 +110,8 @@ fn main() -> Result<ExitCode> {
                 rows.extend(findings.rows);
             }
             Err(error) => {
+                // A signal took its ground away: the thread that waits for it is still undoing.
+                tests::wait_if_ending();
                 failed = true;
                 println!("{}: FAILED: {error:#}", benchmark.name);
             }

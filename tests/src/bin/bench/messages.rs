@@ -12,7 +12,7 @@ use crate::report::{Findings, Must};
 
 const PORT: u16 = 7000;
 /// Timed requests of one run.
-const REQUESTS: u32 = 30_000;
+const REQUESTS: u32 = 20_000;
 
 pub fn run(effort: &Effort) -> Result<Findings> {
     let mut findings = Findings::new("messages");
