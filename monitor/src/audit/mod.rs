@@ -191,10 +191,7 @@ fn ask(
             },
         };
     }
-    let upgraded = match endpoint.starttls {
-        None => None,
-        Some(_) => Some(Questions::new(&endpoint, until).ask_all()),
-    };
+    let upgraded = endpoint.starttls.map(|_| Questions::new(&endpoint, until).ask_all());
     match upgraded {
         Some(Ok(Some(offered))) => return Ok((endpoint.starttls, Some(offered))),
         Some(Ok(None) | Err(Refused::NotOffered)) => return Ok((endpoint.starttls, None)),

@@ -181,8 +181,7 @@ fn record(report: &Report, rotation: Option<&Rotation>, now: Timestamp) -> Value
             {
                 fields.extend(more);
             }
-            audit["certificates"] =
-                offered.certificates.iter().map(|it| crate::record::certificate(it)).collect();
+            audit["certificates"] = offered.certificates.iter().map(crate::record::certificate).collect();
         }
     }
     if let Some(rotation) = rotation {
