@@ -3,6 +3,7 @@
 //! Plain values that every later stage reads: records, listings, policy, detectors. No behaviour
 //! beyond naming.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -62,6 +63,19 @@ pub struct Container {
     pub pod: Option<String>,
 }
 
+/// What the runtime of a container says of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Workload {
+    pub name: Option<String>,
+    /// As the runtime was told: `docker.io/library/redis:7`.
+    pub image: Option<String>,
+    /// Kubernetes namespace and pod name.
+    pub namespace: Option<String>,
+    pub pod: Option<String>,
+    /// Of the pod, or of the container where there is none.
+    pub labels: BTreeMap<String, String>,
+}
+
 /// Who is at one end of a flow on this host.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Identity {
@@ -73,6 +87,8 @@ pub struct Identity {
     /// `comm`; `None`: not known.
     pub name: Option<String>,
     pub executable: Option<String>,
+    /// Lower-case hex; only where a policy asks for it.
+    pub executable_sha256: Option<String>,
     /// Arguments joined with spaces, capped.
     pub command_line: Option<String>,
     pub uid: Option<u32>,
@@ -80,6 +96,8 @@ pub struct Identity {
     /// systemd unit.
     pub unit: Option<String>,
     pub container: Option<Container>,
+    /// Only where a policy asks for it and the runtime tells.
+    pub workload: Option<Box<Workload>>,
     /// Why something is missing, for people: `process ended before it could be looked at`, …
     pub missing: Option<String>,
 }
@@ -332,7 +350,9 @@ impl Rule {
     pub fn description(self) -> &'static str {
         match self {
             Rule::Plaintext => "A stream carries readable data to or from another host without encryption.",
-            Rule::UnexpectedPeer => "The policy covers this service and does not name this client.",
+            Rule::UnexpectedPeer => {
+                "The policy covers this service and does not name this client, or the other way round."
+            }
             Rule::ConnectFailures => "Connections of one client to one service keep failing.",
             Rule::EvidenceLost => "The monitor lost events, so part of what happened was not seen.",
             Rule::NewService => {

@@ -258,11 +258,13 @@ impl Resolver {
             start_ticks: Some(stat.start_ticks),
             name: Some(stat.name),
             executable,
+            executable_sha256: None,
             command_line,
             uid,
             user: uid.and_then(|uid| self.users.name(uid, now)),
             unit: place.unit,
             container: place.container,
+            workload: None,
             missing,
         }
     }
