@@ -52,7 +52,7 @@ fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Top { listing } => done(listing::top(&listing, socket)),
         Command::Status { json, watch } => done(status::show(json, watch, socket)),
         Command::Check { severity, quiet } => check::check(severity.into(), quiet, socket),
-        Command::Policy { what } => done(policy::policy(what, socket)),
+        Command::Policy { what } => policy::policy(what, socket),
         Command::Doctor { json, config } => done(doctor::report(json, config.as_deref())),
         Command::Completions { shell } => {
             let mut script = Vec::new();

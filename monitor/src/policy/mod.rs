@@ -7,16 +7,21 @@
 //! something could not be seen: that is [`Decision::Unknown`].
 
 mod decide;
+mod diff;
 mod end;
+mod export;
 mod file;
 mod form;
 mod index;
+mod learn;
+mod observed;
 mod operation;
 mod pattern;
 mod schema;
 mod selector;
 mod show;
 mod sources;
+mod trial;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -26,14 +31,19 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::config::FileError as PolicyError;
 use crate::model::{Identity, Transport};
-use end::Field;
+pub use diff::diff;
 pub use end::Seen;
+use end::Field;
+pub use export::{Export, Format as ExportFormat};
 use index::Index;
-use operation::Grant;
+pub use learn::learn;
+pub use observed::{Observed, Observations};
 pub use operation::{Encrypted, Operation, Verb};
+use operation::Grant;
 pub use schema::schema;
 use selector::{Ports, Selector};
 pub use show::default_severity;
+pub use trial::{Trial, trial};
 
 /// The policy in force.
 #[derive(Clone, Debug, Default)]
@@ -127,7 +137,9 @@ struct Target {
 }
 
 /// What to do about a flow that breaks a rule.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
     /// The flow's record says so.
