@@ -18,6 +18,7 @@ pub mod hist;
 pub mod identity;
 pub mod kernel;
 pub mod model;
+pub mod names;
 pub mod policy;
 pub mod record;
 pub mod sink;

@@ -72,8 +72,8 @@ pub struct Workload {
     /// Kubernetes namespace and pod name.
     pub namespace: Option<String>,
     pub pod: Option<String>,
-    /// Of the pod, or of the container where there is none.
-    pub labels: BTreeMap<String, String>,
+    /// Of the pod, or of the container where there is none; `None`: the runtime does not tell.
+    pub labels: Option<BTreeMap<String, String>>,
 }
 
 /// Who is at one end of a flow on this host.

@@ -80,7 +80,8 @@ fn observations(flows: Option<PathBuf>, socket: Option<PathBuf>) -> Result<Obser
         streams.name_servers(&Observations::new(client.records(Method::GET, "/v1/flows")?));
         return Ok(streams);
     };
-    let unreadable = |error: std::io::Error| Failure::Usage(format!("{}: can't be read: {error}", path.display()));
+    let unreadable =
+        |error: std::io::Error| Failure::Usage(format!("{}: can't be read: {error}", path.display()));
     let mut bytes = Vec::new();
     let limit = LONGEST_RECORDS + 1;
     if path == Path::new("-") {

@@ -8,17 +8,21 @@
 //! more is missing, with the reason. What `/proc` says is other people's text: read with a cap,
 //! taken as lossy UTF-8, and never able to panic or to grow memory without bound.
 
+mod asked;
 mod cgroup;
 mod cgroup_tree;
 mod clock;
 mod command_line;
+mod executable;
 mod holders;
 mod namespaces;
 mod process;
 mod resolver;
 mod sockets;
 mod users;
+mod workload;
 
+pub use asked::Asked;
 pub use cgroup::{Place, place_of_cgroup_path, place_of_proc_cgroup};
 pub use holders::holders;
 pub use namespaces::{Netns, NetnsSource, namespaces};

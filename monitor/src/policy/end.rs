@@ -115,13 +115,14 @@ impl<'a> End<'a> {
         }
     }
 
+    /// Labels of the pod or container; `None`: they are not known, see [`End::may_have_labels`].
     pub fn labels(&self) -> Option<&'a BTreeMap<String, String>> {
-        self.identity?.workload.as_deref().map(|workload| &workload.labels)
+        self.identity?.workload.as_deref()?.labels.as_ref()
     }
 
-    /// Whether a value of this field could not be seen.
-    pub fn lacks(&self, field: Field) -> bool {
-        self.each(field, &mut |_| {}) == Presence::Unseen
+    /// Whether it may have labels that could not be seen.
+    pub fn may_have_labels(&self) -> bool {
+        self.identity.is_some_and(|identity| identity.container.is_some() || identity.missing.is_some())
     }
 
     /// Calls `each` with every value of a field.

@@ -249,7 +249,8 @@ fn who(identity: &Identity) -> Option<Who> {
     }
     let name = identity.name.as_ref()?;
     let mut selector = Vec::new();
-    let executable = identity.executable.as_deref().map(|path| path.strip_suffix(" (deleted)").unwrap_or(path));
+    let executable =
+        identity.executable.as_deref().map(|path| path.strip_suffix(" (deleted)").unwrap_or(path));
     match executable.filter(|path| path.starts_with('/')) {
         Some(path) => selector.push(("executable", escaped(path.to_owned()))),
         None => selector.push(("process", escaped(name.clone()))),

@@ -32,14 +32,14 @@ use serde::{Deserialize, Serialize};
 pub use crate::config::FileError as PolicyError;
 use crate::model::{Identity, Transport};
 pub use diff::diff;
-pub use end::Seen;
 use end::Field;
+pub use end::Seen;
 pub use export::{Export, Format as ExportFormat};
 use index::Index;
 pub use learn::learn;
-pub use observed::{Observed, Observations};
-pub use operation::{Encrypted, Operation, Verb};
+pub use observed::{Observations, Observed};
 use operation::Grant;
+pub use operation::{Encrypted, Operation, Verb};
 pub use schema::schema;
 use selector::{Ports, Selector};
 pub use show::default_severity;
@@ -59,7 +59,7 @@ pub struct Policy {
     members: Vec<(Selector, u32)>,
     member_index: Index,
     roles: Vec<(String, Vec<Grant>)>,
-    /// DNS servers whose answers count; empty: those of the host.
+    /// DNS servers whose answers count; empty: the file names none.
     resolvers: Vec<IpAddr>,
     wants: Wants,
 }
@@ -137,9 +137,7 @@ struct Target {
 }
 
 /// What to do about a flow that breaks a rule.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
     /// The flow's record says so.
@@ -224,9 +222,15 @@ impl Policy {
         self.wants
     }
 
-    /// DNS servers whose answers count; empty: those of the host.
+    /// DNS servers whose answers count; empty: none was named.
     pub fn resolvers(&self) -> &[IpAddr] {
         &self.resolvers
+    }
+
+    /// Answers of these DNS servers count.
+    #[must_use]
+    pub fn with_resolvers(self, resolvers: Vec<IpAddr>) -> Policy {
+        Policy { resolvers, ..self }
     }
 
     /// Builds what decisions need, from what the files say.

@@ -92,7 +92,10 @@ impl Observations {
         for flow in &flows.list {
             let name = flow.server_name.as_deref();
             // Two names for one address, or none at times, and it is not known which was meant.
-            names.entry(flow.server_address).and_modify(|known| *known = known.filter(|known| Some(*known) == name)).or_insert(name);
+            names
+                .entry(flow.server_address)
+                .and_modify(|known| *known = known.filter(|known| Some(*known) == name))
+                .or_insert(name);
         }
         for seen in &mut self.list {
             if seen.server_name.is_none() {
@@ -128,12 +131,12 @@ fn observed(record: &Value) -> Option<Observed> {
     if text(record, "/streamwatch/flow/state") == Some("failed") {
         return None;
     }
-    let address = |path: &str| -> Option<IpAddr> { Some(text(record, path)?.parse::<IpAddr>().ok()?.to_canonical()) };
-    let port = |path: &str| record.pointer(path).and_then(Value::as_u64).and_then(|port| u16::try_from(port).ok());
+    let address =
+        |path: &str| -> Option<IpAddr> { Some(text(record, path)?.parse::<IpAddr>().ok()?.to_canonical()) };
+    let port =
+        |path: &str| record.pointer(path).and_then(Value::as_u64).and_then(|port| u16::try_from(port).ok());
     let own = identity(record, text(record, "/streamwatch/missing"));
-    let peer = record
-        .pointer("/streamwatch/peer")
-        .and_then(|peer| identity(peer, text(peer, "/missing")));
+    let peer = record.pointer("/streamwatch/peer").and_then(|peer| identity(peer, text(peer, "/missing")));
     // Without a word on our own end it is still on this host: something about it is missing.
     let own = Some(own.unwrap_or_else(|| Identity {
         missing: Some("the record does not say who".to_owned()),
@@ -145,7 +148,8 @@ fn observed(record: &Value) -> Option<Observed> {
         _ => return None,
     };
     let incomplete = [&client, &server].into_iter().flatten().any(|end| end.missing.is_some());
-    let when = |paths: [&str; 2]| paths.iter().find_map(|path| text(record, path)).unwrap_or_default().to_owned();
+    let when =
+        |paths: [&str; 2]| paths.iter().find_map(|path| text(record, path)).unwrap_or_default().to_owned();
     Some(Observed {
         transport: match text(record, "/network/transport")? {
             "tcp" => Transport::Tcp,

@@ -126,7 +126,7 @@ impl Selector {
 
     fn holds_labels(&self, end: &End<'_>) -> Held {
         let Some(labels) = end.labels() else {
-            return if end.lacks(Field::Namespace) { Held::Unknown } else { Held::No };
+            return if end.may_have_labels() { Held::Unknown } else { Held::No };
         };
         let all = self
             .labels

@@ -40,7 +40,8 @@ pub fn trial(policy: &Policy, observations: &Observations) -> Trial {
             Decision::Unexpected { service, expected, place, side, .. } => {
                 trial.unexpected += seen.flows;
                 let whose = if side == Side::Egress { "the client " } else { "" };
-                let line = format!("unexpected-peer: {stream}: {whose}'{service}' expects {expected} ({place})");
+                let line =
+                    format!("unexpected-peer: {stream}: {whose}'{service}' expects {expected} ({place})");
                 *told.entry((false, line)).or_default() += seen.flows;
             }
             Decision::Unknown { service, why } => {

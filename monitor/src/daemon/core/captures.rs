@@ -55,12 +55,13 @@ impl Core {
             };
             key = self.ensure(&event, now_ns);
         }
+        self.learn_names(&head, &data);
         let sent = head.flags & capture_flag::SENT != 0;
         let middle = head.flags & capture_flag::MIDSTREAM != 0;
         if self.evidence(key, sent, head.offset, middle, head.at_ns, &data) {
             self.inspect(key, false);
             self.advance(key, now_ns);
-        } else if self.table.get(&key).is_some_and(|flow| flow.settled) {
+        } else if self.table.get(&key).is_some_and(|flow| flow.settled && !self.is_listened_to(flow)) {
             // Told already; the decision got lost on its way, or is still under way.
             self.settle(key);
         }
@@ -102,16 +103,20 @@ impl Core {
         let Some(evidence) = &flow.evidence else { return };
         let inspection = evidence.inspect(flow.server_port(), ended);
         let full = evidence.is_full();
-        if *flow.facts != inspection.facts {
+        let changed = *flow.facts != inspection.facts;
+        if changed {
             flow.facts = Arc::new(inspection.facts);
         }
         if inspection.settled || full || ended {
             self.evidence_bytes -= evidence.len().min(self.evidence_bytes);
             flow.settled = true;
             flow.evidence = None;
-            if !ended {
+            if !ended && !self.table.get(&key).is_some_and(|flow| self.is_listened_to(flow)) {
                 self.settle(key);
             }
+        }
+        if changed {
+            self.decide_again(key);
         }
     }
 

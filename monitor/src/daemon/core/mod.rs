@@ -16,6 +16,7 @@ mod captures;
 mod existing;
 mod lives;
 mod messages;
+mod named;
 mod owners;
 mod steps;
 mod sums;
@@ -38,7 +39,8 @@ use crate::identity::{Existing, ProcessSeen, SocketKey, TcpCounts, TcpState};
 use crate::model::{
     Answer, Direction, FailReason, FlowAction, FlowState, FlowView, Identity, Record, Rule, Transport,
 };
-use crate::policy::{FlowFacts, Policy};
+use crate::names::Names;
+use crate::policy::{FlowFacts, Policy, Seen};
 
 /// A flow whose owner or facts are not known after this time is told as it stands, ns.
 const PATIENCE: u64 = 1_000_000_000;
@@ -109,6 +111,7 @@ pub struct Core {
     handed_over: HashSet<(u32, u64)>,
     overflow_seen: u64,
     sums: Sums,
+    pub(in crate::daemon) names: Names,
 }
 
 impl Core {
@@ -136,6 +139,7 @@ impl Core {
             handed_over: HashSet::new(),
             overflow_seen: 0,
             sums: Sums::new(4 * settings.capacity),
+            names: Names::new(policy.resolvers().iter().copied(), super::clock::monotonic_ns()),
             out: Output::default(),
             settings,
             boot_id,
@@ -211,17 +215,6 @@ impl Core {
             .chain(self.table.closed().cloned())
             .collect()
     }
-}
-
-fn decide(policy: &Policy, flow: &Flow) -> crate::policy::Decision {
-    let [(client, client_address), (server, server_address)] = flow.ends();
-    policy.decide(&FlowFacts {
-        client: client.map(|identity| &**identity),
-        client_address,
-        server: server.map(|identity| &**identity),
-        server_address,
-        transport: flow.transport,
-    })
 }
 
 /// A reset is a refusal; an application that waited and gave up had no answer; and where the kernel

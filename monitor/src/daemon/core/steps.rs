@@ -31,9 +31,13 @@ impl Core {
         {
             return;
         }
-        if flow.decision.is_none() {
-            flow.decision = Some(decide(&self.policy, flow));
+        if flow.decision.is_none()
+            && let Some(decision) = self.table.get(&key).map(|flow| self.decide(flow))
+            && let Some(flow) = self.table.get_mut(&key)
+        {
+            flow.decision = Some(decision);
         }
+        let Some(flow) = self.table.get_mut(&key) else { return };
         let changed = flow.judge();
         if !flow.told.opened {
             flow.told.opened = true;

@@ -91,6 +91,7 @@ impl Core {
         for stream in self.streams.iter_mut() {
             stream.decide(&policy);
         }
+        self.names.trust(policy.resolvers().iter().copied());
         self.policy = policy;
         let keys: Vec<FlowKey> = self.table.keys().copied().collect();
         for key in keys {

@@ -110,7 +110,9 @@ fn place(policy: &Policy, service: &Service) -> Result<(String, Map<String, Valu
     let labels = labels(selector).ok_or("a label with a wildcard, or that is none of Kubernetes")?;
     let namespaces = exact(selector.texts_of(Field::Namespace)).unwrap_or_default();
     match namespaces[..] {
-        [namespace] if !labels.is_empty() && selector.address.is_empty() => Ok((namespace.to_owned(), labels)),
+        [namespace] if !labels.is_empty() && selector.address.is_empty() => {
+            Ok((namespace.to_owned(), labels))
+        }
         _ => Err("it is not selected by one namespace and labels".to_owned()),
     }
 }
@@ -176,14 +178,18 @@ fn principal(pattern: &Pattern) -> Option<&str> {
 fn istio_text(pattern: &Pattern) -> Option<&str> {
     let text = pattern.as_str();
     let stars = text.matches('*').count();
-    let fits = !text.contains('?')
-        && (stars == 0 || (stars == 1 && (text.starts_with('*') || text.ends_with('*'))));
+    let fits =
+        !text.contains('?') && (stars == 0 || (stars == 1 && (text.starts_with('*') || text.ends_with('*'))));
     fits.then_some(text)
 }
 
 fn operations(ports: &[String], grants: Option<&[Grant]>) -> Result<Vec<Value>, String> {
     let Some(grants) = grants else {
-        return Ok(if ports.is_empty() { Vec::new() } else { vec![json!({ "operation": { "ports": ports } })] });
+        return Ok(if ports.is_empty() {
+            Vec::new()
+        } else {
+            vec![json!({ "operation": { "ports": ports } })]
+        });
     };
     let mut operations = Vec::new();
     for grant in grants {

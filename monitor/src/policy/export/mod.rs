@@ -9,10 +9,10 @@ mod yaml;
 
 use serde_json::{Map, Value, json};
 
+use super::Policy;
 use super::end::Field;
 use super::pattern::Pattern;
 use super::selector::Selector;
-use super::Policy;
 
 /// Who is to enforce it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

@@ -129,7 +129,9 @@ fn pods(policy: &Policy, name: &str, selector: &Selector, export: &mut Export) -
             break;
         }
         all.extend(
-            namespaces.iter().map(|namespace| Pods { namespace: (*namespace).to_owned(), labels: json!(labels) }),
+            namespaces
+                .iter()
+                .map(|namespace| Pods { namespace: (*namespace).to_owned(), labels: json!(labels) }),
         );
     }
     if all.is_empty() || all.len() < count {
@@ -154,7 +156,8 @@ fn peers(policy: &Policy, selector: &Selector) -> Result<Vec<Value>, String> {
             return Err("a peer of a NetworkPolicy is a pod or an address, not both".to_owned());
         }
         if !of_pods {
-            let blocks = selector.address.iter().map(|range| json!({ "ipBlock": { "cidr": range.to_string() } }));
+            let blocks =
+                selector.address.iter().map(|range| json!({ "ipBlock": { "cidr": range.to_string() } }));
             peers.extend(blocks);
             continue;
         }
