@@ -33,7 +33,7 @@ const PATIENCE: u64 = 10_000_000_000;
 const SHORTEST: u64 = 30_000_000_000;
 /// The longest TTL that counts, ns: a day.
 const LONGEST: u64 = 86_400_000_000_000;
-/// Programs may still use what they were told before the monitor began, ns.
+/// Programs may still use what they were told before names were looked at, ns.
 const WARM_UP: u64 = 600_000_000_000;
 
 /// The DNS port.
@@ -63,7 +63,8 @@ pub struct Names {
     /// By network namespace and address.
     by_address: HashMap<(u64, IpAddr), Vec<Named>>,
     held: usize,
-    began_ns: u64,
+    /// When the first question was seen.
+    began_ns: Option<u64>,
     refused_ns: Option<u64>,
     /// Answers that taught a name.
     pub learnt: u64,
@@ -72,9 +73,9 @@ pub struct Names {
 }
 
 impl Names {
-    /// Names that are known from `now_ns` on; only answers of these servers count.
-    pub fn new(resolvers: impl IntoIterator<Item = IpAddr>, now_ns: u64) -> Names {
-        Names { resolvers: resolvers.into_iter().collect(), began_ns: now_ns, ..Names::default() }
+    /// Only answers of these servers count.
+    pub fn new(resolvers: impl IntoIterator<Item = IpAddr>) -> Names {
+        Names { resolvers: resolvers.into_iter().collect(), ..Names::default() }
     }
 
     /// Other servers count from now on; what was learnt stays.
@@ -100,6 +101,7 @@ impl Names {
             return;
         }
         let Some((id, question)) = question(datagram) else { return };
+        self.began_ns.get_or_insert(now_ns);
         if self.pending.len() >= MOST_PENDING {
             self.pending.retain(|_, (_, at_ns)| now_ns.saturating_sub(*at_ns) < PATIENCE);
         }
@@ -176,11 +178,11 @@ impl Names {
             .collect()
     }
 
-    /// Whether an address without a name at that time has none: not soon after the start, not while
-    /// no answer was ever seen, and not as long as a name that was refused may be missed.
+    /// Whether an address without a name at that time has none: not soon after the first question was
+    /// seen, not while no answer ever was, and not as long as a name that was refused may be missed.
     pub fn is_complete(&self, at_ns: u64) -> bool {
         self.learnt > 0
-            && at_ns.saturating_sub(self.began_ns) >= WARM_UP
+            && self.began_ns.is_some_and(|began_ns| at_ns.saturating_sub(began_ns) >= WARM_UP)
             && self.refused_ns.is_none_or(|then| at_ns.saturating_sub(then) >= LONGEST)
     }
 }

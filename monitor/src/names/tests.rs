@@ -50,7 +50,7 @@ fn names(table: &Names, netns: u64, at_ns: u64) -> Vec<String> {
 }
 
 fn table() -> Names {
-    Names::new(["10.0.0.53".parse().unwrap()], 0)
+    Names::new(["10.0.0.53".parse().unwrap()])
 }
 
 #[test]

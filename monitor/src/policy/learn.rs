@@ -134,9 +134,10 @@ impl Learnt {
              # `streamwatch policy test FILE` says what it would find now.\n"
         );
         if unattributed > 0 {
+            let are = if unattributed == 1 { "flow is" } else { "flows are" };
             let _ = writeln!(
                 text,
-                "# {unattributed} flows are not in it: who was at one end could not be found out."
+                "# {unattributed} {are} not in it: who was at one end could not be found out."
             );
         }
         let mut names = Names::default();

@@ -1,5 +1,10 @@
 #![allow(clippy::unwrap_used)]
 
+mod ends;
+mod files;
+mod learning;
+mod roles;
+
 use proptest::prelude::*;
 
 use super::*;

@@ -139,7 +139,7 @@ impl Core {
             handed_over: HashSet::new(),
             overflow_seen: 0,
             sums: Sums::new(4 * settings.capacity),
-            names: Names::new(policy.resolvers().iter().copied(), super::clock::monotonic_ns()),
+            names: Names::new(policy.resolvers().iter().copied()),
             out: Output::default(),
             settings,
             boot_id,

@@ -67,25 +67,24 @@ pub(super) fn export(policy: &Policy) -> Export {
             }
         }
         let (namespace, labels) = place;
-        let metadata = |taken: &mut BTreeSet<String>| {
-            json!({
-                "name": object_name("", &service.name, taken),
-                "namespace": namespace,
-                "annotations": { "streamwatch/policy": &*service.name },
-            })
-        };
+        // Two kinds may share a name.
+        let metadata = json!({
+            "name": object_name("", &service.name, &mut taken),
+            "namespace": namespace,
+            "annotations": { "streamwatch/policy": &*service.name },
+        });
         // An ALLOW policy without a rule allows nobody, as the service without clients does.
         export.documents.push(json!({
             "apiVersion": "security.istio.io/v1",
             "kind": "AuthorizationPolicy",
-            "metadata": metadata(&mut taken),
+            "metadata": metadata,
             "spec": { "selector": { "matchLabels": labels }, "action": "ALLOW", "rules": rules },
         }));
         if mutual {
             export.documents.push(json!({
                 "apiVersion": "security.istio.io/v1",
                 "kind": "PeerAuthentication",
-                "metadata": metadata(&mut taken),
+                "metadata": metadata,
                 "spec": { "selector": { "matchLabels": labels }, "mtls": { "mode": "STRICT" } },
             }));
         }
