@@ -21,7 +21,7 @@ use super::pattern::Pattern;
 use super::selector::{GroupName, Ports, Selector};
 use super::sources::SourceText;
 use super::{Action, ClientRule, Egress, Group, Policy, PolicyError, Service, Target};
-use crate::config::{parse_toml, place};
+use crate::config::parse_toml;
 
 /// `TASK_COMM_LEN` of the kernel (`include/linux/sched.h`) without its NUL.
 const LONGEST_PROCESS_NAME: usize = 15;
@@ -333,7 +333,7 @@ impl Source<'_> {
 
     /// `policy.toml:12`, as evidence.
     fn place(&self, offset: usize) -> Arc<str> {
-        let (line, _) = place(&self.0.text, offset);
+        let line = self.0.line(offset);
         let file = self.0.path.file_name().unwrap_or(self.0.path.as_os_str()).to_string_lossy();
         format!("{}:{line}", file.escape_debug()).into()
     }

@@ -201,7 +201,7 @@ impl Policy {
 
     /// Checks a text; `path` only names it in errors.
     pub fn parse(path: &Path, text: &str) -> Result<Policy, PolicyError> {
-        file::compile(&[sources::SourceText { path: path.to_owned(), text: text.to_owned() }])
+        file::compile(&[sources::SourceText::new(path.to_owned(), text.to_owned())])
     }
 
     /// Services and clients that the policy has.

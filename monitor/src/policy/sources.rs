@@ -13,12 +13,26 @@ const MOST_FILES: usize = 1024;
 pub struct SourceText {
     pub path: PathBuf,
     pub text: String,
+    /// Where its lines end, so that a place is found without counting them again.
+    newlines: Vec<usize>,
+}
+
+impl SourceText {
+    pub fn new(path: PathBuf, text: String) -> SourceText {
+        let newlines = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at);
+        SourceText { newlines: newlines.collect(), path, text }
+    }
+
+    /// The line of a byte offset, from 1.
+    pub fn line(&self, offset: usize) -> usize {
+        self.newlines.partition_point(|newline| *newline < offset) + 1
+    }
 }
 
 /// Reads them. A directory without a single `*.toml` is refused: it is a wrong path, as a rule.
 pub fn read(path: &Path) -> Result<Vec<SourceText>, PolicyError> {
     if !path.is_dir() {
-        return Ok(vec![SourceText { path: path.to_owned(), text: read_capped(path, LARGEST_FILE)? }]);
+        return Ok(vec![SourceText::new(path.to_owned(), read_capped(path, LARGEST_FILE)?)]);
     }
     let unreadable = |source| PolicyError::Unreadable { file: path.to_owned(), source };
     let mut files: Vec<PathBuf> = Vec::new();
@@ -34,5 +48,11 @@ pub fn read(path: &Path) -> Result<Vec<SourceText>, PolicyError> {
         return Err(unreadable(std::io::Error::other(what)));
     }
     files.sort();
-    files.into_iter().map(|path| Ok(SourceText { text: read_capped(&path, LARGEST_FILE)?, path })).collect()
+    files
+        .into_iter()
+        .map(|path| {
+            let text = read_capped(&path, LARGEST_FILE)?;
+            Ok(SourceText::new(path, text))
+        })
+        .collect()
 }

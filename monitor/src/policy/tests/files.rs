@@ -27,7 +27,7 @@ fn errors_of_the_new_parts_say_where_and_what_was_expected() {
         ),
         (format!("{service}{client}role = \"x\"\n"), "policy.toml:6:8: there is no role \"x\""),
         (
-            format!("[roles]\nr = [{{ topic = \"a\" }}]\n"),
+            "[roles]\nr = [{ topic = \"a\" }]\n".to_owned(),
             "policy.toml:2:16: objects without may, expected may =",
         ),
         (format!("{service}{client}may = []\n"), "policy.toml:6:7: may is empty"),
