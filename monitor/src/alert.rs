@@ -155,6 +155,11 @@ impl Alerts {
         open
     }
 
+    /// Whether this alert is open.
+    pub fn is_open(&self, key: &str) -> bool {
+        self.alerts.get(key).is_some_and(|alert| !alert.resolved)
+    }
+
     pub fn len(&self) -> usize {
         self.alerts.len()
     }

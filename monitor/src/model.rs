@@ -301,11 +301,24 @@ pub enum Rule {
     ConnectFailures,
     EvidenceLost,
     NewService,
+    AuthFailures,
+    CredentialInClear,
+    TrafficSpike,
+    TrafficStopped,
 }
 
 impl Rule {
-    pub const ALL: [Rule; 5] =
-        [Rule::Plaintext, Rule::UnexpectedPeer, Rule::ConnectFailures, Rule::EvidenceLost, Rule::NewService];
+    pub const ALL: [Rule; 9] = [
+        Rule::Plaintext,
+        Rule::UnexpectedPeer,
+        Rule::ConnectFailures,
+        Rule::EvidenceLost,
+        Rule::NewService,
+        Rule::AuthFailures,
+        Rule::CredentialInClear,
+        Rule::TrafficSpike,
+        Rule::TrafficStopped,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -314,6 +327,10 @@ impl Rule {
             Rule::ConnectFailures => "connect-failures",
             Rule::EvidenceLost => "evidence-lost",
             Rule::NewService => "new-service",
+            Rule::AuthFailures => "auth-failures",
+            Rule::CredentialInClear => "credential-in-clear",
+            Rule::TrafficSpike => "traffic-spike",
+            Rule::TrafficStopped => "traffic-stopped",
         }
     }
 
@@ -325,6 +342,10 @@ impl Rule {
             Rule::ConnectFailures => "Connections that never come up",
             Rule::EvidenceLost => "Evidence lost",
             Rule::NewService => "New service",
+            Rule::AuthFailures => "Log-ins that fail",
+            Rule::CredentialInClear => "Credential in the clear",
+            Rule::TrafficSpike => "Unusually much traffic",
+            Rule::TrafficStopped => "Traffic has stopped",
         }
     }
 
@@ -338,6 +359,12 @@ impl Rule {
             Rule::NewService => {
                 "This host serves on a port that was not served before and is not in the policy."
             }
+            Rule::AuthFailures => "Log-ins of one client at one service keep failing.",
+            Rule::CredentialInClear => {
+                "A password, token or key crossed a stream that anybody on the way can read."
+            }
+            Rule::TrafficSpike => "A stream carries far more than it usually does.",
+            Rule::TrafficStopped => "A stream that always carried something is silent.",
         }
     }
 }

@@ -6,6 +6,7 @@
 //!
 //! `deploy/streamwatch.toml` lists every key with its default; a test keeps the two equal.
 
+mod detect;
 mod file;
 mod range;
 
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use detect::{AuthFailures, Sampling, Scans, Sensitivity, Traffic};
 pub use file::{FileError, parse_toml, place, read_capped};
 use range::Ranges;
 
@@ -31,6 +33,7 @@ pub struct Config {
     pub output: Output,
     pub alerts: Alerts,
     pub detect: Detect,
+    pub sampling: Sampling,
     pub histograms: Histograms,
 }
 
@@ -184,7 +187,10 @@ impl Default for Alerts {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Detect {
+    pub auth_failures: AuthFailures,
     pub connect_failures: ConnectFailures,
+    pub scans: Scans,
+    pub traffic: Traffic,
 }
 
 /// When failing connections are an alert.
@@ -328,6 +334,17 @@ impl Config {
         let ConnectFailures { threshold, window_s } = self.detect.connect_failures;
         ranges.within("detect.connect_failures.threshold", threshold, 1..=1 << 20);
         ranges.within("detect.connect_failures.window_s", window_s, 1..=86_400);
+        let AuthFailures { threshold, window_s } = self.detect.auth_failures;
+        ranges.within("detect.auth_failures.threshold", threshold, 1..=1 << 20);
+        ranges.within("detect.auth_failures.window_s", window_s, 1..=86_400);
+        ranges.within("detect.scans.targets", self.detect.scans.targets, 2..=1024);
+        ranges.within("detect.scans.window_s", self.detect.scans.window_s, 1..=86_400);
+        ranges.within("detect.traffic.interval_s", self.detect.traffic.interval_s, 1..=3600);
+        ranges.within("detect.traffic.warm_up_s", self.detect.traffic.warm_up_s, 1..=604_800);
+        let Sampling { flow_bytes_per_s, total_bytes_per_s, encrypted_every_s } = self.sampling;
+        ranges.within("sampling.flow_bytes_per_s", flow_bytes_per_s, 0..=1 << 24);
+        ranges.within("sampling.total_bytes_per_s", total_bytes_per_s, 0..=1 << 30);
+        ranges.within("sampling.encrypted_every_s", encrypted_every_s, 0..=604_800);
         ranges.within("histograms.streams", self.histograms.streams, 1..=1 << 20);
         ranges.within("histograms.reset_every_s", self.histograms.reset_every_s, 0..=604_800);
         ranges.result()

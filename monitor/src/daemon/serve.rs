@@ -97,6 +97,7 @@ impl Core {
             streams: self.streams.len() as u64,
             alerts: AlertCounts { open: self.alerts.open_count(), raised: self.alerts.raised },
             totals: Totals { client_bytes, server_bytes },
+            sampling: self.watching.cost(),
             memory_bytes: resident_bytes(),
         }
     }

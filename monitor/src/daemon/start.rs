@@ -173,6 +173,8 @@ fn core_settings(config: &Config) -> CoreSettings {
         repeat_every_s: config.alerts.repeat_every_s,
         resolve_after_s: config.alerts.resolve_after_s,
         failures: (config.detect.connect_failures.threshold, config.detect.connect_failures.window_s),
+        detect: config.detect.clone(),
+        sampling: config.sampling.clone(),
         streams: STREAMS,
         measured_streams: config.histograms.streams as usize,
         reset_histograms_ns: u64::from(config.histograms.reset_every_s) * 1_000_000_000,

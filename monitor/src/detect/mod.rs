@@ -3,16 +3,24 @@
 //!
 //! Must never: look at captured bytes, or decide how often a finding is told (that is `alert`).
 
+mod auth_failures;
 mod connect_failures;
+mod credential_in_clear;
 mod new_service;
 mod plaintext;
+mod scans;
+mod traffic;
 mod unexpected_peer;
 
 use std::sync::Arc;
 
+pub use auth_failures::AuthFailures;
 pub use connect_failures::ConnectFailures;
+pub use credential_in_clear::credential_in_clear;
 pub use new_service::{Listener, NewServices};
 pub use plaintext::plaintext;
+pub use scans::Scans;
+pub use traffic::{Departure, Totals, Traffic};
 pub use unexpected_peer::unexpected_peer;
 
 use crate::model::{FlowView, LossRow, Rule, Severity};

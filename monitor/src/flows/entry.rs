@@ -13,6 +13,7 @@ use crate::identity::{TcpCounts, TcpState};
 use crate::model::{Count, Direction, FailReason, FlowState, FlowView, Identity, Transport, Verdict};
 use crate::policy;
 use crate::verdict::{self, Seen};
+use crate::watch::Watch;
 
 /// The socket cookie, and for UDP the peer and the local port. TCP leaves those zero.
 pub type FlowKey = UdpKey;
@@ -76,6 +77,10 @@ pub struct Flow {
     basis: Option<Basis>,
     /// What was found already.
     pub detected: Detected,
+    /// Reads on after the first bytes.
+    pub watch: Option<Box<Watch>>,
+    /// What its client asked for, where that could be read; different ones, bounded.
+    pub operations: Vec<dissect::activity::Operation>,
     /// Alerts that stay open as long as this flow does.
     pub holds: Vec<String>,
 }
@@ -142,6 +147,8 @@ impl Flow {
             verdict,
             basis: None,
             detected: Detected::default(),
+            watch: None,
+            operations: Vec::new(),
             holds: Vec::new(),
         };
         flow.update(event);

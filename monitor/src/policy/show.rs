@@ -8,8 +8,13 @@ use crate::model::{Rule, Severity, Transport};
 /// How bad a finding of this rule is, where nothing says otherwise.
 pub fn default_severity(rule: Rule) -> Severity {
     match rule {
-        Rule::Plaintext | Rule::UnexpectedPeer | Rule::EvidenceLost => Severity::High,
+        Rule::Plaintext
+        | Rule::UnexpectedPeer
+        | Rule::EvidenceLost
+        | Rule::AuthFailures
+        | Rule::CredentialInClear => Severity::High,
         Rule::ConnectFailures | Rule::NewService => Severity::Medium,
+        Rule::TrafficSpike | Rule::TrafficStopped => Severity::Low,
     }
 }
 
@@ -18,7 +23,11 @@ fn exceptions(rule: Rule) -> &'static str {
     match rule {
         Rule::Plaintext => " Critical outside private address space; no alert on loopback by default.",
         Rule::UnexpectedPeer => " Needs a service in the policy.",
-        Rule::ConnectFailures | Rule::EvidenceLost | Rule::NewService => "",
+        Rule::AuthFailures => " Critical when a log-in succeeds after the failures.",
+        Rule::CredentialInClear => {
+            " Critical outside private address space; no alert on loopback by default."
+        }
+        _ => "",
     }
 }
 

@@ -55,6 +55,9 @@ impl Core {
             };
             key = self.ensure(&event, now_ns);
         }
+        if self.watch_capture(key, &head, &data, now_ns) {
+            return;
+        }
         let sent = head.flags & capture_flag::SENT != 0;
         let middle = head.flags & capture_flag::MIDSTREAM != 0;
         if self.evidence(key, sent, head.offset, middle, head.at_ns, &data) {
@@ -108,9 +111,12 @@ impl Core {
         if inspection.settled || full || ended {
             self.evidence_bytes -= evidence.len().min(self.evidence_bytes);
             flow.settled = true;
-            flow.evidence = None;
-            if !ended {
-                self.settle(key);
+            let now_ns = flow.captured_ns;
+            let Some(evidence) = flow.evidence.take() else { return };
+            if let Some(decision) = self.begin_watch(key, &evidence, now_ns)
+                && !ended
+            {
+                self.out.commands.push(Command::Decide { key, decision });
             }
         }
     }

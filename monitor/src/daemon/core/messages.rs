@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use monitor_common::Decision;
 
+use crate::config;
 use crate::flows::FlowKey;
 use crate::identity::{Existing, ProcessSeen, SocketKey, TcpCounts, TcpState};
 use crate::model::{Identity, Record};
@@ -93,6 +94,8 @@ pub struct CoreSettings {
     pub repeat_every_s: u32,
     pub resolve_after_s: u32,
     pub failures: (u32, u32),
+    pub detect: config::Detect,
+    pub sampling: config::Sampling,
     pub streams: usize,
     pub measured_streams: usize,
     /// Histograms begin again after this time; 0: never.

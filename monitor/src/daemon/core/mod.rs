@@ -22,8 +22,10 @@ mod sums;
 #[cfg(test)]
 mod tests;
 mod time;
+mod watching;
 
 use sums::Sums;
+use watching::Watching;
 
 pub use messages::{Command, CoreSettings, Found, Lookup, Output};
 
@@ -109,6 +111,7 @@ pub struct Core {
     handed_over: HashSet<(u32, u64)>,
     overflow_seen: u64,
     sums: Sums,
+    pub(super) watching: Watching,
 }
 
 impl Core {
@@ -136,6 +139,7 @@ impl Core {
             handed_over: HashSet::new(),
             overflow_seen: 0,
             sums: Sums::new(4 * settings.capacity),
+            watching: Watching::new(&settings.detect, &settings.sampling),
             out: Output::default(),
             settings,
             boot_id,

@@ -57,6 +57,7 @@ impl Core {
         if ripe {
             self.detect(key, now_ns);
         }
+        self.harvest(key, now_ns);
         if over && let Some(flow) = self.table.remove(&key) {
             self.finish(flow, now_ns);
         }
@@ -117,6 +118,7 @@ impl Core {
         }
         if failed {
             findings.extend(self.failures.failed(&view, &subject, now_ns));
+            findings.extend(self.watching.failed(&view, now_ns));
         }
         for finding in findings {
             let alert = finding.key();
@@ -192,6 +194,7 @@ impl Core {
             self.failed += u64::from(failed);
             self.sample(&flow, failed, now_ns);
         }
+        self.judge_hidden_log_ins(&flow, now_ns);
         self.let_go(&mut flow, now_ns);
         let view = Arc::new(flow.view(&self.boot_id, now_ns, self.wall()));
         let action = if failed { FlowAction::ConnectionFailed } else { FlowAction::FlowClosed };

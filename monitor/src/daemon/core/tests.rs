@@ -24,6 +24,8 @@ fn settings() -> CoreSettings {
         repeat_every_s: 300,
         resolve_after_s: 300,
         failures: (5, 60),
+        detect: crate::config::Detect::default(),
+        sampling: crate::config::Sampling::default(),
         streams: 64,
         measured_streams: 64,
         reset_histograms_ns: 0,

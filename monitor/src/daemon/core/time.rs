@@ -25,6 +25,7 @@ impl Core {
         if now_ns.saturating_sub(self.swept_ns) >= PATIENCE {
             self.swept_ns = now_ns;
             self.every_second(now_ns);
+            self.watch_second(now_ns);
         }
     }
 

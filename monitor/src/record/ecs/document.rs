@@ -297,6 +297,7 @@ fn alert_action(state: AlertState) -> &'static str {
 fn alert_categories(rule: Rule) -> &'static [&'static str] {
     match rule {
         Rule::UnexpectedPeer | Rule::NewService => &["network", "intrusion_detection"],
+        Rule::AuthFailures | Rule::CredentialInClear => &["network", "authentication"],
         _ => &["network"],
     }
 }
