@@ -36,6 +36,7 @@ const TEST_PACKAGES: &[Package] = &[
     package("dnsmasq-base", "dnsmasq", "DNS server"),
     package("iperf3", "iperf3", "load"),
     package("iproute2", "ip", "network namespaces"),
+    package("ldap-utils", "ldapwhoami", "LDAP client"),
     package("mariadb-client", "mariadb", "MariaDB client"),
     package("mariadb-server", "mariadbd", "MariaDB server"),
     package("memcached", "memcached", "memcached server"),
@@ -43,6 +44,7 @@ const TEST_PACKAGES: &[Package] = &[
     package("mosquitto-clients", "mosquitto_pub", "MQTT client"),
     package("nats-server", "nats-server", "NATS server"),
     package("nginx-light", "nginx", "web server"),
+    package("nmap", "nmap", "scans"),
     package("openssh-client", "ssh", "SSH client"),
     package("openssh-server", "sshd", "SSH server"),
     package("openssl", "openssl", "TLS server and client, certificates"),
@@ -50,6 +52,7 @@ const TEST_PACKAGES: &[Package] = &[
     package("rabbitmq-server", "rabbitmq-server", "AMQP broker"),
     package("redis-server", "redis-server", "Redis server"),
     package("redis-tools", "redis-cli", "Redis client"),
+    package("slapd", "slapd", "LDAP server"),
     package("util-linux", "setpriv", "servers that refuse to run as root"),
 ];
 
