@@ -393,8 +393,36 @@ pub struct AlertView {
     pub count: u64,
     pub first_seen: Timestamp,
     pub last_seen: Timestamp,
+    /// Its place in the row of everything that was told: grows, over restarts too.
+    pub cursor: u64,
+    /// Somebody knows of it: until then it is not repeated.
+    pub acknowledged: Option<Acknowledgement>,
+    /// Somebody does not want to hear of it: no hook is told, and no terminal.
+    pub silenced: Option<Silence>,
     /// The flow that shows it.
     pub flow: Option<Arc<FlowView>>,
+}
+
+/// That somebody knows of an alert.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acknowledgement {
+    /// User id of whoever asked.
+    pub by: u32,
+    pub at: Timestamp,
+    pub until: Timestamp,
+    pub why: String,
+}
+
+/// That nobody is to be told of alerts that fulfil a filter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Silence {
+    pub id: u64,
+    pub filter: String,
+    /// User id of whoever asked.
+    pub by: u32,
+    pub at: Timestamp,
+    pub until: Timestamp,
+    pub why: String,
 }
 
 /// What was offered, delivered and lost since the last such record.

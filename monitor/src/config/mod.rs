@@ -6,6 +6,7 @@
 //!
 //! `deploy/streamwatch.toml` lists every key with its default; a test keeps the two equal.
 
+mod alerts;
 mod detect;
 mod file;
 mod range;
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use alerts::{Alerts, Hook};
 pub use detect::{AuthFailures, Sampling, Scans, Sensitivity, Traffic};
 pub use file::{FileError, parse_toml, place, read_capped};
 use range::Ranges;
@@ -163,24 +165,6 @@ pub struct Output {
     pub format: Format,
     /// Seconds between two records of one open flow; 0: only when it opens, settles and closes.
     pub interval_s: u32,
-}
-
-/// The life of an alert.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Alerts {
-    /// Seconds after which an alert that still holds is written again.
-    pub repeat_every_s: u32,
-    /// Seconds without a finding after which an alert is resolved.
-    pub resolve_after_s: u32,
-    /// Whether plaintext that never leaves the host is an alert.
-    pub loopback: bool,
-}
-
-impl Default for Alerts {
-    fn default() -> Self {
-        Alerts { repeat_every_s: 300, resolve_after_s: 300, loopback: false }
-    }
 }
 
 /// Thresholds of the detectors.
@@ -334,6 +318,11 @@ impl Config {
         let ConnectFailures { threshold, window_s } = self.detect.connect_failures;
         ranges.within("detect.connect_failures.threshold", threshold, 1..=1 << 20);
         ranges.within("detect.connect_failures.window_s", window_s, 1..=86_400);
+        ranges.absolute("alerts.state", self.alerts.state.as_deref());
+        for hook in &self.alerts.hooks {
+            ranges.within("alerts.hooks.timeout_s", hook.timeout_s, 1..=600);
+            ranges.within("alerts.hooks.queue", hook.queue, 1..=65_536);
+        }
         let AuthFailures { threshold, window_s } = self.detect.auth_failures;
         ranges.within("detect.auth_failures.threshold", threshold, 1..=1 << 20);
         ranges.within("detect.auth_failures.window_s", window_s, 1..=86_400);

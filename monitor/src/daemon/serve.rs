@@ -30,9 +30,17 @@ impl Core {
                 drop(reply.send(self.streams.iter().map(|stream| Arc::new(stream.view(wall))).collect()));
             }
             Request::Alerts(reply) => {
-                let open = self.alerts.open(self.wall());
-                drop(reply.send(open.into_iter().map(Arc::new).collect()));
+                drop(reply.send(self.open_alerts()));
             }
+            Request::AlertsAfter { after, reply } => drop(reply.send(self.rest(after))),
+            Request::Acknowledge { key, word, reply } => {
+                drop(reply.send(self.acknowledge(&key, word, now_ns)));
+            }
+            Request::Silence { filter, word, reply } => {
+                drop(reply.send(self.silence(filter, word, now_ns)));
+            }
+            Request::Unsilence { id, reply } => drop(reply.send(self.unsilence(id))),
+            Request::Silences(reply) => drop(reply.send(self.silences())),
             Request::Histograms { reset, reply } => {
                 let views = self.histogram_views();
                 if reset {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use monitor_common::Decision;
 
+use crate::alert::Change;
 use crate::config;
 use crate::flows::FlowKey;
 use crate::identity::{Existing, ProcessSeen, SocketKey, TcpCounts, TcpState};
@@ -80,6 +81,8 @@ pub struct Output {
     pub records: Vec<Record>,
     pub commands: Vec<Command>,
     pub lookups: Vec<Lookup>,
+    /// To be kept over a restart.
+    pub changes: Vec<Change>,
 }
 
 /// What the core has to know of the configuration.

@@ -17,13 +17,16 @@ mod existing;
 mod lives;
 mod messages;
 mod owners;
+mod silences;
 mod steps;
 mod sums;
+mod telling;
 #[cfg(test)]
 mod tests;
 mod time;
 mod watching;
 
+use silences::Silences;
 use sums::Sums;
 use watching::Watching;
 
@@ -32,6 +35,7 @@ pub use messages::{Command, CoreSettings, Found, Lookup, Output};
 use super::clock::Clock;
 use super::loss::Losses;
 use crate::alert::Alerts;
+use crate::api::Word;
 use crate::detect::{self, ConnectFailures, Finding, Listener, NewServices};
 use crate::event::{Event, address};
 use crate::flows::{Flow, FlowKey, Streams, Table, key_of, key_of_capture};
@@ -112,6 +116,7 @@ pub struct Core {
     overflow_seen: u64,
     sums: Sums,
     pub(super) watching: Watching,
+    silences: Silences,
 }
 
 impl Core {
@@ -139,6 +144,7 @@ impl Core {
             handed_over: HashSet::new(),
             overflow_seen: 0,
             sums: Sums::new(4 * settings.capacity),
+            silences: Silences::default(),
             watching: Watching::new(&settings.detect, &settings.sampling),
             out: Output::default(),
             settings,
@@ -155,6 +161,7 @@ impl Core {
 
     /// Takes what the last steps gave.
     pub fn take_output(&mut self) -> Output {
+        self.out.changes.extend(self.alerts.take_changes());
         std::mem::take(&mut self.out)
     }
 

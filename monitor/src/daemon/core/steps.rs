@@ -135,7 +135,7 @@ impl Core {
     pub(super) fn tell(&mut self, finding: Finding, hold: bool, now_ns: u64) {
         let wall = self.wall();
         if let Some(alert) = self.alerts.find(finding, hold, now_ns, wall) {
-            self.out.records.push(Record::Alert { alert: Arc::new(alert), at: wall(now_ns) });
+            self.announce(alert, now_ns);
         }
     }
 

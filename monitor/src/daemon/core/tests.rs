@@ -161,7 +161,7 @@ fn plaintext_is_one_alert_a_stream_with_a_count() {
     let alerts = alerts(&told);
     assert_eq!(alerts.len(), 1);
     assert_eq!((alerts[0].rule, alerts[0].state), (Rule::Plaintext, AlertState::Opened));
-    assert_eq!(rig.core.alerts.open(rig.core.wall())[0].count, 3);
+    assert_eq!(rig.core.alerts.open()[0].count, 3);
     let stream = rig.core.streams.iter().next().unwrap();
     assert_eq!((stream.flows, stream.open, stream.client_bytes, stream.server_bytes), (3, 0, 30, 60));
 }

@@ -19,13 +19,14 @@ impl Core {
         }
         let wall = self.wall();
         for alert in self.alerts.tick(now_ns, wall) {
-            self.out.records.push(Record::Alert { alert: Arc::new(alert), at: wall(now_ns) });
+            self.announce(alert, now_ns);
         }
         self.early.retain(|early| now_ns.saturating_sub(early.head.at_ns) < 5 * PATIENCE);
         if now_ns.saturating_sub(self.swept_ns) >= PATIENCE {
             self.swept_ns = now_ns;
             self.every_second(now_ns);
             self.watch_second(now_ns);
+            self.expire_silences(now_ns);
         }
     }
 

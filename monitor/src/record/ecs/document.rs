@@ -124,7 +124,7 @@ impl<'a> Document<'a> {
             reason: Some(&alert.reason),
             start: Some(Nanoseconds(alert.first_seen)),
             end: (alert.state == AlertState::Resolved).then_some(Nanoseconds(alert.last_seen)),
-            ..event("alert", alert_categories(alert.rule), alert_action(alert.state), "streamwatch.alert")
+            ..event("alert", alert_categories(alert.rule), alert_action(alert), "streamwatch.alert")
         };
         let mut document = Document::bare(context, at, event);
         if let Some(flow) = &alert.flow {
@@ -143,6 +143,9 @@ impl<'a> Document<'a> {
             first_seen: Nanoseconds(alert.first_seen),
             last_seen: Nanoseconds(alert.last_seen),
             remedy: &alert.remedy,
+            cursor: alert.cursor,
+            acknowledged: alert.acknowledged.as_ref(),
+            silenced: alert.silenced.as_ref(),
         });
         document
     }
@@ -286,8 +289,10 @@ fn action_name(action: FlowAction) -> &'static str {
     }
 }
 
-fn alert_action(state: AlertState) -> &'static str {
-    match state {
+fn alert_action(alert: &AlertView) -> &'static str {
+    match alert.state {
+        // What is acknowledged is not repeated: it is told because it was acknowledged.
+        AlertState::Opened | AlertState::Repeated if alert.acknowledged.is_some() => "alert_acknowledged",
         AlertState::Opened => "alert_opened",
         AlertState::Repeated => "alert_repeated",
         AlertState::Resolved => "alert_resolved",
