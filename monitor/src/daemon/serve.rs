@@ -96,6 +96,7 @@ impl Core {
             tables: vec![
                 table("flows", self.table.capacity(), self.table.len(), 0, self.table.evicted),
                 table("evidence_bytes", super::core::EVIDENCE, self.evidence_bytes, 0, self.evidence_cut),
+                table("read_on_bytes", super::core::watching::HELD, self.watching.held, 0, self.watching.cut),
                 table("early_captures", super::core::EARLY, self.early_captures(), self.early_lost, 0),
                 table("streams", self.streams.capacity(), self.streams.len(), self.streams.refused, 0),
                 table("alerts", crate::alert::HELD, self.alerts.len(), self.alerts.refused, 0),

@@ -3,7 +3,9 @@
 //! A refusal of a client that presented nothing (the first half of many log-ins) counts by itself, and
 //! a log-in that succeeds takes those back. A log-in that succeeds after as many real failures as make
 //! an alert is told at once: the guess may have worked. It does not take the failures back, or an
-//! account of one's own would hide the guessing at others.
+//! account of one's own would hide the guessing at others. An HTTP 403 is told for itself: it says
+//! nothing of a password. Keys that an SSH client offers before the right one are no failures; a
+//! connection that ends without a log-in is as many as it tried.
 //!
 //! False positives: a service whose stored password is out of date and that tries again and again (a
 //! failure all the same); clients behind one address, or one program with many users, are one client
@@ -33,9 +35,11 @@ pub struct AuthFailures {
 
 #[derive(Debug, Default)]
 struct Seen {
-    /// When log-ins failed, and when nothing was presented.
+    /// When log-ins failed, when nothing was presented, and when a client that was let in was forbidden
+    /// something.
     failures: VecDeque<u64>,
     refusals: VecDeque<u64>,
+    forbidden: VecDeque<u64>,
     last_ns: u64,
 }
 
@@ -59,7 +63,7 @@ impl AuthFailures {
         let (threshold, window_ns) = (self.threshold, self.window_ns);
         let seen = self.seen(subject, answer.outcome, now_ns)?;
         seen.last_ns = now_ns;
-        for times in [&mut seen.failures, &mut seen.refusals] {
+        for times in [&mut seen.failures, &mut seen.refusals, &mut seen.forbidden] {
             while times.front().is_some_and(|first| now_ns.saturating_sub(*first) > window_ns) {
                 times.pop_front();
             }
@@ -70,9 +74,12 @@ impl AuthFailures {
             return (failures >= threshold)
                 .then(|| self.finding(flow, subject, answer, (Severity::Critical, failures)));
         }
-        let (times, severity) = match answer.presented {
-            true => (&mut seen.failures, Severity::High),
-            false => (&mut seen.refusals, Severity::Low),
+        // RFC 9110 section 15.5.4: with 403 the credentials were understood, or matter not.
+        let (times, severity) = match (answer.code.as_str(), answer.presented) {
+            ("HTTP 403", true) => (&mut seen.forbidden, Severity::Medium),
+            ("HTTP 403", false) => (&mut seen.forbidden, Severity::Low),
+            (_, true) => (&mut seen.failures, Severity::High),
+            (_, false) => (&mut seen.refusals, Severity::Low),
         };
         times.push_back(now_ns);
         // Enough to say how many, and no more than a guesser may make us hold.
@@ -126,6 +133,10 @@ impl AuthFailures {
                 ),
                 "Find out whether this was the user: change the password, and look at what was done since.",
             ),
+            (Outcome::Failed, _) if code == "HTTP 403" => (
+                format!("{client} is forbidden what it asks of {server}: {count} times {within} ({code})"),
+                "Give it the right that it needs, or find out what it looks for.",
+            ),
             (Outcome::Failed, true) => (
                 format!("{client} fails to log in at {server}: {count} times {within} ({code})"),
                 "If it is a client with an old password, give it the new one; if not, block it and look for a success.",
@@ -154,14 +165,16 @@ fn hidden(facts: &Facts) -> Vec<Authentication> {
     if let Some(ssh) = &facts.ssh {
         let state = ssh.authentication.state;
         let least = u32::from(state == SshAuthenticationState::Failed);
-        // A server lets a client try six times, as a rule.
-        let failures = ssh.authentication.failures.unwrap_or(0).clamp(least, 16);
-        let mut answers =
-            vec![answer(Outcome::Failed, "SSH, by the pattern of its packets".into()); failures as usize];
         if state == SshAuthenticationState::Succeeded {
-            answers.push(answer(Outcome::Succeeded, "SSH, by the pattern of its packets".into()));
+            return vec![answer(Outcome::Succeeded, "SSH, by the pattern of its packets".into())];
         }
-        return answers;
+        // A server lets a client try six times, as a rule. Attempts of a connection that goes on may
+        // still be followed by the right key.
+        let failures = match state {
+            SshAuthenticationState::Failed => ssh.authentication.failures.unwrap_or(0).clamp(least, 6),
+            _ => 0,
+        };
+        return vec![answer(Outcome::Failed, "SSH, by the pattern of its packets".into()); failures as usize];
     }
     // RFC 8446 section 6.2: what a server says of the client's certificate.
     const REFUSALS: [&str; 9] = [
@@ -240,6 +253,19 @@ mod tests {
                 detector.answered(&flow, "a", &answer(Outcome::Succeeded, true), second * SECOND).is_none()
             );
         }
+    }
+
+    #[test]
+    fn what_is_forbidden_says_nothing_of_a_password() {
+        let flow = Arc::new(samples::flow());
+        let mut detector = detector();
+        let forbidden = Authentication { code: "HTTP 403".into(), ..answer(Outcome::Failed, true) };
+        for _ in 0..4 {
+            assert!(detector.answered(&flow, "a", &forbidden, 0).is_none());
+        }
+        let found = detector.answered(&flow, "a", &forbidden, SECOND).expect("a finding");
+        assert_eq!(found.severity, Severity::Medium);
+        assert!(detector.answered(&flow, "a", &answer(Outcome::Succeeded, true), SECOND).is_none());
     }
 
     #[test]

@@ -72,18 +72,18 @@ impl Hooks {
     /// A hook is not one thing, or its certificates cannot be read.
     pub fn start(settings: &[config::Hook], context: &Context) -> Result<Hooks, HookError> {
         let mut hooks = Vec::new();
-        for hook in settings {
+        for (number, hook) in (1..).zip(settings) {
             let timeout = Duration::from_secs(u64::from(hook.timeout_s));
             let (name, target) = match (&hook.command, &hook.webhook, hook.log) {
                 (Some(command), None, false) if !command.is_empty() => {
-                    (format!("hook {}", command[0]), Target::Command(command.clone()))
+                    (format!("hook {number} ({})", command[0]), Target::Command(command.clone()))
                 }
                 (None, Some(url), false) => {
                     let webhook =
                         Webhook::new(url, hook.ca.as_deref(), timeout).map_err(HookError::Settings)?;
-                    (format!("hook {}", webhook.host()), Target::Webhook(Box::new(webhook)))
+                    (format!("hook {number} ({})", webhook.host()), Target::Webhook(Box::new(webhook)))
                 }
-                (None, None, true) => ("hook log".to_owned(), Target::Log),
+                (None, None, true) => (format!("hook {number} (log)"), Target::Log),
                 _ => {
                     let wrong = "a hook has exactly one of command = [\"program\", …], webhook = \"https://…\", log = true";
                     return Err(HookError::Settings(wrong.to_owned()));

@@ -88,7 +88,14 @@ impl Watch {
     /// What the kernel is to be told first: to go on, or to stop for now.
     pub fn begin(&mut self, sampling: &mut Sampling, now_ns: u64) -> Option<Decision> {
         match self.state {
-            State::Open { limit } => self.go_on(limit, sampling, now_ns),
+            State::Open { limit } if sampling.total.allows(STEP, now_ns) => {
+                self.go_on(limit, sampling, now_ns)
+            }
+            // All together have spent what they may: this one is settled at once.
+            State::Open { .. } => {
+                self.state = State::Paused { since_ns: now_ns };
+                Some(sampling.ask(decision::SETTLE, self.generation, 0))
+            }
             _ => Some(Decision { action: decision::SETTLE, ..Decision::default() }),
         }
     }
@@ -166,6 +173,29 @@ impl Watch {
                 Some(self.ask(GLANCE, sampling, now_ns))
             }
         }
+    }
+
+    /// Bytes held: of messages that are not whole yet, or behind a gap.
+    pub fn held(&self) -> usize {
+        let held = match &self.reads {
+            Reads::Activity(observer) => observer.held(),
+            Reads::Glance { client, server } => client.len() + server.len(),
+        };
+        held + self.client.waiting() + self.server.waiting()
+    }
+
+    /// Lets go of all bytes, and pauses: they are too many. What the kernel is to be told is given.
+    pub fn let_go(&mut self, sampling: &mut Sampling, now_ns: u64) -> Decision {
+        (self.client, self.server) = (Lane::default(), Lane::default());
+        match &mut self.reads {
+            Reads::Activity(observer) => {
+                observer.gap(End::Client);
+                observer.gap(End::Server);
+            }
+            Reads::Glance { client, server } => (*client, *server) = (Vec::new(), Vec::new()),
+        }
+        self.state = State::Paused { since_ns: now_ns };
+        sampling.ask(decision::SETTLE, self.generation, 0)
     }
 
     /// What was found since the last time, and how much more there was than could be kept.

@@ -34,6 +34,11 @@ impl Lane {
         self.next
     }
 
+    /// Bytes that wait behind a gap.
+    pub fn waiting(&self) -> usize {
+        self.waiting.iter().map(|(_, piece)| piece.len()).sum()
+    }
+
     /// Takes a piece; gives what can be read now.
     pub fn push(&mut self, offset: u32, data: &[u8], now_ns: u64) -> Vec<Piece> {
         if self.waiting.is_empty() {
@@ -42,7 +47,7 @@ impl Lane {
         let at = self.waiting.partition_point(|(other, _)| *other < offset);
         self.waiting.insert(at, (offset, data.into()));
         let mut ready = self.in_order();
-        if self.waiting.iter().map(|(_, piece)| piece.len()).sum::<usize>() > WAITING {
+        if self.waiting() > WAITING {
             ready.extend(self.give_up());
         }
         ready

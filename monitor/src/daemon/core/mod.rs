@@ -24,7 +24,7 @@ mod telling;
 #[cfg(test)]
 mod tests;
 mod time;
-mod watching;
+pub(in crate::daemon) mod watching;
 
 use silences::Silences;
 use sums::Sums;

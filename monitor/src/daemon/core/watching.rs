@@ -16,6 +16,9 @@ use crate::watch::{Sampling, Watch};
 /// Different operations of one flow that are remembered.
 const OPERATIONS: usize = 64;
 
+/// Bytes of messages that are not whole, held at a time over all flows.
+pub(in crate::daemon) const HELD: usize = 64 << 20;
+
 /// A flow that moved bytes within this time is read on, ns.
 const LATELY: u64 = 2_000_000_000;
 
@@ -28,6 +31,9 @@ pub struct Watching {
     /// The key of fingerprints: drawn at the start, never told.
     key: RandomState,
     flows: u64,
+    /// Bytes held, as of the last second; and flows that had to let go of theirs.
+    pub(in crate::daemon) held: usize,
+    pub(in crate::daemon) cut: u64,
 }
 
 impl Watching {
@@ -39,6 +45,8 @@ impl Watching {
             traffic: Traffic::new(&detect.traffic),
             key: RandomState::new(),
             flows: 0,
+            held: 0,
+            cut: 0,
         }
     }
 
@@ -171,13 +179,23 @@ impl Core {
 
     /// Once a second: who may be read on, and how fast streams are.
     pub(super) fn watch_second(&mut self, now_ns: u64) {
-        let Watching { sampling, key: secret, flows, .. } = &mut self.watching;
+        let Watching { sampling, key: secret, flows, held, cut, .. } = &mut self.watching;
         sampling.second();
-        *flows = 0;
+        // What comes in a second is bounded by the rate of all flows together.
+        let too_many = *held > HELD;
+        (*flows, *held) = (0, 0);
         for flow in self.table.iter_mut() {
             let active = now_ns.saturating_sub(flow.last_ns) < LATELY;
             let Some(watch) = &mut flow.watch else { continue };
             *flows += u64::from(watch.reads_activity());
+            let holds = watch.held();
+            if too_many && holds > 0 {
+                *cut += 1;
+                let decision = watch.let_go(sampling, now_ns);
+                self.out.commands.push(Command::Decide { key: flow.key, decision });
+                continue;
+            }
+            *held += holds;
             let fingerprint = |bytes: &[u8]| secret.hash_one(bytes);
             if let Some(decision) = watch.tick(active, sampling, &fingerprint, now_ns) {
                 self.out.commands.push(Command::Decide { key: flow.key, decision });
