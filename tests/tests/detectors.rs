@@ -180,6 +180,7 @@ fn main() -> ExitCode {
     suite
         .test("the thousandth request's failure counts as the first's", &["nginx"], long_session)
         .test("a password within TLS is nobody's to read", &["nginx", "openssl"], within_tls)
+        .test("a flow that began encrypted and goes on in the clear is seen", &["openssl"], tls_then_plain)
         .test("a scan is told", &["nmap"], scan)
         .test("sudden load is told", &["nginx"], sudden_load)
         .main()
@@ -337,6 +338,37 @@ fn within_tls() -> Result<()> {
     let told = alerts(&daemon, "credential-in-clear");
     ensure!(told.is_empty(), "told of a password within TLS:\n  {}", list(&told));
     no_secret(daemon)
+}
+
+fn tls_then_plain() -> Result<()> {
+    let lab = Lab::new("detectors")?;
+    let certificates = Certificates::new(&lab.directory)?;
+    let config = "[sampling]\nencrypted_every_s = 1\n";
+    let daemon =
+        Daemon::start(&lab, DaemonOptions { config: Some(config.into()), ..DaemonOptions::default() })?;
+    let run = |place: tests::Place, arguments: &[&str]| {
+        let mut command = place.command(python());
+        command.arg(program("tls_then_plain.py")).args(arguments);
+        command
+    };
+    let port = PORT.to_string();
+    let serve = run(lab.server(), &["serve", &port, &certificates.certificate, &certificates.key]);
+    let mut server = tests::Process::start("serve", &lab.directory, serve)?;
+    server.wait_for_port("tcp", PORT, CLIENT)?;
+    let connect = run(lab.client(), &["connect", HOST, &port, &certificates.authority, "20"]);
+    let _client = tests::Process::start("connect", &lab.directory, connect)?;
+    daemon.wait_for(
+        "the flow, encrypted",
+        SOON,
+        |_| true,
+        |record| {
+            number(record, "server.port") == Some(PORT.into())
+                && text(record, "streamwatch.verdict.encrypted.answer") == "yes"
+        },
+    )?;
+    let told = daemon.wait_for("the alert", 2 * SOON, is_alert, |record| about(record, "plaintext"))?;
+    ensure!(text(&told.record, "event.reason").contains("goes on in the clear"), "{}", told.record);
+    Ok(())
 }
 
 fn scan() -> Result<()> {

@@ -248,6 +248,10 @@ impl Observer {
             side.held = Vec::new();
         } else {
             side.held.drain(..at);
+            // Many flows are quiet for long: they hold nothing, not even room.
+            if side.held.is_empty() {
+                side.held = Vec::new();
+            }
         }
     }
 }
