@@ -397,6 +397,32 @@ fn a_path_is_told_without_what_may_be_secret() {
     assert_eq!(shown, ["bearer-token in URL query", "read path /reset/*"]);
 }
 
+/// Text that looks like the beginning of a secret over and over, and a head that comes byte by byte: the
+/// work stays in proportion.
+#[test]
+fn bytes_made_to_be_slow_are_not() {
+    for word in ["eyJ.", "xoxb-", "AIza-", "ghp_ "] {
+        let body = word.repeat(1000);
+        let request = format!(
+            "POST / HTTP/1.1\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let mut observer = Observer::new(plaintext(Protocol::Http)).unwrap();
+        for _ in 0..500 {
+            observer.feed(End::Client, request.as_bytes(), &fingerprint);
+        }
+        assert!(observer.take().len() <= EVENTS);
+    }
+    let mut observer = Observer::new(plaintext(Protocol::Http)).unwrap();
+    observer.feed(End::Client, b"GET /a HTTP/1.1\r\n", &fingerprint);
+    for _ in 0..15_000 {
+        observer.feed(End::Client, b"a", &fingerprint);
+    }
+    observer.feed(End::Client, b": b\r\n\r", &fingerprint);
+    observer.feed(End::Client, b"\n", &fingerprint);
+    assert_eq!(observer.take().len(), 1);
+}
+
 /// A message that is larger than anything held is passed over, and what follows it is read.
 #[test]
 fn large_bodies_are_passed_over() {

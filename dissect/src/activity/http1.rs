@@ -165,7 +165,7 @@ impl Http {
         if rest.starts_with(b"\r\n") {
             return (Step::Take(2), Phase::Head);
         }
-        let Some(end) = head_end(rest) else { return (Step::More, Phase::Head) };
+        let Some(end) = head_end(rest, sink.examined) else { return (Step::More, Phase::Head) };
         let mut lines =
             rest[..end].split(|b| *b == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
         let Some((method, target)) = lines.next().and_then(request_line) else {
@@ -193,7 +193,7 @@ impl Http {
         if rest.len() >= 7 && !rest.starts_with(b"HTTP/1.") {
             return (Step::Lost, Phase::Head);
         }
-        let Some(end) = head_end(rest) else { return (Step::More, Phase::Head) };
+        let Some(end) = head_end(rest, sink.examined) else { return (Step::More, Phase::Head) };
         let status = rest.get(9..12).and_then(|digits| std::str::from_utf8(digits).ok()?.parse::<u16>().ok());
         let Some(status) = status else { return (Step::Lost, Phase::Head) };
         let mut framing = Framing::default();
@@ -282,10 +282,12 @@ fn chunk(rest: &[u8]) -> (Step, Phase) {
     }
 }
 
-/// Where the header section ends, its empty line included.
-fn head_end(rest: &[u8]) -> Option<usize> {
-    let crlf = find(rest, b"\r\n\r\n").map(|at| at + 4);
-    let lf = find(rest, b"\n\n").map(|at| at + 2);
+/// Where the header section ends, its empty line included; not in the first `examined` bytes.
+fn head_end(rest: &[u8], examined: usize) -> Option<usize> {
+    let from = examined.saturating_sub(3).min(rest.len());
+    let fresh = &rest[from..];
+    let crlf = find(fresh, b"\r\n\r\n").map(|at| from + at + 4);
+    let lf = find(fresh, b"\n\n").map(|at| from + at + 2);
     match (crlf, lf) {
         (Some(a), Some(b)) => Some(a.min(b)),
         (a, b) => a.or(b),

@@ -47,6 +47,8 @@ pub(super) trait Machine: Send {
 /// Where a reader puts what it found.
 pub(super) struct Sink<'a> {
     pub memory: &'a mut Memory,
+    /// Bytes at the front that were looked at before, and were too few.
+    pub examined: usize,
     pub fingerprint: &'a dyn Fingerprint,
 }
 

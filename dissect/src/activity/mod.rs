@@ -64,6 +64,8 @@ struct Side {
     held: Vec<u8>,
     /// Bytes still to come of a message that has been read as far as it matters.
     skip: u64,
+    /// Bytes of the front that were too few for a message.
+    examined: usize,
     state: State,
 }
 
@@ -216,7 +218,8 @@ impl Observer {
                     break;
                 }
             }
-            match machine.step(from, rest, &mut Sink { memory, fingerprint }) {
+            let examined = std::mem::take(&mut side.examined);
+            match machine.step(from, rest, &mut Sink { memory, examined, fingerprint }) {
                 Step::Take(length) => {
                     // A machine that takes nothing would go round for ever.
                     let length = length.max(1);
@@ -231,7 +234,10 @@ impl Observer {
                     side.state = State::Lost;
                     break;
                 }
-                Step::More => break,
+                Step::More => {
+                    side.examined = rest.len();
+                    break;
+                }
                 Step::Lost => {
                     side.state = State::Lost;
                     break;

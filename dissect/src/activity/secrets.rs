@@ -12,16 +12,20 @@ use crate::bytes::{find, starts_with_ignore_case};
 
 /// Looks through text for secrets by their shape.
 pub(super) fn by_shape(text: &[u8], place: &'static str, sink: &mut Sink<'_>) {
-    // A shape begins where a word does.
-    let mut before = b' ';
-    for at in 0..text.len() {
+    // A shape begins where a word does, and not within what was looked at as one: else text made for it
+    // would be looked at again and again.
+    let mut at = 0;
+    while at < text.len() {
         let rest = &text[at..];
-        if !is_word(before)
-            && let Some((kind, length)) = shape(rest)
-        {
-            sink.credential(kind, place, &rest[..length]);
-        }
-        before = text[at];
+        let begins = at == 0 || !is_word(text[at - 1]);
+        at += match begins.then(|| shape(rest)) {
+            Some(Shape::Secret(kind, length)) => {
+                sink.credential(kind, place, &rest[..length]);
+                length.max(1)
+            }
+            Some(Shape::No(length)) => length.max(1),
+            None => 1,
+        };
     }
     // In some encodings a newline is two characters: they stand before the text, not in the marker.
     if let Some(at) = find(text, b"-----BEGIN ")
@@ -34,10 +38,37 @@ pub(super) fn by_shape(text: &[u8], place: &'static str, sink: &mut Sink<'_>) {
     }
 }
 
-/// The kind and length of a secret at the start.
-fn shape(rest: &[u8]) -> Option<(CredentialKind, usize)> {
+/// What stands at the start of some text.
+enum Shape {
+    /// A secret of this length.
+    Secret(CredentialKind, usize),
+    /// None; so much need not be looked at again.
+    No(usize),
+}
+
+fn shape(rest: &[u8]) -> Shape {
+    if rest.starts_with(b"eyJ") {
+        let allowed = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+        let length = rest.iter().take_while(|b| allowed(b)).count();
+        return match super::token::read(&rest[..length]) {
+            Some(_) => Shape::Secret(CredentialKind::JsonWebToken, length),
+            None => Shape::No(length),
+        };
+    }
+    match key(rest) {
+        Some((kind, length)) => Shape::Secret(kind, length),
+        None => Shape::No(1),
+    }
+}
+
+/// No key of those that are known is longer.
+const LONGEST_KEY: usize = 300;
+
+/// The kind and length of a key at the start.
+fn key(rest: &[u8]) -> Option<(CredentialKind, usize)> {
     let run = |from: usize, allowed: fn(u8) -> bool| {
-        rest.get(from..).map_or(0, |rest| rest.iter().take_while(|b| allowed(**b)).count())
+        let rest = rest.get(from..).unwrap_or(&[]);
+        rest.iter().take(LONGEST_KEY).take_while(|b| allowed(**b)).count()
     };
     let alphanumeric = |b: u8| b.is_ascii_alphanumeric();
     match rest.first()? {
@@ -65,11 +96,6 @@ fn shape(rest: &[u8]) -> Option<(CredentialKind, usize)> {
         {
             let length = run(5, |b| b.is_ascii_alphanumeric() || b == b'-');
             (length >= 20).then_some((CredentialKind::SlackToken, 5 + length))
-        }
-        b'e' if rest.starts_with(b"eyJ") => {
-            let length = run(0, |b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
-            (length > 20 && super::token::read(&rest[..length]).is_some())
-                .then_some((CredentialKind::JsonWebToken, length))
         }
         _ => None,
     }
