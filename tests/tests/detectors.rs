@@ -276,6 +276,10 @@ fn no_secret(daemon: Daemon) -> Result<()> {
         ensure!(!answer.stdout.is_empty() || path == "/v1/alerts", "nothing from {path}");
         said.push((path.to_owned(), answer.stdout));
     }
+    // What was told is kept a moment later.
+    std::thread::sleep(Duration::from_secs(1));
+    let state = std::fs::read(daemon.socket().with_file_name("state.redb")).context("the state file")?;
+    said.push(("state.redb".into(), String::from_utf8_lossy(&state).into_owned()));
     let ended = daemon.stop()?;
     ensure!(!ended.heard.is_empty(), "the daemon wrote nothing");
     said.push(("stderr".into(), ended.stderr));
