@@ -35,7 +35,10 @@ impl Core {
     pub fn found(&mut self, found: Found, now_ns: u64) {
         match found {
             Found::Owner { key, identity } => {
-                if let Some(id) = self.table.id(&key) {
+                let Some(id) = self.table.id(&key) else { return };
+                // Asked before the flow was handed over: that answer is about another process.
+                let maker = self.table.get(id).map_or(0, |flow| flow.maker());
+                if identity.pid.is_none_or(|pid| maker == 0 || pid == maker) {
                     self.owner(id, identity, now_ns);
                 }
             }

@@ -461,3 +461,17 @@ fn totals_from_the_kernel_reach_every_flow_share_by_share() {
     // The kernel counts the SYN.
     assert_eq!(rig.core.total_bytes().0, 7 * flows);
 }
+
+/// The answer about who made the socket can come after the event that says who used it.
+#[test]
+fn a_late_answer_about_the_maker_does_not_undo_who_closed_it() {
+    let mut rig = Rig::new(settings());
+    let open = rig.event(Kind::Open, 1, CLIENT, SERVER, false);
+    rig.feed(Kind::Open, open);
+    let owner = Owner { tgid: 99, seen_ns: 2, ..Owner::default() };
+    rig.feed(Kind::Close, FlowEvent { owner, ..open });
+    let told = rig.records();
+    let (_, flow) = *flows(&told).last().unwrap();
+    assert_eq!(flow.state, FlowState::Closed);
+    assert_eq!(flow.owner.pid, Some(99));
+}
