@@ -17,6 +17,7 @@ mod daemon;
 mod ending;
 mod lab;
 mod netns;
+pub mod pcap;
 mod process;
 mod record;
 pub mod servers;

@@ -61,6 +61,7 @@ fn main() -> ExitCode {
             check(Row { server: Stack::Aioquic, group: &["x25519", "secp256r1"], ..QUINN })
         })
         .test("a client that does not trust the server", &["openssl"], refused)
+        .test("tshark reads the same from the fixtures", &["tshark"], compare)
         .main()
 }
 
@@ -184,5 +185,73 @@ fn refused() -> Result<()> {
     ensure!(answer == "unknown", "encrypted is {answer:?} for a handshake that failed; {}", show(&closed));
     let name = text(&closed, "tls.client.server_name");
     ensure!(name == "localhost", "tls.client.server_name is {name:?}; {}", show(&closed));
+    Ok(())
+}
+
+/// Each datagram is led by its length in two bytes.
+fn fixture(name: &str, side: &str) -> Result<Vec<Vec<u8>>> {
+    let file = format!("../dissect/fixtures/{name}.{side}.datagrams");
+    let bytes = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(file))?;
+    let (mut rest, mut all) = (&bytes[..], Vec::new());
+    while let [high, low, after @ ..] = rest {
+        let (datagram, next) = after.split_at(usize::from(u16::from_be_bytes([*high, *low])));
+        all.push(datagram.to_vec());
+        rest = next;
+    }
+    Ok(all)
+}
+
+/// Server name, offered application protocols, JA3 of the first hello; JA3S of its answer.
+fn compare() -> Result<()> {
+    const NAMES: [&str; 7] = [
+        "quic_early_data",
+        "quic_long_hello",
+        "quic_post_quantum",
+        "quic_retry",
+        "quic_retry_long_hello",
+        "quic_v1",
+        "quic_v2",
+    ];
+    let lab = Lab::new("quic")?;
+    for name in NAMES {
+        let (client, server) = (fixture(name, "client")?, fixture(name, "server")?);
+        let hello = if name.contains("long") || name.contains("quantum") { 2 } else { 1 };
+        // As they went over the wire: a flight of the client's, then by turns.
+        let mut order: Vec<(bool, &[u8])> = client.iter().take(hello).map(|d| (true, d.as_slice())).collect();
+        let mut rest = client.iter().skip(hello);
+        for datagram in &server {
+            order.push((false, datagram));
+            order.extend(rest.next().map(|d| (true, d.as_slice())));
+        }
+        order.extend(rest.map(|d| (true, d.as_slice())));
+        let path = lab.directory.file(&format!("{name}.pcap"));
+        tests::pcap::write_datagrams(&mut std::fs::File::create(&path)?, order)?;
+        let theirs = |kind: u8, fields: &[&str]| -> Result<Vec<String>> {
+            let mut tshark = Command::new("tshark");
+            tshark.args(["-r", &path, "-Y", &format!("tls.handshake.type == {kind}"), "-T", "fields"]);
+            tshark.args(fields.iter().flat_map(|field| ["-e", field]));
+            let all = lab.run(tshark, CLIENT)?.stdout;
+            let line = all.lines().next().with_context(|| format!("tshark sees no hello in {name}"))?;
+            Ok(line.split('\t').map(str::to_owned).collect())
+        };
+        let client: Vec<&[u8]> = client.iter().map(Vec::as_slice).collect();
+        let server: Vec<&[u8]> = server.iter().map(Vec::as_slice).collect();
+        let facts = dissect::inspect_datagrams(&client, &server, dissect::Hint::default()).facts;
+        let ours = facts.tls.with_context(|| format!("nothing is told of {name}"))?;
+        let asked = theirs(
+            1,
+            &[
+                "tls.handshake.extensions_server_name",
+                "tls.handshake.extensions_alpn_str",
+                "tls.handshake.ja3",
+            ],
+        )?;
+        let told =
+            [ours.server_name.unwrap_or_default(), ours.alpn_offered.join(","), ours.ja3.unwrap_or_default()];
+        ensure!(asked == told, "{name}: tshark reads {asked:?}, we {told:?}");
+        let answered = theirs(2, &["tls.handshake.ja3s"])?;
+        let told = [ours.ja3s.unwrap_or_default()];
+        ensure!(answered == told, "{name}: tshark reads {answered:?}, we {told:?}");
+    }
     Ok(())
 }
