@@ -50,6 +50,32 @@ fn ssh(name: &str) -> SshFacts {
     look(&client, &server, true).facts.ssh.unwrap()
 }
 
+/// Everything up to and with NEWKEYS.
+fn in_the_clear(side: &[u8]) -> &[u8] {
+    let mut at = side.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+    loop {
+        let length = u32::from_be_bytes(*side[at..].first_chunk().unwrap()) as usize;
+        let message = side[at + 5];
+        at += 4 + length;
+        if message == 21 {
+            return &side[..at];
+        }
+    }
+}
+
+/// Found by the fuzz target `stream`: what was settled as encrypted could still turn out to be text.
+#[test]
+fn nothing_is_settled_before_both_sides_were_seen_not_to_be_text() {
+    let (client, server) = session("key_chacha20");
+    let server = [in_the_clear(&server), &b"and now in words ".repeat(20)].concat();
+    let whole = look(&client, &server, true);
+    assert!(matches!(whole.facts.protection, Protection::Plaintext(_)), "{:?}", whole.facts);
+    for end in in_the_clear(&server).len()..server.len() {
+        let found = look(&client, &server[..end], false);
+        assert!(!found.settled || found.facts == whole.facts, "settled at {end} as {:?}", found.facts);
+    }
+}
+
 #[test]
 fn how_the_log_in_ended() {
     for (name, state, failures) in SESSIONS {

@@ -77,6 +77,11 @@ impl<'a> Side<'a> {
         }
     }
 
+    /// Whether what stands behind NEWKEYS was looked at for good: more bytes cannot make it readable.
+    fn judged(&self) -> bool {
+        self.prefix.ended || self.sealed().len() >= SEALED
+    }
+
     /// Where it went on without SSH.
     fn broken(&self) -> Option<usize> {
         let in_the_clear = self.sealed().get(..SEALED).is_some_and(readable::can_be_read);
@@ -96,11 +101,17 @@ fn conclude(mut ssh: SshFacts, client: &Side<'_>, server: &Side<'_>) -> Secure {
     };
     describe(&negotiated, &mut ssh);
     let new_keys = client.exchange.keys_at.is_some() && server.exchange.keys_at.is_some();
+    let judged = client.judged() && server.judged();
     let versions =
         format!("{} to {}", software(ssh.client_version.as_deref()), software(ssh.server_version.as_deref()));
     if negotiated.to_server.cipher == b"none" || negotiated.to_client.cipher == b"none" {
         let detail = format!("{versions}, cipher none: not encrypted");
-        return inspection(Protection::Plaintext(Plain::Protocol(Protocol::Ssh)), ssh, detail, new_keys);
+        return inspection(
+            Protection::Plaintext(Plain::Protocol(Protocol::Ssh)),
+            ssh,
+            detail,
+            new_keys && judged,
+        );
     }
     // The exchange that follows proves nothing yet: only NEWKEYS starts the encryption.
     if !new_keys {
@@ -112,7 +123,7 @@ fn conclude(mut ssh: SshFacts, client: &Side<'_>, server: &Side<'_>) -> Secure {
         server.encrypted(negotiated.to_client.framing(), software(ssh.server_version.as_deref()));
     let (authentication, settled) = authentication(&from_client, &from_server);
     ssh.authentication = authentication;
-    inspection(Protection::Encrypted(Cipher::Ssh), ssh, versions, settled)
+    inspection(Protection::Encrypted(Cipher::Ssh), ssh, versions, settled && judged)
 }
 
 fn describe(negotiated: &Negotiated<'_>, ssh: &mut SshFacts) {
