@@ -257,3 +257,25 @@ fn half_of_a_connection_says_what_it_can() {
     let directory = look_each(&fixture("ldap_simple_bind.client"), &record, true, (false, true));
     assert!(!encrypted(&directory));
 }
+
+/// A greeting or a command that is too long for one is none, whether its end has come by now or not.
+#[test]
+fn the_late_end_of_a_line_that_is_too_long_changes_no_settled_answer() {
+    let long = [&b"* OK [CAPABILITY IMAP4rev1] "[..], &[b'x'; 3000], b"\r\na1 OK done\r\n"].concat();
+    let command = [&b"a1 CAPABILITY "[..], &[b'x'; 1200], b"\r\na2 LOGIN who secret\r\n"].concat();
+    let short = b"* OK IMAP4rev1 ready\r\n* CAPABILITY IMAP4rev1 STARTTLS\r\na1 OK done\r\na2 OK in\r\n";
+    let asks = [&b"a1 CAPABILITY\r\na2 STARTTLS\r\n"[..], &fixture("tls13.client")].concat();
+    for (client, server) in [(&asks[..], &long[..]), (&command[..], &short[..])] {
+        let last = look(client, server, true, false);
+        for n in 0..=client.len().max(server.len()) {
+            let (c, s) = (client.len().min(n), server.len().min(n));
+            for (c, s) in [(c, s), (client.len(), s), (c, server.len())] {
+                let now = look(&client[..c], &server[..s], false, false);
+                if now.settled {
+                    assert_eq!(now.facts.protection, last.facts.protection, "{c} {s}");
+                    assert_eq!(now.facts.detail, last.facts.detail, "{c} {s}");
+                }
+            }
+        }
+    }
+}

@@ -93,7 +93,7 @@ fn cargo_fuzz(verb: &str) -> Command {
     command
 }
 
-/// Inputs to begin with.
+/// Inputs to begin with: what is made of the fixtures, and what once made a target fail.
 fn seed(target: &str, corpus: &Path) -> Result<()> {
     fs::create_dir_all(corpus).with_context(|| format!("{}", corpus.display()))?;
     let fixtures = workspace::root().join("dissect/fixtures");
@@ -117,8 +117,15 @@ fn seed(target: &str, corpus: &Path) -> Result<()> {
             .extend([1u8, 2, 3, 4].map(|kind| (format!("kind-{kind}"), [&[kind][..], &[0; 300]].concat()))),
         "query" => seeds
             .extend(QUERIES.iter().enumerate().map(|(at, text)| (at.to_string(), text.as_bytes().into()))),
-        _ => seeds
-            .extend(POLICIES.iter().enumerate().map(|(at, text)| (at.to_string(), text.as_bytes().into()))),
+        _ => seeds.push(("example".to_owned(), read(&workspace::root().join("deploy/policy.example.toml"))?)),
+    }
+    let regressions = workspace::root().join("fuzz/regressions").join(target);
+    if regressions.is_dir() {
+        for entry in fs::read_dir(&regressions).with_context(|| format!("{}", regressions.display()))? {
+            let path = entry.with_context(|| format!("{}", regressions.display()))?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            seeds.push((name, read(&path)?));
+        }
     }
     for (name, bytes) in seeds {
         let path = corpus.join(format!("seed-{name}"));
@@ -131,11 +138,6 @@ const QUERIES: [&str; 3] = [
     "client.process == \"curl\" && encrypted == no\nbytes:desc",
     "bytes > 10MB || (server.port == 5432 && !(client.ip == 10.0.0.0/8))\nserver.port",
     "rule == plaintext && severity >= high",
-];
-
-const POLICIES: [&str; 2] = [
-    "[[allow]]\nname = \"web\"\nclient = { process = \"curl\" }\nserver = { port = 443 }\n",
-    "[rules.plaintext]\nseverity = \"critical\"\n",
 ];
 
 /// Name, client's bytes, server's bytes.

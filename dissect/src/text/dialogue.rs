@@ -53,9 +53,12 @@ pub(crate) fn probe(dialect: &Dialect, client: Prefix<'_>, server: Prefix<'_>) -
     if opening == Opening::Other {
         return Probe::No;
     }
+    // Whether its end has come by now must not matter.
+    if server.bytes.get(..LONGEST_LINE).is_some_and(|start| line(start).is_none()) {
+        return Probe::No;
+    }
     let Some(greeting) = (dialect.reply)(server.bytes, None) else {
-        let too_long = server.bytes.len() > LONGEST_LINE && line(server.bytes).is_none();
-        return if server.ended || too_long { Probe::No } else { Probe::Maybe };
+        return if server.ended { Probe::No } else { Probe::Maybe };
     };
     // Redis answers a command like that, too: where the client spoke first, it is no greeting, and no
     // second reply follows.
@@ -83,6 +86,9 @@ fn follow(dialect: &Dialect, client: Prefix<'_>, server: Prefix<'_>, greeting: &
             found.settled |= client.bytes.len() - client_at > LONGEST_LINE;
             return describe(found);
         };
+        if next > LONGEST_LINE {
+            break;
+        }
         client_at += next;
         let Some(command) = (dialect.command)(text) else { break };
         let asks = is_one_of(command, dialect.upgrades);
