@@ -118,7 +118,7 @@ impl Messages {
     /// with the number 0 or 1.)
     fn whole(&self) -> bool {
         let first = self.0.keys().next().copied().unwrap_or(0);
-        let numbered = (first..).zip(&self.0).all(|(number, (found, _))| number == *found);
+        let numbered = self.0.keys().zip(self.0.keys().skip(1)).all(|(one, next)| next - one == 1);
         first <= 1 && numbered && self.iter().all(|(_, _, whole)| whole)
     }
 
