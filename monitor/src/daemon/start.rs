@@ -185,6 +185,8 @@ fn core_settings(config: &Config) -> CoreSettings {
 /// The running threads.
 struct Daemon {
     stop: Arc<AtomicBool>,
+    /// Dropped to stop the control thread.
+    hold: Sender<()>,
     orders: Sender<Order>,
     reader: JoinHandle<()>,
     control: JoinHandle<()>,
@@ -256,14 +258,12 @@ impl Daemon {
             let (events, stop) = (events_in.clone(), stop.clone());
             spawn("reader", move || reader::run(ring, &events, &read, &stop))?
         };
-        let control = {
-            let stop = stop.clone();
-            spawn("control", move || control::run(maps, &commands_out, &events_in, &stop))?
-        };
+        let (hold, held) = bounded::<()>(0);
+        let control = spawn("control", move || control::run(maps, &commands_out, &events_in, &held))?;
         spawn("resolver", move || resolve::run(&lookups_out, &found_in))?;
         let inlets = Inlets { events, found, requests, orders: orders_out };
         let core = spawn("core", move || work::run(core, inlets, outlets, &about))?;
-        Ok(Daemon { stop, orders, reader, control, core, api })
+        Ok(Daemon { stop, hold, orders, reader, control, core, api })
     }
 
     /// Reads the policy again. A bad file changes nothing and says why.
@@ -301,6 +301,7 @@ impl Daemon {
     fn stop(self) {
         self.stop.store(true, Ordering::Release);
         let _ = self.reader.join();
+        drop(self.hold);
         let _ = self.control.join();
         drop(self.orders);
         if let Ok(sink) = self.core.join() {

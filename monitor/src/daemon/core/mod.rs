@@ -56,6 +56,11 @@ const UDP_TWIN: u64 = 30_000_000;
 /// How old the totals of a quiet TCP connection may be, ns.
 const REFRESH: u64 = 5_000_000_000;
 
+/// Finding out takes longer the more processes there are. It gets one part of the time in so many, where
+/// that does not make the totals older than [`OLDEST`].
+const REFRESH_SHARE: u64 = 1000;
+const OLDEST: u64 = 30_000_000_000;
+
 /// Early captures of connections that are not accepted yet.
 pub(in crate::daemon) const EARLY: usize = 4096;
 
@@ -114,7 +119,7 @@ pub struct Core {
     /// The end is near: no time for shares.
     hurries: bool,
     /// When the sockets were last asked for.
-    sockets_ns: u64,
+    sockets_due_ns: u64,
     /// Listener owners whose accepted sockets are used by another process.
     handed_over: HashSet<(u32, u64)>,
     overflow_seen: u64,
@@ -152,7 +157,7 @@ impl Core {
             sockets_asked: false,
             sockets: None,
             hurries: false,
-            sockets_ns: 0,
+            sockets_due_ns: 0,
             handed_over: HashSet::new(),
             overflow_seen: 0,
             sums: Sums::new(4 * settings.capacity),

@@ -30,10 +30,10 @@ impl Core {
         self.reset_histograms_in_time(now_ns);
         self.refresh_some();
         self.walk(now_ns);
-        let due = self.sweep_all || now_ns.saturating_sub(self.sockets_ns) >= REFRESH;
+        let due = self.sweep_all || now_ns >= self.sockets_due_ns;
         if due && !self.sockets_asked && self.table.has_tcp() {
             self.sockets_asked = true;
-            self.sockets_ns = now_ns;
+            self.sockets_due_ns = now_ns + REFRESH;
             self.out.lookups.push(Lookup::Sockets);
         }
     }
@@ -119,6 +119,11 @@ impl Core {
             }
             self.advance(id, now_ns);
         }
+    }
+
+    /// Whether something waits for the next tick.
+    pub fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty() || self.sockets.is_some()
     }
 
     /// Whether flows are there whose owner is still being looked up.
