@@ -18,6 +18,7 @@ mod existing;
 mod lives;
 mod messages;
 mod owners;
+mod recent;
 mod steps;
 mod sums;
 #[cfg(test)]
@@ -26,6 +27,7 @@ mod time;
 
 use decisions::Decisions;
 use existing::Sockets;
+use recent::Recent;
 use sums::Sums;
 
 pub use messages::{Command, CoreSettings, Found, Lookup, Output};
@@ -60,6 +62,9 @@ const REFRESH: u64 = 5_000_000_000;
 /// that does not make the totals older than [`OLDEST`].
 const REFRESH_SHARE: u64 = 1000;
 const OLDEST: u64 = 30_000_000_000;
+
+/// Users of sockets are asked for at once if nobody was for so long, ns.
+const USER_EVERY: u64 = 100_000_000;
 
 /// Early captures of connections that are not accepted yet.
 pub(in crate::daemon) const EARLY: usize = 4096;
@@ -122,6 +127,10 @@ pub struct Core {
     sockets_due_ns: u64,
     /// Listener owners whose accepted sockets are used by another process.
     handed_over: HashSet<(u32, u64)>,
+    recent: Recent,
+    /// When a walk for users was last asked for, and who waits for the next one.
+    user_asked_ns: u64,
+    users_wanted: Vec<FlowKey>,
     overflow_seen: u64,
     sums: Sums,
     judge: Judge,
@@ -159,6 +168,9 @@ impl Core {
             hurries: false,
             sockets_due_ns: 0,
             handed_over: HashSet::new(),
+            recent: Recent::default(),
+            user_asked_ns: 0,
+            users_wanted: Vec::new(),
             overflow_seen: 0,
             sums: Sums::new(4 * settings.capacity),
             judge: Judge::default(),
@@ -185,7 +197,13 @@ impl Core {
 
     /// Takes what the last steps gave.
     pub fn take_output(&mut self) -> Output {
-        std::mem::take(&mut self.out)
+        let mut out = std::mem::take(&mut self.out);
+        // A decision is a system call: none for what has ended meanwhile.
+        out.commands.retain(|command| match command {
+            Command::Decide { key, .. } => self.table.id(key).is_some(),
+            _ => true,
+        });
+        out
     }
 
     pub(in crate::daemon) fn wall(&self) -> impl Fn(u64) -> Timestamp + Copy + use<> {
