@@ -7,11 +7,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use dissect::{Certificate, ClientCertificateState, Facts, Protection, TlsFacts};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use wildmatch::WildMatch;
 
 use super::selector::Held;
-use super::{FlowFacts, Policy};
+use super::{FlowFacts, Policy, Seen};
 use crate::model::Rule;
 use crate::posture::{self, TlsVersion};
 
@@ -19,7 +20,7 @@ use crate::posture::{self, TlsVersion};
 const MOST_PATTERNS: usize = 256;
 
 /// The table `require` of a `[[service]]`: all that is given must hold.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Require {
     /// The oldest version of TLS allowed; a stream in the clear breaks it too.
@@ -42,7 +43,7 @@ pub struct Require {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Required {
     /// Name of the service.
-    pub service: String,
+    pub service: Arc<str>,
     pub require: Arc<Require>,
 }
 
@@ -237,15 +238,19 @@ fn any(patterns: &[String], names: &[&str]) -> bool {
 
 impl Policy {
     /// What is required of a flow, by every service that covers it for certain.
-    pub fn required(&self, facts: &FlowFacts<'_>) -> Vec<Required> {
-        let (address, port) = (facts.server_address.ip(), facts.server_address.port());
-        self.candidates(port)
-            .filter(|service| service.covers(facts.transport, address, port, facts.server) == Held::Yes)
-            .filter_map(|service| {
-                let require = service.require.clone()?;
-                Some(Required { service: service.name.clone(), require })
-            })
-            .collect()
+    pub fn required(&self, facts: &FlowFacts<'_>, seen: Seen<'_>) -> Vec<Required> {
+        if !self.requires {
+            return Vec::new();
+        }
+        self.with_ends(facts, seen, |_, server| {
+            self.covering(facts, server)
+                .filter(|(_, covered)| *covered == Held::Yes)
+                .filter_map(|(service, _)| {
+                    let require = service.require.clone()?;
+                    Some(Required { service: service.name.clone(), require })
+                })
+                .collect()
+        })
     }
 }
 

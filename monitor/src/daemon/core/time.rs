@@ -111,6 +111,7 @@ impl Core {
         for stream in self.streams.iter_mut() {
             stream.decide(&policy);
         }
+        self.names.trust(policy.resolvers().iter().copied());
         self.policy = policy;
         self.decisions.forget();
         for id in self.table.ids() {
