@@ -188,4 +188,4 @@ impl Names {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

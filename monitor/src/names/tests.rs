@@ -13,7 +13,7 @@ fn asker() -> Asker {
     Asker { netns: 7, cookie: 1, local_port: 5000, server: "10.0.0.53:53".parse().unwrap() }
 }
 
-fn query(id: u16, name: &str) -> Vec<u8> {
+pub(crate) fn query(id: u16, name: &str) -> Vec<u8> {
     let mut packet = Packet::new_query(id);
     let question = simple_dns::Question::new(
         Name::new_unchecked(name),
@@ -26,7 +26,7 @@ fn query(id: u16, name: &str) -> Vec<u8> {
 }
 
 /// An answer to `asked`: `alias` names its owner and its target; addresses of `owner`.
-fn reply(id: u16, asked: &str, alias: Option<(&str, &str)>, owner: &str, ttl: u32) -> Vec<u8> {
+pub(crate) fn reply(id: u16, asked: &str, alias: Option<(&str, &str)>, owner: &str, ttl: u32) -> Vec<u8> {
     let mut packet = Packet::new_reply(id);
     packet.set_flags(PacketFlag::RESPONSE);
     packet.questions.push(simple_dns::Question::new(

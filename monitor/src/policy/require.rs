@@ -358,6 +358,33 @@ mod tests {
     }
 
     #[test]
+    fn it_holds_for_what_the_service_covers_for_certain() {
+        let text = "[groups]\ndb = [{ address = \"10.0.0.7\" }]\n\
+             [[service]]\nname = \"api\"\nsni = \"api.example.org\"\nrequire = { tls = \"1.3\" }\n\
+             [[service.client]]\naddress = \"0.0.0.0/0\"\n\
+             [[service]]\nname = \"db\"\ngroup = \"db\"\nrequire = { client_certificate = true }\n\
+             [[service.client]]\naddress = \"0.0.0.0/0\"\n";
+        let policy = Policy::parse(std::path::Path::new("p.toml"), text).expect("a policy");
+        let names = |server: &str, facts: Option<&Facts>| {
+            let ends = FlowFacts {
+                client: None,
+                client_address: "192.0.2.1:40000".parse().expect("an address"),
+                server: None,
+                server_address: server.parse().expect("an address"),
+                transport: crate::model::Transport::Tcp,
+            };
+            let required = policy.required(&ends, Seen { facts, ..Seen::default() });
+            required.iter().map(|required| required.service.to_string()).collect::<Vec<_>>()
+        };
+        let asked = |name: &str| with(modern(), |tls| tls.server_name = Some(name.into()));
+        assert_eq!(names("10.0.0.1:443", Some(&asked("api.example.org"))), ["api"]);
+        assert_eq!(names("10.0.0.7:443", Some(&asked("api.example.org"))), ["api", "db"]);
+        assert_eq!(names("10.0.0.7:443", Some(&asked("www.example.org"))), ["db"]);
+        // Whether the name was asked for is not known: nothing is required for certain.
+        assert_eq!(names("10.0.0.1:443", None), Vec::<String>::new());
+    }
+
+    #[test]
     fn a_table_without_meaning_is_refused() {
         assert!(require("").wrong().expect("refused").starts_with("require is empty"));
         assert!(require("suites = [\" \"]").wrong().expect("refused").contains("empty entry"));

@@ -24,7 +24,7 @@ pub fn default_severity(rule: Rule) -> Severity {
 fn exceptions(rule: Rule) -> &'static str {
     match rule {
         Rule::Plaintext => " Critical outside private address space; no alert on loopback by default.",
-        Rule::UnexpectedPeer => " Needs a service in the policy.",
+        Rule::UnexpectedPeer => " Needs a service or a client in the policy, but for certificates.",
         Rule::WeakTls => " Medium for TLS 1.2, where 1.3 is required.",
         Rule::WeakCipher => " Medium for what only lacks forward secrecy, low for CBC with SHA-1.",
         Rule::NotPostQuantum => " Off unless detect.post_quantum.enabled, or a service requires it.",

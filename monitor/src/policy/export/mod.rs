@@ -33,10 +33,17 @@ pub struct Export {
 
 impl Export {
     pub fn new(policy: &Policy, format: Format) -> Export {
-        match format {
+        let mut export = match format {
             Format::Networkpolicy => network_policy::export(policy),
             Format::Istio => istio::export(policy),
+        };
+        for service in &policy.services {
+            if let Some(require) = &service.require {
+                let what = format!("service {:?}: that its streams must be {require}", service.name);
+                export.left_out.push(what);
+            }
         }
+        export
     }
 
     /// YAML: what was left out as comments, then the documents.

@@ -9,6 +9,7 @@ fn errors_of_the_new_parts_say_where_and_what_was_expected() {
     for (text, expected) in [
         (format!("{service}action = \"deny\"\n{client}"), "policy.toml:4:10: action \"deny\" is reserved"),
         (format!("{service}action = \"block\"\n{client}"), "policy.toml:4:10: action \"block\", expected"),
+        (format!("{service}require = {{}}\n{client}"), "policy.toml:4:11: require is empty, expected"),
         (format!("{service}encrypted = \"no\"\n{client}"), "expected `accept` or `alert`"),
         (
             format!(
@@ -158,6 +159,13 @@ fn a_difference_is_of_meaning() {
          + at 5432/tcp process=postgres\n  \
          + client address=192.168.8.0/24\n"
     );
+    let required =
+        PAYMENTS.replacen("[[service.client]]", "require = { tls = \"1.3\" }\n[[service.client]]", 1);
+    let required = parse(&required).unwrap();
+    let added = "~ service payments-db\n  + requires TLS 1.3 or later\n";
+    assert_eq!(diff(&before, &required), added);
+    let told = Export::new(&required, ExportFormat::Istio).left_out;
+    assert!(told.iter().any(|line| line.contains("TLS 1.3 or later")), "{told:?}");
     let removed = diff(&before, &Policy::builtin());
     assert!(removed.starts_with("- service payments-db\n"), "{removed}");
 }
