@@ -40,6 +40,9 @@ fn main() -> Result<()> {
             groups(rules, "unexpected"),
             egress(rules, "allowed"),
             egress(rules, "unexpected"),
+            unseen(rules),
+            wildcards(rules, "allowed"),
+            wildcards(rules, "unexpected"),
         ] {
             measure(rules, case?)?;
         }
@@ -128,6 +131,28 @@ fn one_service(rules: usize, answer: &'static str) -> Result<Case> {
     let to = address(9_999_999, 443);
     let flows = numbers(rules, answer).into_iter().map(|number| (client(number), address(number, 9), to));
     Ok(Case { name: "clients of one service", selectors: rules, policy, flows: flows.collect(), answer })
+}
+
+/// The same, and a client that could not be looked at.
+fn unseen(rules: usize) -> Result<Case> {
+    let mut case = one_service(rules, "unexpected")?;
+    for (client, _, _) in &mut case.flows {
+        *client = Identity { pid: Some(1), missing: Some("it ended".into()), ..Identity::default() };
+    }
+    Ok(Case { name: "a client that is not known", answer: "unknown", ..case })
+}
+
+/// One service whose clients are texts with a wildcard at both ends, which no index finds.
+fn wildcards(rules: usize, answer: &'static str) -> Result<Case> {
+    let mut case = one_service(1, answer)?;
+    case.policy = String::from("[[service]]\nname = \"s\"\nports = [443]\n");
+    for number in 0..rules {
+        write!(case.policy, "[[service.client]]\nunit = \"*app{number}-*\"\n")?;
+    }
+    for ((who, from, _), number) in case.flows.iter_mut().zip(numbers(rules, answer)) {
+        (*who, *from) = (client(number), address(number, 9));
+    }
+    Ok(Case { name: "wildcards at both ends", selectors: rules, ..case })
 }
 
 /// As many services as there are rules, several at each port.
