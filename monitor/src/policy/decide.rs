@@ -39,11 +39,11 @@ impl Policy {
             (Decision::NoPolicy, egress) => egress,
             (ingress, _) => ingress,
         };
-        let hidden = seen.facts.is_some_and(|facts| matches!(facts.protection, Protection::Encrypted(_)));
-        if hidden && matches!(decision, Decision::Allowed { .. }) {
-            return self.encrypted_operations(facts, seen).unwrap_or(decision);
-        }
-        decision
+        let Some(wire) = seen.facts.filter(|_| matches!(decision, Decision::Allowed { .. })) else {
+            return decision;
+        };
+        let hidden = matches!(wire.protection, Protection::Encrypted(_));
+        self.unseen_operations(facts, seen, hidden).unwrap_or(decision)
     }
 
     /// Whether the policy has a service at this listening socket, for the rule `new-service`. An

@@ -279,15 +279,21 @@ impl Policy {
         .unwrap_or(Decision::NoPolicy)
     }
 
-    /// What becomes of a client whose roles limit what it may do, and whose stream is encrypted, so
-    /// that nobody sees what it does. `None`: no role limits it.
-    pub fn encrypted_operations(&self, facts: &FlowFacts<'_>, seen: Seen<'_>) -> Option<Decision> {
+    /// What becomes of a client whose roles limit what it may do, where that is not seen: `hidden`,
+    /// because its stream is encrypted. `None`: no role limits it.
+    pub fn unseen_operations(&self, facts: &FlowFacts<'_>, seen: Seen<'_>, hidden: bool) -> Option<Decision> {
         let mut limited: Option<Decision> = None;
         let free = self.each_named(facts, seen, &mut |service, rule, held| {
             if rule.grants.is_none() {
                 return (held == Held::Yes).then_some(Decision::NoPolicy);
             }
-            limited.get_or_insert_with(|| encrypted(service, rule));
+            limited.get_or_insert_with(|| match hidden {
+                true => encrypted(service, rule),
+                false => Decision::Unknown {
+                    service: service.name.clone(),
+                    why: "it limits what the client may do, and that was not read".into(),
+                },
+            });
             None
         });
         if free.is_some() { None } else { limited }

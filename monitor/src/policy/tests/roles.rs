@@ -140,6 +140,18 @@ fn an_encrypted_stream_of_a_limited_client_is_unknown_or_breaks_the_policy() {
     let strict = KAFKA.replace("ports = [9092]", "ports = [9092]\nencrypted = \"alert\"");
     let decision = parse(&strict).unwrap().decide_seen(&flow, seen);
     assert!(matches!(&decision, Decision::Unexpected { side: Side::Hidden, .. }), "{decision:?}");
+    // In the clear it could be read, and was not: that is no yes either.
+    let clear = dissect::Facts {
+        protection: dissect::Protection::Plaintext(dissect::Plain::Readable),
+        ..wire.clone()
+    };
+    for facts in [&clear, &dissect::Facts::unknown(dissect::UnknownReason::Silent)] {
+        let decision = parse(&strict).unwrap().decide_seen(&flow, Seen { facts: Some(facts), ..seen });
+        assert!(
+            matches!(&decision, Decision::Unknown { why, .. } if why.contains("was not read")),
+            "{decision:?}"
+        );
+    }
     // Whom no role limits may hide what it does.
     let free = "[[service]]\nname = \"a\"\nports = [9092]\n[[service.client]]\nunit = \"audit.service\"\n";
     let decision = parse(free).unwrap().decide_seen(&flow, seen);
