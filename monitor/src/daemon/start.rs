@@ -21,8 +21,10 @@ use super::{control, reader, resolve};
 use crate::api::{self, Request};
 use crate::config::{Config, ConfigError, Format as Wanted, Overrides};
 use crate::event::Event;
+use crate::identity::Asked;
 use crate::kernel::{CgroupError, Kernel, LoadError, Sizes, cgroup_root};
 use crate::model::AlertView;
+use crate::names::host_resolvers;
 use crate::policy::{Policy, PolicyError};
 use crate::record::{Context, Format};
 use crate::sink::{Sink, SinkHandle};
@@ -144,7 +146,8 @@ fn load_policy(config: &Config) -> Result<Arc<Policy>, PolicyError> {
         Some(path) => Policy::load(path)?,
         None => Policy::builtin(),
     };
-    Ok(Arc::new(policy))
+    let wants_names = policy.wants().names && policy.resolvers().is_empty();
+    Ok(Arc::new(if wants_names { policy.with_resolvers(host_resolvers()) } else { policy }))
 }
 
 /// The sizes that the kernel side wants.
@@ -192,6 +195,8 @@ struct Daemon {
     control: JoinHandle<()>,
     core: JoinHandle<SinkHandle>,
     api: api::ApiHandle,
+    /// What the policy in force asks of identities.
+    asked: Asked,
 }
 
 impl Daemon {
@@ -239,7 +244,7 @@ impl Daemon {
                 .collect(),
             ring_bytes: u64::from(config.kernel.ring_bytes),
         };
-        let core = Core::new(core_settings(config), boot_id(), policy, Clock::now());
+        let core = Core::new(core_settings(config), boot_id(), policy.clone(), Clock::now());
         let outlets =
             Outlets { sink, alerts: alerts.clone(), commands, lookups, found: found.clone(), stages };
 
@@ -260,10 +265,16 @@ impl Daemon {
         };
         let (hold, held) = bounded::<()>(0);
         let control = spawn("control", move || control::run(maps, &commands_out, &events_in, &held))?;
-        spawn("resolver", move || resolve::run(&lookups_out, &found_in))?;
+        let asked = Asked::default();
+        let wants = policy.wants();
+        asked.set(wants.hashes, wants.workloads);
+        {
+            let asked = asked.clone();
+            spawn("resolver", move || resolve::run(&lookups_out, &found_in, asked))?;
+        }
         let inlets = Inlets { events, found, requests, orders: orders_out };
         let core = spawn("core", move || work::run(core, inlets, outlets, &about))?;
-        Ok(Daemon { stop, hold, orders, reader, control, core, api })
+        Ok(Daemon { stop, hold, orders, reader, control, core, api, asked })
     }
 
     /// Reads the policy again. A bad file changes nothing and says why.
@@ -281,6 +292,8 @@ impl Daemon {
                         |name| format!("the policy {name} is")
                     )
                 );
+                let wants = policy.wants();
+                self.asked.set(wants.hashes, wants.workloads);
                 // The core takes orders before events; a full queue means that it has a newer one.
                 let _ = self.orders.send(Order::Policy(policy));
             }

@@ -17,6 +17,7 @@ mod decisions;
 mod existing;
 mod lives;
 mod messages;
+mod named;
 mod owners;
 mod recent;
 mod steps;
@@ -44,7 +45,8 @@ use crate::flows::{
 use crate::hist::{Measures, Sample};
 use crate::identity::{Existing, ProcessSeen, SocketKey, TcpCounts, TcpState, Way};
 use crate::model::{Answer, Direction, FailReason, FlowAction, FlowState, Identity, Record, Rule, Transport};
-use crate::policy::{FlowFacts, Policy};
+use crate::names::Names;
+use crate::policy::Policy;
 
 /// A flow whose owner or facts are not known after this time is told as it stands, ns.
 const PATIENCE: u64 = 1_000_000_000;
@@ -136,6 +138,7 @@ pub struct Core {
     judge: Judge,
     decisions: Decisions,
     identities: Interned<Identity>,
+    pub(in crate::daemon) names: Names,
 }
 
 impl Core {
@@ -176,6 +179,7 @@ impl Core {
             judge: Judge::default(),
             decisions: Decisions::default(),
             identities: Interned::default(),
+            names: Names::new(policy.resolvers().iter().copied()),
             out: Output::default(),
             settings,
             boot_id,
@@ -278,19 +282,14 @@ impl Core {
 /// What is wrong with how a flow is encrypted.
 fn posture(
     policy: &Policy,
+    names: &Names,
     flow: &Flow,
     settings: &crate::config::Detect,
     now: Timestamp,
 ) -> Vec<detect::Fault> {
-    let [(client, client_address), (server, server_address)] = flow.ends();
-    let required = policy.required(&FlowFacts {
-        client: client.map(|identity| &**identity),
-        client_address,
-        server: server.map(|identity| &**identity),
-        server_address,
-        transport: flow.transport,
-    });
-    detect::posture(&flow.facts, (client_address, server_address), settings, &required, now)
+    let [(_, client), (_, server)] = flow.ends();
+    let required = named::of(policy, names, flow).with(|facts, seen| policy.required(facts, seen));
+    detect::posture(&flow.facts, (client, server), settings, &required, now)
 }
 
 /// A reset is a refusal; an application that waited and gave up had no answer; and where the kernel

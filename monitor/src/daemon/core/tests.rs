@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod named;
+
 use super::*;
 use crate::event::to_bytes;
 use crate::model::{AlertState, AlertView, FlowView, Tunnel, TunnelKind};

@@ -112,8 +112,11 @@ impl Core {
         for stream in self.streams.iter_mut() {
             stream.decide(&policy);
         }
+        self.names.trust(policy.resolvers().iter().copied());
         self.policy = policy;
         self.decisions.forget();
+        // The new one may go by what was not asked of a process before.
+        self.recent = Recent::default();
         for id in self.table.ids() {
             if let Some(mut flow) = self.table.get_mut(id) {
                 flow.undecide();
