@@ -174,6 +174,14 @@ impl Daemon {
         api::get(&self.socket, path)
     }
 
+    /// `GET path` of a listing: its records.
+    ///
+    /// # Errors
+    /// Nobody answers, or a line is no JSON.
+    pub fn list(&self, path: &str) -> Result<Vec<Value>> {
+        api::list(&self.socket, path)
+    }
+
     /// The message it sent to the service manager, if any came within `patience` (sd_notify(3)).
     pub fn notification(&self, patience: Duration) -> Option<String> {
         self.notifications.set_read_timeout(Some(patience)).ok()?;

@@ -193,7 +193,7 @@ impl Directory {
     /// The file system refused, or there is no such user.
     pub fn directory(&self, name: &str, user: Option<&str>) -> Result<String> {
         let path = self.file(name);
-        fs::create_dir(&path).with_context(|| path.clone())?;
+        fs::create_dir_all(&path).with_context(|| path.clone())?;
         if let Some(user) = user {
             let status = Command::new("chown").args([user, &path]).status()?;
             anyhow::ensure!(status.success(), "chown {user} {path}: {status}");

@@ -84,8 +84,9 @@ fn plaintext() -> Result<()> {
     thread::sleep(QUIET);
     let all = opened(&daemon.heard(), "plaintext");
     ensure!(all.len() == 1, "{} plaintext alerts for one stream:\n  {}", all.len(), list(&all));
-    let listed = daemon.get("/v1/alerts").is_ok();
-    ensure!(listed, "GET /v1/alerts does not answer");
+    let listed = daemon.list("/v1/alerts")?;
+    let found = listed.iter().filter(|alert| is_alert_of(alert, "plaintext")).count();
+    ensure!(found == 1, "GET /v1/alerts lists it {found} times:\n  {}", list(&listed));
     Ok(())
 }
 
