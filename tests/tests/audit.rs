@@ -22,7 +22,29 @@ fn main() -> ExitCode {
         .test("a modern server has nothing but what it has", &["nginx", "openssl"], modern)
         .test("a server that requires client certificates says so", &["openssl"], mutual)
         .test("STARTTLS of PostgreSQL and SMTP", &["psql", "openssl"], starttls)
+        .test("STARTTLS of IMAP and POP3", &["openssl", "dovecot"], || {
+            let not = "not_requested";
+            upgrades(&[(34_710, "imap", servers::imap, not), (34_711, "pop3", servers::pop3, not)])
+        })
+        // vsftpd asks for a certificate unless it is told not to (`ssl_request_cert`).
+        .test("STARTTLS of FTP", &["openssl", "vsftpd"], || {
+            upgrades(&[(34_712, "ftp", servers::ftp, "requested")])
+        })
+        .test("STARTTLS of LDAP", &["openssl", "slapd"], || {
+            upgrades(&[(34_713, "ldap", servers::ldap, "not_requested")])
+        })
+        // MariaDB asks as soon as it knows an authority (`ssl_ca`).
+        .test("STARTTLS of MySQL", &["openssl", "mariadbd"], || {
+            upgrades(&[(34_714, "mysql", servers::mariadb, "requested")])
+        })
+        // Its program is Lua's: only the port tells what it speaks.
+        .test("STARTTLS of XMPP", &["openssl", "prosody"], || {
+            upgrades(&[(5222, "xmpp", servers::xmpp, "not_requested")])
+        })
+        .test("a server that offers no STARTTLS has nothing to judge", &["dovecot", "slapd"], no_upgrade)
+        .test("post-quantum key exchange is seen where it is", &["openssl"], post_quantum)
         .test("a renewed certificate with its old key is seen", &["openssl"], rotation)
+        .test("a renewed certificate with a new key is seen as that", &["openssl"], new_key)
         .test("what does not speak TLS is left alone", &["nginx"], plain)
         .test("a state file that is none is not written over", &[], state)
         .main()
@@ -175,6 +197,80 @@ fn starttls() -> Result<()> {
         ensure!(strings(&audit["versions"]).contains(&"TLS 1.3"), "{protocol}: {audit}");
         ensure!(audit["certificates"][0]["subject"] == "CN=server", "{protocol}: {audit}");
     }
+    Ok(())
+}
+
+type Start = fn(&Lab, &Certificates, u16, Security) -> Result<servers::Server>;
+
+/// Each is found without a word of what it speaks, and shows its versions, its certificate, and whether it
+/// asks for one (the last of each).
+fn upgrades(services: &[(u16, &str, Start, &str)]) -> Result<()> {
+    let lab = Lab::new("audit")?;
+    let certificates = Certificates::new(&lab.directory)?;
+    let mut running = Vec::new();
+    for (port, _, start, _) in services {
+        running.push(start(&lab, &certificates, *port, Security::Tls)?);
+    }
+    let (records, _) = audit(&lab, &[])?;
+    for (port, protocol, _, asks) in services {
+        let audit = &at_port(&records, *port)?["streamwatch"]["audit"];
+        ensure!(audit["starttls"] == *protocol, "{audit}");
+        ensure!(strings(&audit["versions"]).contains(&"TLS 1.2"), "{protocol}: {audit}");
+        ensure!(audit["certificates"][0]["subject"] == "CN=server", "{protocol}: {audit}");
+        ensure!(!strings(&audit["suites"]).is_empty(), "{protocol}: {audit}");
+        ensure!(audit["client_certificate"] == *asks, "{protocol}: {audit}");
+        ensure!(audit["cut_short"] == false, "{protocol}: {audit}");
+    }
+    Ok(())
+}
+
+/// The same servers in the clear: nothing is made up.
+fn no_upgrade() -> Result<()> {
+    let lab = Lab::new("audit")?;
+    let certificates = Certificates::new(&lab.directory)?;
+    let _imap = servers::imap(&lab, &certificates, 34_715, Security::Plain)?;
+    let _ldap = servers::ldap(&lab, &certificates, 34_716, Security::Plain)?;
+    let (records, code) = audit(&lab, &[])?;
+    ensure!(code == 0 && records.is_empty(), "exit {code}: {records:?}");
+    Ok(())
+}
+
+fn post_quantum() -> Result<()> {
+    let lab = Lab::new("audit")?;
+    let certificates = Certificates::new(&lab.directory)?;
+    let (new, old) = (34_717, 34_718);
+    let _new = servers::post_quantum(&lab, &certificates, new, Security::Tls)?;
+    let rest = ["-cert", &certificates.certificate, "-key", &certificates.key, "-groups", "X25519:P-256"];
+    let _old = s_server(&lab, old, &rest)?;
+    let (records, _) = audit(&lab, &[])?;
+    let audit = &at_port(&records, new)?["streamwatch"]["audit"];
+    ensure!(audit["post_quantum"] == true, "{audit}");
+    ensure!(strings(&audit["groups"]).contains(&"X25519MLKEM768"), "{audit}");
+    ensure!(audit["certificates"][0]["subject"] == "CN=server", "{audit}");
+    let audit = &at_port(&records, old)?["streamwatch"]["audit"];
+    ensure!(audit["post_quantum"] == false, "{audit}");
+    Ok(())
+}
+
+/// Twice the same certificate is no change; another one with a key of its own is one.
+fn new_key() -> Result<()> {
+    let lab = Lab::new("audit")?;
+    let port = 34_719;
+    let state = lab.directory.file("state/audit.json");
+    let first = certificate(&lab, "first", &["rsa:2048"], "300")?;
+    let second = certificate(&lab, "second", &["rsa:2048"], "300")?;
+    let mut seen = Vec::new();
+    for (cert, key) in [&first, &first, &second] {
+        let _server = s_server(&lab, port, &["-cert", cert, "-key", key])?;
+        let (records, _) = audit(&lab, &["--state", &state])?;
+        seen.push(at_port(&records, port)?["streamwatch"]["audit"]["rotation"].clone());
+    }
+    for unchanged in &seen[..2] {
+        ensure!(unchanged["last_change"].is_null() && unchanged["seen"] == 1, "{unchanged}");
+    }
+    ensure!(seen[1]["first_seen"] == seen[0]["first_seen"], "{seen:?}");
+    ensure!(seen[2]["last_change"].is_string() && seen[2]["seen"] == 2, "{}", seen[2]);
+    ensure!(seen[2]["key_reused"] == false, "{}", seen[2]);
     Ok(())
 }
 

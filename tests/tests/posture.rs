@@ -7,8 +7,8 @@ use anyhow::{Result, ensure};
 use serde_json::Value;
 use tests::servers::{self, Security};
 use tests::{
-    Certificates, Daemon, DaemonOptions, Lab, Process, Suite, binary, field, finish, is_alert, is_flow,
-    number, text,
+    Certificates, Daemon, DaemonOptions, Lab, Place, Process, Suite, binary, field, finish, is_alert,
+    is_flow, number, text,
 };
 
 const PORT: u16 = 34_601;
@@ -20,6 +20,13 @@ fn main() -> ExitCode {
         .test("TLS 1.0 is a critical alert, and no encryption to rely on", &["openssl"], old_version)
         .test("TLS 1.2 shows who proved what at both ends", &["openssl"], mutual)
         .test("an expired certificate is told", &["openssl"], expired)
+        .test("a short key, SHA-1, another's name and nobody's word are told", &["openssl"], poor_certificate)
+        .test("thresholds are those of the settings", &["openssl"], thresholds)
+        .test(
+            "a suite that encrypts nothing is a critical alert, and no encryption",
+            &["openssl"],
+            null_suite,
+        )
         .test("a service that requires client certificates is held to it", &["openssl"], client_missing)
         .test("a service that requires TLS 1.3 is held to it", &["nginx", "openssl"], required_version)
         .test("handshakes that keep failing are told, with the alert", &["nginx", "openssl"], failures)
@@ -135,6 +142,94 @@ fn expired() -> Result<()> {
     ensure!(text(&record, "tls.server.not_after").starts_with("2021-01-01"), "{record}");
     // Signed by itself, and not on loopback.
     alert(&daemon, "unexpected-peer")?;
+    Ok(())
+}
+
+/// Signed by itself, for 300 days.
+fn self_signed(lab: &Lab, name: &str, arguments: &[&str]) -> Result<(String, String)> {
+    let (cert, key) = (lab.directory.file("own.pem"), lab.directory.file("own.key"));
+    let mut make = Command::new("openssl");
+    make.args(["req", "-x509", "-nodes", "-days", "300", "-subj", &format!("/CN={name}")]).args(arguments);
+    make.args(["-addext", &format!("subjectAltName=DNS:{name}"), "-keyout", &key, "-out", &cert]);
+    finish(make, PATIENCE)?.success()?;
+    Ok((cert, key))
+}
+
+/// A client that takes any certificate, and asks for this name.
+fn s_client(place: &Place, host: &str, arguments: &[&str]) -> Result<()> {
+    let mut client = place.command("openssl");
+    client.args(["s_client", "-connect", &format!("{host}:{PORT}"), "-servername", "api.example.org"]);
+    client.args(arguments);
+    finish(client, PATIENCE)?.success().map(drop)
+}
+
+fn poor_certificate() -> Result<()> {
+    let lab = Lab::new("posture")?;
+    let (cert, key) = self_signed(&lab, "other.example", &["-newkey", "rsa:1024", "-sha1"])?;
+    let daemon = Daemon::start(&lab, DaemonOptions::default())?;
+    let weak = ["-tls1_2", "-cipher", "ECDHE-RSA-AES128-GCM-SHA256:@SECLEVEL=0"];
+    let _server = s_server(&lab, (&cert, &key), &weak)?;
+    s_client(&lab.server(), "127.0.0.1", &weak)?;
+    // Key and signature are poor anywhere; name and signer do not matter on loopback.
+    let record = alert(&daemon, "weak-cipher")?;
+    let reason = text(&record, "event.reason");
+    ensure!(reason.contains("1024 bits") && reason.to_ascii_lowercase().contains("sha1"), "{reason}");
+    ensure!(number(&record, "event.severity") == Some(3), "not high: {record}");
+    daemon.wait_for("settled flow on loopback", PATIENCE, is_flow, |record| {
+        is_flow(record) && text(record, "server.ip") == "127.0.0.1" && text(record, "tls.version") == "1.2"
+    })?;
+    s_client(&lab.client(), "10.213.0.2", &weak)?;
+    let told = |what: &str| {
+        daemon.wait_for(what, PATIENCE, is_alert, |record| {
+            is_alert_of(record, "unexpected-peer") && text(record, "event.reason").contains(what)
+        })
+    };
+    for what in ["nobody but itself vouches for", "asked for `api.example.org`"] {
+        let record = told(what)?.record;
+        ensure!(text(&record, "server.ip") == "10.213.0.2", "{record}");
+    }
+    let heard = daemon.heard();
+    let early = heard.iter().find(|heard| {
+        is_alert_of(&heard.record, "unexpected-peer") && text(&heard.record, "server.ip") == "127.0.0.1"
+    });
+    ensure!(early.is_none(), "on loopback: {early:?}");
+    Ok(())
+}
+
+fn thresholds() -> Result<()> {
+    let lab = Lab::new("posture")?;
+    let (cert, key) = self_signed(&lab, "api.example.org", &["-newkey", "rsa:2048"])?;
+    let config = "[detect.certificates]\nexpiring_days = [365, 350, 10]\nself_signed = false\n\
+                  [detect.weak_cipher]\nrsa_bits = 3072\n[detect.post_quantum]\nenabled = true\n\
+                  [detect.weak_tls]\nminimum = \"1.3\"\n";
+    let options = DaemonOptions { config: Some(config.to_owned()), ..DaemonOptions::default() };
+    let daemon = Daemon::start(&lab, options)?;
+    let _server = s_server(&lab, (&cert, &key), &["-tls1_2"])?;
+    s_client(&lab.client(), "10.213.0.2", &["-tls1_2"])?;
+    let expiring = alert(&daemon, "cert-expiring")?;
+    // Two of three thresholds are crossed.
+    ensure!(number(&expiring, "event.severity") == Some(2), "{expiring}");
+    ensure!(text(&alert(&daemon, "weak-cipher")?, "event.reason").contains("2048 bits"), "another reason");
+    ensure!(text(&alert(&daemon, "weak-tls")?, "event.reason").contains("TLS 1.2"), "another reason");
+    alert(&daemon, "not-post-quantum")?;
+    let heard = daemon.heard();
+    let signed = heard.iter().find(|heard| is_alert_of(&heard.record, "unexpected-peer"));
+    ensure!(signed.is_none(), "a rule that is off: {signed:?}");
+    Ok(())
+}
+
+fn null_suite() -> Result<()> {
+    let lab = Lab::new("posture")?;
+    let certificates = Certificates::new(&lab.directory)?;
+    let daemon = Daemon::start(&lab, DaemonOptions::default())?;
+    let null = ["-tls1_2", "-cipher", "NULL-SHA256:@SECLEVEL=0"];
+    let _server = s_server(&lab, (&certificates.certificate, &certificates.key), &null)?;
+    s_client(&lab.client(), "10.213.0.2", &null)?;
+    let record = alert(&daemon, "weak-cipher")?;
+    ensure!(number(&record, "event.severity") == Some(4), "not critical: {record}");
+    let flow = settled(&daemon)?;
+    ensure!(text(&flow, "tls.cipher") == "TLS_RSA_WITH_NULL_SHA256", "{flow}");
+    ensure!(text(&flow, "streamwatch.verdict.encrypted.answer") == "no", "{flow}");
     Ok(())
 }
 

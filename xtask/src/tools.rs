@@ -26,7 +26,7 @@ enum Source {
 }
 
 /// Each takes about a minute.
-pub const TOOLS: [Tool; 3] = [
+pub const TOOLS: [Tool; 4] = [
     Tool {
         name: "boringtun-cli",
         source: Source::Registry("0.7.1"),
@@ -37,6 +37,11 @@ pub const TOOLS: [Tool; 3] = [
         name: "quic-echo",
         source: Source::Here("tests/quic-echo"),
         purpose: "QUIC with a post-quantum key share (quinn)",
+    },
+    Tool {
+        name: "tls-peer",
+        source: Source::Here("tests/tls-peer"),
+        purpose: "post-quantum TLS (rustls) and DTLS 1.3 (dimpl)",
     },
 ];
 

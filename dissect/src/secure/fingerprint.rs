@@ -241,13 +241,33 @@ mod tests {
         }
     }
 
-    /// The example of `technical_details/JA4S.md` of github.com/FoxIO-LLC/ja4.
+    /// The example of `technical_details/JA4S.md` of github.com/FoxIO-LLC/ja4, and what the authors' own
+    /// program gives with its raw form (`JA4S`, `JA4S_r`) in `python/test/testdata` there, of
+    /// `browsers-x509.pcapng.json` and `chrome-cloudflare-quic-with-secrets.pcapng.json`.
     #[test]
     fn ja4s_as_published() {
-        let kinds = [0x0005u16, 0x0017, 0xff01, 0x0000];
-        let listed: Vec<u8> = kinds.iter().flat_map(|kind| [kind.to_be_bytes(), [0, 0]]).flatten().collect();
-        let body = [&[3, 3][..], &[7; 32], &[0, 0xc0, 0x30, 0, 0, 16], &listed].concat();
-        let Some(hello) = ServerHello::parse(&body, false) else { panic!("a hello") };
-        assert_eq!(ja4s(&hello), "t120400_c030_4e8089b08790");
+        let cases: [(u16, &[u16], &str); 4] = [
+            (0xc030, &[0x0005, 0x0017, 0xff01, 0x0000], "t120400_c030_4e8089b08790"),
+            (0xc02b, &[0xff01, 0x0000, 0x000b, 0x0023, 0x0005, 0x0010, 0x0017], "t1207h2_c02b_cf25e267ce22"),
+            (0xc02f, &[0x0000, 0xff01, 0x000b, 0x0023, 0x0010], "t1205h2_c02f_845f7282a956"),
+            (0x1301, &[0x0033, 0x002b], "t130200_1301_234ea6891581"),
+        ];
+        for (suite, kinds, published) in cases {
+            let extension = |kind: &u16| {
+                let content: &[u8] = match kind {
+                    0x0010 => &[0, 3, 2, b'h', b'2'],
+                    0x002b => &[3, 4],
+                    0x0033 => &[0, 29, 0, 1, 9],
+                    _ => &[],
+                };
+                [&kind.to_be_bytes()[..], &[0, content.len() as u8], content].concat()
+            };
+            let listed: Vec<u8> = kinds.iter().flat_map(extension).collect();
+            let [high, low] = suite.to_be_bytes();
+            let rest = [0, high, low, 0, 0, listed.len() as u8];
+            let body = [&[3, 3][..], &[7; 32], &rest, &listed].concat();
+            let Some(hello) = ServerHello::parse(&body, false) else { panic!("a hello") };
+            assert_eq!(ja4s(&hello), published);
+        }
     }
 }

@@ -3,7 +3,7 @@
 //! Of a chain every certificate is looked at, but the signature of a root, which nobody relies on.
 //! False positives: none; all of it is as negotiated.
 
-use dissect::{Certificate, Protection, SshFacts, TlsFacts};
+use dissect::{Certificate, Plain, Protection, Protocol, SshFacts, TlsFacts};
 
 use super::posture::{Fault, Sight};
 use crate::model::{Rule, Severity};
@@ -17,7 +17,11 @@ const SSH: &str = "Take the algorithm out of sshd_config, or update the older of
 
 pub(super) fn fault(sight: &Sight<'_>) -> Option<Fault> {
     let mut fault = Fault::new(Rule::WeakCipher);
-    if let Protection::Encrypted(_) = sight.facts.protection {
+    // TLS whose suite encrypts nothing is plaintext, and the worst of suites.
+    let null = Protection::Plaintext(Plain::Protocol(Protocol::Tls));
+    let null_datagrams = Protection::Plaintext(Plain::Protocol(Protocol::Dtls));
+    let protection = &sight.facts.protection;
+    if matches!(protection, Protection::Encrypted(_)) || [null, null_datagrams].contains(protection) {
         if let Some(tls) = &sight.facts.tls {
             suite(&mut fault, tls, sight);
             let ends = [("server", &tls.server_certificates), ("client", &tls.client_certificates)];
@@ -141,6 +145,17 @@ mod tests {
         settings.weak_cipher.static_keys = false;
         assert_eq!(severity("TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA", &settings), Some(Severity::Low));
         assert_eq!(severity("TLS_RSA_WITH_AES_128_GCM_SHA256", &settings), None);
+    }
+
+    /// As the dissectors say it: a suite without encryption is no encryption.
+    #[test]
+    fn a_suite_that_encrypts_nothing_is_told_though_it_is_plaintext() {
+        for protocol in [Protocol::Tls, Protocol::Dtls] {
+            let mut facts = tls("1.2", "TLS_RSA_WITH_NULL_SHA256", None);
+            facts.protection = Protection::Plaintext(Plain::Protocol(protocol));
+            let found = looked(fault, &facts, &Detect::default(), 0);
+            assert_eq!(found.map(|found| found.0), Some(Severity::Critical), "{protocol:?}");
+        }
     }
 
     #[test]

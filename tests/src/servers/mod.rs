@@ -2,7 +2,10 @@
 //! usual one and on every address, IPv4 and IPv6. A server is ready when its function returns.
 
 mod brokers;
+mod chat;
 mod databases;
+mod directory;
+mod files;
 mod mail;
 mod names;
 mod remote;
@@ -15,13 +18,16 @@ use std::time::Duration;
 use anyhow::Result;
 
 pub use brokers::{mosquitto, nats, rabbitmq};
+pub use chat::xmpp;
 pub use databases::{mariadb, memcached, postgresql, redis};
-pub use mail::smtp;
+pub use directory::ldap;
+pub use files::ftp;
+pub use mail::{imap, pop3, smtp};
 pub use names::dns;
 pub use remote::{iperf3, sshd};
-pub use web::{grpc, nginx, openssl, quic};
+pub use web::{grpc, nginx, openssl, post_quantum, quic};
 
-use crate::{Lab, Process};
+use crate::{Lab, Process, Skip};
 
 /// The slowest of them (an Erlang node on a busy host) needs half of it.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -69,4 +75,17 @@ pub fn program(name: &str) -> PathBuf {
 /// The Python of the environment that `cargo xtask setup` makes.
 pub fn python() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/test-venv/bin/python")
+}
+
+/// A program that `cargo xtask setup` builds; a test without it is skipped.
+///
+/// # Errors
+/// It is not there.
+pub fn tool(name: &str) -> Result<PathBuf> {
+    let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/bin").join(name);
+    if ours.is_file() {
+        Ok(ours)
+    } else {
+        Err(Skip::because(format!("{name} is not there: cargo xtask setup")))
+    }
 }

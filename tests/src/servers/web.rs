@@ -85,3 +85,10 @@ pub fn quic(lab: &Lab, certificates: &Certificates, port: u16) -> Result<Server>
     command.args([&certificates.certificate, &certificates.key]);
     Server::start(lab, &format!("quic-{port}"), command, "udp", port)
 }
+
+/// rustls with X25519MLKEM768 before the other groups; echoes what it is sent.
+pub fn post_quantum(lab: &Lab, certificates: &Certificates, port: u16, _: Security) -> Result<Server> {
+    let mut command = lab.server().command(super::tool("tls-peer")?);
+    command.args(["tls", &format!("[::]:{port}"), &certificates.certificate, &certificates.key]);
+    Server::start(lab, &format!("tls-peer-{port}"), command, "tcp", port)
+}

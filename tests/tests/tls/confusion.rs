@@ -85,6 +85,7 @@ pub fn as_tshark(facts: &TlsFacts, theirs: &Opinion) -> Opinion {
         ja3: of(&facts.ja3),
         ja3s: of(&facts.ja3s),
         ja4: of(&facts.ja4),
+        ja4s: of(&facts.ja4s),
     }
 }
 

@@ -26,6 +26,7 @@ pub struct Opinion {
     pub ja3: String,
     pub ja3s: String,
     pub ja4: String,
+    pub ja4s: String,
 }
 
 /// The bytes of one connection each, as packets: connection n at client port 10000 + n.
@@ -84,7 +85,7 @@ fn packet(
     file.extend(bytes);
 }
 
-const FIELDS: [&str; 15] = [
+const FIELDS: [&str; 16] = [
     "tcp.srcport",
     "tcp.dstport",
     "tls.handshake.type",
@@ -96,6 +97,7 @@ const FIELDS: [&str; 15] = [
     "tls.handshake.extensions_alpn_str",
     "tls.handshake.ja3",
     "tls.handshake.ja3s",
+    "tls.handshake.ja3s_full",
     "tls.handshake.extension.type",
     "tls.handshake.sig_hash_alg",
     "tls.handshake.random",
@@ -154,9 +156,52 @@ pub fn opinions(path: &Path, count: usize) -> Result<Vec<Opinion>> {
             opinion.suite = last(field("tls.handshake.ciphersuite")).into();
             opinion.group = last(field("tls.handshake.extensions_key_share_group")).into();
             opinion.ja3s = last(field("tls.handshake.ja3s")).into();
+            opinion.ja4s = ja4s(
+                &opinion.version,
+                &opinion.suite,
+                last(field("tls.handshake.ja3s_full")),
+                field("tls.handshake.extensions_alpn_str"),
+            );
         }
     }
     Ok(opinions)
+}
+
+/// JA4S from the fields that tshark took apart, the way of `technical_details/JA4S.md` of its authors: the
+/// extensions in their order, joined by hyphens in decimal as JA3S has them.
+fn ja4s(version: &str, suite: &str, extensions: &str, alpn: &str) -> String {
+    let number = |text: &str| u16::from_str_radix(text.trim_start_matches("0x"), 16).unwrap_or(0);
+    let kinds: Vec<u16> = extensions.split('-').filter_map(|kind| kind.parse().ok()).collect();
+    let shown = kinds.iter().map(|kind| format!("{kind:04x}")).collect::<Vec<_>>().join(",");
+    format!(
+        "t1{}{:02}{}_{:04x}_{}",
+        number(version).saturating_sub(0x0301),
+        kinds.len(),
+        protocol(alpn),
+        number(suite),
+        hash(&shown)
+    )
+}
+
+/// The first and the last character of the first name.
+fn protocol(alpn: &str) -> String {
+    let first = alpn.split(',').next().unwrap_or_default().as_bytes();
+    match (first.first(), first.last()) {
+        (Some(a), Some(z)) => format!("{}{}", char::from(*a), char::from(*z)),
+        _ => "00".into(),
+    }
+}
+
+/// The first twelve digits of SHA-256; of nothing, zeros.
+fn hash(text: &str) -> String {
+    if text.is_empty() {
+        return "000000000000".into();
+    }
+    Sha256::digest(text.as_bytes()).iter().take(6).fold(String::new(), |mut hash, byte| {
+        // Writing to a String does not fail.
+        let _ = write!(hash, "{byte:02x}");
+        hash
+    })
 }
 
 fn last(list: &str) -> &str {
@@ -197,22 +242,11 @@ fn ja4(
         numbers.map(parse).filter(|n| !(n & 0x0f0f == 0x0a0a && n >> 8 == n & 0xff)).collect()
     };
     let hex = |numbers: &[u16]| numbers.iter().map(|n| format!("{n:04x}")).collect::<Vec<_>>().join(",");
-    let hash = |text: &str| {
-        Sha256::digest(text.as_bytes()).iter().take(6).fold(String::new(), |mut hash, byte| {
-            // Writing to a String does not fail.
-            let _ = write!(hash, "{byte:02x}");
-            hash
-        })
-    };
     let highest = list(versions).into_iter().max().or(list(version).first().copied()).unwrap_or(0);
     let (mut suites, mut extensions) = (list(suites), list(extensions));
     let (suite_count, extension_count) = (suites.len(), extensions.len());
     let name = if extensions.contains(&0) { 'd' } else { 'i' };
-    let first = alpn.split(',').next().unwrap_or_default().as_bytes();
-    let protocol = match (first.first(), first.last()) {
-        (Some(a), Some(z)) => format!("{}{}", char::from(*a), char::from(*z)),
-        _ => "00".into(),
-    };
+    let protocol = protocol(alpn);
     suites.sort_unstable();
     extensions.retain(|kind| !matches!(kind, 0 | 16));
     extensions.sort_unstable();
