@@ -3,6 +3,7 @@
 
 mod brokers;
 mod databases;
+pub mod guarded;
 mod mail;
 mod names;
 mod remote;

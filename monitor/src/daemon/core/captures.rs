@@ -55,6 +55,9 @@ impl Core {
             };
             self.ensure(&event, now_ns)
         });
+        if self.watch_capture(id, &head, &data, now_ns) {
+            return;
+        }
         let sent = head.flags & capture_flag::SENT != 0;
         let middle = head.flags & capture_flag::MIDSTREAM != 0;
         if self.evidence(id, sent, head.offset, middle, head.at_ns, &data) {
@@ -132,10 +135,12 @@ impl Core {
         if inspection.settled || full || ended {
             self.evidence_bytes -= held.min(self.evidence_bytes);
             flow.settled = true;
-            flow.evidence = None;
+            let Some(evidence) = flow.evidence.take() else { return };
+            let limit = self.settings.tcp_budget;
+            let decision = self.watching.begin(&flow, &evidence, limit, ended);
             drop(flow);
             if !ended {
-                self.settle(id);
+                self.out.commands.push(Command::Decide { key, decision });
             }
         }
     }

@@ -18,21 +18,27 @@ mod existing;
 mod lives;
 mod messages;
 mod owners;
+mod silences;
 mod steps;
 mod sums;
+mod telling;
 #[cfg(test)]
 mod tests;
 mod time;
+pub(in crate::daemon) mod watching;
 
 use decisions::Decisions;
 use existing::Sockets;
+use silences::Silences;
 use sums::Sums;
+use watching::Watching;
 
 pub use messages::{Command, CoreSettings, Found, Lookup, Output};
 
 use super::clock::Clock;
 use super::loss::Losses;
 use crate::alert::Alerts;
+use crate::api::Word;
 use crate::detect::{self, ConnectFailures, Finding, HandshakeFailures, Listener, NewServices};
 use crate::event::{Event, address};
 use crate::flows::{
@@ -122,6 +128,8 @@ pub struct Core {
     judge: Judge,
     decisions: Decisions,
     identities: Interned<Identity>,
+    pub(super) watching: Watching,
+    silences: Silences,
 }
 
 impl Core {
@@ -159,6 +167,8 @@ impl Core {
             judge: Judge::default(),
             decisions: Decisions::default(),
             identities: Interned::default(),
+            silences: Silences::default(),
+            watching: Watching::new(&settings.detect, &settings.sampling),
             out: Output::default(),
             settings,
             boot_id,
@@ -180,6 +190,7 @@ impl Core {
 
     /// Takes what the last steps gave.
     pub fn take_output(&mut self) -> Output {
+        self.out.changes.extend(self.alerts.take_changes());
         std::mem::take(&mut self.out)
     }
 
