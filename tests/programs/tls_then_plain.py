@@ -1,6 +1,7 @@
-"""TLS, which both ends close, and then goes on in the clear on the same connection.
+"""TLS, and then in the clear on the same connection: after both ends have closed TLS, or without a word.
 
-Usage: tls_then_plain.py serve PORT CERTIFICATE KEY | connect HOST PORT AUTHORITY LINES
+Usage: tls_then_plain.py serve PORT CERTIFICATE KEY HOW | connect HOST PORT AUTHORITY LINES HOW
+HOW: closed | abrupt
 The client sends LINES lines within TLS, closes it, and then a line a quarter of a second until it is
 killed; the server echoes."""
 
@@ -22,7 +23,11 @@ def echo(stream, lines=None):
             lines -= data.count(b"\n")
 
 
-def serve(port, certificate, key):
+def leave(stream, how):
+    return stream.unwrap() if how == "closed" else socket.socket(fileno=stream.detach())
+
+
+def serve(port, certificate, key, how):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     # 1.2: both ends agree on where TLS ends.
@@ -34,10 +39,10 @@ def serve(port, certificate, key):
         lines = int(stream.recv(64))
         stream.sendall(b"ready\n")
         echo(stream, lines)
-        echo(stream.unwrap())
+        echo(leave(stream, how))
 
 
-def connect(host, port, authority, lines):
+def connect(host, port, authority, lines, how):
     context = ssl.create_default_context(cafile=authority)
     stream = context.wrap_socket(socket.create_connection((host, int(port))), server_hostname=host)
     stream.sendall(lines.encode())
@@ -45,7 +50,7 @@ def connect(host, port, authority, lines):
     for _ in range(int(lines)):
         stream.sendall(LINE)
         stream.recv(4096)
-    plain = stream.unwrap()
+    plain = leave(stream, how)
     print("in the clear", flush=True)
     while True:
         plain.sendall(LINE)

@@ -180,7 +180,12 @@ fn main() -> ExitCode {
     suite
         .test("the thousandth request's failure counts as the first's", &["nginx"], long_session)
         .test("a password within TLS is nobody's to read", &["nginx", "openssl"], within_tls)
-        .test("a flow that began encrypted and goes on in the clear is seen", &["openssl"], tls_then_plain)
+        .test("TLS that is closed, and what follows in the clear, is seen", &["openssl"], || {
+            tls_then_plain("closed")
+        })
+        .test("TLS that ends without a word, and what follows in the clear, is seen", &["openssl"], || {
+            tls_then_plain("abrupt")
+        })
         .test("a scan is told", &["nmap"], scan)
         .test("sudden load is told", &["nginx"], sudden_load)
         .main()
@@ -344,7 +349,7 @@ fn within_tls() -> Result<()> {
     no_secret(daemon)
 }
 
-fn tls_then_plain() -> Result<()> {
+fn tls_then_plain(how: &str) -> Result<()> {
     let lab = Lab::new("detectors")?;
     let certificates = Certificates::new(&lab.directory)?;
     let config = "[sampling]\nencrypted_every_s = 1\n";
@@ -356,10 +361,10 @@ fn tls_then_plain() -> Result<()> {
         command
     };
     let port = PORT.to_string();
-    let serve = run(lab.server(), &["serve", &port, &certificates.certificate, &certificates.key]);
+    let serve = run(lab.server(), &["serve", &port, &certificates.certificate, &certificates.key, how]);
     let mut server = tests::Process::start("serve", &lab.directory, serve)?;
     server.wait_for_port("tcp", PORT, CLIENT)?;
-    let connect = run(lab.client(), &["connect", HOST, &port, &certificates.authority, "20"]);
+    let connect = run(lab.client(), &["connect", HOST, &port, &certificates.authority, "20", how]);
     let _client = tests::Process::start("connect", &lab.directory, connect)?;
     daemon.wait_for(
         "the flow, encrypted",
@@ -372,6 +377,7 @@ fn tls_then_plain() -> Result<()> {
     )?;
     let told = daemon.wait_for("the alert", 2 * SOON, is_alert, |record| about(record, "plaintext"))?;
     ensure!(text(&told.record, "event.reason").contains("goes on in the clear"), "{}", told.record);
+    ensure!(text(&told.record, "streamwatch.verdict.encrypted.answer") == "no", "{}", told.record);
     Ok(())
 }
 

@@ -137,7 +137,16 @@ impl Core {
                 ..(*flow.facts).clone()
             });
             flow.learn(facts);
-            watches.remove(&head.cookie);
+            // From here on it is read like any other in the clear.
+            let nothing: (&[u8], &[u8]) = (&[], &[]);
+            let clear = Protection::Plaintext(plain);
+            match Watch::plaintext(clear, nothing, true, 0, sampling, &fingerprint) {
+                Some(mut reader) => {
+                    reader.pause(now_ns);
+                    *watch = reader;
+                }
+                None => drop(watches.remove(&head.cookie)),
+            }
         } else if watch.has_glanced() {
             flow.captured_ns = now_ns;
             watches.remove(&head.cookie);
