@@ -21,6 +21,7 @@ pub mod identity;
 pub mod inventory;
 pub mod kernel;
 pub mod model;
+pub mod names;
 pub mod policy;
 pub mod posture;
 pub mod record;

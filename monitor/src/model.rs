@@ -3,6 +3,7 @@
 //! Plain values that every later stage reads: records, listings, policy, detectors. No behaviour
 //! beyond naming.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -62,6 +63,19 @@ pub struct Container {
     pub pod: Option<String>,
 }
 
+/// What the runtime of a container says of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Workload {
+    pub name: Option<String>,
+    /// As the runtime was told: `docker.io/library/redis:7`.
+    pub image: Option<String>,
+    /// Kubernetes namespace and pod name.
+    pub namespace: Option<String>,
+    pub pod: Option<String>,
+    /// Of the pod, or of the container where there is none; `None`: the runtime does not tell.
+    pub labels: Option<BTreeMap<String, String>>,
+}
+
 /// Who is at one end of a flow on this host.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Identity {
@@ -73,6 +87,8 @@ pub struct Identity {
     /// `comm`; `None`: not known.
     pub name: Option<String>,
     pub executable: Option<String>,
+    /// Lower-case hex; only where a policy asks for it.
+    pub executable_sha256: Option<String>,
     /// Arguments joined with spaces, capped.
     pub command_line: Option<String>,
     pub uid: Option<u32>,
@@ -80,6 +96,8 @@ pub struct Identity {
     /// systemd unit.
     pub unit: Option<String>,
     pub container: Option<Container>,
+    /// Only where a policy asks for it and the runtime tells.
+    pub workload: Option<Box<Workload>>,
     /// Why something is missing, for people: `process ended before it could be looked at`, …
     pub missing: Option<String>,
 }
@@ -410,8 +428,8 @@ impl Rule {
         match self {
             Rule::Plaintext => "A stream carries readable data to or from another host without encryption.",
             Rule::UnexpectedPeer => {
-                "A client that the policy does not name, or a certificate that is not one for the name that \
-                 was asked for."
+                "A client or a service that the policy does not name for the other end, or a certificate \
+                 that is not one for the name that was asked for."
             }
             Rule::WeakTls => {
                 "A stream uses a version of TLS that is deprecated or that the policy rules out."

@@ -21,7 +21,20 @@ impl Cgroup {
     /// cgroup v2 is not mounted, or we may not write there.
     pub fn new(name: &str) -> Result<Self> {
         let root = mount_point().context("cgroup v2 is not mounted")?;
-        let path = root.join(format!("streamwatch-test-{name}-{}", unique()));
+        let path = root.join(format!("streamwatch-test-{name}-{}.slice", unique()));
+        Cgroup::at(path)
+    }
+
+    /// One within it. What is a unit by its name (`payments.service`) is one to the daemon: a slice
+    /// stands above it.
+    ///
+    /// # Errors
+    /// It is there already.
+    pub fn child(&self, name: &str) -> Result<Self> {
+        Cgroup::at(self.path.join(name))
+    }
+
+    fn at(path: PathBuf) -> Result<Self> {
         fs::create_dir(&path).with_context(|| path.display().to_string())?;
         let guard = Guard::new(Undo::RemoveCgroup(path.clone()));
         Ok(Cgroup { path, _guard: guard })

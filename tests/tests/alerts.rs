@@ -29,6 +29,12 @@ fn main() -> ExitCode {
         .test("a client that the policy names is not", &["nginx"], expected_peer)
         .test("TLS raises no plaintext alert", &["nginx", "openssl"], tls)
         .test("connections that keep being refused are told", &[], connect_failures)
+        .test("a service that was not there before is told, once", &["nginx"], new_service)
+        .test(
+            "a service that was there before, or that the policy names, is not new",
+            &["nginx"],
+            known_service,
+        )
         .main()
 }
 
@@ -208,4 +214,46 @@ fn connect_failures() -> Result<()> {
     let all = opened(&daemon.heard(), "connect-failures");
     ensure!(all.len() == 1, "{} alerts for one stream:\n  {}", all.len(), list(&all));
     Ok(())
+}
+
+fn new_service() -> Result<()> {
+    let lab = Lab::new("alerts")?;
+    let certificates = Certificates::new(&lab.directory)?;
+    let daemon = Daemon::start(&lab, DaemonOptions::default())?;
+    let nginx = servers::nginx(&lab, &certificates, PORT, Security::Plain)?;
+    let of_nginx = |record: &Value| {
+        is_alert(record)
+            && text(record, "rule.id") == "new-service"
+            && text(record, "process.name") == "nginx"
+            && number(record, "server.port") == Some(PORT.into())
+    };
+    daemon.wait_for("new-service alert", PATIENCE, is_alert, of_nginx)?;
+    // The same service, started anew, is not news.
+    drop(nginx);
+    let _again = servers::nginx(&lab, &certificates, PORT, Security::Plain)?;
+    curl(&lab, &lab.client(), &[&url("10.213.0.2")])?;
+    daemon.wait_for("plaintext alert", PATIENCE, is_alert, |record| is_alert_of(record, "plaintext"))?;
+    thread::sleep(QUIET);
+    let all = opened(&daemon.heard(), "new-service");
+    ensure!(all.len() == 1, "{} alerts for one service:\n  {}", all.len(), list(&all));
+    Ok(())
+}
+
+fn known_service() -> Result<()> {
+    let lab = Lab::new("alerts")?;
+    let certificates = Certificates::new(&lab.directory)?;
+    let before = servers::nginx(&lab, &certificates, PORT, Security::Plain)?;
+    let silent = |daemon: &Daemon| {
+        curl(&lab, &lab.client(), &[&url("10.213.0.2")])?;
+        daemon.wait_for("plaintext alert", PATIENCE, is_alert, |record| is_alert_of(record, "plaintext"))?;
+        thread::sleep(QUIET);
+        let all = opened(&daemon.heard(), "new-service");
+        ensure!(all.is_empty(), "alerted:\n  {}", list(&all));
+        Ok(())
+    };
+    silent(&Daemon::start(&lab, DaemonOptions::default())?).context("there before")?;
+    drop(before);
+    let daemon = Daemon::start(&lab, policy("curl"))?;
+    let _after = servers::nginx(&lab, &certificates, PORT, Security::Plain)?;
+    silent(&daemon).context("in the policy")
 }

@@ -172,6 +172,11 @@ impl Observer {
         self.client.state == State::Done && self.server.state == State::Done
     }
 
+    /// Whether every message so far was read as one.
+    pub fn is_in_step(&self) -> bool {
+        self.client.state == State::InStep && self.server.state == State::InStep
+    }
+
     /// What was found since the last time.
     pub fn take(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.memory.events)

@@ -62,14 +62,41 @@ struct Message {
     body: Reassembly,
 }
 
+/// One direction's part of the handshake.
+struct Flight<'a> {
+    /// The datagrams that it took: after a protected record and with no message missing, what comes
+    /// belongs to it no more. Datagrams may overtake each other, so the one does not imply the other.
+    datagrams: &'a [&'a [u8]],
+    messages: Messages,
+    /// A protected record was there, and it is not text.
+    protected: bool,
+    whole: bool,
+}
+
+impl<'a> Flight<'a> {
+    fn read(datagrams: &'a [&'a [u8]]) -> Flight<'a> {
+        let mut messages = Messages(BTreeMap::new());
+        let mut protected = false;
+        for (at, datagram) in datagrams.iter().enumerate() {
+            messages.add(datagram);
+            protected |= records(datagram).any(|record| {
+                record.epoch > 0 && !readable::is_text(&record.payload[..record.payload.len().min(SAMPLE)])
+            });
+            if protected && messages.whole() {
+                return Flight { datagrams: &datagrams[..=at], messages, protected, whole: true };
+            }
+        }
+        Flight { datagrams, messages, protected, whole: false }
+    }
+}
+
 /// The messages of one direction, in their order.
 struct Messages(BTreeMap<u16, Message>);
 
 impl Messages {
-    fn read(datagrams: &[&[u8]]) -> Messages {
-        let mut messages = BTreeMap::new();
-        let records = datagrams.iter().flat_map(|datagram| records(datagram));
-        for record in records.filter(|record| record.kind == HANDSHAKE && record.epoch == 0) {
+    fn add(&mut self, datagram: &[u8]) {
+        let messages = &mut self.0;
+        for record in records(datagram).filter(|record| record.kind == HANDSHAKE && record.epoch == 0) {
             let mut reader = Reader::new(record.payload);
             while let Some(fragment) = Fragment::parse(&mut reader) {
                 if !messages.contains_key(&fragment.number) && messages.len() >= MOST_MESSAGES {
@@ -85,7 +112,14 @@ impl Messages {
                 }
             }
         }
-        Messages(messages)
+    }
+
+    /// From the first to the last, none is missing. (A server that is asked for a cookie starts anew,
+    /// with the number 0 or 1.)
+    fn whole(&self) -> bool {
+        let first = self.0.keys().next().copied().unwrap_or(0);
+        let numbered = self.0.keys().zip(self.0.keys().skip(1)).all(|(one, next)| next - one == 1);
+        first <= 1 && numbered && self.iter().all(|(_, _, whole)| whole)
     }
 
     /// Kind, body as far as it is there without a gap, and whether that is all of it.
@@ -134,13 +168,20 @@ pub(crate) fn look(client: &[&[u8]], server: &[&[u8]]) -> Secure {
     if !begins {
         return Secure::No;
     }
+    let (from_client, from_server) = (Flight::read(client), Flight::read(server));
+    let (client, server) = match from_client.whole && from_server.whole {
+        true => (from_client.datagrams, from_server.datagrams),
+        false => (client, server),
+    };
     // Other protocols may share the flow (RFC 7983), but none that is text.
     if client.iter().chain(server).any(|datagram| readable::is_text(&datagram[..datagram.len().min(SAMPLE)]))
     {
         return Secure::Broken { at: (0, 0), detail: "began like DTLS, went on without" };
     }
     let mut facts = TlsFacts::default();
-    let (from_client, from_server) = (Messages::read(client), Messages::read(server));
+    let settled = from_client.whole && from_server.whole;
+    let (client_through, server_through) = (from_client.protected, from_server.protected);
+    let (from_client, from_server) = (from_client.messages, from_server.messages);
     let offer = from_client.all(CLIENT_HELLO).find_map(|body| ClientHello::parse(body, true));
     let Some(offer) = offer else { return handshake(facts, "a DTLS handshake began".into(), false) };
     offer.describe(&mut facts);
@@ -150,9 +191,8 @@ pub(crate) fn look(client: &[&[u8]], server: &[&[u8]]) -> Secure {
     let Some(answer) = answers().find(|answer| !answer.retry) else { return unanswered(facts, server) };
     answer.describe(&mut facts);
     if !offer.suites.contains(&answer.suite) {
-        return handshake(facts, "the server's hello does not answer the client's".into(), true);
+        return handshake(facts, "the server's hello does not answer the client's".into(), settled);
     }
-    let (client_through, server_through) = (is_protected(client), is_protected(server));
     facts.established = client_through && server_through;
     if !answer.encrypts_handshake() {
         let flight = flight::read_server(from_server.iter(), &answer, &mut facts);
@@ -182,15 +222,7 @@ pub(crate) fn look(client: &[&[u8]], server: &[&[u8]]) -> Secure {
         true => Protection::Plaintext(Plain::Protocol(Protocol::Dtls)),
         false => Protection::Encrypted(Cipher::Dtls),
     };
-    inspection(protection, facts, detail, true)
-}
-
-/// A protected record was there, and it is not text.
-fn is_protected(datagrams: &[&[u8]]) -> bool {
-    let mut records = datagrams.iter().flat_map(|datagram| records(datagram));
-    records.any(|record| {
-        record.epoch > 0 && !readable::is_text(&record.payload[..record.payload.len().min(SAMPLE)])
-    })
+    inspection(protection, facts, detail, settled)
 }
 
 /// A fatal alert in the clear.

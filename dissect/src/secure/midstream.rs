@@ -75,7 +75,8 @@ fn look(prefix: Prefix<'_>) -> (Look, bool) {
     // Bounded: a hostile run of short "records" must not make this quadratic.
     for at in starts.take(64) {
         match chain(bytes, at) {
-            Chain::Holds => return (Look::Records, true),
+            // Not before it is sure that the whole cannot be read.
+            Chain::Holds => return (Look::Records, done),
             Chain::Short => open = true,
             Chain::Wrong => {}
         }
@@ -115,7 +116,10 @@ fn chain(bytes: &[u8], mut at: usize) -> Chain {
             Header::Whole { kind: APPLICATION_DATA, length }
                 if rest.get(1..3) == version && version != Some(&[3, 0]) && length >= 17 =>
             {
-                let sample = &rest[5..rest.len().min(5 + usize::from(length).min(64))];
+                // A record whose first bytes are not there yet may still turn out to be text.
+                let Some(sample) = rest.get(5..5 + usize::from(length).min(64)) else {
+                    return Chain::Short;
+                };
                 if readable::is_text(sample) {
                     return Chain::Wrong;
                 }

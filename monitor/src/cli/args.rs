@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::audit::Starttls;
 use crate::config::Format;
 use crate::model::Severity;
+use crate::policy::ExportFormat;
 
 /// For every data stream on this host: is it encrypted, authenticated, authorised and watched?
 #[derive(Debug, Parser)]
@@ -19,7 +20,7 @@ pub struct Arguments {
     pub command: Command,
 }
 
-const EXIT: &str = "Exit status: 0 done; 1 rules broken (check, audit); 2 usage or a bad file; \
+const EXIT: &str = "Exit status: 0 done; 1 rules broken (check, audit, policy test); 2 usage or a bad file; \
                     3 the daemon cannot be reached; 4 this host cannot run it.";
 
 /// The commands.
@@ -95,7 +96,7 @@ pub enum Command {
     /// Connect to this host's own TLS services and judge what they accept; needs no daemon
     #[command(long_about = AUDIT)]
     Audit(AuditArguments),
-    /// The policy: what is in force, and whether a file is one
+    /// The policy: what is in force; check, learn, test, compare and export one
     Policy {
         #[command(subcommand)]
         what: PolicyCommand,
@@ -205,10 +206,41 @@ pub enum PolicyCommand {
         /// The built-in rules alone; needs no daemon
         #[arg(long)]
         built_in: bool,
+        /// This file or directory instead; needs no daemon
+        #[arg(conflicts_with = "built_in")]
+        file: Option<PathBuf>,
     },
-    /// Say whether a file is a policy; if not, where and what was expected
+    /// Say whether a file, or a directory of them, is a policy; if not, where and what was expected
     Check { file: PathBuf },
+    /// Print the JSON Schema of policy files, for editors
+    Schema,
+    /// Write a policy from what was observed, on stdout
+    #[command(long_about = LEARN)]
+    Learn {
+        /// Records of flows (ECS, JSON lines) instead of what the daemon saw; - is stdin
+        #[arg(long, value_name = "FILE")]
+        flows: Option<PathBuf>,
+    },
+    /// Say what a policy would find, and change nothing; exit 1 if anything breaks it
+    Test {
+        file: PathBuf,
+        /// Records of flows (ECS, JSON lines) instead of what the daemon sees; - is stdin
+        #[arg(long, value_name = "FILE")]
+        flows: Option<PathBuf>,
+    },
+    /// Say what two policies mean differently
+    Diff { before: PathBuf, after: PathBuf },
+    /// Write the policy for others to enforce, as YAML; what they have no word for is listed
+    Export {
+        file: PathBuf,
+        #[arg(long, value_enum)]
+        format: ExportFormat,
+    },
 }
+
+const LEARN: &str = "Write a policy from what was observed, on stdout: services by unit and port, their clients \
+                     by unit or network, and what each client connects to; the evidence stands in comments. \
+                     Read it before you put it in force: it says what was, not what ought to be.";
 
 /// Options of the daemon.
 #[derive(Debug, Default, Args)]
@@ -216,8 +248,8 @@ pub struct RunArguments {
     /// Configuration (TOML)
     #[arg(long, env = "STREAMWATCH_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Policy (TOML): which services there are and who may use them
-    #[arg(long, env = "STREAMWATCH_POLICY", value_name = "FILE")]
+    /// Policy (TOML, a file or a directory): which services there are and who may use them
+    #[arg(long, env = "STREAMWATCH_POLICY", value_name = "PATH")]
     pub policy: Option<PathBuf>,
     /// How records are written [default: text on a terminal, else ecs]
     #[arg(long, value_enum, env = "STREAMWATCH_OUTPUT", hide_default_value = true)]

@@ -66,7 +66,7 @@ fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
         }
         Command::Audit(arguments) => audit::audit(&arguments),
         Command::Check { severity, quiet } => check::check(severity.into(), quiet, socket),
-        Command::Policy { what } => done(policy::policy(what, socket)),
+        Command::Policy { what } => policy::policy(what, socket),
         Command::Doctor { json, config } => done(doctor::report(json, config.as_deref())),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -1,9 +1,8 @@
 //! Core to kernel: decisions into the maps; totals, overflow and counters out of them.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, Sender, select};
 use monitor_common::Kind;
 
 use super::core::Command;
@@ -12,38 +11,38 @@ use crate::kernel::Control;
 
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Works until `stop` is set; the counters are read once more after that.
+/// Works until the other end of `stop` is gone; the counters are read once more after that.
 pub fn run(
     mut control: Control,
     commands: &Receiver<Command>,
     events: &Sender<Vec<Event>>,
-    stop: &AtomicBool,
+    stop: &Receiver<()>,
 ) {
     let mut due = Instant::now() + EVERY;
     loop {
-        let stopping = stop.load(Ordering::Acquire);
-        let wait = due.saturating_duration_since(Instant::now()).min(Duration::from_millis(200));
-        match commands.recv_timeout(wait) {
-            Ok(command) => {
+        select! {
+            recv(commands) -> command => {
+                let Ok(command) = command else { return };
                 if let Some(event) = apply(&mut control, command)
                     && events.send(vec![event]).is_err()
                 {
                     return;
                 }
             }
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return,
-        }
-        if stopping {
-            while let Ok(command) = commands.try_recv() {
-                if let Some(event) = apply(&mut control, command) {
-                    let _ = events.send(vec![event]);
+            recv(stop) -> _ => {
+                while let Ok(command) = commands.try_recv() {
+                    if let Some(event) = apply(&mut control, command) {
+                        let _ = events.send(vec![event]);
+                    }
                 }
+                let _ = report(&mut control, events);
+                return;
             }
+            default(due.saturating_duration_since(Instant::now())) => {}
         }
-        if stopping || Instant::now() >= due {
+        if Instant::now() >= due {
             due = Instant::now() + EVERY;
-            if report(&mut control, events).is_err() || stopping {
+            if report(&mut control, events).is_err() {
                 return;
             }
         }

@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use super::clock::monotonic_ns;
 use super::core::{Found, Lookup};
 use crate::flows::FlowKey;
-use crate::identity::{self, Resolver, SocketKey, SocketLister, Tunnels};
+use crate::identity::{self, Asked, Resolver, SocketKey, SocketLister, Tunnels};
 use crate::model::Transport;
 
 /// A walk over all descriptors of all processes is made at most this often, and takes at most a
@@ -22,8 +22,8 @@ const WALK_SHARE: u32 = 50;
 const WALK_AT_MOST: usize = 4096;
 
 /// Answers until the core hangs up.
-pub fn run(lookups: &Receiver<Lookup>, found: &Sender<Found>) {
-    let mut resolver = Resolver::new();
+pub fn run(lookups: &Receiver<Lookup>, found: &Sender<Found>, asked: Asked) {
+    let mut resolver = Resolver::new().asked(asked);
     let mut tunnels = Tunnels::default();
     let mut any_tunnels = tunnels.scan();
     if any_tunnels && found.send(Found::Tunnels(true)).is_err() {

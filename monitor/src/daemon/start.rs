@@ -23,8 +23,10 @@ use crate::api::{self, Request};
 use crate::config::{Config, ConfigError, Format as Wanted, Overrides};
 use crate::event::Event;
 use crate::hook::{HookError, Hooks};
+use crate::identity::Asked;
 use crate::kernel::{CgroupError, Kernel, LoadError, Sizes, cgroup_root};
 use crate::model::AlertView;
+use crate::names::host_resolvers;
 use crate::policy::{Policy, PolicyError};
 use crate::record::{Context, Format};
 use crate::sink::{Sink, SinkHandle};
@@ -152,7 +154,8 @@ fn load_policy(config: &Config) -> Result<Arc<Policy>, PolicyError> {
         Some(path) => Policy::load(path)?,
         None => Policy::builtin(),
     };
-    Ok(Arc::new(policy))
+    let wants_names = policy.wants().names && policy.resolvers().is_empty();
+    Ok(Arc::new(if wants_names { policy.with_resolvers(host_resolvers()) } else { policy }))
 }
 
 /// The sizes that the kernel side wants.
@@ -194,12 +197,16 @@ fn core_settings(config: &Config) -> CoreSettings {
 /// The running threads.
 struct Daemon {
     stop: Arc<AtomicBool>,
+    /// Dropped to stop the control thread.
+    hold: Sender<()>,
     orders: Sender<Order>,
     reader: JoinHandle<()>,
     control: JoinHandle<()>,
     core: JoinHandle<(SinkHandle, Hooks)>,
     keeper: Option<JoinHandle<()>>,
     api: api::ApiHandle,
+    /// What the policy in force asks of identities.
+    asked: Asked,
 }
 
 impl Daemon {
@@ -252,7 +259,7 @@ impl Daemon {
                 .collect(),
             ring_bytes: u64::from(config.kernel.ring_bytes),
         };
-        let mut core = Core::new(core_settings(config), boot_id(), policy, Clock::now());
+        let mut core = Core::new(core_settings(config), boot_id(), policy.clone(), Clock::now());
         let keeper = match store {
             Some((store, saved)) => {
                 core.restore(saved, monotonic_ns());
@@ -288,14 +295,18 @@ impl Daemon {
             let (events, stop) = (events_in.clone(), stop.clone());
             spawn("reader", move || reader::run(ring, &events, &read, &stop))?
         };
-        let control = {
-            let stop = stop.clone();
-            spawn("control", move || control::run(maps, &commands_out, &events_in, &stop))?
-        };
-        spawn("resolver", move || resolve::run(&lookups_out, &found_in))?;
+        let (hold, held) = bounded::<()>(0);
+        let control = spawn("control", move || control::run(maps, &commands_out, &events_in, &held))?;
+        let asked = Asked::default();
+        let wants = policy.wants();
+        asked.set(wants.hashes, wants.workloads);
+        {
+            let asked = asked.clone();
+            spawn("resolver", move || resolve::run(&lookups_out, &found_in, asked))?;
+        }
         let inlets = Inlets { events, found, requests, orders: orders_out };
         let core = spawn("core", move || work::run(core, inlets, outlets, &about))?;
-        Ok(Daemon { stop, orders, reader, control, core, keeper, api })
+        Ok(Daemon { stop, hold, orders, reader, control, core, keeper, api, asked })
     }
 
     /// Reads the policy again. A bad file changes nothing and says why.
@@ -313,6 +324,8 @@ impl Daemon {
                         |name| format!("the policy {name} is")
                     )
                 );
+                let wants = policy.wants();
+                self.asked.set(wants.hashes, wants.workloads);
                 // The core takes orders before events; a full queue means that it has a newer one.
                 let _ = self.orders.send(Order::Policy(policy));
             }
@@ -333,6 +346,7 @@ impl Daemon {
     fn stop(self) {
         self.stop.store(true, Ordering::Release);
         let _ = self.reader.join();
+        drop(self.hold);
         let _ = self.control.join();
         drop(self.orders);
         if let Ok((sink, hooks)) = self.core.join() {

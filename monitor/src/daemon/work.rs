@@ -1,9 +1,9 @@
 //! The core thread: takes from every side, passes on to every side, waits for nobody.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, never, select, tick};
+use crossbeam_channel::{Receiver, Sender, never, select};
 use tokio::sync::broadcast;
 
 use super::clock::{Clock, monotonic_ns};
@@ -17,6 +17,11 @@ use crate::hook::Hooks;
 use crate::model::{AlertView, Record};
 use crate::policy::Policy;
 use crate::sink::SinkHandle;
+
+/// How often the core looks around: where something waits for it, and where nothing does. On a quiet host
+/// waking up is all that it costs.
+const TICK: Duration = Duration::from_millis(50);
+const QUIET_TICK: Duration = Duration::from_millis(250);
 
 /// What the core is told from outside the pipeline.
 pub enum Order {
@@ -46,9 +51,17 @@ pub struct Outlets {
 
 /// The core thread: ends when the kernel side has hung up.
 pub fn run(mut core: Core, mut inlets: Inlets, outlets: Outlets, about: &About) -> (SinkHandle, Hooks) {
-    let ticks = tick(Duration::from_millis(50));
+    let mut ticked = Instant::now();
     let mut refreshed: Vec<Sender<()>> = Vec::new();
     loop {
+        let every = if core.is_waiting() { TICK } else { QUIET_TICK };
+        let due = (ticked + every).saturating_duration_since(Instant::now());
+        if due.is_zero() {
+            ticked = Instant::now();
+            outlets.stages.events.observed(inlets.events.len());
+            core.tick(monotonic_ns(), Clock::now());
+            outlets.pass_on(&mut core);
+        }
         select! {
             recv(inlets.events) -> batch => {
                 let Ok(batch) = batch else { break };
@@ -84,10 +97,7 @@ pub fn run(mut core: Core, mut inlets: Inlets, outlets: Outlets, about: &About) 
                     Err(_) => inlets.orders = never(),
                 }
             }
-            recv(ticks) -> _ => {
-                outlets.stages.events.observed(inlets.events.len());
-                core.tick(monotonic_ns(), Clock::now());
-            }
+            default(due) => {}
         }
         outlets.pass_on(&mut core);
         if !core.is_refreshing() {

@@ -31,7 +31,7 @@ pub struct Sight<'a> {
 pub struct Breach {
     pub rule: Rule,
     /// Name of the service that requires it.
-    pub service: String,
+    pub service: Arc<str>,
     /// The end of a sentence that begins with the stream.
     pub what: String,
 }

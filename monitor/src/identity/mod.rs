@@ -8,10 +8,12 @@
 //! more is missing, with the reason. What `/proc` says is other people's text: read with a cap,
 //! taken as lossy UTF-8, and never able to panic or to grow memory without bound.
 
+mod asked;
 mod cgroup;
 mod cgroup_tree;
 mod clock;
 mod command_line;
+mod executable;
 mod holders;
 mod namespaces;
 mod process;
@@ -22,7 +24,9 @@ mod tunnels_ipsec;
 mod tunnels_routes;
 mod tunnels_userspace;
 mod users;
+mod workload;
 
+pub use asked::Asked;
 pub use cgroup::{Place, place_of_cgroup_path, place_of_proc_cgroup};
 pub use holders::holders;
 pub use namespaces::{Netns, NetnsSource, namespaces};

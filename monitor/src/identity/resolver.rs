@@ -2,19 +2,23 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
+use std::os::fd::AsFd;
 use std::thread;
 use std::time::Duration;
 
+use super::asked::Asked;
 use super::cgroup::{Place, place_of_cgroup_path};
 use super::cgroup_tree::CgroupTree;
 use super::clock::{BootClock, monotonic_ns};
+use super::executable::Hashes;
 use super::holders::{Holder, holders_by_age, without_passing_by};
 use super::namespaces::namespaces;
 use super::process::{Details, ProcessDirectory, Stat};
 use super::sockets::{SocketLister, SocketSeen, TcpState};
 use super::users::Users;
+use super::workload::Workloads;
 use super::{Existing, ProcessSeen, SocketKey};
-use crate::model::{Direction, Identity, Transport};
+use crate::model::{Container, Direction, Identity, Transport, Workload};
 
 const ENDED: &str = "process ended before it could be looked at";
 const ENDED_UNNAMED: &str = "process ended while it was looked at";
@@ -38,6 +42,9 @@ pub struct Resolver {
     users: Users,
     cgroups: CgroupTree,
     remembered: HashMap<u32, Remembered>,
+    asked: Asked,
+    hashes: Hashes,
+    workloads: Workloads,
     /// Inodes of network namespaces, learnt from sockets that were found; only of living ones.
     namespaces_by_cookie: HashMap<u64, u64>,
 }
@@ -65,8 +72,17 @@ impl Resolver {
             users: Users::new("/etc/passwd".into()),
             cgroups: CgroupTree::new(),
             remembered: HashMap::new(),
+            asked: Asked::default(),
+            hashes: Hashes::default(),
+            workloads: Workloads::new("/".into()),
             namespaces_by_cookie: HashMap::new(),
         }
+    }
+
+    /// Looks at more, as long as a policy asks for it.
+    #[must_use]
+    pub fn asked(self, asked: Asked) -> Resolver {
+        Resolver { asked, ..self }
     }
 
     /// Who this process is. When it has ended, or its pid is another's by now, what the kernel
@@ -228,7 +244,11 @@ impl Resolver {
             let after = directory.stat()?;
             let whole = details.executable.is_none() || details.command_line.is_some();
             if after.name == before.name && (whole || look == MOST_LOOKS) {
-                return Some(self.identity(pid, after, details, now));
+                let mut identity = self.identity(pid, after, details, now);
+                if self.asked.hashes() && identity.executable.is_some() {
+                    identity.executable_sha256 = self.hashes.of(directory.as_fd(), now);
+                }
+                return Some(identity);
             }
             before = after;
             if look > 1 {
@@ -258,9 +278,11 @@ impl Resolver {
             start_ticks: Some(stat.start_ticks),
             name: Some(stat.name),
             executable,
+            executable_sha256: None,
             command_line,
             uid,
             user: uid.and_then(|uid| self.users.name(uid, now)),
+            workload: self.workload(place.container.as_ref(), now),
             unit: place.unit,
             container: place.container,
             missing,
@@ -278,11 +300,19 @@ impl Resolver {
             name: Some(name).filter(|name| !name.is_empty()),
             uid: Some(seen.uid),
             user: self.users.name(seen.uid, now),
+            workload: self.workload(container.as_ref(), now),
             unit,
             container,
             missing: Some(ENDED.to_owned()),
             ..Identity::default()
         }
+    }
+
+    fn workload(&mut self, container: Option<&Container>, now: u64) -> Option<Box<Workload>> {
+        if !self.asked.workloads() {
+            return None;
+        }
+        self.workloads.of(container?, now).map(Box::new)
     }
 
     fn remember(&mut self, seen: &ProcessSeen, identity: &Identity, now: u64) {

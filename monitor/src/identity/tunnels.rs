@@ -20,8 +20,11 @@ use crate::model::{Transport, Tunnel, TunnelKind};
 
 /// How long what was read of the namespaces with tunnels counts.
 const FRESH: Duration = Duration::from_secs(1);
-/// All namespaces are looked through for tunnels this often.
+/// All namespaces are looked through for tunnels this often: the more there are the longer it takes, and
+/// it gets one part of the time in so many.
 const SCAN_EVERY: Duration = Duration::from_secs(5);
+const SCAN_SHARE: u32 = 1000;
+const SCAN_AT_LEAST_EVERY: Duration = Duration::from_secs(30);
 
 /// The way of a flow's packets.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +43,8 @@ pub struct Tunnels {
     namespaces: Vec<Namespace>,
     /// Namespaces by the cookie that the kernel programs name them with: learnt from sockets found.
     inodes: HashMap<u64, u64>,
-    scanned: Option<Instant>,
+    /// When the next look is due.
+    due: Option<Instant>,
 }
 
 struct Namespace {
@@ -125,15 +129,17 @@ impl Namespace {
 impl Tunnels {
     /// How long until the next look is due.
     pub fn due_in(&self) -> Duration {
-        self.scanned.map_or(Duration::ZERO, |at| SCAN_EVERY.saturating_sub(at.elapsed()))
+        self.due.map_or(Duration::ZERO, |due| due.saturating_duration_since(Instant::now()))
     }
 
     /// Looks through all namespaces; whether there is any tunnel.
     pub fn scan(&mut self) -> bool {
+        let began = Instant::now();
         let all = namespaces();
         self.inodes.retain(|_, inode| all.iter().any(|netns| netns.inode == *inode));
         self.namespaces = all.iter().filter_map(Namespace::read).collect();
-        self.scanned = Some(Instant::now());
+        let rest = (began.elapsed() * SCAN_SHARE).clamp(SCAN_EVERY, SCAN_AT_LEAST_EVERY);
+        self.due = Some(Instant::now() + rest);
         !self.namespaces.is_empty()
     }
 

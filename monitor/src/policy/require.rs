@@ -7,11 +7,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use dissect::{Certificate, ClientCertificateState, Facts, Protection, TlsFacts};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use wildmatch::WildMatch;
 
 use super::selector::Held;
-use super::{FlowFacts, Policy};
+use super::{FlowFacts, Policy, Seen};
 use crate::model::Rule;
 use crate::posture::{self, TlsVersion};
 
@@ -19,7 +20,7 @@ use crate::posture::{self, TlsVersion};
 const MOST_PATTERNS: usize = 256;
 
 /// The table `require` of a `[[service]]`: all that is given must hold.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Require {
     /// The oldest version of TLS allowed; a stream in the clear breaks it too.
@@ -42,7 +43,7 @@ pub struct Require {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Required {
     /// Name of the service.
-    pub service: String,
+    pub service: Arc<str>,
     pub require: Arc<Require>,
 }
 
@@ -237,15 +238,19 @@ fn any(patterns: &[String], names: &[&str]) -> bool {
 
 impl Policy {
     /// What is required of a flow, by every service that covers it for certain.
-    pub fn required(&self, facts: &FlowFacts<'_>) -> Vec<Required> {
-        let (address, port) = (facts.server_address.ip(), facts.server_address.port());
-        self.candidates(port)
-            .filter(|service| service.covers(facts.transport, address, port, facts.server) == Held::Yes)
-            .filter_map(|service| {
-                let require = service.require.clone()?;
-                Some(Required { service: service.name.clone(), require })
-            })
-            .collect()
+    pub fn required(&self, facts: &FlowFacts<'_>, seen: Seen<'_>) -> Vec<Required> {
+        if !self.requires {
+            return Vec::new();
+        }
+        self.with_ends(facts, seen, |_, server| {
+            self.covering(facts, server)
+                .filter(|(_, covered)| *covered == Held::Yes)
+                .filter_map(|(service, _)| {
+                    let require = service.require.clone()?;
+                    Some(Required { service: service.name.clone(), require })
+                })
+                .collect()
+        })
     }
 }
 
@@ -350,6 +355,33 @@ mod tests {
             [Rule::UnexpectedPeer, Rule::UnexpectedPeer]
         );
         assert!(unknown(&names, &modern()));
+    }
+
+    #[test]
+    fn it_holds_for_what_the_service_covers_for_certain() {
+        let text = "[groups]\ndb = [{ address = \"10.0.0.7\" }]\n\
+             [[service]]\nname = \"api\"\nsni = \"api.example.org\"\nrequire = { tls = \"1.3\" }\n\
+             [[service.client]]\naddress = \"0.0.0.0/0\"\n\
+             [[service]]\nname = \"db\"\ngroup = \"db\"\nrequire = { client_certificate = true }\n\
+             [[service.client]]\naddress = \"0.0.0.0/0\"\n";
+        let policy = Policy::parse(std::path::Path::new("p.toml"), text).expect("a policy");
+        let names = |server: &str, facts: Option<&Facts>| {
+            let ends = FlowFacts {
+                client: None,
+                client_address: "192.0.2.1:40000".parse().expect("an address"),
+                server: None,
+                server_address: server.parse().expect("an address"),
+                transport: crate::model::Transport::Tcp,
+            };
+            let required = policy.required(&ends, Seen { facts, ..Seen::default() });
+            required.iter().map(|required| required.service.to_string()).collect::<Vec<_>>()
+        };
+        let asked = |name: &str| with(modern(), |tls| tls.server_name = Some(name.into()));
+        assert_eq!(names("10.0.0.1:443", Some(&asked("api.example.org"))), ["api"]);
+        assert_eq!(names("10.0.0.7:443", Some(&asked("api.example.org"))), ["api", "db"]);
+        assert_eq!(names("10.0.0.7:443", Some(&asked("www.example.org"))), ["db"]);
+        // Whether the name was asked for is not known: nothing is required for certain.
+        assert_eq!(names("10.0.0.1:443", None), Vec::<String>::new());
     }
 
     #[test]

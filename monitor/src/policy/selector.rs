@@ -1,21 +1,21 @@
 //! Selectors: what a policy says of one end of a flow.
 //!
-//! All given must hold. An answer has three values: an end that was looked for and not found out
-//! may or may not be the one that is meant.
+//! All given must hold; of a list, one. An answer has three values: an end that was looked for and
+//! not found out may or may not be the one that is meant.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
 
-use crate::model::{Container, Identity};
+use super::end::{End, Field, Presence};
+use super::pattern::Pattern;
 
 /// Whether a selector holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Held {
     No,
-    /// It would depend on something that is missing of the identity.
+    /// It would depend on something that is not known.
     Unknown,
     Yes,
 }
@@ -61,92 +61,90 @@ impl fmt::Display for Ports {
     }
 }
 
-/// What is asked of one end; `None` and empty: not asked.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// A group that a selector names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupName {
+    /// Its place among the groups of the policy.
+    pub id: u32,
+    pub name: Box<str>,
+}
+
+/// What is asked of one end; empty: not asked.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Selector {
-    /// `comm`.
-    pub process: Option<String>,
-    pub unit: Option<String>,
-    /// Container id, or its first 12 or more characters; or a pod's uid.
-    pub container: Option<String>,
-    /// User name, or a number.
-    pub user: Option<String>,
-    pub executable: Option<String>,
+    /// Of each field, any of these.
+    pub texts: Vec<(Field, Vec<Pattern>)>,
+    /// Labels of the Kubernetes pod: all of these.
+    pub labels: Vec<(Box<str>, Pattern)>,
     /// Any of these.
     pub address: Vec<IpNet>,
+    /// Any of these.
+    pub groups: Vec<GroupName>,
 }
 
 impl Selector {
     pub fn is_empty(&self) -> bool {
-        *self == Selector::default()
+        self.texts.is_empty() && self.labels.is_empty() && self.address.is_empty() && self.groups.is_empty()
     }
 
-    /// Whether it asks who the process is, not only where it is.
-    pub fn asks_identity(&self) -> bool {
-        self.process.is_some()
-            || self.unit.is_some()
-            || self.container.is_some()
-            || self.user.is_some()
-            || self.executable.is_some()
+    /// The texts that it has for a field.
+    pub fn texts_of(&self, field: Field) -> &[Pattern] {
+        self.texts.iter().find(|(of, _)| *of == field).map_or(&[], |(_, patterns)| patterns)
     }
 
-    /// `identity`: `None` when that end is on another host: then nothing about a process holds.
-    pub fn holds(&self, identity: Option<&Identity>, address: IpAddr) -> Held {
-        let address = address.to_canonical();
-        if !self.address.is_empty() && !self.address.iter().any(|range| range.contains(&address)) {
+    pub fn holds(&self, end: &End<'_>) -> Held {
+        if !self.address.is_empty() && !self.address.iter().any(|range| range.contains(&end.address)) {
             return Held::No;
         }
-        if !self.asks_identity() {
-            return Held::Yes;
-        }
-        let Some(identity) = identity else { return Held::No };
-        let text = |wanted: &Option<String>, is: Option<&str>| match (wanted, is) {
-            (None, _) => Held::Yes,
-            (Some(wanted), Some(is)) if wanted == is => Held::Yes,
-            (Some(_), Some(_)) => Held::No,
-            (Some(_), None) if identity.missing.is_some() => Held::Unknown,
-            (Some(_), None) => Held::No,
-        };
-        // A replaced binary still runs: after a package upgrade the kernel shows it so.
-        let executable =
-            identity.executable.as_deref().map(|path| path.strip_suffix(" (deleted)").unwrap_or(path));
-        [
-            text(&self.process, identity.name.as_deref()),
-            text(&self.unit, identity.unit.as_deref()),
-            text(&self.executable, executable),
-            self.holds_user(identity),
-            self.holds_container(identity),
-        ]
-        .into_iter()
-        .min()
-        .unwrap_or(Held::Yes)
-    }
-
-    fn holds_user(&self, identity: &Identity) -> Held {
-        let Some(wanted) = &self.user else { return Held::Yes };
-        if let Some(uid) = identity.uid
-            && wanted.parse() == Ok(uid)
-        {
-            return Held::Yes;
-        }
-        match &identity.user {
-            Some(user) if user == wanted => Held::Yes,
-            Some(_) => Held::No,
-            None if identity.uid.is_none() && identity.missing.is_some() => Held::Unknown,
-            None => Held::No,
-        }
-    }
-
-    fn holds_container(&self, identity: &Identity) -> Held {
-        let Some(wanted) = &self.container else { return Held::Yes };
-        match &identity.container {
-            Some(Container { id, pod, .. }) => {
-                let short = wanted.len() >= 12 && id.starts_with(wanted.as_str());
-                if id == wanted || short || pod.as_deref() == Some(wanted) { Held::Yes } else { Held::No }
+        let mut held = Held::Yes;
+        for (field, patterns) in &self.texts {
+            match text(*field, patterns, end) {
+                Held::No => return Held::No,
+                other => held = held.min(other),
             }
-            None if identity.missing.is_some() => Held::Unknown,
-            None => Held::No,
         }
+        if !self.labels.is_empty() {
+            match self.holds_labels(end) {
+                Held::No => return Held::No,
+                other => held = held.min(other),
+            }
+        }
+        if !self.groups.is_empty() {
+            let member = self.groups.iter().map(|group| end.membership(group.id)).max();
+            held = held.min(member.unwrap_or(Held::No));
+        }
+        held
+    }
+
+    /// As [`Selector::holds`], at a socket that serves on every address of the host.
+    pub fn holds_anywhere(&self, end: &End<'_>) -> Held {
+        if self.address.is_empty() {
+            return self.holds(end);
+        }
+        Selector { address: Vec::new(), ..self.clone() }.holds(end)
+    }
+
+    fn holds_labels(&self, end: &End<'_>) -> Held {
+        let Some(labels) = end.labels() else {
+            return if end.may_have_labels() { Held::Unknown } else { Held::No };
+        };
+        let all = self
+            .labels
+            .iter()
+            .all(|(key, wanted)| labels.get(&**key).is_some_and(|value| wanted.matches(value)));
+        if all { Held::Yes } else { Held::No }
+    }
+}
+
+fn text(field: Field, patterns: &[Pattern], end: &End<'_>) -> Held {
+    let mut found = false;
+    let presence = end.each(field, &mut |value| {
+        found |= patterns.iter().any(|pattern| field.holds(pattern, value));
+    });
+    match (found, presence) {
+        (true, _) => Held::Yes,
+        (false, Presence::Unseen) => Held::Unknown,
+        (false, Presence::Known) => Held::No,
     }
 }
 
@@ -154,18 +152,20 @@ impl fmt::Display for Selector {
     /// `unit=payments.service address=10.0.0.0/8,fd00::/8`.
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut space = "";
-        let texts = [
-            ("process", &self.process),
-            ("unit", &self.unit),
-            ("container", &self.container),
-            ("user", &self.user),
-            ("executable", &self.executable),
-        ];
-        for (key, value) in texts {
-            if let Some(value) = value {
-                write!(out, "{space}{key}={}", value.escape_debug())?;
-                space = " ";
-            }
+        if !self.groups.is_empty() {
+            let names: Vec<String> =
+                self.groups.iter().map(|group| group.name.escape_debug().to_string()).collect();
+            write!(out, "group={}", names.join(","))?;
+            space = " ";
+        }
+        for (field, patterns) in &self.texts {
+            let texts: Vec<String> = patterns.iter().map(Pattern::to_string).collect();
+            write!(out, "{space}{}={}", field.key(), texts.join(","))?;
+            space = " ";
+        }
+        for (key, value) in &self.labels {
+            write!(out, "{space}labels.{}={value}", key.escape_debug())?;
+            space = " ";
         }
         if !self.address.is_empty() {
             let ranges: Vec<String> = self.address.iter().map(IpNet::to_string).collect();

@@ -7,7 +7,20 @@ use serde::{Deserialize, Serialize};
 
 /// A version, the oldest first. DTLS counts as the TLS that it is made after (RFC 4347, 6347, 9147),
 /// QUIC as TLS 1.3 (RFC 9001).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
 pub enum TlsVersion {
     /// SSL 2 and 3.
     #[serde(rename = "ssl")]

@@ -267,11 +267,13 @@ pub(crate) fn hostile_records(text: &str) -> Vec<Record> {
         start_ticks: Some(1),
         name: some(),
         executable: some(),
+        executable_sha256: some(),
         command_line: some(),
         uid: Some(0),
         user: some(),
         unit: some(),
         container: Some(Container { id: text.into(), runtime: text.into(), pod: some() }),
+        workload: None,
         missing: some(),
     });
     let certificate = Certificate {

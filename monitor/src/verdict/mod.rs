@@ -8,7 +8,7 @@ mod encrypted;
 use dissect::Facts;
 
 use crate::model::{Answer, Judged, Verdict};
-use crate::policy::Decision;
+use crate::policy::{Decision, Side};
 
 /// What is known of how well a flow was seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,13 +41,20 @@ pub fn judge(facts: &Facts, seen: Seen, decision: Option<&Decision>) -> Verdict 
 pub fn authorised(decision: Option<&Decision>) -> Judged {
     match decision {
         None => Judged::new(Answer::Unknown, "not decided yet: the client is still being looked up"),
-        Some(Decision::Allowed { service, rule }) => {
+        Some(Decision::Allowed { service, rule, place }) => {
             Judged::new(Answer::Yes, format!("the policy for '{service}' allows this client"))
-                .with_evidence(rule)
+                .with_evidence(format!("{rule} ({place})"))
         }
-        Some(Decision::Unexpected { service, expected }) => {
-            Judged::new(Answer::No, format!("the policy for '{service}' does not name this client"))
-                .with_evidence(format!("expected: {expected}"))
+        Some(Decision::Unexpected { service, expected, place, side, .. }) => {
+            let reason = match side {
+                Side::Ingress => format!("the policy for '{service}' does not name this client"),
+                Side::Egress => format!("the policy for the client '{service}' does not name this service"),
+                Side::Operation => format!("the policy for '{service}' does not let this client do that"),
+                Side::Hidden => format!(
+                    "encrypted: the policy for '{service}' wants to see that this client keeps to its role"
+                ),
+            };
+            Judged::new(Answer::No, reason).with_evidence(format!("expected: {expected} ({place})"))
         }
         Some(Decision::Unknown { service, why }) => {
             Judged::new(Answer::Unknown, format!("the policy for '{service}' cannot be applied: {why}"))

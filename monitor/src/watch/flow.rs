@@ -28,6 +28,8 @@ pub struct Watch {
     /// When a sample was last asked for.
     asked_ns: u64,
     state: State,
+    /// Nothing was passed over.
+    whole: bool,
 }
 
 #[derive(Debug)]
@@ -71,6 +73,7 @@ impl Watch {
             generation: 0,
             asked_ns: 0,
             state: State::Open { limit },
+            whole: !midstream,
         })
     }
 
@@ -88,6 +91,7 @@ impl Watch {
             generation: 0,
             asked_ns: now_ns,
             state: State::Paused { since_ns: now_ns },
+            whole: false,
         };
         let decision = watch.ask(GLANCE, sampling, now_ns);
         Some((watch, decision))
@@ -96,6 +100,15 @@ impl Watch {
     /// Whether a look into an encrypted flow is over.
     pub fn has_glanced(&self) -> bool {
         matches!((&self.reads, self.state), (Reads::Glance { .. }, State::Paused { .. }))
+    }
+
+    /// Whether all that the client has sent, so many bytes, has been read.
+    pub fn has_read_client(&self, bytes: u64) -> bool {
+        let reads = match &self.reads {
+            Reads::Activity(observer) => observer.is_in_step(),
+            Reads::Glance { .. } => false,
+        };
+        reads && self.whole && u64::from(self.client.reached()) >= bytes
     }
 
     /// The kernel captures no more of it.
@@ -116,6 +129,7 @@ impl Watch {
             }
             // All together have spent what they may: this one is settled at once.
             State::Open { .. } => {
+                self.whole = false;
                 self.state = State::Paused { since_ns: now_ns };
                 Some(sampling.ask(decision::SETTLE, self.generation, 0))
             }
@@ -203,6 +217,7 @@ impl Watch {
 
     /// Lets go of all bytes, and pauses: they are too many. What the kernel is to be told is given.
     pub fn let_go(&mut self, sampling: &mut Sampling, now_ns: u64) -> Decision {
+        self.whole = false;
         (self.client, self.server) = (Lane::default(), Lane::default());
         match &mut self.reads {
             Reads::Activity(observer) => {
@@ -245,6 +260,7 @@ impl Watch {
 
     /// The first capture of a sample: offsets begin again.
     fn new_window(&mut self) {
+        self.whole = false;
         (self.client, self.server) = (Lane::default(), Lane::default());
         match &mut self.reads {
             Reads::Activity(observer) => {
@@ -282,11 +298,13 @@ impl Watch {
             return Some(sampling.ask(decision::EXTEND, self.generation, limit));
         }
         self.state = State::Paused { since_ns: now_ns };
+        self.whole = false;
         Some(sampling.ask(decision::SETTLE, self.generation, 0))
     }
 
     fn read(&mut self, from: End, pieces: Vec<Piece>, fingerprint: &dyn Fingerprint) {
         for piece in pieces {
+            self.whole &= piece != Piece::Gap;
             match (&mut self.reads, piece) {
                 (Reads::Activity(observer), Piece::Bytes(bytes)) => observer.feed(from, &bytes, fingerprint),
                 (Reads::Activity(observer), Piece::Gap) => observer.gap(from),

@@ -1,5 +1,6 @@
 //! First bytes: put together, handed to the dissectors, and let go.
 
+use super::named::is_listened_to;
 use super::*;
 use crate::flows::doubt_what_did_not_come;
 
@@ -55,6 +56,7 @@ impl Core {
             };
             self.ensure(&event, now_ns)
         });
+        self.learn_names(&head, &data);
         if self.watch_capture(id, &head, &data, now_ns) {
             return;
         }
@@ -63,7 +65,11 @@ impl Core {
         if self.evidence(id, sent, head.offset, middle, head.at_ns, &data) {
             self.inspect(id, false);
             self.advance(id, now_ns);
-        } else if self.table.get(id).is_some_and(|flow| flow.settled) {
+        } else if self
+            .table
+            .get(id)
+            .is_some_and(|flow| flow.settled && !is_listened_to(&self.policy, &self.names, &flow))
+        {
             // Told already; the decision got lost on its way, or is still under way.
             self.settle(id);
         }
@@ -128,20 +134,29 @@ impl Core {
                 Decision { action: decision::EXTEND, sent_limit, received_limit, ..Decision::default() };
             self.out.commands.push(Command::Decide { key, decision });
         }
-        if *flow.facts != inspection.facts {
+        let changed = *flow.facts != inspection.facts;
+        if changed {
             let facts = self.judge.share(inspection.facts);
             flow.learn(facts);
         }
-        if inspection.settled || full || ended {
+        let done = inspection.settled || full || ended;
+        if done {
             self.evidence_bytes -= held.min(self.evidence_bytes);
             flow.settled = true;
-            let Some(evidence) = flow.evidence.take() else { return };
-            let limit = self.settings.tcp_budget;
-            let decision = self.watching.begin(&flow, &evidence, limit, ended);
-            drop(flow);
-            if !ended {
-                self.out.commands.push(Command::Decide { key, decision });
-            }
+        }
+        let listened = is_listened_to(&self.policy, &self.names, &flow);
+        let evidence = if done { flow.evidence.take() } else { None };
+        let limit = self.settings.tcp_budget;
+        let decision = evidence.map(|evidence| self.watching.begin(&flow, &evidence, limit, ended));
+        drop(flow);
+        if let Some(decision) = decision
+            && !ended
+            && !listened
+        {
+            self.out.commands.push(Command::Decide { key, decision });
+        }
+        if changed {
+            self.decide_again(id);
         }
     }
 

@@ -94,7 +94,15 @@ impl Core {
 
     /// What the kernel knows of every TCP socket: the totals of flows that were quiet since their
     /// last event are brought up to date, and flows whose sockets are gone without a word end.
-    pub(super) fn sockets(&mut self, seen: Option<HashMap<u64, (TcpState, TcpCounts)>>, began_ns: u64) {
+    pub(super) fn sockets(
+        &mut self,
+        seen: Option<HashMap<u64, (TcpState, TcpCounts)>>,
+        began_ns: u64,
+        now_ns: u64,
+    ) {
+        let took_ns = now_ns.saturating_sub(began_ns);
+        let rest_ns = took_ns.saturating_mul(REFRESH_SHARE).min(OLDEST);
+        self.sockets_due_ns = self.sockets_due_ns.max(now_ns + rest_ns);
         let Some(seen) = seen else {
             self.sockets_asked = false;
             return;

@@ -30,7 +30,7 @@ impl Core {
                 if event.flags & flow_flag::MIDSTREAM != 0 && self.table.id(&key_of(event)).is_none() => {}
             Kind::Close => {
                 let id = self.ensure(event, now_ns);
-                self.closed_by(id, event);
+                self.closed_by(id, event, now_ns);
                 self.close(id, event.at_ns, FlowState::Closed);
             }
             Kind::Failed => {
@@ -82,7 +82,7 @@ impl Core {
             flow.set_maker(holder.pid.unwrap_or(0));
             flow.set_owner(holder);
         } else {
-            self.ask_for_owner(&flow);
+            self.find_owner(&mut flow, now_ns);
         }
         let (id, evicted) = self.table.insert(flow);
         if let Some(evicted) = evicted {

@@ -17,7 +17,10 @@ mod decisions;
 mod existing;
 mod lives;
 mod messages;
+mod named;
 mod owners;
+mod recent;
+mod roles;
 mod silences;
 mod steps;
 mod sums;
@@ -29,6 +32,7 @@ pub(in crate::daemon) mod watching;
 
 use decisions::Decisions;
 use existing::Sockets;
+use recent::Recent;
 use silences::Silences;
 use sums::Sums;
 use watching::Watching;
@@ -48,7 +52,8 @@ use crate::flows::{
 use crate::hist::{Measures, Sample};
 use crate::identity::{Existing, ProcessSeen, SocketKey, TcpCounts, TcpState, Way};
 use crate::model::{Answer, Direction, FailReason, FlowAction, FlowState, Identity, Record, Rule, Transport};
-use crate::policy::{FlowFacts, Policy};
+use crate::names::Names;
+use crate::policy::Policy;
 
 /// A flow whose owner or facts are not known after this time is told as it stands, ns.
 const PATIENCE: u64 = 1_000_000_000;
@@ -61,6 +66,14 @@ const UDP_TWIN: u64 = 30_000_000;
 
 /// How old the totals of a quiet TCP connection may be, ns.
 const REFRESH: u64 = 5_000_000_000;
+
+/// Finding out takes longer the more processes there are. It gets one part of the time in so many, where
+/// that does not make the totals older than [`OLDEST`].
+const REFRESH_SHARE: u64 = 1000;
+const OLDEST: u64 = 30_000_000_000;
+
+/// Users of sockets are asked for at once if nobody was for so long, ns.
+const USER_EVERY: u64 = 100_000_000;
 
 /// Early captures of connections that are not accepted yet.
 pub(in crate::daemon) const EARLY: usize = 4096;
@@ -120,9 +133,13 @@ pub struct Core {
     /// The end is near: no time for shares.
     hurries: bool,
     /// When the sockets were last asked for.
-    sockets_ns: u64,
+    sockets_due_ns: u64,
     /// Listener owners whose accepted sockets are used by another process.
     handed_over: HashSet<(u32, u64)>,
+    recent: Recent,
+    /// When a walk for users was last asked for, and who waits for the next one.
+    user_asked_ns: u64,
+    users_wanted: Vec<FlowKey>,
     overflow_seen: u64,
     sums: Sums,
     judge: Judge,
@@ -130,6 +147,7 @@ pub struct Core {
     identities: Interned<Identity>,
     pub(super) watching: Watching,
     silences: Silences,
+    pub(in crate::daemon) names: Names,
 }
 
 impl Core {
@@ -160,8 +178,11 @@ impl Core {
             sockets_asked: false,
             sockets: None,
             hurries: false,
-            sockets_ns: 0,
+            sockets_due_ns: 0,
             handed_over: HashSet::new(),
+            recent: Recent::default(),
+            user_asked_ns: 0,
+            users_wanted: Vec::new(),
             overflow_seen: 0,
             sums: Sums::new(4 * settings.capacity),
             judge: Judge::default(),
@@ -169,6 +190,7 @@ impl Core {
             identities: Interned::default(),
             silences: Silences::default(),
             watching: Watching::new(&settings.detect, &settings.sampling),
+            names: Names::new(policy.resolvers().iter().copied()),
             out: Output::default(),
             settings,
             boot_id,
@@ -191,7 +213,13 @@ impl Core {
     /// Takes what the last steps gave.
     pub fn take_output(&mut self) -> Output {
         self.out.changes.extend(self.alerts.take_changes());
-        std::mem::take(&mut self.out)
+        let mut out = std::mem::take(&mut self.out);
+        // A decision is a system call: none for what has ended meanwhile.
+        out.commands.retain(|command| match command {
+            Command::Decide { key, .. } => self.table.id(key).is_some(),
+            _ => true,
+        });
+        out
     }
 
     pub(in crate::daemon) fn wall(&self) -> impl Fn(u64) -> Timestamp + Copy + use<> {
@@ -266,19 +294,14 @@ impl Core {
 /// What is wrong with how a flow is encrypted.
 fn posture(
     policy: &Policy,
+    names: &Names,
     flow: &Flow,
     settings: &crate::config::Detect,
     now: Timestamp,
 ) -> Vec<detect::Fault> {
-    let [(client, client_address), (server, server_address)] = flow.ends();
-    let required = policy.required(&FlowFacts {
-        client: client.map(|identity| &**identity),
-        client_address,
-        server: server.map(|identity| &**identity),
-        server_address,
-        transport: flow.transport,
-    });
-    detect::posture(&flow.facts, (client_address, server_address), settings, &required, now)
+    let [(_, client), (_, server)] = flow.ends();
+    let required = named::of(policy, names, flow).with(|facts, seen| policy.required(facts, seen));
+    detect::posture(&flow.facts, (client, server), settings, &required, now)
 }
 
 /// A reset is a refusal; an application that waited and gave up had no answer; and where the kernel

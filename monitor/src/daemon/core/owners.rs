@@ -3,15 +3,40 @@
 use super::*;
 
 impl Core {
-    pub(super) fn ask_for_owner(&mut self, flow: &Flow) {
+    /// Names the owner, where it is known, or asks who that is.
+    pub(super) fn find_owner(&mut self, flow: &mut Flow, now_ns: u64) {
         let seen = flow.process_seen();
         let handed_over = flow.direction == Direction::Ingress
             && flow.transport == Transport::Tcp
             && (seen.tgid == 1 || self.handed_over.contains(&(seen.tgid, seen.seen_ns)));
         if seen.tgid == 0 || handed_over {
-            self.out.lookups.push(Lookup::User { key: flow.key(), socket: socket_of(flow) });
+            self.ask_for_user(flow, now_ns);
+        } else if let Some(identity) = self.recent.get(&seen, now_ns) {
+            flow.set_owner(identity);
         } else {
             self.out.lookups.push(Lookup::Owner { key: flow.key(), seen });
+        }
+    }
+
+    /// One walk over all processes answers for many sockets. So the first question of a while is asked
+    /// at once, and the others with the next tick, for those connections that are still there.
+    fn ask_for_user(&mut self, flow: &Flow, now_ns: u64) {
+        if now_ns.saturating_sub(self.user_asked_ns) >= USER_EVERY {
+            self.user_asked_ns = now_ns;
+            self.out.lookups.push(Lookup::User { key: flow.key(), socket: socket_of(flow) });
+        } else {
+            self.users_wanted.push(flow.key());
+        }
+    }
+
+    /// Asks for the users that could wait.
+    pub(super) fn ask_for_users(&mut self) {
+        for key in std::mem::take(&mut self.users_wanted) {
+            if let Some(flow) = self.table.id(&key).and_then(|id| self.table.get(id))
+                && flow.owner.is_none()
+            {
+                self.out.lookups.push(Lookup::User { key, socket: socket_of(&flow) });
+            }
         }
     }
 
@@ -37,8 +62,11 @@ impl Core {
             Found::Owner { key, identity } => {
                 let Some(id) = self.table.id(&key) else { return };
                 // Asked before the flow was handed over: that answer is about another process.
-                let maker = self.table.get(id).map_or(0, |flow| flow.maker());
+                let seen = self.table.get(id).map(|flow| flow.process_seen()).unwrap_or_default();
+                let maker = seen.tgid;
                 if identity.pid.is_none_or(|pid| maker == 0 || pid == maker) {
+                    let identity = self.identities.share(identity);
+                    self.recent.found(&seen, &identity, now_ns);
                     self.owner(id, identity, now_ns);
                 }
             }
@@ -48,7 +76,7 @@ impl Core {
                 }
             }
             Found::Listener { cookie, identity } => self.listener(cookie, &identity, now_ns),
-            Found::Sockets { seen, began_ns } => self.sockets(seen, began_ns),
+            Found::Sockets { seen, began_ns } => self.sockets(seen, began_ns, now_ns),
             Found::Tunnels(any) => self.tunnels = any,
             Found::Tunnel { key, way } => {
                 if let Some(id) = self.table.id(&key) {
@@ -60,7 +88,7 @@ impl Core {
     }
 
     /// Who closed a connection used it; a socket that was handed over was made by another one.
-    pub(super) fn closed_by(&mut self, id: FlowId, event: &FlowEvent) {
+    pub(super) fn closed_by(&mut self, id: FlowId, event: &FlowEvent, now_ns: u64) {
         let Some(mut flow) = self.table.get_mut(id) else { return };
         let (made_by, closed_by) = (flow.process_seen(), event.owner);
         let known = flow.owner.as_ref().and_then(|owner| owner.pid);
@@ -73,7 +101,10 @@ impl Core {
         if made_by.tgid != 0 && self.handed_over.len() < HANDED_OVER {
             self.handed_over.insert((made_by.tgid, made_by.seen_ns));
         }
-        self.out.lookups.push(Lookup::Owner { key, seen });
+        match self.recent.get(&seen, now_ns) {
+            Some(identity) => self.owner(id, identity, now_ns),
+            None => self.out.lookups.push(Lookup::Owner { key, seen }),
+        }
     }
 
     /// Who uses a socket now. Where that is another one than who made the listener, its other

@@ -35,7 +35,8 @@ impl Core {
         let Some(mut guard) = self.table.get_mut(id) else { return };
         let flow = &mut *guard;
         if flow.decision.is_none() {
-            flow.decision = Some(self.decisions.decide(&self.policy, flow));
+            let seen = self.watching.seen(flow);
+            flow.decision = Some(roles::decide(&mut self.decisions, &self.policy, &self.names, flow, seen));
         }
         let changed = flow.judge(&mut self.judge);
         if !flow.told.opened {
@@ -89,7 +90,7 @@ impl Core {
         let faults = if flow.detected.posture {
             Vec::new()
         } else {
-            posture(&self.policy, flow, &self.settings.detect, self.clock.wall(now_ns))
+            posture(&self.policy, &self.names, flow, &self.settings.detect, self.clock.wall(now_ns))
         };
         flow.detected.posture = true;
         if flow.detected.plaintext && flow.verdict.encrypted.answer == Answer::Yes {

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod named;
+
 use super::*;
 use crate::event::to_bytes;
 use crate::model::{AlertState, AlertView, FlowView, Tunnel, TunnelKind};
@@ -534,4 +536,41 @@ fn silences_mark_what_they_cover() {
     rig.pass(61 * SECOND);
     assert!(rig.core.silences().is_empty());
     assert!(rig.core.open_alerts()[0].silenced.is_none());
+}
+
+/// What a client does in the clear decides, and what was passed over is no yes.
+#[test]
+fn roles_are_held_against_what_a_client_does() {
+    const POLICY: &str = "[[service]]\nname = \"web\"\nports = [8080]\n\n[[service.client]]\n\
+                          process = \"p41\"\nmay = [\"read\"]\npath = \"/a\"\n";
+    let answer = |requests: &[&[u8]], sent_bytes: Option<u64>| {
+        let mut rig = Rig::new(settings());
+        let policy = Policy::parse(std::path::Path::new("p.toml"), POLICY).unwrap();
+        rig.core.set_policy(Arc::new(policy), rig.now_ns);
+        let open = rig.event(Kind::Open, 1, CLIENT, SERVER, false);
+        rig.feed(Kind::Open, open);
+        let mut told = Vec::new();
+        let (mut asked, mut answered) = (0, 0);
+        for request in requests {
+            rig.capture(&open, true, asked, request);
+            rig.capture(&open, false, answered, REFUSED);
+            asked += request.len() as u32;
+            answered += REFUSED.len() as u32;
+            rig.pass(SECOND);
+            told.extend(rig.records());
+        }
+        let (sent_bytes, received_bytes) = (sent_bytes.unwrap_or(asked.into()), answered.into());
+        rig.feed(Kind::Close, FlowEvent { sent_bytes, received_bytes, ..open });
+        told.extend(rig.records());
+        let (_, flow) = *flows(&told).last().unwrap();
+        let unexpected = alerts(&told).iter().filter(|alert| alert.rule == Rule::UnexpectedPeer).count();
+        (flow.verdict.authorised.answer, unexpected)
+    };
+    const READ: &[u8] = b"GET /a/b HTTP/1.1\r\nHost: x\r\n\r\n";
+    const WRITE: &[u8] = b"PUT /a/b HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n";
+    const ELSEWHERE: &[u8] = b"GET /c HTTP/1.1\r\nHost: x\r\n\r\n";
+    assert_eq!(answer(&[READ, READ], None), (Answer::Yes, 0));
+    assert_eq!(answer(&[READ, READ, WRITE], None), (Answer::No, 1));
+    assert_eq!(answer(&[ELSEWHERE], None), (Answer::No, 1));
+    assert_eq!(answer(&[READ, READ], Some(100_000)), (Answer::Unknown, 0));
 }

@@ -14,6 +14,7 @@ impl Core {
     /// Time passes: call it a few times a second.
     pub fn tick(&mut self, now_ns: u64, clock: Clock) {
         self.clock = self.clock.or(clock);
+        self.ask_for_users();
         let waiting = std::mem::take(&mut self.waiting);
         for id in waiting {
             self.advance(id, now_ns);
@@ -34,10 +35,10 @@ impl Core {
         self.refresh_some();
         self.walk(now_ns);
         self.watch_on(now_ns);
-        let due = self.sweep_all || now_ns.saturating_sub(self.sockets_ns) >= REFRESH;
+        let due = self.sweep_all || now_ns >= self.sockets_due_ns;
         if due && !self.sockets_asked && self.table.has_tcp() {
             self.sockets_asked = true;
-            self.sockets_ns = now_ns;
+            self.sockets_due_ns = now_ns + REFRESH;
             self.out.lookups.push(Lookup::Sockets);
         }
     }
@@ -123,14 +124,22 @@ impl Core {
         for stream in self.streams.iter_mut() {
             stream.decide(&policy);
         }
+        self.names.trust(policy.resolvers().iter().copied());
         self.policy = policy;
         self.decisions.forget();
+        // The new one may go by what was not asked of a process before.
+        self.recent = Recent::default();
         for id in self.table.ids() {
             if let Some(mut flow) = self.table.get_mut(id) {
                 flow.undecide();
             }
             self.advance(id, now_ns);
         }
+    }
+
+    /// Whether something waits for the next tick.
+    pub fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty() || self.sockets.is_some()
     }
 
     /// Whether flows are there whose owner is still being looked up.

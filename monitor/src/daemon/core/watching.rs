@@ -3,7 +3,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 
-use dissect::activity::{Event as Happened, Operation};
+use dissect::activity::Event as Happened;
 use dissect::{End, Facts, Protection};
 
 use super::*;
@@ -13,9 +13,7 @@ use crate::flows::Evidence;
 use crate::model::FlowView;
 use crate::status::SamplingView;
 use crate::watch::{Sampling, Watch};
-
-/// Different operations of one flow that are remembered.
-const OPERATIONS: usize = 64;
+use roles::Doings;
 
 /// Flows that are read on at a time; those that come when there are so many are read no further than
 /// their first bytes allow.
@@ -37,8 +35,8 @@ pub struct Watching {
     /// The key of fingerprints: drawn at the start, never told.
     key: RandomState,
     watches: HashMap<u64, Watch>,
-    /// What clients asked for, where that could be read; different ones.
-    operations: HashMap<u64, Vec<Operation>>,
+    /// What clients asked for, where that could be read and a policy wants to know.
+    doings: HashMap<u64, Doings>,
     /// Alerts that stay open as long as a flow does, next to those of [`Flow::holds`].
     holds: HashMap<u64, Vec<String>>,
     /// When it was last looked who may be read on.
@@ -59,7 +57,7 @@ impl Watching {
             traffic: Traffic::new(&detect.traffic),
             key: RandomState::new(),
             watches: HashMap::new(),
-            operations: HashMap::new(),
+            doings: HashMap::new(),
             holds: HashMap::new(),
             second_ns: 0,
             refused: 0,
@@ -109,11 +107,19 @@ impl Watching {
         wanted
     }
 
+    /// What the client of a flow was seen to do, and whether that is all that it did.
+    pub(super) fn seen(&self, flow: &Flow) -> Option<(&Doings, bool)> {
+        let cookie = flow.cookie();
+        let doings = self.doings.get(&cookie)?;
+        let whole = self.watches.get(&cookie).is_some_and(|watch| watch.has_read_client(flow.bytes().0));
+        Some((doings, whole && flow.seen == crate::verdict::Seen::default()))
+    }
+
     /// What a flow has here goes with it; the alerts that it held are given.
     pub fn forget(&mut self, flow: &Flow) -> Vec<String> {
         let cookie = flow.cookie();
         self.watches.remove(&cookie);
-        self.operations.remove(&cookie);
+        self.doings.remove(&cookie);
         self.holds.remove(&cookie).unwrap_or_default()
     }
 }
@@ -210,6 +216,12 @@ impl Core {
         };
         let happened = watch.take();
         if happened.is_empty() {
+            let over = flow.is_over() && self.watching.doings.contains_key(&cookie);
+            drop(flow);
+            if over {
+                // All that it has sent is known only now.
+                self.hold_against_roles(id, now_ns);
+            }
             return;
         }
         let (subject, clock) = (stream.key.to_string(), self.clock);
@@ -217,11 +229,13 @@ impl Core {
         drop(flow);
         let now_s = clock.wall(now_ns).as_second();
         let mut findings = Vec::new();
+        let (asks, mut did_more) = (!self.policy.is_empty(), false);
         for event in happened {
             match event {
-                Happened::Operation(operation) => {
-                    remember(self.watching.operations.entry(cookie).or_default(), operation);
+                Happened::Operation(operation) if asks => {
+                    did_more |= self.watching.doings.entry(cookie).or_default().add(operation);
                 }
+                Happened::Operation(_) => {}
                 Happened::Authentication(answer) => {
                     let found = self.watching.auth_failures.answered(&view, &subject, &answer, now_ns);
                     findings.extend(found.map(|finding| (finding, false)));
@@ -245,6 +259,24 @@ impl Core {
             }
             self.tell(finding, hold, now_ns);
         }
+        if did_more {
+            self.hold_against_roles(id, now_ns);
+        }
+    }
+
+    /// What a client did is new: it is judged by it.
+    fn hold_against_roles(&mut self, id: FlowId, now_ns: u64) {
+        let Some(mut flow) = self.table.get_mut(id) else { return };
+        let seen = self.watching.seen(&flow);
+        let decision = roles::decide(&mut self.decisions, &self.policy, &self.names, &flow, seen);
+        if flow.decision.as_ref() == Some(&decision) {
+            return;
+        }
+        flow.decision = Some(decision);
+        let changed = flow.judge(&mut self.judge);
+        self.sums.account(&mut self.streams, &mut flow, changed);
+        drop(flow);
+        self.detect(id, now_ns);
     }
 
     /// A flow is over: what its facts tell of a log-in that cannot be read.
@@ -313,11 +345,5 @@ impl Core {
                 }
             }
         }
-    }
-}
-
-fn remember(operations: &mut Vec<Operation>, operation: Operation) {
-    if operations.len() < OPERATIONS && !operations.contains(&operation) {
-        operations.push(operation);
     }
 }

@@ -1,0 +1,78 @@
+//! What the policy is asked about: names and what the wire tells are part of the question.
+
+use super::*;
+use crate::names::Asker;
+use crate::names::tests::{query, reply};
+
+fn with_policy(text: &str) -> Rig {
+    let mut rig = Rig::new(settings());
+    let policy = Policy::parse(std::path::Path::new("p.toml"), text).unwrap();
+    rig.core.set_policy(Arc::new(policy), rig.now_ns);
+    rig
+}
+
+/// A connection of the one client with the one server; with its request, if it says anything.
+fn connect(rig: &mut Rig, cookie: u64, server: &str, speaks: bool) -> FlowEvent {
+    let open = FlowEvent {
+        owner: Owner { tgid: 40, seen_ns: 1, ..Owner::default() },
+        ..rig.event(Kind::Open, cookie, &format!("10.0.0.1:{}", 40_000 + cookie), server, false)
+    };
+    rig.feed(Kind::Open, open);
+    if speaks {
+        rig.capture(&open, true, 0, REQUEST);
+        rig.capture(&open, false, 0, RESPONSE);
+    }
+    open
+}
+
+fn authorised(rig: &Rig, event: &FlowEvent) -> (Answer, String) {
+    let id = rig.core.table.id(&key_of(event)).unwrap();
+    let judged = &rig.core.table.get(id).unwrap().verdict.authorised;
+    (judged.answer, judged.reason.to_string())
+}
+
+#[test]
+fn flows_of_the_same_ends_are_told_apart_by_what_they_carry() {
+    let mut rig = with_policy(
+        "[[service]]\nname = \"api\"\nsni = \"api.example.org\"\n[[service.client]]\nprocess = \"p40\"\n",
+    );
+    let silent = connect(&mut rig, 1, SERVER, false);
+    let clear = connect(&mut rig, 2, SERVER, true);
+    rig.records();
+    rig.pass(2 * PATIENCE);
+    rig.records();
+    let (answer, reason) = authorised(&rig, &silent);
+    assert_eq!(answer, Answer::Unknown);
+    assert!(reason.contains("cannot be applied"), "a name may still come: {reason}");
+    assert_eq!(authorised(&rig, &clear), (Answer::Unknown, "no policy covers this service".into()));
+    // The silent one speaks after all: what was decided is asked again.
+    rig.capture(&silent, true, 0, REQUEST);
+    rig.capture(&silent, false, 0, RESPONSE);
+    rig.records();
+    assert_eq!(authorised(&rig, &silent), (Answer::Unknown, "no policy covers this service".into()));
+}
+
+#[test]
+fn flows_of_the_same_ends_are_told_apart_by_the_names_of_their_time() {
+    const NAMED: &str = "192.0.2.7:443";
+    let mut rig = with_policy(
+        "[names]\nresolvers = [\"10.0.0.53\"]\n\
+         [[client]]\nname = \"app\"\nprocess = \"p40\"\n[[client.to]]\ndns = \"api.example.org\"\n",
+    );
+    let before = connect(&mut rig, 1, NAMED, true);
+    rig.records();
+    rig.now_ns += SECOND;
+    let asker = Asker { netns: 1, cookie: 9, local_port: 5000, server: "10.0.0.53:53".parse().unwrap() };
+    rig.core.names.asked(asker, &query(9, "api.example.org"), rig.now_ns);
+    let answer = reply(9, "api.example.org", None, "api.example.org", 60);
+    assert!(rig.core.names.answered(asker, &answer, rig.now_ns));
+    rig.now_ns += SECOND;
+    let named = connect(&mut rig, 2, NAMED, true);
+    rig.records();
+    rig.now_ns += 100 * SECOND;
+    let expired = connect(&mut rig, 3, NAMED, true);
+    rig.records();
+    assert_eq!(authorised(&rig, &before).0, Answer::Unknown);
+    assert_eq!(authorised(&rig, &named).0, Answer::Yes);
+    assert_eq!(authorised(&rig, &expired).0, Answer::Unknown);
+}

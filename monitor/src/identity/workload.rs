@@ -1,0 +1,153 @@
+//! What container runtimes write down of their containers: name, image, labels, and of Kubernetes
+//! the namespace and the pod.
+//!
+//! Source: the state on disk of Docker (`config.v2.json`), of Podman and CRI-O (containers/storage:
+//! `containers.json`, and the bundle's `config.json` with CRI-O's annotations), and of containerd (the
+//! bundle's `config.json` with the annotations of its CRI plugin). Rootless state is in directories of
+//! its user, who could write there what they like: it is not read.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::model::{Container, Workload};
+
+const LARGEST: u64 = 16 << 20;
+/// Containers remembered, and for how long, ns; shorter where nothing was found.
+const MOST: usize = 4096;
+const REMEMBER: u64 = 300_000_000_000;
+const REMEMBER_NOTHING: u64 = 5_000_000_000;
+const MOST_LABELS: usize = 256;
+const LONGEST_TEXT: usize = 1024;
+
+/// Reads and remembers.
+#[derive(Debug)]
+pub struct Workloads {
+    root: PathBuf,
+    known: HashMap<String, (Option<Workload>, u64)>,
+}
+
+impl Workloads {
+    /// `root`: `/`, but in tests.
+    pub fn new(root: PathBuf) -> Workloads {
+        Workloads { root, known: HashMap::new() }
+    }
+
+    /// `None`: no runtime tells of it. `now_ns`: CLOCK_MONOTONIC.
+    pub fn of(&mut self, container: &Container, now_ns: u64) -> Option<Workload> {
+        // The id becomes part of a path.
+        let plain =
+            container.id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+        if !plain || container.id.is_empty() {
+            return None;
+        }
+        if let Some((workload, read_ns)) = self.known.get(&container.id) {
+            let keep = if workload.is_some() { REMEMBER } else { REMEMBER_NOTHING };
+            if now_ns.saturating_sub(*read_ns) < keep {
+                return workload.clone();
+            }
+        }
+        let workload = self.read(&container.id);
+        if self.known.len() >= MOST {
+            self.known.clear();
+        }
+        self.known.insert(container.id.clone(), (workload.clone(), now_ns));
+        workload
+    }
+
+    fn read(&self, id: &str) -> Option<Workload> {
+        let json = |path: String| read_json(&self.root.join(path));
+        if let Some(state) = json(format!("var/lib/docker/containers/{id}/config.v2.json")) {
+            return Some(docker(&state));
+        }
+        for storage in ["var/lib/containers/storage", "run/containers/storage"] {
+            let bundle = format!("{storage}/overlay-containers/{id}/userdata/config.json");
+            let spec = json(bundle).and_then(|spec| of_cri_o(&spec));
+            let listed = json(format!("{storage}/overlay-containers/containers.json"));
+            if let Some(workload) = spec.or_else(|| listed.and_then(|list| of_storage(&list, id))) {
+                return Some(workload);
+            }
+        }
+        let tasks = "run/containerd/io.containerd.runtime.v2.task";
+        ["k8s.io", "moby", "default"]
+            .into_iter()
+            .find_map(|namespace| json(format!("{tasks}/{namespace}/{id}/config.json")))
+            .and_then(|spec| of_containerd(&spec))
+    }
+}
+
+fn read_json(path: &Path) -> Option<Value> {
+    let mut bytes = Vec::new();
+    let length = File::open(path).ok()?.take(LARGEST + 1).read_to_end(&mut bytes).ok()?;
+    if length as u64 > LARGEST {
+        return None;
+    }
+    serde_json::from_slice(&bytes).ok()
+}
+
+fn text(value: Option<&Value>) -> Option<String> {
+    let text = value?.as_str()?;
+    (!text.is_empty()).then(|| text[..text.floor_char_boundary(LONGEST_TEXT)].to_owned())
+}
+
+fn labels(value: Option<&Value>) -> BTreeMap<String, String> {
+    let map = value.and_then(Value::as_object).into_iter().flatten();
+    map.take(MOST_LABELS).filter_map(|(key, value)| Some((key.clone(), text(Some(value))?))).collect()
+}
+
+fn docker(state: &Value) -> Workload {
+    let labels = labels(state.pointer("/Config/Labels"));
+    Workload {
+        name: text(state.get("Name")).map(|name| name.trim_start_matches('/').to_owned()),
+        image: text(state.pointer("/Config/Image")),
+        // As dockershim and cri-dockerd label the containers of a pod.
+        namespace: labels.get("io.kubernetes.pod.namespace").cloned(),
+        pod: labels.get("io.kubernetes.pod.name").cloned(),
+        labels: Some(labels),
+    }
+}
+
+/// An entry of `containers.json` of containers/storage; `metadata` is JSON in a string.
+fn of_storage(list: &Value, id: &str) -> Option<Workload> {
+    let entry = list.as_array()?.iter().find(|entry| entry.get("id").and_then(Value::as_str) == Some(id))?;
+    let metadata: Value =
+        entry.get("metadata").and_then(Value::as_str).and_then(|text| serde_json::from_str(text).ok())?;
+    Some(Workload {
+        name: text(metadata.get("name")).or_else(|| text(entry.pointer("/names/0"))),
+        image: text(metadata.get("image-name")),
+        ..Workload::default()
+    })
+}
+
+fn of_cri_o(spec: &Value) -> Option<Workload> {
+    let annotation = |key: &str| text(spec.get("annotations")?.get(key));
+    let image = annotation("io.kubernetes.cri-o.ImageName")?;
+    let of_pod = annotation("io.kubernetes.cri-o.Labels").and_then(|text| serde_json::from_str(&text).ok());
+    Some(Workload {
+        name: annotation("io.kubernetes.container.name"),
+        image: Some(image),
+        namespace: annotation("io.kubernetes.pod.namespace"),
+        pod: annotation("io.kubernetes.pod.name"),
+        labels: of_pod.as_ref().map(|of_pod| labels(Some(of_pod))),
+    })
+}
+
+/// containerd keeps the labels of pods in its data base alone.
+fn of_containerd(spec: &Value) -> Option<Workload> {
+    let annotation = |key: &str| text(spec.get("annotations")?.get(key));
+    let workload = Workload {
+        name: annotation("io.kubernetes.cri.container-name").or_else(|| annotation("nerdctl/name")),
+        image: annotation("io.kubernetes.cri.image-name"),
+        namespace: annotation("io.kubernetes.cri.sandbox-namespace"),
+        pod: annotation("io.kubernetes.cri.sandbox-name"),
+        labels: None,
+    };
+    (workload != Workload::default()).then_some(workload)
+}
+
+#[cfg(test)]
+#[path = "workload_tests.rs"]
+mod tests;

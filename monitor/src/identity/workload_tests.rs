@@ -1,0 +1,83 @@
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+
+/// A directory of the test's own, gone when it ends.
+struct Root(PathBuf);
+
+impl Root {
+    fn new(name: &str) -> Root {
+        let path = std::env::temp_dir().join(format!("streamwatch-workload-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Root(path)
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        let path = self.0.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    fn of(&self, id: &str) -> Option<Workload> {
+        Workloads::new(self.0.clone()).of(&Container { id: id.into(), runtime: "x".into(), pod: None }, 0)
+    }
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn each_runtime_is_read() {
+    let root = Root::new("each");
+    root.write(
+        "var/lib/docker/containers/d1/config.v2.json",
+        r#"{"Name":"/web","Config":{"Image":"nginx:1","Labels":{"app":"shop"}}}"#,
+    );
+    let docker = root.of("d1").unwrap();
+    assert_eq!((docker.name.as_deref(), docker.image.as_deref()), (Some("web"), Some("nginx:1")));
+    assert_eq!(docker.labels.unwrap().get("app").map(String::as_str), Some("shop"));
+
+    root.write(
+        "var/lib/containers/storage/overlay-containers/containers.json",
+        r#"[{"id":"p1","names":["db"],"metadata":"{\"image-name\":\"docker.io/library/redis:7\",\"name\":\"db\"}"}]"#,
+    );
+    let podman = root.of("p1").unwrap();
+    assert_eq!(
+        (podman.name.as_deref(), podman.image.as_deref()),
+        (Some("db"), Some("docker.io/library/redis:7"))
+    );
+    assert_eq!(podman.labels, None, "it does not say");
+
+    root.write(
+        "var/lib/containers/storage/overlay-containers/o1/userdata/config.json",
+        r#"{"annotations":{"io.kubernetes.cri-o.ImageName":"quay.io/a:1","io.kubernetes.pod.namespace":"shop",
+            "io.kubernetes.pod.name":"cart-0","io.kubernetes.cri-o.Labels":"{\"app\":\"cart\"}"}}"#,
+    );
+    let crio = root.of("o1").unwrap();
+    assert_eq!((crio.namespace.as_deref(), crio.pod.as_deref()), (Some("shop"), Some("cart-0")));
+    assert_eq!(crio.labels.unwrap().get("app").map(String::as_str), Some("cart"));
+
+    root.write(
+        "run/containerd/io.containerd.runtime.v2.task/k8s.io/c1/config.json",
+        r#"{"annotations":{"io.kubernetes.cri.image-name":"quay.io/b:2","io.kubernetes.cri.sandbox-namespace":"pay"}}"#,
+    );
+    let containerd = root.of("c1").unwrap();
+    assert_eq!(
+        (containerd.image.as_deref(), containerd.namespace.as_deref()),
+        (Some("quay.io/b:2"), Some("pay"))
+    );
+    assert_eq!(containerd.labels, None);
+}
+
+#[test]
+fn what_is_no_state_tells_nothing() {
+    let root = Root::new("none");
+    root.write("var/lib/docker/containers/d1/config.v2.json", "not json");
+    root.write("outside.json", r#"{"Name":"/x"}"#);
+    for id in ["d1", "d2", "", "..", "../../../outside", "a/b"] {
+        assert_eq!(root.of(id), None, "{id:?}");
+    }
+}

@@ -1,0 +1,58 @@
+//! The files of a policy: one, or all `*.toml` of a directory in the order of their names.
+
+use std::path::{Path, PathBuf};
+
+use super::PolicyError;
+use crate::config::{LARGEST_FILE, read_capped};
+
+/// Files of one directory.
+const MOST_FILES: usize = 1024;
+
+/// One file.
+#[derive(Clone, Debug)]
+pub struct SourceText {
+    pub path: PathBuf,
+    pub text: String,
+    /// Where its lines end, so that a place is found without counting them again.
+    newlines: Vec<usize>,
+}
+
+impl SourceText {
+    pub fn new(path: PathBuf, text: String) -> SourceText {
+        let newlines = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at);
+        SourceText { newlines: newlines.collect(), path, text }
+    }
+
+    /// The line of a byte offset, from 1.
+    pub fn line(&self, offset: usize) -> usize {
+        self.newlines.partition_point(|newline| *newline < offset) + 1
+    }
+}
+
+/// Reads them. A directory without a single `*.toml` is refused: it is a wrong path, as a rule.
+pub fn read(path: &Path) -> Result<Vec<SourceText>, PolicyError> {
+    if !path.is_dir() {
+        return Ok(vec![SourceText::new(path.to_owned(), read_capped(path, LARGEST_FILE)?)]);
+    }
+    let unreadable = |source| PolicyError::Unreadable { file: path.to_owned(), source };
+    let mut files: Vec<PathBuf> = Vec::new();
+    for entry in std::fs::read_dir(path).map_err(unreadable)? {
+        let file = entry.map_err(unreadable)?.path();
+        let hidden = file.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
+        if !hidden && file.extension().is_some_and(|extension| extension == "toml") {
+            files.push(file);
+        }
+    }
+    if files.is_empty() || files.len() > MOST_FILES {
+        let what = format!("has {} *.toml files, expected 1 to {MOST_FILES}", files.len());
+        return Err(unreadable(std::io::Error::other(what)));
+    }
+    files.sort();
+    files
+        .into_iter()
+        .map(|path| {
+            let text = read_capped(&path, LARGEST_FILE)?;
+            Ok(SourceText::new(path, text))
+        })
+        .collect()
+}
