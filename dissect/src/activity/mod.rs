@@ -9,7 +9,7 @@
 //! Must never: panic, whatever the bytes; hold more than [`LIMIT`] bytes of a direction; hand on a
 //! secret. A secret is turned into a keyed fingerprint where it is found, by the caller's
 //! [`Fingerprint`], and forgotten. After a gap a direction is read again only where its bytes begin
-//! like a message of the protocol; else nothing is said of it until the next gap.
+//! like a message of the protocol, as far as they are there; else nothing is said of it until the next gap.
 
 mod amqp;
 mod event;
