@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod activity;
 mod bytes;
 mod facts;
 mod inspect;

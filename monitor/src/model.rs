@@ -357,10 +357,14 @@ pub enum Rule {
     ConnectFailures,
     EvidenceLost,
     NewService,
+    AuthFailures,
+    CredentialInClear,
+    TrafficSpike,
+    TrafficStopped,
 }
 
 impl Rule {
-    pub const ALL: [Rule; 11] = [
+    pub const ALL: [Rule; 15] = [
         Rule::Plaintext,
         Rule::UnexpectedPeer,
         Rule::WeakTls,
@@ -372,6 +376,10 @@ impl Rule {
         Rule::ConnectFailures,
         Rule::EvidenceLost,
         Rule::NewService,
+        Rule::AuthFailures,
+        Rule::CredentialInClear,
+        Rule::TrafficSpike,
+        Rule::TrafficStopped,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -387,6 +395,10 @@ impl Rule {
             Rule::ConnectFailures => "connect-failures",
             Rule::EvidenceLost => "evidence-lost",
             Rule::NewService => "new-service",
+            Rule::AuthFailures => "auth-failures",
+            Rule::CredentialInClear => "credential-in-clear",
+            Rule::TrafficSpike => "traffic-spike",
+            Rule::TrafficStopped => "traffic-stopped",
         }
     }
 
@@ -404,6 +416,10 @@ impl Rule {
             Rule::ConnectFailures => "Connections that never come up",
             Rule::EvidenceLost => "Evidence lost",
             Rule::NewService => "New service",
+            Rule::AuthFailures => "Log-ins that fail",
+            Rule::CredentialInClear => "Credential in the clear",
+            Rule::TrafficSpike => "Unusually much traffic",
+            Rule::TrafficStopped => "Traffic has stopped",
         }
     }
 
@@ -437,6 +453,12 @@ impl Rule {
             Rule::NewService => {
                 "This host serves on a port that was not served before and is not in the policy."
             }
+            Rule::AuthFailures => "Log-ins of one client at one service keep failing.",
+            Rule::CredentialInClear => {
+                "A password, token or key crossed a stream that anybody on the way can read."
+            }
+            Rule::TrafficSpike => "A stream carries far more than it usually does.",
+            Rule::TrafficStopped => "A stream that always carried something is silent.",
         }
     }
 }
@@ -465,8 +487,36 @@ pub struct AlertView {
     pub count: u64,
     pub first_seen: Timestamp,
     pub last_seen: Timestamp,
+    /// Its place in the row of everything that was told: grows, over restarts too.
+    pub cursor: u64,
+    /// Somebody knows of it: until then it is not repeated.
+    pub acknowledged: Option<Acknowledgement>,
+    /// Somebody does not want to hear of it: no hook is told, and no terminal.
+    pub silenced: Option<Silence>,
     /// The flow that shows it.
     pub flow: Option<Arc<FlowView>>,
+}
+
+/// That somebody knows of an alert.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acknowledgement {
+    /// User id of whoever asked.
+    pub by: u32,
+    pub at: Timestamp,
+    pub until: Timestamp,
+    pub why: String,
+}
+
+/// That nobody is to be told of alerts that fulfil a filter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Silence {
+    pub id: u64,
+    pub filter: String,
+    /// User id of whoever asked.
+    pub by: u32,
+    pub at: Timestamp,
+    pub until: Timestamp,
+    pub why: String,
 }
 
 /// What was offered, delivered and lost since the last such record.

@@ -33,6 +33,9 @@ pub struct StatusView {
     /// How streams and bytes are protected, one row a way; most bytes first.
     #[serde(default)]
     pub classes: Vec<ClassView>,
+    /// What reading on in flows that live long costs.
+    #[serde(default)]
+    pub sampling: SamplingView,
     /// Resident memory of the daemon.
     pub memory_bytes: u64,
 }
@@ -51,6 +54,21 @@ pub struct HookView {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RingView {
     pub bytes: u64,
+}
+
+/// What is captured of flows after their first bytes, since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SamplingView {
+    /// Flows that are read on now.
+    pub watched: u64,
+    /// Bytes captured for it.
+    pub bytes: u64,
+    /// Times that a flow was read on without a gap, that it had to pause, and that it was sampled anew.
+    pub extended: u64,
+    pub paused: u64,
+    pub samples: u64,
+    /// Events that were not kept, because too many came at once.
+    pub dropped: u64,
 }
 
 /// A bounded queue between two stages.

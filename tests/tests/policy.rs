@@ -369,10 +369,9 @@ fn hidden() -> Result<()> {
         ]);
         lab.run(command, CLIENT)?;
     }
-    // In the clear it could be read; until it is, the answer is no yes.
-    let unread = "that was not read";
+    // In the clear it is read, and a GET is what the role allows.
     for (port, expected, why) in
-        [(PORT, "no", "encrypted"), (PORT + 1, "unknown", unread), (PORT + 2, "unknown", "encrypted")]
+        [(PORT, "no", "encrypted"), (PORT + 1, "yes", "allows"), (PORT + 2, "unknown", "encrypted")]
     {
         let said = verdict(&daemon, "curl", "10.213.0.2", port)?;
         ensure!(said["answer"] == expected, "port {port}: {said}");

@@ -16,7 +16,7 @@ use crate::tools;
 use crate::workspace;
 
 /// In the order of what hostile bytes reach first.
-const TARGETS: [&str; 5] = ["stream", "datagrams", "ring", "query", "policy"];
+const TARGETS: [&str; 6] = ["stream", "datagrams", "activity", "ring", "query", "policy"];
 
 /// What one input may take.
 const SECONDS_AN_INPUT: u32 = 10;
@@ -113,6 +113,7 @@ fn seed(target: &str, corpus: &Path) -> Result<()> {
                 seeds.push((name, [client, marked(server)].concat()));
             }
         }
+        "activity" => seeds.extend(exchanges(&fixtures.join("activity"))?),
         "ring" => seeds
             .extend([1u8, 2, 3, 4].map(|kind| (format!("kind-{kind}"), [&[kind][..], &[0; 300]].concat()))),
         "query" => seeds
@@ -154,6 +155,44 @@ fn pairs(folder: &Path, suffix: &str) -> Result<Vec<Fixture>> {
         let Some(name) = file.strip_suffix(&format!(".client{suffix}")) else { continue };
         let server = folder.join(format!("{name}.server{suffix}"));
         found.push((name.to_owned(), read(&path)?, read(&server)?));
+    }
+    Ok(found)
+}
+
+/// Recorded exchanges, led by the number of their protocol in `fuzz_targets/activity.rs`.
+fn exchanges(folder: &Path) -> Result<Vec<(String, Vec<u8>)>> {
+    const PROTOCOLS: [&str; 14] = [
+        "http",
+        "postgresql",
+        "mysql",
+        "redis",
+        "mongodb",
+        "kafka",
+        "amqp",
+        "mqtt",
+        "nats",
+        "smtp",
+        "imap",
+        "pop3",
+        "ftp",
+        "ldap",
+    ];
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).with_context(|| format!("{}", folder.display()))?.flatten() {
+        let path = entry.path();
+        let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+        let Some(name) = name.strip_suffix(".exchange") else { continue };
+        let number = PROTOCOLS.iter().position(|protocol| name.starts_with(protocol)).unwrap_or(14);
+        let bytes = read(&path)?;
+        let (mut rest, mut input) = (&bytes[..], vec![number as u8]);
+        // Each piece is led by who sent it, in a byte, and its length in four.
+        while let [from, a, b, c, d, after @ ..] = rest {
+            let length = u32::from_be_bytes([*a, *b, *c, *d]) as usize;
+            let (piece, next) = after.split_at(length.min(after.len()));
+            input.extend(cut(piece, *from == b'c'));
+            rest = next;
+        }
+        found.push((name.to_owned(), input));
     }
     Ok(found)
 }

@@ -141,7 +141,7 @@ fn the_other_probes_say_no_or_can_not_know_yet() {
             .enumerate()
             .filter_map(|(index, answer)| (*answer == Probe::Maybe).then_some(index))
             .collect();
-        assert_eq!(waiting, [], "{}", exchange.name);
+        assert_eq!(waiting, Vec::<usize>::new(), "{}", exchange.name);
     }
 }
 

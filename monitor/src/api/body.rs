@@ -12,6 +12,7 @@ use hyper::body::{Body, Frame};
 use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc};
 
 use super::query::Selection;
+use crate::alert::Rest;
 use crate::model::AlertView;
 use crate::record::{Context, ecs, write_line};
 
@@ -56,10 +57,10 @@ impl<T: Unpin> Body for Lines<T> {
     }
 }
 
-/// The alerts that are open, then each as it comes. What the client was too slow for is told in a
+/// The alerts that are open, or what was told after a cursor; then each as it comes, none twice. What the client was too slow for is told in a
 /// line of its own. Ends when the daemon does.
 pub(super) fn follow(
-    open: Vec<Arc<AlertView>>,
+    rest: Rest,
     mut alerts: broadcast::Receiver<Arc<AlertView>>,
     selection: Selection,
     context: Context,
@@ -69,7 +70,10 @@ pub(super) fn follow(
     tokio::spawn(async move {
         let _permit = permit;
         let mut lines = Vec::new();
-        for alert in open {
+        if rest.incomplete {
+            write_line(&mut lines, &Missed::gone());
+        }
+        for alert in rest.told {
             add(&context, &selection, &alert, &mut lines);
             if lines.len() >= CHUNK_BYTES && chunks.send(std::mem::take(&mut lines).into()).await.is_err() {
                 return;
@@ -83,6 +87,8 @@ pub(super) fn follow(
                 () = chunks.closed() => return,
             };
             match received {
+                // It came while the rest was being asked for, and was in it.
+                Ok(alert) if alert.cursor <= rest.latest => {}
                 Ok(alert) => add(&context, &selection, &alert, &mut lines),
                 Err(broadcast::error::RecvError::Lagged(missed)) => {
                     write_line(&mut lines, &Missed::new(missed))
@@ -118,13 +124,20 @@ struct Missed {
 #[derive(serde::Serialize)]
 struct MissedDetail {
     message: String,
-    missed: u64,
+    /// `None`: nobody knows how many.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    missed: Option<u64>,
 }
 
 impl Missed {
     fn new(missed: u64) -> Self {
         let message = format!("{missed} alerts were not sent: this reader is too slow");
-        Missed { error: MissedDetail { message, missed } }
+        Missed { error: MissedDetail { message, missed: Some(missed) } }
+    }
+
+    fn gone() -> Self {
+        let message = "some alerts after that cursor are no longer kept".to_owned();
+        Missed { error: MissedDetail { message, missed: None } }
     }
 }
 

@@ -10,6 +10,8 @@ use super::query::{QueryError, Selection, Sort};
 pub(super) struct Parameters {
     pub selection: Selection,
     pub follow: bool,
+    /// With `follow`: what was told after this cursor first.
+    pub after: Option<u64>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -18,7 +20,7 @@ pub(super) enum ParameterError {
     Query { name: &'static str, source: QueryError },
     #[error("{name}: expected {expected}, found {found:?}")]
     Value { name: &'static str, expected: &'static str, found: String },
-    #[error("unknown parameter {0:?}: expected filter, sort, limit or follow")]
+    #[error("unknown parameter {0:?}: expected filter, sort, limit, follow or after")]
     Unknown(String),
 }
 
@@ -40,6 +42,14 @@ impl Parameters {
                 }
                 "limit" => parameters.selection.limit = Some(limit(&value)?),
                 "follow" => parameters.follow = flag(&value)?,
+                "after" => {
+                    let cursor = value.parse().map_err(|_| ParameterError::Value {
+                        name: "after",
+                        expected: "the streamwatch.alert.cursor of a record",
+                        found: value.clone().into_owned(),
+                    })?;
+                    parameters.after = Some(cursor);
+                }
                 other => return Err(ParameterError::Unknown(other.to_owned())),
             }
         }

@@ -35,6 +35,12 @@ fn text<'a>(
     page.single("flows_failed_total", "counter", "Connections that never came up.", status.flows.failed);
     page.single("flows_open", "gauge", "Flows open now.", status.flows.open);
 
+    let sampling = &status.sampling;
+    page.single("flows_read_on", "gauge", "Flows that are read after their first bytes.", sampling.watched);
+    page.single("sampled_bytes_total", "counter", "Bytes captured for that.", sampling.bytes);
+    page.single("samples_total", "counter", "Samples of flows that had paused.", sampling.samples);
+    page.single("sampling_pauses_total", "counter", "Times a flow was over its rate.", sampling.paused);
+
     let mut by_answer = BTreeMap::from([(Answer::Yes, 0u64), (Answer::No, 0), (Answer::Unknown, 0)]);
     for stream in streams {
         *by_answer.entry(stream.verdict.encrypted.answer).or_default() += 1;

@@ -17,11 +17,12 @@ mod request;
 mod routes;
 mod server;
 mod socket;
+mod words;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use request::{Reply, Request};
+pub use request::{Reply, Request, Word};
 pub use server::{ApiHandle, start, start_with};
 pub use socket::{InstanceLock, SocketError};
 

@@ -25,6 +25,18 @@ pub(super) fn document(version: &str) -> String {
     };
     let single = |summary: &str, content: &str| json!({ "get": { "summary": summary, "responses": responses(content) } });
     let follow = parameter("follow", "boolean", "Do not end: send each further alert as it comes.");
+    let after = parameter(
+        "after",
+        "integer",
+        "With follow: begin with what was told after this streamwatch.alert.cursor.",
+    );
+    let said = |subject: &str, description: &str| {
+        json!([
+            parameter(subject, "string", description),
+            parameter("for", "string", "How long: 30min, 2h, 7d."),
+            parameter("why", "string", "For the record."),
+        ])
+    };
     let short: Vec<_> = field::SHORT.iter().map(|(name, _)| *name).collect();
     let identity: Vec<_> = field::IDENTITY.iter().map(|(name, _)| *name).collect();
     json!({
@@ -43,7 +55,25 @@ pub(super) fn document(version: &str) -> String {
         "paths": {
             "/v1/streams": listing("Streams and their four answers.", &[]),
             "/v1/flows": listing("Single connections, live and recent.", &[]),
-            "/v1/alerts": listing("Alerts that are not resolved.", &[follow]),
+            "/v1/alerts": listing("Alerts that are not resolved.", &[follow, after]),
+            "/v1/alerts/ack": { "post": {
+                "summary": "Root knows of an alert: it is not repeated until then, unless it gets worse.",
+                "parameters": said("key", "The streamwatch.alert.key of an open alert."),
+                "responses": responses("application/json"),
+            }},
+            "/v1/silences": {
+                "get": { "summary": "Silences in force.", "responses": responses("application/x-ndjson") },
+                "post": {
+                    "summary": "Root does not want to hear of alerts that fulfil a filter.",
+                    "parameters": said("filter", "An expression, as for listings."),
+                    "responses": responses("application/json"),
+                },
+            },
+            "/v1/silences/end": { "post": {
+                "summary": "Root wants to hear of them again.",
+                "parameters": [parameter("id", "integer", "The silence's.")],
+                "responses": responses("application/json"),
+            }},
             "/v1/histograms": listing("Percentiles and HdrHistogram V2 encodings, a line each.", &[]),
             "/v1/histograms/reset": { "post": {
                 "summary": "The histograms; then they begin anew.",

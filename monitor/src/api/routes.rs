@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, broadcast};
 use super::body::{AnyBody, Encode, follow, full, lines};
 use super::core_link::{Busy, CoreLink};
 use super::listing::{ParameterError, Parameters, select};
-use super::{Request, flows, metrics, openapi};
+use super::{Request, flows, metrics, openapi, words};
 use crate::inventory::{self, Inventory};
 use crate::model::{AlertView, StreamView};
 use crate::record::{Context, ecs, write_line};
@@ -26,12 +26,16 @@ pub(super) struct Shared {
     pub workers: Arc<Semaphore>,
 }
 
-const JSON_LINES: &str = "application/x-ndjson";
-const JSON: &str = "application/json";
+pub(super) const JSON_LINES: &str = "application/x-ndjson";
+pub(super) const JSON: &str = "application/json";
 
 /// What goes wrong, as the client reads it.
-enum Failure {
+pub(super) enum Failure {
     Busy,
+    /// Only an operator may.
+    NotOperator,
+    /// What was asked for makes no sense.
+    Refused(String),
     Parameter(ParameterError),
     NotFound,
     Method(&'static str),
@@ -51,16 +55,27 @@ impl From<ParameterError> for Failure {
 }
 
 /// Answers a request; every failure is an answer too.
-pub(super) async fn answer(shared: Arc<Shared>, request: HttpRequest<Incoming>) -> Response<AnyBody> {
-    match route(&shared, &request).await {
+pub(super) async fn answer(
+    shared: Arc<Shared>,
+    uid: u32,
+    request: HttpRequest<Incoming>,
+) -> Response<AnyBody> {
+    match route(&shared, uid, &request).await {
         Ok(response) => response,
         Err(failure) => failure.response(),
     }
 }
 
-async fn route(shared: &Arc<Shared>, request: &HttpRequest<Incoming>) -> Result<Response<AnyBody>, Failure> {
+async fn route(
+    shared: &Arc<Shared>,
+    uid: u32,
+    request: &HttpRequest<Incoming>,
+) -> Result<Response<AnyBody>, Failure> {
     let (path, query) = (request.uri().path(), request.uri().query());
-    let expected = if path == "/v1/histograms/reset" { Method::POST } else { Method::GET };
+    if path == "/v1/silences" && request.method() == Method::POST {
+        return words::silence(shared, uid, query).await;
+    }
+    let expected = if POSTED.contains(&path) { Method::POST } else { Method::GET };
     if !KNOWN.contains(&path) {
         return Err(Failure::NotFound);
     }
@@ -71,6 +86,9 @@ async fn route(shared: &Arc<Shared>, request: &HttpRequest<Incoming>) -> Result<
         "/v1/streams" => streams(shared, query).await,
         "/v1/flows" => list_flows(shared, query).await,
         "/v1/alerts" => alerts(shared, query).await,
+        "/v1/alerts/ack" => words::acknowledge(shared, uid, query).await,
+        "/v1/silences" => words::silences(shared).await,
+        "/v1/silences/end" => words::unsilence(shared, uid, query).await,
         "/v1/histograms" => histograms(shared, query, false).await,
         "/v1/histograms/reset" => histograms(shared, query, true).await,
         "/v1/status" => {
@@ -102,7 +120,13 @@ async fn route(shared: &Arc<Shared>, request: &HttpRequest<Incoming>) -> Result<
     }
 }
 
-const KNOWN: [&str; 10] = [
+/// What changes something.
+const POSTED: [&str; 3] = ["/v1/histograms/reset", "/v1/alerts/ack", "/v1/silences/end"];
+
+const KNOWN: [&str; 13] = [
+    "/v1/alerts/ack",
+    "/v1/silences",
+    "/v1/silences/end",
     "/v1/streams",
     "/v1/flows",
     "/v1/alerts",
@@ -147,10 +171,11 @@ async fn alerts(shared: &Arc<Shared>, query: Option<&str>) -> Result<Response<An
             .await;
     }
     let permit = shared.followers.clone().try_acquire_owned().map_err(|_| Failure::TooManyFollowers)?;
-    // Subscribed before the snapshot: an alert in between is seen twice rather than never.
+    // Subscribed before the question: what comes in between is in both, and is told apart by its cursor.
     let receiver = shared.alerts.subscribe();
-    let open = shared.core.ask(Request::Alerts).await?;
-    let body = follow(open, receiver, parameters.selection, shared.context.clone(), permit);
+    let after = parameters.after;
+    let rest = shared.core.ask(|reply| Request::AlertsAfter { after, reply }).await?;
+    let body = follow(rest, receiver, parameters.selection, shared.context.clone(), permit);
     Ok(response(JSON_LINES, body))
 }
 
@@ -183,7 +208,7 @@ async fn listing<T: Send + Unpin + 'static>(
     Ok(response(JSON_LINES, lines(selected, encode)))
 }
 
-fn response(content_type: &'static str, body: AnyBody) -> Response<AnyBody> {
+pub(super) fn response(content_type: &'static str, body: AnyBody) -> Response<AnyBody> {
     let mut response = Response::new(body);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
@@ -202,6 +227,10 @@ impl Failure {
     fn response(self) -> Response<AnyBody> {
         match self {
             Failure::Busy => error(StatusCode::SERVICE_UNAVAILABLE, "the monitor is busy: try again"),
+            Failure::NotOperator => {
+                error(StatusCode::FORBIDDEN, "only root may acknowledge and silence alerts")
+            }
+            Failure::Refused(why) => error(StatusCode::BAD_REQUEST, &why),
             Failure::Parameter(problem) => error(StatusCode::BAD_REQUEST, &problem.to_string()),
             Failure::NotFound => {
                 error(StatusCode::NOT_FOUND, "no such resource: /v1/openapi.json lists what there is")

@@ -160,7 +160,7 @@ impl Gate {
                     .and_then(|second| Ok((everybody.clone().try_acquire_owned()?, Some(second))))
             };
             match room {
-                Ok(permits) => self.serve(stream, permits, stopped.clone()),
+                Ok(permits) => self.serve(stream, peer.uid.as_raw(), permits, stopped.clone()),
                 Err(_) => {
                     self.refuse(stream, StatusCode::SERVICE_UNAVAILABLE, "too many connections: try again")
                 }
@@ -171,6 +171,7 @@ impl Gate {
     fn serve(
         &self,
         stream: UnixStream,
+        uid: u32,
         permits: (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>),
         mut stopped: watch::Receiver<bool>,
     ) {
@@ -181,7 +182,7 @@ impl Gate {
             stream.set_write_timeout(Some(limits.write_timeout));
             let service = service_fn(move |request| {
                 let shared = shared.clone();
-                async move { Ok::<_, Infallible>(answer(shared, request).await) }
+                async move { Ok::<_, Infallible>(answer(shared, uid, request).await) }
             });
             let mut stream = pin!(stream);
             let connection = http1::Builder::new()

@@ -14,8 +14,9 @@ use serde_json::Value;
 use tokio::sync::broadcast;
 
 use super::*;
+use crate::alert::Rest;
 use crate::flows::FlowsReader;
-use crate::model::AlertView;
+use crate::model::{Acknowledgement, AlertView, Silence};
 use crate::record::samples;
 use crate::status::{HistogramView, StatusView};
 
@@ -72,6 +73,36 @@ fn answering(request: Request) {
         }
         Request::Status(reply) => drop(reply.send(StatusView::default())),
         Request::Policy(reply) => drop(reply.send("# rules\n".into())),
+        Request::AlertsAfter { after, reply } => {
+            let told = match after {
+                None => vec![Arc::new(samples::alert())],
+                Some(_) => Vec::new(),
+            };
+            drop(reply.send(Rest { told, latest: 7, incomplete: after == Some(1) }));
+        }
+        Request::Acknowledge { key, word, reply } => {
+            let known = Acknowledgement {
+                by: word.by,
+                at: samples::at(),
+                until: samples::at() + Duration::from_secs(word.for_s),
+                why: word.why,
+            };
+            let alert = Arc::new(AlertView { acknowledged: Some(known), ..samples::alert() });
+            let known = key == alert.key;
+            drop(reply.send(if known { Ok(alert) } else { Err("no open alert has that key".into()) }));
+        }
+        Request::Silence { filter, word, reply } => {
+            drop(reply.send(Ok(Silence {
+                id: 1,
+                filter,
+                by: word.by,
+                at: samples::at(),
+                until: samples::at(),
+                why: word.why,
+            })));
+        }
+        Request::Unsilence { reply, .. } => drop(reply.send(Err("there is no silence".into()))),
+        Request::Silences(reply) => drop(reply.send(Vec::new())),
     }
 }
 
@@ -159,10 +190,50 @@ fn a_follower_gets_what_comes_and_what_it_missed() {
         |needle: &str| lines.find(|line| line.as_ref().unwrap().contains(needle)).unwrap().unwrap();
     next("streamwatch.alert");
     for count in 1000..1100 {
-        let _ = server.alerts.send(Arc::new(AlertView { count, ..samples::alert() }));
+        let _ = server.alerts.send(Arc::new(AlertView { count, cursor: count, ..samples::alert() }));
     }
     assert!(next("missed").contains("too slow"));
     assert!(next("\"count\":1099").starts_with('{'));
+}
+
+#[test]
+fn what_was_in_the_snapshot_does_not_come_again() {
+    let server = serve(Limits::default(), answering);
+    let mut lines = BufReader::new(server.begin("GET", "/v1/alerts?follow=true")).lines();
+    lines.find(|line| line.as_ref().unwrap().contains("\"cursor\":7")).unwrap().unwrap();
+    for cursor in [6, 7, 8] {
+        let _ = server.alerts.send(Arc::new(AlertView { cursor, ..samples::alert() }));
+    }
+    let next = lines.find(|line| line.as_ref().unwrap().starts_with('{')).unwrap().unwrap();
+    assert!(next.contains("\"cursor\":8"), "{next}");
+}
+
+#[test]
+fn a_cursor_that_is_too_old_is_told() {
+    let server = serve(Limits::default(), answering);
+    let mut lines = BufReader::new(server.begin("GET", "/v1/alerts?follow=true&after=1")).lines();
+    let first = lines.find(|line| line.as_ref().unwrap().starts_with('{')).unwrap().unwrap();
+    assert!(first.contains("no longer kept"), "{first}");
+    assert_eq!(server.ask("GET", "/v1/alerts?follow=true&after=x").0, 400);
+}
+
+#[test]
+fn acknowledgements_say_who_and_until_when() {
+    let server = serve(Limits::default(), answering);
+    let key =
+        form_urlencoded::Serializer::new(String::new()).append_pair("key", &samples::alert().key).finish();
+    let (status, _, body) = server.ask("POST", &format!("/v1/alerts/ack?{key}&for=2h&why=known"));
+    assert_eq!(status, 200, "{body}");
+    let uid = rustix::process::getuid().as_raw();
+    assert!(body.contains(&format!("\"by\":{uid},")) && body.contains("\"why\":\"known\""), "{body}");
+    assert!(body.contains("alert_acknowledged"), "{body}");
+    for wrong in ["?key=x&for=2h", "?for=2h", "?key=x", "?key=x&for=soon", "?key=x&for=2h&who=me"] {
+        assert_eq!(server.ask("POST", &format!("/v1/alerts/ack{wrong}")).0, 400, "{wrong}");
+    }
+    assert_eq!(server.ask("GET", "/v1/alerts/ack?key=x&for=2h").0, 405);
+    assert_eq!(server.ask("POST", "/v1/silences?filter=rule%3D%3Dplaintext&for=1d&why=x").0, 200);
+    assert_eq!(server.ask("GET", "/v1/silences").0, 200);
+    assert_eq!(server.ask("POST", "/v1/silences/end?id=9").0, 400);
 }
 
 #[test]

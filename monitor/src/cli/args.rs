@@ -42,12 +42,15 @@ pub enum Command {
         listing: ListingArguments,
     },
     /// What is wrong now
+    #[command(args_conflicts_with_subcommands = true)]
     Alerts {
         #[command(flatten)]
         listing: ListingArguments,
-        /// Wait for more
+        /// Wait for more; after a restart of the daemon goes on where it was
         #[arg(long, short, conflicts_with_all = ["watch", "sort", "limit"])]
         follow: bool,
+        #[command(subcommand)]
+        what: Option<AlertsCommand>,
     },
     /// Percentiles of duration, bytes, round trips and set-up time, per stream
     Hist {
@@ -162,6 +165,38 @@ pub struct AuditArguments {
     /// Seconds for everything
     #[arg(long, value_name = "SECONDS", default_value = "120")]
     pub deadline: f64,
+}
+
+/// What can be said of alerts; root may.
+#[derive(Debug, Subcommand)]
+pub enum AlertsCommand {
+    /// You know of it: it is not repeated until then, unless it gets worse
+    Ack {
+        /// The alert's key (alerts --json: streamwatch.alert.key)
+        key: String,
+        /// How long: 30min, 2h, 7d
+        #[arg(long = "for", value_name = "TIME")]
+        time: String,
+        /// For the record
+        #[arg(long, value_name = "TEXT")]
+        why: String,
+    },
+    /// No hook and no terminal is told of alerts that fulfil a filter; records are written all the same
+    Silence {
+        /// E.g. 'rule == "traffic-spike" && server.port == 443'
+        #[arg(long, value_name = "EXPR")]
+        filter: String,
+        /// How long: 30min, 2h, 7d
+        #[arg(long = "for", value_name = "TIME")]
+        time: String,
+        /// For the record
+        #[arg(long, value_name = "TEXT")]
+        why: String,
+    },
+    /// Silences in force
+    Silences,
+    /// End a silence
+    Unsilence { id: u64 },
 }
 
 #[derive(Debug, Subcommand)]

@@ -65,6 +65,8 @@ impl Client {
     ) -> Result<(), Failure> {
         self.runtime.block_on(async {
             let mut body = self.ask(Method::GET, target).await?.into_body();
+            // It answers: an empty line says so.
+            each(b"")?;
             let mut pending = Vec::new();
             loop {
                 let frame = tokio::select! {

@@ -1,6 +1,7 @@
 //! `streams`, `flows`, `alerts`, `hist` and `top`.
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use form_urlencoded::Serializer;
 use hyper::Method;
@@ -15,6 +16,10 @@ use super::views::{self, text};
 use super::{Failure, write_out};
 use crate::api::query::{Expression, Sort};
 use crate::record::printable;
+
+/// How long a follower waits for the daemon to come back, and how often it looks.
+const RETURN: Duration = Duration::from_secs(60);
+const RETRY: Duration = Duration::from_millis(500);
 
 pub(super) fn streams(
     listing: &ListingArguments,
@@ -40,16 +45,37 @@ pub(super) fn alerts(
     }
     let target = format!("{}&follow=true", target("/v1/alerts", listing)?);
     let screen = Screen::detect();
-    Client::new(socket)?.follow(&target, |line| {
-        if line.is_empty() {
+    let client = Client::new(socket)?;
+    // Where to go on after the daemon was away; and since when it is.
+    let mut cursor: Option<u64> = None;
+    let mut away: Option<Instant> = None;
+    let mut connected = false;
+    loop {
+        let target = cursor.map_or_else(|| target.clone(), |cursor| format!("{target}&after={cursor}"));
+        let ended = client.follow(&target, |line| {
+            (away, connected) = (None, true);
+            if line.is_empty() {
+                return Ok(());
+            }
+            let record: Value = serde_json::from_slice(line).unwrap_or_default();
+            if let Some(last) = record.pointer("/streamwatch/alert/cursor").and_then(Value::as_u64) {
+                cursor = cursor.max(Some(last));
+            }
+            if listing.json {
+                return write_out(&[line, b"\n"].concat());
+            }
+            write_out(followed(&record, screen).as_bytes())
+        });
+        let Err(Failure::Unreachable(why)) = ended else { return ended };
+        // Never there: that is for whoever asked. Gone: it may come back.
+        let since = *away.get_or_insert_with(Instant::now);
+        if !connected || since.elapsed() > RETURN {
+            return Err(Failure::Unreachable(why));
+        }
+        if !client.pause(RETRY) {
             return Ok(());
         }
-        if listing.json {
-            return write_out(&[line, b"\n"].concat());
-        }
-        let record: Value = serde_json::from_slice(line).unwrap_or_default();
-        write_out(followed(&record, screen).as_bytes())
-    })
+    }
 }
 
 pub(super) fn histograms(

@@ -19,6 +19,7 @@ mod shares;
 mod status;
 mod table;
 mod views;
+mod words;
 
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
@@ -50,7 +51,8 @@ fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Run(run) => done(run::run(run, socket)),
         Command::Streams { listing, wide } => done(listing::streams(&listing, wide, socket)),
         Command::Flows { listing } => done(listing::flows(&listing, socket)),
-        Command::Alerts { listing, follow } => done(listing::alerts(&listing, follow, socket)),
+        Command::Alerts { what: Some(what), .. } => done(words::say(what, socket)),
+        Command::Alerts { listing, follow, what: None } => done(listing::alerts(&listing, follow, socket)),
         Command::Hist { listing, reset } => done(listing::histograms(&listing, reset, socket)),
         Command::Top { listing } => done(listing::top(&listing, socket)),
         Command::Status { json, watch } => done(status::show(json, watch, socket)),

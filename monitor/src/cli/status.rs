@@ -81,6 +81,15 @@ fn page(status: &StatusView, screen: Screen) -> String {
         printable(&status.started_at),
         units::bytes(status.ring.bytes)
     );
+    let sampling = &status.sampling;
+    let _ = writeln!(
+        page,
+        "reading on in {} flows: {} captured for it, {} samples, {} pauses",
+        sampling.watched,
+        units::bytes(sampling.bytes),
+        sampling.samples,
+        sampling.paused
+    );
     let count = |value: u64| Cell::from(value.to_string());
     let bad = |value: u64| if value > 0 { Cell::coloured(&value.to_string(), "31") } else { Cell::new("0") };
 

@@ -131,11 +131,21 @@ pub(super) fn alerts(records: &[Value], now: Timestamp) -> Table {
             severity(record),
             text(record, "rule.id").into(),
             number(record, "streamwatch.alert.count").to_string().into(),
-            text(record, "event.reason").into(),
+            format!("{}{}", standing(record), text(record, "event.reason")).into(),
             text(record, "streamwatch.alert.remedy").into(),
         ]);
     }
     table
+}
+
+/// What somebody said of an alert, before its reason.
+fn standing(record: &Value) -> &'static str {
+    let said = |what: &str| at(record, &format!("streamwatch.alert.{what}.by")).is_some();
+    match (said("acknowledged"), said("silenced")) {
+        (true, _) => "(acknowledged) ",
+        (false, true) => "(silenced) ",
+        (false, false) => "",
+    }
 }
 
 pub(super) fn histograms(records: &[Value]) -> Table {

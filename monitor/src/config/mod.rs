@@ -6,6 +6,8 @@
 //!
 //! `deploy/streamwatch.toml` lists every key with its default; a test keeps the two equal.
 
+mod alerts;
+mod detect;
 mod file;
 mod range;
 
@@ -13,6 +15,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use alerts::{Alerts, Hook};
+pub use detect::{AuthFailures, Sampling, Scans, Sensitivity, Traffic};
 pub use file::{FileError, parse_toml, place, read_capped};
 use range::Ranges;
 
@@ -33,6 +37,7 @@ pub struct Config {
     pub output: Output,
     pub alerts: Alerts,
     pub detect: Detect,
+    pub sampling: Sampling,
     pub histograms: Histograms,
 }
 
@@ -167,34 +172,19 @@ pub struct Output {
     pub interval_s: u32,
 }
 
-/// The life of an alert.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Alerts {
-    /// Seconds after which an alert that still holds is written again.
-    pub repeat_every_s: u32,
-    /// Seconds without a finding after which an alert is resolved.
-    pub resolve_after_s: u32,
-    /// Whether plaintext that never leaves the host is an alert.
-    pub loopback: bool,
-}
-
-impl Default for Alerts {
-    fn default() -> Self {
-        Alerts { repeat_every_s: 300, resolve_after_s: 300, loopback: false }
-    }
-}
-
 /// Thresholds of the detectors.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Detect {
+    pub auth_failures: AuthFailures,
     pub connect_failures: ConnectFailures,
     pub handshake_failures: HandshakeFailures,
     pub weak_tls: WeakTls,
     pub weak_cipher: WeakCipher,
     pub post_quantum: PostQuantum,
     pub certificates: Certificates,
+    pub scans: Scans,
+    pub traffic: Traffic,
 }
 
 /// When failing connections are an alert.
@@ -416,6 +406,22 @@ impl Config {
         let Certificates { expiring_days, short_lived_h, .. } = &self.detect.certificates;
         ranges.falling("detect.certificates.expiring_days", expiring_days, 1..=365, 8);
         ranges.within("detect.certificates.short_lived_h", *short_lived_h, 0..=8760);
+        ranges.absolute("alerts.state", self.alerts.state.as_deref());
+        for hook in &self.alerts.hooks {
+            ranges.within("alerts.hooks.timeout_s", hook.timeout_s, 1..=600);
+            ranges.within("alerts.hooks.queue", hook.queue, 1..=65_536);
+        }
+        let AuthFailures { threshold, window_s } = self.detect.auth_failures;
+        ranges.within("detect.auth_failures.threshold", threshold, 1..=1 << 20);
+        ranges.within("detect.auth_failures.window_s", window_s, 1..=86_400);
+        ranges.within("detect.scans.targets", self.detect.scans.targets, 2..=1024);
+        ranges.within("detect.scans.window_s", self.detect.scans.window_s, 1..=86_400);
+        ranges.within("detect.traffic.interval_s", self.detect.traffic.interval_s, 1..=3600);
+        ranges.within("detect.traffic.warm_up_s", self.detect.traffic.warm_up_s, 1..=604_800);
+        let Sampling { flow_bytes_per_s, total_bytes_per_s, encrypted_every_s } = self.sampling;
+        ranges.within("sampling.flow_bytes_per_s", flow_bytes_per_s, 0..=1 << 24);
+        ranges.within("sampling.total_bytes_per_s", total_bytes_per_s, 0..=1 << 30);
+        ranges.within("sampling.encrypted_every_s", encrypted_every_s, 0..=604_800);
         ranges.within("histograms.streams", self.histograms.streams, 1..=1 << 20);
         ranges.within("histograms.reset_every_s", self.histograms.reset_every_s, 0..=604_800);
         ranges.result()

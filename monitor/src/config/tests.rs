@@ -25,6 +25,7 @@ fn the_shipped_file_names_every_key() {
     let all = Config {
         kernel: Kernel { cgroup: Some("/x".into()), ..Kernel::default() },
         policy: PolicyFile { file: Some("/x".into()) },
+        alerts: Alerts { state: Some("/x".into()), ..Alerts::default() },
         api: Api { group: Some("x".into()), ..Api::default() },
         ..Config::default()
     };

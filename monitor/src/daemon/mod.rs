@@ -11,6 +11,7 @@
 mod clock;
 mod control;
 mod core;
+mod keep;
 mod loss;
 mod reader;
 mod resolve;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rustix::system::uname;
 
-use super::core::Core;
+use super::core::{Core, watching};
 use super::stages::Stages;
 use crate::api::Request;
 use crate::hist::Measures;
@@ -30,9 +30,17 @@ impl Core {
                 drop(reply.send(self.streams.iter().map(|stream| Arc::new(stream.view(wall))).collect()));
             }
             Request::Alerts(reply) => {
-                let open = self.alerts.open(self.wall());
-                drop(reply.send(open.into_iter().map(Arc::new).collect()));
+                drop(reply.send(self.open_alerts()));
             }
+            Request::AlertsAfter { after, reply } => drop(reply.send(self.rest(after))),
+            Request::Acknowledge { key, word, reply } => {
+                drop(reply.send(self.acknowledge(&key, word, now_ns)));
+            }
+            Request::Silence { filter, word, reply } => {
+                drop(reply.send(self.silence(filter, word, now_ns)));
+            }
+            Request::Unsilence { id, reply } => drop(reply.send(self.unsilence(id))),
+            Request::Silences(reply) => drop(reply.send(self.silences())),
             Request::Histograms { reset, reply } => {
                 let views = self.histogram_views();
                 if reset {
@@ -88,6 +96,8 @@ impl Core {
             tables: vec![
                 table("flows", self.table.capacity(), self.table.len(), 0, self.table.evicted),
                 table("evidence_bytes", super::core::EVIDENCE, self.evidence_bytes, 0, self.evidence_cut),
+                table("read_on_bytes", watching::HELD, self.watching.held, 0, self.watching.cut),
+                table("read_on", watching::WATCHED, self.watching.watched(), self.watching.refused, 0),
                 table("early_captures", super::core::EARLY, self.early_captures(), self.early_lost, 0),
                 table("streams", self.streams.capacity(), self.streams.len(), self.streams.refused, 0),
                 table("alerts", crate::alert::HELD, self.alerts.len(), self.alerts.refused, 0),
@@ -98,6 +108,7 @@ impl Core {
             alerts: AlertCounts { open: self.alerts.open_count(), raised: self.alerts.raised },
             totals: Totals { client_bytes, server_bytes },
             classes: self.class_bytes(),
+            sampling: self.watching.cost(),
             memory_bytes: resident_bytes(),
         }
     }

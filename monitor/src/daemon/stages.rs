@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::hook::Hooks;
 use crate::model::LossRow;
 use crate::sink::SinkCounters;
 use crate::status::StageView;
@@ -71,6 +72,9 @@ pub struct Stages {
     pub lookups: Stage,
     pub commands: Stage,
     pub requests: Stage,
+    /// Alerts on their way into the state file.
+    pub changes: Arc<Stage>,
+    pub hooks: Hooks,
     pub sink: Arc<SinkCounters>,
     pub sink_capacity: usize,
 }
@@ -88,7 +92,7 @@ impl Stages {
             offered,
             dropped: lost,
         };
-        vec![
+        let mut views = vec![
             StageView {
                 name: "reader".to_owned(),
                 capacity: super::reader::BATCH as u64,
@@ -101,8 +105,11 @@ impl Stages {
             self.lookups.view(),
             self.commands.view(),
             self.requests.view(),
+            self.changes.view(),
             sink,
-        ]
+        ];
+        views.extend(self.hooks.views());
+        views
     }
 
     /// What was lost behind the kernel.
@@ -116,6 +123,8 @@ impl Stages {
                     "lookups" => "lookup",
                     "commands" => "command",
                     "requests" => "request",
+                    "state" => "change",
+                    hook if hook.starts_with("hook ") => "alert",
                     _ => "event",
                 }
                 .to_owned(),

@@ -17,10 +17,12 @@ use super::serve::About;
 use super::signals::{Signal, Signals};
 use super::stages::{Stage, Stages};
 use super::work::{self, Inlets, Order, Outlets};
-use super::{control, reader, resolve};
+use super::{control, keep, reader, resolve};
+use crate::alert::{Change, Saved};
 use crate::api::{self, Request};
 use crate::config::{Config, ConfigError, Format as Wanted, Overrides};
 use crate::event::Event;
+use crate::hook::{HookError, Hooks};
 use crate::identity::Asked;
 use crate::kernel::{CgroupError, Kernel, LoadError, Sizes, cgroup_root};
 use crate::model::AlertView;
@@ -29,6 +31,7 @@ use crate::policy::{Policy, PolicyError};
 use crate::record::{Context, Format};
 use crate::sink::{Sink, SinkHandle};
 use crate::status::HookView;
+use crate::store::Store;
 
 /// Streams held at a time; the flows of more go under one name, and are counted.
 const STREAMS: usize = 65_536;
@@ -41,6 +44,9 @@ const FOLLOW: usize = 1024;
 
 /// How long the output may take at the end.
 const FINISH: Duration = Duration::from_secs(5);
+
+/// Batches of changes that wait for the disk.
+const CHANGES: usize = 256;
 
 /// How long the last look at all sockets may take.
 const REFRESH: Duration = Duration::from_secs(3);
@@ -65,6 +71,8 @@ pub enum RunError {
     Cgroup(#[from] CgroupError),
     #[error(transparent)]
     Load(#[from] LoadError),
+    #[error(transparent)]
+    Hook(#[from] HookError),
     #[error("{0}")]
     Api(String),
     #[error("cannot start a thread: {0}")]
@@ -75,7 +83,7 @@ impl RunError {
     /// 2: a bad file. 4: this host cannot run it.
     pub fn exit_code(&self) -> u8 {
         match self {
-            RunError::Config(_) | RunError::Policy(_) => 2,
+            RunError::Config(_) | RunError::Policy(_) | RunError::Hook(_) => 2,
             _ => 4,
         }
     }
@@ -179,6 +187,7 @@ fn core_settings(config: &Config) -> CoreSettings {
         resolve_after_s: config.alerts.resolve_after_s,
         failures: (config.detect.connect_failures.threshold, config.detect.connect_failures.window_s),
         detect: config.detect.clone(),
+        sampling: config.sampling.clone(),
         streams: STREAMS,
         measured_streams: config.histograms.streams as usize,
         reset_histograms_ns: u64::from(config.histograms.reset_every_s) * 1_000_000_000,
@@ -193,7 +202,8 @@ struct Daemon {
     orders: Sender<Order>,
     reader: JoinHandle<()>,
     control: JoinHandle<()>,
-    core: JoinHandle<SinkHandle>,
+    core: JoinHandle<(SinkHandle, Hooks)>,
+    keeper: Option<JoinHandle<()>>,
     api: api::ApiHandle,
     /// What the policy in force asks of identities.
     asked: Asked,
@@ -222,12 +232,17 @@ impl Daemon {
             .map_err(RunError::Thread)?;
 
         let read = Arc::new(ReaderCounters::default());
+        let kept = Arc::new(Stage::new("state", CHANGES));
+        let (changes, changes_out) = bounded::<Vec<Change>>(CHANGES);
+        let store = open_store(config);
         let stages = Stages {
             reader: read.clone(),
             events: Stage::new("events", batches),
             lookups: Stage::new("lookups", channel),
             commands: Stage::new("commands", channel),
             requests: Stage::new("requests", REQUESTS),
+            changes: kept.clone(),
+            hooks: Hooks::start(&config.alerts.hooks, &context)?,
             sink: sink.counters().clone(),
             sink_capacity: sink.capacity(),
         };
@@ -244,9 +259,26 @@ impl Daemon {
                 .collect(),
             ring_bytes: u64::from(config.kernel.ring_bytes),
         };
-        let core = Core::new(core_settings(config), boot_id(), policy.clone(), Clock::now());
-        let outlets =
-            Outlets { sink, alerts: alerts.clone(), commands, lookups, found: found.clone(), stages };
+        let mut core = Core::new(core_settings(config), boot_id(), policy.clone(), Clock::now());
+        let keeper = match store {
+            Some((store, saved)) => {
+                core.restore(saved, monotonic_ns());
+                Some(spawn("keeper", move || keep::run(&store, &changes_out, &kept))?)
+            }
+            None => {
+                // Nobody writes: what is offered is thrown away, and was told to be.
+                Some(spawn("keeper", move || changes_out.into_iter().for_each(drop))?)
+            }
+        };
+        let outlets = Outlets {
+            sink,
+            alerts: alerts.clone(),
+            commands,
+            lookups,
+            found: found.clone(),
+            stages,
+            changes,
+        };
 
         let api = api::start(
             api::Options {
@@ -274,7 +306,7 @@ impl Daemon {
         }
         let inlets = Inlets { events, found, requests, orders: orders_out };
         let core = spawn("core", move || work::run(core, inlets, outlets, &about))?;
-        Ok(Daemon { stop, hold, orders, reader, control, core, api, asked })
+        Ok(Daemon { stop, hold, orders, reader, control, core, keeper, api, asked })
     }
 
     /// Reads the policy again. A bad file changes nothing and says why.
@@ -317,10 +349,35 @@ impl Daemon {
         drop(self.hold);
         let _ = self.control.join();
         drop(self.orders);
-        if let Ok(sink) = self.core.join() {
+        if let Ok((sink, hooks)) = self.core.join() {
             sink.finish(FINISH);
+            hooks.finish(FINISH);
+        }
+        // The core has hung up: what is left is written.
+        if let Some(keeper) = self.keeper {
+            let _ = keeper.join();
         }
         self.api.stop();
+    }
+}
+
+/// The state file. Without one the daemon runs all the same, and says so.
+fn open_store(config: &Config) -> Option<(Store, Saved)> {
+    let usual = Path::new(api::DEFAULT_SOCKET);
+    let path = match (&config.alerts.state, &config.api.socket) {
+        (Some(path), _) => path.clone(),
+        (None, socket) if socket != usual => socket.with_file_name("state.redb"),
+        _ => PathBuf::from("/var/lib/streamwatch/state.redb"),
+    };
+    let set_aside = |broken: &Path| {
+        eprintln!("streamwatch: {} could not be read, and is now {}", path.display(), broken.display());
+    };
+    match Store::open(&path, set_aside) {
+        Ok(opened) => Some(opened),
+        Err(error) => {
+            eprintln!("streamwatch: alerts are not kept over a restart: {error}");
+            None
+        }
     }
 }
 

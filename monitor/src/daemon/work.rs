@@ -10,8 +10,10 @@ use super::clock::{Clock, monotonic_ns};
 use super::core::{Command, Core, Found, Lookup, Output, unseen};
 use super::serve::About;
 use super::stages::Stages;
+use crate::alert::Change;
 use crate::api::Request;
 use crate::event::Event;
+use crate::hook::Hooks;
 use crate::model::{AlertView, Record};
 use crate::policy::Policy;
 use crate::sink::SinkHandle;
@@ -44,10 +46,11 @@ pub struct Outlets {
     pub lookups: Sender<Lookup>,
     pub found: Receiver<Found>,
     pub stages: Stages,
+    pub changes: Sender<Vec<Change>>,
 }
 
 /// The core thread: ends when the kernel side has hung up.
-pub fn run(mut core: Core, mut inlets: Inlets, outlets: Outlets, about: &About) -> SinkHandle {
+pub fn run(mut core: Core, mut inlets: Inlets, outlets: Outlets, about: &About) -> (SinkHandle, Hooks) {
     let mut ticked = Instant::now();
     let mut refreshed: Vec<Sender<()>> = Vec::new();
     loop {
@@ -106,21 +109,28 @@ pub fn run(mut core: Core, mut inlets: Inlets, outlets: Outlets, about: &About) 
     outlets.last_answers(&mut core);
     core.shut_down(monotonic_ns());
     outlets.pass_on(&mut core);
-    outlets.sink
+    (outlets.sink, outlets.stages.hooks)
 }
 
 impl Outlets {
     /// Passes on what the last step gave. Nothing here waits.
     fn pass_on(&self, core: &mut Core) {
         loop {
-            let Output { records, commands, lookups } = core.take_output();
-            if records.is_empty() && commands.is_empty() && lookups.is_empty() {
+            let Output { records, commands, lookups, changes } = core.take_output();
+            if records.is_empty() && commands.is_empty() && lookups.is_empty() && changes.is_empty() {
                 return;
+            }
+            if !changes.is_empty() {
+                self.stages.changes.offered(self.changes.len() + 1);
+                if self.changes.try_send(changes).is_err() {
+                    self.stages.changes.dropped();
+                }
             }
             for record in records {
                 if let Record::Alert { alert, .. } = &record {
                     // Without followers there is nobody to tell.
                     let _ = self.alerts.send(alert.clone());
+                    self.stages.hooks.offer(alert);
                 }
                 self.sink.send(record);
             }

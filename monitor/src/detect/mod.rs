@@ -3,26 +3,34 @@
 //!
 //! Must never: look at captured bytes, or decide how often a finding is told (that is `alert`).
 
+mod auth_failures;
 pub(crate) mod certificates;
 mod client_certificate;
 mod connect_failures;
+mod credential_in_clear;
 mod failures;
 mod handshake_failures;
 mod new_service;
 mod plaintext;
 mod post_quantum;
 mod posture;
+mod scans;
+mod traffic;
 mod unexpected_peer;
 pub(crate) mod weak_cipher;
 mod weak_tls;
 
 use std::sync::Arc;
 
+pub use auth_failures::AuthFailures;
 pub use connect_failures::ConnectFailures;
+pub use credential_in_clear::credential_in_clear;
 pub use handshake_failures::{HandshakeFailures, is_failed_handshake};
 pub use new_service::{Listener, NewServices};
 pub use plaintext::plaintext;
 pub use posture::{Breach, Fault, Sight, posture};
+pub use scans::Scans;
+pub use traffic::{Departure, Totals, Traffic};
 pub use unexpected_peer::unexpected_peer;
 
 use crate::model::{FlowView, LossRow, Rule, Severity};

@@ -60,7 +60,7 @@ fn is_to_a_group(flow: &FlowView) -> bool {
 
 /// How far the data goes. An address of this host's own, reached from this host in the same
 /// namespace, is still loopback to the kernel: the packets never leave.
-fn far(flow: &FlowView) -> Reach {
+pub(super) fn far(flow: &FlowView) -> Reach {
     if flow.local.ip() == flow.remote.ip() { Reach::Loopback } else { reach(flow.remote.ip()) }
 }
 

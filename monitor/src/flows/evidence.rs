@@ -98,6 +98,16 @@ impl Evidence {
         }
     }
 
+    /// The first bytes of client and server of a connection, and whether it was open before.
+    pub fn first_bytes(&self) -> Option<(&[u8], &[u8], bool)> {
+        match self {
+            Evidence::Stream { client, server, midstream, .. } => {
+                Some((client.prefix(), server.prefix(), *midstream))
+            }
+            Evidence::Datagrams { .. } => None,
+        }
+    }
+
     /// Nothing more can come that would tell more.
     pub fn is_full(&self) -> bool {
         match self {

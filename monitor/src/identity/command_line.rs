@@ -13,16 +13,48 @@ const SECRET: [&str; 9] =
 /// Headers whose value is one.
 const HEADERS: [&str; 5] = ["authorization", "cookie", "x-api-key", "proxy-authorization", "x-auth-token"];
 
+/// Programs whose short option is followed by a password, or has it attached.
+const SHORT: [(&str, &str); 14] = [
+    ("redis-cli", "-a"),
+    ("mosquitto_pub", "-P"),
+    ("mosquitto_sub", "-P"),
+    ("mosquitto_rr", "-P"),
+    ("ldapsearch", "-w"),
+    ("ldapadd", "-w"),
+    ("ldapmodify", "-w"),
+    ("ldapdelete", "-w"),
+    ("ldapwhoami", "-w"),
+    ("sshpass", "-p"),
+    ("rabbitmqadmin", "-p"),
+    ("mongosh", "-p"),
+    ("mongo", "-p"),
+    ("kinit", "-w"),
+];
+
+/// Programs that take a password only attached: `-psecret`.
+const ATTACHED: [&str; 6] = ["mysql", "mariadb", "mysqldump", "mariadb-dump", "mysqladmin", "mariadb-admin"];
+
 /// Arguments joined with spaces, secrets hidden; `None` for a kernel thread, which has none.
 pub fn command_line(bytes: &[u8]) -> Option<String> {
     let end = bytes.iter().rposition(|byte| *byte != 0)? + 1;
     let text = String::from_utf8_lossy(&bytes[..end]);
     let mut shown: Vec<String> = Vec::new();
     let mut hide_next = Next::Shown;
+    let program = text.split('\0').next().unwrap_or("");
+    let program = program.rsplit('/').next().unwrap_or(program);
+    let short = SHORT.iter().find(|(name, _)| *name == program).map(|(_, option)| *option);
+    let attached = short.or(ATTACHED.contains(&program).then_some("-p"));
     for argument in text.split('\0') {
         let (show, next) = match hide_next {
             Next::Hidden if !argument.starts_with('-') => (HIDDEN.to_owned(), Next::Shown),
+            Next::Hidden if short.is_some_and(|option| shown.last().is_some_and(|last| last == option)) => {
+                (HIDDEN.to_owned(), Next::Shown)
+            }
             Next::User => (user(argument), Next::Shown),
+            _ if short == Some(argument) => (argument.to_owned(), Next::Hidden),
+            _ if attached.is_some_and(|option| argument.len() > 2 && argument.starts_with(option)) => {
+                (format!("{}{HIDDEN}", &argument[..2]), Next::Shown)
+            }
             _ => one(argument),
         };
         hide_next = next;
@@ -122,6 +154,10 @@ mod tests {
             (&["redis-cli", "--pass", "hunter2", "get", "x"], "redis-cli --pass *** get x"),
             (&["env", "API_TOKEN=hunter2", "run"], "env API_TOKEN=*** run"),
             (&["curl", "-H", "Authorization: Bearer hunter2"], "curl -H Authorization: ***"),
+            (&["redis-cli", "-a", "hunter2", "get", "x"], "redis-cli -a *** get x"),
+            (&["redis-cli", "-a", "-hunter2", "get", "x"], "redis-cli -a *** get x"),
+            (&["/usr/bin/mosquitto_pub", "-Phunter2", "-t", "x"], "/usr/bin/mosquitto_pub -P*** -t x"),
+            (&["mysql", "-phunter2", "-P", "3306"], "mysql -p*** -P 3306"),
             (&["psql", "postgres://u:hunter2@db/x"], "psql postgres://u:***@db/x"),
         ] {
             assert_eq!(shown(arguments), expected);

@@ -14,9 +14,11 @@ pub fn default_severity(rule: Rule) -> Severity {
         | Rule::WeakCipher
         | Rule::ClientCertMissing
         | Rule::CertExpired
-        | Rule::EvidenceLost => Severity::High,
+        | Rule::EvidenceLost
+        | Rule::AuthFailures
+        | Rule::CredentialInClear => Severity::High,
         Rule::CertExpiring | Rule::ConnectFailures | Rule::NewService => Severity::Medium,
-        Rule::NotPostQuantum => Severity::Low,
+        Rule::NotPostQuantum | Rule::TrafficSpike | Rule::TrafficStopped => Severity::Low,
     }
 }
 
@@ -30,7 +32,16 @@ fn exceptions(rule: Rule) -> &'static str {
         Rule::NotPostQuantum => " Off unless detect.post_quantum.enabled, or a service requires it.",
         Rule::ClientCertMissing => " Needs a service that requires it.",
         Rule::CertExpiring => " Low at first, high at the last threshold.",
-        Rule::CertExpired | Rule::ConnectFailures | Rule::EvidenceLost | Rule::NewService => "",
+        Rule::AuthFailures => " Critical when a log-in succeeds after the failures.",
+        Rule::CredentialInClear => {
+            " Critical outside private address space; no alert on loopback by default."
+        }
+        Rule::CertExpired
+        | Rule::ConnectFailures
+        | Rule::EvidenceLost
+        | Rule::NewService
+        | Rule::TrafficSpike
+        | Rule::TrafficStopped => "",
     }
 }
 

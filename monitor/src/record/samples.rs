@@ -229,6 +229,9 @@ pub(crate) fn alert() -> AlertView {
         count: 1,
         first_seen: at(),
         last_seen: at(),
+        cursor: 7,
+        acknowledged: None,
+        silenced: None,
         flow: Some(Arc::new(flow())),
     }
 }

@@ -182,6 +182,16 @@ impl Text {
     fn alert(&self, alert: &AlertView, at: jiff::Timestamp, out: &mut Vec<u8>) {
         let reason = printable(&alert.reason);
         let (rule, time) = (alert.rule.as_str(), units::clock(at));
+        if alert.silenced.is_some() {
+            return;
+        }
+        if let Some(known) = &alert.acknowledged
+            && alert.state != AlertState::Resolved
+        {
+            let why = printable(&known.why);
+            line(out, format_args!("{time} acknowledged {rule} by user {}: {why}: {reason}", known.by));
+            return;
+        }
         match alert.state {
             AlertState::Opened => {
                 let severity = self.style.severity(alert.severity);

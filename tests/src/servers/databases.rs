@@ -34,7 +34,7 @@ pub fn postgresql(lab: &Lab, certificates: &Certificates, port: u16, security: S
 }
 
 /// Debian keeps them off PATH, a directory a version; the newest is taken.
-fn postgresql_programs() -> Result<PathBuf> {
+pub(super) fn postgresql_programs() -> Result<PathBuf> {
     let versions = std::fs::read_dir("/usr/lib/postgresql").context("PostgreSQL is not installed")?;
     let newest = versions.flatten().map(|entry| entry.path().join("bin")).max();
     newest.context("PostgreSQL is not installed")

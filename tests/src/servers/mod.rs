@@ -6,6 +6,7 @@ mod chat;
 mod databases;
 mod directory;
 mod files;
+pub mod guarded;
 mod mail;
 mod names;
 mod remote;

@@ -57,6 +57,9 @@ impl Core {
             self.ensure(&event, now_ns)
         });
         self.learn_names(&head, &data);
+        if self.watch_capture(id, &head, &data, now_ns) {
+            return;
+        }
         let sent = head.flags & capture_flag::SENT != 0;
         let middle = head.flags & capture_flag::MIDSTREAM != 0;
         if self.evidence(id, sent, head.offset, middle, head.at_ns, &data) {
@@ -140,12 +143,17 @@ impl Core {
         if done {
             self.evidence_bytes -= held.min(self.evidence_bytes);
             flow.settled = true;
-            flow.evidence = None;
         }
         let listened = is_listened_to(&self.policy, &self.names, &flow);
+        let evidence = if done { flow.evidence.take() } else { None };
+        let limit = self.settings.tcp_budget;
+        let decision = evidence.map(|evidence| self.watching.begin(&flow, &evidence, limit, ended));
         drop(flow);
-        if done && !ended && !listened {
-            self.settle(id);
+        if let Some(decision) = decision
+            && !ended
+            && !listened
+        {
+            self.out.commands.push(Command::Decide { key, decision });
         }
         if changed {
             self.decide_again(id);

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use monitor_common::Decision;
 
+use crate::alert::Change;
+use crate::config;
 use crate::flows::FlowKey;
 use crate::identity::{Existing, ProcessSeen, SocketKey, TcpCounts, TcpState, Way};
 use crate::model::{Identity, Record};
@@ -87,6 +89,8 @@ pub struct Output {
     pub records: Vec<Record>,
     pub commands: Vec<Command>,
     pub lookups: Vec<Lookup>,
+    /// To be kept over a restart.
+    pub changes: Vec<Change>,
 }
 
 /// What the core has to know of the configuration.
@@ -102,8 +106,8 @@ pub struct CoreSettings {
     pub repeat_every_s: u32,
     pub resolve_after_s: u32,
     pub failures: (u32, u32),
-    /// Thresholds of the detectors of how flows are encrypted.
-    pub detect: crate::config::Detect,
+    pub detect: config::Detect,
+    pub sampling: config::Sampling,
     pub streams: usize,
     pub measured_streams: usize,
     /// Histograms begin again after this time; 0: never.

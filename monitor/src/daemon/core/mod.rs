@@ -20,22 +20,29 @@ mod messages;
 mod named;
 mod owners;
 mod recent;
+mod roles;
+mod silences;
 mod steps;
 mod sums;
+mod telling;
 #[cfg(test)]
 mod tests;
 mod time;
+pub(in crate::daemon) mod watching;
 
 use decisions::Decisions;
 use existing::Sockets;
 use recent::Recent;
+use silences::Silences;
 use sums::Sums;
+use watching::Watching;
 
 pub use messages::{Command, CoreSettings, Found, Lookup, Output};
 
 use super::clock::Clock;
 use super::loss::Losses;
 use crate::alert::Alerts;
+use crate::api::Word;
 use crate::detect::{self, ConnectFailures, Finding, HandshakeFailures, Listener, NewServices};
 use crate::event::{Event, address};
 use crate::flows::{
@@ -138,6 +145,8 @@ pub struct Core {
     judge: Judge,
     decisions: Decisions,
     identities: Interned<Identity>,
+    pub(super) watching: Watching,
+    silences: Silences,
     pub(in crate::daemon) names: Names,
 }
 
@@ -179,6 +188,8 @@ impl Core {
             judge: Judge::default(),
             decisions: Decisions::default(),
             identities: Interned::default(),
+            silences: Silences::default(),
+            watching: Watching::new(&settings.detect, &settings.sampling),
             names: Names::new(policy.resolvers().iter().copied()),
             out: Output::default(),
             settings,
@@ -201,6 +212,7 @@ impl Core {
 
     /// Takes what the last steps gave.
     pub fn take_output(&mut self) -> Output {
+        self.out.changes.extend(self.alerts.take_changes());
         let mut out = std::mem::take(&mut self.out);
         // A decision is a system call: none for what has ended meanwhile.
         out.commands.retain(|command| match command {

@@ -105,7 +105,8 @@ impl Core {
         if flow.decision.is_none() {
             return;
         }
-        let decision = self.decisions.decide(&self.policy, &self.names, &flow);
+        let seen = self.watching.seen(&flow);
+        let decision = roles::decide(&mut self.decisions, &self.policy, &self.names, &flow, seen);
         if flow.decision.as_ref() != Some(&decision) {
             flow.undecide();
         }

@@ -35,7 +35,8 @@ impl Core {
         let Some(mut guard) = self.table.get_mut(id) else { return };
         let flow = &mut *guard;
         if flow.decision.is_none() {
-            flow.decision = Some(self.decisions.decide(&self.policy, &self.names, flow));
+            let seen = self.watching.seen(flow);
+            flow.decision = Some(roles::decide(&mut self.decisions, &self.policy, &self.names, flow, seen));
         }
         let changed = flow.judge(&mut self.judge);
         if !flow.told.opened {
@@ -59,6 +60,7 @@ impl Core {
         if ripe {
             self.detect(id, now_ns);
         }
+        self.harvest(id, now_ns);
         if over && let Some(flow) = self.table.remove(id) {
             self.finish(flow, now_ns);
         }
@@ -116,6 +118,7 @@ impl Core {
         }
         if failed {
             findings.extend(self.failures.failed(&view, &subject, now_ns));
+            findings.extend(self.watching.failed(&view, now_ns));
         }
         if broken {
             findings.extend(self.handshakes.failed(&view, &subject, now_ns));
@@ -132,7 +135,7 @@ impl Core {
     pub(super) fn tell(&mut self, finding: Finding, hold: bool, now_ns: u64) {
         let wall = self.wall();
         if let Some(alert) = self.alerts.find(finding, hold, now_ns, wall) {
-            self.out.records.push(Record::Alert { alert: Arc::new(alert), at: wall(now_ns) });
+            self.announce(alert, now_ns);
         }
     }
 
@@ -164,6 +167,9 @@ impl Core {
         if let Some(evidence) = flow.evidence.take() {
             self.evidence_bytes -= evidence.len().min(self.evidence_bytes);
         }
+        for alert in self.watching.forget(flow) {
+            self.alerts.release(&alert, now_ns);
+        }
         let holds = std::mem::take(&mut flow.holds);
         if let Some(stream) = flow.stream.and_then(|id| self.streams.get(id)) {
             for rule in holds.iter() {
@@ -188,6 +194,7 @@ impl Core {
             self.failed += u64::from(failed);
             self.sample(&flow, failed, now_ns);
         }
+        self.judge_hidden_log_ins(&flow, now_ns);
         self.let_go(&mut flow, now_ns);
         let view = Arc::new(flow.view(&self.boot_id, now_ns, self.wall()));
         let action = if failed { FlowAction::ConnectionFailed } else { FlowAction::FlowClosed };

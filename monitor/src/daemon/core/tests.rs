@@ -32,6 +32,7 @@ fn settings() -> CoreSettings {
         resolve_after_s: 300,
         failures: (5, 60),
         detect: crate::config::Detect::default(),
+        sampling: crate::config::Sampling::default(),
         streams: 64,
         measured_streams: 64,
         reset_histograms_ns: 0,
@@ -168,7 +169,7 @@ fn plaintext_is_one_alert_a_stream_with_a_count() {
     let alerts = alerts(&told);
     assert_eq!(alerts.len(), 1);
     assert_eq!((alerts[0].rule, alerts[0].state), (Rule::Plaintext, AlertState::Opened));
-    assert_eq!(rig.core.alerts.open(rig.core.wall())[0].count, 3);
+    assert_eq!(rig.core.alerts.open()[0].count, 3);
     let stream = rig.core.streams.iter().next().unwrap();
     assert_eq!((stream.flows, stream.open, stream.client_bytes, stream.server_bytes), (3, 0, 30, 60));
 }
@@ -476,4 +477,100 @@ fn a_late_answer_about_the_maker_does_not_undo_who_closed_it() {
     let (_, flow) = *flows(&told).last().unwrap();
     assert_eq!(flow.state, FlowState::Closed);
     assert_eq!(flow.owner.pid, Some(99));
+}
+
+const LOG_IN: &[u8] = b"GET /a HTTP/1.1\r\nAuthorization: Basic YTpi\r\n\r\n";
+const REFUSED: &[u8] = b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n";
+
+/// Seen at both ends, which are both on this host, in one connection after its first bytes.
+#[test]
+fn log_ins_that_fail_count_once_and_late() {
+    let mut rig = Rig::new(settings());
+    let client = rig.event(Kind::Open, 1, CLIENT, SERVER, false);
+    let server = rig.event(Kind::Open, 2, SERVER, CLIENT, true);
+    rig.feed(Kind::Open, client);
+    rig.feed(Kind::Open, server);
+    let (mut asked, mut answered) = (0, 0);
+    let mut told = Vec::new();
+    let mut exchange = |rig: &mut Rig, request: &[u8], response: &[u8]| {
+        for (event, passive) in [(&client, false), (&server, true)] {
+            rig.capture(event, !passive, asked, request);
+            rig.capture(event, passive, answered, response);
+        }
+        asked += request.len() as u32;
+        answered += response.len() as u32;
+        rig.pass(SECOND);
+        told.extend(rig.records());
+        told.iter()
+            .filter(
+                |record| matches!(record, Record::Alert { alert, .. } if alert.rule == Rule::AuthFailures),
+            )
+            .count()
+    };
+    assert_eq!(exchange(&mut rig, REQUEST, RESPONSE), 0);
+    for _ in 0..4 {
+        assert_eq!(exchange(&mut rig, LOG_IN, REFUSED), 0);
+    }
+    assert_eq!(exchange(&mut rig, LOG_IN, REFUSED), 1);
+    let open = rig.core.alerts.open();
+    let alert = open.iter().find(|alert| alert.rule == Rule::AuthFailures).unwrap();
+    assert!(alert.reason.contains("5 times"), "{}", alert.reason);
+    let credentials = open.iter().filter(|alert| alert.rule == Rule::CredentialInClear);
+    assert_eq!(credentials.map(|alert| alert.count).collect::<Vec<_>>(), [1]);
+}
+
+/// What is silenced is marked, and the mark ends with the silence.
+#[test]
+fn silences_mark_what_they_cover() {
+    let mut rig = Rig::new(settings());
+    let word = crate::api::Word { by: 0, for_s: 60, why: "maintenance".into() };
+    assert!(rig.core.silence("rule ==".into(), word.clone(), rig.now_ns).is_err());
+    rig.core.silence("rule == \"plaintext\"".into(), word, rig.now_ns).unwrap();
+    let event = rig.event(Kind::Open, 1, CLIENT, SERVER, false);
+    rig.feed(Kind::Open, event);
+    rig.capture(&event, true, 0, REQUEST);
+    rig.capture(&event, false, 0, RESPONSE);
+    let told = rig.records();
+    assert_eq!(alerts(&told)[0].silenced.as_ref().map(|silence| silence.id), Some(1));
+    assert_eq!(rig.core.open_alerts()[0].silenced.as_ref().map(|silence| silence.by), Some(0));
+    rig.pass(61 * SECOND);
+    assert!(rig.core.silences().is_empty());
+    assert!(rig.core.open_alerts()[0].silenced.is_none());
+}
+
+/// What a client does in the clear decides, and what was passed over is no yes.
+#[test]
+fn roles_are_held_against_what_a_client_does() {
+    const POLICY: &str = "[[service]]\nname = \"web\"\nports = [8080]\n\n[[service.client]]\n\
+                          process = \"p41\"\nmay = [\"read\"]\npath = \"/a\"\n";
+    let answer = |requests: &[&[u8]], sent_bytes: Option<u64>| {
+        let mut rig = Rig::new(settings());
+        let policy = Policy::parse(std::path::Path::new("p.toml"), POLICY).unwrap();
+        rig.core.set_policy(Arc::new(policy), rig.now_ns);
+        let open = rig.event(Kind::Open, 1, CLIENT, SERVER, false);
+        rig.feed(Kind::Open, open);
+        let mut told = Vec::new();
+        let (mut asked, mut answered) = (0, 0);
+        for request in requests {
+            rig.capture(&open, true, asked, request);
+            rig.capture(&open, false, answered, REFUSED);
+            asked += request.len() as u32;
+            answered += REFUSED.len() as u32;
+            rig.pass(SECOND);
+            told.extend(rig.records());
+        }
+        let (sent_bytes, received_bytes) = (sent_bytes.unwrap_or(asked.into()), answered.into());
+        rig.feed(Kind::Close, FlowEvent { sent_bytes, received_bytes, ..open });
+        told.extend(rig.records());
+        let (_, flow) = *flows(&told).last().unwrap();
+        let unexpected = alerts(&told).iter().filter(|alert| alert.rule == Rule::UnexpectedPeer).count();
+        (flow.verdict.authorised.answer, unexpected)
+    };
+    const READ: &[u8] = b"GET /a/b HTTP/1.1\r\nHost: x\r\n\r\n";
+    const WRITE: &[u8] = b"PUT /a/b HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n";
+    const ELSEWHERE: &[u8] = b"GET /c HTTP/1.1\r\nHost: x\r\n\r\n";
+    assert_eq!(answer(&[READ, READ], None), (Answer::Yes, 0));
+    assert_eq!(answer(&[READ, READ, WRITE], None), (Answer::No, 1));
+    assert_eq!(answer(&[ELSEWHERE], None), (Answer::No, 1));
+    assert_eq!(answer(&[READ, READ], Some(100_000)), (Answer::Unknown, 0));
 }

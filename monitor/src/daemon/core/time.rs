@@ -7,6 +7,9 @@ use super::*;
 /// Flows within tunnels that are looked at again in each share of the walk.
 const TUNNELS: usize = 16;
 
+/// Encrypted flows that are looked into in each share of the walk.
+const GLANCES: usize = 4;
+
 impl Core {
     /// Time passes: call it a few times a second.
     pub fn tick(&mut self, now_ns: u64, clock: Clock) {
@@ -25,12 +28,13 @@ impl Core {
         }
         let wall = self.wall();
         for alert in self.alerts.tick(now_ns, wall) {
-            self.out.records.push(Record::Alert { alert: Arc::new(alert), at: wall(now_ns) });
+            self.announce(alert, now_ns);
         }
         self.early.retain(|early| now_ns.saturating_sub(early.head.at_ns) < 5 * PATIENCE);
         self.reset_histograms_in_time(now_ns);
         self.refresh_some();
         self.walk(now_ns);
+        self.watch_on(now_ns);
         let due = self.sweep_all || now_ns >= self.sockets_due_ns;
         if due && !self.sockets_asked && self.table.has_tcp() {
             self.sockets_asked = true;
@@ -66,7 +70,9 @@ impl Core {
     fn visit(&mut self, places: Range<usize>, now_ns: u64) {
         let idle_ns = self.settings.udp_idle_ns;
         let interval_ns = self.settings.interval_ns;
+        let sampling = &self.settings.sampling;
         let mut told = Vec::new();
+        let mut glances = Vec::new();
         let mut tunnels = 0;
         let commands = &mut self.out.commands;
         let lookups = &mut self.out.lookups;
@@ -82,6 +88,9 @@ impl Core {
             }
             if interval_ns > 0 && flow.told.opened && now_ns.saturating_sub(flow.progress_ns) >= interval_ns {
                 told.push(id);
+            }
+            if glances.len() < GLANCES && Core::is_to_be_glanced_at(sampling, flow, now_ns) {
+                glances.push(id);
             }
             // Routes and policies change.
             if flow.tunnel.is_some() && !flow.is_over() && tunnels < TUNNELS {
@@ -99,6 +108,9 @@ impl Core {
                 lookups.push(Lookup::User { key: flow.key(), socket: socket_of(flow) });
             }
         });
+        for id in glances {
+            self.glance(id, now_ns);
+        }
         for id in told {
             if let Some(mut flow) = self.table.get_mut(id) {
                 flow.progress_ns = now_ns;

@@ -122,7 +122,7 @@ impl<'a> Document<'a> {
             reason: Some(&alert.reason),
             start: Some(Nanoseconds(alert.first_seen)),
             end: (alert.state == AlertState::Resolved).then_some(Nanoseconds(alert.last_seen)),
-            ..event("alert", alert_categories(alert.rule), alert_action(alert.state), "streamwatch.alert")
+            ..event("alert", alert_categories(alert.rule), alert_action(alert), "streamwatch.alert")
         };
         let mut document = Document::bare(context, at, event);
         if let Some(flow) = &alert.flow {
@@ -141,6 +141,9 @@ impl<'a> Document<'a> {
             first_seen: Nanoseconds(alert.first_seen),
             last_seen: Nanoseconds(alert.last_seen),
             remedy: &alert.remedy,
+            cursor: alert.cursor,
+            acknowledged: alert.acknowledged.as_ref(),
+            silenced: alert.silenced.as_ref(),
         });
         document
     }
@@ -294,8 +297,10 @@ pub(super) fn action_name(action: FlowAction) -> &'static str {
     }
 }
 
-fn alert_action(state: AlertState) -> &'static str {
-    match state {
+fn alert_action(alert: &AlertView) -> &'static str {
+    match alert.state {
+        // What is acknowledged is not repeated: it is told because it was acknowledged.
+        AlertState::Opened | AlertState::Repeated if alert.acknowledged.is_some() => "alert_acknowledged",
         AlertState::Opened => "alert_opened",
         AlertState::Repeated => "alert_repeated",
         AlertState::Resolved => "alert_resolved",
@@ -305,6 +310,7 @@ fn alert_action(state: AlertState) -> &'static str {
 fn alert_categories(rule: Rule) -> &'static [&'static str] {
     match rule {
         Rule::UnexpectedPeer | Rule::NewService => &["network", "intrusion_detection"],
+        Rule::AuthFailures | Rule::CredentialInClear => &["network", "authentication"],
         _ => &["network"],
     }
 }

@@ -291,6 +291,11 @@ pub(super) struct AlertFields<'a> {
     pub first_seen: Nanoseconds,
     pub last_seen: Nanoseconds,
     pub remedy: &'a str,
+    pub cursor: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub acknowledged: Option<&'a crate::model::Acknowledgement>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub silenced: Option<&'a crate::model::Silence>,
 }
 
 #[derive(Serialize)]

@@ -32,6 +32,7 @@ pub fn settings(capacity: usize, streams: usize) -> CoreSettings {
         resolve_after_s: 300,
         failures: (20, 60),
         detect: monitor::config::Detect::default(),
+        sampling: monitor::config::Sampling::default(),
         streams,
         measured_streams: 4096,
         reset_histograms_ns: 0,

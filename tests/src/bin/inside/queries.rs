@@ -14,6 +14,7 @@ use crossbeam_channel::{Receiver, bounded};
 use monitor::api::{self, Request};
 use monitor::daemon::{About, Stage, Stages};
 use monitor::event::Event;
+use monitor::hook::Hooks;
 use monitor::policy::Policy;
 use monitor_common::Kind;
 use tokio::sync::broadcast;
@@ -167,6 +168,8 @@ fn stages() -> Stages {
         lookups: Stage::new("lookups", 64),
         commands: Stage::new("commands", 64),
         requests: Stage::new("requests", 64),
+        changes: Arc::new(Stage::new("changes", 64)),
+        hooks: Hooks::default(),
         sink: Arc::default(),
         sink_capacity: 64,
     }

@@ -1,0 +1,416 @@
+//! HTTP/1 (RFC 9110, 9112): method and path, refusals 401, 403 and 407, and what is presented for them.
+//!
+//! Bodies are framed as RFC 9112 section 6.3 has it; of a form or of JSON the first 4 KiB are looked
+//! through for fields that name themselves as passwords. A refusal of a request that presented nothing
+//! is marked so: it is the first half of Basic, Digest, NTLM and of a registry's log-in.
+
+use std::collections::VecDeque;
+
+use super::event::{CredentialKind, Verb};
+use super::machine::{Aligned, LOOK, Machine, Sink, Step, base64, begins_with_word, line, whole};
+use super::secrets;
+use crate::End;
+use crate::bytes::{find, starts_with_ignore_case};
+
+/// Requests that wait for their answer.
+const PENDING: usize = 64;
+/// Of a path no more is told.
+const LONGEST_PATH: usize = 128;
+/// A part of a path that is longer is an identifier or a secret.
+const LONGEST_SEGMENT: usize = 31;
+
+const METHODS: [&str; 22] = [
+    "GET",
+    "HEAD",
+    "POST",
+    "PUT",
+    "DELETE",
+    "PATCH",
+    "OPTIONS",
+    "TRACE",
+    "CONNECT",
+    "PROPFIND",
+    "PROPPATCH",
+    "MKCOL",
+    "COPY",
+    "MOVE",
+    "LOCK",
+    "UNLOCK",
+    "REPORT",
+    "SEARCH",
+    "MKCALENDAR",
+    "PURGE",
+    "LINK",
+    "UNLINK",
+];
+
+#[derive(Default)]
+pub(super) struct Http {
+    client: Phase,
+    server: Phase,
+    pending: VecDeque<Request>,
+    /// Whether the last request presented something; `None`: none was seen.
+    presents: Option<bool>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Request {
+    is_head: bool,
+    is_connect: bool,
+    presented: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+enum Phase {
+    #[default]
+    Head,
+    /// This many bytes, in a form that is looked through.
+    Body(u64, Content),
+    ChunkSize,
+    Trailer,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Content {
+    Form,
+    Json,
+    Text,
+    #[default]
+    Other,
+}
+
+impl Machine for Http {
+    fn step(&mut self, from: End, rest: &[u8], sink: &mut Sink<'_>) -> Step {
+        let phase = match from {
+            End::Client => self.client,
+            End::Server => self.server,
+        };
+        let (step, next) = match phase {
+            Phase::Head => match from {
+                End::Client => self.request(rest, sink),
+                End::Server => self.response(rest, sink),
+            },
+            Phase::Body(length, content) => self.body(from, rest, length, content, sink),
+            Phase::ChunkSize => chunk(rest),
+            Phase::Trailer => match line(rest) {
+                None => (Step::More, phase),
+                Some((b"", next)) => (Step::Take(next), Phase::Head),
+                Some((_, next)) => (Step::Take(next), Phase::Trailer),
+            },
+        };
+        match from {
+            End::Client => self.client = next,
+            End::Server => self.server = next,
+        }
+        step
+    }
+
+    fn aligned(&self, from: End, rest: &[u8]) -> Aligned {
+        match from {
+            End::Client => begins_with_word(rest, &METHODS),
+            End::Server if rest.len() < 9 => Aligned::More,
+            End::Server if rest.starts_with(b"HTTP/1.") => Aligned::Yes,
+            End::Server => Aligned::No,
+        }
+    }
+
+    fn gap(&mut self, from: End) {
+        self.pending.clear();
+        match from {
+            End::Client => self.client = Phase::Head,
+            End::Server => self.server = Phase::Head,
+        }
+    }
+}
+
+/// What the header section says of the body.
+#[derive(Default)]
+struct Framing {
+    length: Option<u64>,
+    chunked: bool,
+    content: Content,
+}
+
+impl Framing {
+    fn header(&mut self, name: &[u8], value: &[u8]) {
+        if name.eq_ignore_ascii_case(b"content-length") {
+            self.length = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            self.chunked = find(&value.to_ascii_lowercase(), b"chunked").is_some();
+        } else if name.eq_ignore_ascii_case(b"content-type") {
+            self.content = match value {
+                _ if starts_with_ignore_case(value, b"application/x-www-form-urlencoded") => Content::Form,
+                _ if find(value, b"json").is_some() => Content::Json,
+                _ if starts_with_ignore_case(value, b"text/") => Content::Text,
+                _ => Content::Other,
+            };
+        }
+    }
+
+    fn phase(&self) -> Phase {
+        match self.length {
+            _ if self.chunked => Phase::ChunkSize,
+            Some(length) if length > 0 => Phase::Body(length, self.content),
+            _ => Phase::Head,
+        }
+    }
+}
+
+impl Http {
+    fn request(&mut self, rest: &[u8], sink: &mut Sink<'_>) -> (Step, Phase) {
+        if begins_with_word(rest, &METHODS) == Aligned::No && !rest.starts_with(b"\r\n") {
+            return (Step::Lost, Phase::Head);
+        }
+        // RFC 9112 section 2.2: an empty line before a request is ignored.
+        if rest.starts_with(b"\r\n") {
+            return (Step::Take(2), Phase::Head);
+        }
+        let Some(end) = head_end(rest, sink.examined) else { return (Step::More, Phase::Head) };
+        let mut lines =
+            rest[..end].split(|b| *b == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+        let Some((method, target)) = lines.next().and_then(request_line) else {
+            return (Step::Lost, Phase::Head);
+        };
+        let mut request =
+            Request { is_head: method == b"HEAD", is_connect: method == b"CONNECT", presented: false };
+        if !request.is_connect {
+            look_at_target(method, target, sink);
+        }
+        let mut framing = Framing::default();
+        for (name, value) in lines.filter_map(header) {
+            framing.header(name, value);
+            request.presented |= look_at_header(name, value, sink);
+        }
+        if self.pending.len() >= PENDING {
+            self.pending.pop_front();
+        }
+        self.presents = Some(request.presented);
+        self.pending.push_back(request);
+        (Step::Take(end as u64), framing.phase())
+    }
+
+    fn response(&mut self, rest: &[u8], sink: &mut Sink<'_>) -> (Step, Phase) {
+        if rest.len() >= 7 && !rest.starts_with(b"HTTP/1.") {
+            return (Step::Lost, Phase::Head);
+        }
+        let Some(end) = head_end(rest, sink.examined) else { return (Step::More, Phase::Head) };
+        let status = rest.get(9..12).and_then(|digits| std::str::from_utf8(digits).ok()?.parse::<u16>().ok());
+        let Some(status) = status else { return (Step::Lost, Phase::Head) };
+        let mut framing = Framing::default();
+        let lines = rest[..end].split(|b| *b == b'\n').skip(1);
+        for (name, value) in lines.map(|line| line.strip_suffix(b"\r").unwrap_or(line)).filter_map(header) {
+            framing.header(name, value);
+            if name.eq_ignore_ascii_case(b"set-cookie") {
+                let cookie = value.split(|b| *b == b';').next().unwrap_or(value);
+                secrets::in_cookies(cookie, "HTTP Set-Cookie header", sink);
+            }
+        }
+        // RFC 9110 section 15.2: an interim answer is not the answer.
+        if (100..200).contains(&status) {
+            let step = if status == 101 { Step::Done } else { Step::Take(end as u64) };
+            return (step, Phase::Head);
+        }
+        let request = self.pending.pop_front();
+        let presented = request.map(|request| request.presented).or(self.presents).unwrap_or(true);
+        match status {
+            401 | 403 | 407 => sink.failed(format!("HTTP {status}"), presented),
+            200..=399 if request.is_some_and(|request| request.presented) => {
+                sink.succeeded(format!("HTTP {status}"));
+            }
+            _ => {}
+        }
+        let request = request.unwrap_or_default();
+        if request.is_connect && (200..300).contains(&status) {
+            return (Step::Done, Phase::Head);
+        }
+        if request.is_head || matches!(status, 204 | 304) {
+            return (Step::Take(end as u64), Phase::Head);
+        }
+        if framing.length.is_none() && !framing.chunked {
+            // Until the connection closes; nothing follows it.
+            return (Step::Lost, Phase::Head);
+        }
+        (Step::Take(end as u64), framing.phase())
+    }
+
+    fn body(
+        &mut self,
+        from: End,
+        rest: &[u8],
+        length: u64,
+        content: Content,
+        sink: &mut Sink<'_>,
+    ) -> (Step, Phase) {
+        if content == Content::Other {
+            return (Step::Take(length), Phase::Head);
+        }
+        let Some(body) = whole(rest, length) else {
+            return (Step::More, Phase::Body(length, content));
+        };
+        let place = match from {
+            End::Client => "HTTP request body",
+            End::Server => "HTTP response body",
+        };
+        let named = match content {
+            Content::Form => secrets::in_form(body, place, sink),
+            Content::Json => secrets::in_json(body, place, sink),
+            Content::Text | Content::Other => false,
+        };
+        secrets::by_shape(body, place, sink);
+        if named && from == End::Client {
+            if let Some(request) = self.pending.back_mut() {
+                request.presented = true;
+            }
+            self.presents = Some(true);
+        }
+        (Step::Take(length), Phase::Head)
+    }
+}
+
+/// The size of a chunk (RFC 9112 section 7.1); its bytes and the line's end after them are skipped.
+fn chunk(rest: &[u8]) -> (Step, Phase) {
+    let Some((size, next)) = line(rest) else {
+        let step = if rest.len() > 256 { Step::Lost } else { Step::More };
+        return (step, Phase::ChunkSize);
+    };
+    let size = size.split(|b| *b == b';').next().unwrap_or(size).trim_ascii();
+    let size = std::str::from_utf8(size).ok().and_then(|text| u64::from_str_radix(text, 16).ok());
+    match size {
+        Some(0) => (Step::Take(next), Phase::Trailer),
+        Some(size) => (Step::Take(next.saturating_add(size).saturating_add(2)), Phase::ChunkSize),
+        None => (Step::Lost, Phase::ChunkSize),
+    }
+}
+
+/// Where the header section ends, its empty line included; not in the first `examined` bytes.
+fn head_end(rest: &[u8], examined: usize) -> Option<usize> {
+    let from = examined.saturating_sub(3).min(rest.len());
+    let fresh = &rest[from..];
+    let crlf = find(fresh, b"\r\n\r\n").map(|at| from + at + 4);
+    let lf = find(fresh, b"\n\n").map(|at| from + at + 2);
+    match (crlf, lf) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+fn request_line(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut parts = line.split(|b| *b == b' ');
+    let (method, target, version) = (parts.next()?, parts.next()?, parts.next()?);
+    version.starts_with(b"HTTP/1.").then_some((method, target))
+}
+
+fn header(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let colon = line.iter().position(|b| *b == b':')?;
+    Some((&line[..colon], line[colon + 1..].trim_ascii()))
+}
+
+fn look_at_target(method: &[u8], target: &[u8], sink: &mut Sink<'_>) {
+    let mut path = target;
+    if let Some(at) = find(target, b"://") {
+        let authority = &target[at + 3..];
+        let end = authority.iter().position(|b| *b == b'/').unwrap_or(authority.len());
+        secrets::in_authority(&authority[..end], "URL user information", sink);
+        path = if end == authority.len() { b"/" } else { &authority[end..] };
+    }
+    if let Some(at) = path.iter().position(|b| *b == b'?') {
+        let query = path[at + 1..].split(|b| *b == b'#').next().unwrap_or(&[]);
+        secrets::in_form(query, "URL query", sink);
+        secrets::by_shape(without_key_id(query), "URL query", sink);
+    }
+    let verb = match method {
+        b"GET" | b"HEAD" | b"OPTIONS" | b"PROPFIND" | b"REPORT" | b"SEARCH" | b"TRACE" => Verb::Read,
+        _ => Verb::Write,
+    };
+    sink.operation(verb, "path", Some(&shown(path)));
+}
+
+/// The key id of a presigned URL is no secret.
+fn without_key_id(query: &[u8]) -> &[u8] {
+    if find(query, b"X-Amz-Credential=").is_some() { &[] } else { query }
+}
+
+/// The path alone, its long parts left out: they are identifiers, or secrets.
+fn shown(path: &[u8]) -> Vec<u8> {
+    let path = path.split(|b| matches!(b, b'?' | b'#' | b';')).next().unwrap_or(&[]);
+    let mut shown = Vec::new();
+    for (position, segment) in path.split(|b| *b == b'/').enumerate() {
+        if position > 0 {
+            shown.push(b'/');
+        }
+        if segment.len() > LONGEST_SEGMENT {
+            shown.push(b'*')
+        } else {
+            shown.extend_from_slice(segment)
+        }
+        if shown.len() > LONGEST_PATH {
+            break;
+        }
+    }
+    shown.truncate(LONGEST_PATH);
+    shown
+}
+
+/// Looks for secrets; true where something is presented to be let in.
+fn look_at_header(name: &[u8], value: &[u8], sink: &mut Sink<'_>) -> bool {
+    if value.len() > LOOK * 2 {
+        return false;
+    }
+    if name.eq_ignore_ascii_case(b"authorization") {
+        authorization(value, ["HTTP Authorization header (Basic)", "HTTP Authorization header"], sink);
+        return true;
+    }
+    if name.eq_ignore_ascii_case(b"proxy-authorization") {
+        let places = ["HTTP Proxy-Authorization header (Basic)", "HTTP Proxy-Authorization header"];
+        authorization(value, places, sink);
+        return true;
+    }
+    if name.eq_ignore_ascii_case(b"cookie") {
+        secrets::in_cookies(value, "HTTP Cookie header", sink);
+        return false;
+    }
+    const KEYS: [&[u8]; 8] = [
+        b"x-api-key",
+        b"api-key",
+        b"apikey",
+        b"x-auth-token",
+        b"x-access-token",
+        b"x-vault-token",
+        b"x-goog-api-key",
+        b"private-token",
+    ];
+    if KEYS.iter().any(|key| name.eq_ignore_ascii_case(key)) {
+        sink.credential(CredentialKind::ApiKey, "HTTP header of an API key", value);
+        return true;
+    }
+    // Where a URL is named, its user information and its query are.
+    if name.eq_ignore_ascii_case(b"referer") {
+        secrets::in_url(value, "HTTP Referer header", sink);
+        if let Some(at) = value.iter().position(|b| *b == b'?') {
+            secrets::in_form(&value[at + 1..], "HTTP Referer header", sink);
+        }
+    }
+    secrets::by_shape(value, "HTTP header", sink);
+    false
+}
+
+/// RFC 7617 and 6750. Answers of Digest, Negotiate, NTLM and of request signatures are no secrets.
+fn authorization(value: &[u8], places: [&'static str; 2], sink: &mut Sink<'_>) {
+    let space = value.iter().position(|b| *b == b' ').unwrap_or(value.len());
+    let (scheme, rest) = (&value[..space], value[space..].trim_ascii());
+    if scheme.eq_ignore_ascii_case(b"basic") {
+        if let Some(pair) = base64(rest)
+            && let Some(colon) = pair.iter().position(|b| *b == b':')
+        {
+            sink.credential(CredentialKind::Password, places[0], &pair[colon + 1..]);
+        }
+    } else if ["bearer", "token", "apikey", "key", "splunk"]
+        .iter()
+        .any(|known| scheme.eq_ignore_ascii_case(known.as_bytes()))
+    {
+        sink.credential(CredentialKind::BearerToken, places[1], rest);
+    } else if rest.is_empty() {
+        // A key without a scheme.
+        sink.credential(CredentialKind::ApiKey, places[1], scheme);
+    }
+}

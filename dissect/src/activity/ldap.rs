@@ -1,0 +1,110 @@
+//! LDAP (RFC 4511): simple binds, result 49, and what is searched and changed.
+
+use super::event::{CredentialKind, Verb};
+use super::machine::{Aligned, Machine, Sink, Step, whole};
+use crate::End;
+
+/// Binds that wait for their answer, and answers that came before their bind was read.
+const PENDING: usize = 16;
+
+#[derive(Default)]
+pub(super) struct Ldap {
+    /// Message ids of binds, and whether each presented something.
+    binds: Vec<(u32, bool)>,
+}
+
+impl Machine for Ldap {
+    fn step(&mut self, from: End, rest: &[u8], sink: &mut Sink<'_>) -> Step {
+        let (tag, length, at) = match header(rest) {
+            Ok(found) => found,
+            Err(step) => return step,
+        };
+        if tag != 0x30 || length > 1 << 28 {
+            return Step::Lost;
+        }
+        let total = length + at as u64;
+        let Some(message) = whole(rest, total) else { return Step::More };
+        let _ = self.message(from, message.get(at..).unwrap_or(&[]), sink);
+        Step::Take(total)
+    }
+
+    fn aligned(&self, _: End, rest: &[u8]) -> Aligned {
+        match header(rest) {
+            Ok((0x30, length, at)) => match rest.get(at) {
+                // Of a message the first part is its number.
+                Some(0x02) if (5..1 << 24).contains(&length) => Aligned::Yes,
+                Some(_) => Aligned::No,
+                None => Aligned::More,
+            },
+            Ok(_) | Err(Step::Lost) => Aligned::No,
+            Err(_) => Aligned::More,
+        }
+    }
+
+    fn gap(&mut self, _: End) {
+        self.binds.clear();
+    }
+}
+
+impl Ldap {
+    fn message(&mut self, from: End, body: &[u8], sink: &mut Sink<'_>) -> Option<()> {
+        let (2, id, rest) = element(body)? else { return None };
+        let id = id.iter().fold(0, |number, byte| number << 8 | u32::from(*byte));
+        let (operation, content, _) = element(rest)?;
+        match (from, operation) {
+            (End::Client, 0x60) => self.bind(id, content, sink)?,
+            (End::Server, 0x61) => {
+                let (10, code, _) = element(content)? else { return None };
+                let waits = self.binds.iter().position(|(waits, _)| *waits == id);
+                let presented = waits.is_none_or(|at| self.binds.remove(at).1);
+                match code {
+                    [49] => sink.failed("LDAP 49 (invalidCredentials)", presented),
+                    [0] if presented => sink.succeeded("LDAP 0"),
+                    _ => {}
+                }
+            }
+            (End::Client, 0x63) => sink.operation(Verb::Read, "directory", None),
+            (End::Client, 0x66 | 0x68 | 0x4a | 0x6c) => sink.operation(Verb::Write, "directory", None),
+            _ => {}
+        }
+        Some(())
+    }
+
+    fn bind(&mut self, id: u32, content: &[u8], sink: &mut Sink<'_>) -> Option<()> {
+        let (_, _version, rest) = element(content)?;
+        let (_, _name, rest) = element(rest)?;
+        let (method, secret, _) = element(rest)?;
+        // 0: simple, with a password, or anonymous without.
+        let simple = method == 0x80;
+        if simple {
+            sink.credential(CredentialKind::Password, "LDAP simple bind", secret);
+        }
+        if self.binds.len() >= PENDING {
+            self.binds.remove(0);
+        }
+        self.binds.push((id, !simple || !secret.is_empty()));
+        Some(())
+    }
+}
+
+/// Tag, length, and where the content begins (X.690 section 8.1).
+fn header(bytes: &[u8]) -> Result<(u8, u64, usize), Step> {
+    let [tag, first, rest @ ..] = bytes else { return Err(Step::More) };
+    match first {
+        0..=0x7f => Ok((*tag, u64::from(*first), 2)),
+        0x81..=0x84 => {
+            let octets = usize::from(first & 0x7f);
+            let length = rest.get(..octets).ok_or(Step::More)?;
+            let length = length.iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
+            Ok((*tag, length, 2 + octets))
+        }
+        _ => Err(Step::Lost),
+    }
+}
+
+/// Tag, content and what follows.
+fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (tag, length, at) = header(bytes).ok()?;
+    let (content, rest) = bytes.get(at..)?.split_at_checked(usize::try_from(length).ok()?)?;
+    Some((tag, content, rest))
+}

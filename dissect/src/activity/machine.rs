@@ -1,0 +1,139 @@
+//! The shape of every reader, and what it tells.
+
+use super::event::{
+    Authentication, Credential, CredentialKind, Event, Fingerprint, Operation, Outcome, Verb,
+};
+use super::{Memory, token};
+use crate::End;
+use crate::bytes::printable;
+
+/// Of a message no more than this is looked at; what is longer is skipped.
+pub(super) const LOOK: usize = 4096;
+
+/// What a look at the front of a direction gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// A message of this length has been read; it may reach beyond what is there.
+    Take(u64),
+    /// It is not all there yet.
+    More,
+    /// This is no message.
+    Lost,
+    /// Nothing that follows can be read: a tunnel, another protocol, compression.
+    Done,
+}
+
+/// Whether bytes after a gap begin with a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Aligned {
+    Yes,
+    No,
+    More,
+}
+
+/// Reads messages of one protocol. Only what it has taken whole may change it, so that cuts do not
+/// matter; and the two directions may come in any order, as far as causes precede effects.
+pub(super) trait Machine: Send {
+    /// Looks at the front of a direction; `rest` is never empty.
+    fn step(&mut self, from: End, rest: &[u8], sink: &mut Sink<'_>) -> Step;
+
+    /// Whether `rest` begins with a message, after a gap.
+    fn aligned(&self, from: End, rest: &[u8]) -> Aligned;
+
+    /// Bytes are missing: what was expected of this direction no longer is.
+    fn gap(&mut self, from: End);
+}
+
+/// Where a reader puts what it found.
+pub(super) struct Sink<'a> {
+    pub memory: &'a mut Memory,
+    /// Bytes at the front that were looked at before, and were too few.
+    pub examined: usize,
+    pub fingerprint: &'a dyn Fingerprint,
+}
+
+impl Sink<'_> {
+    pub fn operation(&mut self, verb: Verb, kind: &'static str, object: Option<&[u8]>) {
+        let object = object.filter(|object| !object.is_empty()).map(printable);
+        self.memory.operation(Operation { verb, kind, object });
+    }
+
+    /// The server turned the client down.
+    pub fn failed(&mut self, code: impl Into<String>, presented: bool) {
+        let (outcome, code) = (Outcome::Failed, code.into());
+        self.memory.add(Event::Authentication(Authentication { outcome, code, presented }));
+    }
+
+    /// The server let the client in, by something that it had presented.
+    pub fn succeeded(&mut self, code: impl Into<String>) {
+        let (outcome, code) = (Outcome::Succeeded, code.into());
+        self.memory.add(Event::Authentication(Authentication { outcome, code, presented: true }));
+    }
+
+    /// A secret in the clear. A token is one whatever it was sent as.
+    pub fn credential(&mut self, kind: CredentialKind, place: &'static str, secret: &[u8]) {
+        if secret.is_empty() {
+            return;
+        }
+        let token = token::read(secret);
+        let kind = if token.is_some() { CredentialKind::JsonWebToken } else { kind };
+        self.noted(kind, place, self.fingerprint.of(secret), token);
+    }
+
+    /// The same of one that was seen before its kind was certain.
+    pub fn noted(
+        &mut self,
+        kind: CredentialKind,
+        place: &'static str,
+        fingerprint: u64,
+        token: Option<super::Token>,
+    ) {
+        self.memory.credential(Credential { kind, place, fingerprint, token });
+    }
+}
+
+/// A message of known length: as much of it as is looked at, once that is there.
+pub(super) fn whole(rest: &[u8], length: u64) -> Option<&[u8]> {
+    let wanted = usize::try_from(length).map_or(LOOK, |length| length.min(LOOK));
+    rest.get(..wanted)
+}
+
+/// A line without its end, and its length with it.
+pub(super) fn line(rest: &[u8]) -> Option<(&[u8], u64)> {
+    crate::bytes::line(rest).map(|(line, next)| (line, next as u64))
+}
+
+/// Whether the first line begins with one of these words, whatever their case.
+pub(super) fn begins_with_word(rest: &[u8], words: &[&str]) -> Aligned {
+    let end = rest.iter().position(|b| matches!(b, b' ' | b'\r' | b'\n' | b':'));
+    match end {
+        Some(end) => {
+            let word = &rest[..end];
+            let known = words.iter().any(|known| word.eq_ignore_ascii_case(known.as_bytes()));
+            if known { Aligned::Yes } else { Aligned::No }
+        }
+        None if rest.len() > 32 => Aligned::No,
+        None => Aligned::More,
+    }
+}
+
+/// Standard base64 with or without its padding (SASL in text protocols).
+pub(super) fn base64(text: &[u8]) -> Option<Vec<u8>> {
+    use base64::Engine;
+    use base64::alphabet::STANDARD;
+    use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+    const LENIENT: GeneralPurpose = GeneralPurpose::new(
+        &STANDARD,
+        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+    );
+    if text.len() > LOOK {
+        return None;
+    }
+    LENIENT.decode(text.trim_ascii()).ok()
+}
+
+/// The password of a SASL PLAIN message (RFC 4616): after the second NUL.
+pub(super) fn plain_password(message: &[u8]) -> Option<&[u8]> {
+    let mut parts = message.splitn(3, |byte| *byte == 0);
+    parts.nth(2)
+}

@@ -1,0 +1,187 @@
+//! MySQL and MariaDB (MySQL "Client/Server Protocol", MariaDB "Clientserver protocol"): errors 1045 and
+//! 1698, passwords of the plugins that send them in the clear, the kinds of statements.
+//!
+//! A packet's number tells its place: 0 begins a command. A client's answer to a switch of plugins may
+//! be read before the switch or after it; until then its fingerprint waits.
+
+use super::event::{CredentialKind, Verb};
+use super::machine::{Aligned, Machine, Sink, Step, whole};
+use super::sql;
+use crate::End;
+
+const PLACE: &str = "MySQL authentication packet";
+
+/// Plugins whose answer is the password itself.
+const IN_THE_CLEAR: [&[u8]; 2] = [b"mysql_clear_password", b"dialog"];
+
+const CLIENT_CONNECT_WITH_DB: u32 = 1 << 3;
+const CLIENT_COMPRESS: u32 = 1 << 5;
+const CLIENT_SSL: u32 = 1 << 11;
+const CLIENT_SECURE_CONNECTION: u32 = 1 << 15;
+const CLIENT_PLUGIN_AUTH: u32 = 1 << 19;
+const CLIENT_PLUGIN_AUTH_LENENC: u32 = 1 << 21;
+
+#[derive(Default)]
+pub(super) struct Mysql {
+    greeted: bool,
+    /// The client's log-in has been read.
+    answered: bool,
+    /// The client sent a command: the log-in is over, for it.
+    commands: bool,
+    /// The server said yes or no.
+    decided: bool,
+    compressed: bool,
+    /// Whether the last plugin that the server asked for sends in the clear; `None`: it asked for none.
+    asked: Option<bool>,
+    waiting: Option<u64>,
+}
+
+impl Machine for Mysql {
+    fn step(&mut self, from: End, rest: &[u8], sink: &mut Sink<'_>) -> Step {
+        let [a, b, c, number, ..] = rest else { return Step::More };
+        let length = u64::from(*a) | u64::from(*b) << 8 | u64::from(*c) << 16;
+        let total = length + 4;
+        let Some(packet) = whole(rest, total) else { return Step::More };
+        let payload = packet.get(4..).unwrap_or(&[]);
+        let done = match from {
+            End::Client => self.client(*number, payload, sink),
+            End::Server => self.server(*number, payload, sink),
+        };
+        if done { Step::Done } else { Step::Take(total) }
+    }
+
+    fn aligned(&self, from: End, rest: &[u8]) -> Aligned {
+        let [a, b, c, number, first, ..] = rest else { return Aligned::More };
+        let length = usize::from(*a) | usize::from(*b) << 8 | usize::from(*c) << 16;
+        let fits = match from {
+            End::Client => *number == 0 && (1..=0x1f).contains(first),
+            End::Server => *number == 1,
+        };
+        // The packet ends where the bytes do, or the next one is numbered.
+        let next = rest.get(4 + length..);
+        let follows = match (from, next) {
+            (_, Some([])) => true,
+            (End::Client, Some(next)) => next.get(3).is_none_or(|number| *number == 0),
+            (End::Server, Some(next)) => next.get(3).is_none_or(|number| matches!(number, 1 | 2)),
+            (_, None) => rest.len() > 64,
+        };
+        match (fits && length > 0, follows, next) {
+            (false, ..) => Aligned::No,
+            (true, true, _) => Aligned::Yes,
+            (true, false, None) => Aligned::More,
+            (true, false, Some(_)) => Aligned::No,
+        }
+    }
+
+    fn gap(&mut self, _: End) {
+        *self = Mysql {
+            greeted: true,
+            answered: true,
+            commands: true,
+            decided: true,
+            asked: Some(false),
+            ..Mysql::default()
+        };
+    }
+}
+
+impl Mysql {
+    /// True where nothing more can be read.
+    fn client(&mut self, number: u8, payload: &[u8], sink: &mut Sink<'_>) -> bool {
+        if number == 0 {
+            self.commands = true;
+            command(payload, sink);
+        } else if !self.answered {
+            self.answered = true;
+            return self.log_in(payload, sink);
+        } else if !self.commands {
+            let password = payload.strip_suffix(b"\0").unwrap_or(payload);
+            match self.asked {
+                Some(true) => sink.credential(CredentialKind::Password, PLACE, password),
+                None if !password.is_empty() => self.waiting = Some(sink.fingerprint.of(password)),
+                _ => {}
+            }
+        }
+        false
+    }
+
+    /// HandshakeResponse41, or SSLRequest.
+    fn log_in(&mut self, payload: &[u8], sink: &mut Sink<'_>) -> bool {
+        let Some((flags, _)) = payload.split_first_chunk::<4>() else { return false };
+        let flags = u32::from_le_bytes(*flags);
+        if flags & CLIENT_SSL != 0 && payload.len() <= 32 {
+            return true;
+        }
+        self.compressed = flags & CLIENT_COMPRESS != 0;
+        let Some(rest) = payload.get(32..) else { return false };
+        let user = rest.iter().position(|b| *b == 0).map_or(rest.len(), |nul| nul + 1);
+        let rest = &rest[user..];
+        let (answer, rest) = if flags & (CLIENT_PLUGIN_AUTH_LENENC | CLIENT_SECURE_CONNECTION) != 0 {
+            // Answers are short: their length is one byte in either encoding.
+            let length = usize::from(rest.first().copied().unwrap_or(0)).min(rest.len().saturating_sub(1));
+            rest.get(1..).unwrap_or(&[]).split_at(length)
+        } else {
+            let end = rest.iter().position(|b| *b == 0).unwrap_or(rest.len());
+            (&rest[..end], rest.get(end + 1..).unwrap_or(&[]))
+        };
+        let mut names = rest.split(|b| *b == 0);
+        if flags & CLIENT_CONNECT_WITH_DB != 0 {
+            names.next();
+        }
+        if flags & CLIENT_PLUGIN_AUTH != 0
+            && names.next().is_some_and(|plugin| IN_THE_CLEAR.contains(&plugin))
+        {
+            let password = answer.strip_suffix(b"\0").unwrap_or(answer);
+            sink.credential(CredentialKind::Password, PLACE, password);
+        }
+        false
+    }
+
+    fn server(&mut self, number: u8, payload: &[u8], sink: &mut Sink<'_>) -> bool {
+        match payload {
+            [0xff, low, high, state @ ..] => {
+                let code = u16::from_le_bytes([*low, *high]);
+                // In mid-stream the state has to agree: a row may begin with this byte.
+                let certain = !self.decided || (number == 1 && state.starts_with(b"#28000"));
+                if matches!(code, 1045 | 1698) && certain {
+                    sink.failed(format!("MySQL {code}"), true);
+                }
+                self.decided = true;
+                self.greeted = true;
+            }
+            [10, ..] if !self.greeted => self.greeted = true,
+            [0, ..] if !self.decided => {
+                self.decided = true;
+                sink.succeeded("MySQL OK");
+                return self.compressed;
+            }
+            [0xfe, plugin @ ..] if !self.decided => {
+                let plugin = plugin.split(|b| *b == 0).next().unwrap_or(&[]);
+                let clear = IN_THE_CLEAR.contains(&plugin);
+                if clear && let Some(fingerprint) = self.waiting {
+                    sink.noted(CredentialKind::Password, PLACE, fingerprint, None);
+                }
+                self.waiting = None;
+                self.asked = Some(clear);
+            }
+            _ => {}
+        }
+        false
+    }
+}
+
+fn command(payload: &[u8], sink: &mut Sink<'_>) {
+    let Some((command, rest)) = payload.split_first() else { return };
+    match command {
+        // COM_QUERY and COM_STMT_PREPARE; query attributes (MySQL 8) stand before the text.
+        0x03 | 0x16 => {
+            let attributes = rest.iter().take_while(|b| **b < b' ' && !b.is_ascii_whitespace()).count();
+            sql::statements(&rest[attributes..], sink);
+        }
+        0x05 => sink.operation(Verb::Admin, "statement", Some(b"CREATE")),
+        0x06 => sink.operation(Verb::Admin, "statement", Some(b"DROP")),
+        0x08 => sink.operation(Verb::Admin, "statement", Some(b"SHUTDOWN")),
+        0x12 => sink.operation(Verb::Read, "command", Some(b"BINLOG_DUMP")),
+        _ => {}
+    }
+}

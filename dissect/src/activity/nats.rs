@@ -1,0 +1,96 @@
+//! NATS ("NATS protocol", Client protocol): CONNECT, subjects, and the server's violations.
+
+use super::event::Verb;
+use super::machine::{Aligned, Machine, Sink, Step, begins_with_word, line};
+use super::secrets;
+use crate::End;
+use crate::bytes::{find, starts_with_ignore_case};
+
+const CLIENT: [&str; 7] = ["CONNECT", "PUB", "HPUB", "SUB", "UNSUB", "PING", "PONG"];
+const SERVER: [&str; 7] = ["INFO", "MSG", "HMSG", "+OK", "-ERR", "PING", "PONG"];
+
+#[derive(Default)]
+pub(super) struct Nats {
+    presented: bool,
+    told: bool,
+}
+
+impl Machine for Nats {
+    fn step(&mut self, from: End, rest: &[u8], sink: &mut Sink<'_>) -> Step {
+        let Some((text, next)) = line(rest) else { return Step::More };
+        let mut words = text.split(|b| matches!(b, b' ' | b'\t')).filter(|word| !word.is_empty());
+        let Some(word) = words.next() else { return Step::Take(next) };
+        let word = word.to_ascii_uppercase();
+        let is_last_a_number = |words: &mut dyn Iterator<Item = &[u8]>| {
+            words.last().and_then(|size| std::str::from_utf8(size).ok()?.parse::<u64>().ok())
+        };
+        match (from, word.as_slice()) {
+            (End::Client, b"CONNECT") => self.connect(text, sink),
+            (End::Client, b"SUB") => {
+                if let Some(subject) = words.next() {
+                    sink.operation(Verb::Read, "subject", Some(subject));
+                }
+            }
+            (End::Client, b"PUB" | b"HPUB") => {
+                let subject = words.next();
+                let Some(size) = is_last_a_number(&mut words) else { return Step::Lost };
+                if let Some(subject) = subject.filter(|subject| !is_inner(subject)) {
+                    sink.operation(Verb::Write, "subject", Some(subject));
+                }
+                return Step::Take(next.saturating_add(size).saturating_add(2));
+            }
+            (End::Server, b"MSG" | b"HMSG") => {
+                self.let_in(sink);
+                let Some(size) = is_last_a_number(&mut words) else { return Step::Lost };
+                return Step::Take(next.saturating_add(size).saturating_add(2));
+            }
+            (End::Server, b"-ERR") => self.error(text, sink),
+            (End::Server, b"+OK" | b"PONG") => self.let_in(sink),
+            _ if from == End::Client && CLIENT.iter().any(|known| known.as_bytes() == word) => {}
+            _ if from == End::Server && SERVER.iter().any(|known| known.as_bytes() == word) => {}
+            _ => return Step::Lost,
+        }
+        Step::Take(next)
+    }
+
+    fn aligned(&self, from: End, rest: &[u8]) -> Aligned {
+        begins_with_word(rest, if from == End::Client { &CLIENT } else { &SERVER })
+    }
+
+    fn gap(&mut self, _: End) {
+        self.told = true;
+    }
+}
+
+impl Nats {
+    fn connect(&mut self, text: &[u8], sink: &mut Sink<'_>) {
+        let named = secrets::in_json(text, "NATS CONNECT", sink);
+        // Signatures of a key prove without being one.
+        let signed = find(text, b"\"sig\":\"").is_some_and(|at| text.get(at + 7) != Some(&b'"'));
+        self.presented = named || signed;
+    }
+
+    /// The first that a server does for a client after its CONNECT.
+    fn let_in(&mut self, sink: &mut Sink<'_>) {
+        if self.presented && !self.told {
+            self.told = true;
+            sink.succeeded("NATS connected");
+        }
+    }
+
+    fn error(&mut self, text: &[u8], sink: &mut Sink<'_>) {
+        let reason = text.get(4..).unwrap_or(&[]).trim_ascii();
+        let reason = reason.strip_prefix(b"'").unwrap_or(reason);
+        if starts_with_ignore_case(reason, b"Authorization Violation") {
+            self.told = true;
+            sink.failed("NATS Authorization Violation", true);
+        } else if starts_with_ignore_case(reason, b"User Authentication Expired") {
+            sink.failed("NATS User Authentication Expired", true);
+        }
+    }
+}
+
+/// Answers go to inboxes: one a request, by design.
+fn is_inner(subject: &[u8]) -> bool {
+    subject.starts_with(b"_INBOX.")
+}

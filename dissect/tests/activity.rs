@@ -1,0 +1,505 @@
+//! Recorded exchanges of real servers: what each did, however its bytes are cut; and bytes that nobody
+//! meant well. `fixtures/activity/README.md` says where they come from.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot read its fixture has failed")]
+
+use dissect::activity::{CredentialKind, EVENTS, Event, LIMIT, Observer, Outcome, Verb};
+use dissect::{End, Hint, Plain, Prefix, Protection, Protocol, inspect_stream};
+use proptest::prelude::*;
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use std::path::{Path, PathBuf};
+
+/// Secrets in the recorded exchanges: none may show.
+const SECRETS: [&str; 7] = [
+    "opensesame-7",
+    "wrong-horse-1",
+    "wrong-horse-2",
+    "another-secret-9",
+    "0123456789abcdef0123",
+    "k-5f3c8a9d7e1b",
+    "abc-def-1234",
+];
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/activity")
+}
+
+fn fingerprint(secret: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    secret.hash(&mut hasher);
+    hasher.finish()
+}
+
+type Exchange = Vec<(End, Vec<u8>)>;
+
+fn exchanges() -> Vec<(String, Exchange)> {
+    let mut all: Vec<(String, Exchange)> = std::fs::read_dir(folder())
+        .unwrap()
+        .filter_map(|entry| {
+            entry.unwrap().file_name().into_string().unwrap().strip_suffix(".exchange").map(String::from)
+        })
+        .map(|name| {
+            let bytes = std::fs::read(folder().join(format!("{name}.exchange"))).unwrap();
+            let (mut rest, mut pieces) = (&bytes[..], Vec::new());
+            while let [direction, a, b, c, d, after @ ..] = rest {
+                let (piece, next) = after.split_at(u32::from_be_bytes([*a, *b, *c, *d]) as usize);
+                pieces.push((if *direction == b'c' { End::Client } else { End::Server }, piece.to_vec()));
+                rest = next;
+            }
+            (name, pieces)
+        })
+        .collect();
+    all.sort_by(|(a, _), (b, _)| a.cmp(b));
+    all
+}
+
+fn side(exchange: &Exchange, end: End) -> Vec<u8> {
+    exchange.iter().filter(|(from, _)| *from == end).flat_map(|(_, piece)| piece.clone()).collect()
+}
+
+fn protection(exchange: &Exchange) -> Protection {
+    let (client, server) = (side(exchange, End::Client), side(exchange, End::Server));
+    let prefix = |bytes| Prefix { bytes, ended: true, midstream: false };
+    inspect_stream(prefix(&client), prefix(&server), Hint::default()).facts.protection
+}
+
+fn observe<'a>(protection: Protection, pieces: impl IntoIterator<Item = (End, &'a [u8])>) -> Vec<Event> {
+    let mut observer = Observer::new(protection).unwrap();
+    for (from, piece) in pieces {
+        observer.feed(from, piece, &fingerprint);
+        assert!(observer.held() <= 2 * LIMIT);
+    }
+    observer.take()
+}
+
+fn whole(exchange: &Exchange) -> Vec<Event> {
+    observe(protection(exchange), exchange.iter().map(|(from, piece)| (*from, &piece[..])))
+}
+
+fn describe(event: &Event) -> String {
+    match event {
+        Event::Operation(operation) => {
+            let object = operation.object.as_deref().unwrap_or("-");
+            format!("{} {} {object}", operation.verb.as_str(), operation.kind)
+        }
+        Event::Authentication(authentication) => {
+            let nothing = if authentication.presented { "" } else { ", nothing presented" };
+            format!("{:?}: {}{nothing}", authentication.outcome, authentication.code)
+        }
+        Event::Credential(credential) => format!("{} in {}", credential.kind.as_str(), credential.place),
+    }
+}
+
+/// `expected.txt` stands beside the exchanges. With BLESS in the environment it is written anew.
+#[test]
+fn every_exchange_shows_what_happened() {
+    let mut found = String::new();
+    for (name, exchange) in exchanges() {
+        found += &format!("{name}\n");
+        for event in whole(&exchange) {
+            found += &format!("  {}\n", describe(&event));
+        }
+    }
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::write(folder().join("expected.txt"), &found).unwrap();
+    }
+    let expected = std::fs::read_to_string(folder().join("expected.txt")).unwrap();
+    for (found, expected) in found.lines().zip(expected.lines()) {
+        assert_eq!(found, expected);
+    }
+    assert_eq!(found.lines().count(), expected.lines().count());
+}
+
+#[test]
+fn no_secret_is_in_anything_that_leaves() {
+    let mut credentials = 0;
+    for (name, exchange) in exchanges() {
+        let protection = protection(&exchange);
+        let mut observer = Observer::new(protection).unwrap();
+        for (from, piece) in &exchange {
+            observer.feed(*from, piece, &fingerprint);
+            let shown = format!("{observer:?}");
+            assert!(SECRETS.iter().all(|secret| !shown.contains(secret)), "{name}: {shown}");
+        }
+        let events = observer.take();
+        credentials += events.iter().filter(|event| matches!(event, Event::Credential(_))).count();
+        let shown = format!("{events:?}") + &serde_json::to_string(&events).unwrap();
+        assert!(SECRETS.iter().all(|secret| !shown.contains(secret)), "{name}: {shown}");
+    }
+    assert!(credentials > 20, "only {credentials} credentials were found: nothing was tested");
+}
+
+fn sorted(mut events: Vec<Event>) -> Vec<String> {
+    let mut lines: Vec<String> = events.drain(..).map(|event| format!("{event:?}")).collect();
+    lines.sort();
+    lines
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    /// The pieces cut anew, their order kept.
+    #[test]
+    fn no_cut_changes_what_is_found(cuts in proptest::collection::vec(1usize..300, 1..80), tiny in any::<bool>()) {
+        for (name, exchange) in exchanges() {
+            let expected = whole(&exchange);
+            let mut sizes = cuts.iter().cycle().map(|n| if tiny { n % 7 + 1 } else { *n });
+            let mut pieces = Vec::new();
+            for (from, piece) in &exchange {
+                let mut rest = &piece[..];
+                while !rest.is_empty() {
+                    let (head, tail) = rest.split_at(sizes.next().unwrap().min(rest.len()));
+                    pieces.push((*from, head));
+                    rest = tail;
+                }
+            }
+            prop_assert_eq!(observe(protection(&exchange), pieces), expected, "{}", name);
+        }
+    }
+
+    /// After a gap anywhere, nothing is found that the whole does not show: no failure and no success
+    /// is invented. (Of a log-in the second half alone may show, so kinds and codes are compared.)
+    #[test]
+    fn a_view_from_the_middle_invents_nothing(from in 0usize..4000, to in 0usize..4000) {
+        for (name, exchange) in exchanges() {
+            let expected = whole(&exchange);
+            let (client, server) = (side(&exchange, End::Client), side(&exchange, End::Server));
+            let mut observer = Observer::midstream(protection(&exchange)).unwrap();
+            observer.feed(End::Client, &client[from.min(client.len())..], &fingerprint);
+            observer.feed(End::Server, &server[to.min(server.len())..], &fingerprint);
+            for event in observer.take() {
+                if let Event::Authentication(found) = event {
+                    let known = expected.iter().any(|event| {
+                        matches!(event, Event::Authentication(known) if known.outcome == found.outcome)
+                    });
+                    prop_assert!(known, "{}: {:?}", name, found);
+                }
+            }
+        }
+    }
+
+    /// Any bytes, in any protocol, after any real beginning.
+    #[test]
+    fn any_bytes_are_read_without_a_panic_and_within_bounds(
+        pick in any::<prop::sample::Index>(),
+        cut in 0usize..2000,
+        rest in proptest::collection::vec((any::<bool>(), proptest::collection::vec(any::<u8>(), 0..600)), 0..12),
+        gap in any::<bool>(),
+    ) {
+        let all = exchanges();
+        let (_, exchange) = &all[pick.index(all.len())];
+        let protection = protection(exchange);
+        let mut observer = Observer::new(protection).unwrap();
+        let mut left = cut;
+        for (from, piece) in exchange {
+            let n = piece.len().min(left);
+            left -= n;
+            observer.feed(*from, &piece[..n], &fingerprint);
+        }
+        for (from_client, bytes) in rest {
+            let from = if from_client { End::Client } else { End::Server };
+            if gap {
+                observer.gap(from);
+            }
+            observer.feed(from, &bytes, &fingerprint);
+            prop_assert!(observer.held() <= 2 * LIMIT);
+        }
+        let events = observer.take();
+        prop_assert!(events.len() <= EVENTS);
+        for event in &events {
+            if let Event::Operation(operation) = event
+                && let Some(object) = &operation.object
+            {
+                prop_assert!(object.len() <= 255 && !object.chars().any(char::is_control));
+            }
+        }
+    }
+}
+
+/// Everything that the client said first, then the server: passwords wait until their kind is known.
+#[test]
+fn the_client_may_be_read_before_the_server() {
+    for (name, exchange) in exchanges() {
+        // Here the client's own words do not say how long they are.
+        if name.starts_with("imap") {
+            continue;
+        }
+        let (client, server) = (side(&exchange, End::Client), side(&exchange, End::Server));
+        let found = observe(protection(&exchange), [(End::Client, &client[..]), (End::Server, &server[..])]);
+        let outcomes = |events: &[Event]| -> Vec<String> {
+            events.iter().filter(|e| matches!(e, Event::Authentication(_))).map(describe).collect()
+        };
+        let expected = whole(&exchange);
+        assert_eq!(outcomes(&found), outcomes(&expected), "{name}");
+        assert_eq!(sorted(found).len(), sorted(expected).len(), "{name}");
+    }
+}
+
+fn plaintext(protocol: Protocol) -> Protection {
+    Protection::Plaintext(Plain::Protocol(protocol))
+}
+
+fn kafka_message(parts: &[&[u8]]) -> Vec<u8> {
+    let body = parts.concat();
+    [&(body.len() as u32).to_be_bytes()[..], &body].concat()
+}
+
+/// No broker with SASL is at hand that records can be made of: by the message definitions.
+#[test]
+fn kafka_sasl_by_its_definition() {
+    let client = [
+        kafka_message(&[&[0, 17, 0, 1, 0, 0, 0, 1, 0, 1, b'c'], b"\0\x05PLAIN"]),
+        kafka_message(&[&[0, 36, 0, 2, 0, 0, 0, 2, 0, 1, b'c', 0], b"\x15\0alice\0wrong-horse-1", &[0]]),
+    ];
+    let server = [
+        kafka_message(&[&[0, 0, 0, 1, 0, 0, 0, 0, 0, 1], b"\0\x05PLAIN"]),
+        kafka_message(&[&[0, 0, 0, 2, 0, 0, 58, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]]),
+    ];
+    let events = observe(
+        plaintext(Protocol::Kafka),
+        [(End::Client, &client.concat()[..]), (End::Server, &server.concat()[..])],
+    );
+    let shown: Vec<String> = events.iter().map(describe).collect();
+    assert_eq!(
+        shown,
+        ["password in Kafka SaslAuthenticate (PLAIN)", "Failed: Kafka 58 (SASL_AUTHENTICATION_FAILED)"]
+    );
+}
+
+/// Fetch of version 13 names topics by id, and Metadata tells the ids.
+#[test]
+fn kafka_topics_by_id() {
+    let id = [7u8; 16];
+    let metadata = kafka_message(&[&[0, 3, 0, 12, 0, 0, 0, 1, 0, 1, b'c', 0], &[0]]);
+    let answer = kafka_message(&[
+        &[0, 0, 0, 1, 0],
+        &[0, 0, 0, 0],
+        // One broker, the cluster, the controller.
+        &[2, 0, 0, 0, 1, 2, b'h', 0, 0, 0x23, 0x84, 0, 0],
+        &[0, 0, 0, 0, 1],
+        // One topic without partitions.
+        &[2, 0, 0, 9],
+        b"payments",
+        &id,
+        &[0, 1, 0, 0, 0, 0, 0, 0],
+    ]);
+    let fetch = kafka_message(&[
+        &[0, 1, 0, 13, 0, 0, 0, 2, 0, 1, b'c', 0],
+        &[0xff; 4],
+        &[0; 4 + 4 + 4 + 1 + 8],
+        &[2],
+        &id,
+        &[1, 0, 1, 1, 0],
+    ]);
+    let pieces = [(End::Client, &metadata[..]), (End::Server, &answer[..]), (End::Client, &fetch[..])];
+    let shown: Vec<String> = observe(plaintext(Protocol::Kafka), pieces).iter().map(describe).collect();
+    assert_eq!(shown, ["read topic payments"]);
+}
+
+fn mongodb_message(code_and_body: &[u8]) -> Vec<u8> {
+    let length = (16 + 5 + code_and_body.len()) as u32;
+    [&length.to_le_bytes()[..], &[0; 8], &2013u32.to_le_bytes(), &[0; 5], code_and_body].concat()
+}
+
+fn document(elements: &[u8]) -> Vec<u8> {
+    let length = (4 + elements.len() + 1) as u32;
+    [&length.to_le_bytes()[..], elements, &[0]].concat()
+}
+
+#[test]
+fn mongodb_error_18_by_its_specification() {
+    let start = document(b"\x10saslStart\0\x01\0\0\0\x02mechanism\0\x0e\0\0\0SCRAM-SHA-256\0");
+    let failed = document(
+        &[&b"\x01ok\0\0\0\0\0\0\0\0\0"[..], b"\x02errmsg\0\x02\0\0\0x\0", b"\x10code\0\x12\0\0\0"].concat(),
+    );
+    let insert = document(b"\x02insert\0\x02\0\0\0t\0");
+    let events = observe(
+        plaintext(Protocol::Mongodb),
+        [
+            (End::Client, &mongodb_message(&start)[..]),
+            (End::Server, &mongodb_message(&failed)[..]),
+            (End::Client, &mongodb_message(&insert)[..]),
+        ],
+    );
+    let shown: Vec<String> = events.iter().map(describe).collect();
+    assert_eq!(shown, ["Failed: MongoDB 18 (AuthenticationFailed)", "write command insert"]);
+}
+
+fn http(request: &str) -> Vec<Event> {
+    observe(plaintext(Protocol::Http), [(End::Client, request.as_bytes())])
+}
+
+#[test]
+fn tokens_say_what_they_are_for_and_are_not_told() {
+    // {"alg":"none"}.{"exp":4102444800,"iat":1700000000,"scope":"read *","aud":"payments"}
+    let token = "eyJhbGciOiJub25lIn0.eyJleHAiOjQxMDI0NDQ4MDAsImlhdCI6MTcwMDAwMDAwMCwic2NvcGUiOiJyZWFkICoiLCJhdWQiOiJwYXltZW50cyJ9.";
+    let events = http(&format!("GET /a HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n"));
+    let found = events.iter().find_map(|event| match event {
+        Event::Credential(credential) => Some(credential),
+        _ => None,
+    });
+    let credential = found.unwrap();
+    assert_eq!(credential.kind, CredentialKind::JsonWebToken);
+    let facts = credential.token.as_ref().unwrap();
+    assert_eq!(facts.algorithm.as_deref(), Some("none"));
+    assert_eq!((facts.expires_at, facts.issued_at), (Some(4_102_444_800), Some(1_700_000_000)));
+    assert_eq!(
+        (facts.scopes.as_slice(), facts.audience.as_slice()),
+        (&["read".into(), "*".into()][..], &["payments".into()][..])
+    );
+    assert!(!format!("{events:?}").contains("eyJ"));
+}
+
+#[test]
+fn secrets_by_their_shape() {
+    let line = |secret: &str| {
+        let text = format!("key={secret} end\n");
+        observe(Protection::Plaintext(Plain::Readable), [(End::Client, text.as_bytes())])
+    };
+    let cases = [
+        (format!("AKIA{}", "IOSFODNN7EXAMPLE"), CredentialKind::AwsKey),
+        (format!("AIza{}", "a".repeat(35)), CredentialKind::GcpKey),
+        (format!("ghp_{}", "b".repeat(36)), CredentialKind::GithubToken),
+        (format!("github_pat_{}", "c".repeat(82)), CredentialKind::GithubToken),
+        (format!("xoxb-{}", "1234567890-abcdefghij"), CredentialKind::SlackToken),
+        ("-----BEGIN OPENSSH PRIVATE KEY-----".to_owned(), CredentialKind::PrivateKey),
+    ];
+    for (secret, kind) in cases {
+        let events = line(&secret);
+        assert!(
+            matches!(&events[..], [Event::Credential(found)] if found.kind == kind),
+            "{secret}: {events:?}"
+        );
+        assert!(!format!("{events:?}").contains(&secret));
+    }
+    for harmless in ["AKIAtooshort", "ghp_short", "xoxb-1", "eyJust a word", "-----BEGIN CERTIFICATE-----"] {
+        assert_eq!(line(harmless), [], "{harmless}");
+    }
+}
+
+#[test]
+fn signatures_and_digests_are_no_secrets() {
+    for header in [
+        "Authorization: AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/20260101/x/s3/aws4_request, Signature=ab",
+        "Authorization: Digest username=\"a\", response=\"0123456789abcdef\"",
+        "Cookie: lang=en; _ga=GA1.2.3.4567890123; csrftoken=abcdefabcdefabcd",
+    ] {
+        let events = http(&format!("GET /a HTTP/1.1\r\n{header}\r\n\r\n"));
+        assert!(matches!(&events[..], [Event::Operation(_)]), "{header}: {events:?}");
+    }
+}
+
+#[test]
+fn a_path_is_told_without_what_may_be_secret() {
+    let reset = format!("GET /reset/{}?token=hunter2 HTTP/1.1\r\n\r\n", "a1".repeat(20));
+    let shown: Vec<String> = http(&reset).iter().map(describe).collect();
+    assert_eq!(shown, ["bearer-token in URL query", "read path /reset/*"]);
+}
+
+/// Text that looks like the beginning of a secret over and over, and a head that comes byte by byte: the
+/// work stays in proportion.
+#[test]
+fn bytes_made_to_be_slow_are_not() {
+    for word in ["eyJ.", "xoxb-", "AIza-", "ghp_ "] {
+        let body = word.repeat(1000);
+        let request = format!(
+            "POST / HTTP/1.1\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let mut observer = Observer::new(plaintext(Protocol::Http)).unwrap();
+        for _ in 0..500 {
+            observer.feed(End::Client, request.as_bytes(), &fingerprint);
+        }
+        assert!(observer.take().len() <= EVENTS);
+    }
+    let mut observer = Observer::new(plaintext(Protocol::Http)).unwrap();
+    observer.feed(End::Client, b"GET /a HTTP/1.1\r\n", &fingerprint);
+    for _ in 0..15_000 {
+        observer.feed(End::Client, b"a", &fingerprint);
+    }
+    observer.feed(End::Client, b": b\r\n\r", &fingerprint);
+    observer.feed(End::Client, b"\n", &fingerprint);
+    assert_eq!(observer.take().len(), 1);
+}
+
+/// A message that is larger than anything held is passed over, and what follows it is read.
+#[test]
+fn large_bodies_are_passed_over() {
+    let length = 10 * LIMIT;
+    let put = format!("PUT /a HTTP/1.1\r\nContent-Length: {length}\r\n\r\n");
+    let mut client = put.into_bytes();
+    client.extend(std::iter::repeat_n(b'x', length));
+    client.extend(b"DELETE /b HTTP/1.1\r\n\r\n");
+    let events = observe(plaintext(Protocol::Http), client.chunks(1000).map(|piece| (End::Client, piece)));
+    let shown: Vec<String> = events.iter().map(describe).collect();
+    assert_eq!(shown, ["write path /a", "write path /b"]);
+}
+
+#[test]
+fn what_stands_in_a_body_is_no_answer() {
+    let body = "HTTP/1.1 401 Unauthorized\r\n\r\n";
+    let server = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let chunked = format!(
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
+        body.len()
+    );
+    for server in [server, chunked] {
+        let request = b"GET / HTTP/1.1\r\n\r\n";
+        let events = observe(
+            plaintext(Protocol::Http),
+            [(End::Client, &request[..]), (End::Server, server.as_bytes())],
+        );
+        assert!(events.iter().all(|event| !matches!(event, Event::Authentication(_))), "{events:?}");
+    }
+}
+
+/// The thousandth request counts like the first, and so does one in a later sample.
+#[test]
+fn a_failure_is_found_however_late() {
+    let mut observer = Observer::new(plaintext(Protocol::Http)).unwrap();
+    let request = b"GET /a HTTP/1.1\r\nAuthorization: Basic YTpi\r\n\r\n";
+    for _ in 0..1000 {
+        observer.feed(End::Client, request, &fingerprint);
+        observer.feed(End::Server, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", &fingerprint);
+    }
+    observer.take();
+    let failed = |observer: &mut Observer| {
+        observer.feed(End::Client, request, &fingerprint);
+        observer.feed(End::Server, b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n", &fingerprint);
+        let is_failure = |event: &Event| matches!(event, Event::Authentication(found) if found.outcome == Outcome::Failed && found.presented);
+        observer.take().iter().filter(|event| is_failure(event)).count()
+    };
+    assert_eq!(failed(&mut observer), 1);
+    observer.gap(End::Client);
+    observer.gap(End::Server);
+    assert_eq!(failed(&mut observer), 1);
+}
+
+#[test]
+fn statements_by_kind() {
+    let query = |sql: &str| {
+        let startup = [&8u32.to_be_bytes()[..], &(3u32 << 16).to_be_bytes()].concat();
+        let message = [b"Q", &((sql.len() + 5) as u32).to_be_bytes()[..], sql.as_bytes(), &[0]].concat();
+        let pieces = [(End::Client, &startup[..]), (End::Client, &message[..])];
+        observe(plaintext(Protocol::Postgresql), pieces)
+            .into_iter()
+            .filter_map(|event| match event {
+                Event::Operation(operation) => Some((operation.verb, operation.object.unwrap())),
+                _ => None,
+            })
+            .collect::<Vec<_>>()
+    };
+    let one = |verb, kind: &str| vec![(verb, kind.to_owned())];
+    assert_eq!(query("select 1"), one(Verb::Read, "SELECT"));
+    assert_eq!(query("/* DELETE */ -- DROP\n select 'INSERT; DROP'"), one(Verb::Read, "SELECT"));
+    assert_eq!(query("with a as (select 1) insert into t select * from a"), one(Verb::Write, "INSERT"));
+    assert_eq!(query("begin; update t set a = 1; commit").as_slice(), one(Verb::Write, "UPDATE"));
+    assert_eq!(query("copy t to stdout"), one(Verb::Read, "COPY"));
+    assert_eq!(query("copy t (a) from stdin"), one(Verb::Write, "COPY"));
+    assert_eq!(
+        query("create function f() returns int as $x$ delete from t; $x$ language sql"),
+        one(Verb::Admin, "CREATE")
+    );
+    assert_eq!(query("set search_path = a; show all"), []);
+}

@@ -1,0 +1,410 @@
+//! Findings to alerts: one key, opened once, repeated at a bounded rate, resolved when the condition
+//! is gone and has been for a while, opened again. Pure: the clock is an argument.
+//!
+//! What is told has a place in a row ([`Rest`] of which can be asked for); what must outlive the daemon
+//! is given out as [`Change`]s. An alert that somebody acknowledged is not repeated until then, unless it
+//! gets worse.
+
+mod journal;
+mod saved;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+pub use journal::{KEPT, Rest};
+pub use saved::{Change, Saved, SavedAlert};
+
+use crate::detect::Finding;
+use crate::model::{Acknowledgement, AlertState, AlertView, FlowView, Rule, Severity};
+use journal::Journal;
+
+/// Alerts held at a time.
+pub const HELD: usize = 16_384;
+
+/// Counts of open alerts are kept as often as this, ns; what is told is kept at once.
+const KEEP_EVERY: u64 = 5_000_000_000;
+
+#[derive(Debug)]
+struct Alert {
+    rule: Rule,
+    severity: Severity,
+    reason: String,
+    remedy: String,
+    count: u64,
+    first: Timestamp,
+    last: Timestamp,
+    last_ns: u64,
+    told_ns: u64,
+    /// Open flows that show the condition.
+    holds: u32,
+    resolved: bool,
+    cursor: u64,
+    acknowledged: Option<Acknowledgement>,
+    flow: Option<Arc<FlowView>>,
+}
+
+/// All alerts, open and lately resolved.
+#[derive(Debug)]
+pub struct Alerts {
+    alerts: HashMap<String, Alert>,
+    journal: Journal,
+    changes: Vec<Change>,
+    /// Open alerts whose counts have changed since they were kept.
+    stale: HashSet<String>,
+    kept_ns: u64,
+    repeat_ns: u64,
+    resolve_ns: u64,
+    /// Alerts ever opened.
+    pub raised: u64,
+    /// Findings that found the book full.
+    pub refused: u64,
+}
+
+impl Alerts {
+    pub fn new(repeat_every_s: u32, resolve_after_s: u32) -> Self {
+        Alerts {
+            alerts: HashMap::new(),
+            journal: Journal::default(),
+            changes: Vec::new(),
+            stale: HashSet::new(),
+            kept_ns: 0,
+            repeat_ns: u64::from(repeat_every_s) * 1_000_000_000,
+            resolve_ns: u64::from(resolve_after_s) * 1_000_000_000,
+            raised: 0,
+            refused: 0,
+        }
+    }
+
+    /// Takes over what was kept. What was open is open still, and is resolved like any other when it is
+    /// not found again.
+    pub fn restore(&mut self, open: Vec<SavedAlert>, told: Vec<SavedAlert>, now_ns: u64) {
+        for told in told {
+            self.journal.add(Arc::new(told.view()));
+        }
+        for open in open.into_iter().take(HELD) {
+            let alert = Alert {
+                rule: open.rule,
+                severity: open.severity,
+                reason: open.reason,
+                remedy: open.remedy,
+                count: open.count,
+                first: open.first_seen,
+                last: open.last_seen,
+                last_ns: now_ns,
+                told_ns: now_ns,
+                holds: 0,
+                resolved: false,
+                cursor: open.cursor,
+                acknowledged: open.acknowledged,
+                flow: None,
+            };
+            self.alerts.insert(open.key, alert);
+        }
+    }
+
+    /// Takes a finding; returns the alert where it is to be told. With `hold`, the alert stays open
+    /// until [`Alerts::release`].
+    pub fn find(
+        &mut self,
+        finding: Finding,
+        hold: bool,
+        now_ns: u64,
+        wall: impl Fn(u64) -> Timestamp,
+    ) -> Option<AlertView> {
+        let key = finding.key();
+        if !self.alerts.contains_key(&key) && self.alerts.len() >= HELD {
+            self.alerts.retain(|_, alert| !alert.resolved);
+            if self.alerts.len() >= HELD {
+                self.refused += 1;
+                return None;
+            }
+        }
+        let now = wall(now_ns);
+        if let Some(alert) = self.alerts.get_mut(&key).filter(|alert| !alert.resolved) {
+            alert.count += 1;
+            (alert.last, alert.last_ns) = (now, now_ns);
+            alert.holds += u32::from(hold);
+            let worse = finding.severity > alert.severity;
+            // What is told is the worst of what was found.
+            if finding.severity >= alert.severity {
+                alert.severity = finding.severity;
+                (alert.reason, alert.remedy, alert.flow) = (finding.reason, finding.remedy, finding.flow);
+            }
+            if worse || alert.acknowledged.as_ref().is_some_and(|known| known.until <= now) {
+                alert.acknowledged = None;
+            }
+            let due = self.repeat_ns > 0 && now_ns.saturating_sub(alert.told_ns) >= self.repeat_ns;
+            if !worse && (!due || alert.acknowledged.is_some()) {
+                self.stale.insert(key);
+                return None;
+            }
+            alert.told_ns = now_ns;
+            return self.told(&key, AlertState::Repeated, now);
+        }
+        self.raised += 1;
+        let alert = Alert {
+            rule: finding.rule,
+            severity: finding.severity,
+            reason: finding.reason,
+            remedy: finding.remedy,
+            count: 1,
+            first: now,
+            last: now,
+            last_ns: now_ns,
+            told_ns: now_ns,
+            holds: u32::from(hold),
+            resolved: false,
+            cursor: 0,
+            acknowledged: None,
+            flow: finding.flow,
+        };
+        self.alerts.insert(key.clone(), alert);
+        self.told(&key, AlertState::Opened, now)
+    }
+
+    /// A flow that held an alert open has ended.
+    pub fn release(&mut self, key: &str, now_ns: u64) {
+        if let Some(alert) = self.alerts.get_mut(key) {
+            alert.holds = alert.holds.saturating_sub(1);
+            alert.last_ns = now_ns;
+        }
+    }
+
+    /// Somebody knows of an open alert. Gives it, to be told; `None`: there is no such alert.
+    pub fn acknowledge(&mut self, key: &str, known: Acknowledgement) -> Option<AlertView> {
+        let now = known.at;
+        let alert = self.alerts.get_mut(key).filter(|alert| !alert.resolved)?;
+        alert.acknowledged = Some(known);
+        let state = state_of(alert);
+        self.told(key, state, now)
+    }
+
+    /// Resolves what has been quiet for long enough.
+    pub fn tick(&mut self, now_ns: u64, wall: impl Fn(u64) -> Timestamp) -> Vec<AlertView> {
+        let resolve_ns = self.resolve_ns;
+        let quiet = |alert: &Alert| {
+            !alert.resolved && alert.holds == 0 && now_ns.saturating_sub(alert.last_ns) >= resolve_ns
+        };
+        let over: Vec<String> =
+            self.alerts.iter().filter(|(_, alert)| quiet(alert)).map(|(key, _)| key.clone()).collect();
+        let mut told = Vec::new();
+        for key in over {
+            if let Some(alert) = self.alerts.get_mut(&key) {
+                alert.resolved = true;
+                alert.told_ns = now_ns;
+            }
+            told.extend(self.told(&key, AlertState::Resolved, wall(now_ns)));
+            self.stale.remove(&key);
+            self.changes.push(Change::Closed(key));
+        }
+        // Resolved ones stay for listings for as long again.
+        self.alerts.retain(|_, alert| {
+            !alert.resolved || now_ns.saturating_sub(alert.told_ns) < resolve_ns.max(60_000_000_000)
+        });
+        if now_ns.saturating_sub(self.kept_ns) >= KEEP_EVERY {
+            self.kept_ns = now_ns;
+            for key in std::mem::take(&mut self.stale) {
+                if let Some(alert) = self.alerts.get(&key) {
+                    self.changes.push(Change::Open(SavedAlert::of(&view(&key, alert, state_of(alert)))));
+                }
+            }
+        }
+        told
+    }
+
+    /// What is wrong now, worst first.
+    pub fn open(&self) -> Vec<AlertView> {
+        let mut open: Vec<AlertView> = self
+            .alerts
+            .iter()
+            .filter(|(_, alert)| !alert.resolved)
+            .map(|(key, alert)| view(key, alert, state_of(alert)))
+            .collect();
+        open.sort_by(|a, b| {
+            b.severity.cmp(&a.severity).then(a.first_seen.cmp(&b.first_seen)).then(a.key.cmp(&b.key))
+        });
+        open
+    }
+
+    /// What was told after a cursor.
+    pub fn after(&self, cursor: u64) -> Rest {
+        self.journal.after(cursor)
+    }
+
+    /// The last cursor given.
+    pub fn latest(&self) -> u64 {
+        self.journal.latest()
+    }
+
+    /// Puts what was told into the row, as it went out, and has it kept.
+    pub fn note(&mut self, alert: Arc<AlertView>) {
+        let saved = SavedAlert::of(&alert);
+        if alert.state != AlertState::Resolved {
+            self.changes.push(Change::Open(saved.clone()));
+        }
+        self.changes.push(Change::Told(saved));
+        self.journal.add(alert);
+    }
+
+    /// What is to be kept since the last time.
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// Whether this alert is open.
+    pub fn is_open(&self, key: &str) -> bool {
+        self.alerts.get(key).is_some_and(|alert| !alert.resolved)
+    }
+
+    pub fn len(&self) -> usize {
+        self.alerts.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.alerts.is_empty()
+    }
+
+    pub fn open_count(&self) -> u64 {
+        self.alerts.values().filter(|alert| !alert.resolved).count() as u64
+    }
+
+    /// Gives an alert its next place in the row.
+    fn told(&mut self, key: &str, state: AlertState, now: Timestamp) -> Option<AlertView> {
+        let cursor = self.journal.next(now);
+        self.stale.remove(key);
+        let alert = self.alerts.get_mut(key)?;
+        alert.cursor = cursor;
+        Some(view(key, alert, state))
+    }
+}
+
+fn state_of(alert: &Alert) -> AlertState {
+    if alert.count > 1 { AlertState::Repeated } else { AlertState::Opened }
+}
+
+fn view(key: &str, alert: &Alert, state: AlertState) -> AlertView {
+    AlertView {
+        key: key.to_owned(),
+        rule: alert.rule,
+        severity: alert.severity,
+        state,
+        reason: alert.reason.clone(),
+        remedy: alert.remedy.clone(),
+        count: alert.count,
+        first_seen: alert.first,
+        last_seen: alert.last,
+        cursor: alert.cursor,
+        acknowledged: alert.acknowledged.clone(),
+        silenced: None,
+        flow: alert.flow.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn finding() -> Finding {
+        Finding {
+            rule: Rule::Plaintext,
+            subject: "curl → 10.0.0.2:80/tcp".into(),
+            severity: Severity::High,
+            reason: "r".into(),
+            remedy: "m".into(),
+            flow: None,
+        }
+    }
+
+    fn wall(_: u64) -> Timestamp {
+        Timestamp::UNIX_EPOCH
+    }
+
+    #[test]
+    fn opened_once_repeated_at_a_bounded_rate_resolved_and_opened_again() {
+        let mut alerts = Alerts::new(10, 30);
+        assert_eq!(alerts.find(finding(), false, 0, wall).map(|a| a.state), Some(AlertState::Opened));
+        for second in 1..10 {
+            assert!(alerts.find(finding(), false, second * SECOND, wall).is_none());
+        }
+        let repeated = alerts.find(finding(), false, 10 * SECOND, wall).expect("told again");
+        assert_eq!((repeated.state, repeated.count), (AlertState::Repeated, 11));
+        assert!(alerts.tick(39 * SECOND, wall).is_empty());
+        assert_eq!(alerts.tick(40 * SECOND, wall).len(), 1);
+        assert!(alerts.tick(41 * SECOND, wall).is_empty());
+        assert_eq!(
+            alerts.find(finding(), false, 42 * SECOND, wall).map(|a| (a.state, a.count)),
+            Some((AlertState::Opened, 1))
+        );
+    }
+
+    #[test]
+    fn what_gets_worse_is_told_at_once_and_the_worst_stays() {
+        let mut alerts = Alerts::new(300, 300);
+        alerts.find(finding(), false, 0, wall);
+        let worse = Finding { severity: Severity::Critical, reason: "public".into(), ..finding() };
+        let told = alerts.find(worse, false, SECOND, wall).expect("told");
+        assert_eq!((told.state, told.severity, told.count), (AlertState::Repeated, Severity::Critical, 2));
+        assert!(alerts.find(finding(), false, 2 * SECOND, wall).is_none());
+        assert_eq!(alerts.open()[0].reason, "public");
+    }
+
+    #[test]
+    fn an_open_flow_holds_its_alert() {
+        let mut alerts = Alerts::new(10, 30);
+        alerts.find(finding(), true, 0, wall);
+        assert!(alerts.tick(100 * SECOND, wall).is_empty());
+        alerts.release(&finding().key(), 100 * SECOND);
+        assert!(alerts.tick(129 * SECOND, wall).is_empty());
+        assert_eq!(alerts.tick(130 * SECOND, wall).len(), 1);
+    }
+
+    fn known(until: &str) -> Acknowledgement {
+        let until = until.parse().expect("a time");
+        Acknowledgement { by: 0, at: Timestamp::UNIX_EPOCH, until, why: "known".into() }
+    }
+
+    #[test]
+    fn what_is_acknowledged_is_not_repeated_until_then_unless_it_gets_worse() {
+        let at = |ns: u64| Timestamp::from_nanosecond(i128::from(ns)).expect("a time");
+        let mut alerts = Alerts::new(10, 300);
+        assert!(alerts.acknowledge("nobody", known("1970-01-01T00:01:00Z")).is_none());
+        alerts.find(finding(), true, 0, at);
+        let told = alerts.acknowledge(&finding().key(), known("1970-01-01T00:01:00Z")).expect("told");
+        assert_eq!(told.acknowledged.map(|known| known.by), Some(0));
+        assert!(alerts.find(finding(), false, 59 * SECOND, at).is_none());
+        let again = alerts.find(finding(), false, 61 * SECOND, at).expect("told again");
+        assert_eq!((again.state, again.acknowledged), (AlertState::Repeated, None));
+        alerts.acknowledge(&finding().key(), known("1970-01-01T01:00:00Z"));
+        let worse = Finding { severity: Severity::Critical, ..finding() };
+        assert!(alerts.find(worse, false, 62 * SECOND, at).is_some());
+    }
+
+    #[test]
+    fn alerts_outlive_the_daemon() {
+        let mut alerts = Alerts::new(10, 30);
+        let told = alerts.find(finding(), true, 0, wall).expect("told");
+        alerts.note(Arc::new(told));
+        let (mut open, mut row) = (Vec::new(), Vec::new());
+        for change in alerts.take_changes() {
+            match change {
+                Change::Open(saved) => open.push(saved),
+                Change::Told(saved) => row.push(saved),
+                _ => {}
+            }
+        }
+        let mut again = Alerts::new(10, 30);
+        again.restore(open, row, 100 * SECOND);
+        assert_eq!(again.open().len(), 1);
+        assert_eq!(again.after(0).told.len(), 1);
+        assert!(again.find(finding(), false, 101 * SECOND, wall).is_none(), "it was opened already");
+        assert!(again.tick(130 * SECOND, wall).is_empty());
+        let resolved = again.tick(131 * SECOND, wall);
+        assert_eq!(resolved.len(), 1);
+        assert!(resolved[0].cursor > again.after(0).told[0].cursor);
+        assert!(again.take_changes().contains(&Change::Closed(finding().key())));
+    }
+}

@@ -1,0 +1,349 @@
+//! Flows that go on: captures after the first bytes to their readers, what those find to the
+//! detectors, and rates to theirs.
+
+use std::hash::{BuildHasher, RandomState};
+
+use dissect::activity::Event as Happened;
+use dissect::{End, Facts, Protection};
+
+use super::*;
+use crate::config;
+use crate::detect::{AuthFailures, Departure, Scans, Totals, Traffic};
+use crate::flows::Evidence;
+use crate::model::FlowView;
+use crate::status::SamplingView;
+use crate::watch::{Sampling, Watch};
+use roles::Doings;
+
+/// Flows that are read on at a time; those that come when there are so many are read no further than
+/// their first bytes allow.
+pub(in crate::daemon) const WATCHED: usize = 65_536;
+
+/// Bytes of messages that are not whole, held at a time over all flows.
+pub(in crate::daemon) const HELD: usize = 64 << 20;
+
+/// A flow that moved bytes within this time is read on, ns.
+const LATELY: u64 = 2_000_000_000;
+
+/// Readers, and the detectors that they feed. What a flow has here, it has under its socket's cookie:
+/// few flows have anything.
+pub struct Watching {
+    sampling: Sampling,
+    auth_failures: AuthFailures,
+    scans: Scans,
+    traffic: Traffic,
+    /// The key of fingerprints: drawn at the start, never told.
+    key: RandomState,
+    watches: HashMap<u64, Watch>,
+    /// What clients asked for, where that could be read and a policy wants to know.
+    doings: HashMap<u64, Doings>,
+    /// Alerts that stay open as long as a flow does, next to those of [`Flow::holds`].
+    holds: HashMap<u64, Vec<String>>,
+    /// When it was last looked who may be read on.
+    second_ns: u64,
+    /// Flows that found too many others.
+    pub(in crate::daemon) refused: u64,
+    /// Bytes held, as of the last second; and flows that had to let go of theirs.
+    pub(in crate::daemon) held: usize,
+    pub(in crate::daemon) cut: u64,
+}
+
+impl Watching {
+    pub fn new(detect: &config::Detect, sampling: &config::Sampling) -> Self {
+        Watching {
+            sampling: Sampling::new(sampling),
+            auth_failures: AuthFailures::new(&detect.auth_failures),
+            scans: Scans::new(&detect.scans),
+            traffic: Traffic::new(&detect.traffic),
+            key: RandomState::new(),
+            watches: HashMap::new(),
+            doings: HashMap::new(),
+            holds: HashMap::new(),
+            second_ns: 0,
+            refused: 0,
+            held: 0,
+            cut: 0,
+        }
+    }
+
+    pub fn cost(&self) -> SamplingView {
+        self.sampling.cost(self.watches.len() as u64)
+    }
+
+    /// Flows that are read on.
+    pub fn watched(&self) -> usize {
+        self.watches.len()
+    }
+
+    /// Connections that fail at many places.
+    pub fn failed(&mut self, flow: &Arc<FlowView>, now_ns: u64) -> Vec<Finding> {
+        self.scans.failed(flow, now_ns)
+    }
+
+    /// A flow is settled: its first bytes are read for what goes on in it, and it is read on where
+    /// that is worth it. Gives what the kernel is to be told. With `ended`, no more will come.
+    pub fn begin(&mut self, flow: &Flow, evidence: &Evidence, limit: u32, ended: bool) -> Decision {
+        let settle = Decision { action: decision::SETTLE, ..Decision::default() };
+        let (protection, now_ns) = (flow.facts.protection, flow.captured_ns);
+        let Some((client, server, midstream)) = evidence.first_bytes() else { return settle };
+        if !matches!(protection, Protection::Plaintext(_)) {
+            return settle;
+        }
+        if self.watches.len() >= WATCHED {
+            self.refused += 1;
+            return settle;
+        }
+        let fingerprint = |bytes: &[u8]| self.key.hash_one(bytes);
+        let sampling = &mut self.sampling;
+        let watch = Watch::plaintext(protection, (client, server), midstream, limit, sampling, &fingerprint);
+        let Some(mut watch) = watch else { return settle };
+        let wanted = if ended {
+            watch.pause(now_ns);
+            settle
+        } else {
+            watch.begin(sampling, now_ns).unwrap_or_default()
+        };
+        self.watches.insert(flow.cookie(), watch);
+        wanted
+    }
+
+    /// What the client of a flow was seen to do, and whether that is all that it did.
+    pub(super) fn seen(&self, flow: &Flow) -> Option<(&Doings, bool)> {
+        let cookie = flow.cookie();
+        let doings = self.doings.get(&cookie)?;
+        let whole = self.watches.get(&cookie).is_some_and(|watch| watch.has_read_client(flow.bytes().0));
+        Some((doings, whole && flow.seen == crate::verdict::Seen::default()))
+    }
+
+    /// What a flow has here goes with it; the alerts that it held are given.
+    pub fn forget(&mut self, flow: &Flow) -> Vec<String> {
+        let cookie = flow.cookie();
+        self.watches.remove(&cookie);
+        self.doings.remove(&cookie);
+        self.holds.remove(&cookie).unwrap_or_default()
+    }
+}
+
+impl Core {
+    /// A capture of a flow that is read on; false where it is none.
+    pub(super) fn watch_capture(&mut self, id: FlowId, head: &CaptureHead, data: &[u8], now_ns: u64) -> bool {
+        let Watching { sampling, key: secret, watches, .. } = &mut self.watching;
+        let Some(watch) = watches.get_mut(&head.cookie) else { return false };
+        let Some(mut flow) = self.table.get_mut(id) else { return false };
+        let sent = head.flags & capture_flag::SENT != 0;
+        let from = if flow.from_client(sent) { End::Client } else { End::Server };
+        flow.last_ns = flow.last_ns.max(head.at_ns);
+        let place = (head.generation, head.offset);
+        let fingerprint = |bytes: &[u8]| secret.hash_one(bytes);
+        let wanted = watch.capture(from, place, data, sampling, &fingerprint, now_ns);
+        if let Some(plain) = watch.is_in_the_clear() {
+            let facts = self.judge.share(Facts {
+                protection: Protection::Plaintext(plain),
+                detail: Some("it began encrypted, and goes on in the clear".to_owned()),
+                ..(*flow.facts).clone()
+            });
+            flow.learn(facts);
+            // From here on it is read like any other in the clear.
+            let nothing: (&[u8], &[u8]) = (&[], &[]);
+            let clear = Protection::Plaintext(plain);
+            match Watch::plaintext(clear, nothing, true, 0, sampling, &fingerprint) {
+                Some(mut reader) => {
+                    reader.pause(now_ns);
+                    *watch = reader;
+                }
+                None => drop(watches.remove(&head.cookie)),
+            }
+        } else if watch.has_glanced() {
+            flow.captured_ns = now_ns;
+            watches.remove(&head.cookie);
+        }
+        let key = flow.key();
+        drop(flow);
+        if let Some(decision) = wanted {
+            self.out.commands.push(Command::Decide { key, decision });
+        }
+        self.advance(id, now_ns);
+        true
+    }
+
+    /// Looks into a flow that was encrypted when it was last looked at, if that is a while ago.
+    pub(super) fn glance(&mut self, id: FlowId, now_ns: u64) {
+        let Watching { sampling, watches, .. } = &mut self.watching;
+        let Some(flow) = self.table.get(id) else { return };
+        if watches.len() >= WATCHED || watches.contains_key(&flow.cookie()) {
+            return;
+        }
+        if let Some((watch, decision)) = Watch::encrypted(sampling, now_ns) {
+            watches.insert(flow.cookie(), watch);
+            self.out.commands.push(Command::Decide { key: flow.key(), decision });
+        }
+    }
+
+    /// Whether [`Core::glance`] is to look into it.
+    pub(super) fn is_to_be_glanced_at(sampling: &config::Sampling, flow: &Flow, now_ns: u64) -> bool {
+        let every_ns = u64::from(sampling.encrypted_every_s) * 1_000_000_000;
+        every_ns > 0
+            && flow.settled
+            && flow.transport == Transport::Tcp
+            && matches!(flow.facts.protection, Protection::Encrypted(_))
+            && now_ns.saturating_sub(flow.captured_ns) >= every_ns
+            && now_ns.saturating_sub(flow.last_ns) < LATELY
+            && !flow.is_over()
+    }
+
+    /// Takes what was found in a flow that has its place in a stream.
+    pub(super) fn harvest(&mut self, id: FlowId, now_ns: u64) {
+        if self.watching.watches.is_empty() {
+            return;
+        }
+        let Some(flow) = self.table.get(id) else { return };
+        let cookie = flow.cookie();
+        let Some(watch) = self.watching.watches.get_mut(&cookie) else { return };
+        if !flow.assigned {
+            return;
+        }
+        let Some(stream) = flow.stream.and_then(|id| self.streams.get(id)) else {
+            // The other end of the connection stands for it.
+            let over = flow.is_over();
+            drop(flow);
+            if watch.reads_activity() {
+                self.watching.watches.remove(&cookie);
+                if !over {
+                    self.settle(id);
+                }
+            }
+            return;
+        };
+        let happened = watch.take();
+        if happened.is_empty() {
+            let over = flow.is_over() && self.watching.doings.contains_key(&cookie);
+            drop(flow);
+            if over {
+                // All that it has sent is known only now.
+                self.hold_against_roles(id, now_ns);
+            }
+            return;
+        }
+        let (subject, clock) = (stream.key.to_string(), self.clock);
+        let view = Arc::new(flow.view(&self.boot_id, now_ns, |ns| clock.wall(ns)));
+        drop(flow);
+        let now_s = clock.wall(now_ns).as_second();
+        let mut findings = Vec::new();
+        let (asks, mut did_more) = (!self.policy.is_empty(), false);
+        for event in happened {
+            match event {
+                Happened::Operation(operation) if asks => {
+                    did_more |= self.watching.doings.entry(cookie).or_default().add(operation);
+                }
+                Happened::Operation(_) => {}
+                Happened::Authentication(answer) => {
+                    let found = self.watching.auth_failures.answered(&view, &subject, &answer, now_ns);
+                    findings.extend(found.map(|finding| (finding, false)));
+                }
+                Happened::Credential(credential) => {
+                    let loopback = self.settings.loopback_alerts;
+                    let found = detect::credential_in_clear(&view, &subject, &credential, now_s, loopback);
+                    findings.extend(found.map(|finding| (finding, true)));
+                }
+            }
+        }
+        for (finding, holds) in findings {
+            let alert = finding.key();
+            let mut hold = false;
+            if holds {
+                let held = self.watching.holds.entry(cookie).or_default();
+                hold = !held.contains(&alert);
+                if hold {
+                    held.push(alert);
+                }
+            }
+            self.tell(finding, hold, now_ns);
+        }
+        if did_more {
+            self.hold_against_roles(id, now_ns);
+        }
+    }
+
+    /// What a client did is new: it is judged by it.
+    fn hold_against_roles(&mut self, id: FlowId, now_ns: u64) {
+        let Some(mut flow) = self.table.get_mut(id) else { return };
+        let seen = self.watching.seen(&flow);
+        let decision = roles::decide(&mut self.decisions, &self.policy, &self.names, &flow, seen);
+        if flow.decision.as_ref() == Some(&decision) {
+            return;
+        }
+        flow.decision = Some(decision);
+        let changed = flow.judge(&mut self.judge);
+        self.sums.account(&mut self.streams, &mut flow, changed);
+        drop(flow);
+        self.detect(id, now_ns);
+    }
+
+    /// A flow is over: what its facts tell of a log-in that cannot be read.
+    pub(super) fn judge_hidden_log_ins(&mut self, flow: &Flow, now_ns: u64) {
+        if flow.facts.ssh.is_none() && flow.facts.tls.is_none() {
+            return;
+        }
+        let Some(stream) = flow.stream.and_then(|id| self.streams.get(id)) else { return };
+        let subject = stream.key.to_string();
+        let view = Arc::new(flow.view(&self.boot_id, now_ns, self.wall()));
+        if let Some(finding) = self.watching.auth_failures.ended(&view, &subject, now_ns) {
+            self.tell(finding, false, now_ns);
+        }
+    }
+
+    /// Once a second: who may be read on, and how fast streams are.
+    pub(super) fn watch_on(&mut self, now_ns: u64) {
+        if now_ns.saturating_sub(self.watching.second_ns) < PATIENCE {
+            return;
+        }
+        self.watching.second_ns = now_ns;
+        let Watching { sampling, key: secret, watches, held, cut, .. } = &mut self.watching;
+        let fingerprint = |bytes: &[u8]| secret.hash_one(bytes);
+        // What comes in a second is bounded by the rate of all flows together.
+        let too_many = *held > HELD;
+        *held = 0;
+        watches.retain(|cookie, watch| {
+            let key = FlowKey { cookie: *cookie, ..FlowKey::default() };
+            let Some((_, mut flow)) = self.table.find_mut(&key) else { return false };
+            let holds = watch.held();
+            let decision = if too_many && holds > 0 {
+                *cut += 1;
+                Some(watch.let_go(sampling, now_ns))
+            } else {
+                *held += holds;
+                let active = now_ns.saturating_sub(flow.last_ns) < LATELY;
+                watch.tick(active, sampling, &fingerprint, now_ns)
+            };
+            if let Some(decision) = decision {
+                self.out.commands.push(Command::Decide { key, decision });
+            }
+            if watch.has_glanced() {
+                flow.captured_ns = now_ns;
+                return false;
+            }
+            true
+        });
+        if self.watching.traffic.is_due(now_ns) {
+            self.rates(now_ns);
+        }
+        self.expire_silences(now_ns);
+    }
+
+    fn rates(&mut self, now_ns: u64) {
+        let totals = self.streams.iter().map(|stream| {
+            let bytes = stream.client_bytes + stream.server_bytes;
+            (stream.key.to_string(), Totals { flows: stream.flows, bytes, failures: stream.failed })
+        });
+        for departure in self.watching.traffic.interval(totals, now_ns) {
+            match departure {
+                Departure::Usual(alert) => self.alerts.release(&alert, now_ns),
+                Departure::Finding(finding) => {
+                    // Held until the detector says that it is usual again.
+                    let hold = !self.alerts.is_open(&finding.key());
+                    self.tell(finding, hold, now_ns);
+                }
+            }
+        }
+    }
+}

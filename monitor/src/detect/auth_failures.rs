@@ -1,0 +1,282 @@
+//! `auth-failures`: one client whose log-ins at one service keep failing, by the service's own answers.
+//!
+//! A refusal of a client that presented nothing (the first half of many log-ins) counts by itself, and
+//! a log-in that succeeds takes those back. A log-in that succeeds after as many real failures as make
+//! an alert is told at once: the guess may have worked. It does not take the failures back, or an
+//! account of one's own would hide the guessing at others. An HTTP 403 is told for itself: it says
+//! nothing of a password. Keys that an SSH client offers before the right one are no failures; a
+//! connection that ends without a log-in is as many as it tried.
+//!
+//! False positives: a service whose stored password is out of date and that tries again and again (a
+//! failure all the same); clients behind one address, or one program with many users, are one client
+//! here, so that one user's mistakes and another one's success can meet. Pages that answer 403 to
+//! everybody, asked for five times a minute, are told at the lowest severity.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use dissect::activity::{Authentication, Outcome};
+use dissect::{End, Facts, SshAuthenticationState};
+
+use super::{Finding, ends};
+use crate::config;
+use crate::model::{FlowView, Rule, Severity};
+
+/// Streams watched at a time.
+const WATCHED: usize = 16_384;
+
+/// What each stream showed within the window.
+#[derive(Debug)]
+pub struct AuthFailures {
+    threshold: usize,
+    window_ns: u64,
+    streams: HashMap<String, Seen>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    /// When log-ins failed, when nothing was presented, and when a client that was let in was forbidden
+    /// something.
+    failures: VecDeque<u64>,
+    refusals: VecDeque<u64>,
+    forbidden: VecDeque<u64>,
+    last_ns: u64,
+}
+
+impl AuthFailures {
+    pub fn new(settings: &config::AuthFailures) -> Self {
+        AuthFailures {
+            threshold: settings.threshold as usize,
+            window_ns: u64::from(settings.window_s) * 1_000_000_000,
+            streams: HashMap::new(),
+        }
+    }
+
+    /// A service answered a log-in.
+    pub fn answered(
+        &mut self,
+        flow: &Arc<FlowView>,
+        subject: &str,
+        answer: &Authentication,
+        now_ns: u64,
+    ) -> Option<Finding> {
+        let (threshold, window_ns) = (self.threshold, self.window_ns);
+        let seen = self.seen(subject, answer.outcome, now_ns)?;
+        seen.last_ns = now_ns;
+        for times in [&mut seen.failures, &mut seen.refusals, &mut seen.forbidden] {
+            while times.front().is_some_and(|first| now_ns.saturating_sub(*first) > window_ns) {
+                times.pop_front();
+            }
+        }
+        if answer.outcome == Outcome::Succeeded {
+            seen.refusals.clear();
+            let failures = seen.failures.len();
+            return (failures >= threshold)
+                .then(|| self.finding(flow, subject, answer, (Severity::Critical, failures)));
+        }
+        // RFC 9110 section 15.5.4: with 403 the credentials were understood, or matter not.
+        let (times, severity) = match (answer.code.as_str(), answer.presented) {
+            ("HTTP 403", true) => (&mut seen.forbidden, Severity::Medium),
+            ("HTTP 403", false) => (&mut seen.forbidden, Severity::Low),
+            (_, true) => (&mut seen.failures, Severity::High),
+            (_, false) => (&mut seen.refusals, Severity::Low),
+        };
+        times.push_back(now_ns);
+        // Enough to say how many, and no more than a guesser may make us hold.
+        if times.len() > 16 * threshold {
+            times.pop_front();
+        }
+        let count = times.len();
+        (count >= threshold).then(|| self.finding(flow, subject, answer, (severity, count)))
+    }
+
+    /// A flow is over whose log-ins are hidden, and show by their lengths and their order (SSH), or by
+    /// the alert that refused a certificate (TLS).
+    pub fn ended(&mut self, flow: &Arc<FlowView>, subject: &str, now_ns: u64) -> Option<Finding> {
+        let mut last = None;
+        for answer in hidden(&flow.facts) {
+            last = self.answered(flow, subject, &answer, now_ns).or(last);
+        }
+        last
+    }
+
+    fn seen(&mut self, subject: &str, outcome: Outcome, now_ns: u64) -> Option<&mut Seen> {
+        if !self.streams.contains_key(subject) {
+            if outcome == Outcome::Succeeded {
+                return None;
+            }
+            if self.streams.len() >= WATCHED {
+                let window_ns = self.window_ns;
+                self.streams.retain(|_, seen| now_ns.saturating_sub(seen.last_ns) <= window_ns);
+            }
+            if self.streams.len() >= WATCHED {
+                return None;
+            }
+        }
+        Some(self.streams.entry(subject.to_owned()).or_default())
+    }
+
+    fn finding(
+        &self,
+        flow: &Arc<FlowView>,
+        subject: &str,
+        answer: &Authentication,
+        (severity, count): (Severity, usize),
+    ) -> Finding {
+        let (client, server) = ends(flow);
+        let within = format!("within {} s", self.window_ns / 1_000_000_000);
+        let code = &answer.code;
+        let (reason, remedy) = match (answer.outcome, answer.presented) {
+            (Outcome::Succeeded, _) => (
+                format!(
+                    "{client} logged in at {server} ({code}) after {count} failures {within}: the guess worked"
+                ),
+                "Find out whether this was the user: change the password, and look at what was done since.",
+            ),
+            (Outcome::Failed, _) if code == "HTTP 403" => (
+                format!("{client} is forbidden what it asks of {server}: {count} times {within} ({code})"),
+                "Give it the right that it needs, or find out what it looks for.",
+            ),
+            (Outcome::Failed, true) => (
+                format!("{client} fails to log in at {server}: {count} times {within} ({code})"),
+                "If it is a client with an old password, give it the new one; if not, block it and look for a success.",
+            ),
+            (Outcome::Failed, false) => (
+                format!(
+                    "{client} is turned away by {server}: {count} times {within} ({code}), presenting nothing"
+                ),
+                "Give the client what it needs to log in, or stop it.",
+            ),
+        };
+        Finding {
+            rule: Rule::AuthFailures,
+            subject: subject.to_owned(),
+            severity,
+            reason,
+            remedy: remedy.to_owned(),
+            flow: Some(flow.clone()),
+        }
+    }
+}
+
+/// Log-ins that the facts of a flow tell of.
+fn hidden(facts: &Facts) -> Vec<Authentication> {
+    let answer = |outcome, code: String| Authentication { outcome, code, presented: true };
+    if let Some(ssh) = &facts.ssh {
+        let state = ssh.authentication.state;
+        let least = u32::from(state == SshAuthenticationState::Failed);
+        if state == SshAuthenticationState::Succeeded {
+            return vec![answer(Outcome::Succeeded, "SSH, by the pattern of its packets".into())];
+        }
+        // A server lets a client try six times, as a rule. Attempts of a connection that goes on may
+        // still be followed by the right key.
+        let failures = match state {
+            SshAuthenticationState::Failed => ssh.authentication.failures.unwrap_or(0).clamp(least, 6),
+            _ => 0,
+        };
+        return vec![answer(Outcome::Failed, "SSH, by the pattern of its packets".into()); failures as usize];
+    }
+    // RFC 8446 section 6.2: what a server says of the client's certificate.
+    const REFUSALS: [&str; 9] = [
+        "bad_certificate",
+        "unsupported_certificate",
+        "certificate_revoked",
+        "certificate_expired",
+        "certificate_unknown",
+        "unknown_ca",
+        "access_denied",
+        "certificate_required",
+        "unknown_psk_identity",
+    ];
+    if let Some(alert) = facts.tls.as_ref().and_then(|tls| tls.alert.as_ref())
+        && alert.from == End::Server
+        && let Some(description) = &alert.description
+        && REFUSALS.contains(&description.as_str())
+    {
+        return vec![answer(Outcome::Failed, format!("TLS alert {description}"))];
+    }
+    Vec::new()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::samples;
+    use dissect::{SshAuthentication, SshFacts};
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn answer(outcome: Outcome, presented: bool) -> Authentication {
+        Authentication { outcome, code: "HTTP 401".into(), presented }
+    }
+
+    fn detector() -> AuthFailures {
+        AuthFailures::new(&config::AuthFailures { threshold: 5, window_s: 60 })
+    }
+
+    #[test]
+    fn five_failures_within_a_minute_and_not_four() {
+        let (flow, failed) = (Arc::new(samples::flow()), answer(Outcome::Failed, true));
+        let mut detector = detector();
+        for second in [0, 1, 2, 3, 62] {
+            assert!(detector.answered(&flow, "a", &failed, second * SECOND).is_none(), "{second}");
+        }
+        assert!(detector.answered(&flow, "b", &failed, 62 * SECOND).is_none());
+        assert!(detector.answered(&flow, "a", &failed, 62 * SECOND).is_none());
+        let found = detector.answered(&flow, "a", &failed, 62 * SECOND).expect("a finding");
+        assert_eq!(found.severity, Severity::High);
+        assert!(found.reason.contains("5 times"), "{}", found.reason);
+    }
+
+    #[test]
+    fn a_success_after_failures_says_that_the_guess_worked() {
+        let flow = Arc::new(samples::flow());
+        let mut detector = detector();
+        assert!(detector.answered(&flow, "a", &answer(Outcome::Succeeded, true), 0).is_none());
+        for _ in 0..5 {
+            detector.answered(&flow, "a", &answer(Outcome::Failed, true), SECOND);
+        }
+        let found = detector.answered(&flow, "a", &answer(Outcome::Succeeded, true), 2 * SECOND);
+        let found = found.expect("a finding");
+        assert_eq!(found.severity, Severity::Critical);
+        assert!(found.reason.contains("the guess worked"), "{}", found.reason);
+    }
+
+    #[test]
+    fn challenges_before_log_ins_are_no_failures() {
+        let flow = Arc::new(samples::flow());
+        let mut detector = detector();
+        for second in 0..50 {
+            let challenge = answer(Outcome::Failed, false);
+            assert!(detector.answered(&flow, "a", &challenge, second * SECOND).is_none());
+            assert!(
+                detector.answered(&flow, "a", &answer(Outcome::Succeeded, true), second * SECOND).is_none()
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_forbidden_says_nothing_of_a_password() {
+        let flow = Arc::new(samples::flow());
+        let mut detector = detector();
+        let forbidden = Authentication { code: "HTTP 403".into(), ..answer(Outcome::Failed, true) };
+        for _ in 0..4 {
+            assert!(detector.answered(&flow, "a", &forbidden, 0).is_none());
+        }
+        let found = detector.answered(&flow, "a", &forbidden, SECOND).expect("a finding");
+        assert_eq!(found.severity, Severity::Medium);
+        assert!(detector.answered(&flow, "a", &answer(Outcome::Succeeded, true), SECOND).is_none());
+    }
+
+    #[test]
+    fn ssh_counts_by_its_pattern() {
+        let mut view = samples::flow();
+        let authentication = SshAuthentication { state: SshAuthenticationState::Failed, failures: Some(3) };
+        let facts =
+            Facts { ssh: Some(SshFacts { authentication, ..SshFacts::default() }), ..(*view.facts).clone() };
+        view.facts = Arc::new(facts);
+        let (flow, mut detector) = (Arc::new(view), detector());
+        assert!(detector.ended(&flow, "a", 0).is_none());
+        assert!(detector.ended(&flow, "a", SECOND).is_some());
+    }
+}

@@ -1,0 +1,152 @@
+//! `connect-failures`, of one client at many places: a scan. Vertical: many ports of one host;
+//! horizontal: many hosts at one port.
+//!
+//! False positives: a client of many peers that lose their way at once (a cluster that restarts, a
+//! peer-to-peer program after the network was down). Seen are connections whose socket is on this host,
+//! on either end; a scan from elsewhere that the kernel answers with a reset has no socket here, and a
+//! probe of a port that is served and never becomes a connection has none either.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::Finding;
+use crate::config;
+use crate::model::{FlowView, Rule, Severity};
+
+/// Clients and directions watched at a time.
+const WATCHED: usize = 4096;
+
+/// Where one client failed lately.
+#[derive(Debug)]
+pub struct Scans {
+    targets: usize,
+    window_ns: u64,
+    clients: HashMap<Scan, Targets>,
+}
+
+/// What is the same in all connections of a scan.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Scan {
+    /// Many ports of this host.
+    Vertical(String, IpAddr),
+    /// Many hosts at this port.
+    Horizontal(String, u16),
+}
+
+/// What differs, and when it was seen last; no longer than the number of targets that matters.
+type Targets = VecDeque<((IpAddr, u16), u64)>;
+
+impl Scans {
+    pub fn new(settings: &config::Scans) -> Self {
+        Scans {
+            targets: settings.targets as usize,
+            window_ns: u64::from(settings.window_s) * 1_000_000_000,
+            clients: HashMap::new(),
+        }
+    }
+
+    /// A connection never came up.
+    pub fn failed(&mut self, flow: &Arc<FlowView>, now_ns: u64) -> Vec<Finding> {
+        let client = flow
+            .client_identity()
+            .map_or_else(|| flow.client().ip().to_string(), |identity| identity.label());
+        let server = flow.server();
+        let target = (server.ip(), server.port());
+        let scans = [Scan::Vertical(client.clone(), server.ip()), Scan::Horizontal(client, server.port())];
+        scans.into_iter().filter_map(|scan| self.add(scan, target, flow, now_ns)).collect()
+    }
+
+    fn add(
+        &mut self,
+        scan: Scan,
+        target: (IpAddr, u16),
+        flow: &Arc<FlowView>,
+        now_ns: u64,
+    ) -> Option<Finding> {
+        let window_ns = self.window_ns;
+        let is_old = |at: u64| now_ns.saturating_sub(at) > window_ns;
+        if self.clients.len() >= WATCHED && !self.clients.contains_key(&scan) {
+            self.clients.retain(|_, targets| targets.back().is_some_and(|(_, at)| !is_old(*at)));
+            if self.clients.len() >= WATCHED {
+                return None;
+            }
+        }
+        let targets = self.clients.entry(scan.clone()).or_default();
+        targets.retain(|(known, at)| *known != target && !is_old(*at));
+        targets.push_back((target, now_ns));
+        if targets.len() < self.targets {
+            return None;
+        }
+        while targets.len() > self.targets {
+            targets.pop_front();
+        }
+        let within = format!("within {} s", window_ns / 1_000_000_000);
+        let (subject, what) = match &scan {
+            Scan::Vertical(client, host) => (
+                format!("{client} → {host}, many ports"),
+                format!(
+                    "{client} failed to connect to {} and more ports of {host} {within}: a scan",
+                    self.targets
+                ),
+            ),
+            Scan::Horizontal(client, port) => (
+                format!("{client} → many hosts, port {port}"),
+                format!(
+                    "{client} failed to connect to port {port} of {} and more hosts {within}: a scan",
+                    self.targets
+                ),
+            ),
+        };
+        Some(Finding {
+            rule: Rule::ConnectFailures,
+            subject,
+            severity: Severity::High,
+            reason: what,
+            remedy:
+                "Find out who started it; if it is a monitor of yours, give it the ports that are served."
+                    .to_owned(),
+            flow: Some(flow.clone()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::samples;
+    use std::net::SocketAddr;
+
+    fn to(address: &str) -> Arc<FlowView> {
+        let mut view = samples::flow();
+        view.remote = address.parse::<SocketAddr>().expect("address");
+        view.direction = crate::model::Direction::Egress;
+        Arc::new(view)
+    }
+
+    #[test]
+    fn many_ports_of_one_host_and_many_hosts_at_one_port() {
+        let settings = config::Scans { targets: 10, window_s: 60 };
+        let mut scans = Scans::new(&settings);
+        let found = |scans: &mut Scans, address: String| {
+            scans.failed(&to(&address), 0).into_iter().map(|finding| finding.subject).collect::<Vec<_>>()
+        };
+        for port in 1..10 {
+            assert_eq!(found(&mut scans, format!("10.0.0.2:{port}")), Vec::<String>::new());
+        }
+        assert!(found(&mut scans, "10.0.0.2:10".into())[0].ends_with("10.0.0.2, many ports"));
+        let mut scans = Scans::new(&settings);
+        for host in 1..10 {
+            assert_eq!(found(&mut scans, format!("10.0.0.{host}:22")), Vec::<String>::new());
+        }
+        assert!(found(&mut scans, "10.0.0.10:22".into())[0].ends_with("many hosts, port 22"));
+    }
+
+    #[test]
+    fn one_target_again_and_again_is_no_scan() {
+        let mut scans = Scans::new(&config::Scans { targets: 3, window_s: 60 });
+        for second in 0..100 {
+            assert!(scans.failed(&to("10.0.0.2:80"), second * 1_000_000_000).is_empty());
+        }
+    }
+}

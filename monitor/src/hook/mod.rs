@@ -1,0 +1,298 @@
+//! Hooks: a command, a webhook or the log is told of alerts.
+//!
+//! In: alerts as they are told. Out: one delivery each, on a thread a hook, with a timeout and a bounded
+//! queue; what could not be delivered is counted. Silenced alerts, and acknowledgements, go to no hook.
+//! Must never: make whoever offers wait; follow a redirect; accept a certificate that cannot be
+//! verified.
+
+mod command;
+mod webhook;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::config;
+use crate::model::{AlertState, AlertView, Severity};
+use crate::record::{Context, ecs, printable};
+use crate::status::StageView;
+use webhook::Webhook;
+
+/// Deliveries of a webhook that are tried, and the pause before each further one.
+const ATTEMPTS: u32 = 3;
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Why a hook cannot be used. One line.
+#[derive(Debug, thiserror::Error)]
+pub enum HookError {
+    #[error("alerts.hooks: {0}")]
+    Settings(String),
+    #[error("alerts.hooks: cannot start a thread: {0}")]
+    Thread(std::io::Error),
+}
+
+/// All hooks, running.
+#[derive(Debug, Default)]
+pub struct Hooks {
+    hooks: Vec<Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    severity: Severity,
+    queue: Sender<Arc<AlertView>>,
+    counters: Arc<Counters>,
+    ended: Receiver<()>,
+}
+
+/// How many deliveries one hook had.
+#[derive(Debug)]
+struct Counters {
+    name: String,
+    capacity: u64,
+    offered: AtomicU64,
+    delivered: AtomicU64,
+    /// Found the queue full, failed, or took too long.
+    lost: AtomicU64,
+}
+
+enum Target {
+    Command(Vec<String>),
+    Webhook(Box<Webhook>),
+    Log,
+}
+
+impl Hooks {
+    /// Starts a thread for each.
+    ///
+    /// # Errors
+    /// A hook is not one thing, or its certificates cannot be read.
+    pub fn start(settings: &[config::Hook], context: &Context) -> Result<Hooks, HookError> {
+        let mut hooks = Vec::new();
+        for (number, hook) in (1..).zip(settings) {
+            let timeout = Duration::from_secs(u64::from(hook.timeout_s));
+            let (name, target) = match (&hook.command, &hook.webhook, hook.log) {
+                (Some(command), None, false) if !command.is_empty() => {
+                    (format!("hook {number} ({})", command[0]), Target::Command(command.clone()))
+                }
+                (None, Some(url), false) => {
+                    let webhook =
+                        Webhook::new(url, hook.ca.as_deref(), timeout).map_err(HookError::Settings)?;
+                    (format!("hook {number} ({})", webhook.host()), Target::Webhook(Box::new(webhook)))
+                }
+                (None, None, true) => (format!("hook {number} (log)"), Target::Log),
+                _ => {
+                    let wrong = "a hook has exactly one of command = [\"program\", …], webhook = \"https://…\", log = true";
+                    return Err(HookError::Settings(wrong.to_owned()));
+                }
+            };
+            let (queue, waiting) = bounded(hook.queue as usize);
+            let (end, ended) = bounded::<()>(0);
+            let counters = Arc::new(Counters {
+                name,
+                capacity: u64::from(hook.queue),
+                offered: AtomicU64::new(0),
+                delivered: AtomicU64::new(0),
+                lost: AtomicU64::new(0),
+            });
+            let (counted, context) = (counters.clone(), context.clone());
+            thread::Builder::new()
+                .name("hook".into())
+                .spawn(move || {
+                    // Dropped at the end: whoever waits for it sees that.
+                    let _end = end;
+                    deliver_all(&target, &waiting, timeout, &context, &counted);
+                })
+                .map_err(HookError::Thread)?;
+            hooks.push(Running { severity: hook.severity, queue, counters, ended });
+        }
+        Ok(Hooks { hooks })
+    }
+
+    /// Offers an alert to every hook that wants it.
+    pub fn offer(&self, alert: &Arc<AlertView>) {
+        let known = alert.acknowledged.is_some() && alert.state != AlertState::Resolved;
+        if alert.silenced.is_some() || known {
+            return;
+        }
+        for hook in self.hooks.iter().filter(|hook| alert.severity >= hook.severity) {
+            hook.counters.offered.fetch_add(1, Ordering::Relaxed);
+            if hook.queue.try_send(alert.clone()).is_err() {
+                hook.counters.lost.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// What each has done, as `status` shows it.
+    pub fn views(&self) -> Vec<StageView> {
+        let view = |hook: &Running| {
+            let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+            StageView {
+                name: hook.counters.name.clone(),
+                capacity: hook.counters.capacity,
+                depth: hook.queue.len() as u64,
+                peak: 0,
+                offered: read(&hook.counters.offered),
+                dropped: read(&hook.counters.lost),
+            }
+        };
+        self.hooks.iter().map(view).collect()
+    }
+
+    /// Waits until everything is delivered, for this long at most.
+    pub fn finish(self, patience: Duration) {
+        let deadline = Instant::now() + patience;
+        for Running { queue, ended, .. } in self.hooks {
+            drop(queue);
+            // Disconnected: it has ended. Late: it is left behind.
+            let _ = ended.recv_deadline(deadline);
+        }
+    }
+}
+
+fn deliver_all(
+    target: &Target,
+    waiting: &Receiver<Arc<AlertView>>,
+    timeout: Duration,
+    context: &Context,
+    counters: &Counters,
+) {
+    let mut told = false;
+    while let Ok(alert) = waiting.recv() {
+        let mut record = Vec::new();
+        ecs::encode_alert(context, &alert, &mut record);
+        let delivered = match target {
+            Target::Command(command) => command::run(command, &record, timeout),
+            Target::Webhook(webhook) => {
+                let mut attempt = 1;
+                loop {
+                    match webhook.post(&record) {
+                        Err(_) if attempt < ATTEMPTS => thread::sleep(PAUSE * attempt),
+                        last => break last,
+                    }
+                    attempt += 1;
+                }
+            }
+            Target::Log => {
+                let (severity, rule) = (alert.severity.as_str(), alert.rule.as_str());
+                let state = match alert.state {
+                    AlertState::Opened => "",
+                    AlertState::Repeated => " again",
+                    AlertState::Resolved => " resolved",
+                };
+                eprintln!("streamwatch: {severity} {rule}{state}: {}", printable(&alert.reason));
+                Ok(())
+            }
+        };
+        match delivered {
+            Ok(()) => {
+                told = false;
+                counters.delivered.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(why) => {
+                counters.lost.fetch_add(1, Ordering::Relaxed);
+                // Once until it works again: `status` has the count.
+                if !std::mem::replace(&mut told, true) {
+                    eprintln!("streamwatch: {}: not delivered: {}", counters.name, printable(&why));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::record::samples;
+
+    fn hook(command: &[&str]) -> config::Hook {
+        let command = Some(command.iter().map(|part| (*part).to_owned()).collect());
+        config::Hook { command, timeout_s: 1, queue: 2, ..config::Hook::default() }
+    }
+
+    #[test]
+    fn a_command_gets_the_record() {
+        let file = std::env::temp_dir().join(format!("streamwatch-hook-{}", std::process::id()));
+        let script = format!("cat > {}", file.display());
+        let hooks = Hooks::start(&[hook(&["/bin/sh", "-c", &script])], &samples::context()).unwrap();
+        hooks.offer(&Arc::new(samples::alert()));
+        hooks.finish(Duration::from_secs(20));
+        let record: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(record["rule"]["id"], "plaintext");
+    }
+
+    #[test]
+    fn what_is_not_delivered_is_counted() {
+        let wanted = [hook(&["/bin/sh", "-c", "sleep 60"]), hook(&["/nonexistent/program"])];
+        let hooks = Hooks::start(&wanted, &samples::context()).unwrap();
+        for _ in 0..20 {
+            hooks.offer(&Arc::new(samples::alert()));
+        }
+        let deadline = Instant::now() + Duration::from_secs(60);
+        // Two wait and one is under way, at most; the others found the queue full.
+        while hooks.views().iter().any(|view| view.dropped < 17) {
+            assert!(Instant::now() < deadline, "{:?}", hooks.views());
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    #[test]
+    fn silences_acknowledgements_and_lesser_severities_go_to_no_hook() {
+        let high = config::Hook { log: true, severity: Severity::Critical, ..config::Hook::default() };
+        let all = config::Hook { log: true, ..config::Hook::default() };
+        let hooks = Hooks::start(&[high, all], &samples::context()).unwrap();
+        let at = jiff::Timestamp::UNIX_EPOCH;
+        let why = String::new();
+        let known = crate::model::Acknowledgement { by: 0, at, until: at, why: why.clone() };
+        let silence = crate::model::Silence { id: 1, filter: why.clone(), by: 0, at, until: at, why };
+        hooks.offer(&Arc::new(AlertView { acknowledged: Some(known), ..samples::alert() }));
+        hooks.offer(&Arc::new(AlertView { silenced: Some(silence), ..samples::alert() }));
+        hooks.offer(&Arc::new(samples::alert()));
+        assert_eq!(hooks.views().iter().map(|view| view.offered).collect::<Vec<_>>(), [0, 1]);
+        hooks.finish(Duration::from_secs(5));
+    }
+
+    #[test]
+    fn a_webhook_is_posted_to_and_no_redirect_is_followed() {
+        for (answer, delivered) in [("200 OK", true), ("302 Found\r\nLocation: http://127.0.0.1:1/", false)] {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let url = format!("http://{}/in", listener.local_addr().unwrap());
+            let server = thread::spawn(move || {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut said = Vec::new();
+                let mut buffer = [0; 4096];
+                while !said.windows(2).any(|end| end == b"}\n") {
+                    let n = stream.read(&mut buffer).unwrap();
+                    assert!(n > 0);
+                    said.extend_from_slice(&buffer[..n]);
+                }
+                write!(stream, "HTTP/1.1 {answer}\r\nContent-Length: 0\r\n\r\n").unwrap();
+                String::from_utf8(said).unwrap()
+            });
+            let webhook = Webhook::new(&url, None, Duration::from_secs(10)).unwrap();
+            let mut record = Vec::new();
+            ecs::encode_alert(&samples::context(), &samples::alert(), &mut record);
+            assert_eq!(webhook.post(&record).is_ok(), delivered);
+            let said = server.join().unwrap();
+            assert!(said.starts_with("POST /in HTTP/1.1\r\n") && said.contains("application/json"), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_hook_is_exactly_one_thing() {
+        let both = config::Hook { log: true, webhook: Some("http://x/".into()), ..config::Hook::default() };
+        for wrong in [config::Hook::default(), both] {
+            assert!(Hooks::start(&[wrong], &samples::context()).is_err());
+        }
+        assert!(Webhook::new("ftp://x/", None, PAUSE).is_err());
+    }
+}

@@ -1,0 +1,42 @@
+"""Logs in once. Usage: log_in.py amqp|nats|smtp HOST PORT USER, with PASSWORD in the environment; ends with 1 when refused"""
+
+import asyncio
+import os
+import smtplib
+import sys
+
+import nats
+import pika
+
+what, host, port, user = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
+password = os.environ["PASSWORD"]
+
+
+def amqp():
+    credentials = pika.PlainCredentials(user, password)
+    pika.BlockingConnection(pika.ConnectionParameters(host, port, credentials=credentials)).close()
+
+
+def over_nats():
+    async def log_in():
+        options = {"allow_reconnect": False, "max_reconnect_attempts": 0, "connect_timeout": 10}
+        client = await nats.connect(f"nats://{host}:{port}", user=user, password=password, **options)
+        await client.publish("payments.in", b"x")
+        await client.flush()
+        await client.close()
+
+    asyncio.run(log_in())
+
+
+def smtp():
+    client = smtplib.SMTP(host, port)
+    client.login(user, password)
+    client.sendmail("a@example.org", ["b@example.org"], "Subject: x\n\nbody")
+    client.quit()
+
+
+try:
+    {"amqp": amqp, "nats": over_nats, "smtp": smtp}[what]()
+except Exception as error:
+    print(repr(error), file=sys.stderr)
+    sys.exit(1)

@@ -1,0 +1,156 @@
+//! Servers that want a password: user `alice`, password [`RIGHT`].
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::databases::postgresql_programs;
+use super::{PATIENCE, Server, program, python};
+use crate::Lab;
+
+/// The password that lets in.
+pub const RIGHT: &str = "opensesame-7";
+
+/// nginx with Basic authentication on everything below `/`.
+///
+/// # Errors
+/// It did not start; so for every server.
+pub fn nginx(lab: &Lab, port: u16) -> Result<Server> {
+    let directory = lab.directory.directory(&format!("guarded-nginx-{port}"), None)?;
+    // `{PLAIN}` is a scheme of nginx's own.
+    let users = lab.directory.write("htpasswd", &format!("alice:{{PLAIN}}{RIGHT}\n"))?;
+    fs::create_dir_all(format!("{directory}/www"))?;
+    fs::write(format!("{directory}/www/index.html"), "hello\n")?;
+    let config = format!(
+        "daemon off; user root; worker_processes 1; pid {directory}/pid; error_log {directory}/error.log;
+         events {{}}
+         http {{
+           access_log off; keepalive_requests 100000;
+           client_body_temp_path {directory}/a; proxy_temp_path {directory}/b; fastcgi_temp_path {directory}/c;
+           uwsgi_temp_path {directory}/d; scgi_temp_path {directory}/e;
+           server {{
+             listen {port}; listen [::]:{port}; root {directory}/www;
+             location / {{ auth_basic x; auth_basic_user_file {users}; }}
+           }}
+         }}"
+    );
+    let config = lab.directory.write(&format!("guarded-nginx-{port}.conf"), &config)?;
+    let mut command = lab.server().command("nginx");
+    command.args(["-p", &directory, "-c", &config, "-e", &format!("{directory}/error.log")]);
+    Server::start(lab, &format!("nginx-{port}"), command, "tcp", port)
+}
+
+/// PostgreSQL that asks for the password in the clear in the database `postgres`, and by SCRAM in others.
+///
+/// # Errors
+/// See [`nginx`].
+pub fn postgresql(lab: &Lab, port: u16) -> Result<Server> {
+    let programs = postgresql_programs()?;
+    let place = lab.server().as_user("postgres");
+    let directory = lab.directory.directory(&format!("guarded-postgresql-{port}"), Some("postgres"))?;
+    let password = lab.directory.write("postgresql-password", RIGHT)?;
+    let mut make = place.command(programs.join("initdb"));
+    make.args(["--no-sync", "--auth", "scram-sha-256", "--username", "alice", "--pgdata", &directory]);
+    make.arg(format!("--pwfile={password}"));
+    lab.run(make, PATIENCE)?;
+    let rules = format!("{directory}/pg_hba.conf");
+    fs::write(&rules, "host postgres all all password\nhost all all all scram-sha-256\n").context(rules)?;
+    let mut command = place.command(programs.join("postgres"));
+    command.args(["-D", &directory, "-p", &port.to_string(), "-c", "listen_addresses=*", "-c", "fsync=off"]);
+    command.args(["-c", &format!("unix_socket_directories={directory}")]);
+    Server::start(lab, &format!("postgresql-{port}"), command, "tcp", port)
+}
+
+/// MariaDB.
+///
+/// # Errors
+/// See [`nginx`].
+pub fn mariadb(lab: &Lab, port: u16) -> Result<Server> {
+    let place = lab.server();
+    let directory = lab.directory.directory(&format!("guarded-mariadb-{port}"), Some("mysql"))?;
+    let mut make = place.command("mariadb-install-db");
+    make.args([
+        "--no-defaults",
+        "--user=mysql",
+        "--skip-test-db",
+        "--auth-root-authentication-method=normal",
+    ]);
+    make.arg(format!("--datadir={directory}"));
+    lab.run(make, PATIENCE)?;
+    let start = format!("CREATE USER alice@'%' IDENTIFIED BY '{RIGHT}';\n");
+    let start = lab.directory.write(&format!("guarded-{port}.sql"), &start)?;
+    let mut command = place.command("mariadbd");
+    command.args(["--no-defaults", "--user=mysql", "--bind-address=*", "--skip-name-resolve"]);
+    command.args([format!("--datadir={directory}"), format!("--port={port}")]);
+    command.args([format!("--socket={directory}/socket"), format!("--init-file={start}")]);
+    command.arg(format!("--pid-file={directory}/pid"));
+    Server::start(lab, &format!("mariadb-{port}"), command, "tcp", port)
+}
+
+/// Redis.
+///
+/// # Errors
+/// See [`nginx`].
+pub fn redis(lab: &Lab, port: u16) -> Result<Server> {
+    let mut command = lab.server().command("redis-server");
+    command.args(["--save", "", "--protected-mode", "no", "--bind", "*", "-::*", "--dir"]);
+    command.arg(lab.directory.path()).args(["--port", &port.to_string(), "--requirepass", RIGHT]);
+    Server::start(lab, &format!("redis-{port}"), command, "tcp", port)
+}
+
+/// Mosquitto.
+///
+/// # Errors
+/// See [`nginx`].
+pub fn mosquitto(lab: &Lab, port: u16) -> Result<Server> {
+    let users = lab.directory.file("mosquitto-users");
+    let mut make = lab.server().command("mosquitto_passwd");
+    make.args(["-b", "-c", &users, "alice", RIGHT]);
+    lab.run(make, Duration::from_secs(10))?;
+    let config = format!("user root\nlistener {port}\nallow_anonymous false\npassword_file {users}\n");
+    let config = lab.directory.write(&format!("guarded-mosquitto-{port}.conf"), &config)?;
+    let mut command = lab.server().command("mosquitto");
+    command.args(["-c", &config]);
+    Server::start(lab, &format!("mosquitto-{port}"), command, "tcp", port)
+}
+
+/// NATS.
+///
+/// # Errors
+/// See [`nginx`].
+pub fn nats(lab: &Lab, port: u16) -> Result<Server> {
+    let mut command = lab.server().command("nats-server");
+    let users = format!("authorization {{ user: alice, password: \"{RIGHT}\" }}\n");
+    let config = lab.directory.write(&format!("guarded-nats-{port}.conf"), &users)?;
+    command.args(["--addr", "::", "--port", &port.to_string(), "--config", &config]);
+    Server::start(lab, &format!("nats-{port}"), command, "tcp", port)
+}
+
+/// aiosmtpd that takes mail from those who log in.
+///
+/// # Errors
+/// See [`nginx`].
+pub fn smtp(lab: &Lab, port: u16) -> Result<Server> {
+    let mut command = lab.server().command(python());
+    command.arg(program("guarded_smtp_server.py")).arg(port.to_string()).env("PASSWORD", RIGHT);
+    Server::start(lab, &format!("smtp-{port}"), command, "tcp", port)
+}
+
+/// slapd; `cn=alice,dc=example` is its administrator.
+///
+/// # Errors
+/// See [`nginx`].
+pub fn ldap(lab: &Lab, port: u16) -> Result<Server> {
+    let directory = lab.directory.directory(&format!("guarded-ldap-{port}"), None)?;
+    let config = format!(
+        "include /etc/ldap/schema/core.schema\nmodulepath /usr/lib/ldap\nmoduleload back_mdb\n\
+         pidfile {directory}/pid\ndatabase mdb\nsuffix dc=example\nrootdn cn=alice,dc=example\n\
+         rootpw {RIGHT}\ndirectory {directory}\n"
+    );
+    let config = lab.directory.write(&format!("guarded-ldap-{port}.conf"), &config)?;
+    let mut command = lab.server().command(PathBuf::from("slapd"));
+    command.args(["-h", &format!("ldap://0.0.0.0:{port}"), "-f", &config, "-d", "0"]);
+    Server::start(lab, &format!("ldap-{port}"), command, "tcp", port)
+}
