@@ -495,6 +495,15 @@ pub struct AlertView {
     pub silenced: Option<Silence>,
     /// The flow that shows it.
     pub flow: Option<Arc<FlowView>>,
+    /// The listening socket that shows it.
+    pub listener: Option<Arc<ListenerView>>,
+}
+
+/// A TCP socket that listens, and whose it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerView {
+    pub address: SocketAddr,
+    pub owner: Identity,
 }
 
 /// That somebody knows of an alert.

@@ -17,7 +17,7 @@ pub use journal::{KEPT, Rest};
 pub use saved::{Change, Saved, SavedAlert};
 
 use crate::detect::Finding;
-use crate::model::{Acknowledgement, AlertState, AlertView, FlowView, Rule, Severity};
+use crate::model::{Acknowledgement, AlertState, AlertView, FlowView, ListenerView, Rule, Severity};
 use journal::Journal;
 
 /// Alerts held at a time.
@@ -43,6 +43,7 @@ struct Alert {
     cursor: u64,
     acknowledged: Option<Acknowledgement>,
     flow: Option<Arc<FlowView>>,
+    listener: Option<Arc<ListenerView>>,
 }
 
 /// All alerts, open and lately resolved.
@@ -99,6 +100,7 @@ impl Alerts {
                 cursor: open.cursor,
                 acknowledged: open.acknowledged,
                 flow: None,
+                listener: None,
             };
             self.alerts.insert(open.key, alert);
         }
@@ -130,7 +132,8 @@ impl Alerts {
             // What is told is the worst of what was found.
             if finding.severity >= alert.severity {
                 alert.severity = finding.severity;
-                (alert.reason, alert.remedy, alert.flow) = (finding.reason, finding.remedy, finding.flow);
+                (alert.reason, alert.remedy) = (finding.reason, finding.remedy);
+                (alert.flow, alert.listener) = (finding.flow, finding.listener);
             }
             if worse || alert.acknowledged.as_ref().is_some_and(|known| known.until <= now) {
                 alert.acknowledged = None;
@@ -159,6 +162,7 @@ impl Alerts {
             cursor: 0,
             acknowledged: None,
             flow: finding.flow,
+            listener: finding.listener,
         };
         self.alerts.insert(key.clone(), alert);
         self.told(&key, AlertState::Opened, now)
@@ -299,6 +303,7 @@ fn view(key: &str, alert: &Alert, state: AlertState) -> AlertView {
         acknowledged: alert.acknowledged.clone(),
         silenced: None,
         flow: alert.flow.clone(),
+        listener: alert.listener.clone(),
     }
 }
 
@@ -316,6 +321,7 @@ mod tests {
             reason: "r".into(),
             remedy: "m".into(),
             flow: None,
+            listener: None,
         }
     }
 

@@ -57,6 +57,7 @@ impl SavedAlert {
             acknowledged: self.acknowledged,
             silenced: self.silenced,
             flow: None,
+            listener: None,
         }
     }
 }

@@ -155,6 +155,7 @@ impl AuthFailures {
             reason,
             remedy: remedy.to_owned(),
             flow: Some(flow.clone()),
+            listener: None,
         }
     }
 }

@@ -41,6 +41,7 @@ impl ConnectFailures {
                 "Check that the service runs and listens there, and that the client has the right address."
                     .to_owned(),
             flow: Some(flow.clone()),
+            listener: None,
         })
     }
 }

@@ -55,6 +55,7 @@ pub fn credential_in_clear(
         reason,
         remedy: "Carry it over TLS, and replace the secret: whoever was on the way has it.".to_owned(),
         flow: Some(flow.clone()),
+        listener: None,
     })
 }
 

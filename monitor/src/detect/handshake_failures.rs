@@ -64,6 +64,7 @@ impl HandshakeFailures {
             ),
             remedy,
             flow: Some(flow.clone()),
+            listener: None,
         })
     }
 }

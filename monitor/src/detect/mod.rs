@@ -33,7 +33,7 @@ pub use scans::Scans;
 pub use traffic::{Departure, Totals, Traffic};
 pub use unexpected_peer::unexpected_peer;
 
-use crate::model::{FlowView, LossRow, Rule, Severity};
+use crate::model::{FlowView, ListenerView, LossRow, Rule, Severity};
 
 /// Something a detector saw once.
 #[derive(Clone, Debug)]
@@ -46,7 +46,10 @@ pub struct Finding {
     pub reason: String,
     /// What to do, one sentence.
     pub remedy: String,
+    /// The flow that shows it.
     pub flow: Option<Arc<FlowView>>,
+    /// The listening socket that shows it.
+    pub listener: Option<Arc<ListenerView>>,
 }
 
 impl Finding {
@@ -74,6 +77,7 @@ pub fn evidence_lost(rows: &[LossRow]) -> Option<Finding> {
         reason: format!("{lost} events were lost ({})", kinds.join(", ")),
         remedy: "Raise kernel.ring_bytes, or lower kernel.tcp_budget, in the configuration.".to_owned(),
         flow: None,
+        listener: None,
     })
 }
 

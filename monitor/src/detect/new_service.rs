@@ -7,9 +7,10 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use super::Finding;
-use crate::model::{Answer, Identity, Reach, Rule, Severity, reach};
+use crate::model::{Answer, Identity, ListenerView, Reach, Rule, Severity, reach};
 
 /// Ports from here on are handed out by the kernel (net.ipv4.ip_local_port_range).
 const EPHEMERAL: u16 = 32_768;
@@ -64,6 +65,10 @@ impl NewServices {
             reason: format!("{label} began to listen on {}", listener.address),
             remedy: "If it belongs there, add it to the policy; if not, stop it.".to_owned(),
             flow: None,
+            listener: Some(Arc::new(ListenerView {
+                address: listener.address,
+                owner: listener.owner.clone(),
+            })),
         })
     }
 }

@@ -42,6 +42,7 @@ pub fn plaintext(flow: &Arc<FlowView>, subject: &str, loopback: bool) -> Option<
         reason: format!("{client} talks {what} in the clear to {server}, {whereto}{detail}"),
         remedy: remedy(plain, &flow.facts),
         flow: Some(flow.clone()),
+        listener: None,
     })
 }
 

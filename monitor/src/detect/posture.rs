@@ -88,6 +88,7 @@ impl Fault {
             reason: format!("{client} to {server}: the stream {}", self.what.join(", and ")),
             remedy: self.remedy,
             flow: Some(flow.clone()),
+            listener: None,
         }
     }
 }

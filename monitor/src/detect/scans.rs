@@ -107,6 +107,7 @@ impl Scans {
                 "Find out who started it; if it is a monitor of yours, give it the ports that are served."
                     .to_owned(),
             flow: Some(flow.clone()),
+            listener: None,
         })
     }
 }

@@ -235,6 +235,7 @@ impl Past {
                              a quarter of an hour."
                         .to_owned(),
                     flow: None,
+                    listener: None,
                 }));
             }
         } else {
@@ -277,6 +278,7 @@ impl Past {
             remedy: "See whether both ends still run; if it was ended on purpose, acknowledge this."
                 .to_owned(),
             flow: None,
+            listener: None,
         }));
     }
 }

@@ -47,5 +47,6 @@ pub fn unexpected_peer(flow: &Arc<FlowView>, subject: &str, decision: &Decision)
         reason,
         remedy,
         flow: Some(flow.clone()),
+        listener: None,
     })
 }

@@ -233,6 +233,7 @@ pub(crate) fn alert() -> AlertView {
         acknowledged: None,
         silenced: None,
         flow: Some(Arc::new(flow())),
+        listener: None,
     }
 }
 
@@ -350,6 +351,7 @@ pub(crate) fn hostile_records(text: &str) -> Vec<Record> {
         reason: text.into(),
         remedy: text.into(),
         flow: Some(flow.clone()),
+        listener: None,
         ..alert()
     };
     let row = LossRow { stage: text.into(), kind: text.into(), ..loss().rows[0].clone() };

@@ -85,12 +85,16 @@ impl<'a> Document<'a> {
             bytes: stream.client_bytes.saturating_add(stream.server_bytes),
             packets: None,
         });
-        let client =
-            Endpoint { ip: stream.client_address, port: None, bytes: stream.client_bytes, packets: None };
+        let client = Endpoint {
+            ip: stream.client_address,
+            port: None,
+            bytes: Some(stream.client_bytes),
+            packets: None,
+        };
         let server = Endpoint {
             ip: stream.server_address.ip(),
             port: Some(stream.server_address.port()),
-            bytes: stream.server_bytes,
+            bytes: Some(stream.server_bytes),
             packets: None,
         };
         document.set_endpoints(client, server);
@@ -127,6 +131,10 @@ impl<'a> Document<'a> {
         let mut document = Document::bare(context, at, event);
         if let Some(flow) = &alert.flow {
             document.add_flow(flow);
+        } else if let Some(listener) = &alert.listener {
+            let (ip, port) = (listener.address.ip(), Some(listener.address.port()));
+            document.server = Some(Endpoint { ip, port, bytes: None, packets: None });
+            document.set_identities(Some(&listener.owner), None);
         }
         document.message = Some(&alert.reason);
         document.rule = Some(RuleFields {

@@ -124,7 +124,8 @@ pub(super) struct Endpoint {
     pub ip: IpAddr,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
-    pub bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub packets: Option<u64>,
 }
@@ -134,7 +135,7 @@ impl Endpoint {
         Endpoint {
             ip: address.ip(),
             port: Some(address.port()),
-            bytes: count.bytes,
+            bytes: Some(count.bytes),
             packets: Some(count.packets),
         }
     }
