@@ -100,8 +100,10 @@ impl Core {
             let owner = self.table.get(other).and_then(|flow| flow.owner.clone());
             if let Some(mut flow) = self.table.get_mut(this) {
                 flow.twin = Some(other);
-                if owner.is_some() {
+                if owner.is_some() && flow.peer != owner {
                     flow.peer = owner;
+                    // A policy that did not know the other end has to look again.
+                    flow.undecide();
                 }
             }
         }

@@ -76,3 +76,28 @@ fn flows_of_the_same_ends_are_told_apart_by_the_names_of_their_time() {
     assert_eq!(authorised(&rig, &named).0, Answer::Yes);
     assert_eq!(authorised(&rig, &expired).0, Answer::Unknown);
 }
+
+/// The client's event comes first, and it may be judged before the server's comes: with a server that is
+/// known at once nothing else would ask the policy again.
+#[test]
+fn a_server_that_is_heard_of_after_its_client_was_judged_is_judged_with_it() {
+    let mut rig = with_policy(
+        "[[service]]\nname = \"web\"\nprocess = \"p50\"\n[[service.client]]\nprocess = \"p40\"\n\
+         [[client]]\nname = \"app\"\nprocess = \"p40\"\n[[client.to]]\nservice = \"web\"\n",
+    );
+    for (cookie, port) in [(1, 40_001), (2, 40_002)] {
+        let (from, to) = (format!("10.0.0.1:{port}"), SERVER);
+        let (app, web) = (Owner { tgid: 40, seen_ns: 1, ..Owner::default() }, 50);
+        let client = FlowEvent { owner: app, ..rig.event(Kind::Open, cookie, &from, to, false) };
+        rig.feed(Kind::Open, client);
+        rig.capture(&client, true, 0, REQUEST);
+        rig.records();
+        let owner = Owner { tgid: web, ..app };
+        let server = FlowEvent { owner, ..rig.event(Kind::Open, 10 + cookie, to, &from, true) };
+        rig.feed(Kind::Open, server);
+        rig.records();
+        rig.feed(Kind::Progress, client);
+        rig.records();
+        assert_eq!(authorised(&rig, &client).0, Answer::Yes, "connection {cookie}");
+    }
+}
