@@ -282,6 +282,8 @@ impl Memory {
             if self.operations.len() >= REMEMBERED {
                 self.operations.remove(0);
             }
+            // Most connections do one thing only, and there are many of them.
+            self.operations.reserve_exact(usize::from(self.operations.is_empty()));
             self.operations.push(operation.clone());
             self.add(Event::Operation(operation));
         }

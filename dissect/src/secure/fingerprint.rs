@@ -3,8 +3,6 @@
 //! In: a hello. Out: its fingerprint, as the tools of others write it. JA3 and JA3S:
 //! github.com/salesforce/ja3. JA4 and JA4S: github.com/FoxIO-LLC/ja4, `technical_details`.
 
-use std::fmt::Write as _;
-
 use md5::Md5;
 use sha2::{Digest as _, Sha256};
 
@@ -20,25 +18,28 @@ pub(super) fn ja3(hello: &ClientHello) -> String {
 }
 
 fn ja3_text(hello: &ClientHello) -> String {
-    let formats: Vec<u16> = hello.point_formats.iter().copied().map(u16::from).collect();
-    format!(
-        "{},{},{},{},{}",
-        hello.version,
-        decimal(&honest(&hello.suites)),
-        decimal(&honest(&hello.extensions)),
-        decimal(&honest(&hello.groups)),
-        decimal(&formats)
-    )
+    let mut text = String::with_capacity(256);
+    decimal(&mut text, [hello.version]);
+    for list in [&hello.suites, &hello.extensions, &hello.groups] {
+        text.push(',');
+        decimal(&mut text, honest(list));
+    }
+    text.push(',');
+    decimal(&mut text, hello.point_formats.iter().copied().map(u16::from));
+    text
 }
 
 /// MD5 of `version,suite,extensions`.
 pub(super) fn ja3s(hello: &ServerHello) -> String {
-    md5(&format!("{},{},{}", hello.legacy_version, hello.suite, decimal(&hello.extensions)))
+    let mut text = format!("{},{},", hello.legacy_version, hello.suite);
+    decimal(&mut text, hello.extensions.iter().copied());
+    md5(&text)
 }
 
 /// `offered`: the highest version in the hello.
 pub(super) fn ja4(hello: &ClientHello, offered: u16) -> String {
-    let (mut suites, mut extensions) = (honest(&hello.suites), honest(&hello.extensions));
+    let mut suites: Vec<u16> = honest(&hello.suites).collect();
+    let mut extensions: Vec<u16> = honest(&hello.extensions).collect();
     let name = if extensions.contains(&extension::SERVER_NAME) { 'd' } else { 'i' };
     let start = format!(
         "{}{}{name}{:02}{:02}{}",
@@ -51,15 +52,22 @@ pub(super) fn ja4(hello: &ClientHello, offered: u16) -> String {
     suites.sort_unstable();
     extensions.retain(|kind| !matches!(*kind, extension::SERVER_NAME | extension::ALPN));
     extensions.sort_unstable();
-    let mut rest = hexadecimal(&extensions);
-    let signatures = honest(&hello.signatures);
+    let mut text = String::with_capacity(256);
+    hexadecimal(&mut text, &suites);
+    let suites = sha256_12(&text);
+    text.clear();
+    hexadecimal(&mut text, &extensions);
+    let signatures: Vec<u16> = honest(&hello.signatures).collect();
     if !signatures.is_empty() {
-        rest = format!("{rest}_{}", hexadecimal(&signatures));
+        text.push('_');
+        hexadecimal(&mut text, &signatures);
     }
-    format!("{start}_{}_{}", sha256_12(&hexadecimal(&suites)), sha256_12(&rest))
+    format!("{start}_{suites}_{}", sha256_12(&text))
 }
 
 pub(super) fn ja4s(hello: &ServerHello) -> String {
+    let mut extensions = String::with_capacity(64);
+    hexadecimal(&mut extensions, &hello.extensions);
     format!(
         "{}{}{:02}{}_{:04x}_{}",
         carrier(hello.carrier),
@@ -67,7 +75,7 @@ pub(super) fn ja4s(hello: &ServerHello) -> String {
         hello.extensions.len().min(MOST_COUNTED),
         protocol(&hello.first_alpn),
         hello.suite,
-        sha256_12(&hexadecimal(&hello.extensions))
+        sha256_12(&extensions)
     )
 }
 
@@ -109,16 +117,37 @@ fn protocol(name: &[u8]) -> String {
 }
 
 /// Without the made-up values.
-fn honest(values: &[u16]) -> Vec<u16> {
-    values.iter().copied().filter(|value| !is_made_up(*value)).collect()
+fn honest(values: &[u16]) -> impl Iterator<Item = u16> {
+    values.iter().copied().filter(|value| !is_made_up(*value))
 }
 
-fn decimal(values: &[u16]) -> String {
-    values.iter().map(u16::to_string).collect::<Vec<_>>().join("-")
+/// Separated by `-`.
+fn decimal(text: &mut String, values: impl IntoIterator<Item = u16>) {
+    for (at, value) in values.into_iter().enumerate() {
+        if at > 0 {
+            text.push('-');
+        }
+        let mut unit = 10_000;
+        while unit > 1 && value < unit {
+            unit /= 10;
+        }
+        while unit > 0 {
+            text.push(char::from(b'0' + (value / unit % 10) as u8));
+            unit /= 10;
+        }
+    }
 }
 
-fn hexadecimal(values: &[u16]) -> String {
-    values.iter().map(|value| format!("{value:04x}")).collect::<Vec<_>>().join(",")
+/// Four digits each, separated by `,`.
+fn hexadecimal(text: &mut String, values: &[u16]) {
+    for (at, value) in values.iter().enumerate() {
+        if at > 0 {
+            text.push(',');
+        }
+        for byte in value.to_be_bytes() {
+            push_hex(text, byte);
+        }
+    }
 }
 
 fn md5(text: &str) -> String {
@@ -140,11 +169,17 @@ pub(super) fn sha256(bytes: &[u8]) -> String {
 
 /// Lower-case hex.
 pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        // Writing to a String does not fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        push_hex(&mut text, *byte);
+    }
+    text
+}
+
+fn push_hex(text: &mut String, byte: u8) {
+    const DIGITS: [u8; 16] = *b"0123456789abcdef";
+    text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+    text.push(char::from(DIGITS[usize::from(byte & 15)]));
 }
 
 #[cfg(test)]
@@ -220,6 +255,17 @@ mod tests {
         let hello = chrome(&kinds);
         assert_eq!(ja3(&hello), "98487aa16281980e7d1120d399efb6a4");
         assert_eq!(ja4(&hello, 0x0304), "t13d1516h2_8daaf6152771_d8a2da3f94cd");
+    }
+
+    #[test]
+    fn numbers_are_written_as_the_standard_library_writes_them() {
+        let values = [0, 9, 10, 99, 100, 999, 1000, 9999, 10_000, u16::MAX];
+        let mut text = String::new();
+        decimal(&mut text, values);
+        assert_eq!(text, values.map(|value| value.to_string()).join("-"));
+        text.clear();
+        hexadecimal(&mut text, &values);
+        assert_eq!(text, values.map(|value| format!("{value:04x}")).join(","));
     }
 
     /// The list of `technical_details/JA4.md`, "ALPN Extension Value".

@@ -13,7 +13,7 @@ use monitor_common::{FlowEvent, Kind, Owner, UdpKey, flow_flag};
 use super::{Addresses, Endpoint, Evidence, FlowId, Judge, StreamId, addresses};
 use crate::event::to_bytes;
 use crate::identity::{ProcessSeen, TcpCounts, TcpState};
-use crate::inventory::Tally;
+use crate::inventory::Place;
 use crate::model::{
     Count, Direction, FailReason, FlowState, FlowView, Identity, Rule, Transport, Tunnel, Verdict,
 };
@@ -54,8 +54,8 @@ pub struct Flow {
     /// The last piece of evidence.
     pub captured_ns: u64,
     /// When a handshake was first seen to have begun, where that was seen before its end; after its end,
-    /// how long it took.
-    handshake: Handshake,
+    /// how long it took. See `handshake`.
+    handshake_ns: u64,
     /// The last interval record.
     pub progress_ns: u64,
     pub sent: Count,
@@ -63,7 +63,7 @@ pub struct Flow {
     /// Client's and server's bytes that the stream has counted.
     pub accounted: (u64, u64),
     /// What the inventory has counted of it.
-    pub tally: Tally,
+    pub ledger_bytes: u64,
     /// The rest of what the kernel saw of the process, until its owner is known.
     owner_seen: Option<Box<Owner>>,
     /// `None`: being looked up.
@@ -86,6 +86,9 @@ pub struct Flow {
     pub seen: Seen,
     local: Endpoint,
     remote: Endpoint,
+    /// Where the inventory counts it.
+    pub in_ledger: Place,
+    handshake: Handshake,
     pub transport: Transport,
     pub direction: Direction,
     pub state: FlowState,
@@ -98,12 +101,14 @@ pub struct Flow {
     pub detected: Detected,
 }
 
-/// A handshake in time, CLOCK_MONOTONIC ns.
+/// What is known of a handshake's time.
 #[derive(Clone, Copy, Debug)]
 enum Handshake {
     None,
-    Since(u64),
-    Took(u64),
+    /// When it began, CLOCK_MONOTONIC ns.
+    Since,
+    /// How long it took, ns.
+    Took,
 }
 
 /// Rules that looked at a flow and need not look again.
@@ -168,12 +173,12 @@ impl Flow {
             first_client_ns: 0,
             first_server_ns: 0,
             captured_ns: 0,
-            handshake: Handshake::None,
+            handshake_ns: 0,
             progress_ns: 0,
             sent: Count::default(),
             received: Count::default(),
             accounted: (0, 0),
-            tally: Tally::default(),
+            ledger_bytes: 0,
             owner_seen: (event.owner.tgid != 0).then(|| Box::new(event.owner)),
             owner: None,
             peer: None,
@@ -190,6 +195,8 @@ impl Flow {
             seen,
             local: local_address(event),
             remote: Endpoint::new(event.remote, event.remote_port),
+            in_ledger: Place::None,
+            handshake: Handshake::None,
             transport,
             direction: if active { Direction::Egress } else { Direction::Ingress },
             state: FlowState::Opening,
@@ -414,27 +421,25 @@ impl Flow {
     pub fn learn(&mut self, facts: Arc<Facts>) {
         let encrypted = matches!(facts.protection, Protection::Encrypted(_));
         let begun = facts.tls.is_some() || facts.ssh.is_some();
-        self.handshake = match self.handshake {
-            Handshake::None if begun && !encrypted => Handshake::Since(self.captured_ns),
+        (self.handshake, self.handshake_ns) = match self.handshake {
+            Handshake::None if begun && !encrypted => (Handshake::Since, self.captured_ns),
             // It was whole when it was first looked at.
             Handshake::None if begun && !self.seen.before_start && self.first_client_ns != 0 => {
-                Handshake::Took(self.captured_ns.saturating_sub(self.first_client_ns))
+                (Handshake::Took, self.captured_ns.saturating_sub(self.first_client_ns))
             }
-            Handshake::Since(hello_ns) if encrypted && !self.seen.before_start => {
-                Handshake::Took(self.captured_ns.saturating_sub(hello_ns))
+            Handshake::Since if encrypted && !self.seen.before_start => {
+                (Handshake::Took, self.captured_ns.saturating_sub(self.handshake_ns))
             }
-            unchanged => unchanged,
+            unchanged => (unchanged, self.handshake_ns),
         };
+        self.in_ledger.leave();
         self.facts = facts;
         self.detected.posture = false;
     }
 
     /// From the client's hello until the handshake was seen to be through, ns.
     pub fn handshake_ns(&self) -> Option<u64> {
-        match self.handshake {
-            Handshake::Took(ns) => Some(ns),
-            Handshake::None | Handshake::Since(_) => None,
-        }
+        matches!(self.handshake, Handshake::Took).then_some(self.handshake_ns)
     }
 
     /// How long it has lasted, at `now_ns`.

@@ -1,7 +1,6 @@
 //! Bytes by how they were protected: each payload byte counts once, under what its flow turned out to be.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use dissect::Facts;
 
@@ -15,35 +14,49 @@ const CLASSES: usize = 4096;
 #[derive(Debug, Default)]
 pub struct Ledger {
     rows: Vec<(Class, u64)>,
-    ids: HashMap<Class, u32>,
+    ids: HashMap<Class, u16>,
 }
 
-/// What one flow has in the ledger.
-#[derive(Clone, Debug, Default)]
-pub struct Tally {
-    /// What its class was made of; `None`: nothing is counted yet.
-    facts: Option<Arc<Facts>>,
-    class: u32,
-    bytes: u64,
+/// Where the bytes of one flow are counted, if any are; and whether its facts have changed since.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Place {
+    #[default]
+    None,
+    Row(u16),
+    Left(u16),
+}
+
+impl Place {
+    /// The facts of the flow have changed: it may belong elsewhere.
+    pub fn leave(&mut self) {
+        if let Place::Row(row) = *self {
+            *self = Place::Left(row);
+        }
+    }
 }
 
 impl Ledger {
-    /// Counts more bytes of a flow. Where its facts have changed, what it had counted moves along.
-    pub fn count(&mut self, tally: &mut Tally, facts: &Arc<Facts>, more: u64) {
-        if tally.facts.as_ref().is_none_or(|known| !Arc::ptr_eq(known, facts)) {
-            let class = self.id(Class::of(facts));
-            if class != tally.class && tally.facts.is_some() {
-                self.add(tally.class, tally.bytes, false);
-                self.add(class, tally.bytes, true);
+    /// Counts more bytes of a flow, that has counted `bytes` so far at its `place`. Where its facts have
+    /// changed, what it had counted moves along.
+    pub fn count(&mut self, place: &mut Place, bytes: &mut u64, facts: &Facts, more: u64) {
+        let row = match *place {
+            Place::Row(row) => row,
+            Place::None => self.row(Class::of(facts)),
+            Place::Left(before) => {
+                let row = self.row(Class::of(facts));
+                if row != before {
+                    self.add(before, *bytes, false);
+                    self.add(row, *bytes, true);
+                }
+                row
             }
-            tally.class = class;
-            tally.facts = Some(facts.clone());
-        }
-        self.add(tally.class, more, true);
-        tally.bytes += more;
+        };
+        *place = Place::Row(row);
+        self.add(row, more, true);
+        *bytes += more;
     }
 
-    fn id(&mut self, class: Class) -> u32 {
+    fn row(&mut self, class: Class) -> u16 {
         if let Some(id) = self.ids.get(&class) {
             return *id;
         }
@@ -57,7 +70,7 @@ impl Ledger {
         } else {
             class
         };
-        let next = self.rows.len() as u32;
+        let next = self.rows.len() as u16;
         let id = *self.ids.entry(class.clone()).or_insert(next);
         if id == next {
             self.rows.push((class, 0));
@@ -65,7 +78,7 @@ impl Ledger {
         id
     }
 
-    fn add(&mut self, id: u32, bytes: u64, more: bool) {
+    fn add(&mut self, id: u16, bytes: u64, more: bool) {
         if let Some((_, sum)) = self.rows.get_mut(id as usize) {
             *sum = if more { sum.saturating_add(bytes) } else { sum.saturating_sub(bytes) };
         }
@@ -89,20 +102,36 @@ mod tests {
         ledger.views().iter().filter(|row| row.version == version).map(|row| row.bytes).sum()
     }
 
+    /// What a flow has counted, and where.
+    #[derive(Default)]
+    struct Counted {
+        place: Place,
+        bytes: u64,
+    }
+
+    impl Counted {
+        fn count(&mut self, ledger: &mut Ledger, facts: &Facts, more: u64) {
+            ledger.count(&mut self.place, &mut self.bytes, facts, more);
+        }
+    }
+
     #[test]
     fn bytes_move_with_what_a_flow_turns_out_to_be() {
         let mut ledger = Ledger::default();
-        let (mut one, mut other) = (Tally::default(), Tally::default());
-        let silent = Arc::new(Facts::unknown(UnknownReason::Silent));
-        let modern = Arc::new(tls("1.3", "TLS_AES_256_GCM_SHA384", Some("x25519")));
-        ledger.count(&mut one, &silent, 100);
-        ledger.count(&mut other, &silent, 7);
+        let (mut one, mut other) = (Counted::default(), Counted::default());
+        let silent = Facts::unknown(UnknownReason::Silent);
+        let modern = tls("1.3", "TLS_AES_256_GCM_SHA384", Some("x25519"));
+        one.count(&mut ledger, &silent, 100);
+        other.count(&mut ledger, &silent, 7);
         assert_eq!(bytes(&ledger, "unknown"), 107);
-        ledger.count(&mut one, &modern, 11);
-        ledger.count(&mut one, &modern, 1);
+        one.place.leave();
+        one.count(&mut ledger, &modern, 11);
+        one.count(&mut ledger, &modern, 1);
         assert_eq!((bytes(&ledger, "unknown"), bytes(&ledger, "TLS 1.3")), (7, 112));
-        // The same again, in another place of memory.
-        ledger.count(&mut one, &Arc::new((*modern).clone()), 0);
+        // Learned again, and the same.
+        one.place.leave();
+        one.place.leave();
+        one.count(&mut ledger, &modern, 0);
         assert_eq!((bytes(&ledger, "unknown"), bytes(&ledger, "TLS 1.3")), (7, 112));
     }
 
@@ -110,8 +139,8 @@ mod tests {
     fn classes_are_bounded() {
         let mut ledger = Ledger::default();
         for number in 0..2 * CLASSES {
-            let facts = Arc::new(tls("1.3", &format!("0x{number:04x}"), None));
-            ledger.count(&mut Tally::default(), &facts, 1);
+            let facts = tls("1.3", &format!("0x{number:04x}"), None);
+            Counted::default().count(&mut ledger, &facts, 1);
         }
         assert!(ledger.rows.len() <= CLASSES + 1);
         assert_eq!(ledger.views().iter().map(|row| row.bytes).sum::<u64>(), 2 * CLASSES as u64);

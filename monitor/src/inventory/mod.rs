@@ -17,7 +17,7 @@ use crate::model::StreamView;
 use crate::posture::{self, Class};
 use crate::record::Context;
 
-pub use ledger::{Ledger, Tally};
+pub use ledger::{Ledger, Place};
 
 /// Certificates listed; a host with more of them has an authority of its own to ask.
 const CERTIFICATES: usize = 4096;
@@ -325,7 +325,7 @@ pub(crate) mod tests {
         ];
         let mut ledger = Ledger::default();
         for (stream, bytes) in streams.iter().zip([100, 50, 25, 15, 10]) {
-            ledger.count(&mut Tally::default(), &stream.facts, bytes);
+            ledger.count(&mut Place::default(), &mut 0, &stream.facts, bytes);
         }
         let streams: Vec<&StreamView> = streams.iter().collect();
         Inventory::new(&samples::context(), &ledger.views(), &streams, samples::at())

@@ -35,7 +35,7 @@ pub struct Watch {
 #[derive(Debug)]
 enum Reads {
     /// What goes on in the clear.
-    Activity(Box<Observer>),
+    Activity(Observer),
     /// Whether it is still encrypted.
     Glance { client: Vec<u8>, server: Vec<u8> },
 }
@@ -62,7 +62,7 @@ impl Watch {
         fingerprint: &dyn Fingerprint,
     ) -> Option<Watch> {
         let observer = if midstream { Observer::midstream(protection) } else { Observer::new(protection) };
-        let mut observer = Box::new(observer?);
+        let mut observer = observer?;
         observer.feed(End::Client, first.0, fingerprint);
         observer.feed(End::Server, first.1, fingerprint);
         Some(Watch {

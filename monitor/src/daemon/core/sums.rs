@@ -72,7 +72,8 @@ impl Sums {
         stream.server_bytes += more.1;
         self.bytes.0 += more.0;
         self.bytes.1 += more.1;
-        self.ledger.count(&mut flow.tally, &flow.facts, more.0 + more.1);
+        let Flow { in_ledger, ledger_bytes, facts, .. } = flow;
+        self.ledger.count(in_ledger, ledger_bytes, facts, more.0 + more.1);
         flow.accounted = (client.max(flow.accounted.0), server.max(flow.accounted.1));
         stream.last_ns = stream.last_ns.max(flow.last_ns);
         if changed {

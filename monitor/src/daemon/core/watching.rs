@@ -34,7 +34,7 @@ pub struct Watching {
     traffic: Traffic,
     /// The key of fingerprints: drawn at the start, never told.
     key: RandomState,
-    watches: HashMap<u64, Watch>,
+    watches: HashMap<u64, Box<Watch>>,
     /// What clients asked for, where that could be read and a policy wants to know.
     doings: HashMap<u64, Doings>,
     /// Alerts that stay open as long as a flow does, next to those of [`Flow::holds`].
@@ -103,7 +103,7 @@ impl Watching {
         } else {
             watch.begin(sampling, now_ns).unwrap_or_default()
         };
-        self.watches.insert(flow.cookie(), watch);
+        self.watches.insert(flow.cookie(), Box::new(watch));
         wanted
     }
 
@@ -149,7 +149,7 @@ impl Core {
             match Watch::plaintext(clear, nothing, true, 0, sampling, &fingerprint) {
                 Some(mut reader) => {
                     reader.pause(now_ns);
-                    *watch = reader;
+                    **watch = reader;
                 }
                 None => drop(watches.remove(&head.cookie)),
             }
@@ -174,7 +174,7 @@ impl Core {
             return;
         }
         if let Some((watch, decision)) = Watch::encrypted(sampling, now_ns) {
-            watches.insert(flow.cookie(), watch);
+            watches.insert(flow.cookie(), Box::new(watch));
             self.out.commands.push(Command::Decide { key: flow.key(), decision });
         }
     }
