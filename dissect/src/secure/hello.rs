@@ -4,7 +4,7 @@
 //! In: a handshake message's body. Out: its fields, and the facts they are. A body that is no hello
 //! gives `None`.
 
-use super::{fingerprint, names};
+use super::{fingerprint, names, seen_hellos};
 use crate::bytes::{Reader, printable};
 use crate::{EarlyData, TlsFacts};
 
@@ -40,7 +40,7 @@ pub(crate) mod extension {
 }
 
 /// What the hello came in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) enum Carrier {
     #[default]
     Stream,
@@ -200,8 +200,23 @@ impl ClientHello {
         facts.encrypted_client_hello = self.encrypted_hello;
         facts.early_data = self.early_data.then_some(EarlyData::Offered);
         if self.carrier != Carrier::Ssl2 {
-            facts.ja3 = Some(fingerprint::ja3(self));
-            facts.ja4 = Some(fingerprint::ja4(self, self.offered()));
+            let (ja3, ja4) = seen_hellos::fingerprints(self, self.offered());
+            (facts.ja3, facts.ja4) = (Some(ja3), Some(ja4));
+        }
+    }
+
+    /// How it is composed, without what it asks for.
+    pub fn composition_only(&self) -> ClientHello {
+        ClientHello {
+            carrier: self.carrier,
+            version: self.version,
+            suites: self.suites.clone(),
+            extensions: self.extensions.clone(),
+            groups: self.groups.clone(),
+            signatures: self.signatures.clone(),
+            point_formats: self.point_formats.clone(),
+            first_alpn: self.first_alpn.clone(),
+            ..ClientHello::default()
         }
     }
 }
