@@ -46,7 +46,7 @@ pub fn run(lookups: &Receiver<Lookup>, found: &Sender<Found>, asked: Asked) {
             Ok(lookup) => {
                 let answer = match lookup {
                     Lookup::Owner { key, seen } => {
-                        Found::Owner { key, identity: Arc::new(resolver.process(&seen)) }
+                        Found::Owner { key, seen, identity: Arc::new(resolver.process(&seen)) }
                     }
                     Lookup::Listener { cookie, seen } => {
                         Found::Listener { cookie, identity: Arc::new(resolver.process(&seen)) }

@@ -23,6 +23,9 @@ use crate::sink::SinkHandle;
 const TICK: Duration = Duration::from_millis(50);
 const QUIET_TICK: Duration = Duration::from_millis(250);
 
+/// Answers of the resolver that are taken at one go.
+const ANSWERS: usize = 64;
+
 /// What the core is told from outside the pipeline.
 pub enum Order {
     Policy(Arc<Policy>),
@@ -73,7 +76,13 @@ pub fn run(mut core: Core, mut inlets: Inlets, outlets: Outlets, about: &About) 
             }
             recv(inlets.found) -> found => {
                 match found {
-                    Ok(found) => core.found(found, monotonic_ns()),
+                    Ok(found) => {
+                        let now_ns = monotonic_ns();
+                        core.found(found, now_ns);
+                        for found in inlets.found.try_iter().take(ANSWERS) {
+                            core.found(found, now_ns);
+                        }
+                    }
                     // A thread that is gone is not asked again and again.
                     Err(_) => inlets.found = never(),
                 }
@@ -166,7 +175,7 @@ fn answer_unseen(core: &mut Core, lookup: Lookup) {
     let now_ns = monotonic_ns();
     match lookup {
         Lookup::Owner { key, seen } => {
-            core.found(Found::Owner { key, identity: Arc::new(unseen(&seen)) }, now_ns)
+            core.found(Found::Owner { key, seen, identity: Arc::new(unseen(&seen)) }, now_ns)
         }
         Lookup::Listener { cookie, seen } => {
             core.found(Found::Listener { cookie, identity: Arc::new(unseen(&seen)) }, now_ns);

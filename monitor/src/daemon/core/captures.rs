@@ -147,7 +147,7 @@ impl Core {
         let listened = is_listened_to(&self.policy, &self.names, &flow);
         let evidence = if done { flow.evidence.take() } else { None };
         let limit = self.settings.tcp_budget;
-        let decision = evidence.map(|evidence| self.watching.begin(&flow, &evidence, limit, ended));
+        let decision = evidence.and_then(|evidence| self.watching.begin(&flow, &evidence, limit, ended));
         drop(flow);
         if let Some(decision) = decision
             && !ended

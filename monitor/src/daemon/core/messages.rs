@@ -53,6 +53,8 @@ pub enum Lookup {
 pub enum Found {
     Owner {
         key: FlowKey,
+        /// As it was asked.
+        seen: ProcessSeen,
         identity: Arc<Identity>,
     },
     /// `None`: nobody holds it (any more).

@@ -1,5 +1,6 @@
 //! Who is behind a flow or a listener: questions out, answers in.
 
+use super::recent::Answer;
 use super::*;
 
 impl Core {
@@ -11,10 +12,25 @@ impl Core {
             && (seen.tgid == 1 || self.handed_over.contains(&(seen.tgid, seen.seen_ns)));
         if seen.tgid == 0 || handed_over {
             self.ask_for_user(flow, now_ns);
-        } else if let Some(identity) = self.recent.get(&seen, now_ns) {
-            flow.set_owner(identity);
-        } else {
-            self.out.lookups.push(Lookup::Owner { key: flow.key(), seen });
+            return;
+        }
+        let key = flow.key();
+        match self.recent.ask(&seen, key, now_ns) {
+            Answer::Known(identity) => flow.set_owner(identity),
+            Answer::UnderWay => {}
+            Answer::Ask => self.out.lookups.push(Lookup::Owner { key, seen }),
+        }
+    }
+
+    /// The same for a flow that has its place.
+    fn find_owner_of(&mut self, id: FlowId, now_ns: u64) {
+        let Some(flow) = self.table.get(id) else { return };
+        let (key, seen) = (flow.key(), flow.process_seen());
+        drop(flow);
+        match self.recent.ask(&seen, key, now_ns) {
+            Answer::Known(identity) => self.owner(id, identity, now_ns),
+            Answer::UnderWay => {}
+            Answer::Ask => self.out.lookups.push(Lookup::Owner { key, seen }),
         }
     }
 
@@ -29,13 +45,20 @@ impl Core {
         }
     }
 
-    /// Asks for the users that could wait.
-    pub(super) fn ask_for_users(&mut self) {
+    /// Asks for the users that could wait. A connection that is over has none any more: who closed it was
+    /// its last.
+    pub(super) fn ask_for_users(&mut self, now_ns: u64) {
         for key in std::mem::take(&mut self.users_wanted) {
-            if let Some(flow) = self.table.id(&key).and_then(|id| self.table.get(id))
-                && flow.owner.is_none()
-            {
-                self.out.lookups.push(Lookup::User { key, socket: socket_of(&flow) });
+            let Some(id) = self.table.id(&key) else { continue };
+            let Some(flow) = self.table.get(id) else { continue };
+            let seen = flow.process_seen();
+            let (known, over, socket) = (flow.owner.is_some(), flow.is_over(), socket_of(&flow));
+            drop(flow);
+            match (known, over) {
+                (true, _) => {}
+                (false, false) => self.out.lookups.push(Lookup::User { key, socket }),
+                (false, true) if seen.tgid == 0 => self.owner(id, Arc::new(unseen(&seen)), now_ns),
+                (false, true) => self.find_owner_of(id, now_ns),
             }
         }
     }
@@ -59,15 +82,17 @@ impl Core {
     /// An answer from the resolver.
     pub fn found(&mut self, found: Found, now_ns: u64) {
         match found {
-            Found::Owner { key, identity } => {
-                let Some(id) = self.table.id(&key) else { return };
-                // Asked before the flow was handed over: that answer is about another process.
-                let seen = self.table.get(id).map(|flow| flow.process_seen()).unwrap_or_default();
-                let maker = seen.tgid;
-                if identity.pid.is_none_or(|pid| maker == 0 || pid == maker) {
-                    let identity = self.identities.share(identity);
-                    self.recent.found(&seen, &identity, now_ns);
-                    self.owner(id, identity, now_ns);
+            Found::Owner { key, seen, identity } => {
+                let identity = self.identities.share(identity);
+                let waiting = self.recent.found(&seen, &identity, now_ns);
+                self.owner_as_asked(&key, &identity, now_ns);
+                for key in waiting {
+                    // Nobody could be found: all there is is what the kernel saw, which is alike.
+                    if identity.missing.is_some() {
+                        self.owner_as_asked(&key, &identity, now_ns);
+                    } else if let Some(id) = self.table.id(&key) {
+                        self.find_owner_of(id, now_ns);
+                    }
                 }
             }
             Found::User { key, identity } => {
@@ -87,6 +112,16 @@ impl Core {
         }
     }
 
+    /// An answer about who made a flow's socket. Asked before the flow was handed over, it is about
+    /// another process.
+    fn owner_as_asked(&mut self, key: &FlowKey, identity: &Arc<Identity>, now_ns: u64) {
+        let Some(id) = self.table.id(key) else { return };
+        let maker = self.table.get(id).map_or(0, |flow| flow.maker());
+        if identity.pid.is_none_or(|pid| maker == 0 || pid == maker) {
+            self.owner(id, identity.clone(), now_ns);
+        }
+    }
+
     /// Who closed a connection used it; a socket that was handed over was made by another one.
     pub(super) fn closed_by(&mut self, id: FlowId, event: &FlowEvent, now_ns: u64) {
         let Some(mut flow) = self.table.get_mut(id) else { return };
@@ -96,15 +131,11 @@ impl Core {
             return;
         }
         flow.handed_to(closed_by);
-        let (key, seen) = (flow.key(), flow.process_seen());
         drop(flow);
         if made_by.tgid != 0 && self.handed_over.len() < HANDED_OVER {
             self.handed_over.insert((made_by.tgid, made_by.seen_ns));
         }
-        match self.recent.get(&seen, now_ns) {
-            Some(identity) => self.owner(id, identity, now_ns),
-            None => self.out.lookups.push(Lookup::Owner { key, seen }),
-        }
+        self.find_owner_of(id, now_ns);
     }
 
     /// Who uses a socket now. Where that is another one than who made the listener, its other

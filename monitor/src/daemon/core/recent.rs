@@ -1,14 +1,16 @@
 //! Who was behind a socket a moment ago: on a host that opens thousands of connections a second, asking
 //! `/proc` about each costs more than all the rest.
 //!
-//! In: what was found out, and when. Out: the same for another socket of the same process. Must never: name
-//! a process that got its pid from another one. So an answer counts for a socket that was made at the same
-//! moment (those that one listener accepted), or after it and within [`MOMENT`] of the answer, by the same
-//! pid, user, name and cgroup: the kernel goes through all its pids before it gives one out again.
+//! In: what was found out, and when. Out: the same for another socket of the same process, or that
+//! somebody has asked already. Must never: name a process that got its pid from another one. So an answer
+//! counts for a socket that was made at the same moment (those that one listener accepted), or after it and
+//! within [`MOMENT`] of the answer, by the same pid, user, name and cgroup: the kernel goes through all its
+//! pids before it gives one out again.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::flows::FlowKey;
 use crate::identity::ProcessSeen;
 use crate::model::Identity;
 
@@ -16,11 +18,18 @@ use crate::model::Identity;
 const MOMENT: u64 = 100_000_000;
 /// How long an answer about one moment of one process is kept, ns: its name or its command line may change.
 const KEEP: u64 = 2_000_000_000;
+/// After this time a question is asked again, ns.
+const ASK_AGAIN: u64 = 1_000_000_000;
 const MOST: usize = 4096;
+/// Flows that wait for the same answer.
+const WAITING: usize = 4096;
+
+type Key = (u32, u32, [u8; 16], u64);
 
 #[derive(Debug, Default)]
 pub(super) struct Recent {
-    known: HashMap<(u32, u32, [u8; 16], u64), Known>,
+    known: HashMap<Key, Known>,
+    asked: HashMap<Key, Question>,
 }
 
 #[derive(Debug)]
@@ -30,28 +39,78 @@ struct Known {
     found_ns: u64,
 }
 
-fn key(seen: &ProcessSeen) -> (u32, u32, [u8; 16], u64) {
+/// A question that is under way, and who wants to know too.
+#[derive(Debug)]
+struct Question {
+    asked_ns: u64,
+    waiting: Vec<FlowKey>,
+}
+
+/// What is known of a process.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// The same process, for sure.
+    Known(Arc<Identity>),
+    /// It has been asked for, and [`Recent::found`] will name this flow.
+    UnderWay,
+    /// It is to be asked for now.
+    Ask,
+}
+
+fn key(seen: &ProcessSeen) -> Key {
     (seen.tgid, seen.uid, seen.comm, seen.cgroup)
 }
 
 impl Recent {
-    /// An answer came.
-    pub(super) fn found(&mut self, seen: &ProcessSeen, identity: &Arc<Identity>, now_ns: u64) {
+    /// An answer came; gives the flows that have waited for it.
+    pub(super) fn found(
+        &mut self,
+        seen: &ProcessSeen,
+        identity: &Arc<Identity>,
+        now_ns: u64,
+    ) -> Vec<FlowKey> {
+        let waiting = self.asked.remove(&key(seen)).map(|question| question.waiting).unwrap_or_default();
         if seen.tgid == 0 || identity.pid != Some(seen.tgid) || identity.missing.is_some() {
-            return;
+            return waiting;
         }
         if self.known.len() >= MOST {
             self.known.retain(|_, known| now_ns.saturating_sub(known.found_ns) < MOMENT);
             if self.known.len() >= MOST {
-                return;
+                return waiting;
             }
         }
         let known = Known { identity: identity.clone(), seen_ns: seen.seen_ns, found_ns: now_ns };
         self.known.insert(key(seen), known);
+        waiting
     }
 
-    /// The same process, if that is sure.
-    pub(super) fn get(&self, seen: &ProcessSeen, now_ns: u64) -> Option<Arc<Identity>> {
+    /// Who that is, for a flow.
+    pub(super) fn ask(&mut self, seen: &ProcessSeen, flow: FlowKey, now_ns: u64) -> Answer {
+        if let Some(identity) = self.get(seen, now_ns) {
+            return Answer::Known(identity);
+        }
+        if self.asked.len() >= MOST {
+            self.asked.retain(|_, question| now_ns.saturating_sub(question.asked_ns) < ASK_AGAIN);
+        }
+        let room = self.asked.len() < MOST;
+        match self.asked.get_mut(&key(seen)) {
+            Some(question) if now_ns.saturating_sub(question.asked_ns) < ASK_AGAIN => {
+                if question.waiting.len() >= WAITING {
+                    return Answer::Ask;
+                }
+                question.waiting.push(flow);
+                return Answer::UnderWay;
+            }
+            Some(question) => question.asked_ns = now_ns,
+            None if room => {
+                self.asked.insert(key(seen), Question { asked_ns: now_ns, waiting: Vec::new() });
+            }
+            None => {}
+        }
+        Answer::Ask
+    }
+
+    fn get(&self, seen: &ProcessSeen, now_ns: u64) -> Option<Arc<Identity>> {
         let known = self.known.get(&key(seen))?;
         let same_moment = seen.seen_ns == known.seen_ns && now_ns.saturating_sub(known.found_ns) < KEEP;
         let soon_after = seen.seen_ns > known.seen_ns && seen.seen_ns.saturating_sub(known.found_ns) < MOMENT;
@@ -80,6 +139,32 @@ mod tests {
         for other in [ProcessSeen { uid: 0, ..seen(1_000) }, ProcessSeen { cgroup: 2, ..seen(1_000) }] {
             assert!(recent.get(&other, 5_000).is_none());
         }
+    }
+
+    #[test]
+    fn a_question_is_asked_once_and_answers_all_who_waited() {
+        let mut recent = Recent::default();
+        let flow = |cookie| FlowKey { cookie, ..FlowKey::default() };
+        assert_eq!(recent.ask(&seen(1_000), flow(1), 1_000), Answer::Ask);
+        assert_eq!(recent.ask(&seen(1_500), flow(2), 1_500), Answer::UnderWay);
+        assert_eq!(recent.ask(&seen(1_600), flow(3), 1_600), Answer::UnderWay);
+        let other = ProcessSeen { tgid: 8, ..seen(1_600) };
+        assert_eq!(recent.ask(&other, flow(4), 1_600), Answer::Ask);
+        let who = Arc::new(Identity { pid: Some(7), ..Identity::default() });
+        assert_eq!(recent.found(&seen(1_000), &who, 2_000), [flow(2), flow(3)]);
+        assert_eq!(recent.ask(&seen(1_500), flow(2), 2_000), Answer::Known(who.clone()));
+        assert!(recent.found(&seen(1_000), &who, 2_000).is_empty(), "told once");
+    }
+
+    #[test]
+    fn a_question_whose_answer_never_comes_is_asked_again() {
+        let mut recent = Recent::default();
+        let flow = |cookie| FlowKey { cookie, ..FlowKey::default() };
+        assert_eq!(recent.ask(&seen(1), flow(1), 1), Answer::Ask);
+        assert_eq!(recent.ask(&seen(2), flow(2), ASK_AGAIN), Answer::UnderWay);
+        assert_eq!(recent.ask(&seen(3), flow(3), 1 + ASK_AGAIN), Answer::Ask);
+        let gone = Arc::new(Identity { missing: Some("ended".into()), ..Identity::default() });
+        assert_eq!(recent.found(&seen(3), &gone, 2 * ASK_AGAIN), [flow(2)], "whoever it was");
     }
 
     #[test]

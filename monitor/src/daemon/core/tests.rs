@@ -106,7 +106,7 @@ impl Rig {
                     })
                 };
                 let found = match lookup {
-                    Lookup::Owner { key, seen } => Found::Owner { key, identity: identity(seen.tgid) },
+                    Lookup::Owner { key, seen } => Found::Owner { key, seen, identity: identity(seen.tgid) },
                     Lookup::User { key, socket } => {
                         Found::User { key, identity: Some(identity(socket.maker)) }
                     }

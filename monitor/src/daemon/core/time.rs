@@ -14,7 +14,7 @@ impl Core {
     /// Time passes: call it a few times a second.
     pub fn tick(&mut self, now_ns: u64, clock: Clock) {
         self.clock = self.clock.or(clock);
-        self.ask_for_users();
+        self.ask_for_users(now_ns);
         let waiting = std::mem::take(&mut self.waiting);
         for id in waiting {
             self.advance(id, now_ns);

@@ -81,9 +81,9 @@ impl Watching {
     }
 
     /// A flow is settled: its first bytes are read for what goes on in it, and it is read on where
-    /// that is worth it. Gives what the kernel is to be told. With `ended`, no more will come.
-    pub fn begin(&mut self, flow: &Flow, evidence: &Evidence, limit: u32, ended: bool) -> Decision {
-        let settle = Decision { action: decision::SETTLE, ..Decision::default() };
+    /// that is worth it. Gives what the kernel is to be told, if anything. With `ended`, no more will come.
+    pub fn begin(&mut self, flow: &Flow, evidence: &Evidence, limit: u32, ended: bool) -> Option<Decision> {
+        let settle = Some(Decision { action: decision::SETTLE, ..Decision::default() });
         let (protection, now_ns) = (flow.facts.protection, flow.captured_ns);
         let Some((client, server, midstream)) = evidence.first_bytes() else { return settle };
         if !matches!(protection, Protection::Plaintext(_)) {
@@ -101,7 +101,7 @@ impl Watching {
             watch.pause(now_ns);
             settle
         } else {
-            watch.begin(sampling, now_ns).unwrap_or_default()
+            watch.begin(sampling, now_ns)
         };
         self.watches.insert(flow.cookie(), Box::new(watch));
         wanted

@@ -143,7 +143,7 @@ impl Host {
     /// As the resolver does: a new value for every question.
     fn answer(&self, lookup: Lookup) -> Found {
         match lookup {
-            Lookup::Owner { key, seen } => Found::Owner { key, identity: identity(seen.tgid) },
+            Lookup::Owner { key, seen } => Found::Owner { key, seen, identity: identity(seen.tgid) },
             Lookup::User { key, socket } => Found::User { key, identity: Some(identity(socket.maker)) },
             Lookup::Listener { cookie, seen } => Found::Listener { cookie, identity: identity(seen.tgid) },
             Lookup::Tunnel { key, .. } => Found::Tunnel { key, way: monitor::identity::Way::Direct },
