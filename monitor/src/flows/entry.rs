@@ -62,8 +62,6 @@ pub struct Flow {
     pub received: Count,
     /// Client's and server's bytes that the stream has counted.
     pub accounted: (u64, u64),
-    /// What the inventory has counted of it.
-    pub ledger_bytes: u64,
     /// The rest of what the kernel saw of the process, until its owner is known.
     owner_seen: Option<Box<Owner>>,
     /// `None`: being looked up.
@@ -111,14 +109,24 @@ enum Handshake {
     Took,
 }
 
-/// Rules that looked at a flow and need not look again.
+/// What looked at a flow and need not look again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Detected {
-    pub plaintext: bool,
-    pub unexpected: bool,
+pub struct Detected(u8);
+
+impl Detected {
+    pub const PLAINTEXT: Detected = Detected(1);
+    pub const UNEXPECTED: Detected = Detected(2);
     /// How it is encrypted, since its facts last changed.
-    pub posture: bool,
-    pub handshake: bool,
+    pub const POSTURE: Detected = Detected(4);
+    pub const HANDSHAKE: Detected = Detected(8);
+
+    pub fn has(self, which: Detected) -> bool {
+        self.0 & which.0 != 0
+    }
+
+    pub fn set(&mut self, which: Detected, now: bool) {
+        self.0 = if now { self.0 | which.0 } else { self.0 & !which.0 };
+    }
 }
 
 /// A set of rules.
@@ -178,7 +186,6 @@ impl Flow {
             sent: Count::default(),
             received: Count::default(),
             accounted: (0, 0),
-            ledger_bytes: 0,
             owner_seen: (event.owner.tgid != 0).then(|| Box::new(event.owner)),
             owner: None,
             peer: None,
@@ -195,7 +202,7 @@ impl Flow {
             seen,
             local: local_address(event),
             remote: Endpoint::new(event.remote, event.remote_port),
-            in_ledger: Place::None,
+            in_ledger: Place::default(),
             handshake: Handshake::None,
             transport,
             direction: if active { Direction::Egress } else { Direction::Ingress },
@@ -434,7 +441,7 @@ impl Flow {
         };
         self.in_ledger.leave();
         self.facts = facts;
-        self.detected.posture = false;
+        self.detected.set(Detected::POSTURE, false);
     }
 
     /// From the client's hello until the handshake was seen to be through, ns.

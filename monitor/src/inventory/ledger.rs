@@ -17,43 +17,52 @@ pub struct Ledger {
     ids: HashMap<Class, u16>,
 }
 
-/// Where the bytes of one flow are counted, if any are; and whether its facts have changed since.
+/// Where the bytes of one flow are counted, if any are; and whether its facts have changed since. In two
+/// bytes: there are many flows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Place {
-    #[default]
-    None,
-    Row(u16),
-    Left(u16),
-}
+pub struct Place(u16);
 
 impl Place {
+    const LEFT: u16 = 1 << 15;
+
+    fn row(row: u16) -> Place {
+        Place(row + 1)
+    }
+
+    /// The row, and whether the flow may belong elsewhere by now.
+    fn get(self) -> Option<(u16, bool)> {
+        let row = (self.0 & !Place::LEFT).checked_sub(1)?;
+        Some((row, self.0 & Place::LEFT != 0))
+    }
+
     /// The facts of the flow have changed: it may belong elsewhere.
     pub fn leave(&mut self) {
-        if let Place::Row(row) = *self {
-            *self = Place::Left(row);
+        if self.0 != 0 {
+            self.0 |= Place::LEFT;
         }
     }
 }
 
+const _: () = assert!(CLASSES + 2 < Place::LEFT as usize);
+
 impl Ledger {
     /// Counts more bytes of a flow, that has counted `bytes` so far at its `place`. Where its facts have
     /// changed, what it had counted moves along.
-    pub fn count(&mut self, place: &mut Place, bytes: &mut u64, facts: &Facts, more: u64) {
-        let row = match *place {
-            Place::Row(row) => row,
-            Place::None => self.row(Class::of(facts)),
-            Place::Left(before) => {
+    pub fn count(&mut self, place: &mut Place, bytes: u64, facts: &Facts, more: u64) {
+        let row = match place.get() {
+            Some((row, false)) => row,
+            None => self.row(Class::of(facts)),
+            Some((before, true)) => {
                 let row = self.row(Class::of(facts));
                 if row != before {
-                    self.add(before, *bytes, false);
-                    self.add(row, *bytes, true);
+                    self.add(before, bytes, false);
+                    self.add(row, bytes, true);
                 }
                 row
             }
         };
-        *place = Place::Row(row);
+        *place = Place::row(row);
         self.add(row, more, true);
-        *bytes += more;
     }
 
     fn row(&mut self, class: Class) -> u16 {
@@ -111,7 +120,8 @@ mod tests {
 
     impl Counted {
         fn count(&mut self, ledger: &mut Ledger, facts: &Facts, more: u64) {
-            ledger.count(&mut self.place, &mut self.bytes, facts, more);
+            ledger.count(&mut self.place, self.bytes, facts, more);
+            self.bytes += more;
         }
     }
 

@@ -325,7 +325,7 @@ pub(crate) mod tests {
         ];
         let mut ledger = Ledger::default();
         for (stream, bytes) in streams.iter().zip([100, 50, 25, 15, 10]) {
-            ledger.count(&mut Place::default(), &mut 0, &stream.facts, bytes);
+            ledger.count(&mut Place::default(), 0, &stream.facts, bytes);
         }
         let streams: Vec<&StreamView> = streams.iter().collect();
         Inventory::new(&samples::context(), &ledger.views(), &streams, samples::at())

@@ -1,6 +1,7 @@
 //! What can be done for a flow now: tell it, judge it, count it, find in it, end it.
 
 use super::*;
+use crate::flows::Detected;
 
 impl Core {
     /// Does for a flow whatever can be done now: tell it, judge it, count it, end it.
@@ -83,29 +84,38 @@ impl Core {
         let Some(mut guard) = self.table.get_mut(id) else { return };
         let flow = &mut *guard;
         let Some(stream) = flow.stream.and_then(|id| self.streams.get(id)) else { return };
-        let plaintext = flow.verdict.encrypted.answer == Answer::No && !flow.detected.plaintext;
-        let unexpected = flow.verdict.authorised.answer == Answer::No && !flow.detected.unexpected;
+        let plaintext =
+            flow.verdict.encrypted.answer == Answer::No && !flow.detected.has(Detected::PLAINTEXT);
+        let unexpected =
+            flow.verdict.authorised.answer == Answer::No && !flow.detected.has(Detected::UNEXPECTED);
         let failed = flow.state == FlowState::Failed;
-        let broken = flow.is_over() && !flow.detected.handshake && detect::is_failed_handshake(&flow.facts);
-        let faults = if flow.detected.posture {
+        let broken = flow.is_over()
+            && !flow.detected.has(Detected::HANDSHAKE)
+            && detect::is_failed_handshake(&flow.facts);
+        let faults = if flow.detected.has(Detected::POSTURE) {
             Vec::new()
         } else {
             posture(&self.policy, &self.names, flow, &self.settings.detect, self.clock.wall(now_ns))
         };
-        flow.detected.posture = true;
-        if flow.detected.plaintext && flow.verdict.encrypted.answer == Answer::Yes {
+        flow.detected.set(Detected::POSTURE, true);
+        if flow.detected.has(Detected::PLAINTEXT) && flow.verdict.encrypted.answer == Answer::Yes {
             // It hesitated, and then upgraded after all.
             if flow.holds.remove(Rule::Plaintext) {
                 self.alerts.release(&alert_key(Rule::Plaintext, &stream.key), now_ns);
             }
-            flow.detected.plaintext = false;
+            flow.detected.set(Detected::PLAINTEXT, false);
         }
         if !plaintext && !unexpected && !failed && !broken && faults.is_empty() {
             return;
         }
-        flow.detected.handshake |= broken;
-        flow.detected.plaintext |= plaintext;
-        flow.detected.unexpected |= unexpected;
+        for (which, now) in [
+            (Detected::HANDSHAKE, broken),
+            (Detected::PLAINTEXT, plaintext),
+            (Detected::UNEXPECTED, unexpected),
+        ] {
+            let before = flow.detected.has(which);
+            flow.detected.set(which, before || now);
+        }
         let subject = stream.key.to_string();
         let clock = self.clock;
         let view = Arc::new(flow.view(&self.boot_id, now_ns, |ns| clock.wall(ns)));

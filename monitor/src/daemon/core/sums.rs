@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use crate::flows::{Addresses, Flow, FlowKey, Streams, addresses};
-use crate::inventory::Ledger;
+use crate::inventory::{Ledger, Place};
 
 /// What flows have added up to.
 #[derive(Debug)]
@@ -14,7 +14,7 @@ pub struct Sums {
     pub ledger: Ledger,
     /// What flows that were pushed out of the table had counted by then: they may be heard of again,
     /// and their totals are cumulative.
-    pushed_out: HashMap<FlowKey, (u64, u64)>,
+    pushed_out: HashMap<FlowKey, ((u64, u64), Place)>,
     order: VecDeque<FlowKey>,
     capacity: usize,
     /// Addresses of flows that were counted and have ended, and when: their other ends may be heard
@@ -53,8 +53,10 @@ impl Sums {
         let id = streams.of(flow);
         flow.stream = Some(id);
         let counted = self.pushed_out.remove(&flow.key());
-        if let Some(counted) = counted {
-            flow.accounted = counted;
+        if let Some((accounted, place)) = counted {
+            flow.accounted = accounted;
+            // It is what it was, until its bytes say otherwise.
+            flow.in_ledger = place;
         }
         if let Some(stream) = streams.get_mut(id) {
             stream.flows += u64::from(counted.is_none());
@@ -72,8 +74,8 @@ impl Sums {
         stream.server_bytes += more.1;
         self.bytes.0 += more.0;
         self.bytes.1 += more.1;
-        let Flow { in_ledger, ledger_bytes, facts, .. } = flow;
-        self.ledger.count(in_ledger, ledger_bytes, facts, more.0 + more.1);
+        let counted = flow.accounted.0 + flow.accounted.1;
+        self.ledger.count(&mut flow.in_ledger, counted, &flow.facts, more.0 + more.1);
         flow.accounted = (client.max(flow.accounted.0), server.max(flow.accounted.1));
         stream.last_ns = stream.last_ns.max(flow.last_ns);
         if changed {
@@ -119,6 +121,6 @@ impl Sums {
             self.pushed_out.remove(&oldest);
         }
         self.order.push_back(flow.key());
-        self.pushed_out.insert(flow.key(), flow.accounted);
+        self.pushed_out.insert(flow.key(), (flow.accounted, flow.in_ledger));
     }
 }
