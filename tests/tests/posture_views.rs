@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use tests::servers::{self, Security, tool};
+use tests::servers::{self, Security, program, python, tool};
 use tests::{
     Certificates, Daemon, DaemonOptions, Lab, Process, Server, Suite, binary, finish, is_flow, number, text,
 };
@@ -21,7 +21,7 @@ const PROGRAMS: &[&str] = &["openssl", "nginx", "sshd", "ssh", "ssh-keygen"];
 
 fn main() -> ExitCode {
     Suite::new("posture_views")
-        .test("a line a stream, all of it with --wide, and sums that add up", PROGRAMS, shown)
+        .test("a line a stream, all of it with --wide, sums that add up, a bill of materials", PROGRAMS, shown)
         .main()
 }
 
@@ -201,7 +201,32 @@ fn shown() -> Result<()> {
         Ok::<_, anyhow::Error>(finish(command, PATIENCE)?.success()?.stdout)
     };
     lines(&run(&["streams"])?, &run(&["streams", "--wide"])?)?;
-    sums(&run(&["status"])?, &daemon)
+    sums(&run(&["status"])?, &daemon)?;
+    bill(&lab, &run(&["inventory", "--cyclonedx"])?)
+}
+
+/// The bill of materials is one by the published schema, and holds what was spoken.
+fn bill(lab: &Lab, text: &str) -> Result<()> {
+    let file = lab.directory.write("bill.json", text)?;
+    let mut validate = Command::new(python());
+    validate.arg(program("validate_bill.py")).arg(file);
+    let said = finish(validate, PATIENCE)?.success().context("the published schema of CycloneDX 1.6")?.stdout;
+    ensure!(said.trim() == "valid", "{said}");
+    let bill: Value = serde_json::from_str(text)?;
+    let components = bill["components"].as_array().context("no components")?;
+    let of_kind = |kind: &str| -> Vec<&str> {
+        let of_it = components.iter().filter(|it| it["cryptoProperties"]["assetType"] == kind);
+        of_it.filter_map(|it| it["name"].as_str()).collect()
+    };
+    for (kind, names) in [
+        ("protocol", &["TLS 1.2", "TLS 1.3", "SSH 2.0", "QUIC with TLS 1.3"][..]),
+        ("algorithm", &["X25519MLKEM768", "x25519", "AES-256-GCM"]),
+        ("certificate", &["CN=server", "CN=client"]),
+    ] {
+        let listed = of_kind(kind);
+        ensure!(names.iter().all(|name| listed.contains(name)), "{kind}: {listed:?}, not {names:?}");
+    }
+    Ok(())
 }
 
 /// Each stream once, in one line, with the right words; and with `--wide` what belongs to it below.
