@@ -21,7 +21,11 @@ const PROGRAMS: &[&str] = &["openssl", "nginx", "sshd", "ssh", "ssh-keygen"];
 
 fn main() -> ExitCode {
     Suite::new("posture_views")
-        .test("a line a stream, all of it with --wide, sums that add up, a bill of materials", PROGRAMS, shown)
+        .test(
+            "a line a stream, all of it with --wide, sums that add up, a bill of materials",
+            PROGRAMS,
+            shown,
+        )
         .main()
 }
 
