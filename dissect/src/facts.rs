@@ -381,4 +381,23 @@ impl Facts {
             detail: None,
         }
     }
+
+    /// The same, once a later look at a connection of TLS 1.2 or earlier saw another handshake. Who asked
+    /// for what there is hidden: that no certificate was asked for, or none was sent, no longer holds.
+    /// `None`: this was known, or is none of those versions, or `seen` says no.
+    pub fn renegotiated(&self, seen: impl FnOnce() -> bool) -> Option<Self> {
+        let tls = self.tls.as_ref().filter(|tls| {
+            let older = matches!(tls.version.as_deref(), Some("3.0" | "1.0" | "1.1" | "1.2"));
+            older && tls.established && !tls.renegotiated
+        })?;
+        if !seen() {
+            return None;
+        }
+        let mut tls = tls.clone();
+        tls.renegotiated = true;
+        if tls.client_certificate.state != ClientCertificateState::Presented {
+            tls.client_certificate = ClientCertificate::default();
+        }
+        Some(Facts { tls: Some(tls), ..self.clone() })
+    }
 }

@@ -75,6 +75,12 @@ pub fn inspect_sample(client: &[u8], server: &[u8]) -> Inspection {
     midstream::inspect(sample(client), sample(server))
 }
 
+/// Whether a sample as for [`inspect_sample`], of a connection whose handshake was one of TLS 1.2 or
+/// earlier, shows that another handshake goes on within it. "No" means that this sample shows none.
+pub fn sample_renegotiates(client: &[u8], server: &[u8]) -> bool {
+    midstream::renegotiates(client, server)
+}
+
 /// Looks at the first datagrams of each direction of a UDP flow, each from its start (an entry may
 /// be cut short at its end).
 pub fn inspect_datagrams(client: &[&[u8]], server: &[&[u8]], hint: Hint) -> Inspection {

@@ -24,7 +24,9 @@ pub use facts::{
     Protection, Protocol, SshAuthentication, SshAuthenticationState, SshFacts, TlsAlert, TlsFacts,
     UnknownReason, Upgrade,
 };
-pub use inspect::{Hint, Inspection, Wants, inspect_datagrams, inspect_sample, inspect_stream};
+pub use inspect::{
+    Hint, Inspection, Wants, inspect_datagrams, inspect_sample, inspect_stream, sample_renegotiates,
+};
 pub use probe::Prefix;
 pub use reassembly::Reassembly;
 pub use secure::certificates;

@@ -1,8 +1,12 @@
-//! What the targets share.
+//! What the targets share: inputs taken apart, what must hold of every answer, and well-formed outsides
+//! (records, packets, datagrams) around inputs, behind which a fuzzer would get by luck alone.
 
 #![forbid(unsafe_code)]
 
-use dissect::Facts;
+pub mod outside;
+pub mod quic;
+
+use dissect::{Certificate, Facts, Hint, Inspection, Prefix, inspect_datagrams, inspect_stream};
 
 /// Splits an input into pieces of two directions: each is led by its length in two bytes, of which the
 /// highest bit says that it is the server's. The last may be shorter than it says.
@@ -37,8 +41,7 @@ pub fn presentable(facts: &Facts) -> bool {
         strings.extend(some.into_iter().flatten().map(String::as_str));
         strings.extend(tls.alpn_offered.iter().map(String::as_str));
         for certificate in tls.server_certificates.iter().chain(&tls.client_certificates) {
-            strings.extend([certificate.subject.as_str(), &certificate.issuer, &certificate.key_type]);
-            strings.extend(certificate.alternative_names.iter().map(String::as_str));
+            strings.extend(texts(certificate));
         }
     }
     if let Some(ssh) = &facts.ssh {
@@ -54,5 +57,66 @@ pub fn presentable(facts: &Facts) -> bool {
         ];
         strings.extend(some.into_iter().flatten().map(String::as_str));
     }
-    strings.iter().all(|string| string.len() <= 255 && !string.chars().any(char::is_control))
+    strings.into_iter().all(harmless)
+}
+
+/// Whether it is short and holds no control character.
+pub fn harmless(text: &str) -> bool {
+    text.len() <= 255 && !text.chars().any(char::is_control)
+}
+
+/// Every string of a certificate.
+pub fn texts(certificate: &Certificate) -> impl Iterator<Item = &str> {
+    let Certificate { subject, issuer, serial, key_type, signature_algorithm, .. } = certificate;
+    let names = certificate.alternative_names.iter().chain(&certificate.spiffe_id);
+    [subject, issuer, serial, key_type, signature_algorithm].into_iter().chain(names).map(String::as_str)
+}
+
+/// Looks after each piece: nothing that cannot be shown, and what was settled stays, whatever comes after it.
+pub fn hold_stream<'a>(pieces: impl Iterator<Item = (bool, &'a [u8])>, midstream: bool) {
+    let look = |client: &[u8], server: &[u8], ended: bool| {
+        let prefix = |bytes| Prefix { bytes, ended, midstream };
+        inspect_stream(prefix(client), prefix(server), Hint::default())
+    };
+    let (mut client, mut server) = (Vec::new(), Vec::new());
+    let mut settled: Option<Inspection> = None;
+    for (from_client, piece) in pieces {
+        if from_client {
+            client.extend_from_slice(piece)
+        } else {
+            server.extend_from_slice(piece)
+        }
+        let now = look(&client, &server, false);
+        assert!(presentable(&now.facts));
+        if let Some(before) = &settled {
+            assert_eq!(before.facts, now.facts, "settled, and changed");
+        } else if now.settled {
+            settled = Some(now);
+        }
+    }
+    let whole = look(&client, &server, true);
+    assert!(presentable(&whole.facts));
+    if let Some(settled) = settled {
+        assert_eq!(settled.facts, whole.facts, "settled, and changed at the end");
+    }
+}
+
+/// The same of datagrams, as many as are kept of a flow.
+pub fn hold_datagrams<'a>(datagrams: impl Iterator<Item = (bool, &'a [u8])>) {
+    let (mut client, mut server): (Vec<&[u8]>, Vec<&[u8]>) = (Vec::new(), Vec::new());
+    let mut settled: Option<Inspection> = None;
+    for (from_client, datagram) in datagrams.take(32) {
+        if from_client {
+            client.push(datagram)
+        } else {
+            server.push(datagram)
+        }
+        let now = inspect_datagrams(&client, &server, Hint::default());
+        assert!(presentable(&now.facts));
+        if let Some(before) = &settled {
+            assert_eq!(before.facts, now.facts, "settled, and changed");
+        } else if now.settled {
+            settled = Some(now);
+        }
+    }
 }

@@ -1,5 +1,8 @@
 //! DTLS of live stacks: version, suite, name, certificates, and who proved who they are at both ends.
 
+#[path = "dtls/tshark.rs"]
+mod tshark;
+
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
@@ -52,6 +55,11 @@ fn main() -> ExitCode {
         })
         .test("DTLS 1.3 of dimpl, a client certificate required", &[], || dimpl(true))
         .test("DTLS 1.3 of dimpl, none required", &[], || dimpl(false))
+        .test(
+            "tshark reads the same of every stack",
+            &["openssl", "gnutls-serv", "gnutls-cli", "tshark"],
+            tshark::says_the_same,
+        )
         .main()
 }
 

@@ -7,6 +7,8 @@ mod authority;
 mod chains;
 #[path = "tls/confusion.rs"]
 mod confusion;
+#[path = "tls/encrypted_hello.rs"]
+mod encrypted_hello;
 #[path = "tls/odd.rs"]
 mod odd;
 #[path = "tls/peers.rs"]
@@ -43,6 +45,9 @@ fn main() -> ExitCode {
         .test("tshark_says_the_same", PROGRAMS_AND_TSHARK, tshark_says_the_same)
         .test("long_chains_are_captured", &["openssl"], chains::long_chains_are_captured)
         .test("the_daemon_takes_long_chains", &["openssl"], chains::the_daemon_takes_long_chains)
+        .test("the outer name of an encrypted hello is marked", &["openssl"], encrypted_hello::real)
+        .test("that of a made-up encrypted hello is marked, too", &["openssl"], encrypted_hello::made_up)
+        .test("a name in the clear is not marked", &["openssl"], encrypted_hello::none)
         .main()
 }
 

@@ -59,7 +59,7 @@ enum Verb {
     },
     /// Set up what is missing and leave the release binary at `target/release/streamwatch`
     Build,
-    /// Feed every parser with any bytes, for a while (stream, datagrams, ring, query, policy)
+    /// Feed every parser with any bytes, for a while: a target each (docs/quic-ssh.md)
     Fuzz {
         /// Only these
         targets: Vec<String>,

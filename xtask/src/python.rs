@@ -22,6 +22,7 @@ const PACKAGES: &[&str] = &[
     "aioquic>=1.2,<2",
     "cloudcoil-models-istio>=1.24,<2",
     "curl_cffi>=0.13,<1",
+    "cyclonedx-python-lib[json-validation]>=9,<12",
     "grpcio>=1.60,<2",
     "kubernetes-validate>=1.30,<2",
     "nats-py>=2.7,<3",

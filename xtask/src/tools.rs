@@ -1,6 +1,7 @@
 //! Programs of the tests that cargo builds (from crates.io, or of ours), in a directory of their own below `target/`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use anyhow::Result;
 
@@ -50,8 +51,17 @@ impl Tool {
         workspace::root().join(DIRECTORY).join("bin").join(self.name)
     }
 
+    /// And no older than what it is built from, where that is ours.
     pub fn is_there(&self) -> bool {
-        self.program().is_file()
+        let Ok(built) = modified(&self.program()) else { return false };
+        match self.source {
+            Source::Registry(_) => true,
+            Source::Here(directory) => {
+                let directory = workspace::root().join(directory);
+                let sources = ["Cargo.toml", "Cargo.lock", "src/main.rs"];
+                sources.iter().all(|file| modified(&directory.join(file)).is_ok_and(|at| at <= built))
+            }
+        }
     }
 
     /// What installing it means, for people.
@@ -80,4 +90,8 @@ impl Tool {
             "look whether a crates registry can be reached",
         )
     }
+}
+
+fn modified(file: &Path) -> std::io::Result<SystemTime> {
+    std::fs::metadata(file)?.modified()
 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::hello::{ClientHello, ServerHello};
-use super::{Secure, flight, names};
+use super::{Secure, flight, names, tls};
 use crate::bytes::{Reader, capped};
 use crate::{
     Cipher, End, Facts, Inspection, Plain, Protection, Protocol, Reassembly, TlsAlert, TlsFacts,
@@ -216,7 +216,7 @@ pub(crate) fn look(client: &[&[u8]], server: &[&[u8]]) -> Secure {
     let version = facts.version.as_deref().unwrap_or("of unknown version");
     let mut detail = format!("DTLS {version}");
     if let Some(name) = &facts.server_name {
-        detail = format!("{detail} to {name}");
+        detail = format!("{detail} to {name}{}", tls::outer(&facts));
     }
     let protection = match names::without_encryption(answer.suite) {
         true => Protection::Plaintext(Plain::Protocol(Protocol::Dtls)),

@@ -4,7 +4,7 @@
 //! records of application data shows, plaintext where the bytes can be read. Must never: decide on
 //! less than three records that follow each other exactly.
 
-use super::record::{APPLICATION_DATA, Header};
+use super::record::{APPLICATION_DATA, CHANGE_CIPHER_SPEC, HANDSHAKE, Header};
 use crate::readable;
 use crate::{Cipher, Facts, Inspection, Plain, Prefix, Protection, Protocol, TlsFacts, UnknownReason};
 
@@ -12,6 +12,41 @@ use crate::{Cipher, Facts, Inspection, Plain, Prefix, Protection, Protocol, TlsF
 const CHAIN: usize = 3;
 /// As far as a first header is looked for: a record that began before is at most this long.
 const SEARCH: usize = 4096;
+/// Records of a sample that are looked at for a handshake.
+const MOST_RECORDS: usize = 16;
+
+/// A protected HelloRequest is at most as long: four bytes, padded, with an initialisation vector and a
+/// MAC of SHA-384 (RFC 5246 section 6.2.3.2).
+const LONGEST_HELLO_REQUEST: u16 = 16 + 48 + 16;
+/// A protected ChangeCipherSpec is at least as long: a byte and an authentication tag of 8.
+const SHORTEST_SWITCH: u16 = 9;
+
+/// Whether another handshake goes on in a sample of TLS 1.2 or earlier (RFC 5246 section 7.4.1.1): a
+/// protected ChangeCipherSpec either way, or a message of the server that is more than a request. The
+/// client's hello alone is none: the server may refuse.
+pub(crate) fn renegotiates(client: &[u8], server: &[u8]) -> bool {
+    let switches = |(kind, length)| kind == CHANGE_CIPHER_SPEC && length >= SHORTEST_SWITCH;
+    let answers = |(kind, length)| kind == HANDSHAKE && length > LONGEST_HELLO_REQUEST;
+    handshake_records(client).any(switches) || handshake_records(server).any(|it| switches(it) || answers(it))
+}
+
+/// Kind and length of the records at the start of a sample that begins with a message of a handshake, as
+/// long as they follow each other; none, if no second header confirms the first.
+fn handshake_records(bytes: &[u8]) -> impl Iterator<Item = (u8, u16)> {
+    let version = bytes.get(1..3).filter(|version| matches!(version, [3, 1..=3]));
+    let mut rest = bytes;
+    let records: Vec<(u8, u16)> = std::iter::from_fn(|| match Header::parse(rest) {
+        Header::Whole { kind, length } if rest.get(1..3) == version => {
+            rest = rest.get(5 + usize::from(length)..).unwrap_or(&[]);
+            Some((kind, length))
+        }
+        _ => None,
+    })
+    .take(MOST_RECORDS)
+    .collect();
+    let begins = matches!(records[..], [(HANDSHAKE, _), _, ..]);
+    records.into_iter().filter(move |_| begins)
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Look {
@@ -132,4 +167,40 @@ fn chain(bytes: &[u8], mut at: usize) -> Chain {
         }
     }
     Chain::Holds
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(kind: u8, length: u16) -> Vec<u8> {
+        let [high, low] = length.to_be_bytes();
+        let mut bytes = vec![kind, 3, 3, high, low];
+        bytes.extend((0..length).map(|n| (n.wrapping_mul(40_503) >> 3) as u8 | 0x80));
+        bytes
+    }
+
+    /// The lengths are those of OpenSSL 3.0 with AES-256-GCM, which were seen on the wire.
+    #[test]
+    fn another_handshake_shows_in_a_sample() {
+        let data = record(APPLICATION_DATA, 60);
+        let request = record(HANDSHAKE, 28);
+        let flight = [request.clone(), record(HANDSHAKE, 117), record(HANDSHAKE, 834)].concat();
+        let hello = [record(HANDSHAKE, 229), record(HANDSHAKE, 834)].concat();
+        let through = [record(HANDSHAKE, 61), record(CHANGE_CIPHER_SPEC, 25), record(HANDSHAKE, 40)].concat();
+        for (client, server, told) in [
+            (&[][..], &flight[..], true),
+            (&[], &flight[..400], true),
+            (&through, &[], true),
+            // Asked for, and not yet answered.
+            (&hello, &request, false),
+            (&[], &[request.clone(), data.clone()].concat(), false),
+            (&data, &[data.clone(), flight.clone()].concat(), false),
+            // One header is no evidence.
+            (&[], &flight[33..100], false),
+            (&[], &[], false),
+        ] {
+            assert_eq!(renegotiates(client, server), told);
+        }
+    }
 }

@@ -13,7 +13,7 @@ mod packet;
 use self::attempt::{Attempt, attempts};
 use self::packet::{Kind, Long, VERSION_1, VERSION_2, packets};
 use super::hello::{Carrier, ClientHello, ServerHello};
-use super::{Secure, names};
+use super::{Secure, names, tls as over_stream};
 use crate::bytes::capped;
 use crate::{
     Cipher, EarlyData, End, Facts, Inspection, Protection, Protocol, TlsAlert, TlsFacts, UnknownReason,
@@ -124,7 +124,7 @@ fn established(attempt: &Attempt<'_>, handshake: &Handshake) -> Secure {
     }
     let mut detail = name(attempt.server.version);
     if let Some(server_name) = &tls.server_name {
-        detail = format!("{detail} to {server_name}");
+        detail = format!("{detail} to {server_name}{}", over_stream::outer(&tls));
     }
     let facts = Facts {
         protection: Protection::Encrypted(Cipher::Quic),

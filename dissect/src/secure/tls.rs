@@ -30,9 +30,10 @@ const PROTECTED_ALERT: [u16; 2] = [19, 11];
 const LONGEST_HELLO: usize = 1 << 17;
 
 /// Protected records of each direction after which an older handshake has shown all: Finished and one
-/// more; and when that one begins another handshake, as many.
+/// more; and when that one begins another handshake, as many: HelloRequest, a server's flight of a
+/// message a record, a ticket, data in between, and ChangeCipherSpec.
 const SWITCHED_NEEDS: usize = 2;
-const RENEGOTIATION_NEEDS: usize = 8;
+const RENEGOTIATION_NEEDS: usize = 16;
 
 /// What a handshake may still want behind the record or message that is incomplete, bytes: the rest
 /// of its flight, but for certificates.
@@ -315,13 +316,18 @@ fn describe(facts: &TlsFacts, readable: bool) -> String {
     let version = facts.version.as_deref().unwrap_or("of unknown version");
     let mut phrase = format!("{family} {version}");
     if let Some(name) = &facts.server_name {
-        phrase = format!("{phrase} to {name}");
+        phrase = format!("{phrase} to {name}{}", outer(facts));
     }
     if readable {
         let cipher = facts.cipher.as_deref().unwrap_or("none");
         phrase = format!("{phrase}, but its cipher suite does not encrypt: {cipher}");
     }
     phrase
+}
+
+/// What stands behind a name that may not be the one that is meant (draft-ietf-tls-esni).
+pub(super) fn outer(facts: &TlsFacts) -> &'static str {
+    if facts.encrypted_client_hello { " (outer name)" } else { "" }
 }
 
 /// The first message is something other than a ServerHello.

@@ -8,6 +8,8 @@
 mod body;
 mod core_link;
 mod flows;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod listing;
 mod metrics;
 mod openapi;

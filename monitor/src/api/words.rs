@@ -83,7 +83,7 @@ fn operator(uid: u32) -> Result<(), Failure> {
 }
 
 /// Who says it, for how long and why; and what it is about.
-fn word(uid: u32, query: Option<&str>, subject: &str) -> Result<(Word, String), Failure> {
+pub(super) fn word(uid: u32, query: Option<&str>, subject: &str) -> Result<(Word, String), Failure> {
     operator(uid)?;
     let (mut about, mut for_s, mut why) = (None, None, String::new());
     for (name, value) in parse(query.unwrap_or_default().as_bytes()) {

@@ -6,6 +6,8 @@
 
 mod converse;
 mod flight;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod hello;
 mod judge;
 mod listeners;

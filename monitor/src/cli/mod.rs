@@ -19,6 +19,7 @@ mod shares;
 mod status;
 mod table;
 mod views;
+mod wide;
 mod words;
 
 use std::io::{self, ErrorKind, Write};

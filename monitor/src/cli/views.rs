@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::table::{Align, Cell, Column, Table};
+use super::wide;
 use crate::api::query::Field;
 use crate::api::query::field::at;
 use crate::record::units;
@@ -64,7 +65,7 @@ const HISTOGRAMS: &[Column] = &[
     ("MEAN", Right),
 ];
 
-const ANSWERS: [(&str, &str); 4] = [
+pub(super) const ANSWERS: [(&str, &str); 4] = [
     ("encrypted", "encrypted"),
     ("authenticated", "authenticated"),
     ("authorised", "allowed"),
@@ -86,7 +87,7 @@ pub(super) fn streams(records: &[Value], wide: bool, now: Timestamp) -> Table {
         cells.push(why(record).into());
         table.row(cells);
         if wide {
-            notes(&mut table, record);
+            wide::notes(&mut table, record);
         }
     }
     table
@@ -241,100 +242,6 @@ fn why(record: &Value) -> String {
     let open = || if of("encrypted", "answer") == "yes" { "authenticated" } else { "encrypted" };
     of(no.map_or_else(open, |(name, _)| name), "reason")
 }
-
-fn notes(table: &mut Table, record: &Value) {
-    for (name, shown) in ANSWERS {
-        let of = |part: &str| text(record, &format!("streamwatch.verdict.{name}.{part}"));
-        let evidence = of("evidence");
-        let evidence = if evidence.is_empty() { evidence } else { format!(" ({evidence})") };
-        table.note(&format!("{shown}: {}: {}{evidence}", of("answer"), of("reason")));
-    }
-    for (name, fields) in HANDSHAKE {
-        let said = fields.iter().filter_map(|(label, path)| {
-            let value = text(record, path);
-            (!value.is_empty()).then(|| format!("{label} {value}"))
-        });
-        let said: Vec<String> = said.collect();
-        if !said.is_empty() {
-            table.note(&format!("{name}: {}", said.join(", ")));
-        }
-    }
-}
-
-/// A line each of `--wide`.
-type Line = (&'static str, &'static [(&'static str, &'static str)]);
-
-const HANDSHAKE: &[Line] = &[
-    (
-        "tls",
-        &[
-            ("version", "tls.version"),
-            ("offered", "streamwatch.tls.version_offered"),
-            ("suite", "tls.cipher"),
-            ("key exchange", "streamwatch.tls.key_exchange"),
-            ("post-quantum", "streamwatch.tls.post_quantum"),
-            ("signature", "streamwatch.tls.signature"),
-            ("name", "tls.client.server_name"),
-            ("alpn", "tls.next_protocol"),
-            ("alpn offered", "streamwatch.tls.alpn_offered"),
-            ("resumed", "tls.resumed"),
-            ("early data", "streamwatch.tls.early_data"),
-            ("client certificate", "streamwatch.tls.client_certificate.state"),
-            ("basis", "streamwatch.tls.client_certificate.basis"),
-            ("alert of the", "streamwatch.tls.alert.from"),
-            ("alert", "streamwatch.tls.alert.description"),
-        ],
-    ),
-    (
-        "fingerprints",
-        &[
-            ("JA3", "tls.client.ja3"),
-            ("JA3S", "tls.server.ja3s"),
-            ("JA4", "tls.client.ja4"),
-            ("JA4S", "streamwatch.tls.ja4s"),
-        ],
-    ),
-    (
-        "server certificate",
-        &[
-            ("of", "tls.server.subject"),
-            ("by", "tls.server.issuer"),
-            ("names", "tls.server.x509.alternative_names"),
-            ("until", "tls.server.not_after"),
-            ("key", "tls.server.x509.public_key_algorithm"),
-            ("bits", "tls.server.x509.public_key_size"),
-            ("signed with", "tls.server.x509.signature_algorithm"),
-            ("SHA-256", "tls.server.hash.sha256"),
-        ],
-    ),
-    (
-        "client certificate",
-        &[
-            ("of", "tls.client.subject"),
-            ("by", "tls.client.issuer"),
-            ("names", "tls.client.x509.alternative_names"),
-            ("until", "tls.client.not_after"),
-            ("key", "tls.client.x509.public_key_algorithm"),
-            ("bits", "tls.client.x509.public_key_size"),
-            ("signed with", "tls.client.x509.signature_algorithm"),
-            ("SHA-256", "tls.client.hash.sha256"),
-        ],
-    ),
-    (
-        "ssh",
-        &[
-            ("client", "streamwatch.ssh.client_version"),
-            ("server", "streamwatch.ssh.server_version"),
-            ("key exchange", "streamwatch.ssh.key_exchange"),
-            ("post-quantum", "streamwatch.ssh.post_quantum"),
-            ("host key", "streamwatch.ssh.host_key"),
-            ("cipher", "streamwatch.ssh.client_cipher"),
-            ("MAC", "streamwatch.ssh.client_mac"),
-            ("log-in", "streamwatch.ssh.authentication.state"),
-            ("failures", "streamwatch.ssh.authentication.failures"),
-        ],
-    ),
-];
 
 /// `3 (1 open)`, `3 (2 failed)`.
 fn flow_count(record: &Value) -> Cell {

@@ -14,6 +14,8 @@ mod cgroup_tree;
 mod clock;
 mod command_line;
 mod executable;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod holders;
 mod namespaces;
 mod process;

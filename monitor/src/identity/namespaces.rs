@@ -117,7 +117,7 @@ pub(super) fn mounts() -> Vec<Mount> {
     text.map(|text| String::from_utf8_lossy(&text).lines().filter_map(mount).collect()).unwrap_or_default()
 }
 
-fn mount(line: &str) -> Option<Mount> {
+pub(super) fn mount(line: &str) -> Option<Mount> {
     let (head, tail) = line.split_once(" - ")?;
     let mut fields = head.split(' ').skip(3);
     let (root, point) = (fields.next()?, fields.next()?);

@@ -172,12 +172,16 @@ impl SocketLister {
 }
 
 #[derive(PartialEq, Eq)]
-enum Progress {
+pub(super) enum Progress {
     More,
     Done,
 }
 
-fn read_answer(mut bytes: &[u8], transport: Transport, found: &mut Vec<SocketSeen>) -> io::Result<Progress> {
+pub(super) fn read_answer(
+    mut bytes: &[u8],
+    transport: Transport,
+    found: &mut Vec<SocketSeen>,
+) -> io::Result<Progress> {
     while !bytes.is_empty() {
         let message = NetlinkMessage::<SockDiagMessage>::deserialize(bytes)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;

@@ -51,7 +51,7 @@ impl Users {
 }
 
 /// passwd(5): `name:password:uid:…`; the first line of a uid counts.
-fn names(bytes: &[u8]) -> HashMap<u32, String> {
+pub(super) fn names(bytes: &[u8]) -> HashMap<u32, String> {
     let mut names = HashMap::new();
     for line in bytes.split(|byte| *byte == b'\n') {
         let mut fields = line.split(|byte| *byte == b':');

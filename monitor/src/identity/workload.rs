@@ -98,6 +98,13 @@ fn labels(value: Option<&Value>) -> BTreeMap<String, String> {
     map.take(MOST_LABELS).filter_map(|(key, value)| Some((key.clone(), text(Some(value))?))).collect()
 }
 
+/// The same bytes as each runtime's, and as an entry of a list.
+#[cfg(fuzzing)]
+pub(super) fn fuzzed(state: &Value) -> Vec<Workload> {
+    let others = [of_storage(state, "a"), of_cri_o(state), of_containerd(state)];
+    [Some(docker(state))].into_iter().chain(others).flatten().collect()
+}
+
 fn docker(state: &Value) -> Workload {
     let labels = labels(state.pointer("/Config/Labels"));
     Workload {

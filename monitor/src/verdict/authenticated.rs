@@ -132,6 +132,9 @@ fn client(tls: &TlsFacts) -> String {
             format!("client was asked for a certificate and sent none{basis}")
         }
         (ClientCertificateState::NotRequested, _) => format!("client was asked for no certificate{basis}"),
+        (ClientCertificateState::Unknown, _) if tls.renegotiated => {
+            "whether the client did in a later handshake (renegotiation) is hidden".to_owned()
+        }
         (ClientCertificateState::Unknown, _) => "whether the client did is not known".to_owned(),
     }
 }

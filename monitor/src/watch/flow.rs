@@ -252,6 +252,14 @@ impl Watch {
         })
     }
 
+    /// Whether an encrypted flow of TLS 1.2 or earlier turned out to be in another handshake.
+    pub fn renegotiates(&self) -> bool {
+        match &self.reads {
+            Reads::Glance { client, server } => dissect::sample_renegotiates(client, server),
+            Reads::Activity(_) => false,
+        }
+    }
+
     fn ask(&mut self, limit: u32, sampling: &mut Sampling, now_ns: u64) -> Decision {
         self.generation = sampling.next_generation();
         (self.state, self.asked_ns) = (State::Asked, now_ns);

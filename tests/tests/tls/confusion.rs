@@ -58,8 +58,8 @@ pub fn judge(truth: Truth, facts: &TlsFacts) -> Said {
     }
 }
 
-/// The same in tshark's words. Names of suites and groups are looked up by us alone, so they are compared
-/// as far as we know them.
+/// The same in tshark's words. It gives numbers of suites and groups: names stand in the lists below, and one
+/// that does not equals nothing.
 pub fn as_tshark(facts: &TlsFacts, theirs: &Opinion) -> Opinion {
     let of = |fact: &Option<String>| fact.clone().unwrap_or_default();
     let version = match facts.version.as_deref() {
@@ -71,7 +71,10 @@ pub fn as_tshark(facts: &TlsFacts, theirs: &Opinion) -> Opinion {
     };
     let same = |number: &str, name: &Option<String>, names: &[(&str, &str)]| {
         let known = names.iter().find(|(known, _)| Some(*known) == name.as_deref());
-        known.map_or_else(|| number.to_owned(), |(_, number)| (*number).to_owned())
+        match name {
+            None if number.is_empty() => String::new(),
+            _ => known.map_or_else(|| format!("{name:?}"), |(_, number)| (*number).to_owned()),
+        }
     };
     Opinion {
         version: version.into(),
@@ -89,13 +92,17 @@ pub fn as_tshark(facts: &TlsFacts, theirs: &Opinion) -> Opinion {
     }
 }
 
-const SUITES: [(&str, &str); 8] = [
+const SUITES: [(&str, &str); 12] = [
     ("TLS_AES_128_GCM_SHA256", "0x1301"),
     ("TLS_AES_256_GCM_SHA384", "0x1302"),
     ("TLS_CHACHA20_POLY1305_SHA256", "0x1303"),
     ("TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "0xc02f"),
     ("TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384", "0xc030"),
     ("TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256", "0xcca8"),
+    ("TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256", "0xcca9"),
+    ("TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA", "0xc014"),
+    ("TLS_DH_anon_WITH_AES_128_CBC_SHA", "0x0034"),
+    ("TLS_RSA_WITH_AES_128_CBC_SHA", "0x002f"),
     ("TLS_RSA_WITH_AES_256_CBC_SHA", "0x0035"),
     ("TLS_RSA_WITH_NULL_SHA256", "0x003b"),
 ];

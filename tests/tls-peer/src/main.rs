@@ -1,7 +1,9 @@
-//! Two peers of which no distribution has one yet: a TLS server that takes X25519MLKEM768 (rustls), and both
-//! ends of DTLS 1.3 (dimpl), with certificates of their own making.
+//! Peers of which no distribution has one yet: a TLS server that takes X25519MLKEM768 (rustls), a client that
+//! encrypts its hello (rustls), and both ends of DTLS 1.3 (dimpl), with certificates of their own making.
 //!
-//! Usage: `tls-peer tls ADDRESS CERTIFICATE KEY`, `tls-peer dtls-server ADDRESS [anyone]` (a client
+//! Usage: `tls-peer tls ADDRESS CERTIFICATE KEY`, `tls-peer tls-client ADDRESS AUTHORITY NAME`, `tls-peer ech ADDRESS AUTHORITY OUTER-NAME INNER-NAME` (to a
+//! server that cannot read it, and so answers the outer hello: then the client breaks off, as it must),
+//! `tls-peer dtls-server ADDRESS [anyone]` (a client
 //! certificate is required unless `anyone`), `tls-peer dtls-client ADDRESS`
 
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -12,9 +14,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use dimpl::{Config, Dtls, Output, certificate};
+use rustls::client::{EchConfig, EchMode};
+use rustls::crypto::aws_lc_rs::{self, hpke};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 
 const LINE: &[u8] = b"hello";
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -24,11 +28,14 @@ fn main() -> Result<()> {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
         ["tls", address, certificate, key] => serve_tls(address.parse()?, certificate, key),
+        ["tls-client", address, authority, name] => ask_tls(address.parse()?, authority, name),
+        ["ech", address, authority, outer, inner] => ask_in_secret(address.parse()?, authority, outer, inner),
         ["dtls-server", address] => serve_dtls(address.parse()?, true),
         ["dtls-server", address, "anyone"] => serve_dtls(address.parse()?, false),
         ["dtls-client", address] => ask_dtls(address.parse()?),
         _ => bail!(
-            "usage: tls-peer tls ADDRESS CERTIFICATE KEY | dtls-server ADDRESS [anyone] | dtls-client ADDRESS"
+            "usage: tls-peer tls ADDRESS CERTIFICATE KEY | tls-client ADDRESS AUTHORITY NAME | ech ADDRESS AUTHORITY OUTER-NAME INNER-NAME | \
+             dtls-server ADDRESS [anyone] | dtls-client ADDRESS"
         ),
     }
 }
@@ -57,6 +64,57 @@ fn echo(stream: TcpStream, config: Arc<ServerConfig>) -> Result<()> {
             n => stream.write_all(&buffer[..n])?,
         }
     }
+}
+
+/// A list of one configuration (draft-ietf-tls-esni section 4), with a key that nobody has: X25519, HKDF-SHA256,
+/// AES-128-GCM.
+fn ech_list(outer: &str) -> Vec<u8> {
+    let mut key = [0; 32];
+    key[0] = 9;
+    let kem = [&[7, 0, 0x20, 0, 32][..], &key, &[0, 4, 0, 1, 0, 1]].concat();
+    let content = [&kem[..], &[64, outer.len() as u8], outer.as_bytes(), &[0, 0]].concat();
+    let config = [&[0xfe, 0x0d, 0, content.len() as u8][..], &content].concat();
+    [&[0, config.len() as u8][..], &config].concat()
+}
+
+fn ask_in_secret(address: SocketAddr, authority: &str, outer: &str, inner: &str) -> Result<()> {
+    let ech = EchConfig::new(ech_list(outer).into(), hpke::ALL_SUPPORTED_SUITES)?;
+    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_ech(EchMode::Enable(ech))?
+        .with_root_certificates(roots(authority)?)
+        .with_no_client_auth();
+    match connect(address, config, inner)?.write_all(LINE).map_err(|error| error.to_string()) {
+        Err(error) if error.contains("RejectedEncryptedClientHello") || error.contains("ECH") => Ok(()),
+        other => bail!("the hello was not refused: {other:?}"),
+    }
+}
+
+fn ask_tls(address: SocketAddr, authority: &str, name: &str) -> Result<()> {
+    let config = ClientConfig::builder().with_root_certificates(roots(authority)?).with_no_client_auth();
+    let mut stream = connect(address, config, name)?;
+    stream.write_all(LINE)?;
+    let mut line = vec![0; LINE.len()];
+    stream.read_exact(&mut line)?;
+    ensure!(line == LINE, "another line came back");
+    stream.conn.send_close_notify();
+    Ok(stream.flush()?)
+}
+
+fn roots(authority: &str) -> Result<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(authority)?)?;
+    Ok(roots)
+}
+
+fn connect(
+    address: SocketAddr,
+    config: ClientConfig,
+    name: &str,
+) -> Result<StreamOwned<ClientConnection, TcpStream>> {
+    let stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let name = ServerName::try_from(name.to_owned())?;
+    Ok(StreamOwned::new(ClientConnection::new(Arc::new(config), name)?, stream))
 }
 
 /// One client after the other, each until it says goodbye.

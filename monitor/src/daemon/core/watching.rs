@@ -153,9 +153,14 @@ impl Core {
                 }
                 None => drop(watches.remove(&head.cookie)),
             }
-        } else if watch.has_glanced() {
-            flow.captured_ns = now_ns;
-            watches.remove(&head.cookie);
+        } else {
+            if let Some(facts) = flow.facts.renegotiated(|| watch.renegotiates()) {
+                flow.learn(self.judge.share(facts));
+            }
+            if watch.has_glanced() {
+                flow.captured_ns = now_ns;
+                watches.remove(&head.cookie);
+            }
         }
         let key = flow.key();
         drop(flow);
@@ -168,6 +173,11 @@ impl Core {
 
     /// Looks into a flow that was encrypted when it was last looked at, if that is a while ago.
     pub(super) fn glance(&mut self, id: FlowId, now_ns: u64) {
+        if self.table.get(id).is_some_and(|flow| !flow.settled) {
+            // One end goes on beyond what is captured, the other has been silent since the handshake.
+            self.inspect(id, true);
+            self.advance(id, now_ns);
+        }
         let Watching { sampling, watches, .. } = &mut self.watching;
         let Some(flow) = self.table.get(id) else { return };
         if watches.len() >= WATCHED || watches.contains_key(&flow.cookie()) {
@@ -183,7 +193,7 @@ impl Core {
     pub(super) fn is_to_be_glanced_at(sampling: &config::Sampling, flow: &Flow, now_ns: u64) -> bool {
         let every_ns = u64::from(sampling.encrypted_every_s) * 1_000_000_000;
         every_ns > 0
-            && flow.settled
+            && (flow.settled || flow.facts.tls.is_some())
             && flow.transport == Transport::Tcp
             && matches!(flow.facts.protection, Protection::Encrypted(_))
             && now_ns.saturating_sub(flow.captured_ns) >= every_ns
