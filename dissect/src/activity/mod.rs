@@ -87,6 +87,8 @@ enum State {
 pub(in crate::activity) struct Memory {
     pub events: Vec<Event>,
     pub dropped: u64,
+    /// What the client did may not all have been told.
+    pub passed_over: bool,
     operations: Vec<Operation>,
     credentials: Vec<Credential>,
 }
@@ -172,9 +174,12 @@ impl Observer {
         self.client.state == State::Done && self.server.state == State::Done
     }
 
-    /// Whether every message so far was read as one.
+    /// Whether every message so far was read as one, and all that it asked for was told.
     pub fn is_in_step(&self) -> bool {
-        self.client.state == State::InStep && self.server.state == State::InStep
+        self.client.state == State::InStep
+            && self.server.state == State::InStep
+            && !self.memory.passed_over
+            && self.memory.dropped == 0
     }
 
     /// What was found since the last time.
