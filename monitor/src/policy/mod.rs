@@ -14,6 +14,7 @@ mod file;
 mod form;
 mod index;
 mod learn;
+mod objects;
 mod observed;
 mod operation;
 mod pattern;
