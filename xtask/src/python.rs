@@ -21,6 +21,7 @@ const PACKAGES: &[&str] = &[
     "aiosmtpd>=1.4.4,<2",
     "aioquic>=1.2,<2",
     "cloudcoil-models-istio>=1.24,<2",
+    "confluent-kafka>=2.3,<3",
     "curl_cffi>=0.13,<1",
     "grpcio>=1.60,<2",
     "kubernetes-validate>=1.30,<2",
