@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot read its fixture has failed")]
 
-use dissect::activity::{CredentialKind, EVENTS, Event, LIMIT, Observer, Outcome, Verb};
+use dissect::activity::{CredentialKind, EVENTS, Event, LIMIT, Observer, Outcome, TopicNames, Verb};
 use dissect::{End, Hint, Plain, Prefix, Protection, Protocol, inspect_stream};
 use proptest::prelude::*;
 use std::collections::hash_map::DefaultHasher;
@@ -295,6 +295,20 @@ fn kafka_topics_by_id() {
     let pieces = [(End::Client, &metadata[..]), (End::Server, &answer[..]), (End::Client, &fetch[..])];
     let shown: Vec<String> = observe(plaintext(Protocol::Kafka), pieces).iter().map(describe).collect();
     assert_eq!(shown, ["read topic payments"]);
+    // The names come over another connection, before or after.
+    let names = TopicNames::default();
+    let reader = || Observer::new(plaintext(Protocol::Kafka)).unwrap().sharing(&names);
+    let (mut early, mut other, mut late) = (reader(), reader(), reader());
+    early.feed(End::Client, &fetch, &fingerprint);
+    assert!(early.take().is_empty() && !early.is_in_step(), "it is not known what was read");
+    for (from, piece) in &pieces[..2] {
+        other.feed(*from, piece, &fingerprint);
+    }
+    for reader in [&mut early, &mut late] {
+        reader.feed(End::Client, &fetch, &fingerprint);
+        assert_eq!(reader.take().iter().map(describe).collect::<Vec<_>>(), ["read topic payments"]);
+        assert!(reader.is_in_step());
+    }
 }
 
 /// By RFC 5802 the broker's word on a proof may come without error 58, and its question is no answer.

@@ -3,12 +3,14 @@
 //! error 58.
 //!
 //! Of a request the first 4 KiB are read: topics that may stand behind more than that of records count as
-//! passed over, and so does an API that is not known here. From version 13 on, Produce and Fetch name topics by id; the names come from the Metadata
-//! responses of the same connection, and an id that was not in one is told without a name.
+//! passed over, and so does an API that is not known here. From version 13 on, Produce and Fetch name
+//! topics by id; the names come from Metadata responses, as a rule those of another connection (see
+//! [`TopicNames`]). An id that is not known waits for its name.
 
 use std::collections::VecDeque;
 
 use super::event::{CredentialKind, Verb};
+use super::kafka_names::{Known, TopicId, TopicNames};
 use super::kafka_topics::{
     Fields, is_flexible, topics_of_administration, topics_of_fetch, topics_of_metadata, topics_of_produce,
     topics_of_share_fetch,
@@ -31,13 +33,15 @@ const SHARE_FETCH: u16 = 78;
 const LARGEST: u32 = 104_857_600;
 /// Requests that wait for their answer.
 const PENDING: usize = 256;
-/// Topics remembered by their id.
-const TOPICS: usize = 256;
+/// Topics that wait for their names.
+const UNNAMED: usize = 64;
 
 #[derive(Default)]
 pub(super) struct Kafka {
     pending: VecDeque<(u32, u16, u16)>,
-    topics: VecDeque<([u8; 16], Vec<u8>)>,
+    names: TopicNames,
+    /// Asked for by ids that no Metadata response has named yet.
+    unnamed: Vec<(Verb, TopicId)>,
     is_plain: bool,
     /// SaslHandshake version 0: the next message of the client is a bare SASL one.
     bare: bool,
@@ -53,6 +57,7 @@ impl Machine for Kafka {
         let total = u64::from(length) + 4;
         let Some(message) = whole(rest, total) else { return Step::More };
         let body = &message[4..];
+        self.name_topics(sink);
         match from {
             End::Client if self.bare => {
                 self.bare = false;
@@ -91,6 +96,14 @@ impl Machine for Kafka {
     fn gap(&mut self, _: End) {
         self.pending.clear();
         self.bare = false;
+    }
+
+    fn share(&mut self, names: &TopicNames) {
+        self.names = names.clone();
+    }
+
+    fn is_settled(&self) -> bool {
+        self.unnamed.is_empty()
     }
 }
 
@@ -140,17 +153,35 @@ impl Kafka {
         Some(())
     }
 
-    fn tell(&self, verb: Verb, topics: Vec<Topic<'_>>, sink: &mut Sink<'_>) {
+    fn tell(&mut self, verb: Verb, topics: Vec<Topic<'_>>, sink: &mut Sink<'_>) {
         for topic in topics {
-            let name = match topic {
-                Topic::Name(name) => Some(name),
-                Topic::Id(id) => {
-                    let known = self.topics.iter().find(|(known, _)| *known == id);
-                    known.map(|(_, name)| name.as_slice())
-                }
-            };
-            sink.operation(verb, "topic", name);
+            match topic {
+                Topic::Name(name) => sink.operation(verb, "topic", Some(name)),
+                Topic::Id(id) if self.unnamed.contains(&(verb, id)) => {}
+                Topic::Id(id) => match self.names.of(&id) {
+                    Known::As(name) => sink.operation(verb, "topic", Some(name.as_bytes())),
+                    Known::Ambiguous => sink.operation(verb, "topic", None),
+                    Known::Not if self.unnamed.len() < UNNAMED => self.unnamed.push((verb, id)),
+                    Known::Not => sink.passed_over(),
+                },
+            }
         }
+    }
+
+    /// Tells what has got a name since.
+    fn name_topics(&mut self, sink: &mut Sink<'_>) {
+        let names = &self.names;
+        self.unnamed.retain(|(verb, id)| match names.of(id) {
+            Known::As(name) => {
+                sink.operation(*verb, "topic", Some(name.as_bytes()));
+                false
+            }
+            Known::Ambiguous => {
+                sink.operation(*verb, "topic", None);
+                false
+            }
+            Known::Not => true,
+        });
     }
 
     fn sasl(&self, message: &[u8], place: &'static str, sink: &mut Sink<'_>) {
@@ -185,12 +216,9 @@ impl Kafka {
             METADATA => {
                 fields.tags()?;
                 for (id, name) in topics_of_metadata(&mut fields, version) {
-                    self.topics.retain(|(known, _)| *known != id);
-                    if self.topics.len() >= TOPICS {
-                        self.topics.pop_front();
-                    }
-                    self.topics.push_back((id, name.to_vec()));
+                    self.names.learn(id, name);
                 }
+                self.name_topics(sink);
             }
             _ => {}
         }
@@ -202,7 +230,7 @@ impl Kafka {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Topic<'a> {
     Name(&'a [u8]),
-    Id([u8; 16]),
+    Id(TopicId),
 }
 
 /// Requests that administer something else than a topic, or belong to brokers among themselves.

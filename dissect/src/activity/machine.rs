@@ -3,6 +3,7 @@
 use super::event::{
     Authentication, Credential, CredentialKind, Event, Fingerprint, Operation, Outcome, Verb,
 };
+use super::kafka_names::TopicNames;
 use super::{Memory, token};
 use crate::End;
 
@@ -41,6 +42,14 @@ pub(super) trait Machine: Send {
 
     /// Bytes are missing: what was expected of this direction no longer is.
     fn gap(&mut self, from: End);
+
+    /// Names that other connections learnt.
+    fn share(&mut self, _: &TopicNames) {}
+
+    /// Whether all that was read is told, as far as it is to be told.
+    fn is_settled(&self) -> bool {
+        true
+    }
 }
 
 /// Where a reader puts what it found.

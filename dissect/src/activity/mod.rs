@@ -17,6 +17,7 @@ mod ftp;
 mod http1;
 mod imap;
 mod kafka;
+mod kafka_names;
 mod kafka_topics;
 mod ldap;
 mod lines;
@@ -40,6 +41,7 @@ use machine::{Aligned, Machine, Sink, Step};
 pub use event::{
     Authentication, Credential, CredentialKind, Event, Fingerprint, Operation, Outcome, Token, Verb,
 };
+pub use kafka_names::TopicNames;
 
 /// Bytes of one direction that are held at most: a message whose beginning is longer is not read.
 pub const LIMIT: usize = 16 * 1024;
@@ -135,6 +137,13 @@ impl Observer {
         })
     }
 
+    /// What one connection tells of the names of topics holds for the others that share them.
+    #[must_use]
+    pub fn sharing(mut self, names: &TopicNames) -> Observer {
+        self.machine.share(names);
+        self
+    }
+
     /// The same from somewhere in the middle.
     pub fn midstream(protection: Protection) -> Option<Observer> {
         let mut observer = Observer::new(protection)?;
@@ -178,6 +187,7 @@ impl Observer {
     pub fn is_in_step(&self) -> bool {
         self.client.state == State::InStep
             && self.server.state == State::InStep
+            && self.machine.is_settled()
             && !self.memory.passed_over
             && self.memory.dropped == 0
     }
