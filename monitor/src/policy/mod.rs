@@ -23,6 +23,7 @@ mod schema;
 mod selector;
 mod show;
 mod sources;
+mod texts;
 mod trial;
 
 use std::net::{IpAddr, SocketAddr};
