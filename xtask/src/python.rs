@@ -25,10 +25,13 @@ const PACKAGES: &[&str] = &[
     "curl_cffi>=0.13,<1",
     "grpcio>=1.60,<2",
     "kubernetes-validate>=1.30,<2",
+    "mysql-connector-python>=9,<10",
     "nats-py>=2.7,<3",
     "paramiko>=3,<5",
+    "pg8000>=1.31,<2",
     "pika>=1.3,<2",
     "pymemcache>=4,<5",
+    "redis>=5,<9",
 ];
 
 /// What installing it means, for people.

@@ -81,7 +81,7 @@ impl Tool {
             Source::Registry(version) => command.args([self.name, "--version", version]),
             Source::Large(version, features) => command
                 .args([self.name, "--version", version, "--features", features])
-                .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0")
+                .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")
                 .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
                 .env("CARGO_PROFILE_RELEASE_LTO", "off")
                 .env("CARGO_PROFILE_RELEASE_DEBUG", "false"),
