@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot read its fixture has failed")]
 
-use dissect::activity::{CredentialKind, EVENTS, Event, LIMIT, Observer, Outcome, Verb};
+use dissect::activity::{CredentialKind, EVENTS, Event, LIMIT, Observer, Outcome, TopicNames, Verb};
 use dissect::{End, Hint, Plain, Prefix, Protection, Protocol, inspect_stream};
 use proptest::prelude::*;
 use std::collections::hash_map::DefaultHasher;
@@ -295,6 +295,47 @@ fn kafka_topics_by_id() {
     let pieces = [(End::Client, &metadata[..]), (End::Server, &answer[..]), (End::Client, &fetch[..])];
     let shown: Vec<String> = observe(plaintext(Protocol::Kafka), pieces).iter().map(describe).collect();
     assert_eq!(shown, ["read topic payments"]);
+    // The names come over another connection, before or after.
+    let names = TopicNames::default();
+    let reader = || Observer::new(plaintext(Protocol::Kafka)).unwrap().sharing(&names);
+    let (mut early, mut other, mut late) = (reader(), reader(), reader());
+    early.feed(End::Client, &fetch, &fingerprint);
+    assert!(early.take().is_empty() && !early.is_in_step(), "it is not known what was read");
+    for (from, piece) in &pieces[..2] {
+        other.feed(*from, piece, &fingerprint);
+    }
+    for reader in [&mut early, &mut late] {
+        reader.feed(End::Client, &fetch, &fingerprint);
+        assert_eq!(reader.take().iter().map(describe).collect::<Vec<_>>(), ["read topic payments"]);
+        assert!(reader.is_in_step());
+    }
+}
+
+/// By RFC 5802 the broker's word on a proof may come without error 58, and its question is no answer.
+#[test]
+fn kafka_scram_ends_with_a_verdict() {
+    let ask = |text: &[u8]| {
+        let length = [text.len() as u8 + 1];
+        kafka_message(&[&[0, 36, 0, 2, 0, 0, 0, 2, 0, 1, b'c', 0], &length, text, &[0]])
+    };
+    let answer = |text: &[u8]| {
+        let length = [text.len() as u8 + 1];
+        kafka_message(&[&[0, 0, 0, 2, 0, 0, 0, 0], &length, text, &[0; 9]])
+    };
+    for (verdict, expected) in [
+        (&b"v=cHJvb2Y="[..], "Succeeded: Kafka SASL ok"),
+        (b"e=invalid-proof", "Failed: Kafka SASL SCRAM error"),
+    ] {
+        let pieces = [
+            (End::Client, ask(b"n,,n=alice,r=a")),
+            (End::Server, answer(b"r=ab,s=cw==,i=4096")),
+            (End::Client, ask(b"c=biws,r=ab,p=cA==")),
+            (End::Server, answer(verdict)),
+        ];
+        let pieces = pieces.iter().map(|(from, piece)| (*from, &piece[..]));
+        let shown: Vec<String> = observe(plaintext(Protocol::Kafka), pieces).iter().map(describe).collect();
+        assert_eq!(shown, [expected]);
+    }
 }
 
 fn mongodb_message(code_and_body: &[u8]) -> Vec<u8> {
@@ -394,7 +435,7 @@ fn signatures_and_digests_are_no_secrets() {
 fn a_path_is_told_without_what_may_be_secret() {
     let reset = format!("GET /reset/{}?token=hunter2 HTTP/1.1\r\n\r\n", "a1".repeat(20));
     let shown: Vec<String> = http(&reset).iter().map(describe).collect();
-    assert_eq!(shown, ["bearer-token in URL query", "read path /reset/*"]);
+    assert_eq!(shown, ["bearer-token in URL query", "read path GET /reset/…"]);
 }
 
 /// Text that looks like the beginning of a secret over and over, and a head that comes byte by byte: the
@@ -433,7 +474,7 @@ fn large_bodies_are_passed_over() {
     client.extend(b"DELETE /b HTTP/1.1\r\n\r\n");
     let events = observe(plaintext(Protocol::Http), client.chunks(1000).map(|piece| (End::Client, piece)));
     let shown: Vec<String> = events.iter().map(describe).collect();
-    assert_eq!(shown, ["write path /a", "write path /b"]);
+    assert_eq!(shown, ["write path PUT /a", "write path DELETE /b"]);
 }
 
 #[test]
@@ -502,4 +543,104 @@ fn statements_by_kind() {
         one(Verb::Admin, "CREATE")
     );
     assert_eq!(query("set search_path = a; show all"), []);
+}
+
+/// What the statement hides from a naive reader is found, or known to be hidden.
+#[test]
+fn statements_do_not_hide() {
+    let (postgresql, mysql) = (Protocol::Postgresql, Protocol::Mysql);
+    for (protocol, text, expected) in [
+        (postgresql, "select /* /* */ ' */ 1; drop table t; --'", "read SELECT, admin DROP"),
+        (postgresql, "select '\\'; drop table t; --'", "read SELECT, admin DROP"),
+        (postgresql, "select e'\\'; drop table t; --'", "read SELECT"),
+        (postgresql, "select 1 # 2; drop table t", "read SELECT, admin DROP"),
+        (postgresql, "select a$$; drop table t; -- $$", "read SELECT, admin DROP"),
+        (postgresql, "select $1; drop table t; -- $1", "read SELECT, admin DROP"),
+        (postgresql, "select $x$; drop table t; $x$", "read SELECT"),
+        (postgresql, "prepare p as delete from t", "write DELETE"),
+        (postgresql, "declare c cursor for select 1 for update", "read SELECT"),
+        (postgresql, "explain analyze insert into t values (1)", "write INSERT"),
+        (postgresql, "copy t to program 'sh'", "admin COPY"),
+        (postgresql, "with a as (select 1) select * from a", "read SELECT"),
+        (postgresql, "select 1; frobnicate", "read SELECT, ?"),
+        (mysql, "select 1 /*!50000 into outfile '/tmp/x' */", "write SELECT"),
+        (mysql, "select '\\'; drop table t; --'", "read SELECT"),
+        (mysql, "select 1--1; drop table t", "read SELECT, admin DROP"),
+        (mysql, "select 1 -- ; drop table t", "read SELECT"),
+        (mysql, "prepare p from 'delete from t'", "write DELETE"),
+        (mysql, "prepare p from @text", "?"),
+        (mysql, "execute immediate 'drop table t'", "admin DROP"),
+        (mysql, "set session a = 1, global b = 2", "admin SET"),
+    ] {
+        let mut observer = Observer::new(plaintext(protocol)).unwrap();
+        let message = match protocol {
+            Protocol::Postgresql => {
+                let startup = [&8u32.to_be_bytes()[..], &(3u32 << 16).to_be_bytes()].concat();
+                observer.feed(End::Client, &startup, &fingerprint);
+                [b"Q", &((text.len() + 5) as u32).to_be_bytes()[..], text.as_bytes(), &[0]].concat()
+            }
+            _ => [&[text.len() as u8 + 1, 0, 0, 0, 3], text.as_bytes()].concat(),
+        };
+        observer.feed(End::Client, &message, &fingerprint);
+        let mut shown: Vec<String> = observer.take().iter().map(describe).collect();
+        shown.iter_mut().for_each(|line| *line = line.replace("statement ", ""));
+        if !observer.is_in_step() {
+            shown.push("?".into());
+        }
+        assert_eq!(shown.join(", "), expected, "{text}");
+    }
+}
+
+/// What is not told is known not to have been: nobody takes silence for innocence.
+#[test]
+fn what_is_passed_over_is_known() {
+    let mqtt = |packet: &[u8]| [&[0x10, 12, 0, 4], &b"MQTT"[..], &[5, 2, 0, 9, 0, 0], packet].concat();
+    let produce = |rest: &[u8]| {
+        kafka_message(&[&[0, 0, 0, 3, 0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff, 0, 1, 0, 0, 0, 9], rest])
+    };
+    let topic = |name: &[u8]| [&[0, name.len() as u8], name, &[0, 0, 0, 1, 0, 0, 0, 0]].concat();
+    let long = vec![0; 8000];
+    for (protocol, bytes, expected) in [
+        (Protocol::Redis, b"*1\r\n$4\r\nPING\r\n*1\r\n$7\r\nFT.DROP\r\n".to_vec(), "?"),
+        (Protocol::Redis, b"*2\r\n$6\r\nCLIENT\r\n$4\r\nKILL\r\n".to_vec(), "admin command CLIENT"),
+        (Protocol::Kafka, kafka_message(&[&[0, 58, 0, 0, 0, 0, 0, 1, 0xff, 0xff]]), "?"),
+        (
+            Protocol::Kafka,
+            produce(&[&[0, 0, 0, 1][..], &topic(b"a"), &8000u32.to_be_bytes(), &long].concat()),
+            "write topic a",
+        ),
+        (
+            Protocol::Kafka,
+            produce(
+                &[&[0, 0, 0, 2][..], &topic(b"a"), &8000u32.to_be_bytes(), &long, &topic(b"b"), &[0; 4]]
+                    .concat(),
+            ),
+            "write topic a, ?",
+        ),
+        (
+            Protocol::Kafka,
+            produce(&[&[0, 0, 0, 2][..], &topic(b"a"), &[0; 4], &topic(b"b"), &[0; 4]].concat()),
+            "write topic a, write topic b",
+        ),
+        (Protocol::Mqtt, mqtt(b"\x82\x17\0\x01\0\0\x11$share/g/payments\0"), "read topic payments"),
+        // By its alias, which was given before, or was not.
+        (
+            Protocol::Mqtt,
+            mqtt(b"\x30\x07\0\x01t\x03\x23\0\x01\x30\x06\0\0\x03\x23\0\x01\x30\x06\0\0\x03\x23\0\x02"),
+            "write topic t, write topic -",
+        ),
+        (
+            Protocol::Nats,
+            b"SUB _INBOX.a.* 1\r\nSUB _INBOX.> 2\r\nPUB _INBOX.b 0\r\n\r\n".to_vec(),
+            "read subject _INBOX.>",
+        ),
+    ] {
+        let mut observer = Observer::new(plaintext(protocol)).unwrap();
+        observer.feed(End::Client, &bytes, &fingerprint);
+        let mut shown: Vec<String> = observer.take().iter().map(describe).collect();
+        if !observer.is_in_step() {
+            shown.push("?".into());
+        }
+        assert_eq!(shown.join(", "), expected, "{protocol:?}");
+    }
 }

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+mod authorisation;
 mod certificates;
 mod cgroup;
 mod daemon;
@@ -24,6 +25,7 @@ pub mod servers;
 mod suite;
 pub mod traffic;
 
+pub use authorisation::{Authorisation, Units};
 pub use certificates::Certificates;
 pub use cgroup::Cgroup;
 pub use daemon::{Daemon, DaemonOptions, Ended, Heard, binary, now_ns};

@@ -21,14 +21,18 @@ const PACKAGES: &[&str] = &[
     "aiosmtpd>=1.4.4,<2",
     "aioquic>=1.2,<2",
     "cloudcoil-models-istio>=1.24,<2",
+    "confluent-kafka>=2.3,<3",
     "curl_cffi>=0.13,<1",
     "cyclonedx-python-lib[json-validation]>=9,<12",
     "grpcio>=1.60,<2",
     "kubernetes-validate>=1.30,<2",
+    "mysql-connector-python>=9,<10",
     "nats-py>=2.7,<3",
     "paramiko>=3,<5",
+    "pg8000>=1.31,<2",
     "pika>=1.3,<2",
     "pymemcache>=4,<5",
+    "redis>=5,<9",
 ];
 
 /// What installing it means, for people.

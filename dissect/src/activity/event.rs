@@ -1,6 +1,8 @@
 //! What can be said of a connection in the clear. Strings are capped and printable; none is a secret.
 
-use serde::Serialize;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -14,8 +16,8 @@ pub enum Event {
     Credential(Credential),
 }
 
-/// What a client may do with a thing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+/// What a client does with a thing, or may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verb {
     Read,
@@ -24,6 +26,17 @@ pub enum Verb {
 }
 
 impl Verb {
+    pub const ALL: [Verb; 3] = [Verb::Read, Verb::Write, Verb::Admin];
+
+    /// What a request of HTTP does, by its method in upper case (RFC 9110 section 9.2.1: safe methods
+    /// read; RFC 3253, 4918 and 5323 for those of WebDAV).
+    pub fn of_http_method(method: &[u8]) -> Verb {
+        match method {
+            b"GET" | b"HEAD" | b"OPTIONS" | b"PROPFIND" | b"REPORT" | b"SEARCH" | b"TRACE" => Verb::Read,
+            _ => Verb::Write,
+        }
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Verb::Read => "read",
@@ -40,9 +53,21 @@ pub struct Operation {
     /// `topic`, `queue`, `exchange`, `subject`, `path`, `statement`, `command`, `directory`, `file`,
     /// `mailbox`, `mail`.
     pub kind: &'static str,
-    /// Which one, at most 255 characters; a path is without its query, a statement is its kind
-    /// (`SELECT`), a command its name.
+    /// Which one, at most 255 characters; `None`: its name could not be read. A statement is its kind
+    /// (`SELECT`), a command its name. A path stands behind its method (`GET /a/b`) and is without its
+    /// query; `…` stands for a part that was left out, or for its end.
     pub object: Option<String>,
+}
+
+impl fmt::Display for Operation {
+    /// `write topic payments`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.verb.as_str(), self.kind)?;
+        match &self.object {
+            Some(object) => write!(f, " {}", object.escape_debug()),
+            None => Ok(()),
+        }
+    }
 }
 
 /// How a log-in went, by the server's own answer.

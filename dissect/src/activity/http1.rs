@@ -18,6 +18,8 @@ const PENDING: usize = 64;
 const LONGEST_PATH: usize = 128;
 /// A part of a path that is longer is an identifier or a secret.
 const LONGEST_SEGMENT: usize = 31;
+/// Stands for what is left out of a path.
+const LEFT_OUT: &[u8] = "…".as_bytes();
 
 const METHODS: [&str; 22] = [
     "GET",
@@ -129,12 +131,16 @@ struct Framing {
     length: Option<u64>,
     chunked: bool,
     content: Content,
+    /// Two lengths, or one that is none: where the next message begins is the reader's guess.
+    unclear: bool,
 }
 
 impl Framing {
     fn header(&mut self, name: &[u8], value: &[u8]) {
         if name.eq_ignore_ascii_case(b"content-length") {
-            self.length = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+            let length = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+            self.unclear |= length.is_none() || (self.length.is_some() && self.length != length);
+            self.length = length;
         } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
             self.chunked = find(&value.to_ascii_lowercase(), b"chunked").is_some();
         } else if name.eq_ignore_ascii_case(b"content-type") {
@@ -173,13 +179,20 @@ impl Http {
         };
         let mut request =
             Request { is_head: method == b"HEAD", is_connect: method == b"CONNECT", presented: false };
-        if !request.is_connect {
+        if request.is_connect {
+            // Without user information, which has no place there.
+            tell(method, target.rsplit(|b| *b == b'@').next().unwrap_or(&[]), sink);
+        } else {
             look_at_target(method, target, sink);
         }
         let mut framing = Framing::default();
         for (name, value) in lines.filter_map(header) {
             framing.header(name, value);
             request.presented |= look_at_header(name, value, sink);
+        }
+        // RFC 9112 section 6.3: servers differ in what they take for the next request.
+        if framing.unclear || (framing.chunked && framing.length.is_some()) {
+            sink.passed_over();
         }
         if self.pending.len() >= PENDING {
             self.pending.pop_front();
@@ -318,11 +331,13 @@ fn look_at_target(method: &[u8], target: &[u8], sink: &mut Sink<'_>) {
         secrets::in_form(query, "URL query", sink);
         secrets::by_shape(without_key_id(query), "URL query", sink);
     }
-    let verb = match method {
-        b"GET" | b"HEAD" | b"OPTIONS" | b"PROPFIND" | b"REPORT" | b"SEARCH" | b"TRACE" => Verb::Read,
-        _ => Verb::Write,
-    };
-    sink.operation(verb, "path", Some(&shown(path)));
+    tell(method, &shown(path), sink);
+}
+
+fn tell(method: &[u8], target: &[u8], sink: &mut Sink<'_>) {
+    let method = method.to_ascii_uppercase();
+    let object = [&method, &b" "[..], target].concat();
+    sink.operation(Verb::of_http_method(&method), "path", Some(&object));
 }
 
 /// The key id of a presigned URL is no secret.
@@ -330,24 +345,26 @@ fn without_key_id(query: &[u8]) -> &[u8] {
     if find(query, b"X-Amz-Credential=").is_some() { &[] } else { query }
 }
 
-/// The path alone, its long parts left out: they are identifiers, or secrets.
+/// The path alone, its long parts left out: they are identifiers, or secrets. So are the parameters of
+/// its parts (RFC 3986 section 3.3: `/a;v=1/b`).
 fn shown(path: &[u8]) -> Vec<u8> {
-    let path = path.split(|b| matches!(b, b'?' | b'#' | b';')).next().unwrap_or(&[]);
+    let path = path.split(|b| matches!(b, b'?' | b'#')).next().unwrap_or(&[]);
     let mut shown = Vec::new();
     for (position, segment) in path.split(|b| *b == b'/').enumerate() {
         if position > 0 {
             shown.push(b'/');
         }
-        if segment.len() > LONGEST_SEGMENT {
-            shown.push(b'*')
-        } else {
-            shown.extend_from_slice(segment)
-        }
         if shown.len() > LONGEST_PATH {
+            shown.extend_from_slice(LEFT_OUT);
             break;
         }
+        let segment = segment.split(|b| *b == b';').next().unwrap_or(&[]);
+        if segment.len() > LONGEST_SEGMENT {
+            shown.extend_from_slice(LEFT_OUT);
+        } else {
+            shown.extend_from_slice(segment);
+        }
     }
-    shown.truncate(LONGEST_PATH);
     shown
 }
 

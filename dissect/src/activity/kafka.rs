@@ -2,14 +2,19 @@
 //! `clients/src/main/resources/common/message`): produce, fetch and administration by topic, and SASL
 //! error 58.
 //!
-//! Of a request the first 4 KiB are read: topics that stand behind more than that of records are not
-//! told. From version 13 on, Produce and Fetch name topics by id; the names come from the Metadata
-//! responses of the same connection, and an id that was not in one is told without a name.
+//! Of a request the first 4 KiB are read: topics that may stand behind more than that of records count as
+//! passed over, and so does an API that is not known here. From version 13 on, Produce and Fetch name
+//! topics by id; the names come from Metadata responses, as a rule those of another connection (see
+//! [`TopicNames`]). An id that is not known waits for its name.
 
 use std::collections::VecDeque;
 
 use super::event::{CredentialKind, Verb};
-use super::kafka_topics::{Fields, is_flexible, topics_of_fetch, topics_of_metadata, topics_of_produce};
+use super::kafka_names::{Known, TopicId, TopicNames};
+use super::kafka_topics::{
+    Fields, is_flexible, topics_of_administration, topics_of_fetch, topics_of_metadata, topics_of_produce,
+    topics_of_share_fetch,
+};
 use super::machine::{Aligned, Machine, Sink, Step, plain_password, whole};
 use crate::End;
 use crate::bytes::Reader;
@@ -23,17 +28,20 @@ const DELETE_TOPICS: u16 = 20;
 const DELETE_RECORDS: u16 = 21;
 const SASL_AUTHENTICATE: u16 = 36;
 const CREATE_PARTITIONS: u16 = 37;
+const SHARE_FETCH: u16 = 78;
 
 const LARGEST: u32 = 104_857_600;
 /// Requests that wait for their answer.
 const PENDING: usize = 256;
-/// Topics remembered by their id.
-const TOPICS: usize = 256;
+/// Topics that wait for their names.
+const UNNAMED: usize = 64;
 
 #[derive(Default)]
 pub(super) struct Kafka {
     pending: VecDeque<(u32, u16, u16)>,
-    topics: VecDeque<([u8; 16], Vec<u8>)>,
+    names: TopicNames,
+    /// Asked for by ids that no Metadata response has named yet.
+    unnamed: Vec<(Verb, TopicId)>,
     is_plain: bool,
     /// SaslHandshake version 0: the next message of the client is a bare SASL one.
     bare: bool,
@@ -49,6 +57,7 @@ impl Machine for Kafka {
         let total = u64::from(length) + 4;
         let Some(message) = whole(rest, total) else { return Step::More };
         let body = &message[4..];
+        self.name_topics(sink);
         match from {
             End::Client if self.bare => {
                 self.bare = false;
@@ -56,7 +65,9 @@ impl Machine for Kafka {
                 self.sasl(body, "Kafka SASL PLAIN", sink);
             }
             End::Client => {
-                let _ = self.request(body, sink);
+                if self.request(body, sink).is_none() {
+                    sink.passed_over();
+                }
             }
             End::Server => {
                 let _ = self.response(body, sink);
@@ -86,6 +97,14 @@ impl Machine for Kafka {
         self.pending.clear();
         self.bare = false;
     }
+
+    fn share(&mut self, names: &TopicNames) {
+        self.names = names.clone();
+    }
+
+    fn is_settled(&self) -> bool {
+        self.unnamed.is_empty()
+    }
 }
 
 impl Kafka {
@@ -103,13 +122,14 @@ impl Kafka {
         fields.flexible = flexible;
         fields.tags()?;
         match key {
-            PRODUCE => {
-                let topics = topics_of_produce(&mut fields, version);
-                self.tell(Verb::Write, topics, sink);
-            }
-            FETCH => {
-                let topics = topics_of_fetch(&mut fields, version);
-                self.tell(Verb::Read, topics, sink);
+            PRODUCE | FETCH | SHARE_FETCH => {
+                let (verb, (topics, all)) = match key {
+                    PRODUCE => (Verb::Write, topics_of_produce(&mut fields, version)),
+                    FETCH => (Verb::Read, topics_of_fetch(&mut fields, version)),
+                    _ => (Verb::Read, topics_of_share_fetch(&mut fields, version)),
+                };
+                self.tell(verb, topics, sink);
+                all.then_some(())?;
             }
             SASL_HANDSHAKE => {
                 self.is_plain = fields.text()? == Some(b"PLAIN".as_slice());
@@ -120,41 +140,48 @@ impl Kafka {
                 let message = fields.bytes()??;
                 self.sasl(message, "Kafka SaslAuthenticate (PLAIN)", sink);
             }
-            CREATE_TOPICS | DELETE_RECORDS | CREATE_PARTITIONS => {
-                fields.array()?;
-                sink.operation(Verb::Admin, "topic", fields.text()?);
+            CREATE_TOPICS | DELETE_TOPICS | DELETE_RECORDS | CREATE_PARTITIONS => {
+                let (topics, all) = topics_of_administration(&mut fields, key, version);
+                self.tell(Verb::Admin, topics, sink);
+                all.then_some(())?;
             }
-            DELETE_TOPICS => {
-                let count = fields.array()?;
-                for _ in 0..count.min(32) {
-                    let name = fields.text()?;
-                    if version >= 6 {
-                        fields.reader.take(16)?;
-                        fields.tags()?;
-                    }
-                    sink.operation(Verb::Admin, "topic", name);
-                }
-            }
-            // ACLs, configurations, quotas, users, reassignments, elections, groups.
-            30 | 31 | 33 | 34 | 42 | 43 | 44 | 45 | 49 | 51 | 57 => {
-                sink.operation(Verb::Admin, "command", Some(name_of(key)));
-            }
-            _ => {}
+            _ => match administration(key) {
+                Some(name) => sink.operation(Verb::Admin, "command", Some(name.as_bytes())),
+                None => is_neutral(key).then_some(())?,
+            },
         }
         Some(())
     }
 
-    fn tell(&self, verb: Verb, topics: Vec<Topic<'_>>, sink: &mut Sink<'_>) {
+    fn tell(&mut self, verb: Verb, topics: Vec<Topic<'_>>, sink: &mut Sink<'_>) {
         for topic in topics {
-            let name = match topic {
-                Topic::Name(name) => Some(name),
-                Topic::Id(id) => {
-                    let known = self.topics.iter().find(|(known, _)| *known == id);
-                    known.map(|(_, name)| name.as_slice())
-                }
-            };
-            sink.operation(verb, "topic", name);
+            match topic {
+                Topic::Name(name) => sink.operation(verb, "topic", Some(name)),
+                Topic::Id(id) if self.unnamed.contains(&(verb, id)) => {}
+                Topic::Id(id) => match self.names.of(&id) {
+                    Known::As(name) => sink.operation(verb, "topic", Some(name.as_bytes())),
+                    Known::Ambiguous => sink.operation(verb, "topic", None),
+                    Known::Not if self.unnamed.len() < UNNAMED => self.unnamed.push((verb, id)),
+                    Known::Not => sink.passed_over(),
+                },
+            }
         }
+    }
+
+    /// Tells what has got a name since.
+    fn name_topics(&mut self, sink: &mut Sink<'_>) {
+        let names = &self.names;
+        self.unnamed.retain(|(verb, id)| match names.of(id) {
+            Known::As(name) => {
+                sink.operation(*verb, "topic", Some(name.as_bytes()));
+                false
+            }
+            Known::Ambiguous => {
+                sink.operation(*verb, "topic", None);
+                false
+            }
+            Known::Not => true,
+        });
     }
 
     fn sasl(&self, message: &[u8], place: &'static str, sink: &mut Sink<'_>) {
@@ -175,21 +202,23 @@ impl Kafka {
         match key {
             SASL_AUTHENTICATE => {
                 fields.tags()?;
-                match fields.reader.u16()? {
-                    0 => sink.succeeded("Kafka SASL ok"),
-                    58 => sink.failed("Kafka 58 (SASL_AUTHENTICATION_FAILED)", true),
+                let error = fields.reader.u16()?;
+                fields.text()?;
+                // RFC 5802: `r=` asks for the proof, `v=` ends well, `e=` does not.
+                match (error, fields.bytes()?.unwrap_or(&[])) {
+                    (58, _) => sink.failed("Kafka 58 (SASL_AUTHENTICATION_FAILED)", true),
+                    (0, [b'e', b'=', ..]) => sink.failed("Kafka SASL SCRAM error", true),
+                    (0, [b'r', b'=', ..]) => {}
+                    (0, _) => sink.succeeded("Kafka SASL ok"),
                     _ => {}
                 }
             }
             METADATA => {
                 fields.tags()?;
                 for (id, name) in topics_of_metadata(&mut fields, version) {
-                    self.topics.retain(|(known, _)| *known != id);
-                    if self.topics.len() >= TOPICS {
-                        self.topics.pop_front();
-                    }
-                    self.topics.push_back((id, name.to_vec()));
+                    self.names.learn(id, name);
                 }
+                self.name_topics(sink);
             }
             _ => {}
         }
@@ -201,21 +230,46 @@ impl Kafka {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Topic<'a> {
     Name(&'a [u8]),
-    Id([u8; 16]),
+    Id(TopicId),
 }
 
-fn name_of(key: u16) -> &'static [u8] {
-    match key {
-        30 => b"CreateAcls",
-        31 => b"DeleteAcls",
-        33 => b"AlterConfigs",
-        34 => b"AlterReplicaLogDirs",
-        42 => b"DeleteGroups",
-        43 => b"ElectLeaders",
-        44 => b"IncrementalAlterConfigs",
-        45 => b"AlterPartitionReassignments",
-        49 => b"AlterClientQuotas",
-        51 => b"AlterUserScramCredentials",
-        _ => b"UpdateFeatures",
-    }
+/// Requests that administer something else than a topic, or belong to brokers among themselves.
+fn administration(key: u16) -> Option<&'static str> {
+    Some(match key {
+        4 => "LeaderAndIsr",
+        5 => "StopReplica",
+        6 => "UpdateMetadata",
+        7 => "ControlledShutdown",
+        27 => "WriteTxnMarkers",
+        30 => "CreateAcls",
+        31 => "DeleteAcls",
+        33 => "AlterConfigs",
+        34 => "AlterReplicaLogDirs",
+        38 => "CreateDelegationToken",
+        39 => "RenewDelegationToken",
+        40 => "ExpireDelegationToken",
+        42 => "DeleteGroups",
+        43 => "ElectLeaders",
+        44 => "IncrementalAlterConfigs",
+        45 => "AlterPartitionReassignments",
+        47 => "OffsetDelete",
+        49 => "AlterClientQuotas",
+        51 => "AlterUserScramCredentials",
+        56 => "AlterPartition",
+        57 => "UpdateFeatures",
+        64 => "UnregisterBroker",
+        80 => "AddRaftVoter",
+        81 => "RemoveRaftVoter",
+        _ => return None,
+    })
+}
+
+/// Requests that name no data and change no settings: versions, metadata, descriptions, groups and their
+/// offsets, transactions (whose records come by Produce).
+fn is_neutral(key: u16) -> bool {
+    matches!(
+        key,
+        2 | 3 | 8..=16 | 18 | 22..=26 | 28 | 29 | 32 | 35 | 41 | 46 | 48 | 50 | 55 | 60 | 61 | 65 | 66
+            | 68 | 69 | 71 | 72 | 74..=77 | 79
+    )
 }

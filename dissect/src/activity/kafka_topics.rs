@@ -20,7 +20,7 @@ pub(super) fn is_flexible(key: u16, version: u16) -> bool {
         20 => 4,
         21 | 30 | 31 | 33 | 34 | 36 | 37 | 42 | 43 => 2,
         44 | 49 => 1,
-        45 | 51 | 57 => 0,
+        45 | 51 | 57 | 78 => 0,
         _ => return false,
     };
     version >= first
@@ -103,11 +103,18 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Topics of a Produce request.
-pub(super) fn topics_of_produce<'a>(fields: &mut Fields<'a>, version: u16) -> Vec<Topic<'a>> {
+/// Topics of a request, and whether those are all.
+type Topics<'a> = (Vec<Topic<'a>>, bool);
+
+fn collect<'a>(read: impl FnOnce(&mut Vec<Topic<'a>>) -> Option<()>) -> Topics<'a> {
     let mut topics = Vec::new();
-    let _ = read_produce(fields, version, &mut topics);
-    topics
+    let all = read(&mut topics).is_some();
+    (topics, all)
+}
+
+/// Topics of a Produce request.
+pub(super) fn topics_of_produce<'a>(fields: &mut Fields<'a>, version: u16) -> Topics<'a> {
+    collect(|topics| read_produce(fields, version, topics))
 }
 
 fn read_produce<'a>(fields: &mut Fields<'a>, version: u16, topics: &mut Vec<Topic<'a>>) -> Option<()> {
@@ -115,23 +122,28 @@ fn read_produce<'a>(fields: &mut Fields<'a>, version: u16, topics: &mut Vec<Topi
         fields.text()?;
     }
     fields.reader.take(2 + 4)?;
-    for _ in 0..fields.array()?.min(MOST) {
+    let count = fields.array()?;
+    for position in 1..=count.min(MOST) {
         topics.push(if version >= 13 { id(fields)? } else { Topic::Name(fields.text()??) });
-        for _ in 0..fields.array()? {
+        let is_last = position == count;
+        let partitions = fields.array()?;
+        for partition in 1..=partitions {
+            // Behind the last records stand no more topics, however long they are.
+            if is_last && partition == partitions {
+                return Some(());
+            }
             fields.reader.take(4)?;
             fields.bytes()?;
             fields.tags()?;
         }
         fields.tags()?;
     }
-    Some(())
+    (count <= MOST).then_some(())
 }
 
 /// Topics of a Fetch request; an incremental one names only those that changed.
-pub(super) fn topics_of_fetch<'a>(fields: &mut Fields<'a>, version: u16) -> Vec<Topic<'a>> {
-    let mut topics = Vec::new();
-    let _ = read_fetch(fields, version, &mut topics);
-    topics
+pub(super) fn topics_of_fetch<'a>(fields: &mut Fields<'a>, version: u16) -> Topics<'a> {
+    collect(|topics| read_fetch(fields, version, topics))
 }
 
 fn read_fetch<'a>(fields: &mut Fields<'a>, version: u16, topics: &mut Vec<Topic<'a>>) -> Option<()> {
@@ -139,7 +151,8 @@ fn read_fetch<'a>(fields: &mut Fields<'a>, version: u16, topics: &mut Vec<Topic<
     let replica = if version < 15 { 4 } else { 0 };
     fields.reader.take(replica + 4 + 4 + from(3, 4) + from(4, 1) + from(7, 8))?;
     let partition = 4 + from(9, 4) + 8 + from(12, 4) + from(5, 8) + 4;
-    for _ in 0..fields.array()?.min(MOST) {
+    let count = fields.array()?;
+    for _ in 0..count.min(MOST) {
         topics.push(if version >= 13 { id(fields)? } else { Topic::Name(fields.text()??) });
         for _ in 0..fields.array()? {
             fields.reader.take(partition)?;
@@ -147,7 +160,80 @@ fn read_fetch<'a>(fields: &mut Fields<'a>, version: u16, topics: &mut Vec<Topic<
         }
         fields.tags()?;
     }
-    Some(())
+    (count <= MOST).then_some(())
+}
+
+/// Topics of a ShareFetch request.
+pub(super) fn topics_of_share_fetch<'a>(fields: &mut Fields<'a>, version: u16) -> Topics<'a> {
+    collect(|topics| {
+        let (_group, _member) = (fields.text()?, fields.text()?);
+        fields.reader.take(4 + 4 + 4 + 4 + if version >= 1 { 4 + 4 } else { 0 })?;
+        let count = fields.array()?;
+        for _ in 0..count.min(MOST) {
+            topics.push(id(fields)?);
+            for _ in 0..fields.array()? {
+                fields.reader.take(if version == 0 { 4 + 4 } else { 4 })?;
+                for _ in 0..fields.array()? {
+                    fields.reader.take(8 + 8)?;
+                    let kinds = fields.array()? as usize;
+                    fields.reader.take(kinds)?;
+                    fields.tags()?;
+                }
+                fields.tags()?;
+            }
+            fields.tags()?;
+        }
+        (count <= MOST).then_some(())
+    })
+}
+
+/// Topics of CreateTopics (19), DeleteTopics (20), DeleteRecords (21) and CreatePartitions (37).
+pub(super) fn topics_of_administration<'a>(fields: &mut Fields<'a>, key: u16, version: u16) -> Topics<'a> {
+    collect(|topics| {
+        let count = fields.array()?;
+        for _ in 0..count.min(MOST) {
+            let name = fields.text()?;
+            match key {
+                20 if version < 6 => {}
+                20 => {
+                    let id = id(fields)?;
+                    topics.push(name.map_or(id, Topic::Name));
+                    fields.tags()?;
+                    continue;
+                }
+                19 => {
+                    fields.reader.take(4 + 2)?;
+                    for _ in 0..fields.array()? {
+                        fields.reader.take(4)?;
+                        fields.numbers()?;
+                        fields.tags()?;
+                    }
+                    for _ in 0..fields.array()? {
+                        let (_name, _value) = (fields.text()?, fields.text()?);
+                        fields.tags()?;
+                    }
+                    fields.tags()?;
+                }
+                21 => {
+                    for _ in 0..fields.array()? {
+                        fields.reader.take(4 + 8)?;
+                        fields.tags()?;
+                    }
+                    fields.tags()?;
+                }
+                _ => {
+                    fields.reader.take(4)?;
+                    for _ in 0..fields.array()? {
+                        fields.numbers()?;
+                        fields.tags()?;
+                    }
+                    fields.tags()?;
+                }
+            }
+            topics.push(Topic::Name(name?));
+        }
+        (count <= MOST).then_some(())
+    })
 }
 
 /// Ids and names of a Metadata response; ids came with version 10.

@@ -3,9 +3,9 @@
 use super::event::{
     Authentication, Credential, CredentialKind, Event, Fingerprint, Operation, Outcome, Verb,
 };
+use super::kafka_names::TopicNames;
 use super::{Memory, token};
 use crate::End;
-use crate::bytes::printable;
 
 /// Of a message no more than this is looked at; what is longer is skipped.
 pub(super) const LOOK: usize = 4096;
@@ -42,6 +42,14 @@ pub(super) trait Machine: Send {
 
     /// Bytes are missing: what was expected of this direction no longer is.
     fn gap(&mut self, from: End);
+
+    /// Names that other connections learnt.
+    fn share(&mut self, _: &TopicNames) {}
+
+    /// Whether all that was read is told, as far as it is to be told.
+    fn is_settled(&self) -> bool {
+        true
+    }
 }
 
 /// Where a reader puts what it found.
@@ -53,9 +61,16 @@ pub(super) struct Sink<'a> {
 }
 
 impl Sink<'_> {
+    /// The client asks for this. A name that cannot be told as it is, is not told.
     pub fn operation(&mut self, verb: Verb, kind: &'static str, object: Option<&[u8]>) {
-        let object = object.filter(|object| !object.is_empty()).map(printable);
+        let object = object.and_then(|object| std::str::from_utf8(object).ok());
+        let object = object.filter(|object| is_tellable(object)).map(str::to_owned);
         self.memory.operation(Operation { verb, kind, object });
+    }
+
+    /// The client may have asked for something that is not told.
+    pub fn passed_over(&mut self) {
+        self.memory.passed_over = true;
     }
 
     /// The server turned the client down.
@@ -90,6 +105,12 @@ impl Sink<'_> {
     ) {
         self.memory.credential(Credential { kind, place, fingerprint, token });
     }
+}
+
+/// Words of any language, and nothing that a screen would obey.
+fn is_tellable(name: &str) -> bool {
+    let is_visible = |c: char| c.is_alphanumeric() || c.is_ascii_graphic() || matches!(c, ' ' | '…');
+    !name.is_empty() && name.chars().count() <= 255 && name.chars().all(is_visible)
 }
 
 /// A message of known length: as much of it as is looked at, once that is there.

@@ -17,6 +17,7 @@ mod ftp;
 mod http1;
 mod imap;
 mod kafka;
+mod kafka_names;
 mod kafka_topics;
 mod ldap;
 mod lines;
@@ -40,6 +41,7 @@ use machine::{Aligned, Machine, Sink, Step};
 pub use event::{
     Authentication, Credential, CredentialKind, Event, Fingerprint, Operation, Outcome, Token, Verb,
 };
+pub use kafka_names::TopicNames;
 
 /// Bytes of one direction that are held at most: a message whose beginning is longer is not read.
 pub const LIMIT: usize = 16 * 1024;
@@ -87,6 +89,8 @@ enum State {
 pub(in crate::activity) struct Memory {
     pub events: Vec<Event>,
     pub dropped: u64,
+    /// What the client did may not all have been told.
+    pub passed_over: bool,
     operations: Vec<Operation>,
     credentials: Vec<Credential>,
 }
@@ -133,6 +137,13 @@ impl Observer {
         })
     }
 
+    /// What one connection tells of the names of topics holds for the others that share them.
+    #[must_use]
+    pub fn sharing(mut self, names: &TopicNames) -> Observer {
+        self.machine.share(names);
+        self
+    }
+
     /// The same from somewhere in the middle.
     pub fn midstream(protection: Protection) -> Option<Observer> {
         let mut observer = Observer::new(protection)?;
@@ -172,9 +183,13 @@ impl Observer {
         self.client.state == State::Done && self.server.state == State::Done
     }
 
-    /// Whether every message so far was read as one.
+    /// Whether every message so far was read as one, and all that it asked for was told.
     pub fn is_in_step(&self) -> bool {
-        self.client.state == State::InStep && self.server.state == State::InStep
+        self.client.state == State::InStep
+            && self.server.state == State::InStep
+            && self.machine.is_settled()
+            && !self.memory.passed_over
+            && self.memory.dropped == 0
     }
 
     /// What was found since the last time.

@@ -1,4 +1,9 @@
 //! MQTT 3.1, 3.1.1 and 5 (OASIS): CONNECT and its answer, topics that are published and subscribed.
+//!
+//! A will is published for the client when it is gone, so it counts as published. A shared subscription
+//! (MQTT 5 section 4.8.2) is told by the topics that it is for.
+
+use std::collections::HashMap;
 
 use super::event::{CredentialKind, Verb};
 use super::machine::{Aligned, Machine, Sink, Step, whole};
@@ -7,10 +12,14 @@ use crate::bytes::Reader;
 
 /// Topics of one subscription that are told.
 const TOPICS: usize = 32;
+/// Topics that are remembered by their alias.
+const ALIASES: usize = 64;
 
 #[derive(Default)]
 pub(super) struct Mqtt {
     is_five: bool,
+    /// Those of the client (MQTT 5 section 3.3.2.3.4).
+    aliases: HashMap<u16, Vec<u8>>,
     presented: Option<bool>,
 }
 
@@ -25,11 +34,17 @@ impl Machine for Mqtt {
         match (from, rest[0] >> 4) {
             (End::Client, 1) => self.connect(body, sink),
             (End::Client, 3) => {
-                if let Some(topic) = Reader::new(body).vector16() {
-                    sink.operation(Verb::Write, "topic", Some(topic));
+                let with_id = rest[0] & 0b110 != 0;
+                if self.publish(body, with_id, sink).is_none() {
+                    sink.passed_over();
                 }
             }
-            (End::Client, 8) => self.subscribe(body, sink),
+            (End::Client, 8) => {
+                let all = self.subscribe(body, sink).is_some();
+                if !all || packet.len() as u64 != total {
+                    sink.passed_over();
+                }
+            }
             (End::Server, 2) => self.answer(body, sink),
             (_, 0) => return Step::Lost,
             _ => {}
@@ -56,7 +71,11 @@ impl Machine for Mqtt {
         if fits && follows { Aligned::Yes } else { Aligned::No }
     }
 
-    fn gap(&mut self, _: End) {}
+    fn gap(&mut self, from: End) {
+        if from == End::Client {
+            self.aliases.clear();
+        }
+    }
 }
 
 impl Mqtt {
@@ -79,7 +98,7 @@ impl Mqtt {
             if self.is_five {
                 skip_properties(&mut reader)?;
             }
-            reader.vector16()?;
+            sink.operation(Verb::Write, "topic", Some(reader.vector16()?));
             reader.vector16()?;
         }
         if flags & 0x80 != 0 {
@@ -91,15 +110,48 @@ impl Mqtt {
         Some(())
     }
 
-    fn subscribe(&self, body: &[u8], sink: &mut Sink<'_>) {
+    fn publish(&mut self, body: &[u8], with_id: bool, sink: &mut Sink<'_>) -> Option<()> {
         let mut reader = Reader::new(body);
-        if reader.u16().is_none() || (self.is_five && skip_properties(&mut reader).is_none()) {
-            return;
+        let topic = reader.vector16()?;
+        if !self.is_five {
+            sink.operation(Verb::Write, "topic", Some(topic));
+            return Some(());
+        }
+        if with_id {
+            reader.u16()?;
+        }
+        match topic_alias(&mut reader)? {
+            None => sink.operation(Verb::Write, "topic", Some(topic)),
+            Some(alias) if topic.is_empty() => {
+                sink.operation(Verb::Write, "topic", self.aliases.get(&alias).map(Vec::as_slice));
+            }
+            Some(alias) => {
+                sink.operation(Verb::Write, "topic", Some(topic));
+                if self.aliases.len() < ALIASES || self.aliases.contains_key(&alias) {
+                    self.aliases.insert(alias, topic.to_vec());
+                } else {
+                    // It may have stood for another topic, which is then told of it.
+                    self.aliases.clear();
+                }
+            }
+        }
+        Some(())
+    }
+
+    fn subscribe(&self, body: &[u8], sink: &mut Sink<'_>) -> Option<()> {
+        let mut reader = Reader::new(body);
+        reader.u16()?;
+        if self.is_five {
+            skip_properties(&mut reader)?;
         }
         for _ in 0..TOPICS {
-            let (Some(topic), Some(_options)) = (reader.vector16(), reader.u8()) else { return };
-            sink.operation(Verb::Read, "topic", Some(topic));
+            if reader.is_empty() {
+                return Some(());
+            }
+            let (topic, _options) = (reader.vector16()?, reader.u8()?);
+            sink.operation(Verb::Read, "topic", Some(shared(topic).unwrap_or(topic)));
         }
+        reader.is_empty().then_some(())
     }
 
     fn answer(&self, body: &[u8], sink: &mut Sink<'_>) {
@@ -110,6 +162,36 @@ impl Mqtt {
             _ => {}
         }
     }
+}
+
+/// The topics behind `$share/group/`.
+fn shared(filter: &[u8]) -> Option<&[u8]> {
+    let behind = filter.strip_prefix(b"$share/")?;
+    let slash = behind.iter().position(|b| *b == b'/')?;
+    Some(&behind[slash + 1..])
+}
+
+/// The topic alias among the properties of a publication (MQTT 5 section 2.2.2.2); `None` outside: they
+/// cannot be read.
+fn topic_alias(reader: &mut Reader<'_>) -> Option<Option<u16>> {
+    let (length, bytes) = variable(reader.rest())?;
+    reader.take(bytes)?;
+    let mut properties = Reader::new(reader.take(usize::try_from(length).ok()?)?);
+    while let Some(kind) = properties.u8() {
+        match kind {
+            0x01 => drop(properties.u8()?),
+            0x02 => drop(properties.u32()?),
+            0x23 => return Some(Some(properties.u16()?)),
+            0x03 | 0x08 | 0x09 => drop(properties.vector16()?),
+            0x26 => drop((properties.vector16()?, properties.vector16()?)),
+            0x0b => {
+                let (_, bytes) = variable(properties.rest())?;
+                properties.take(bytes)?;
+            }
+            _ => return None,
+        }
+    }
+    Some(None)
 }
 
 /// The length behind the first byte, and where the body begins.

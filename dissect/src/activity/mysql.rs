@@ -6,7 +6,7 @@
 
 use super::event::{CredentialKind, Verb};
 use super::machine::{Aligned, Machine, Sink, Step, whole};
-use super::sql;
+use super::sql::{self, Dialect};
 use crate::End;
 
 const PLACE: &str = "MySQL authentication packet";
@@ -20,6 +20,8 @@ const CLIENT_SSL: u32 = 1 << 11;
 const CLIENT_SECURE_CONNECTION: u32 = 1 << 15;
 const CLIENT_PLUGIN_AUTH: u32 = 1 << 19;
 const CLIENT_PLUGIN_AUTH_LENENC: u32 = 1 << 21;
+const CLIENT_ZSTD_COMPRESSION_ALGORITHM: u32 = 1 << 26;
+const CLIENT_QUERY_ATTRIBUTES: u32 = 1 << 27;
 
 #[derive(Default)]
 pub(super) struct Mysql {
@@ -31,6 +33,8 @@ pub(super) struct Mysql {
     /// The server said yes or no.
     decided: bool,
     compressed: bool,
+    /// Attributes stand before the text of a query.
+    attributes: bool,
     /// Whether the last plugin that the server asked for sends in the clear; `None`: it asked for none.
     asked: Option<bool>,
     waiting: Option<u64>,
@@ -44,7 +48,7 @@ impl Machine for Mysql {
         let Some(packet) = whole(rest, total) else { return Step::More };
         let payload = packet.get(4..).unwrap_or(&[]);
         let done = match from {
-            End::Client => self.client(*number, payload, sink),
+            End::Client => self.client(*number, payload, packet.len() as u64 != total, sink),
             End::Server => self.server(*number, payload, sink),
         };
         if done { Step::Done } else { Step::Take(total) }
@@ -87,10 +91,10 @@ impl Machine for Mysql {
 
 impl Mysql {
     /// True where nothing more can be read.
-    fn client(&mut self, number: u8, payload: &[u8], sink: &mut Sink<'_>) -> bool {
+    fn client(&mut self, number: u8, payload: &[u8], is_cut: bool, sink: &mut Sink<'_>) -> bool {
         if number == 0 {
             self.commands = true;
-            command(payload, sink);
+            self.command(payload, is_cut, sink);
         } else if !self.answered {
             self.answered = true;
             return self.log_in(payload, sink);
@@ -112,7 +116,8 @@ impl Mysql {
         if flags & CLIENT_SSL != 0 && payload.len() <= 32 {
             return true;
         }
-        self.compressed = flags & CLIENT_COMPRESS != 0;
+        self.compressed = flags & (CLIENT_COMPRESS | CLIENT_ZSTD_COMPRESSION_ALGORITHM) != 0;
+        self.attributes = flags & CLIENT_QUERY_ATTRIBUTES != 0;
         let Some(rest) = payload.get(32..) else { return false };
         let user = rest.iter().position(|b| *b == 0).map_or(rest.len(), |nul| nul + 1);
         let rest = &rest[user..];
@@ -168,20 +173,34 @@ impl Mysql {
         }
         false
     }
-}
 
-fn command(payload: &[u8], sink: &mut Sink<'_>) {
-    let Some((command, rest)) = payload.split_first() else { return };
-    match command {
-        // COM_QUERY and COM_STMT_PREPARE; query attributes (MySQL 8) stand before the text.
-        0x03 | 0x16 => {
-            let attributes = rest.iter().take_while(|b| **b < b' ' && !b.is_ascii_whitespace()).count();
-            sql::statements(&rest[attributes..], sink);
+    fn command(&self, payload: &[u8], is_cut: bool, sink: &mut Sink<'_>) {
+        let Some((command, rest)) = payload.split_first() else { return };
+        match command {
+            // COM_QUERY: with attributes, first how many there are, and how many sets of them: one.
+            0x03 => {
+                let text = match rest {
+                    [0, 1, text @ ..] if self.attributes => text,
+                    _ if self.attributes => {
+                        sink.passed_over();
+                        let skipped = rest.iter().take_while(|b| **b < b' ' && !b.is_ascii_whitespace());
+                        &rest[skipped.count()..]
+                    }
+                    _ => rest,
+                };
+                sql::statements(text, Dialect::Mysql, is_cut, sink);
+            }
+            // COM_STMT_PREPARE
+            0x16 => sql::statements(rest, Dialect::Mysql, is_cut, sink),
+            0x05 => sink.operation(Verb::Admin, "statement", Some(b"CREATE")),
+            0x06 => sink.operation(Verb::Admin, "statement", Some(b"DROP")),
+            0x07 => sink.operation(Verb::Admin, "statement", Some(b"FLUSH")),
+            0x08 => sink.operation(Verb::Admin, "statement", Some(b"SHUTDOWN")),
+            0x0c => sink.operation(Verb::Admin, "statement", Some(b"KILL")),
+            0x12 | 0x1e => sink.operation(Verb::Read, "command", Some(b"BINLOG_DUMP")),
+            // Of the session, or of statements that were prepared, and told then.
+            0x01 | 0x02 | 0x04 | 0x09 | 0x0a | 0x0e | 0x11 | 0x17..=0x1c | 0x1f | 0xfa => {}
+            _ => sink.passed_over(),
         }
-        0x05 => sink.operation(Verb::Admin, "statement", Some(b"CREATE")),
-        0x06 => sink.operation(Verb::Admin, "statement", Some(b"DROP")),
-        0x08 => sink.operation(Verb::Admin, "statement", Some(b"SHUTDOWN")),
-        0x12 => sink.operation(Verb::Read, "command", Some(b"BINLOG_DUMP")),
-        _ => {}
     }
 }

@@ -27,7 +27,7 @@ impl Machine for Nats {
         match (from, word.as_slice()) {
             (End::Client, b"CONNECT") => self.connect(text, sink),
             (End::Client, b"SUB") => {
-                if let Some(subject) = words.next() {
+                if let Some(subject) = words.next().filter(|subject| !is_inner(subject)) {
                     sink.operation(Verb::Read, "subject", Some(subject));
                 }
             }
@@ -90,7 +90,8 @@ impl Nats {
     }
 }
 
-/// Answers go to inboxes: one a request, by design.
+/// Answers go to inboxes: one a client or a request, by design. `_INBOX.>` would be everybody's.
 fn is_inner(subject: &[u8]) -> bool {
-    subject.starts_with(b"_INBOX.")
+    let Some(own) = subject.strip_prefix(b"_INBOX.") else { return false };
+    !matches!(own.first(), None | Some(b'*' | b'>' | b'.'))
 }

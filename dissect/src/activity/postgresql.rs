@@ -7,7 +7,7 @@
 
 use super::event::CredentialKind;
 use super::machine::{Aligned, Machine, Sink, Step, whole};
-use super::sql;
+use super::sql::{self, Dialect};
 use crate::End;
 use crate::bytes::Reader;
 
@@ -90,7 +90,7 @@ impl Postgresql {
         }
         let total = u64::from(length) + 1;
         let is_read = match from {
-            End::Client => matches!(kind, b'p' | b'Q' | b'P'),
+            End::Client => matches!(kind, b'p' | b'Q' | b'P' | b'F'),
             End::Server => matches!(kind, b'R' | b'E'),
         };
         if !is_read {
@@ -100,12 +100,18 @@ impl Postgresql {
         let body = message.get(5..).unwrap_or(&[]);
         match (from, kind) {
             (End::Client, b'p') => self.password(body, sink),
-            (End::Client, b'Q') => sql::statements(until_nul(body), sink),
-            (End::Client, _) => {
-                // Parse: the statement's name, then its text.
-                let name = until_nul(body).len() + 1;
-                sql::statements(until_nul(body.get(name..).unwrap_or(&[])), sink);
+            (End::Client, b'Q') => {
+                let is_cut = message.len() as u64 != total;
+                sql::statements(until_nul(body), Dialect::Postgresql, is_cut, sink);
             }
+            // Parse: the statement's name, then its text.
+            (End::Client, b'P') => {
+                let name = until_nul(body).len() + 1;
+                let text = until_nul(body.get(name..).unwrap_or(&[]));
+                sql::statements(text, Dialect::Postgresql, message.len() as u64 != total, sink);
+            }
+            // A call of a function by its number.
+            (End::Client, _) => sink.passed_over(),
             (End::Server, b'R') => self.authentication(body, sink),
             (End::Server, _) => self.error(body, sink),
         }

@@ -6,9 +6,9 @@
 
 use std::collections::VecDeque;
 
-use super::event::CredentialKind;
+use super::event::{CredentialKind, Verb};
 use super::machine::{Aligned, LOOK, Machine, Sink, Step, line};
-use super::redis_commands::verb;
+use super::redis_commands::{is_neutral, verb};
 use crate::End;
 use crate::bytes::starts_with_ignore_case;
 
@@ -153,8 +153,17 @@ impl Redis {
             }
             _ => {}
         }
-        if let Some(verb) = verb(&name) {
-            sink.operation(verb, "command", Some(&name));
+        match verb(&name) {
+            Some(verb) => sink.operation(verb, "command", Some(&name)),
+            // Of another connection, or of all.
+            None if name == b"CLIENT"
+                && [&b"KILL"[..], b"PAUSE", b"UNPAUSE"].iter().any(|word| is(1, word)) =>
+            {
+                sink.operation(Verb::Admin, "command", Some(&name));
+            }
+            None if is_neutral(&name) => {}
+            // Of a module, or of a later version.
+            None => sink.passed_over(),
         }
         if let Some(pending) = &mut self.pending {
             pending.push_back(logs_in);

@@ -16,7 +16,8 @@ use super::form::{
     TargetForm, Texts,
 };
 use super::index::Index;
-use super::operation::{Grant, Objects, Verb};
+use super::objects::Objects;
+use super::operation::{Grant, Verb};
 use super::pattern::Pattern;
 use super::selector::{GroupName, Ports, Selector};
 use super::sources::SourceText;
@@ -444,7 +445,13 @@ impl Source<'_> {
             if method.is_empty() || !method.bytes().all(|byte| byte.is_ascii_alphabetic()) {
                 return Err(self.wrong(at, format!("method {method:?}, expected one like GET")));
             }
-            grant.methods.push(method.to_ascii_uppercase());
+            let method = method.to_ascii_uppercase();
+            let verb = Verb::of_http_method(method.as_bytes());
+            if !grant.may.contains(&verb) {
+                let what = format!("method {method:?} can never hold, expected \"{}\" in may", verb.as_str());
+                return Err(self.wrong(at, what));
+            }
+            grant.methods.push(method);
         }
         for (kind, texts) in objects.kinds {
             let whole = texts.span().start;
@@ -457,7 +464,7 @@ impl Source<'_> {
                 if name.is_empty() {
                     return Err(self.wrong(at, format!("{} is empty, expected a name", kind.as_str())));
                 }
-                list.push(Pattern::new(name));
+                list.push(kind.pattern(name));
             }
             if of_kind.wanted.is_empty() && of_kind.excepted.is_empty() {
                 return Err(self.wrong(whole, format!("{} is empty, expected a name", kind.as_str())));

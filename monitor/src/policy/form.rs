@@ -11,7 +11,8 @@ use toml::Spanned;
 
 use super::Require;
 use super::end::Field;
-use super::operation::{Encrypted, Kind, Verb};
+use super::objects::Kind;
+use super::operation::{Encrypted, Verb};
 use crate::model::Transport;
 
 /// A text, or several of which any will do.
@@ -292,7 +293,7 @@ selecting! {
         role: Listed,
         /// What the client may do, where the protocol shows it in the clear.
         #[serde(default)]
-        #[schemars(with = "Option<Vec<Verb>>")]
+        #[schemars(schema_with = "verbs")]
         may: Option<Spanned<Vec<Verb>>>,
         /// HTTP methods; the default: any.
         #[serde(default)]
@@ -384,7 +385,7 @@ selecting! {
 pub struct GrantForm {
     /// What may be done, where the protocol shows it in the clear.
     #[serde(default)]
-    #[schemars(with = "Option<Vec<Verb>>")]
+    #[schemars(schema_with = "verbs")]
     pub may: Option<Spanned<Vec<Verb>>>,
     /// HTTP methods; the default: any.
     #[serde(default)]
@@ -474,4 +475,10 @@ impl SelectorForm {
         ];
         all.into_iter().filter_map(|(field, texts)| Some((field, texts?))).collect()
     }
+}
+
+/// Some of the three.
+fn verbs(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    let names = Verb::ALL.map(Verb::as_str);
+    schemars::json_schema!({ "type": ["array", "null"], "items": { "type": "string", "enum": names } })
 }

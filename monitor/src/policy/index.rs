@@ -1,14 +1,14 @@
 //! Which rules may hold for an end, without asking every rule.
 //!
 //! Each rule stands under one of its conditions: the one that the fewest rules share, so that a
-//! look-up finds few. Texts are found by hash; those with wildcards by what they begin or end with;
-//! addresses by prefix. What has no condition is asked always.
+//! look-up finds few. Texts are found by hash; those with wildcards by what they begin or end with, or
+//! have in them; addresses by prefix. What has no condition is asked always.
 
 use rustc_hash::FxHashMap;
 
 use super::end::{End, Field, Presence};
-use super::pattern::Pattern;
 use super::selector::{Held, Ports, Selector};
+use super::texts::{TextShares, Texts};
 
 type Ids = Vec<u32>;
 
@@ -21,26 +21,6 @@ pub struct Index {
     groups: FxHashMap<u32, Ids>,
     /// Rules that have nothing to be found by.
     always: Ids,
-}
-
-/// The rules that are found by one field.
-#[derive(Clone, Debug)]
-struct Texts {
-    field: Field,
-    exact: FxHashMap<Box<str>, Ids>,
-    prefixes: Affixes,
-    suffixes: Affixes,
-    /// Wildcards at both ends.
-    others: Ids,
-    all: Ids,
-}
-
-/// Rules by a beginning or an end of a text.
-#[derive(Clone, Debug, Default)]
-struct Affixes {
-    /// Lengths in bytes that occur, ascending.
-    lengths: Vec<usize>,
-    by_text: FxHashMap<Box<str>, Ids>,
 }
 
 /// Rules by address range.
@@ -85,16 +65,13 @@ impl Index {
                 }
                 Some(Key::Text(at)) => {
                     if let Some((field, patterns)) = selector.texts.get(at) {
-                        index.of_field(*field).add(patterns, id);
+                        index.of_field(*field).add(patterns, &shared.texts, id);
                     }
                 }
             }
         }
         index.networks.sort();
-        for texts in &mut index.texts {
-            texts.prefixes.sort();
-            texts.suffixes.sort();
-        }
+        index.texts.iter_mut().for_each(Texts::finish);
         index
     }
 
@@ -128,66 +105,11 @@ impl Index {
         let at = match self.texts.iter().position(|texts| texts.field == field) {
             Some(at) => at,
             None => {
-                self.texts.push(Texts {
-                    field,
-                    exact: FxHashMap::default(),
-                    prefixes: Affixes::default(),
-                    suffixes: Affixes::default(),
-                    others: Vec::new(),
-                    all: Vec::new(),
-                });
+                self.texts.push(Texts::new(field));
                 self.texts.len() - 1
             }
         };
         &mut self.texts[at]
-    }
-}
-
-/// What an exact text is found by: a container's id also by its beginning.
-fn lookup_key(field: Field, text: &str) -> &str {
-    if field == Field::Container { &text[..text.floor_char_boundary(Field::SHORT_ID)] } else { text }
-}
-
-impl Texts {
-    fn add(&mut self, patterns: &[Pattern], id: u32) {
-        self.all.push(id);
-        for pattern in patterns {
-            match pattern {
-                Pattern::Exact(text) => {
-                    self.exact.entry(lookup_key(self.field, text).into()).or_default().push(id);
-                }
-                _ if !pattern.prefix().is_empty() => self.prefixes.add(pattern.prefix(), id),
-                _ if !pattern.suffix().is_empty() => self.suffixes.add(pattern.suffix(), id),
-                Pattern::Glob { .. } => self.others.push(id),
-            }
-        }
-    }
-
-    fn find(&self, value: &str, found: &mut Ids) {
-        found.extend(self.exact.get(lookup_key(self.field, value)).into_iter().flatten());
-        for length in &self.prefixes.lengths {
-            let Some(prefix) = value.get(..*length) else { continue };
-            found.extend(self.prefixes.by_text.get(prefix).into_iter().flatten());
-        }
-        for length in &self.suffixes.lengths {
-            let Some(suffix) = value.len().checked_sub(*length).and_then(|at| value.get(at..)) else {
-                continue;
-            };
-            found.extend(self.suffixes.by_text.get(suffix).into_iter().flatten());
-        }
-        found.extend(&self.others);
-    }
-}
-
-impl Affixes {
-    fn add(&mut self, text: &str, id: u32) {
-        self.lengths.push(text.len());
-        self.by_text.entry(text.into()).or_default().push(id);
-    }
-
-    fn sort(&mut self) {
-        self.lengths.sort_unstable();
-        self.lengths.dedup();
     }
 }
 
@@ -246,7 +168,7 @@ impl Networks {
 #[derive(Default)]
 struct Shares<'a> {
     ports: FxHashMap<u16, usize>,
-    texts: FxHashMap<(Field, &'a str), usize>,
+    texts: TextShares<'a>,
     addresses: FxHashMap<ipnet::IpNet, usize>,
     groups: FxHashMap<u32, usize>,
 }
@@ -258,7 +180,7 @@ impl<'a> Shares<'a> {
         }
         for (field, patterns) in &selector.texts {
             for pattern in patterns {
-                *self.texts.entry((*field, found_by(*field, pattern))).or_default() += 1;
+                self.texts.add(*field, pattern);
             }
         }
         for range in &selector.address {
@@ -286,7 +208,7 @@ impl<'a> Shares<'a> {
             offer(shares?, Key::Group);
         }
         for (at, (field, patterns)) in selector.texts.iter().enumerate() {
-            let shares = |pattern| count(self.texts.get(&(*field, found_by(*field, pattern))));
+            let shares = |pattern| self.texts.of(*field, pattern);
             offer(patterns.iter().map(shares).max()?, Key::Text(at));
         }
         if !selector.address.is_empty() {
@@ -296,14 +218,5 @@ impl<'a> Shares<'a> {
             offer(if wide { usize::MAX - 1 } else { shares }, Key::Address);
         }
         best.map(|(_, key)| key)
-    }
-}
-
-/// The part of a text by which it is found.
-fn found_by(field: Field, pattern: &Pattern) -> &str {
-    match pattern {
-        Pattern::Exact(text) => lookup_key(field, text),
-        _ if !pattern.prefix().is_empty() => pattern.prefix(),
-        _ => pattern.suffix(),
     }
 }

@@ -14,6 +14,7 @@ mod file;
 mod form;
 mod index;
 mod learn;
+mod objects;
 mod observed;
 mod operation;
 mod pattern;
@@ -22,6 +23,7 @@ mod schema;
 mod selector;
 mod show;
 mod sources;
+mod texts;
 mod trial;
 
 use std::net::{IpAddr, SocketAddr};

@@ -8,88 +8,13 @@
 use std::fmt;
 use std::sync::Arc;
 
+pub use dissect::activity::{Operation, Verb};
 use serde::{Deserialize, Serialize};
 
+use super::objects::{Kind, Objects, Target};
 use super::pattern::Pattern;
 use super::selector::Held;
 use super::{Action, ClientRule, Decision, FlowFacts, Policy, Seen, Service, Side};
-
-/// What an operation does.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
-)]
-#[serde(rename_all = "lowercase")]
-pub enum Verb {
-    Read,
-    Write,
-    Admin,
-}
-
-impl Verb {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Verb::Read => "read",
-            Verb::Write => "write",
-            Verb::Admin => "admin",
-        }
-    }
-}
-
-/// One operation of a client.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Operation {
-    pub verb: Verb,
-    /// What the object is: `topic`, `queue`, `exchange`, `subject`, `key`, `path`, `statement`,
-    /// `command`, …
-    pub kind: &'static str,
-    /// Its name; of a `path` either `/path` or `METHOD /path`. `None`: it could not be read.
-    pub object: Option<String>,
-}
-
-impl fmt::Display for Operation {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{} {}", self.verb.as_str(), self.kind)?;
-        match &self.object {
-            Some(object) => write!(out, " {}", object.escape_debug()),
-            None => Ok(()),
-        }
-    }
-}
-
-/// A kind of object that a grant can name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Kind {
-    Topic,
-    Subject,
-    Exchange,
-    Queue,
-    Key,
-    Path,
-    Statement,
-    Command,
-}
-
-impl Kind {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Kind::Topic => "topic",
-            Kind::Subject => "subject",
-            Kind::Exchange => "exchange",
-            Kind::Queue => "queue",
-            Kind::Key => "key",
-            Kind::Path => "path",
-            Kind::Statement => "statement",
-            Kind::Command => "command",
-        }
-    }
-}
-
-/// Objects of one kind: any of the wanted (none: all), but for the excepted (`!name`).
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Objects {
-    pub wanted: Vec<Pattern>,
-    pub excepted: Vec<Pattern>,
-}
 
 /// What a client may do.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -106,21 +31,9 @@ impl Grant {
         if !self.may.contains(&operation.verb) {
             return Held::No;
         }
-        if self.objects.is_empty() && self.methods.is_empty() {
-            return Held::Yes;
-        }
-        if !self.methods.is_empty() && operation.kind == Kind::Path.as_str() {
-            match operation.object.as_deref().and_then(method_and_path) {
-                Some((Some(method), _)) if !self.methods.iter().any(|allowed| allowed == method) => {
-                    return Held::No;
-                }
-                Some((Some(_), _)) => {}
-                _ => return Held::Unknown,
-            }
-        }
-        if self.objects.is_empty() {
-            let of_http = operation.kind == Kind::Path.as_str();
-            return if of_http { Held::Yes } else { Held::Unknown };
+        let method = self.takes_method(operation);
+        if method == Held::No || self.objects.is_empty() {
+            return method;
         }
         let Some((kind, objects)) = self.objects.iter().find(|(kind, _)| kind.as_str() == operation.kind)
         else {
@@ -128,72 +41,22 @@ impl Grant {
         };
         match operation.object.as_deref() {
             None => Held::Unknown,
-            Some(object) if objects.hold(*kind, object) => Held::Yes,
+            Some(object) => method.min(objects.hold(*kind, object)),
+        }
+    }
+
+    /// Methods are those of HTTP: of anything else such a grant says nothing.
+    fn takes_method(&self, operation: &Operation) -> Held {
+        if self.methods.is_empty() {
+            return Held::Yes;
+        }
+        let object = operation.object.as_deref().filter(|_| operation.kind == Kind::Path.as_str());
+        match object.and_then(|object| Target::new(object).method) {
+            Some(method) if self.methods.iter().any(|allowed| allowed == method) => Held::Yes,
             Some(_) => Held::No,
+            None => Held::Unknown,
         }
     }
-}
-
-impl Objects {
-    fn hold(&self, kind: Kind, object: &str) -> bool {
-        let object = match kind {
-            Kind::Path => match method_and_path(object) {
-                Some((_, path)) => path,
-                None => return false,
-            },
-            _ => object,
-        };
-        // A subscription may itself speak of many: those of MQTT (+, #) and of NATS (*, >).
-        let many = matches!(kind, Kind::Topic | Kind::Subject) && object.contains(['+', '#', '*', '>']);
-        if self
-            .excepted
-            .iter()
-            .any(|pattern| if many { overlaps(object, pattern) } else { holds(kind, pattern, object) })
-        {
-            return false;
-        }
-        self.wanted.is_empty()
-            || self.wanted.iter().any(|pattern| {
-                // One character of the policy does not stand for a wildcard that stands for many.
-                (!many || !pattern.as_str().contains('?')) && holds(kind, pattern, object)
-            })
-    }
-}
-
-/// A path is held by what it begins with, everything else by its whole name.
-fn holds(kind: Kind, pattern: &Pattern, object: &str) -> bool {
-    if kind != Kind::Path || matches!(pattern, Pattern::Glob { .. }) {
-        return pattern.matches(object);
-    }
-    let prefix = pattern.as_str();
-    let Some(rest) = object.strip_prefix(prefix) else { return false };
-    rest.is_empty() || prefix.ends_with('/') || rest.starts_with('/')
-}
-
-/// Whether a subscription with wildcards takes in something that the pattern names, or may.
-fn overlaps(subscription: &str, pattern: &Pattern) -> bool {
-    let asked = Pattern::new(&subscription.replace(['+', '#', '>'], "*"));
-    match pattern {
-        Pattern::Exact(name) => asked.matches(name),
-        Pattern::Glob { .. } => {
-            let (a, b) = (asked.prefix(), pattern.prefix());
-            a.starts_with(b) || b.starts_with(a)
-        }
-    }
-}
-
-/// `GET /path?query` or `/path`: method and path. A path that does not say where it leads (`..`,
-/// encoded dots or slashes, backslashes) is none.
-fn method_and_path(object: &str) -> Option<(Option<&str>, &str)> {
-    let (method, target) = match object.split_once(' ') {
-        Some((method, target)) => (Some(method), target),
-        None => (None, object),
-    };
-    let path = &target[..target.find(['?', '#']).unwrap_or(target.len())];
-    let lower = path.to_ascii_lowercase();
-    let astray = path.split('/').any(|segment| segment == ".." || segment == ".")
-        || ["%2e", "%2f", "%5c", "\\", "//"].iter().any(|trick| lower.contains(trick));
-    (!astray && path.starts_with('/')).then_some((method, path))
 }
 
 impl fmt::Display for Grant {
@@ -249,7 +112,7 @@ impl Policy {
                 Held::No if held == Held::Yes => {
                     unexpected.get_or_insert_with(|| Decision::Unexpected {
                         service: service.name.clone(),
-                        expected: rule.with_grants(),
+                        expected: format!("{}, not to {operation}", rule.with_grants()).into(),
                         place: rule.place.clone(),
                         side: Side::Operation,
                         action: service.action,

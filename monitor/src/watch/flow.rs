@@ -62,7 +62,7 @@ impl Watch {
         fingerprint: &dyn Fingerprint,
     ) -> Option<Watch> {
         let observer = if midstream { Observer::midstream(protection) } else { Observer::new(protection) };
-        let mut observer = observer?;
+        let mut observer = observer?.sharing(&sampling.topics);
         observer.feed(End::Client, first.0, fingerprint);
         observer.feed(End::Server, first.1, fingerprint);
         Some(Watch {

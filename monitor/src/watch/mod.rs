@@ -17,6 +17,7 @@ mod lane;
 #[cfg(test)]
 mod tests;
 
+use dissect::activity::TopicNames;
 use monitor_common::{Decision, decision};
 
 use budget::Budget;
@@ -38,6 +39,8 @@ pub struct Sampling {
     total: Budget,
     generation: u32,
     cost: SamplingView,
+    /// What one connection told of the names of topics serves the others.
+    topics: TopicNames,
 }
 
 impl Sampling {
@@ -47,6 +50,7 @@ impl Sampling {
             total: Budget::new(settings.total_bytes_per_s),
             generation: 0,
             cost: SamplingView::default(),
+            topics: TopicNames::default(),
         }
     }
 

@@ -142,12 +142,16 @@ fn unseen(rules: usize) -> Result<Case> {
     Ok(Case { name: "a client that is not known", answer: "unknown", ..case })
 }
 
-/// One service whose clients are texts with a wildcard at both ends, which no index finds.
+/// One service whose clients are texts with a wildcard at both ends, or whose ends are those of all.
 fn wildcards(rules: usize, answer: &'static str) -> Result<Case> {
     let mut case = one_service(1, answer)?;
     case.policy = String::from("[[service]]\nname = \"s\"\nports = [443]\n");
     for number in 0..rules {
-        write!(case.policy, "[[service.client]]\nunit = \"*app{number}-*\"\n")?;
+        let pattern = match number % 2 {
+            0 => format!("*app{number}-*"),
+            _ => format!("a*pp{number}-*.service"),
+        };
+        write!(case.policy, "[[service.client]]\nunit = \"{pattern}\"\n")?;
     }
     for ((who, from, _), number) in case.flows.iter_mut().zip(numbers(rules, answer)) {
         (*who, *from) = (client(number), address(number, 9));

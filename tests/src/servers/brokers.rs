@@ -1,8 +1,10 @@
-//! RabbitMQ, Mosquitto, NATS.
+//! RabbitMQ, Mosquitto, NATS, Kafka.
+
+use std::process::Command;
 
 use anyhow::Result;
 
-use super::{Security, Server};
+use super::{Security, Server, tool};
 use crate::{Certificates, Lab};
 
 /// RabbitMQ: AMQP 0-9-1, user and password `guest`.
@@ -54,4 +56,40 @@ pub fn nats(lab: &Lab, certificates: &Certificates, port: u16, security: Securit
         command.args(["--tls", "--tlscert", &certificates.certificate, "--tlskey", &certificates.key]);
     }
     Server::start(lab, &format!("nats-{port}"), command, "tcp", port)
+}
+
+/// Tansu, a broker of Kafka, for clients in the left namespace: it tells them where it is. It knows no
+/// topic yet. TLS is HAProxy's, in front of it.
+///
+/// # Errors
+/// It is not there, or did not start.
+pub fn kafka(lab: &Lab, certificates: &Certificates, port: u16, security: Security) -> Result<Vec<Server>> {
+    let inner = if security == Security::Plain { port } else { port + 1 };
+    let broker = Server::start(lab, &format!("tansu-{port}"), tansu(lab, inner, port, &[])?, "tcp", inner)?;
+    if security == Security::Plain {
+        return Ok(vec![broker]);
+    }
+    let both =
+        std::fs::read_to_string(&certificates.certificate)? + &std::fs::read_to_string(&certificates.key)?;
+    let both = lab.directory.write(&format!("haproxy-{port}.pem"), &both)?;
+    let config = format!(
+        "defaults\n timeout connect 30s\n timeout client 60s\n timeout server 60s\n\
+         listen kafka\n bind 0.0.0.0:{port} ssl crt {both}\n server a 127.0.0.1:{inner}\n"
+    );
+    let config = lab.directory.write(&format!("haproxy-{port}.conf"), &config)?;
+    let mut command = lab.server().command("haproxy");
+    command.args(["-db", "-f", &config]);
+    Ok(vec![Server::start(lab, &format!("haproxy-{port}"), command, "tcp", port)?, broker])
+}
+
+/// The broker's command: where it listens, and the port by which clients are to find it. What it stores
+/// outlives it.
+pub(super) fn tansu(lab: &Lab, port: u16, advertised: u16, more: &[&str]) -> Result<Command> {
+    let directory = lab.directory.directory(&format!("tansu-{advertised}"), None)?;
+    let mut command = lab.server().command(tool("tansu")?);
+    command.current_dir(directory).arg("broker").args(more);
+    command.args(["--storage-engine", "sqlite://broker.db"]);
+    command.args(["--listener-url", &format!("tcp://0.0.0.0:{port}")]);
+    command.args(["--advertised-listener-url", &format!("tcp://10.213.0.2:{advertised}")]);
+    Ok(command)
 }

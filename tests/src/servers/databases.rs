@@ -40,8 +40,19 @@ pub(super) fn postgresql_programs() -> Result<PathBuf> {
     newest.context("PostgreSQL is not installed")
 }
 
-/// MariaDB: user `test`, no password.
+/// MariaDB: user `test`, who may do everything, no password.
 pub fn mariadb(lab: &Lab, certificates: &Certificates, port: u16, security: Security) -> Result<Server> {
+    let tls = [
+        format!("--ssl-cert={}", certificates.certificate),
+        format!("--ssl-key={}", certificates.key),
+        format!("--ssl-ca={}", certificates.authority),
+    ];
+    let tls: &[String] = if security == Security::Plain { &[] } else { &tls };
+    mariadb_of(lab, port, "CREATE USER test@'%'; GRANT ALL ON *.* TO test@'%';", tls)
+}
+
+/// MariaDB that runs these statements first.
+pub(super) fn mariadb_of(lab: &Lab, port: u16, statements: &str, more: &[String]) -> Result<Server> {
     let place = lab.server();
     let directory = lab.directory.directory(&format!("mariadb-{port}"), Some("mysql"))?;
     let mut make = place.command("mariadb-install-db");
@@ -53,19 +64,13 @@ pub fn mariadb(lab: &Lab, certificates: &Certificates, port: u16, security: Secu
     ]);
     make.arg(format!("--datadir={directory}"));
     lab.run(make, PATIENCE)?;
-    let start = lab.directory.write(&format!("mariadb-{port}.sql"), "CREATE USER test@'%';\n")?;
+    // A line each.
+    let start = lab.directory.write(&format!("mariadb-{port}.sql"), &statements.replace("; ", ";\n"))?;
     let mut command = place.command("mariadbd");
     command.args(["--no-defaults", "--user=mysql", "--bind-address=*", "--skip-name-resolve"]);
     command.args([format!("--datadir={directory}"), format!("--port={port}")]);
     command.args([format!("--socket={directory}/socket"), format!("--init-file={start}")]);
-    command.arg(format!("--pid-file={directory}/pid"));
-    if security != Security::Plain {
-        command.args([
-            format!("--ssl-cert={}", certificates.certificate),
-            format!("--ssl-key={}", certificates.key),
-            format!("--ssl-ca={}", certificates.authority),
-        ]);
-    }
+    command.arg(format!("--pid-file={directory}/pid")).args(more);
     Server::start(lab, &format!("mariadb-{port}"), command, "tcp", port)
 }
 

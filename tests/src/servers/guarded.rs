@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::databases::postgresql_programs;
-use super::{PATIENCE, Server, program, python};
+use super::brokers::tansu;
+use super::databases::{mariadb_of, postgresql_programs};
+use super::{PATIENCE, Server, program, python, tool};
 use crate::Lab;
 
 /// The password that lets in.
@@ -68,25 +69,7 @@ pub fn postgresql(lab: &Lab, port: u16) -> Result<Server> {
 /// # Errors
 /// See [`nginx`].
 pub fn mariadb(lab: &Lab, port: u16) -> Result<Server> {
-    let place = lab.server();
-    let directory = lab.directory.directory(&format!("guarded-mariadb-{port}"), Some("mysql"))?;
-    let mut make = place.command("mariadb-install-db");
-    make.args([
-        "--no-defaults",
-        "--user=mysql",
-        "--skip-test-db",
-        "--auth-root-authentication-method=normal",
-    ]);
-    make.arg(format!("--datadir={directory}"));
-    lab.run(make, PATIENCE)?;
-    let start = format!("CREATE USER alice@'%' IDENTIFIED BY '{RIGHT}';\n");
-    let start = lab.directory.write(&format!("guarded-{port}.sql"), &start)?;
-    let mut command = place.command("mariadbd");
-    command.args(["--no-defaults", "--user=mysql", "--bind-address=*", "--skip-name-resolve"]);
-    command.args([format!("--datadir={directory}"), format!("--port={port}")]);
-    command.args([format!("--socket={directory}/socket"), format!("--init-file={start}")]);
-    command.arg(format!("--pid-file={directory}/pid"));
-    Server::start(lab, &format!("mariadb-{port}"), command, "tcp", port)
+    mariadb_of(lab, port, &format!("CREATE USER alice@'%' IDENTIFIED BY '{RIGHT}';"), &[])
 }
 
 /// Redis.
@@ -153,4 +136,30 @@ pub fn ldap(lab: &Lab, port: u16) -> Result<Server> {
     let mut command = lab.server().command(PathBuf::from("slapd"));
     command.args(["-h", &format!("ldap://0.0.0.0:{port}"), "-f", &config, "-d", "0"]);
     Server::start(lab, &format!("ldap-{port}"), command, "tcp", port)
+}
+
+/// Tansu, which knows SCRAM alone. See [`super::kafka`].
+///
+/// # Errors
+/// It is not there, or did not start.
+pub fn kafka(lab: &Lab, port: u16) -> Result<Server> {
+    let open = Server::start(lab, &format!("open-tansu-{port}"), tansu(lab, port, port, &[])?, "tcp", port)?;
+    let mut make = lab.server().command(tool("tansu")?);
+    make.args(["user", "create", "--mechanism", "scram256", "--broker", &format!("tcp://127.0.0.1:{port}")]);
+    make.args(["alice", RIGHT]);
+    lab.run(make, PATIENCE)?;
+    drop(open);
+    let command = tansu(lab, port, port, &["--authentication"])?;
+    Server::start(lab, &format!("tansu-{port}"), command, "tcp", port)
+}
+
+/// A broker that knows SASL PLAIN alone: our own program.
+///
+/// # Errors
+/// It did not start.
+pub fn kafka_plain(lab: &Lab, port: u16) -> Result<Server> {
+    let mut command = lab.server().command(python());
+    command.arg(program("guarded_kafka_server.py")).args(["10.213.0.2", &port.to_string()]);
+    command.env("PASSWORD", RIGHT);
+    Server::start(lab, &format!("kafka-plain-{port}"), command, "tcp", port)
 }

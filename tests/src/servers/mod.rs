@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-pub use brokers::{mosquitto, nats, rabbitmq};
+pub use brokers::{kafka, mosquitto, nats, rabbitmq};
 pub use chat::xmpp;
 pub use databases::{mariadb, memcached, postgresql, redis};
 pub use directory::ldap;

@@ -1,9 +1,9 @@
 //! What a client does on a stream in the clear, held against what its roles let it do.
 
-use dissect::activity::{self, Operation as Done};
+use std::cell::Cell;
 
 use super::*;
-use crate::policy::{self, Operation, Verb};
+use crate::policy::{self, Operation};
 
 /// Different operations of one flow that are remembered.
 const OPERATIONS: usize = 64;
@@ -14,24 +14,22 @@ pub(super) struct Doings {
     list: Vec<Operation>,
     /// There were more than are remembered.
     more: bool,
+    /// Position of one that broke the policy: it is not forgotten.
+    broken: Cell<Option<usize>>,
 }
 
 impl Doings {
     /// True where it is a new one.
-    pub fn add(&mut self, done: Done) -> bool {
-        let verb = match done.verb {
-            activity::Verb::Read => Verb::Read,
-            activity::Verb::Write => Verb::Write,
-            activity::Verb::Admin => Verb::Admin,
-        };
-        let operation = Operation { verb, kind: done.kind, object: done.object };
+    pub fn add(&mut self, operation: Operation) -> bool {
         if self.list.contains(&operation) {
             return false;
         }
         self.more |= self.list.len() >= OPERATIONS;
-        if self.more {
+        if self.list.len() >= OPERATIONS {
             // The latest counts: what was allowed before need not be.
-            self.list.remove(0);
+            let oldest = usize::from(self.broken.get() == Some(0));
+            self.list.remove(oldest);
+            self.broken.set(self.broken.get().map(|at| at.saturating_sub(1 - oldest)));
         }
         self.list.push(operation);
         true
@@ -57,7 +55,9 @@ pub(super) fn decide(
     let judged: Vec<policy::Decision> = told.with(|facts, seen| {
         doings.list.iter().map(|operation| policy.operation_seen(facts, seen, operation)).collect()
     });
-    if let Some(broken) = judged.iter().find(|decision| matches!(decision, Unexpected { .. })) {
+    let broken = judged.iter().position(|decision| matches!(decision, Unexpected { .. }));
+    doings.broken.set(broken);
+    if let Some(broken) = broken.and_then(|at| judged.get(at)) {
         return Arc::new(broken.clone());
     }
     // Only what waited for the operations becomes a yes by them.
@@ -68,5 +68,33 @@ pub(super) fn decide(
             Arc::new(allowed.clone())
         }
         _ => ends,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dissect::activity::Verb;
+
+    use super::*;
+
+    #[test]
+    fn what_broke_the_policy_is_not_forgotten() {
+        let operation = |number: usize| Operation {
+            verb: Verb::Read,
+            kind: "path",
+            object: Some(format!("GET /{number}")),
+        };
+        for broken in [0, 3, OPERATIONS - 1] {
+            let mut doings = Doings::default();
+            (0..OPERATIONS).for_each(|number| assert!(doings.add(operation(number))));
+            doings.broken.set(Some(broken));
+            assert!(!doings.add(operation(7)) && !doings.more);
+            for number in 0..1000 {
+                assert!(doings.add(operation(OPERATIONS + number)) && doings.more);
+                assert_eq!(doings.list.len(), OPERATIONS);
+                let kept = doings.broken.get().and_then(|at| doings.list.get(at));
+                assert_eq!(kept, Some(&operation(broken)));
+            }
+        }
     }
 }

@@ -223,11 +223,11 @@ proptest! {
     #[test]
     fn the_index_finds_what_asking_every_rule_finds(
         entries in proptest::collection::vec(
-            (0usize..7, "[ab]{1,3}", 0u8..4, 8u8..=32), 1..20),
-        name in "[ab]{1,3}", third in 0u8..4,
+            (0usize..8, "[ab]{1,3}", "[ab*?]{1,6}", 0u8..4, 8u8..=32), 1..20),
+        name in "[ab]{1,6}", third in 0u8..4,
     ) {
         let mut text = String::from("[[service]]\nname = \"a\"\nports = [443]\n");
-        for (kind, word, octet, length) in entries {
+        for (kind, word, pattern, octet, length) in entries {
             let range = ipnet::Ipv4Net::new([10, 0, octet, 0].into(), length).unwrap().trunc();
             text += "[[service.client]]\n";
             text += &match kind {
@@ -236,6 +236,7 @@ proptest! {
                 2 => format!("process = \"*{word}\"\n"),
                 3 => format!("process = \"*{word}*\"\n"),
                 4 => format!("address = \"{range}\"\n"),
+                7 => format!("process = \"{pattern}\"\n"),
                 5 => format!("process = \"{word}\"\naddress = \"{range}\"\n"),
                 _ => format!("unit = \"{word}.service\"\nprocess = [\"{word}\", \"a?\"]\n"),
             };
