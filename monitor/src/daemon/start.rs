@@ -307,8 +307,8 @@ impl Daemon {
         let wants = policy.wants();
         asked.set(wants.hashes, wants.workloads);
         {
-            let asked = asked.clone();
-            spawn("resolver", move || resolve::run(&lookups_out, &found_in, asked))?;
+            let (asked, cgroup) = (asked.clone(), cgroup.to_owned());
+            spawn("resolver", move || resolve::run(&lookups_out, &found_in, asked, &cgroup))?;
         }
         let inlets = Inlets { events, found, requests, orders: orders_out };
         let core = spawn("core", move || work::run(core, inlets, outlets, &about))?;
