@@ -13,7 +13,7 @@
 //! A *spike*: two intervals in a row of so many times what was usual lately (by sensitivity 10, 5, 3),
 //! beyond so many MADs (12, 8, 5), beyond the usual peak of this hour (4, 2, 1.5 times, and as many
 //! MADs), and beyond a floor below which nothing is worth a word: 50 flows, 4 MB or 10 failures in ten
-//! seconds. A *stop*: a stream that moved bytes in nine intervals of ten for ten minutes or more, and
+//! seconds. A *stop*: a stream that moved bytes in nine intervals of ten for 25 minutes or more, and
 //! none for two minutes, one, or half of one, for three times its longest pause, and for one and a half
 //! times the pause that is usual at this hour. A stream that was one connection, which was closed, has
 //! ended rather than stopped, unless it went on for six hours.
@@ -48,7 +48,7 @@ pub(crate) const WATCHED: usize = 8192;
 const SEASONS: usize = 4096;
 
 /// Streams are regular after so many intervals.
-const REGULAR: usize = 60;
+const REGULAR: usize = 150;
 
 /// A stream is written down at most every so many intervals, and so many streams at a time.
 const KEEP_EVERY: u64 = 30;

@@ -174,7 +174,7 @@ fn bursts_at_no_fixed_time_are_its_kind() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(12))]
+    #![proptest_config(ProptestConfig::with_cases(6))]
 
     /// Restarts at any time, and steps of the clock by hours and by years that are put right again, leave
     /// the fourth week quiet, and a spike in it is still told.
