@@ -136,6 +136,8 @@ pub enum UnknownReason {
     FirstBytesLost,
     /// Opened before we started, and the bytes since then decide nothing.
     OpenedBefore,
+    /// Bytes came twice with different content, and which of them was taken decides.
+    Contradictory,
 }
 
 /// The answer to "encrypted?", as the bytes alone give it.

@@ -1,8 +1,10 @@
 //! Puts captured pieces of one direction together, whatever their order.
 
-/// The bytes of one direction, from offset 0 on, bounded. The first copy of a byte stays.
+/// The bytes of one direction, from offset 0 on, bounded. The first copy of a byte stays; where a later
+/// one differs, both readings are kept: which one the receiver took depends on what it thought of the
+/// segments (a wrong checksum, an old timestamp), which is not seen here.
 ///
-/// Takes `limit` bytes at most, and eight for every piece that stands alone behind a gap: pieces
+/// Takes `limit` bytes at most (twice that with two readings), and eight for every piece that stands alone behind a gap: pieces
 /// that touch become one, so there are at most half as many as bytes.
 #[derive(Debug, Default)]
 pub struct Reassembly {
@@ -13,6 +15,8 @@ pub struct Reassembly {
     /// What is there behind the first gap: start and end, disjoint, ascending, never touching.
     islands: Vec<(u32, u32)>,
     limit: u32,
+    /// The last copy of each byte, once two differed.
+    later: Option<Vec<u8>>,
 }
 
 impl Reassembly {
@@ -26,14 +30,48 @@ impl Reassembly {
         &self.bytes[..self.have as usize]
     }
 
+    /// The same with the last copy of each byte, if it differs.
+    pub fn later_prefix(&self) -> Option<&[u8]> {
+        self.later.as_ref().map(|later| &later[..self.have as usize])
+    }
+
+    /// Bytes held in order, of both readings.
+    pub fn held(&self) -> usize {
+        self.prefix().len() + self.later_prefix().map_or(0, <[u8]>::len)
+    }
+
     /// Pieces wait behind a gap.
     pub fn has_gap(&self) -> bool {
         !self.islands.is_empty()
     }
 
-    /// Adds a piece at `offset`; returns whether the prefix grew.
+    /// Adds a piece at `offset`; returns whether the prefix grew, or has another reading now.
     pub fn push(&mut self, offset: u32, piece: &[u8]) -> bool {
         let Some((offset, piece)) = self.within_limit(offset, piece) else { return false };
+        let differs = self.differs(offset, piece);
+        if differs && self.later.is_none() {
+            self.later = Some(self.bytes.clone());
+        }
+        let grew = self.add(offset, piece);
+        if let Some(later) = &mut self.later {
+            later.resize(self.bytes.len(), 0);
+            later[offset as usize..offset as usize + piece.len()].copy_from_slice(piece);
+        }
+        grew || differs
+    }
+
+    /// Whether a byte of it is there already, and another one in the last reading.
+    fn differs(&self, offset: u32, piece: &[u8]) -> bool {
+        let end = offset + piece.len() as u32;
+        let held = self.later.as_ref().unwrap_or(&self.bytes);
+        [(0, self.have)].iter().chain(&self.islands).any(|(start, stop)| {
+            let (from, to) = (offset.max(*start), end.min(*stop));
+            from < to
+                && held[from as usize..to as usize] != piece[(from - offset) as usize..(to - offset) as usize]
+        })
+    }
+
+    fn add(&mut self, offset: u32, piece: &[u8]) -> bool {
         let end = offset + piece.len() as u32;
         if end <= self.have {
             return false;
@@ -112,12 +150,49 @@ mod tests {
         }
     }
 
+    proptest! {
+        /// The two readings are those of a model that keeps every byte by itself.
+        #[test]
+        fn first_and_last_copies(pieces in proptest::collection::vec((0u32..60, "[ab]{1,20}"), 0..40)) {
+            let mut whole = Reassembly::new(64);
+            let (mut first, mut last) = ([None; 64], [None; 64]);
+            for (offset, piece) in pieces {
+                whole.push(offset, piece.as_bytes());
+                for (at, byte) in (offset as usize..64).zip(piece.bytes()) {
+                    first[at] = first[at].or(Some(byte));
+                    last[at] = Some(byte);
+                }
+            }
+            let run = |bytes: [Option<u8>; 64]| bytes.into_iter().map_while(|byte| byte).collect::<Vec<u8>>();
+            prop_assert_eq!(whole.prefix(), run(first));
+            prop_assert_eq!(whole.later_prefix().unwrap_or(whole.prefix()), run(last));
+        }
+    }
+
     #[test]
     fn the_first_copy_of_a_byte_stays() {
         let mut whole = Reassembly::new(16);
         whole.push(2, b"CD");
         whole.push(0, b"abcdef");
         assert_eq!(whole.prefix(), b"abCDef");
+    }
+
+    #[test]
+    fn two_readings_are_kept_where_copies_differ() {
+        let mut whole = Reassembly::new(16);
+        assert!(whole.push(0, b"abcd"));
+        assert!(!whole.push(0, b"abcd"), "the same again is nothing new");
+        assert_eq!(whole.later_prefix(), None);
+        assert!(whole.push(0, b"GET "));
+        assert!(whole.push(4, b"/x"));
+        assert_eq!((whole.prefix(), whole.later_prefix()), (&b"abcd/x"[..], Some(&b"GET /x"[..])));
+        // Behind a gap, too.
+        whole.push(10, b"zz");
+        assert!(whole.push(9, b"yyy"));
+        assert!(whole.push(6, b"___"));
+        assert_eq!(whole.later_prefix(), Some(&b"GET /x___yyy"[..]));
+        assert_eq!(whole.prefix(), b"abcd/x___yzz");
+        assert_eq!(whole.held(), 24);
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! What outlives the daemon, in one file (redb: every commit is whole, or was not): open alerts, what
-//! was told, silences.
+//! was told, silences, the past traffic of streams.
 //!
 //! In: [`Change`]s of the core, on a thread of its own. Out: what was kept, once, at the start. A file
 //! that cannot be read is put aside, never taken for an empty one silently. Must never: make the core
@@ -14,6 +14,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::de::DeserializeOwned;
 
 use crate::alert::{Change, KEPT, Saved, SavedAlert};
+use crate::detect::Baseline;
 use crate::model::Silence;
 
 /// Open alerts by key, as JSON.
@@ -22,6 +23,9 @@ const OPEN: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("open-alerts
 const TOLD: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("told-alerts");
 /// Silences by id, as JSON.
 const SILENCES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("silences");
+
+/// The past traffic of streams by their names, as `detect::traffic` encodes it.
+const BASELINES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("baselines");
 
 /// The file, open.
 #[derive(Debug)]
@@ -80,6 +84,7 @@ impl Store {
         write.open_table(OPEN)?;
         write.open_table(TOLD)?;
         write.open_table(SILENCES)?;
+        write.open_table(BASELINES)?;
         write.commit()?;
         let read = self.database.begin_read()?;
         let mut saved = Saved::default();
@@ -91,6 +96,10 @@ impl Store {
         }
         for entry in read.open_table(SILENCES)?.iter()? {
             saved.silences.extend(parse::<Silence>(entry?.1.value()));
+        }
+        for entry in read.open_table(BASELINES)?.iter()? {
+            let (stream, past) = entry?;
+            saved.baselines.push((stream.value().to_owned(), past.value().to_owned()));
         }
         Ok(saved)
     }
@@ -109,6 +118,7 @@ impl Store {
             let mut open = write.open_table(OPEN)?;
             let mut told = write.open_table(TOLD)?;
             let mut silences = write.open_table(SILENCES)?;
+            let mut baselines = write.open_table(BASELINES)?;
             for change in changes {
                 match change {
                     Change::Open(alert) => {
@@ -125,6 +135,12 @@ impl Store {
                         for silence in all {
                             silences.insert(silence.id, json(silence).as_slice())?;
                         }
+                    }
+                    Change::Baseline(Baseline::Kept(stream, past)) => {
+                        baselines.insert(stream.as_str(), past.as_slice())?;
+                    }
+                    Change::Baseline(Baseline::Gone(stream)) => {
+                        baselines.remove(stream.as_str())?;
                     }
                 }
             }

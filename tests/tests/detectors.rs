@@ -186,7 +186,13 @@ fn main() -> ExitCode {
         .test("TLS that ends without a word, and what follows in the clear, is seen", &["openssl"], || {
             tls_then_plain("abrupt")
         })
-        .test("a scan is told", &["nmap"], scan)
+        .test("a scan of ports is told", &["nmap"], vertical)
+        .test("a scan of hosts is told", &["nmap"], horizontal)
+        .test(
+            "a scan of what is served, from elsewhere, is seen and is no failure",
+            &["nmap", "nginx"],
+            inbound,
+        )
         .test("sudden load is told", &["nginx"], sudden_load)
         .main()
 }
@@ -381,16 +387,69 @@ fn tls_then_plain(how: &str) -> Result<()> {
     Ok(())
 }
 
-fn scan() -> Result<()> {
+fn is_scan(record: &Value) -> bool {
+    is_alert(record)
+        && text(record, "rule.id") == "connect-failures"
+        && text(record, "event.reason").contains("a scan")
+}
+
+fn vertical() -> Result<()> {
     let lab = Lab::new("detectors")?;
     let daemon = Daemon::start(&lab, DaemonOptions::default())?;
     lab.run(command(&lab, "nmap", &["-n", "-Pn", "-sT", "-p", "7000-7040", HOST]), Duration::from_secs(60))?;
     daemon.wait_for("a scan", SOON, is_ours, |record| {
-        is_alert(record)
-            && text(record, "rule.id") == "connect-failures"
-            && text(record, "event.reason").contains("a scan")
+        is_scan(record)
             && text(record, "process.name") == "nmap"
+            && text(record, "event.reason").contains("more ports of 10.213.0.2")
     })?;
+    Ok(())
+}
+
+/// One port of many hosts: of some that refuse, and some that are not there.
+fn horizontal() -> Result<()> {
+    let lab = Lab::new("detectors")?;
+    for host in 100..130 {
+        lab.pair.right.ip(&["addr", "add", &format!("10.213.0.{host}/24"), "dev", "link0"])?;
+    }
+    let daemon = Daemon::start(&lab, DaemonOptions::default())?;
+    let scan = ["-n", "-Pn", "-sT", "-p", "7000", "10.213.0.100-129"];
+    lab.run(command(&lab, "nmap", &scan), Duration::from_secs(60))?;
+    daemon.wait_for("a scan", SOON, is_ours, |record| {
+        is_scan(record)
+            && text(record, "process.name") == "nmap"
+            && text(record, "event.reason").contains("port 7000 of ")
+    })?;
+    Ok(())
+}
+
+/// The scanner is not on the watched side: of it there is what the server's sockets show.
+fn inbound() -> Result<()> {
+    let lab = Lab::new("detectors")?;
+    let certificates = Certificates::new(&lab.directory)?;
+    let daemon = Daemon::start(&lab, DaemonOptions::default())?;
+    let _nginx = servers::nginx(&lab, &certificates, PORT, Security::Plain)?;
+    let elsewhere = tests::Place { cgroup: None, ..lab.client() };
+    for way in ["-sT", "-sS"] {
+        let mut scan = elsewhere.command("nmap");
+        scan.args(["-n", "-Pn", way, "-p", &format!("{PORT},7000-7040"), HOST]);
+        let found = lab.run(scan, Duration::from_secs(60))?.stdout;
+        ensure!(found.contains("1 open") || found.contains("/tcp open"), "nothing was scanned: {found}");
+    }
+    // Connected to and let go, without a byte.
+    daemon.wait_for(
+        "the connection",
+        SOON,
+        |_| true,
+        |record| {
+            text(record, "event.action") == "flow_closed"
+                && number(record, "server.port") == Some(PORT.into())
+                && text(record, "network.direction") == "ingress"
+                && text(record, "client.ip") == "10.213.0.1"
+                && number(record, "network.bytes") == Some(0)
+        },
+    )?;
+    let told = alerts(&daemon, "connect-failures");
+    ensure!(told.is_empty(), "what was accepted has not failed:\n  {}", list(&told));
     Ok(())
 }
 

@@ -1,21 +1,28 @@
 //! Connections that were there before the daemon: found, with their owners, marked, and what their
 //! later bytes show still counts.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{ChildStdin, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tests::servers::{self, Security};
 use tests::traffic;
-use tests::{Certificates, Daemon, DaemonOptions, Lab, Process, Suite, field, is_flow, number, show, text};
+use tests::{
+    Certificates, Cgroup, Daemon, DaemonOptions, Lab, Place, Process, Suite, field, is_flow, number, show,
+    text,
+};
 
 const PORT: u16 = 34_567;
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The end of a connection from before, where both ends close at once, shows when all sockets are looked at:
+/// every half a minute on a busy host.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Sent, and back again, before the daemon starts.
 const BEFORE: &[u8] = b"said before\n";
 
@@ -24,6 +31,7 @@ fn main() -> ExitCode {
         .test("a plaintext connection is found, marked, and seen for what it is", &[], plaintext)
         .test("a connection that is busy while the daemon starts is marked, too", &[], busy)
         .test("a TLS connection is found, marked, and never called plaintext", &["openssl"], tls)
+        .test("only what is within the watched cgroup is found", &[], outside)
         .main()
 }
 
@@ -39,12 +47,18 @@ fn marked(record: &Value) -> bool {
 
 /// An echo server, a client that holds a connection to it, and the client's stdin.
 fn held_connection(lab: &Lab) -> Result<(Process, Process, ChildStdin)> {
-    let mut serve = lab.server().command(traffic::program());
-    serve.args(["echo", "--listen", &format!("[::]:{PORT}")]);
+    held_at(lab, lab.cgroup.path(), PORT)
+}
+
+/// The same, both ends in that cgroup.
+fn held_at(lab: &Lab, cgroup: &Path, port: u16) -> Result<(Process, Process, ChildStdin)> {
+    let within = |place: Place| Place { cgroup: Some(cgroup.to_owned()), ..place };
+    let mut serve = within(lab.server()).command(traffic::program());
+    serve.args(["echo", "--listen", &format!("[::]:{port}")]);
     let mut server = Process::start("echo", &lab.directory, serve)?;
-    server.wait_for_port("tcp", PORT, PATIENCE)?;
-    let mut hold = lab.client().command(traffic::program());
-    hold.args(["hold", "--to", &format!("[fd13::2]:{PORT}")]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    server.wait_for_port("tcp", port, PATIENCE)?;
+    let mut hold = within(lab.client()).command(traffic::program());
+    hold.args(["hold", "--to", &format!("[fd13::2]:{port}")]).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut client = Process::start_piped("hold", hold)?;
     let mut stdin = client.take_stdin()?;
     stdin.write_all(BEFORE)?;
@@ -171,5 +185,30 @@ fn tls() -> Result<()> {
         show(record)
     );
     ensure!(marked(record), "not marked: {record}");
+    Ok(())
+}
+
+/// The hooks see nothing of other cgroups: neither may the list of sockets.
+fn outside() -> Result<()> {
+    let lab = Lab::new("existing")?;
+    let inner = lab.cgroup.child("inner.slice")?;
+    let other = Cgroup::new("existing-other")?;
+    let _within = held_connection(&lab)?;
+    let _inner = held_at(&lab, inner.path(), PORT + 1)?;
+    let _outside = held_at(&lab, other.path(), PORT + 2)?;
+    let daemon = Daemon::start(&lab, DaemonOptions::default())?;
+    let ports = || -> Result<BTreeSet<u64>> {
+        let flows = daemon.list("/v1/flows")?;
+        Ok(flows.iter().filter_map(|flow| number(flow, "server.port")).collect())
+    };
+    // All were listed at once: with one of them there, the others are, or never come.
+    let deadline = Instant::now() + PATIENCE;
+    while ports()?.len() < 2 {
+        ensure!(Instant::now() < deadline, "found only {:?}", ports()?);
+        thread::sleep(Duration::from_millis(50));
+    }
+    thread::sleep(Duration::from_secs(1));
+    let found = ports()?;
+    ensure!(found == BTreeSet::from([PORT.into(), u64::from(PORT) + 1]), "found {found:?}");
     Ok(())
 }

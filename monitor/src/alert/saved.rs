@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::detect::Baseline;
 use crate::model::{Acknowledgement, AlertState, AlertView, Rule, Severity, Silence};
 
 /// An alert as it is kept: without the flow that showed it, which is gone.
@@ -73,6 +74,8 @@ pub enum Change {
     Told(SavedAlert),
     /// All silences there are.
     Silences(Vec<Silence>),
+    /// The past traffic of a stream.
+    Baseline(Baseline),
 }
 
 /// What was kept.
@@ -81,4 +84,6 @@ pub struct Saved {
     pub open: Vec<SavedAlert>,
     pub told: Vec<SavedAlert>,
     pub silences: Vec<Silence>,
+    /// By stream, encoded.
+    pub baselines: Vec<(String, Vec<u8>)>,
 }

@@ -2,6 +2,7 @@
 //! so that the core never waits for it.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use super::clock::monotonic_ns;
 use super::core::{Found, Lookup};
 use crate::flows::FlowKey;
-use crate::identity::{self, Asked, Resolver, SocketKey, SocketLister, Tunnels};
+use crate::identity::{self, Asked, Resolver, SocketKey, SocketLister, Subtree, Tunnels};
 use crate::model::Transport;
 
 /// A walk over all descriptors of all processes is made at most this often, and takes at most a
@@ -21,8 +22,8 @@ const WALK_SHARE: u32 = 50;
 /// Sockets asked for in one walk.
 const WALK_AT_MOST: usize = 4096;
 
-/// Answers until the core hangs up.
-pub fn run(lookups: &Receiver<Lookup>, found: &Sender<Found>, asked: Asked) {
+/// Answers until the core hangs up. First comes what is there already, of the cgroup that is watched.
+pub fn run(lookups: &Receiver<Lookup>, found: &Sender<Found>, asked: Asked, cgroup: &Path) {
     let mut resolver = Resolver::new().asked(asked);
     let mut tunnels = Tunnels::default();
     let mut any_tunnels = tunnels.scan();
@@ -30,7 +31,10 @@ pub fn run(lookups: &Receiver<Lookup>, found: &Sender<Found>, asked: Asked) {
         return;
     }
     let at_ns = monotonic_ns();
-    let (sockets, _unreadable) = resolver.existing();
+    let (mut sockets, _unreadable) = resolver.existing();
+    // The hooks see nothing else.
+    let watched = Subtree::of(cgroup);
+    sockets.retain(|existing| watched.has(existing.socket.cgroup));
     if found.send(Found::Existing { sockets, at_ns }).is_err() {
         return;
     }

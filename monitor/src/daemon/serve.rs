@@ -100,6 +100,13 @@ impl Core {
                 table("read_on", watching::WATCHED, self.watching.watched(), self.watching.refused, 0),
                 table("early_captures", super::core::EARLY, self.early_captures(), self.early_lost, 0),
                 table("streams", self.streams.capacity(), self.streams.len(), self.streams.refused, 0),
+                table(
+                    "baselines",
+                    crate::detect::traffic::WATCHED,
+                    self.watching.traffic.len(),
+                    self.watching.traffic.refused,
+                    self.watching.traffic.evicted,
+                ),
                 table("alerts", crate::alert::HELD, self.alerts.len(), self.alerts.refused, 0),
             ],
             loss,

@@ -262,7 +262,13 @@ impl Daemon {
         let mut core = Core::new(core_settings(config), boot_id(), policy.clone(), Clock::now());
         let keeper = match store {
             Some((store, saved)) => {
-                core.restore(saved, monotonic_ns());
+                let damaged = core.restore(saved, monotonic_ns());
+                if damaged > 0 {
+                    eprintln!(
+                        "streamwatch: the past traffic of {damaged} streams was damaged in the state file: they \
+                         begin anew"
+                    );
+                }
                 Some(spawn("keeper", move || keep::run(&store, &changes_out, &kept))?)
             }
             None => {
@@ -301,8 +307,8 @@ impl Daemon {
         let wants = policy.wants();
         asked.set(wants.hashes, wants.workloads);
         {
-            let asked = asked.clone();
-            spawn("resolver", move || resolve::run(&lookups_out, &found_in, asked))?;
+            let (asked, cgroup) = (asked.clone(), cgroup.to_owned());
+            spawn("resolver", move || resolve::run(&lookups_out, &found_in, asked, &cgroup))?;
         }
         let inlets = Inlets { events, found, requests, orders: orders_out };
         let core = spawn("core", move || work::run(core, inlets, outlets, &about))?;

@@ -15,7 +15,7 @@ mod plaintext;
 mod post_quantum;
 mod posture;
 mod scans;
-mod traffic;
+pub(crate) mod traffic;
 mod unexpected_peer;
 pub(crate) mod weak_cipher;
 mod weak_tls;
@@ -30,7 +30,7 @@ pub use new_service::{Listener, NewServices};
 pub use plaintext::plaintext;
 pub use posture::{Breach, Fault, Sight, posture};
 pub use scans::Scans;
-pub use traffic::{Departure, Totals, Traffic};
+pub use traffic::{Baseline, Departure, Totals, Traffic};
 pub use unexpected_peer::unexpected_peer;
 
 use crate::model::{FlowView, ListenerView, LossRow, Rule, Severity};

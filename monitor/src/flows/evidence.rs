@@ -1,8 +1,8 @@
 //! Captured bytes of one flow, while they are needed: until it is settled.
 
 use dissect::{
-    Facts, Hint, Inspection, Prefix, Reassembly, SshAuthentication, SshAuthenticationState, Wants,
-    inspect_datagrams, inspect_stream,
+    Facts, Hint, Inspection, Prefix, Protection, Reassembly, SshAuthentication, SshAuthenticationState,
+    UnknownReason, Wants, inspect_datagrams, inspect_stream,
 };
 
 use crate::model::Transport;
@@ -61,11 +61,19 @@ impl Evidence {
             Evidence::Stream { client, server, midstream, first, limits } => {
                 let client_ended = ended || is_spent(client, *first, limits.client);
                 let server_ended = ended || is_spent(server, *first, limits.server);
-                inspect_stream(
-                    Prefix { bytes: client.prefix(), ended: client_ended, midstream: *midstream },
-                    Prefix { bytes: server.prefix(), ended: server_ended, midstream: *midstream },
-                    hint,
-                )
+                let inspect = |client, server| {
+                    inspect_stream(
+                        Prefix { bytes: client, ended: client_ended, midstream: *midstream },
+                        Prefix { bytes: server, ended: server_ended, midstream: *midstream },
+                        hint,
+                    )
+                };
+                let first = inspect(client.prefix(), server.prefix());
+                if client.later_prefix().is_none() && server.later_prefix().is_none() {
+                    return first;
+                }
+                let last = [client, server].map(|side| side.later_prefix().unwrap_or(side.prefix()));
+                either(first, inspect(last[0], last[1]))
             }
             Evidence::Datagrams { client, server } => {
                 let client: Vec<&[u8]> = client.iter().map(|datagram| &**datagram).collect();
@@ -102,7 +110,9 @@ impl Evidence {
     pub fn first_bytes(&self) -> Option<(&[u8], &[u8], bool)> {
         match self {
             Evidence::Stream { client, server, midstream, .. } => {
-                Some((client.prefix(), server.prefix(), *midstream))
+                let [client, server] =
+                    [client, server].map(|side| side.later_prefix().unwrap_or(side.prefix()));
+                Some((client, server, *midstream))
             }
             Evidence::Datagrams { .. } => None,
         }
@@ -121,7 +131,7 @@ impl Evidence {
     /// Bytes held in order.
     pub fn len(&self) -> usize {
         match self {
-            Evidence::Stream { client, server, .. } => client.prefix().len() + server.prefix().len(),
+            Evidence::Stream { client, server, .. } => client.held() + server.held(),
             Evidence::Datagrams { client, server } => {
                 client.iter().chain(server).map(|datagram| datagram.len()).sum()
             }
@@ -131,6 +141,24 @@ impl Evidence {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+/// What two readings of the same bytes have in common. The last one stands where both agree, and where only
+/// it is in the clear: a copy that was taken is not captured again, so what came first was thrown away, as a
+/// rule. Where one is encrypted and the other is not, nothing is known.
+fn either(first: Inspection, last: Inspection) -> Inspection {
+    let settled = first.settled && last.settled;
+    let wants = Wants {
+        client: first.wants.client.max(last.wants.client),
+        server: first.wants.server.max(last.wants.server),
+    };
+    let alike = match (&first.facts.protection, &last.facts.protection) {
+        (Protection::Unknown(_), Protection::Unknown(_) | Protection::Plaintext(_))
+        | (Protection::Plaintext(_), Protection::Plaintext(_)) => true,
+        (a, b) => a == b,
+    };
+    let facts = if alike { last.facts } else { Facts::unknown(UnknownReason::Contradictory) };
+    Inspection { facts, settled, wants }
 }
 
 /// The direction's budget is spent; or its first one was, and what came until the kernel heard of a
@@ -146,5 +174,42 @@ pub fn doubt_what_did_not_come(facts: &mut Facts) {
         && ssh.authentication.state == SshAuthenticationState::Failed
     {
         ssh.authentication = SshAuthentication { state: SshAuthenticationState::Begun, failures: None };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REQUEST: &[u8] = b"GET /health HTTP/1.1\r\nHost: example.org\r\n\r\n";
+    const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+
+    fn protection(pieces: &[(bool, u32, &[u8])]) -> Protection {
+        let mut evidence = Evidence::new(Transport::Tcp, 8192);
+        for (from_client, offset, data) in pieces {
+            evidence.add(*from_client, *offset, false, data);
+        }
+        evidence.inspect(8080, true).facts.protection
+    }
+
+    /// What a peer may send that the receiver throws away (a wrong checksum, an old timestamp), in front
+    /// of what it takes.
+    #[test]
+    fn a_decoy_in_front_of_plaintext_does_not_make_it_encrypted() {
+        let undisturbed = protection(&[(true, 0, REQUEST), (false, 0, RESPONSE)]);
+        assert!(matches!(undisturbed, Protection::Plaintext(_)));
+        // As many bytes of what looks like a handshake, or like nothing.
+        let hello = [&[22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3][..], &[7; 30]].concat();
+        for decoy in [&hello[..], &[0; 40], b"SSH-2.0-OpenSSH_9.9\r\n"] {
+            let found = protection(&[(true, 0, decoy), (true, 0, REQUEST), (false, 0, RESPONSE)]);
+            assert_eq!(found, undisturbed);
+        }
+        // The other way round nobody knows which was taken.
+        let found = protection(&[(true, 0, REQUEST), (true, 0, &hello), (false, 0, RESPONSE)]);
+        assert_eq!(found, Protection::Unknown(UnknownReason::Contradictory));
+        // Another request is one in the clear, too.
+        let other = b"PUT /health HTTP/1.1\r\nHost: example.org\r\n\r\n";
+        let found = protection(&[(true, 0, other), (true, 0, REQUEST), (false, 0, RESPONSE)]);
+        assert_eq!(found, undisturbed);
     }
 }

@@ -21,6 +21,7 @@ mod namespaces;
 mod process;
 mod resolver;
 mod sockets;
+mod subtree;
 mod tunnels;
 mod tunnels_ipsec;
 mod tunnels_routes;
@@ -34,6 +35,7 @@ pub use holders::holders;
 pub use namespaces::{Netns, NetnsSource, namespaces};
 pub use resolver::Resolver;
 pub use sockets::{SocketError, SocketLister, SocketSeen, TcpCounts, TcpState, sockets};
+pub use subtree::Subtree;
 pub use tunnels::{Tunnels, Way};
 
 use std::net::SocketAddr;

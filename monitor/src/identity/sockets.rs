@@ -6,7 +6,9 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
-use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use netlink_packet_core::{
+    NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload, Nla as Attribute,
+};
 use netlink_packet_sock_diag::SockDiagMessage;
 use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP};
 use netlink_packet_sock_diag::inet::nlas::Nla;
@@ -38,6 +40,8 @@ pub struct SocketSeen {
     pub device: u32,
     /// `SO_MARK`; the kernel tells it only to those with CAP_NET_ADMIN.
     pub mark: u32,
+    /// Id of its cgroup, v2; 0: the kernel does not say (before 5.7).
+    pub cgroup: u64,
     /// `None`: not TCP, listening, or no more than a closed remainder.
     pub tcp: Option<TcpCounts>,
 }
@@ -237,8 +241,21 @@ fn socket_seen(response: &InetResponse, transport: Transport) -> Option<SocketSe
             .iter()
             .find_map(|nla| if let Nla::Mark(mark) = nla { Some(*mark) } else { None })
             .unwrap_or(0),
+        cgroup: nlas.iter().find_map(cgroup_id).unwrap_or(0),
         tcp: tcp.filter(|_| state != TcpState::Listen),
     })
+}
+
+/// `INET_DIAG_CGROUP_ID` (`include/uapi/linux/inet_diag.h`), which the library does not know.
+fn cgroup_id(nla: &Nla) -> Option<u64> {
+    const CGROUP_ID: u16 = 21;
+    let Nla::Other(attribute) = nla else { return None };
+    if attribute.kind() != CGROUP_ID || attribute.value_len() != 8 {
+        return None;
+    }
+    let mut id = [0; 8];
+    attribute.emit_value(&mut id);
+    Some(u64::from_ne_bytes(id))
 }
 
 /// `idiag_cookie`: two words in host order, the low one first (`net/core/sock_diag.c`).

@@ -116,6 +116,7 @@ fn describe_unknown(reason: UnknownReason, seen: Seen, facts: &Facts) -> String 
             lost => format!("first bytes lost ({lost} captures found the ring full)"),
         },
         UnknownReason::OpenedBefore => "opened before we started".to_owned(),
+        UnknownReason::Contradictory => "its first bytes came twice, with different content".to_owned(),
     }
 }
 

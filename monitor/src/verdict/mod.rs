@@ -100,6 +100,7 @@ mod tests {
             UnknownReason::Opaque,
             UnknownReason::FirstBytesLost,
             UnknownReason::OpenedBefore,
+            UnknownReason::Contradictory,
         ] {
             let verdict = judge(&Facts::unknown(reason), Seen::default(), None);
             assert_eq!(verdict.encrypted.answer, Answer::Unknown);

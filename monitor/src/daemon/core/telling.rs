@@ -7,10 +7,11 @@ use crate::alert::{Change, Rest, Saved};
 use crate::model::{Acknowledgement, AlertView, Silence};
 
 impl Core {
-    /// Takes over what was kept by the daemon before.
-    pub fn restore(&mut self, saved: Saved, now_ns: u64) {
+    /// Takes over what was kept by the daemon before. Gives how many baselines were damaged.
+    pub fn restore(&mut self, saved: Saved, now_ns: u64) -> usize {
         self.alerts.restore(saved.open, saved.told, now_ns);
         self.silences.restore(saved.silences);
+        self.watching.traffic.restore(saved.baselines, self.clock.wall(now_ns))
     }
 
     /// Gives an alert to everybody who listens, and puts it into the row.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod named;
+mod quiet_day;
 
 use super::*;
 use crate::event::to_bytes;

@@ -149,6 +149,7 @@ impl Core {
 
     /// The end: every open flow is told as it stands.
     pub fn shut_down(&mut self, now_ns: u64) {
+        self.keep_all_baselines(now_ns);
         for id in self.table.ids() {
             self.inspect(id, true);
             if let Some(mut flow) = self.table.get_mut(id)

@@ -7,6 +7,7 @@ use dissect::activity::Event as Happened;
 use dissect::{End, Facts, Protection};
 
 use super::*;
+use crate::alert::Change;
 use crate::config;
 use crate::detect::{AuthFailures, Departure, Scans, Totals, Traffic};
 use crate::flows::Evidence;
@@ -31,7 +32,7 @@ pub struct Watching {
     sampling: Sampling,
     auth_failures: AuthFailures,
     scans: Scans,
-    traffic: Traffic,
+    pub(in crate::daemon) traffic: Traffic,
     /// The key of fingerprints: drawn at the start, never told.
     key: RandomState,
     watches: HashMap<u64, Box<Watch>>,
@@ -342,18 +343,34 @@ impl Core {
 
     fn rates(&mut self, now_ns: u64) {
         let totals = self.streams.iter().map(|stream| {
-            let bytes = stream.client_bytes + stream.server_bytes;
-            (stream.key.to_string(), Totals { flows: stream.flows, bytes, failures: stream.failed })
+            let totals = Totals {
+                flows: stream.flows,
+                bytes: stream.client_bytes + stream.server_bytes,
+                failures: stream.failed,
+                open: stream.open,
+            };
+            (stream.key.to_string(), totals)
         });
-        for departure in self.watching.traffic.interval(totals, now_ns) {
+        for departure in self.watching.traffic.interval(totals, now_ns, self.clock.wall(now_ns)) {
             match departure {
                 Departure::Usual(alert) => self.alerts.release(&alert, now_ns),
-                Departure::Finding(finding) => {
-                    // Held until the detector says that it is usual again.
-                    let hold = !self.alerts.is_open(&finding.key());
-                    self.tell(finding, hold, now_ns);
-                }
+                // Held until the detector says that it is usual again.
+                Departure::Begins(finding) => self.tell(finding, true, now_ns),
+                Departure::GoesOn(finding) => self.tell(finding, false, now_ns),
             }
         }
+        self.keep_baselines(now_ns);
+    }
+
+    /// Has the past of streams kept over a restart.
+    fn keep_baselines(&mut self, now_ns: u64) {
+        let baselines = self.watching.traffic.take_baselines(self.clock.wall(now_ns));
+        self.out.changes.extend(baselines.into_iter().map(Change::Baseline));
+    }
+
+    /// The end: all that has changed.
+    pub(super) fn keep_all_baselines(&mut self, now_ns: u64) {
+        self.watching.traffic.keep_all();
+        self.keep_baselines(now_ns);
     }
 }

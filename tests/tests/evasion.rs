@@ -1,0 +1,213 @@
+//! One request in the clear, sent in every way that may hide it: the verdict is that of the undisturbed
+//! flow, or an explicit "unknown"; never "encrypted"; and every byte counts once.
+//!
+//! What is not covered, and said to be: AF_UNIX proxies, raw and packet sockets (`docs/architecture.md`).
+//! TLS first and plaintext after: `detectors`. Over a link that drops and reorders: `first_bytes`.
+
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use tests::servers::{program, python};
+use tests::{Daemon, DaemonOptions, Lab, Process, Suite, finish, is_flow, number, show, text};
+
+const PORT: u16 = 34_800;
+const V4: &str = "10.213.0.2";
+const V6: &str = "fd13::2";
+/// The slowest client on a busy host.
+const CLIENT: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Who sends, and so at which ends there is a socket to be seen.
+#[derive(Clone, Copy, PartialEq)]
+enum Sender {
+    /// The kernel, from the other namespace.
+    Kernel,
+    /// A program that makes its own packets: only the server has a socket.
+    Packets,
+    /// A socket that is both ends.
+    Itself,
+}
+
+struct Row {
+    name: &'static str,
+    sender: Sender,
+    /// How the server serves, and the client sends (`tests/programs/evade.py`).
+    server: &'static str,
+    host: &'static str,
+    way: &'static str,
+}
+
+const fn row(name: &'static str, sender: Sender, host: &'static str, way: &'static str) -> Row {
+    Row { name, sender, server: "", host, way }
+}
+
+const ROWS: &[Row] = &[
+    row("undisturbed", Sender::Kernel, V4, "undisturbed"),
+    row("with urgent data", Sender::Kernel, V4, "urgent"),
+    Row { server: "fastopen", ..row("in the SYN (TCP Fast Open)", Sender::Kernel, V4, "fastopen") },
+    row("from a socket to itself (simultaneous open)", Sender::Itself, V4, "simultaneous"),
+    Row { server: "mptcp", ..row("over MPTCP", Sender::Kernel, V4, "mptcp") },
+    row("with MSG_ZEROCOPY", Sender::Kernel, V4, "zerocopy"),
+    Row { server: "zerocopy", ..row("taken with TCP_ZEROCOPY_RECEIVE", Sender::Kernel, V4, "zerocopy") },
+    row("with sendfile", Sender::Kernel, V4, "sendfile"),
+    Row { server: "splice", ..row("with splice at both ends", Sender::Kernel, V4, "splice") },
+    Row { server: "uring", ..row("with io_uring at both ends", Sender::Kernel, V4, "uring") },
+    row("by a process that was handed the socket", Sender::Kernel, V4, "passed"),
+    row("behind padding", Sender::Kernel, V4, "padding"),
+    row("with packets of its own", Sender::Packets, V4, "undisturbed"),
+    row("with packets of its own, IPv6", Sender::Packets, V6, "undisturbed"),
+    row("in a SYN that nobody asked for", Sender::Packets, V4, "syn-data"),
+    row("last byte first", Sender::Packets, V4, "backwards"),
+    row("in segments that overlap", Sender::Packets, V4, "overlapping"),
+    row("with an urgent pointer to nowhere", Sender::Packets, V4, "urgent-pointer"),
+    row("and again what was taken, with other content", Sender::Packets, V4, "taken-again"),
+    row("early, and again with other content", Sender::Packets, V4, "rewritten"),
+    row("behind a decoy with a wrong checksum", Sender::Packets, V4, "spoiled"),
+    row("behind a decoy with an old timestamp", Sender::Packets, V4, "old-stamp"),
+    row("in IP fragments", Sender::Packets, V4, "fragments"),
+    row("in IP fragments, the last first", Sender::Packets, V4, "fragments-backwards"),
+    row("behind IP fragments that overlap", Sender::Packets, V4, "fragments-overlapping"),
+    row("behind eight destination options", Sender::Packets, V6, "headers-destination"),
+    row("behind hop-by-hop options", Sender::Packets, V6, "headers-hop"),
+    row("behind a routing header", Sender::Packets, V6, "headers-route"),
+    row("behind an atomic fragment header", Sender::Packets, V6, "headers-atomic"),
+    row("behind every extension header", Sender::Packets, V6, "headers-all"),
+];
+
+fn main() -> ExitCode {
+    let mut suite = Suite::new("evasion");
+    for row in ROWS {
+        suite = suite.test(row.name, &["python3"], || evade(row));
+    }
+    suite
+        .test("to one of two listeners (SO_REUSEPORT)", &["python3"], reuseport)
+        .test("datagrams with sendmmsg and recvmmsg", &["python3"], datagrams)
+        .main()
+}
+
+fn evade_py(place: tests::Place, arguments: &[&str]) -> Command {
+    let mut command = place.command(python());
+    command.arg(program("evade.py")).args(arguments);
+    command
+}
+
+fn serve(lab: &Lab, how: &str) -> Result<Process> {
+    let mut server =
+        Process::start("serve", &lab.directory, evade_py(lab.server(), &["serve", &PORT.to_string(), how]))?;
+    let transport = if how == "datagrams" { "udp" } else { "tcp" };
+    server.wait_for_port(transport, PORT, CLIENT)?;
+    Ok(server)
+}
+
+/// What the client says that it did.
+struct Done {
+    port: u64,
+    sent: u64,
+    got: u64,
+}
+
+fn client(place: tests::Place, arguments: &[&str]) -> Result<Done> {
+    let said = finish(evade_py(place, arguments), CLIENT)?;
+    ensure!(said.status.success(), "the client failed: {said:?}");
+    let said: Value = serde_json::from_str(said.stdout.trim()).context(said.stdout)?;
+    let of = |field: &str| number(&said, field).with_context(|| format!("no {field}: {said}"));
+    Ok(Done { port: of("port")?, sent: of("sent")?, got: of("got")? })
+}
+
+/// Packets for the address that nobody has go to the program that made them.
+fn be_found(lab: &Lab) -> Result<()> {
+    const LINK: &str = "02:00:00:00:00:63";
+    lab.pair.left.ip(&["link", "set", "link0", "address", LINK])?;
+    for own in ["10.213.0.99", "fd13::63"] {
+        lab.pair.right.ip(&["neigh", "replace", own, "lladdr", LINK, "nud", "permanent", "dev", "link0"])?;
+    }
+    Ok(())
+}
+
+fn ended(daemon: &Daemon, direction: &str, done: &Done) -> Result<Value> {
+    let heard = daemon.wait_for("closed flow", PATIENCE, is_flow, |record| {
+        is_flow(record)
+            && text(record, "event.action") == "flow_closed"
+            && number(record, "server.port") == Some(PORT.into())
+            && number(record, "client.port") == Some(done.port)
+            && text(record, "network.direction") == direction
+    })?;
+    Ok(heard.record)
+}
+
+fn evade(row: &'static Row) -> Result<()> {
+    let lab = Lab::new("evasion")?;
+    for place in [lab.client(), lab.server()] {
+        let mut allow = place.command("sh");
+        allow.args(["-c", "echo 3 > /proc/sys/net/ipv4/tcp_fastopen"]);
+        lab.run(allow, CLIENT)?;
+    }
+    let daemon = Daemon::start(&lab, DaemonOptions::default())?;
+    let port = PORT.to_string();
+    let (place, verb, directions): (_, _, &[&str]) = match row.sender {
+        Sender::Kernel => (lab.client(), "connect", &["egress", "ingress"]),
+        Sender::Packets => (lab.client(), "raw", &["ingress"]),
+        Sender::Itself => (lab.server(), "connect", &["egress"]),
+    };
+    let server = if row.sender == Sender::Itself { None } else { Some(serve(&lab, row.server)?) };
+    if row.sender == Sender::Packets {
+        be_found(&lab)?;
+    }
+    let done = client(place, &[verb, row.host, &port, row.way])
+        .with_context(|| server.as_ref().map(Process::said).unwrap_or_default())?;
+    for direction in directions {
+        let record = ended(&daemon, direction, &done)?;
+        let answer = text(&record, "streamwatch.verdict.encrypted.answer");
+        let reason = text(&record, "streamwatch.verdict.encrypted.reason");
+        ensure!(answer == "no", "{direction}: encrypted is {answer:?}: {reason}: {}", show(&record));
+        for (field, bytes) in [("client.bytes", done.sent), ("server.bytes", done.got)] {
+            ensure!(
+                number(&record, field) == Some(bytes),
+                "{direction}: {field} is not {bytes}: {}",
+                show(&record)
+            );
+        }
+    }
+    Ok(())
+}
+
+fn reuseport() -> Result<()> {
+    let lab = Lab::new("evasion")?;
+    let daemon = Daemon::start(&lab, DaemonOptions::default())?;
+    let _server = serve(&lab, "reuseport")?;
+    for _ in 0..10 {
+        let done = client(lab.client(), &["connect", V4, &PORT.to_string(), "undisturbed"])?;
+        for direction in ["egress", "ingress"] {
+            let record = ended(&daemon, direction, &done)?;
+            ensure!(
+                text(&record, "streamwatch.verdict.encrypted.answer") == "no"
+                    && number(&record, "client.bytes") == Some(done.sent)
+                    && number(&record, "server.bytes") == Some(done.got),
+                "{direction}: {}",
+                show(&record)
+            );
+        }
+    }
+    Ok(())
+}
+
+fn datagrams() -> Result<()> {
+    let lab = Lab::new("evasion")?;
+    let daemon = Daemon::start(&lab, DaemonOptions::default())?;
+    let _server = serve(&lab, "datagrams")?;
+    let done = client(lab.client(), &["connect", V4, &PORT.to_string(), "datagrams"])?;
+    let record = ended(&daemon, "egress", &done)?;
+    ensure!(
+        number(&record, "client.bytes") == Some(done.sent)
+            && number(&record, "server.bytes") == Some(done.got)
+            && number(&record, "client.packets") == Some(8)
+            && number(&record, "server.packets") == Some(8),
+        "{} bytes were sent, {} came back: {}",
+        done.sent,
+        done.got,
+        show(&record)
+    );
+    Ok(())
+}
