@@ -58,7 +58,7 @@ impl Tool {
     pub fn is_there(&self) -> bool {
         let Ok(built) = modified(&self.program()) else { return false };
         match self.source {
-            Source::Registry(_) => true,
+            Source::Registry(_) | Source::Large(..) => true,
             Source::Here(directory) => {
                 let directory = workspace::root().join(directory);
                 let sources = ["Cargo.toml", "Cargo.lock", "src/main.rs"];
