@@ -644,3 +644,127 @@ fn what_is_passed_over_is_known() {
         assert_eq!(shown.join(", "), expected, "{protocol:?}");
     }
 }
+
+/// The path that is asked for, whatever else looks like one.
+#[test]
+fn a_url_within_a_url_is_not_the_path() {
+    for (target, expected) in [
+        ("/private?next=http://a.example/public/", "read path GET /private"),
+        ("/private/http://a.example/public/", "read path GET /private/http://a.example/public/"),
+        ("http://a.example/public/?b=http://c/d", "read path GET /public/"),
+        ("/public/..;a=b/private", "read path GET /public/../private"),
+    ] {
+        let shown: Vec<String> =
+            http(&format!("GET {target} HTTP/1.1\r\n\r\n")).iter().map(describe).collect();
+        assert_eq!(shown, [expected], "{target}");
+    }
+}
+
+/// HTTP/2 frames of both ends; a section of headers each.
+struct Http2 {
+    encoder: [loona_hpack::Encoder<'static>; 2],
+}
+
+impl Http2 {
+    fn headers(&mut self, from: End, stream: u32, fields: &[(&str, &str)], cut: usize) -> Vec<u8> {
+        let fields = fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+        let block = self.encoder[usize::from(from == End::Server)].encode(fields);
+        // One frame, or two with padding and a priority in the first.
+        let (first, second) = block.split_at(cut.min(block.len()));
+        let frame = |kind: u8, flags: u8, payload: &[u8]| {
+            let length = (payload.len() as u32).to_be_bytes();
+            [&length[1..], &[kind, flags], &stream.to_be_bytes()[..], payload].concat()
+        };
+        if second.is_empty() {
+            return frame(1, 4, first);
+        }
+        let padded = [&[3], &[0; 5][..], first, &[0; 3]].concat();
+        [frame(1, 0x28, &padded), frame(9, 4, second)].concat()
+    }
+}
+
+fn http2(cut: usize) -> Vec<(End, Vec<u8>)> {
+    let mut ends = Http2 { encoder: [loona_hpack::Encoder::new(), loona_hpack::Encoder::new()] };
+    let post = |path| [(":method", "POST"), (":scheme", "http"), (":authority", "a"), (":path", path)];
+    let token = ("authorization", "Bearer opensesame-opensesame");
+    let request = |path| {
+        post(path).into_iter().chain([("content-type", "application/grpc"), token]).collect::<Vec<_>>()
+    };
+    let answer = [(":status", "200"), ("content-type", "application/grpc")];
+    let data = [&[0, 0, 5, 0, 0, 0, 0, 0, 1], &b"\0\0\0\0\0"[..]].concat();
+    vec![
+        (End::Client, [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &[0, 0, 0, 4, 0, 0, 0, 0, 0]].concat()),
+        (End::Server, vec![0, 0, 0, 4, 0, 0, 0, 0, 0]),
+        (End::Client, ends.headers(End::Client, 1, &request("/pay.Payments/Send"), cut)),
+        (End::Client, data),
+        (End::Server, ends.headers(End::Server, 1, &answer, cut)),
+        (End::Server, ends.headers(End::Server, 1, &[("grpc-status", "16")], cut)),
+        (End::Client, ends.headers(End::Client, 3, &request("/pay.Payments/Read"), cut)),
+        (End::Server, ends.headers(End::Server, 3, &answer, cut)),
+        (End::Server, ends.headers(End::Server, 3, &[("grpc-status", "0")], cut)),
+        (End::Client, ends.headers(End::Client, 5, &[(":method", "GET"), (":path", "/a?b=c")], cut)),
+        (End::Server, ends.headers(End::Server, 5, &[(":status", "103")], cut)),
+        (End::Server, ends.headers(End::Server, 5, &[(":status", "401")], cut)),
+        (
+            End::Client,
+            ends.headers(End::Client, 7, &[(":method", "GET /public"), (":path", "/private")], cut),
+        ),
+    ]
+}
+
+#[test]
+fn http_2_and_grpc_by_their_definition() {
+    let expected = [
+        "bearer-token in HTTP Authorization header",
+        "write path POST /pay.Payments/Send",
+        "Failed: gRPC 16 (UNAUTHENTICATED)",
+        "write path POST /pay.Payments/Read",
+        "Succeeded: gRPC 0",
+        "read path GET /a",
+        "Failed: HTTP 401, nothing presented",
+        "write path -",
+    ];
+    for cut in [0, 1, 5, 1000] {
+        for piece in [1, 7, 10_000] {
+            let exchange = http2(cut);
+            let pieces =
+                exchange.iter().flat_map(|(from, bytes)| bytes.chunks(piece).map(|piece| (*from, piece)));
+            let found = observe(plaintext(Protocol::Http2), pieces);
+            assert_eq!(found.iter().map(describe).collect::<Vec<_>>(), expected, "{cut} {piece}");
+        }
+    }
+    // After a gap nothing is said, since nothing can be known.
+    let mut observer = Observer::new(plaintext(Protocol::Grpc)).unwrap();
+    for (position, (from, bytes)) in http2(1000).iter().enumerate() {
+        if position == 5 {
+            observer.gap(End::Client);
+        }
+        observer.feed(*from, bytes, &fingerprint);
+    }
+    assert!(!observer.is_in_step());
+    let shown: Vec<String> = observer.take().iter().map(describe).collect();
+    assert!(shown.iter().all(|line| !line.contains("Read") && !line.contains("/a")), "{shown:?}");
+}
+
+proptest! {
+    /// Whatever the bytes of a frame, and whatever they do to the table of headers.
+    #[test]
+    fn any_http_2_is_read_without_a_panic(
+        cut in 0usize..40,
+        frames in proptest::collection::vec(
+            (any::<bool>(), proptest::sample::select(vec![0u8, 1, 1, 1, 4, 5, 9]), any::<u8>(),
+             proptest::collection::vec(any::<u8>(), 0..80)), 0..20),
+    ) {
+        let mut observer = Observer::new(plaintext(Protocol::Http2)).unwrap();
+        for (from, bytes) in http2(cut) {
+            observer.feed(from, &bytes, &fingerprint);
+        }
+        for (from_client, kind, flags, payload) in frames {
+            let from = if from_client { End::Client } else { End::Server };
+            let frame = [&[0, 0, payload.len() as u8, kind, flags, 0, 0, 0, 9], &payload[..]].concat();
+            observer.feed(from, &frame, &fingerprint);
+            prop_assert!(observer.held() <= 2 * LIMIT);
+        }
+        prop_assert!(observer.take().len() <= EVENTS);
+    }
+}

@@ -9,7 +9,7 @@ use dissect::{End, Plain, Protection, Protocol};
 use libfuzzer_sys::fuzz_target;
 use streamwatch_fuzz::turns;
 
-const PROTOCOLS: [Plain; 15] = [
+const PROTOCOLS: [Plain; 16] = [
     Plain::Protocol(Protocol::Http),
     Plain::Protocol(Protocol::Postgresql),
     Plain::Protocol(Protocol::Mysql),
@@ -25,6 +25,7 @@ const PROTOCOLS: [Plain; 15] = [
     Plain::Protocol(Protocol::Ftp),
     Plain::Protocol(Protocol::Ldap),
     Plain::Readable,
+    Plain::Protocol(Protocol::Http2),
 ];
 
 /// Of the first byte, what says that the connection is read from its middle.

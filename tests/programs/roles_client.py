@@ -1,6 +1,6 @@
-"""Does one thing. Usage: roles_client.py amqp|nats|postgresql|mysql|redis HOST PORT WHAT [WORD…]
+"""Does one thing. Usage: roles_client.py amqp|grpc|nats|postgresql|mysql|redis HOST PORT WHAT [WORD…]
 
-amqp publish EXCHANGE KEY, consume QUEUE, declare QUEUE, exchange NAME; nats publish|subscribe SUBJECT;
+grpc METHOD; amqp publish EXCHANGE KEY, consume QUEUE, declare QUEUE, exchange NAME; nats publish|subscribe SUBJECT;
 postgresql and mysql run WHAT as a prepared statement of the server; redis sends all as one pipeline, a
 command a word. Connections stay for half a second, so that who holds them can be looked at.
 """
@@ -28,6 +28,19 @@ def amqp():
             channel.exchange_declare(name)
     connection.sleep(0.5)
     connection.close()
+
+
+def over_grpc():
+    import grpc
+
+    with grpc.insecure_channel(f"{host}:{port}") as channel:
+        try:
+            channel.unary_unary(words[0])(b"7.50 EUR", timeout=15)
+        except grpc.RpcError as error:
+            # Of a method that the server does not have.
+            if error.code() != grpc.StatusCode.UNIMPLEMENTED:
+                raise
+        time.sleep(0.5)
 
 
 def over_nats():
@@ -90,4 +103,4 @@ def over_redis():
     connection.close()
 
 
-{"amqp": amqp, "nats": over_nats, "postgresql": postgresql, "mysql": mysql, "redis": over_redis}[what]()
+{"amqp": amqp, "grpc": over_grpc, "nats": over_nats, "postgresql": postgresql, "mysql": mysql, "redis": over_redis}[what]()

@@ -67,11 +67,47 @@ const ROWS: &[Row] = &[
         wrong: &[
             ("audit", &["POST", "/payments/7", "-d", "amount=7"], "not to write path POST /payments/7"),
             ("audit", &["GET", "/private"], "not to read path GET /private"),
+            ("audit", &["GET", "/private?next=http://a/public/"], "not to read path GET /private"),
             ("audit", &["GET", "/public/../payments/"], "not to read path GET /public/../payments/"),
             ("audit", &["GET", "/public/%73ecret"], "not to read path GET /public/%73ecret"),
             ("payments", &["DELETE", "/payments/7"], "not to write path DELETE /payments/7"),
             ("payments", &["POST", "/public/a", "-d", "a=b"], "not to write path POST /public/a"),
         ],
+    },
+    Row {
+        name: "HTTP/2: nginx and curl",
+        programs: &["nginx", "curl"],
+        server: servers::nginx_http2,
+        client: |place, words| {
+            // curl 7.88 does not use such a connection twice: two of them, half a second apart.
+            let urls = [HOST, "[fd13::2]"].map(|host| format!("http://{host}:{PORT}{}", words[1]));
+            let method =
+                ["--http2-prior-knowledge", "-g", "-sS", "-m", "20", "--rate", "2/s", "-X", words[0]];
+            let words = [&[&*urls[0], &*urls[1]], &words[2..]].concat();
+            command(place, "curl", &method, &words)
+        },
+        before: &[],
+        payments: "may = [\"read\", \"write\"]\nmethod = [\"GET\", \"POST\"]\npath = \"/payments/\"",
+        audit: "may = [\"read\"]\nmethod = \"GET\"\npath = \"/public/\"",
+        right: &[
+            ("payments", &["POST", "/payments/7", "-d", "amount=7"]),
+            ("audit", &["GET", "/public/a?b=/payments/"]),
+        ],
+        wrong: &[
+            ("audit", &["POST", "/payments/7", "-d", "amount=7"], "not to write path POST /payments/7"),
+            ("audit", &["GET", "/private?next=http://a/public/"], "not to read path GET /private"),
+        ],
+    },
+    Row {
+        name: "gRPC",
+        programs: &[],
+        server: |lab, certificates, port| servers::grpc(lab, certificates, port, Security::Plain),
+        client: |place, words| of_python(place, "grpc", words),
+        before: &[],
+        payments: "may = [\"write\"]",
+        audit: "may = [\"write\"]\nmethod = \"POST\"\npath = \"/test.Echo/\"",
+        right: &[("payments", &["/pay.Payments/Send"]), ("audit", &["/test.Echo/Say"])],
+        wrong: &[("audit", &["/pay.Payments/Send"], "not to write path POST /pay.Payments/Send")],
     },
     Row {
         name: "AMQP: RabbitMQ and pika",

@@ -40,7 +40,9 @@ impl Machine for Amqp {
         if kind == METHOD {
             let Some(frame) = whole(rest, total) else { return Step::More };
             let method = Reader::new(frame.get(7..).unwrap_or(&[]));
-            let _ = self.method(from, method, sink);
+            if self.method(from, method, sink).is_none() && from == End::Client {
+                sink.passed_over();
+            }
         }
         Step::Take(total)
     }
@@ -65,6 +67,10 @@ impl Machine for Amqp {
     fn gap(&mut self, _: End) {
         self.headed = true;
         self.presented = true;
+    }
+
+    fn tells_all(&self) -> bool {
+        true
     }
 }
 
@@ -111,7 +117,9 @@ impl Amqp {
                     sink.operation(Verb::Admin, "exchange", Some(exchange));
                 }
             }
-            _ => {}
+            // connection, channel, access, the rest of basic, confirm, transactions: they touch no data.
+            (End::Client, 10 | 20 | 30 | 60 | 85 | 90, _) | (End::Server, ..) => {}
+            (End::Client, ..) => sink.passed_over(),
         }
         Some(())
     }

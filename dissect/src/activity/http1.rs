@@ -123,6 +123,10 @@ impl Machine for Http {
             End::Server => self.server = Phase::Head,
         }
     }
+
+    fn tells_all(&self) -> bool {
+        true
+    }
 }
 
 /// What the header section says of the body.
@@ -318,9 +322,12 @@ fn header(line: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((&line[..colon], line[colon + 1..].trim_ascii()))
 }
 
-fn look_at_target(method: &[u8], target: &[u8], sink: &mut Sink<'_>) {
+pub(super) fn look_at_target(method: &[u8], target: &[u8], sink: &mut Sink<'_>) {
     let mut path = target;
-    if let Some(at) = find(target, b"://") {
+    // RFC 9112 section 3.2.2: the absolute form. Behind a slash it is a part of a path or a query.
+    if target.starts_with(b"/") {
+        secrets::in_url(target, "URL within a URL", sink);
+    } else if let Some(at) = find(target, b"://") {
         let authority = &target[at + 3..];
         let end = authority.iter().position(|b| *b == b'/').unwrap_or(authority.len());
         secrets::in_authority(&authority[..end], "URL user information", sink);
@@ -334,10 +341,12 @@ fn look_at_target(method: &[u8], target: &[u8], sink: &mut Sink<'_>) {
     tell(method, &shown(path), sink);
 }
 
-fn tell(method: &[u8], target: &[u8], sink: &mut Sink<'_>) {
+pub(super) fn tell(method: &[u8], target: &[u8], sink: &mut Sink<'_>) {
     let method = method.to_ascii_uppercase();
     let object = [&method, &b" "[..], target].concat();
-    sink.operation(Verb::of_http_method(&method), "path", Some(&object));
+    // RFC 9110 section 9.1: a token, which has no spaces.
+    let is_method = !method.is_empty() && method.iter().all(|b| b.is_ascii_graphic());
+    sink.operation(Verb::of_http_method(&method), "path", is_method.then_some(&object));
 }
 
 /// The key id of a presigned URL is no secret.
@@ -369,7 +378,7 @@ fn shown(path: &[u8]) -> Vec<u8> {
 }
 
 /// Looks for secrets; true where something is presented to be let in.
-fn look_at_header(name: &[u8], value: &[u8], sink: &mut Sink<'_>) -> bool {
+pub(super) fn look_at_header(name: &[u8], value: &[u8], sink: &mut Sink<'_>) -> bool {
     if value.len() > LOOK * 2 {
         return false;
     }

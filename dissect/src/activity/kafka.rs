@@ -102,7 +102,7 @@ impl Machine for Kafka {
         self.names = names.clone();
     }
 
-    fn is_settled(&self) -> bool {
+    fn tells_all(&self) -> bool {
         self.unnamed.is_empty()
     }
 }

@@ -46,9 +46,9 @@ pub(super) trait Machine: Send {
     /// Names that other connections learnt.
     fn share(&mut self, _: &TopicNames) {}
 
-    /// Whether all that was read is told, as far as it is to be told.
-    fn is_settled(&self) -> bool {
-        true
+    /// Whether every operation that was read is told, so that silence means that there was none.
+    fn tells_all(&self) -> bool {
+        false
     }
 }
 

@@ -15,6 +15,7 @@ mod amqp;
 mod event;
 mod ftp;
 mod http1;
+mod http2;
 mod imap;
 mod kafka;
 mod kafka_names;
@@ -110,6 +111,7 @@ impl Observer {
             Plain::Readable => Box::new(lines::Lines),
             Plain::Protocol(protocol) => match protocol {
                 Protocol::Http => Box::new(http1::Http::default()),
+                Protocol::Http2 | Protocol::Grpc => Box::new(http2::Http2::default()),
                 Protocol::Postgresql => Box::new(postgresql::Postgresql::default()),
                 Protocol::Mysql => Box::new(mysql::Mysql::default()),
                 Protocol::Redis => Box::new(redis::Redis::default()),
@@ -187,7 +189,7 @@ impl Observer {
     pub fn is_in_step(&self) -> bool {
         self.client.state == State::InStep
             && self.server.state == State::InStep
-            && self.machine.is_settled()
+            && self.machine.tells_all()
             && !self.memory.passed_over
             && self.memory.dropped == 0
     }

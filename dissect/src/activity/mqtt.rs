@@ -76,6 +76,10 @@ impl Machine for Mqtt {
             self.aliases.clear();
         }
     }
+
+    fn tells_all(&self) -> bool {
+        true
+    }
 }
 
 impl Mqtt {

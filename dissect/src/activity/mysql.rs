@@ -87,6 +87,10 @@ impl Machine for Mysql {
             ..Mysql::default()
         };
     }
+
+    fn tells_all(&self) -> bool {
+        true
+    }
 }
 
 impl Mysql {

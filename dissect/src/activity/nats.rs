@@ -60,6 +60,10 @@ impl Machine for Nats {
     fn gap(&mut self, _: End) {
         self.told = true;
     }
+
+    fn tells_all(&self) -> bool {
+        true
+    }
 }
 
 impl Nats {

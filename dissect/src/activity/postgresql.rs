@@ -62,6 +62,10 @@ impl Machine for Postgresql {
         self.waiting = None;
         self.asked = None;
     }
+
+    fn tells_all(&self) -> bool {
+        true
+    }
 }
 
 impl Postgresql {

@@ -75,6 +75,10 @@ impl Machine for Redis {
             End::Server => (self.reply, self.push) = (0, false),
         }
     }
+
+    fn tells_all(&self) -> bool {
+        true
+    }
 }
 
 impl Redis {

@@ -20,6 +20,16 @@ impl Policy {
     /// Every service that the server end matches is asked, and every `[[client]]` that the client
     /// end matches. Of each kind, one that allows is enough; both kinds must agree.
     pub fn decide_seen(&self, facts: &FlowFacts<'_>, seen: Seen<'_>) -> Decision {
+        let decision = self.ends(facts, seen);
+        let Some(wire) = seen.facts.filter(|_| matches!(decision, Decision::Allowed { .. })) else {
+            return decision;
+        };
+        let hidden = matches!(wire.protection, Protection::Encrypted(_));
+        self.unseen_operations(facts, seen, hidden).unwrap_or(decision)
+    }
+
+    /// The same of a client that does nothing there, so that no role limits it.
+    pub fn ends(&self, facts: &FlowFacts<'_>, seen: Seen<'_>) -> Decision {
         if self.is_empty() {
             return Decision::NoPolicy;
         }
@@ -33,17 +43,12 @@ impl Policy {
                 if self.egress.is_empty() { Decision::NoPolicy } else { self.egress(facts, client, server) };
             (ingress, egress)
         });
-        let decision = match (ingress, egress) {
+        match (ingress, egress) {
             (broken @ Decision::Unexpected { .. }, _) | (_, broken @ Decision::Unexpected { .. }) => broken,
             (unknown @ Decision::Unknown { .. }, _) | (_, unknown @ Decision::Unknown { .. }) => unknown,
             (Decision::NoPolicy, egress) => egress,
             (ingress, _) => ingress,
-        };
-        let Some(wire) = seen.facts.filter(|_| matches!(decision, Decision::Allowed { .. })) else {
-            return decision;
-        };
-        let hidden = matches!(wire.protection, Protection::Encrypted(_));
-        self.unseen_operations(facts, seen, hidden).unwrap_or(decision)
+        }
     }
 
     /// Whether the policy has a service at this listening socket, for the rule `new-service`. An

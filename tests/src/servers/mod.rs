@@ -26,7 +26,7 @@ pub use files::ftp;
 pub use mail::{imap, pop3, smtp};
 pub use names::dns;
 pub use remote::{iperf3, sshd};
-pub use web::{grpc, nginx, openssl, post_quantum, quic};
+pub use web::{grpc, nginx, nginx_http2, openssl, post_quantum, quic};
 
 use crate::{Lab, Process, Skip};
 

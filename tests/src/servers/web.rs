@@ -10,6 +10,26 @@ use crate::{Certificates, Lab};
 /// # Errors
 /// It did not start; so for every server.
 pub fn nginx(lab: &Lab, certificates: &Certificates, port: u16, security: Security) -> Result<Server> {
+    let flag = if security == Security::Plain { "" } else { " ssl" };
+    nginx_with(lab, certificates, port, security, flag)
+}
+
+/// The same without TLS, for clients that know that it speaks HTTP/2.
+///
+/// # Errors
+/// See [`nginx`].
+pub fn nginx_http2(lab: &Lab, certificates: &Certificates, port: u16) -> Result<Server> {
+    nginx_with(lab, certificates, port, Security::Plain, " http2")
+}
+
+/// `flag`: of the listening sockets.
+fn nginx_with(
+    lab: &Lab,
+    certificates: &Certificates,
+    port: u16,
+    security: Security,
+    flag: &str,
+) -> Result<Server> {
     let tls = match security {
         Security::Plain => String::new(),
         other => format!(
@@ -23,7 +43,6 @@ pub fn nginx(lab: &Lab, certificates: &Certificates, port: u16, security: Securi
             }
         ),
     };
-    let flag = if security == Security::Plain { "" } else { " ssl" };
     let directory = lab.directory.directory(&format!("nginx-{port}"), None)?;
     let config = format!(
         "daemon off; user root; worker_processes 1; pid {directory}/pid; error_log {directory}/error.log;

@@ -48,7 +48,12 @@ pub(super) fn decide(
     use policy::Decision::{Allowed, Unexpected};
     let ends = decisions.decide(policy, names, flow);
     let Some((doings, whole)) = seen else { return ends };
-    if !matches!(*ends, Allowed { .. } | policy::Decision::Unknown { .. }) {
+    let may_change = match &*ends {
+        policy::Decision::Unknown { .. } => true,
+        Allowed { .. } => !doings.list.is_empty(),
+        _ => false,
+    };
+    if !may_change {
         return ends;
     }
     let told = named::of(policy, names, flow);
@@ -61,14 +66,17 @@ pub(super) fn decide(
         return Arc::new(broken.clone());
     }
     // Only what waited for the operations becomes a yes by them.
-    let waited = told.with(|facts, seen| policy.unseen_operations(facts, seen, false));
     let all = judged.iter().all(|decision| matches!(decision, Allowed { .. }));
-    match judged.last() {
-        Some(allowed) if all && whole && !doings.more && waited.as_ref() == Some(&*ends) => {
-            Arc::new(allowed.clone())
-        }
-        _ => ends,
+    if !all || !whole || doings.more {
+        return ends;
     }
+    told.with(|facts, seen| match policy.unseen_operations(facts, seen, false) {
+        Some(waited) if waited == *ends => match judged.last() {
+            Some(allowed) => Arc::new(allowed.clone()),
+            None => Arc::new(policy.ends(facts, seen)),
+        },
+        _ => ends.clone(),
+    })
 }
 
 #[cfg(test)]

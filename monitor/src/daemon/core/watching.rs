@@ -38,6 +38,8 @@ pub struct Watching {
     watches: HashMap<u64, Box<Watch>>,
     /// What clients asked for, where that could be read and a policy wants to know.
     doings: HashMap<u64, Doings>,
+    /// Of clients that did nothing so far.
+    nothing: Doings,
     /// Alerts that stay open as long as a flow does, next to those of [`Flow::holds`].
     holds: HashMap<u64, Vec<String>>,
     /// When it was last looked who may be read on.
@@ -59,6 +61,7 @@ impl Watching {
             key: RandomState::new(),
             watches: HashMap::new(),
             doings: HashMap::new(),
+            nothing: Doings::default(),
             holds: HashMap::new(),
             second_ns: 0,
             refused: 0,
@@ -111,8 +114,12 @@ impl Watching {
     /// What the client of a flow was seen to do, and whether that is all that it did.
     pub(super) fn seen(&self, flow: &Flow) -> Option<(&Doings, bool)> {
         let cookie = flow.cookie();
-        let doings = self.doings.get(&cookie)?;
-        let whole = self.watches.get(&cookie).is_some_and(|watch| watch.has_read_client(flow.bytes().0));
+        let watch = self.watches.get(&cookie);
+        let doings = match self.doings.get(&cookie) {
+            Some(doings) => doings,
+            None => watch.filter(|watch| watch.reads_activity()).map(|_| &self.nothing)?,
+        };
+        let whole = watch.is_some_and(|watch| watch.has_read_client(flow.bytes().0));
         Some((doings, whole && flow.seen == crate::verdict::Seen::default()))
     }
 
@@ -227,9 +234,9 @@ impl Core {
         };
         let happened = watch.take();
         if happened.is_empty() {
-            let over = flow.is_over() && self.watching.doings.contains_key(&cookie);
+            let over = flow.is_over();
             drop(flow);
-            if over {
+            if over && self.policy.wants().facts {
                 // All that it has sent is known only now.
                 self.hold_against_roles(id, now_ns);
             }
