@@ -129,3 +129,32 @@ fn expand(secret: &Hkdf<Sha256>, label: &str, out: &mut [u8]) {
     let info = [&length[..], &[(6 + label.len()) as u8], b"tls13 ", label.as_bytes(), &[0]];
     secret.expand_multi_info(&info, out).expect("short enough");
 }
+
+#[cfg(test)]
+mod tests {
+    use dissect::{Hint, inspect_datagrams};
+
+    use super::*;
+
+    /// What is sealed here opens there.
+    #[test]
+    fn a_hello_in_an_initial_packet_is_read() {
+        let name = b"api.example.org";
+        let list = [&[0, (name.len() + 3) as u8, 0, 0, name.len() as u8][..], name].concat();
+        let extensions =
+            [&[0, 0, 0, list.len() as u8][..], &list, &[0, 43, 0, 3, 2, 3, 4, 0, 57, 0, 0]].concat();
+        let body = [&[3, 3][..], &[7; 32], &[0, 0, 2, 0x13, 1, 1, 0, 0, extensions.len() as u8], &extensions]
+            .concat();
+        let hello = [&[1, 0, 0, body.len() as u8][..], &body].concat();
+        let frame = [&[0, 6, 0, 0x40, hello.len() as u8][..], &hello].concat();
+        for second_version in [false, true] {
+            let datagram = Connection::new(second_version).datagram(true, &frame);
+            let facts = inspect_datagrams(&[&datagram], &[], Hint::default()).facts;
+            assert_eq!(
+                facts.tls.and_then(|tls| tls.server_name).as_deref(),
+                Some("api.example.org"),
+                "{second_version}"
+            );
+        }
+    }
+}

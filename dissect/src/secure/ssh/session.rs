@@ -51,20 +51,23 @@ pub(super) fn authentication(client: &Encrypted<'_>, server: &Encrypted<'_>) -> 
         let began = client.bytes.len() >= CLIENT_BEGAN && server.bytes.len() >= SERVER_BEGAN;
         return if began { (begun, true) } else { (unknown, false) };
     };
-    if from_client.broken || from_server.broken {
-        return (unknown, true);
-    }
+    // What was told before one of them went on without packets stays; nothing is told after.
+    let broken = from_client.broken || from_server.broken;
+    let for_good = from_client.broken && from_server.broken;
     if server.pads_more {
         let began = client.bytes.len() >= CLIENT_BEGAN && server.bytes.len() >= SERVER_BEGAN;
         return if began { (begun, true) } else { (unknown, false) };
     }
     let (Some(requests), Some(answers)) = (from_client.behind_service(), from_server.behind_service()) else {
-        return (unknown, false);
+        return (unknown, for_good);
     };
     let log_in = LogIn { client, block: from_client.block, requests, answers };
     let success = answers.iter().position(|length| *length == padded(SUCCESS, from_server.block));
-    match success {
-        Some(at) => log_in.succeeded(at, server).unwrap_or((begun, false)),
+    let succeeded = success.map(|at| log_in.succeeded(at, server).unwrap_or((begun, false)));
+    match succeeded {
+        Some((authentication, true)) => (authentication, true),
+        _ if broken => (unknown, for_good),
+        Some(open) => open,
         // The whole of the connection is there, and ends between two packets on either side.
         None if client.ended && server.ended && from_client.whole && from_server.whole => {
             let failures = log_in.failures(answers, requests.len());
