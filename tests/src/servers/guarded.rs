@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::databases::postgresql_programs;
+use super::mail::dovecot;
 use super::{PATIENCE, Server, program, python};
 use crate::Lab;
 
@@ -153,4 +154,20 @@ pub fn ldap(lab: &Lab, port: u16) -> Result<Server> {
     let mut command = lab.server().command(PathBuf::from("slapd"));
     command.args(["-h", &format!("ldap://0.0.0.0:{port}"), "-f", &config, "-d", "0"]);
     Server::start(lab, &format!("ldap-{port}"), command, "tcp", port)
+}
+
+/// Dovecot's IMAP.
+///
+/// # Errors
+/// See [`nginx`].
+pub fn imap(lab: &Lab, port: u16) -> Result<Server> {
+    dovecot(lab, "ssl = no\n".into(), "imap", port, &format!("password={RIGHT}"))
+}
+
+/// Dovecot's POP3.
+///
+/// # Errors
+/// See [`nginx`].
+pub fn pop3(lab: &Lab, port: u16) -> Result<Server> {
+    dovecot(lab, "ssl = no\n".into(), "pop3", port, &format!("password={RIGHT}"))
 }
