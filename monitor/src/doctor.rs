@@ -57,7 +57,16 @@ pub fn can_run() -> Result<(), String> {
 
 /// Everything about this host.
 pub fn checks() -> Vec<Check> {
-    vec![object(), kernel_version(), capabilities(), more_capabilities(), cgroup(), lockdown(), bpf_jit()]
+    vec![
+        object(),
+        kernel_version(),
+        capabilities(),
+        more_capabilities(),
+        cgroup(),
+        lockdown(),
+        bpf_jit(),
+        closed_ports(),
+    ]
 }
 
 /// The kernel memory that the configured maps take.
@@ -182,5 +191,41 @@ fn bpf_jit() -> Check {
             detail: "off: every packet costs several times as much; set net.core.bpf_jit_enable=1".to_owned(),
         },
         _ => Check { name: "BPF JIT", outcome: Outcome::Ok, detail: "on".to_owned() },
+    }
+}
+
+/// The kernel answers for a port where nobody listens without a socket: all that is left of a scan from
+/// elsewhere is its count of resets.
+fn closed_ports() -> Check {
+    let table = std::fs::read_to_string("/proc/net/snmp").unwrap_or_default();
+    let resets = resets_sent(&table).map(|count| format!("; {count} resets were sent (OutRsts)"));
+    Check {
+        name: "closed ports",
+        outcome: Outcome::Ok,
+        detail: format!(
+            "who tries them from elsewhere is not seen, the kernel refuses without a socket{}",
+            resets.unwrap_or_default()
+        ),
+    }
+}
+
+/// `OutRsts` of `/proc/net/snmp`: the names of a protocol's counters stand in a line above them.
+fn resets_sent(table: &str) -> Option<u64> {
+    let mut lines = table.lines().filter_map(|line| line.strip_prefix("Tcp: "));
+    let place = lines.next()?.split(' ').position(|name| name == "OutRsts")?;
+    lines.next()?.split(' ').nth(place)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_count_of_resets_is_found_by_its_name() {
+        let table =
+            "Ip: Forwarding\nIp: 1\nTcp: RtoMin InErrs OutRsts InCsumErrors\nTcp: 200 0 2516 0\nUdp: X\n";
+        assert_eq!(resets_sent(table), Some(2516));
+        assert_eq!(resets_sent("Tcp: RtoMin\nTcp: 200\n"), None);
+        assert_eq!(resets_sent(""), None);
     }
 }

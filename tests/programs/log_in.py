@@ -1,7 +1,9 @@
-"""Logs in once. Usage: log_in.py amqp|nats|smtp HOST PORT USER, with PASSWORD in the environment; ends with 1 when refused"""
+"""Logs in once. Usage: log_in.py amqp|nats|smtp|imap|pop3 HOST PORT USER, with PASSWORD in the environment; ends with 1 when refused"""
 
 import asyncio
+import imaplib
 import os
+import poplib
 import smtplib
 import sys
 
@@ -35,8 +37,21 @@ def smtp():
     client.quit()
 
 
+def imap():
+    client = imaplib.IMAP4(host, port)
+    client.login(user, password)
+    client.logout()
+
+
+def pop3():
+    client = poplib.POP3(host, port)
+    client.user(user)
+    client.pass_(password)
+    client.quit()
+
+
 try:
-    {"amqp": amqp, "nats": over_nats, "smtp": smtp}[what]()
+    {"amqp": amqp, "nats": over_nats, "smtp": smtp, "imap": imap, "pop3": pop3}[what]()
 except Exception as error:
     print(repr(error), file=sys.stderr)
     sys.exit(1)

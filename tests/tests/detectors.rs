@@ -131,6 +131,19 @@ const ROWS: &[Row] = &[
         process: "mosquitto_pub",
     },
     Row {
+        name: "Mosquitto, MQTT 5",
+        programs: &["mosquitto", "mosquitto_pub"],
+        server: guarded::mosquitto,
+        client: |lab, password| {
+            let port = PORT.to_string();
+            let who = ["-V", "5", "-h", HOST, "-p", &port, "-u", "alice", "-P", password];
+            command(lab, "mosquitto_pub", &[&who[..], &["-t", "payments/in", "-m", "x"]].concat())
+        },
+        code: "MQTT CONNACK 0x87",
+        clear: true,
+        process: "mosquitto_pub",
+    },
+    Row {
         name: "NATS",
         programs: &["nats-server"],
         server: guarded::nats,
@@ -149,6 +162,33 @@ const ROWS: &[Row] = &[
         process: "python",
     },
     Row {
+        name: "IMAP",
+        programs: &["dovecot"],
+        server: guarded::imap,
+        client: |lab, password| log_in(lab, "imap", "alice", password),
+        code: "IMAP NO",
+        clear: true,
+        process: "python",
+    },
+    Row {
+        name: "POP3",
+        programs: &["dovecot"],
+        server: guarded::pop3,
+        client: |lab, password| log_in(lab, "pop3", "alice", password),
+        code: "POP3 -ERR",
+        clear: true,
+        process: "python",
+    },
+    Row {
+        name: "SSH, by keys",
+        programs: &["sshd", "ssh", "ssh-keygen"],
+        server: |lab, port| servers::sshd(lab, &Certificates::new(&lab.directory)?, port, Security::Plain),
+        client: ssh,
+        code: "SSH, by the pattern",
+        clear: false,
+        process: "ssh",
+    },
+    Row {
         name: "LDAP",
         programs: &["slapd", "ldapwhoami"],
         server: guarded::ldap,
@@ -161,6 +201,19 @@ const ROWS: &[Row] = &[
         process: "ldapwhoami",
     },
 ];
+
+/// With the key that the server knows, or with one that it does not.
+fn ssh(lab: &Lab, password: &str) -> Command {
+    let known = if password == guarded::RIGHT { "ssh-client" } else { "ssh-host" };
+    let mut command = command(lab, "ssh", &["-F", "none", "-i", &lab.directory.file(known)]);
+    // Lengths that are encrypted (ChaCha20) would tell nothing.
+    command.args(["-c", "aes256-gcm@openssh.com"]);
+    for option in ["BatchMode=yes", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null"] {
+        command.args(["-o", option]);
+    }
+    command.args(["-o", "IdentitiesOnly=yes", "-p", &PORT.to_string(), &format!("root@{HOST}"), "true"]);
+    command
+}
 
 fn psql(lab: &Lab, database: &str, password: &str) -> Command {
     let mut command = command(lab, "psql", &["-h", HOST, "-p", &PORT.to_string(), "-U", "alice"]);

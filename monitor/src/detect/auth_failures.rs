@@ -30,6 +30,7 @@ const WATCHED: usize = 16_384;
 pub struct AuthFailures {
     threshold: usize,
     window_ns: u64,
+    /// By the name of the stream, and by [`place`].
     streams: HashMap<String, Seen>,
 }
 
@@ -41,6 +42,15 @@ struct Seen {
     refusals: VecDeque<u64>,
     forbidden: VecDeque<u64>,
     last_ns: u64,
+    /// What the alert is about: the stream that was seen first.
+    subject: String,
+}
+
+/// Who logs in where, whatever process answers.
+fn place(flow: &FlowView) -> String {
+    let client =
+        flow.client_identity().map_or_else(|| flow.client().ip().to_string(), |identity| identity.label());
+    format!("{client} → {}", flow.server())
 }
 
 impl AuthFailures {
@@ -60,8 +70,30 @@ impl AuthFailures {
         answer: &Authentication,
         now_ns: u64,
     ) -> Option<Finding> {
+        // A service may answer by another process each time: its address is looked at as well.
+        let place = place(flow);
+        let by_name = self.count(subject, subject, answer, now_ns);
+        let by_place = self.count(&place, subject, answer, now_ns);
+        let found = if by_place > by_name { by_place } else { by_name };
+        let (count, severity) = found.filter(|(count, _)| *count >= self.threshold)?;
+        // One alert, whatever the process is called that answers now.
+        let subject = self.streams.get(&place).map_or(subject, |seen| seen.subject.as_str());
+        Some(self.finding(flow, subject, answer, (severity, count)))
+    }
+
+    /// Counts an answer under a key: how many there are of its kind within the window.
+    fn count(
+        &mut self,
+        key: &str,
+        subject: &str,
+        answer: &Authentication,
+        now_ns: u64,
+    ) -> Option<(usize, Severity)> {
         let (threshold, window_ns) = (self.threshold, self.window_ns);
-        let seen = self.seen(subject, answer.outcome, now_ns)?;
+        let seen = self.seen(key, answer.outcome, now_ns)?;
+        if seen.subject.is_empty() || now_ns.saturating_sub(seen.last_ns) > window_ns {
+            subject.clone_into(&mut seen.subject);
+        }
         seen.last_ns = now_ns;
         for times in [&mut seen.failures, &mut seen.refusals, &mut seen.forbidden] {
             while times.front().is_some_and(|first| now_ns.saturating_sub(*first) > window_ns) {
@@ -70,9 +102,7 @@ impl AuthFailures {
         }
         if answer.outcome == Outcome::Succeeded {
             seen.refusals.clear();
-            let failures = seen.failures.len();
-            return (failures >= threshold)
-                .then(|| self.finding(flow, subject, answer, (Severity::Critical, failures)));
+            return Some((seen.failures.len(), Severity::Critical));
         }
         // RFC 9110 section 15.5.4: with 403 the credentials were understood, or matter not.
         let (times, severity) = match (answer.code.as_str(), answer.presented) {
@@ -86,8 +116,7 @@ impl AuthFailures {
         if times.len() > 16 * threshold {
             times.pop_front();
         }
-        let count = times.len();
-        (count >= threshold).then(|| self.finding(flow, subject, answer, (severity, count)))
+        Some((times.len(), severity))
     }
 
     /// A flow is over whose log-ins are hidden, and show by their lengths and their order (SSH), or by
@@ -222,11 +251,25 @@ mod tests {
         for second in [0, 1, 2, 3, 62] {
             assert!(detector.answered(&flow, "a", &failed, second * SECOND).is_none(), "{second}");
         }
-        assert!(detector.answered(&flow, "b", &failed, 62 * SECOND).is_none());
+        let elsewhere = FlowView { remote: "10.9.9.9:1".parse().expect("an address"), ..samples::flow() };
+        assert!(detector.answered(&Arc::new(elsewhere), "b", &failed, 62 * SECOND).is_none());
         assert!(detector.answered(&flow, "a", &failed, 62 * SECOND).is_none());
         let found = detector.answered(&flow, "a", &failed, 62 * SECOND).expect("a finding");
         assert_eq!(found.severity, Severity::High);
         assert!(found.reason.contains("5 times"), "{}", found.reason);
+    }
+
+    #[test]
+    fn a_service_that_answers_by_other_processes_is_one() {
+        let (flow, failed) = (Arc::new(samples::flow()), answer(Outcome::Failed, true));
+        let mut detector = detector();
+        for subject in ["a", "b", "c", "b"] {
+            assert!(detector.answered(&flow, subject, &failed, 0).is_none());
+        }
+        let found = detector.answered(&flow, "d", &failed, SECOND).expect("a finding");
+        assert_eq!(found.subject, "a");
+        let found = detector.answered(&flow, "e", &answer(Outcome::Succeeded, true), SECOND);
+        assert_eq!(found.map(|found| found.subject), Some("a".to_owned()));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 
 use super::brokers::tansu;
 use super::databases::{mariadb_of, postgresql_programs};
+use super::mail::dovecot;
 use super::{PATIENCE, Server, program, python, tool};
 use crate::Lab;
 
@@ -162,4 +163,20 @@ pub fn kafka_plain(lab: &Lab, port: u16) -> Result<Server> {
     command.arg(program("guarded_kafka_server.py")).args(["10.213.0.2", &port.to_string()]);
     command.env("PASSWORD", RIGHT);
     Server::start(lab, &format!("kafka-plain-{port}"), command, "tcp", port)
+}
+
+/// Dovecot's IMAP.
+///
+/// # Errors
+/// See [`nginx`].
+pub fn imap(lab: &Lab, port: u16) -> Result<Server> {
+    dovecot(lab, "ssl = no\n".into(), "imap", port, &format!("password={RIGHT}"))
+}
+
+/// Dovecot's POP3.
+///
+/// # Errors
+/// See [`nginx`].
+pub fn pop3(lab: &Lab, port: u16) -> Result<Server> {
+    dovecot(lab, "ssl = no\n".into(), "pop3", port, &format!("password={RIGHT}"))
 }

@@ -17,37 +17,37 @@ pub fn smtp(lab: &Lab, certificates: &Certificates, port: u16, security: Securit
 
 /// Dovecot's IMAP; every password does. Offers STARTTLS unless `Plain`.
 pub fn imap(lab: &Lab, certificates: &Certificates, port: u16, security: Security) -> Result<Server> {
-    dovecot(lab, certificates, "imap", port, security)
+    dovecot(lab, tls(certificates, security), "imap", port, "nopassword=y")
 }
 
 /// Dovecot's POP3, in the same way.
 pub fn pop3(lab: &Lab, certificates: &Certificates, port: u16, security: Security) -> Result<Server> {
-    dovecot(lab, certificates, "pop3", port, security)
+    dovecot(lab, tls(certificates, security), "pop3", port, "nopassword=y")
 }
 
-fn dovecot(
-    lab: &Lab,
-    certificates: &Certificates,
-    protocol: &str,
-    port: u16,
-    security: Security,
-) -> Result<Server> {
-    let directory = lab.directory.directory(&format!("{protocol}-{port}"), None)?;
-    let tls = if security == Security::Plain {
+fn tls(certificates: &Certificates, security: Security) -> String {
+    if security == Security::Plain {
         "ssl = no\n".to_owned()
     } else {
         format!("ssl = yes\nssl_cert = <{}\nssl_key = <{}\n", certificates.certificate, certificates.key)
-    };
+    }
+}
+
+/// Dovecot with what its configuration says of TLS, and what its `static` password database does of
+/// passwords. Wrong ones are answered at once.
+pub(super) fn dovecot(lab: &Lab, tls: String, protocol: &str, port: u16, passwords: &str) -> Result<Server> {
+    let directory = lab.directory.directory(&format!("{protocol}-{port}"), None)?;
     // Users that are there everywhere; no chroot, which would need what Dovecot's package sets up.
     let config = format!(
         "base_dir = {directory}/run\nstate_dir = {directory}/state\nlog_path = {directory}/log\n\
          protocols = {protocol}\n{tls}disable_plaintext_auth = no\n\
          default_internal_user = nobody\ndefault_login_user = nobody\ndefault_internal_group = nogroup\n\
-         mail_location = maildir:{directory}/mail\n\
+         mail_location = maildir:{directory}/mail/of\n\
          service {protocol}-login {{\n  chroot =\n  inet_listener {protocol} {{\n    port = {port}\n  }}\n  \
          inet_listener {protocol}s {{\n    port = 0\n  }}\n}}\n\
-         service anvil {{\n  chroot =\n}}\n\
-         passdb {{\n  driver = static\n  args = nopassword=y\n}}\n\
+         service anvil {{\n  chroot =\n  unix_listener anvil-auth-penalty {{\n    mode = 0\n  }}\n}}\n\
+         auth_failure_delay = 0\n\
+         passdb {{\n  driver = static\n  args = {passwords}\n}}\n\
          userdb {{\n  driver = static\n  args = uid=nobody gid=nogroup home={directory}/mail\n}}\n"
     );
     let config = lab.directory.write(&format!("{protocol}-{port}.conf"), &config)?;
