@@ -37,18 +37,19 @@ fn tls(certificates: &Certificates, security: Security) -> String {
 /// passwords. Wrong ones are answered at once.
 pub(super) fn dovecot(lab: &Lab, tls: String, protocol: &str, port: u16, passwords: &str) -> Result<Server> {
     let directory = lab.directory.directory(&format!("{protocol}-{port}"), None)?;
+    let mail = lab.directory.directory(&format!("{protocol}-{port}-mail"), Some("nobody"))?;
     // Users that are there everywhere; no chroot, which would need what Dovecot's package sets up.
     let config = format!(
         "base_dir = {directory}/run\nstate_dir = {directory}/state\nlog_path = {directory}/log\n\
          protocols = {protocol}\n{tls}disable_plaintext_auth = no\n\
          default_internal_user = nobody\ndefault_login_user = nobody\ndefault_internal_group = nogroup\n\
-         mail_location = maildir:{directory}/mail/of\n\
+         mail_location = maildir:{mail}\n\
          service {protocol}-login {{\n  chroot =\n  inet_listener {protocol} {{\n    port = {port}\n  }}\n  \
          inet_listener {protocol}s {{\n    port = 0\n  }}\n}}\n\
          service anvil {{\n  chroot =\n  unix_listener anvil-auth-penalty {{\n    mode = 0\n  }}\n}}\n\
          auth_failure_delay = 0\n\
          passdb {{\n  driver = static\n  args = {passwords}\n}}\n\
-         userdb {{\n  driver = static\n  args = uid=nobody gid=nogroup home={directory}/mail\n}}\n"
+         userdb {{\n  driver = static\n  args = uid=nobody gid=nogroup home={mail}\n}}\n"
     );
     let config = lab.directory.write(&format!("{protocol}-{port}.conf"), &config)?;
     let mut command = lab.server().command("dovecot");
