@@ -104,10 +104,9 @@ impl AuthFailures {
             seen.refusals.clear();
             return Some((seen.failures.len(), Severity::Critical));
         }
-        // RFC 9110 section 15.5.4: with 403 the credentials were understood, or matter not.
-        let (times, severity) = match (answer.code.as_str(), answer.presented) {
-            ("HTTP 403", true) => (&mut seen.forbidden, Severity::Medium),
-            ("HTTP 403", false) => (&mut seen.forbidden, Severity::Low),
+        let (times, severity) = match (is_forbidden(&answer.code), answer.presented) {
+            (true, true) => (&mut seen.forbidden, Severity::Medium),
+            (true, false) => (&mut seen.forbidden, Severity::Low),
             (_, true) => (&mut seen.failures, Severity::High),
             (_, false) => (&mut seen.refusals, Severity::Low),
         };
@@ -162,7 +161,7 @@ impl AuthFailures {
                 ),
                 "Find out whether this was the user: change the password, and look at what was done since.",
             ),
-            (Outcome::Failed, _) if code == "HTTP 403" => (
+            (Outcome::Failed, _) if is_forbidden(code) => (
                 format!("{client} is forbidden what it asks of {server}: {count} times {within} ({code})"),
                 "Give it the right that it needs, or find out what it looks for.",
             ),
@@ -226,6 +225,11 @@ fn hidden(facts: &Facts) -> Vec<Authentication> {
         return vec![answer(Outcome::Failed, format!("TLS alert {description}"))];
     }
     Vec::new()
+}
+
+/// The credentials were understood, or matter not: RFC 9110 section 15.5.4, and the status codes of gRPC.
+fn is_forbidden(code: &str) -> bool {
+    code == "HTTP 403" || code.starts_with("gRPC 7 ")
 }
 
 #[cfg(test)]
@@ -304,8 +308,10 @@ mod tests {
         let flow = Arc::new(samples::flow());
         let mut detector = detector();
         let forbidden = Authentication { code: "HTTP 403".into(), ..answer(Outcome::Failed, true) };
-        for _ in 0..4 {
-            assert!(detector.answered(&flow, "a", &forbidden, 0).is_none());
+        let denied =
+            Authentication { code: "gRPC 7 (PERMISSION_DENIED)".into(), ..answer(Outcome::Failed, true) };
+        for answer in [&forbidden, &denied, &forbidden, &denied] {
+            assert!(detector.answered(&flow, "a", answer, 0).is_none());
         }
         let found = detector.answered(&flow, "a", &forbidden, SECOND).expect("a finding");
         assert_eq!(found.severity, Severity::Medium);
