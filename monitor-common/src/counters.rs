@@ -25,10 +25,13 @@ pub enum Kind {
     SocketClosed = 8,
     /// First bytes of one direction.
     Capture = 9,
+    /// This host refused a connection that was begun elsewhere: nobody listens there. `detail`: how many
+    /// more since the last one that was told, on this processor.
+    Refused = 10,
 }
 
 /// Number of counter slots; slot 0 is unused.
-pub const KINDS: usize = 10;
+pub const KINDS: usize = 11;
 
 impl Kind {
     /// All kinds, in order of their discriminants.
@@ -42,6 +45,7 @@ impl Kind {
         Kind::Unlisten,
         Kind::SocketClosed,
         Kind::Capture,
+        Kind::Refused,
     ];
 
     /// The kind of a `kind` byte.
@@ -65,6 +69,7 @@ impl Kind {
             Kind::Unlisten => "unlisten",
             Kind::SocketClosed => "socket_closed",
             Kind::Capture => "capture",
+            Kind::Refused => "refused",
         }
     }
 }

@@ -17,6 +17,7 @@ mod log;
 mod maps;
 mod owner;
 mod packet;
+mod refused;
 mod socket;
 mod tcp;
 mod udp;

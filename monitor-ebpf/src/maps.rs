@@ -48,6 +48,10 @@ pub static UDP_FLOWS: HashMap<UdpKey, UdpFlow, 65536> = HashMap::new();
 #[btf_map]
 pub static COUNTERS: PerCpuArray<Counters, 1> = PerCpuArray::new();
 
+/// See [`crate::refused`].
+#[btf_map]
+pub static REFUSALS: PerCpuArray<crate::refused::Told, 1> = PerCpuArray::new();
+
 /// Jiffies and CLOCK_MONOTONIC ns, read together.
 #[btf_map]
 pub static CLOCK: Array<[u64; 2], 1> = Array::new();

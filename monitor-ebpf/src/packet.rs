@@ -6,7 +6,7 @@ use aya_ebpf::programs::SkBuffContext;
 use monitor_common::{flow_flag, totals};
 
 use crate::socket::{self, TCP, UDP};
-use crate::{counters, emit, tcp, udp};
+use crate::{counters, emit, refused, tcp, udp};
 
 /// Where a packet's parts are, in host byte order where it says so.
 #[derive(Clone, Copy)]
@@ -60,6 +60,10 @@ fn unknown<const SENT: bool>(skb: *mut __sk_buff) -> i32 {
         }
         let sk = bpf_sk_fullsock(sk);
         if sk.is_null() {
+            return 0;
+        }
+        if SENT && refused::may_refuse((*sk).type_, (*sk).protocol) {
+            refused::sent(skb);
             return 0;
         }
         let state = adopt(skb, sk);

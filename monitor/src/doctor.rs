@@ -194,8 +194,7 @@ fn bpf_jit() -> Check {
     }
 }
 
-/// The kernel answers for a port where nobody listens without a socket: all that is left of a scan from
-/// elsewhere is its count of resets.
+/// The kernel answers for a port where nobody listens on a socket of its own, which is in the root cgroup.
 fn closed_ports() -> Check {
     let table = std::fs::read_to_string("/proc/net/snmp").unwrap_or_default();
     let resets = resets_sent(&table).map(|count| format!("; {count} resets were sent (OutRsts)"));
@@ -203,7 +202,7 @@ fn closed_ports() -> Check {
         name: "closed ports",
         outcome: Outcome::Ok,
         detail: format!(
-            "who tries them from elsewhere is not seen, the kernel refuses without a socket{}",
+            "who tries them from elsewhere is seen, unless only a part of the host is watched (--cgroup){}",
             resets.unwrap_or_default()
         ),
     }

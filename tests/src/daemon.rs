@@ -40,11 +40,13 @@ pub struct DaemonOptions {
     pub keep: fn(&Value) -> bool,
     /// The API's socket; `None`: one of its own.
     pub socket: Option<PathBuf>,
+    /// Watch the whole host, other tests' connections too, and not the lab's cgroup alone.
+    pub whole_host: bool,
 }
 
 impl Default for DaemonOptions {
     fn default() -> Self {
-        DaemonOptions { config: None, policy: None, keep: |_| true, socket: None }
+        DaemonOptions { config: None, policy: None, keep: |_| true, socket: None, whole_host: false }
     }
 }
 
@@ -122,7 +124,10 @@ impl Daemon {
         let notify = directory.path().join("notify.sock");
         let notifications = UnixDatagram::bind(&notify)?;
         let mut command = Place::default().command(binary());
-        command.args(["run", "--output", "ecs", "--cgroup"]).arg(lab.cgroup.path());
+        command.args(["run", "--output", "ecs"]);
+        if !options.whole_host {
+            command.arg("--cgroup").arg(lab.cgroup.path());
+        }
         command.arg("--socket").arg(&socket).env("NOTIFY_SOCKET", &notify);
         if let Some(text) = &options.config {
             command.arg("--config").arg(directory.write("config.toml", text)?);

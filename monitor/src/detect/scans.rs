@@ -3,8 +3,8 @@
 //!
 //! False positives: a client of many peers that lose their way at once (a cluster that restarts, a
 //! peer-to-peer program after the network was down). Seen are connections whose socket is on this host,
-//! on either end; a scan from elsewhere that the kernel answers with a reset has no socket here, and a
-//! probe of a port that is served and never becomes a connection has none either.
+//! on either end, and what the kernel refuses with a reset; a SYN that is dropped, or a probe of a port that is
+//! served and never becomes a connection, is not.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;

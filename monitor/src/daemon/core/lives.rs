@@ -1,6 +1,7 @@
 //! Flows and listeners as the kernel tells their lives.
 
 use super::*;
+use crate::flows::Party;
 
 impl Core {
     pub(super) fn flow_event(&mut self, kind: Kind, event: &FlowEvent, now_ns: u64) {
@@ -40,7 +41,33 @@ impl Core {
                 }
                 self.close(id, event.at_ns, FlowState::Failed);
             }
+            Kind::Refused => self.refused(event, now_ns),
             Kind::Capture => {}
+        }
+    }
+
+    /// Somebody elsewhere was refused: no socket of this host took part, so there is no flow, and no stream.
+    fn refused(&mut self, event: &FlowEvent, now_ns: u64) {
+        let (here, there) =
+            (address(event.local, event.local_port), address(event.remote, event.remote_port));
+        // A client on this host tells by itself that it failed.
+        if there.ip().is_loopback() || self.table.find(Transport::Tcp, there, here, 0).is_some() {
+            return;
+        }
+        let mut flow = Flow::from_event(event, 0, &mut self.judge);
+        flow.state = FlowState::Failed;
+        flow.failure = Some(FailReason::Refused);
+        let view = Arc::new(flow.view(&self.boot_id, now_ns, self.wall()));
+        let key = StreamKey {
+            client: Party::Remote(there.ip()),
+            server: Party::Remote(here.ip()),
+            port: here.port(),
+            transport: Transport::Tcp,
+        };
+        let mut findings = self.watching.failed(&view, now_ns);
+        findings.extend(self.failures.failed(&view, &key.to_string(), now_ns));
+        for finding in findings {
+            self.tell(finding, false, now_ns);
         }
     }
 

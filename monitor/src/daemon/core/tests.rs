@@ -352,6 +352,33 @@ fn what_fails_is_told_and_counted() {
     assert_eq!(alerts.iter().map(|alert| alert.rule).collect::<Vec<_>>(), [Rule::ConnectFailures]);
 }
 
+/// No socket of ours takes part; a client on this host is told by its own flow.
+#[test]
+fn a_scan_from_elsewhere_is_told_by_what_is_refused() {
+    let refused = |rig: &mut Rig, port: u16, client: &str| {
+        let event = FlowEvent {
+            owner: Owner::default(),
+            ..rig.event(Kind::Refused, 0, &format!("10.0.0.1:{port}"), client, true)
+        };
+        rig.feed(Kind::Refused, event);
+        alerts(&rig.records()).into_iter().map(|alert| alert.key.clone()).collect::<Vec<_>>()
+    };
+    let mut rig = Rig::new(settings());
+    let told: Vec<String> = (1..40).flat_map(|port| refused(&mut rig, port, "10.0.0.9:4000")).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("10.0.0.9 → 10.0.0.1, many ports"), "{told:?}");
+    assert!(rig.core.table.is_empty(), "nothing of it is a flow");
+    let told: Vec<String> = (0..20).flat_map(|_| refused(&mut rig, 23, "10.0.0.8:4000")).collect();
+    assert_eq!(told.len(), 1, "one service, refused again and again: {told:?}");
+    let mut rig = Rig::new(settings());
+    for port in 1..40 {
+        let client = "10.0.0.9:4000";
+        let open = rig.event(Kind::Open, u64::from(port), client, &format!("10.0.0.1:{port}"), false);
+        rig.feed(Kind::Open, open);
+        assert_eq!(refused(&mut rig, port, client), Vec::<String>::new());
+    }
+}
+
 #[test]
 fn another_policy_judges_open_flows_again() {
     let mut rig = Rig::new(settings());

@@ -1,0 +1,83 @@
+//! Connections that this host refuses because nobody listens: no socket takes part, but the kernel answers
+//! with a reset, on a socket of its own (net/ipv4/tcp_ipv4.c, `tcp_v4_send_reset`; net/ipv6/tcp_ipv6.c).
+//!
+//! In: packets that leave on a raw socket of protocol TCP. Out: an event for each reset that answers a SYN,
+//! at most [`MOST`] a tick and processor, so that a flood of them pushes nothing else out of the ring.
+
+use aya_ebpf::bindings::__sk_buff;
+use aya_ebpf::helpers::generated::bpf_jiffies64;
+use monitor_common::Kind;
+
+use crate::maps::{REFUSALS, tick};
+use crate::socket::TCP;
+use crate::{emit, packet};
+
+const SOCK_RAW: u32 = 3;
+
+const MOST: u64 = 64;
+
+/// What was told on one processor.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Told {
+    /// Jiffies: when the tick ends.
+    until: u64,
+    /// In this tick.
+    told: u64,
+    /// Since the last one that was told.
+    untold: u64,
+}
+
+/// Whether a socket is one on which the kernel refuses connections (or a process forges packets: that takes
+/// CAP_NET_RAW).
+#[inline(always)]
+pub fn may_refuse(kind: u32, transport: u32) -> bool {
+    kind == SOCK_RAW && transport == TCP
+}
+
+/// A packet that such a socket sends.
+#[inline(never)]
+pub fn sent(skb: *mut __sk_buff) -> i32 {
+    const RESET: u8 = 4;
+    const ACKNOWLEDGED: u8 = 16;
+    if skb.is_null() {
+        return 0;
+    }
+    let Some(packet) = packet::parse(skb) else { return 0 };
+    if packet.transport != TCP || packet.header >= 64 {
+        return 0;
+    }
+    let Some(ports) = packet::load::<[u16; 2]>(skb, packet.header) else { return 0 };
+    let Some(sequence) = packet::load::<u32>(skb, packet.header + 4) else { return 0 };
+    let Some(flags) = packet::load::<u8>(skb, packet.header + 13) else { return 0 };
+    // What acknowledges anything is answered without an ACK (RFC 9293 section 3.10.7.1): so this one
+    // answers a SYN.
+    if flags != RESET | ACKNOWLEDGED || sequence != 0 {
+        return 0;
+    }
+    let Some(told) = REFUSALS.get_ptr_mut(0) else { return 0 };
+    // SAFETY: this processor's value of the map, checked to be there.
+    unsafe {
+        let now = bpf_jiffies64();
+        if now >= (*told).until {
+            (*told).until = now + tick();
+            (*told).told = 0;
+        }
+        if (*told).told >= MOST {
+            (*told).untold += 1;
+            return 0;
+        }
+        (*told).told += 1;
+        let untold = (*told).untold;
+        (*told).untold = 0;
+        emit::flow(Kind::Refused, None, |event| {
+            (*event).transport = TCP as u8;
+            (*event).detail = untold as u32;
+            (*event).local_port = u16::from_be(ports[0]);
+            (*event).remote_port = u16::from_be(ports[1]);
+            emit::write_address(&raw mut (*event).local, packet.source);
+            emit::write_address(&raw mut (*event).remote, packet.destination);
+        });
+    }
+    0
+}
