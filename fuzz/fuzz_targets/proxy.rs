@@ -23,8 +23,9 @@ fuzz_target!(|input: &[u8]| {
     }
     if head & 0x80 != 0 {
         // No header, or half of one.
-        let begun =
-            [&proxy_header(*head, content)[..usize::from(head >> 2 & 0x1f)], content, &client].concat();
+        let header = proxy_header(*head, content);
+        let cut = usize::from(head >> 2 & 0x1f).min(header.len());
+        let begun = [&header[..cut], content, &client].concat();
         return hold_stream([(true, begun.as_slice()), (false, server.as_slice())].into_iter(), false);
     }
     let header = proxy_header(*head, content);

@@ -25,8 +25,8 @@ pub enum Kind {
     SocketClosed = 8,
     /// First bytes of one direction.
     Capture = 9,
-    /// This host refused a connection that was begun elsewhere: nobody listens there. `detail`: how many
-    /// more since the last one that was told, on this processor.
+    /// This host refused a connection that was begun elsewhere: nobody listens there. So many a tick and
+    /// processor are told at most.
     Refused = 10,
 }
 

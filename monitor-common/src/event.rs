@@ -33,8 +33,7 @@ pub struct FlowEvent {
     /// [`flow_flag`].
     pub flags: u16,
     /// Close, failed: the TCP state that the connection left, as in `include/net/tcp_states.h`. Open of
-    /// an accepted connection: the sequence number of offset 0 of what is received. Refused: see
-    /// [`crate::Kind::Refused`].
+    /// an accepted connection: the sequence number of offset 0 of what is received.
     pub detail: u32,
     /// Socket cookie.
     pub cookie: u64,

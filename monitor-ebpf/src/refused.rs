@@ -1,8 +1,10 @@
 //! Connections that this host refuses because nobody listens: no socket takes part, but the kernel answers
-//! with a reset, on a socket of its own (net/ipv4/tcp_ipv4.c, `tcp_v4_send_reset`; net/ipv6/tcp_ipv6.c).
+//! with a reset, on a socket of its own (net/ipv4/tcp_ipv4.c, `tcp_v4_send_reset`). Over IPv6 that packet
+//! belongs to no socket (net/ipv6/tcp_ipv6.c, `tcp_v6_send_response`), and no program sees it.
 //!
 //! In: packets that leave on a raw socket of protocol TCP. Out: an event for each reset that answers a SYN,
-//! at most [`MOST`] a tick and processor, so that a flood of them pushes nothing else out of the ring.
+//! at most [`MOST`] a tick and processor, so that a flood of them pushes nothing else out of the ring: the
+//! kernel's own count of resets is whole (`OutRsts`).
 
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::bpf_jiffies64;
@@ -24,8 +26,6 @@ pub struct Told {
     until: u64,
     /// In this tick.
     told: u64,
-    /// Since the last one that was told.
-    untold: u64,
 }
 
 /// Whether a socket is one on which the kernel refuses connections (or a process forges packets: that takes
@@ -64,15 +64,11 @@ pub fn sent(skb: *mut __sk_buff) -> i32 {
             (*told).told = 0;
         }
         if (*told).told >= MOST {
-            (*told).untold += 1;
             return 0;
         }
         (*told).told += 1;
-        let untold = (*told).untold;
-        (*told).untold = 0;
         emit::flow(Kind::Refused, None, |event| {
             (*event).transport = TCP as u8;
-            (*event).detail = untold as u32;
             (*event).local_port = u16::from_be(ports[0]);
             (*event).remote_port = u16::from_be(ports[1]);
             emit::write_address(&raw mut (*event).local, packet.source);

@@ -202,7 +202,7 @@ fn closed_ports() -> Check {
         name: "closed ports",
         outcome: Outcome::Ok,
         detail: format!(
-            "who tries them from elsewhere is seen, unless only a part of the host is watched (--cgroup){}",
+            "who tries them over IPv4 is seen, unless only a part of the host is watched (--cgroup); over IPv6 nobody is{}",
             resets.unwrap_or_default()
         ),
     }
