@@ -90,11 +90,12 @@ const ROWS: &[Row] = &[
         payments: "may = [\"read\", \"write\"]\nmethod = [\"GET\", \"POST\"]\npath = \"/payments/\"",
         audit: "may = [\"read\"]\nmethod = \"GET\"\npath = \"/public/\"",
         right: &[
-            ("payments", &["POST", "/payments/7", "-d", "amount=7"]),
+            // Without a body: nginx answers before it has read one, and a slow curl takes the reset for a failure.
+            ("payments", &["POST", "/payments/7"]),
             ("audit", &["GET", "/public/a?b=/payments/"]),
         ],
         wrong: &[
-            ("audit", &["POST", "/payments/7", "-d", "amount=7"], "not to write path POST /payments/7"),
+            ("audit", &["POST", "/payments/7"], "not to write path POST /payments/7"),
             ("audit", &["GET", "/private?next=http://a/public/"], "not to read path GET /private"),
         ],
     },
