@@ -12,7 +12,7 @@ use monitor_common::Kind;
 
 use crate::maps::{REFUSALS, tick};
 use crate::socket::TCP;
-use crate::{emit, packet};
+use crate::{emit, packet, tcp};
 
 const SOCK_RAW: u32 = 3;
 
@@ -38,21 +38,17 @@ pub fn may_refuse(kind: u32, transport: u32) -> bool {
 /// A packet that such a socket sends.
 #[inline(never)]
 pub fn sent(skb: *mut __sk_buff) -> i32 {
-    const RESET: u8 = 4;
-    const ACKNOWLEDGED: u8 = 16;
     if skb.is_null() {
         return 0;
     }
     let Some(packet) = packet::parse(skb) else { return 0 };
-    if packet.transport != TCP || packet.header >= 64 {
+    if packet.transport != TCP {
         return 0;
     }
-    let Some(ports) = packet::load::<[u16; 2]>(skb, packet.header) else { return 0 };
-    let Some(sequence) = packet::load::<u32>(skb, packet.header + 4) else { return 0 };
-    let Some(flags) = packet::load::<u8>(skb, packet.header + 13) else { return 0 };
+    let Some(segment) = tcp::segment(skb, &packet) else { return 0 };
     // What acknowledges anything is answered without an ACK (RFC 9293 section 3.10.7.1): so this one
     // answers a SYN.
-    if flags != RESET | ACKNOWLEDGED || sequence != 0 {
+    if segment.flags != tcp::RST | tcp::ACK || segment.sequence != 0 {
         return 0;
     }
     let Some(told) = REFUSALS.get_ptr_mut(0) else { return 0 };
@@ -69,8 +65,8 @@ pub fn sent(skb: *mut __sk_buff) -> i32 {
         (*told).told += 1;
         emit::flow(Kind::Refused, None, |event| {
             (*event).transport = TCP as u8;
-            (*event).local_port = u16::from_be(ports[0]);
-            (*event).remote_port = u16::from_be(ports[1]);
+            (*event).local_port = segment.source_port;
+            (*event).remote_port = segment.destination_port;
             emit::write_address(&raw mut (*event).local, packet.source);
             emit::write_address(&raw mut (*event).remote, packet.destination);
         });

@@ -12,6 +12,8 @@ use crate::{decision, emit};
 
 const FIN: u8 = 1;
 const SYN: u8 = 2;
+pub const RST: u8 = 4;
+pub const ACK: u8 = 16;
 
 const TCP_LISTEN: u32 = 10;
 
@@ -56,18 +58,18 @@ unsafe fn flags(skb: *mut __sk_buff) -> u8 {
 }
 
 /// The fields of a TCP header that matter here, host byte order.
-struct Segment {
-    sequence: u32,
-    flags: u8,
+pub struct Segment {
+    pub sequence: u32,
+    pub flags: u8,
     payload_at: u32,
     payload: u32,
-    source_port: u16,
-    destination_port: u16,
+    pub source_port: u16,
+    pub destination_port: u16,
 }
 
 /// `header` of a plain packet is 60 at most, and of any other the bytes are asked of the kernel.
 #[inline(always)]
-fn segment(skb: *mut __sk_buff, packet: &Packet) -> Option<Segment> {
+pub fn segment(skb: *mut __sk_buff, packet: &Packet) -> Option<Segment> {
     let (ports, sequence, bits): ([u16; 2], u32, [u8; 2]) =
         match packet::look::<Header>(skb, packet.header & 63) {
             Some(header) if packet.header < 64 => (header.ports, header.sequence, header.bits),
