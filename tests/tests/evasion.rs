@@ -158,17 +158,23 @@ fn evade(row: &'static Row) -> Result<()> {
     let done = client(place, &[verb, row.host, &port, row.way])
         .with_context(|| server.as_ref().map(Process::said).unwrap_or_default())?;
     for direction in directions {
-        let record = ended(&daemon, direction, &done)?;
-        let answer = text(&record, "streamwatch.verdict.encrypted.answer");
-        let reason = text(&record, "streamwatch.verdict.encrypted.reason");
-        ensure!(answer == "no", "{direction}: encrypted is {answer:?}: {reason}: {}", show(&record));
-        for (field, bytes) in [("client.bytes", done.sent), ("server.bytes", done.got)] {
-            ensure!(
-                number(&record, field) == Some(bytes),
-                "{direction}: {field} is not {bytes}: {}",
-                show(&record)
-            );
-        }
+        in_the_clear_and_whole(&daemon, direction, &done)?;
+    }
+    Ok(())
+}
+
+/// What one end's record says of what was done.
+fn in_the_clear_and_whole(daemon: &Daemon, direction: &str, done: &Done) -> Result<()> {
+    let record = ended(daemon, direction, done)?;
+    let answer = text(&record, "streamwatch.verdict.encrypted.answer");
+    let reason = text(&record, "streamwatch.verdict.encrypted.reason");
+    ensure!(answer == "no", "{direction}: encrypted is {answer:?}: {reason}: {}", show(&record));
+    for (field, bytes) in [("client.bytes", done.sent), ("server.bytes", done.got)] {
+        ensure!(
+            number(&record, field) == Some(bytes),
+            "{direction}: {field} is not {bytes}: {}",
+            show(&record)
+        );
     }
     Ok(())
 }
@@ -180,14 +186,7 @@ fn reuseport() -> Result<()> {
     for _ in 0..10 {
         let done = client(lab.client(), &["connect", V4, &PORT.to_string(), "undisturbed"])?;
         for direction in ["egress", "ingress"] {
-            let record = ended(&daemon, direction, &done)?;
-            ensure!(
-                text(&record, "streamwatch.verdict.encrypted.answer") == "no"
-                    && number(&record, "client.bytes") == Some(done.sent)
-                    && number(&record, "server.bytes") == Some(done.got),
-                "{direction}: {}",
-                show(&record)
-            );
+            in_the_clear_and_whole(&daemon, direction, &done)?;
         }
     }
     Ok(())
