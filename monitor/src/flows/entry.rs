@@ -124,8 +124,12 @@ impl Detected {
         self.0 & which.0 != 0
     }
 
-    pub fn set(&mut self, which: Detected, now: bool) {
-        self.0 = if now { self.0 | which.0 } else { self.0 & !which.0 };
+    pub fn insert(&mut self, which: Detected) {
+        self.0 |= which.0;
+    }
+
+    pub fn remove(&mut self, which: Detected) {
+        self.0 &= !which.0;
     }
 }
 
@@ -441,7 +445,7 @@ impl Flow {
         };
         self.in_ledger.leave();
         self.facts = facts;
-        self.detected.set(Detected::POSTURE, false);
+        self.detected.remove(Detected::POSTURE);
     }
 
     /// From the client's hello until the handshake was seen to be through, ns.

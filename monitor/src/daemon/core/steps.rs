@@ -97,24 +97,25 @@ impl Core {
         } else {
             posture(&self.policy, &self.names, flow, &self.settings.detect, self.clock.wall(now_ns))
         };
-        flow.detected.set(Detected::POSTURE, true);
+        flow.detected.insert(Detected::POSTURE);
         if flow.detected.has(Detected::PLAINTEXT) && flow.verdict.encrypted.answer == Answer::Yes {
             // It hesitated, and then upgraded after all.
             if flow.holds.remove(Rule::Plaintext) {
                 self.alerts.release(&alert_key(Rule::Plaintext, &stream.key), now_ns);
             }
-            flow.detected.set(Detected::PLAINTEXT, false);
+            flow.detected.remove(Detected::PLAINTEXT);
         }
         if !plaintext && !unexpected && !failed && !broken && faults.is_empty() {
             return;
         }
-        for (which, now) in [
+        for (which, found) in [
             (Detected::HANDSHAKE, broken),
             (Detected::PLAINTEXT, plaintext),
             (Detected::UNEXPECTED, unexpected),
         ] {
-            let before = flow.detected.has(which);
-            flow.detected.set(which, before || now);
+            if found {
+                flow.detected.insert(which);
+            }
         }
         let subject = stream.key.to_string();
         let clock = self.clock;
