@@ -14,12 +14,19 @@ impl Core {
             self.ask_for_user(flow, now_ns);
             return;
         }
-        let key = flow.key();
+        if let Some(identity) = self.known_or_asked(flow.key(), seen, now_ns) {
+            flow.set_owner(identity);
+        }
+    }
+
+    /// Who that process is, where it is known; else it is asked for, once.
+    fn known_or_asked(&mut self, key: FlowKey, seen: ProcessSeen, now_ns: u64) -> Option<Arc<Identity>> {
         match self.recent.ask(&seen, key, now_ns) {
-            Answer::Known(identity) => flow.set_owner(identity),
+            Answer::Known(identity) => return Some(identity),
             Answer::UnderWay => {}
             Answer::Ask => self.out.lookups.push(Lookup::Owner { key, seen }),
         }
+        None
     }
 
     /// The same for a flow that has its place.
@@ -27,10 +34,8 @@ impl Core {
         let Some(flow) = self.table.get(id) else { return };
         let (key, seen) = (flow.key(), flow.process_seen());
         drop(flow);
-        match self.recent.ask(&seen, key, now_ns) {
-            Answer::Known(identity) => self.owner(id, identity, now_ns),
-            Answer::UnderWay => {}
-            Answer::Ask => self.out.lookups.push(Lookup::Owner { key, seen }),
+        if let Some(identity) = self.known_or_asked(key, seen, now_ns) {
+            self.owner(id, identity, now_ns);
         }
     }
 
@@ -57,7 +62,7 @@ impl Core {
             match (known, over) {
                 (true, _) => {}
                 (false, false) => self.out.lookups.push(Lookup::User { key, socket }),
-                (false, true) if seen.tgid == 0 => self.owner(id, Arc::new(unseen(&seen)), now_ns),
+                (false, true) if seen.tgid == 0 => self.nobody_is_known(id, &seen, now_ns),
                 (false, true) => self.find_owner_of(id, now_ns),
             }
         }
@@ -142,7 +147,7 @@ impl Core {
     /// connections are looked at in the same way.
     pub(super) fn user(&mut self, id: FlowId, identity: Option<Arc<Identity>>, now_ns: u64) {
         let Some(flow) = self.table.get(id) else { return };
-        let (seen, key, owner) = (flow.process_seen(), flow.key(), flow.owner.clone());
+        let (seen, owner) = (flow.process_seen(), flow.owner.clone());
         drop(flow);
         match identity {
             Some(identity) => {
@@ -151,13 +156,12 @@ impl Core {
                     self.handed_over.insert(made_by);
                 }
                 if owner.as_ref() != Some(&identity) {
+                    let identity = self.identities.share(identity);
                     self.owner(id, identity, now_ns);
                 }
             }
-            None if owner.is_none() && seen.tgid != 0 => {
-                self.out.lookups.push(Lookup::Owner { key, seen });
-            }
-            None if owner.is_none() => self.owner(id, Arc::new(unseen(&seen)), now_ns),
+            None if owner.is_none() && seen.tgid != 0 => self.find_owner_of(id, now_ns),
+            None if owner.is_none() => self.nobody_is_known(id, &seen, now_ns),
             None => {}
         }
     }
@@ -178,9 +182,15 @@ impl Core {
         }
     }
 
-    pub(super) fn owner(&mut self, id: FlowId, identity: Arc<Identity>, now_ns: u64) {
+    /// There is only what the kernel saw.
+    fn nobody_is_known(&mut self, id: FlowId, seen: &ProcessSeen, now_ns: u64) {
+        let identity = self.identities.share(Arc::new(unseen(seen)));
+        self.owner(id, identity, now_ns);
+    }
+
+    /// `identity`: one that is shared.
+    fn owner(&mut self, id: FlowId, identity: Arc<Identity>, now_ns: u64) {
         let Some(mut flow) = self.table.get_mut(id) else { return };
-        let identity = self.identities.share(identity);
         flow.set_owner(identity.clone());
         // A policy that went by the old owner has to look again.
         flow.undecide();
