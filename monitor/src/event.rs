@@ -7,6 +7,8 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use monitor_common::{CaptureHead, Counters, FlowEvent, Kind, Plain, UdpFlow, UdpKey};
 
+use crate::model::Tampered;
+
 /// What the kernel side tells the core.
 #[derive(Debug)]
 pub enum Event {
@@ -18,6 +20,10 @@ pub enum Event {
     Counters(Box<Counters>),
     /// Totals of a UDP flow, read from the table; `ended`: its entry there is gone.
     Udp { key: UdpKey, totals: Option<UdpFlow>, ended: bool },
+    /// Counted since before this daemon.
+    UdpLeft(UdpKey, UdpFlow),
+    /// What was done to our hooks.
+    Tampered(Vec<Tampered>),
 }
 
 /// A record that cannot be read.

@@ -342,6 +342,15 @@ impl Severity {
     }
 }
 
+/// What was done to a hook of ours, and what became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tampered {
+    pub hook: &'static str,
+    pub what: &'static str,
+    /// It was put right, or why it could not be; `None`: that was not wanted.
+    pub restored: Option<Result<(), String>>,
+}
+
 /// The rules; `as_str` is the promised id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -356,6 +365,7 @@ pub enum Rule {
     CertExpired,
     ConnectFailures,
     EvidenceLost,
+    MonitorTampered,
     NewService,
     AuthFailures,
     CredentialInClear,
@@ -364,7 +374,7 @@ pub enum Rule {
 }
 
 impl Rule {
-    pub const ALL: [Rule; 15] = [
+    pub const ALL: [Rule; 16] = [
         Rule::Plaintext,
         Rule::UnexpectedPeer,
         Rule::WeakTls,
@@ -375,6 +385,7 @@ impl Rule {
         Rule::CertExpired,
         Rule::ConnectFailures,
         Rule::EvidenceLost,
+        Rule::MonitorTampered,
         Rule::NewService,
         Rule::AuthFailures,
         Rule::CredentialInClear,
@@ -394,6 +405,7 @@ impl Rule {
             Rule::CertExpired => "cert-expired",
             Rule::ConnectFailures => "connect-failures",
             Rule::EvidenceLost => "evidence-lost",
+            Rule::MonitorTampered => "monitor-tampered",
             Rule::NewService => "new-service",
             Rule::AuthFailures => "auth-failures",
             Rule::CredentialInClear => "credential-in-clear",
@@ -415,6 +427,7 @@ impl Rule {
             Rule::CertExpired => "Certificate expired",
             Rule::ConnectFailures => "Connections that never come up",
             Rule::EvidenceLost => "Evidence lost",
+            Rule::MonitorTampered => "Monitor tampered with",
             Rule::NewService => "New service",
             Rule::AuthFailures => "Log-ins that fail",
             Rule::CredentialInClear => "Credential in the clear",
@@ -450,6 +463,9 @@ impl Rule {
                 "Connections or TLS handshakes of one client with one service keep failing."
             }
             Rule::EvidenceLost => "The monitor lost events, so part of what happened was not seen.",
+            Rule::MonitorTampered => {
+                "A hook of the monitor was detached or replaced, or what it says does not arrive any more."
+            }
             Rule::NewService => {
                 "This host serves on a port that was not served before and is not in the policy."
             }

@@ -1,5 +1,6 @@
 //! Adds up what test runners say. In: lines of libtest's (or libtest-mimic's) human output. Out:
-//! how many passed, failed and were skipped, and why. A skipped test is never one that passed.
+//! how many passed, failed and were skipped, and why: a failure is told again at the end, since the
+//! line that names it is thousands of lines up. A skipped test is never one that passed.
 
 use std::fmt;
 
@@ -11,7 +12,14 @@ pub struct Tally {
     pub skipped: u64,
     /// Name and reason of each skipped test.
     pub skips: Vec<(String, String)>,
+    /// Name of each test that failed, and the first lines of what it said.
+    pub failures: Vec<(String, Vec<String>)>,
+    /// The last line but empty ones was part of what a failed test says.
+    telling: bool,
 }
+
+/// Lines that are kept of what a failed test said.
+const TOLD_OF_A_FAILURE: usize = 25;
 
 impl Tally {
     /// Reads one line of a runner's output.
@@ -20,6 +28,17 @@ impl Tally {
             self.passed += count(counts, "passed");
             self.failed += count(counts, "failed");
             self.skipped += count(counts, "ignored");
+            self.telling = false;
+        } else if let Some(name) = line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" ----")) {
+            // `---- NAME stdout ----` of libtest, `---- NAME ----` of libtest-mimic.
+            let name = name.strip_suffix(" stdout").unwrap_or(name);
+            self.failures.push((name.to_owned(), Vec::new()));
+            self.telling = true;
+        } else if line == "failures:" {
+            // Both before what they say, and before the list of names.
+            self.telling = false;
+        } else if self.telling {
+            self.hear(line);
         } else if let Some(test) = line.strip_prefix("test ")
             && let Some((name, outcome)) = test.rsplit_once(" ... ")
             && let Some(reason) = outcome.strip_prefix("ignored")
@@ -30,6 +49,15 @@ impl Tally {
         }
     }
 
+    fn hear(&mut self, line: &str) {
+        if let Some((_, said)) = self.failures.last_mut()
+            && said.len() < TOLD_OF_A_FAILURE
+            && !line.is_empty()
+        {
+            said.push(line.to_owned());
+        }
+    }
+
     /// Counts one that could not run here.
     pub fn skip(&mut self, name: &str, reason: &str) {
         self.skipped += 1;
@@ -37,8 +65,14 @@ impl Tally {
     }
 
     /// Counts one check that is not a test of its own runner.
-    pub fn check(&mut self, passed: bool) {
-        if passed { self.passed += 1 } else { self.failed += 1 }
+    pub fn check(&mut self, name: &str, outcome: Result<(), String>) {
+        match outcome {
+            Ok(()) => self.passed += 1,
+            Err(said) => {
+                self.failed += 1;
+                self.failures.push((name.to_owned(), vec![said]));
+            }
+        }
     }
 }
 
@@ -73,5 +107,39 @@ mod tests {
         assert_eq!(tally.to_string(), "4 passed, 2 failed, 2 skipped");
         assert_eq!(tally.skips[0], ("needs_root".into(), "needs root, and a cgroup".into()));
         assert_eq!(tally.skips[1].1, "no reason given");
+    }
+
+    #[test]
+    fn what_failed_is_told_again_with_what_it_said() {
+        let mut tally = Tally::default();
+        for line in [
+            "test a ... FAILED",
+            "failures:",
+            "---- a stdout ----",
+            "thread 'a' panicked at src/a.rs:1:2:",
+            "test of nothing ... ignored",
+            "",
+            "---- b c: d ----",
+            "no flow",
+            "failures:",
+            "    a",
+            "test result: FAILED. 0 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out",
+            "test e ... ignored, no kernel",
+        ] {
+            tally.read(line);
+        }
+        tally.check("lints", Err("a warning".into()));
+        let said =
+            |name: &str, lines: &[&str]| (name.to_owned(), lines.iter().map(ToString::to_string).collect());
+        assert_eq!(
+            tally.failures,
+            [
+                said("a", &["thread 'a' panicked at src/a.rs:1:2:", "test of nothing ... ignored"]),
+                said("b c: d", &["no flow"]),
+                said("lints", &["a warning"]),
+            ]
+        );
+        assert_eq!(tally.skips, [("e".to_owned(), "no kernel".to_owned())]);
+        assert_eq!(tally.to_string(), "0 passed, 3 failed, 0 skipped");
     }
 }

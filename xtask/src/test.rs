@@ -37,7 +37,7 @@ pub fn test(policy: Policy, filters: &[String]) -> Result<()> {
             println!("xtask: other kernels");
             if let Err(error) = kernels::oldest_and_newest(&mut tally) {
                 println!("xtask: other kernels: FAILED: {error:#}");
-                tally.check(false);
+                tally.check("other kernels", Err(format!("{error:#}")));
             }
         }
     } else {
@@ -52,8 +52,9 @@ fn check(tally: &mut Tally, name: &str, run: impl FnOnce() -> Result<()>) -> boo
     if let Err(error) = &outcome {
         println!("xtask: {name}: FAILED: {error:#}");
     }
-    tally.check(outcome.is_ok());
-    outcome.is_ok()
+    let passed = outcome.is_ok();
+    tally.check(name, outcome.map_err(|error| format!("{error:#}")));
+    passed
 }
 
 fn format(manifest: &str) -> Result<()> {
@@ -90,8 +91,9 @@ fn runner(
     })?;
     // Did not compile, or a runner died before it could say how many failed.
     if !status.success() && tally.failed == failed_before {
-        println!("xtask: {name}: FAILED: a test did not compile, or its runner ended early ({status})");
-        tally.check(false);
+        let said = format!("a test did not compile, or its runner ended early ({status})");
+        println!("xtask: {name}: FAILED: {said}");
+        tally.check(name, Err(said));
     }
     Ok(())
 }
@@ -115,9 +117,19 @@ fn conclude(tally: &Tally) -> Result<()> {
             println!("  {name}: {reason}");
         }
     }
+    if !tally.failures.is_empty() {
+        println!("Failed:");
+        for (name, said) in &tally.failures {
+            println!("  {name}:");
+            said.iter().flat_map(|said| said.lines()).for_each(|line| println!("    {line}"));
+        }
+    }
     println!("{tally}");
     if tally.failed == 0 {
         return Ok(());
     }
-    Err(failure("not everything passed", "look for FAILED above, the first one first"))
+    Err(failure(
+        "not everything passed",
+        "read what is said of each under Failed, above; the whole of it stands further up",
+    ))
 }

@@ -260,6 +260,9 @@ pub struct RunArguments {
     /// The cgroup v2 directory to watch [default: the root of the hierarchy]
     #[arg(long, env = "STREAMWATCH_CGROUP", value_name = "PATH")]
     pub cgroup: Option<PathBuf>,
+    /// Where programs and maps outlive the daemon: auto, off, or a directory in a bpffs
+    #[arg(long, env = "STREAMWATCH_PIN", value_name = "PATH")]
+    pub pin: Option<String>,
 }
 
 /// Options of every listing.

@@ -66,6 +66,41 @@ pub struct Kernel {
     pub decisions: u32,
     /// Captures that one listening socket may send in one tick.
     pub listener_captures: u32,
+    /// Where programs and maps outlive the daemon.
+    pub pin: Pin,
+    /// Hooks that somebody detached or replaced are put right.
+    pub restore: bool,
+}
+
+/// Where programs and maps outlive the daemon: `auto`, `off`, or a directory.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub enum Pin {
+    /// In the usual place, for a daemon with the usual socket; others do without.
+    #[default]
+    Auto,
+    Off,
+    At(PathBuf),
+}
+
+impl From<String> for Pin {
+    fn from(text: String) -> Self {
+        match text.as_str() {
+            "auto" => Pin::Auto,
+            "off" => Pin::Off,
+            path => Pin::At(PathBuf::from(path)),
+        }
+    }
+}
+
+impl From<Pin> for String {
+    fn from(pin: Pin) -> Self {
+        match pin {
+            Pin::Auto => "auto".to_owned(),
+            Pin::Off => "off".to_owned(),
+            Pin::At(path) => path.to_string_lossy().into_owned(),
+        }
+    }
 }
 
 impl Default for Kernel {
@@ -81,6 +116,8 @@ impl Default for Kernel {
             overflow: 16_384,
             decisions: 65_536,
             listener_captures: 64,
+            pin: Pin::Auto,
+            restore: false,
         }
     }
 }
@@ -295,6 +332,7 @@ pub struct Overrides {
     pub policy: Option<PathBuf>,
     pub format: Option<Format>,
     pub interval_s: Option<u32>,
+    pub pin: Option<Pin>,
 }
 
 /// Why there is no configuration. Each is one line, and says where and what was expected.
@@ -319,7 +357,10 @@ impl Config {
 
     /// Puts what the command line and the environment say over what the file says.
     pub fn apply(&mut self, overrides: Overrides) {
-        let Overrides { socket, cgroup, policy, format, interval_s } = overrides;
+        let Overrides { socket, cgroup, policy, format, interval_s, pin } = overrides;
+        if let Some(pin) = pin {
+            self.kernel.pin = pin;
+        }
         if let Some(socket) = socket {
             self.api.socket = socket;
         }
@@ -366,6 +407,8 @@ impl Config {
             overflow,
             decisions,
             listener_captures,
+            pin,
+            restore: _,
         } = &self.kernel;
         let mut ranges = Ranges::default();
         ranges.power_of_two("kernel.ring_bytes", *ring_bytes, page, 1 << 30);
@@ -378,6 +421,9 @@ impl Config {
         ranges.within("kernel.decisions", *decisions, 64..=1 << 20);
         ranges.within("kernel.listener_captures", *listener_captures, 1..=65_536);
         ranges.absolute("kernel.cgroup", cgroup.as_deref());
+        if let Pin::At(path) = pin {
+            ranges.absolute("kernel.pin", Some(path));
+        }
 
         let Flows { capacity, closed_keep, udp_idle_s } = self.flows;
         ranges.within("flows.capacity", capacity, 16..=1 << 24);

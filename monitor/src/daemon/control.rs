@@ -1,21 +1,46 @@
-//! Core to kernel: decisions into the maps; totals, overflow and counters out of them.
+//! Core to kernel: decisions into the maps; totals, overflow and counters out of them. And whether the
+//! hooks are still ours.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, select};
 use monitor_common::Kind;
 
 use super::core::Command;
+use super::reader::Batch;
 use crate::event::Event;
-use crate::kernel::Control;
+use crate::kernel::{Control, Hooks};
 
 const EVERY: Duration = Duration::from_secs(1);
+
+/// The hooks while the daemon runs; taken out before its end, so that nobody holds them any more.
+#[derive(Clone)]
+pub struct Watched {
+    pub hooks: Arc<Mutex<Option<Hooks>>>,
+    /// What was done to them is put right.
+    pub restore: bool,
+}
+
+impl Watched {
+    fn look(&self) -> Option<Event> {
+        let mut hooks = self.hooks.lock().unwrap_or_else(PoisonError::into_inner);
+        let tampered = hooks.as_mut()?.look(self.restore);
+        (!tampered.is_empty()).then_some(Event::Tampered(tampered))
+    }
+
+    /// The end: nobody looks any more.
+    pub fn take(&self) -> Option<Hooks> {
+        self.hooks.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
 
 /// Works until the other end of `stop` is gone; the counters are read once more after that.
 pub fn run(
     mut control: Control,
+    watched: &Watched,
     commands: &Receiver<Command>,
-    events: &Sender<Vec<Event>>,
+    events: &Sender<Batch>,
     stop: &Receiver<()>,
 ) {
     let mut due = Instant::now() + EVERY;
@@ -24,7 +49,7 @@ pub fn run(
             recv(commands) -> command => {
                 let Ok(command) = command else { return };
                 if let Some(event) = apply(&mut control, command)
-                    && events.send(vec![event]).is_err()
+                    && events.send(alone(event)).is_err()
                 {
                     return;
                 }
@@ -32,17 +57,17 @@ pub fn run(
             recv(stop) -> _ => {
                 while let Ok(command) = commands.try_recv() {
                     if let Some(event) = apply(&mut control, command) {
-                        let _ = events.send(vec![event]);
+                        let _ = events.send(alone(event));
                     }
                 }
-                let _ = report(&mut control, events);
+                let _ = report(&mut control, None, events);
                 return;
             }
             default(due.saturating_duration_since(Instant::now())) => {}
         }
         if Instant::now() >= due {
             due = Instant::now() + EVERY;
-            if report(&mut control, events).is_err() {
+            if report(&mut control, watched.look(), events).is_err() {
                 return;
             }
         }
@@ -73,8 +98,12 @@ fn apply(control: &mut Control, command: Command) -> Option<Event> {
     }
 }
 
-fn report(control: &mut Control, events: &Sender<Vec<Event>>) -> Result<(), ()> {
-    let mut batch = Vec::new();
+fn alone(event: Event) -> Batch {
+    Batch { events: vec![event], end: None }
+}
+
+fn report(control: &mut Control, seen: Option<Event>, events: &Sender<Batch>) -> Result<(), ()> {
+    let mut batch = Vec::from_iter(seen);
     control.drain_overflow(|event| {
         if let Some(kind) = Kind::from_byte(event.kind) {
             batch.push(Event::Flow(kind, event));
@@ -83,5 +112,5 @@ fn report(control: &mut Control, events: &Sender<Vec<Event>>) -> Result<(), ()> 
     if let Ok(counters) = control.counters() {
         batch.push(Event::Counters(Box::new(counters)));
     }
-    events.send(batch).map_err(|_| ())
+    events.send(Batch { events: batch, end: None }).map_err(|_| ())
 }

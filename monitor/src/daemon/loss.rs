@@ -10,9 +10,22 @@ use crate::model::{LossRow, LossView};
 pub struct Losses {
     last: Counters,
     told: Vec<LossRow>,
+    /// The counters when something was told last.
+    told_at: Counters,
 }
 
 impl Losses {
+    /// Goes on where the daemon before had told everything.
+    pub fn go_on(&mut self, told: &Counters) {
+        self.told = rows(told);
+        self.told_at = *told;
+    }
+
+    /// The counters as they were when something was told last.
+    pub fn told(&self) -> &Counters {
+        &self.told_at
+    }
+
     /// Everything so far, one row a kind.
     pub fn rows(&self) -> Vec<LossRow> {
         rows(&self.last)
@@ -27,10 +40,10 @@ impl Losses {
             .map(|row| {
                 let before = self.told.iter().find(|old| old.kind == row.kind && old.stage == row.stage);
                 LossRow {
-                    offered: row.offered - before.map_or(0, |old| old.offered),
-                    delivered: row.delivered - before.map_or(0, |old| old.delivered),
-                    lost: row.lost - before.map_or(0, |old| old.lost),
-                    lost_bytes: row.lost_bytes - before.map_or(0, |old| old.lost_bytes),
+                    offered: row.offered.saturating_sub(before.map_or(0, |old| old.offered)),
+                    delivered: row.delivered.saturating_sub(before.map_or(0, |old| old.delivered)),
+                    lost: row.lost.saturating_sub(before.map_or(0, |old| old.lost)),
+                    lost_bytes: row.lost_bytes.saturating_sub(before.map_or(0, |old| old.lost_bytes)),
                     ..row.clone()
                 }
             })
@@ -39,6 +52,7 @@ impl Losses {
             return None;
         }
         self.told = now;
+        self.told_at = *counters;
         Some(LossView { at, rows: since.into_iter().filter(|row| row.lost > 0).collect() })
     }
 }

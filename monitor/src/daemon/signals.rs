@@ -7,7 +7,10 @@ use crossbeam_channel::{Receiver, bounded};
 /// What a signal asks for.
 pub enum Signal {
     Reload,
-    Stop,
+    /// From a service manager, as a rule: another daemon may follow.
+    Terminate,
+    /// From a person at a terminal.
+    Interrupt,
 }
 
 /// SIGTERM, SIGINT and SIGHUP, taken one at a time.
@@ -25,8 +28,11 @@ impl Signals {
         let (sender, signals) = bounded(4);
         thread::Builder::new().name("signals".to_owned()).spawn(move || {
             for signal in wanted.forever() {
-                let signal =
-                    if signal == signal_hook::consts::SIGHUP { Signal::Reload } else { Signal::Stop };
+                let signal = match signal {
+                    signal_hook::consts::SIGHUP => Signal::Reload,
+                    signal_hook::consts::SIGTERM => Signal::Terminate,
+                    _ => Signal::Interrupt,
+                };
                 if sender.send(signal).is_err() {
                     return;
                 }

@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -11,20 +12,21 @@ use crossbeam_channel::{Sender, bounded};
 use tokio::sync::broadcast;
 
 use super::clock::{Clock, monotonic_ns};
+use super::control::Watched;
 use super::core::{Command, Core, CoreSettings, Found, Lookup};
-use super::reader::{BATCH, ReaderCounters};
+use super::reader::{BATCH, Batch, ReaderCounters, Reading};
 use super::serve::About;
 use super::signals::{Signal, Signals};
 use super::stages::{Stage, Stages};
 use super::work::{self, Inlets, Order, Outlets};
-use super::{control, keep, reader, resolve};
+use super::{control, keep, pinned, reader, resolve};
 use crate::alert::{Change, Saved};
 use crate::api::{self, Request};
 use crate::config::{Config, ConfigError, Format as Wanted, Overrides};
 use crate::event::Event;
 use crate::hook::{HookError, Hooks};
 use crate::identity::Asked;
-use crate::kernel::{CgroupError, Kernel, LoadError, Sizes, cgroup_root};
+use crate::kernel::{Beginning, CgroupError, Kernel, LoadError, Ring, Sizes, cgroup_root};
 use crate::model::AlertView;
 use crate::names::host_resolvers;
 use crate::policy::{Policy, PolicyError};
@@ -104,25 +106,41 @@ pub fn run(options: RunOptions) -> Result<(), RunError> {
         Some(path) => path.clone(),
         None => cgroup_root()?,
     };
-    let mut kernel = Kernel::load(&sizes(&config), &cgroup)?;
+    let mut kernel = Kernel::load(&sizes(&config), &cgroup, pinned::open(&config)?)?;
+    pinned::tell(&kernel);
     let daemon = Daemon::start(&config, policy, &mut kernel, &cgroup)?;
     if std::io::stdout().is_terminal() {
         greet(&config, &cgroup);
     }
     // Ready: from here on everything is seen. Outside systemd there is nobody to tell.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    let mut stay = false;
     while let Some(signal) = signals.wait() {
         match signal {
             Signal::Reload => daemon.reload(&options),
-            Signal::Stop => break,
+            Signal::Terminate => {
+                stay = kernel.pinned_at().is_some();
+                break;
+            }
+            Signal::Interrupt => break,
         }
     }
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     // Totals of what stays open, while they can be had; then the hooks: what is in the ring by
     // then is still told.
     daemon.refresh();
-    drop(kernel);
-    daemon.stop();
+    let place = kernel.pinned_at().filter(|_| stay).map(Path::to_owned);
+    daemon.hooks_stay.store(stay, Ordering::Release);
+    drop(daemon.watched.take());
+    let ended = kernel.end(stay);
+    daemon.stop(stay);
+    ended.map_err(LoadError::from)?;
+    if let Some(place) = place {
+        pinned::tell_end(&place);
+    } else {
+        // Of hooks that are no more.
+        let _ = std::fs::remove_file(pinned::told_file(&config.api.socket));
+    }
     drop(lock);
     Ok(())
 }
@@ -197,10 +215,13 @@ fn core_settings(config: &Config) -> CoreSettings {
 /// The running threads.
 struct Daemon {
     stop: Arc<AtomicBool>,
+    /// At the end, hooks and open flows go on without this daemon.
+    hooks_stay: Arc<AtomicBool>,
+    watched: Watched,
     /// Dropped to stop the control thread.
     hold: Sender<()>,
     orders: Sender<Order>,
-    reader: JoinHandle<()>,
+    reader: JoinHandle<Ring>,
     control: JoinHandle<()>,
     core: JoinHandle<(SinkHandle, Hooks)>,
     keeper: Option<JoinHandle<()>>,
@@ -218,9 +239,16 @@ impl Daemon {
     ) -> Result<Self, RunError> {
         let channel = config.pipeline.channel as usize;
         let batches = channel.div_ceil(BATCH).max(2);
+        let (memory, past) = pinned::memory(config, kernel)?.unzip();
+        let told = memory.as_ref().map(|memory| memory.told.clone());
+        let losses = memory.as_ref().map(|memory| memory.log.losses());
+        let taken_over = *kernel.beginning() == Beginning::TakenOver;
+        let watched =
+            Watched { hooks: Arc::new(Mutex::new(kernel.take_hooks())), restore: config.kernel.restore };
+        let hooks_stay = Arc::new(AtomicBool::new(false));
         let (ring, maps) = kernel.split()?;
         let stop = Arc::new(AtomicBool::new(false));
-        let (events_in, events) = bounded::<Vec<Event>>(batches);
+        let (events_in, events) = bounded::<Batch>(batches);
         let (commands, commands_out) = bounded::<Command>(channel);
         let (lookups, lookups_out) = bounded::<Lookup>(channel);
         let (found_in, found) = bounded::<Found>(channel);
@@ -228,8 +256,9 @@ impl Daemon {
         let (orders, orders_out) = bounded::<Order>(4);
         let (alerts, _) = broadcast::channel::<Arc<AlertView>>(FOLLOW);
         let context = context();
-        let sink = Sink::start_stdout(format(config), context.clone(), config.pipeline.sink_queue as usize)
-            .map_err(RunError::Thread)?;
+        let sink =
+            Sink::start_stdout(format(config), context.clone(), config.pipeline.sink_queue as usize, memory)
+                .map_err(RunError::Thread)?;
 
         let read = Arc::new(ReaderCounters::default());
         let kept = Arc::new(Stage::new("state", CHANGES));
@@ -260,6 +289,12 @@ impl Daemon {
             ring_bytes: u64::from(config.kernel.ring_bytes),
         };
         let mut core = Core::new(core_settings(config), boot_id(), policy.clone(), Clock::now());
+        if taken_over {
+            core.take_over(past.unwrap_or_default(), monotonic_ns());
+        }
+        if told.is_some() {
+            core.keep_position();
+        }
         let keeper = match store {
             Some((store, saved)) => {
                 let damaged = core.restore(saved, monotonic_ns());
@@ -277,6 +312,9 @@ impl Daemon {
             }
         };
         let outlets = Outlets {
+            pinned: told.is_some(),
+            losses,
+            hooks_stay: hooks_stay.clone(),
             sink,
             alerts: alerts.clone(),
             commands,
@@ -297,12 +335,6 @@ impl Daemon {
             alerts,
         )
         .map_err(|error| RunError::Api(error.to_string()))?;
-        let reader = {
-            let (events, stop) = (events_in.clone(), stop.clone());
-            spawn("reader", move || reader::run(ring, &events, &read, &stop))?
-        };
-        let (hold, held) = bounded::<()>(0);
-        let control = spawn("control", move || control::run(maps, &commands_out, &events_in, &held))?;
         let asked = Asked::default();
         let wants = policy.wants();
         asked.set(wants.hashes, wants.workloads);
@@ -312,7 +344,22 @@ impl Daemon {
         }
         let inlets = Inlets { events, found, requests, orders: orders_out };
         let core = spawn("core", move || work::run(core, inlets, outlets, &about))?;
-        Ok(Daemon { stop, hold, orders, reader, control, core, keeper, api, asked })
+        if taken_over {
+            // Before what the ring says of them: the end of a socket is that of all its peers.
+            let left = maps.all_udp().into_iter().map(|(key, totals)| Event::UdpLeft(key, totals));
+            let _ = events_in.send(Batch { events: left.collect(), end: None });
+        }
+        let reader = {
+            let events = events_in.clone();
+            let reading = Reading { counters: read, stop: stop.clone(), told };
+            spawn("reader", move || reader::run(ring, &events, &reading))?
+        };
+        let (hold, held) = bounded::<()>(0);
+        let control = {
+            let watched = watched.clone();
+            spawn("control", move || control::run(maps, &watched, &commands_out, &events_in, &held))?
+        };
+        Ok(Daemon { stop, hooks_stay, watched, hold, orders, reader, control, core, keeper, api, asked })
     }
 
     /// Reads the policy again. A bad file changes nothing and says why.
@@ -349,15 +396,19 @@ impl Daemon {
     }
 
     /// Ends every stage in the order in which data goes, so that nothing that was read is lost.
-    fn stop(self) {
+    fn stop(self, hooks_stay: bool) {
         self.stop.store(true, Ordering::Release);
-        let _ = self.reader.join();
+        let ring = self.reader.join();
         drop(self.hold);
         let _ = self.control.join();
         drop(self.orders);
         if let Ok((sink, hooks)) = self.core.join() {
             sink.finish(FINISH);
             hooks.finish(FINISH);
+        }
+        // Told, or counted as lost.
+        if let (Ok(mut ring), true) = (ring, hooks_stay) {
+            ring.give_back(ring.position());
         }
         // The core has hung up: what is left is written.
         if let Some(keeper) = self.keeper {

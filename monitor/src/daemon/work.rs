@@ -1,6 +1,7 @@
 //! The core thread: takes from every side, passes on to every side, waits for nobody.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, never, select};
@@ -8,15 +9,15 @@ use tokio::sync::broadcast;
 
 use super::clock::{Clock, monotonic_ns};
 use super::core::{Command, Core, Found, Lookup, Output, unseen};
+use super::reader::Batch;
 use super::serve::About;
 use super::stages::Stages;
 use crate::alert::Change;
 use crate::api::Request;
-use crate::event::Event;
 use crate::hook::Hooks;
 use crate::model::{AlertView, Record};
 use crate::policy::Policy;
-use crate::sink::SinkHandle;
+use crate::sink::{LossesTold, SinkHandle};
 
 /// How often the core looks around: where something waits for it, and where nothing does. On a quiet host
 /// waking up is all that it costs.
@@ -35,7 +36,7 @@ pub enum Order {
 
 /// What comes into the core thread.
 pub struct Inlets {
-    pub events: Receiver<Vec<Event>>,
+    pub events: Receiver<Batch>,
     pub found: Receiver<Found>,
     pub requests: Receiver<Request>,
     pub orders: Receiver<Order>,
@@ -43,6 +44,12 @@ pub struct Inlets {
 
 /// What goes out of it.
 pub struct Outlets {
+    /// The hooks outlive a daemon that is killed: the sink is told how far the ring was taken.
+    pub pinned: bool,
+    /// Where that is noted, too.
+    pub losses: Option<LossesTold>,
+    /// They outlive this one's end, too: open flows are not at theirs.
+    pub hooks_stay: Arc<AtomicBool>,
     pub sink: SinkHandle,
     pub alerts: broadcast::Sender<Arc<AlertView>>,
     pub commands: Sender<Command>,
@@ -55,13 +62,23 @@ pub struct Outlets {
 /// The core thread: ends when the kernel side has hung up.
 pub fn run(mut core: Core, mut inlets: Inlets, outlets: Outlets, about: &About) -> (SinkHandle, Hooks) {
     let mut ticked = Instant::now();
+    let mut marked = 0;
+    let mut noted = *core.losses_told();
     let mut refreshed: Vec<Sender<()>> = Vec::new();
+    let mut end = None;
     loop {
         let every = if core.is_waiting() { TICK } else { QUIET_TICK };
         let due = (ticked + every).saturating_duration_since(Instant::now());
         if due.is_zero() {
             ticked = Instant::now();
             outlets.stages.events.observed(inlets.events.len());
+            // Of the last time: what was told then has been written.
+            if let Some(losses) = &outlets.losses
+                && noted != *core.losses_told()
+            {
+                losses.note(core.losses_told());
+                noted = *core.losses_told();
+            }
             core.tick(monotonic_ns(), Clock::now());
             outlets.pass_on(&mut core);
         }
@@ -70,9 +87,10 @@ pub fn run(mut core: Core, mut inlets: Inlets, outlets: Outlets, about: &About) 
                 let Ok(batch) = batch else { break };
                 outlets.stages.events.offered(inlets.events.len() + 1);
                 let now_ns = monotonic_ns();
-                for event in batch {
+                for event in batch.events {
                     core.event(event, now_ns);
                 }
+                end = batch.end.or(end);
             }
             recv(inlets.found) -> found => {
                 match found {
@@ -109,6 +127,13 @@ pub fn run(mut core: Core, mut inlets: Inlets, outlets: Outlets, about: &About) 
             default(due) => {}
         }
         outlets.pass_on(&mut core);
+        if let (true, Some(end)) = (outlets.pinned, end) {
+            let told = core.told_up_to(end);
+            if told > marked {
+                marked = told;
+                outlets.sink.mark(told);
+            }
+        }
         if !core.is_refreshing() {
             for done in refreshed.drain(..) {
                 let _ = done.send(());
@@ -116,7 +141,7 @@ pub fn run(mut core: Core, mut inlets: Inlets, outlets: Outlets, about: &About) 
         }
     }
     outlets.last_answers(&mut core);
-    core.shut_down(monotonic_ns());
+    core.shut_down(monotonic_ns(), outlets.hooks_stay.load(Ordering::Acquire));
     outlets.pass_on(&mut core);
     (outlets.sink, outlets.stages.hooks)
 }

@@ -33,7 +33,7 @@ pub use scans::Scans;
 pub use traffic::{Baseline, Departure, Totals, Traffic};
 pub use unexpected_peer::unexpected_peer;
 
-use crate::model::{FlowView, ListenerView, LossRow, Rule, Severity};
+use crate::model::{FlowView, ListenerView, LossRow, Rule, Severity, Tampered};
 
 /// Something a detector saw once.
 #[derive(Clone, Debug)]
@@ -79,6 +79,26 @@ pub fn evidence_lost(rows: &[LossRow]) -> Option<Finding> {
         flow: None,
         listener: None,
     })
+}
+
+/// Somebody took a hook of ours away, or put another program in its place.
+pub fn tampered(hook: &Tampered) -> Finding {
+    let restored = match &hook.restored {
+        Some(Ok(())) => "; it was put right, and what passed in between was not seen".to_owned(),
+        Some(Err(error)) => format!("; it cannot be put right: {error}"),
+        None => "; what passes there is not seen".to_owned(),
+    };
+    Finding {
+        rule: Rule::MonitorTampered,
+        subject: format!("hook {}", hook.hook),
+        severity: Severity::Critical,
+        reason: format!("the hook {} {}{restored}", hook.hook, hook.what),
+        remedy: "Find out who detaches programs on this host, and restart streamwatch; with kernel.restore it puts its \
+                 hooks right by itself."
+            .to_owned(),
+        flow: None,
+        listener: None,
+    }
 }
 
 /// How people call the two ends of a flow.

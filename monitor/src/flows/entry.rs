@@ -305,7 +305,7 @@ impl Flow {
             Count { bytes: event.sent_bytes.saturating_sub(u64::from(syn)), packets: event.sent_packets };
         let received = Count { bytes: event.received_bytes, packets: event.received_packets };
         // The end is told under the socket's lock: nothing read before is better.
-        let last = event.kind == Kind::Close as u8 && !self.seen.before_start;
+        let last = event.kind == Kind::Close as u8 && event.flags & flow_flag::MIDSTREAM == 0;
         self.sent = if last { sent } else { self.sent.max(sent) };
         self.received = if last { received } else { self.received.max(received) };
         self.retransmits = self.retransmits.max(event.retransmits);

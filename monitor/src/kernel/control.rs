@@ -65,6 +65,14 @@ impl Control {
         }
     }
 
+    /// Every peer of a UDP socket that is counted.
+    pub fn all_udp(&self) -> Vec<(UdpKey, UdpTotals)> {
+        let entries = self.udp.iter().filter_map(Result::ok);
+        entries
+            .filter_map(|(key, totals)| Some((UdpKey::read_from(&key)?, UdpFlow::read_from(&totals)?)))
+            .collect()
+    }
+
     /// Totals of one peer of a UDP socket.
     pub fn udp(&self, key: &UdpKey) -> Option<UdpTotals> {
         let bytes = self.udp.get(&to_array::<UDP_KEY>(key.as_bytes()), 0).ok()?;

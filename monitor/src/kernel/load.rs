@@ -1,15 +1,19 @@
 //! Loading and attaching, with errors that name the hook and what to do.
 
 use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use aya::maps::{MapData, MapError};
-use aya::programs::{
-    CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, ProgramError, SockOps,
-};
+use aya::maps::{Map, MapData, MapError};
+use aya::programs::{CgroupSkb, CgroupSock, CgroupSockAddr, ProgramError, SockOps};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use monitor_common::{Counters, Decision, FlowEvent, Plain, Settings, UdpFlow, UdpKey};
+use monitor_sys::bpf;
 
+use super::hooks::Hooks;
+use super::pins::{Left, PinError, Pins};
 use super::{Control, OBJECT, Ring, clock};
 
 /// Map sizes and budgets, as configured.
@@ -41,8 +45,10 @@ pub enum LoadError {
     Object(#[from] EbpfError),
     #[error("the kernel refused the program '{name}': {}", reason(.error))]
     Program { name: &'static str, error: ProgramError },
-    #[error("the kernel refused to attach '{name}': {}", reason(.error))]
-    Attach { name: &'static str, error: ProgramError },
+    #[error("the kernel refused to attach '{name}': {error}")]
+    Attach { name: &'static str, error: io::Error },
+    #[error(transparent)]
+    Pin(#[from] PinError),
     #[error("a map is missing in the kernel object: {0}")]
     Map(String),
     #[error("a map cannot be opened: {0}")]
@@ -78,36 +84,64 @@ pub struct Hook {
     pub name: &'static str,
     /// The cgroup hook's name, as `bpftool cgroup tree` prints it.
     pub attach: &'static str,
+    /// `enum bpf_attach_type`.
+    pub(super) number: u32,
 }
 
-const HOOKS: [Hook; 9] = [
-    Hook { name: "sock_create", attach: "cgroup_inet_sock_create" },
-    Hook { name: "sock_release", attach: "cgroup_inet_sock_release" },
-    Hook { name: "connect4", attach: "cgroup_inet4_connect" },
-    Hook { name: "connect6", attach: "cgroup_inet6_connect" },
-    Hook { name: "sendmsg4", attach: "cgroup_udp4_sendmsg" },
-    Hook { name: "sendmsg6", attach: "cgroup_udp6_sendmsg" },
-    Hook { name: "lifecycle", attach: "cgroup_sock_ops" },
-    Hook { name: "received", attach: "cgroup_inet_ingress" },
-    Hook { name: "sent", attach: "cgroup_inet_egress" },
+pub(super) const HOOKS: [Hook; 9] = [
+    Hook { name: "sock_create", attach: "cgroup_inet_sock_create", number: 2 },
+    Hook { name: "sock_release", attach: "cgroup_inet_sock_release", number: 34 },
+    Hook { name: "connect4", attach: "cgroup_inet4_connect", number: 10 },
+    Hook { name: "connect6", attach: "cgroup_inet6_connect", number: 11 },
+    Hook { name: "sendmsg4", attach: "cgroup_udp4_sendmsg", number: 14 },
+    Hook { name: "sendmsg6", attach: "cgroup_udp6_sendmsg", number: 15 },
+    Hook { name: "lifecycle", attach: "cgroup_sock_ops", number: 3 },
+    Hook { name: "received", attach: "cgroup_inet_ingress", number: 0 },
+    Hook { name: "sent", attach: "cgroup_inet_egress", number: 1 },
 ];
 
-/// The loaded programs. Dropping it detaches them.
+/// The maps that outlive a daemon with its hooks.
+pub(super) const MAPS: [&str; 6] = ["EVENTS", "OVERFLOW", "DECISIONS", "UDP_FLOWS", "COUNTERS", "SOCKETS"];
+
+/// Entries of each of [`MAPS`]; 0: not configured.
+fn entries(sizes: &Sizes) -> [u32; MAPS.len()] {
+    [sizes.ring_bytes, sizes.overflow, sizes.decisions, sizes.udp_flows, 0, 0]
+}
+
+/// How the hooks came to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Beginning {
+    /// Nothing was there.
+    Fresh,
+    /// Those of the daemon before went on; the programs were replaced in place.
+    TakenOver,
+    /// Those of the daemon before could not be taken over, for this reason, and are gone.
+    MovedOver(String),
+}
+
+/// The loaded programs. Dropping it detaches them, unless they are pinned.
 pub struct Kernel {
     ebpf: Ebpf,
-    hooks: Vec<Hook>,
+    hooks: Option<Hooks>,
+    pins: Option<Pins>,
+    beginning: Beginning,
 }
 
 impl Kernel {
-    /// Loads everything and attaches it to a cgroup.
+    /// Loads everything and attaches it to a cgroup; with `pins`, what the daemon before left there goes
+    /// on.
     ///
     /// # Errors
     /// Names what was refused, and by whom.
-    pub fn load(sizes: &Sizes, cgroup: &Path) -> Result<Kernel, LoadError> {
+    pub fn load(sizes: &Sizes, cgroup: &Path, pins: Option<Pins>) -> Result<Kernel, LoadError> {
         if OBJECT.is_empty() {
             return Err(LoadError::NoObject);
         }
-        let directory = File::open(cgroup).map_err(|error| LoadError::Cgroup(cgroup.to_owned(), error))?;
+        let open = |error| LoadError::Cgroup(cgroup.to_owned(), error);
+        let directory = File::open(cgroup).map_err(open)?;
+        // The id of a cgroup is the number of its directory (kernfs).
+        let id = directory.metadata().map_err(open)?.ino();
+        let left = pins.as_ref().map_or(Left::Nothing, |pins| pins.left(&entries(sizes), id));
         let settings = Settings {
             abi: monitor_common::ABI_VERSION,
             tcp_budget: sizes.tcp_budget,
@@ -117,24 +151,83 @@ impl Kernel {
             listener_captures: sizes.listener_captures,
             tick: (u64::from(sizes.tick_ms) * clock::hz()).div_ceil(1000).max(1),
         };
-        let mut ebpf = EbpfLoader::new()
+        let mut loader = EbpfLoader::new();
+        loader
             .override_global("SETTINGS", settings.as_bytes(), true)
             .map_max_entries("EVENTS", sizes.ring_bytes)
             .map_max_entries("OVERFLOW", sizes.overflow)
             .map_max_entries("DECISIONS", sizes.decisions)
-            .map_max_entries("UDP_FLOWS", sizes.udp_flows)
-            .load(OBJECT)?;
+            .map_max_entries("UDP_FLOWS", sizes.udp_flows);
+        if let Some(pins) = &pins {
+            if !matches!(left, Left::Same(_)) {
+                pins.prepare()?;
+            }
+            for name in MAPS {
+                loader.map_pin_path(name, pins.map(name));
+            }
+        }
+        let mut ebpf = loader.load(OBJECT)?;
         #[cfg(feature = "kernel-log")]
         super::log::follow(&mut ebpf);
         for hook in &HOOKS {
-            attach(&mut ebpf, hook.name, &directory)?;
+            load(&mut ebpf, hook.name)?;
         }
-        Ok(Kernel { ebpf, hooks: HOOKS.to_vec() })
+        let (links, beginning) = match left {
+            Left::Same(links) => {
+                for (hook, link) in HOOKS.iter().zip(&links) {
+                    let program = program(&ebpf, hook.name)?;
+                    bpf::link_update(link.as_fd(), program)
+                        .map_err(|error| LoadError::Attach { name: hook.name, error })?;
+                }
+                (links, Beginning::TakenOver)
+            }
+            other => {
+                let links = attach_all(&ebpf, &directory, pins.as_ref())?;
+                let beginning = match other {
+                    Left::Other(why) => Beginning::MovedOver(why),
+                    _ => Beginning::Fresh,
+                };
+                (links, beginning)
+            }
+        };
+        // The old hooks go when the new ones see everything.
+        if let Some(pins) = &pins {
+            pins.forget_others()?;
+        }
+        let hooks = Hooks::new(links, directory, id, &ebpf, pins.as_ref())?;
+        Ok(Kernel { ebpf, hooks: Some(hooks), pins, beginning })
     }
 
     /// What is attached.
-    pub fn hooks(&self) -> &[Hook] {
-        &self.hooks
+    pub fn hooks(&self) -> &'static [Hook] {
+        &HOOKS
+    }
+
+    /// How the hooks came to be.
+    pub fn beginning(&self) -> &Beginning {
+        &self.beginning
+    }
+
+    /// Where hooks and maps are pinned.
+    pub fn pinned_at(&self) -> Option<&Path> {
+        self.pins.as_ref().map(Pins::root)
+    }
+
+    /// The hooks, to be looked at by a thread of its own. Who takes them holds them: without pins they go
+    /// with the value.
+    pub fn take_hooks(&mut self) -> Option<Hooks> {
+        self.hooks.take()
+    }
+
+    /// Which ring this is, among all that the kernel has had since it was started.
+    ///
+    /// # Errors
+    /// The map was taken, or cannot be asked.
+    pub fn ring_id(&self) -> Result<u32, LoadError> {
+        match self.ebpf.map("EVENTS") {
+            Some(Map::RingBuf(map)) => Ok(map.info()?.id()),
+            _ => Err(LoadError::Map("EVENTS".to_owned())),
+        }
     }
 
     /// The ring and the maps, to be used by threads of their own.
@@ -152,41 +245,68 @@ impl Kernel {
         Ok((ring, control))
     }
 
-    fn take(&mut self, name: &str) -> Result<aya::maps::Map, LoadError> {
+    fn take(&mut self, name: &str) -> Result<Map, LoadError> {
         self.ebpf.take_map(name).ok_or_else(|| LoadError::Map(name.to_owned()))
+    }
+
+    /// The end. Pinned hooks stay where `keep` says so; all others go.
+    ///
+    /// # Errors
+    /// A pin cannot be removed.
+    pub fn end(self, keep: bool) -> Result<(), PinError> {
+        let Kernel { ebpf, hooks, pins, .. } = self;
+        if let Some(pins) = pins
+            && !keep
+        {
+            pins.remove()?;
+        }
+        drop((hooks, ebpf));
+        Ok(())
     }
 }
 
-fn attach(ebpf: &mut Ebpf, name: &'static str, cgroup: &File) -> Result<(), LoadError> {
-    let load = |error| LoadError::Program { name, error };
-    let attach = |error| LoadError::Attach { name, error };
-    let mode = CgroupAttachMode::Single;
+/// Attaches every program anew, and pins each hook where there is a place.
+fn attach_all(ebpf: &Ebpf, cgroup: &File, pins: Option<&Pins>) -> Result<Vec<OwnedFd>, LoadError> {
+    let mut links = Vec::new();
+    for hook in &HOOKS {
+        let failed = |error| LoadError::Attach { name: hook.name, error };
+        let link =
+            bpf::link_create(program(ebpf, hook.name)?, cgroup.as_fd(), hook.number).map_err(failed)?;
+        if let Some(pins) = pins {
+            bpf::pin(link.as_fd(), &pins.link(hook)).map_err(failed)?;
+        }
+        links.push(link);
+    }
+    Ok(links)
+}
+
+fn load(ebpf: &mut Ebpf, name: &'static str) -> Result<(), LoadError> {
+    let refused = |error| LoadError::Program { name, error };
     let program = ebpf.program_mut(name).ok_or_else(|| LoadError::Map(name.to_owned()))?;
     match name {
         "received" | "sent" => {
-            let program: &mut CgroupSkb = program.try_into().map_err(load)?;
-            let direction =
-                if name == "sent" { CgroupSkbAttachType::Egress } else { CgroupSkbAttachType::Ingress };
-            program.load().map_err(load)?;
-            program.attach(cgroup, direction, mode).map_err(attach)?;
+            let program: &mut CgroupSkb = program.try_into().map_err(refused)?;
+            program.load().map_err(refused)
         }
         "lifecycle" => {
-            let program: &mut SockOps = program.try_into().map_err(load)?;
-            program.load().map_err(load)?;
-            program.attach(cgroup, mode).map_err(attach)?;
+            let program: &mut SockOps = program.try_into().map_err(refused)?;
+            program.load().map_err(refused)
         }
         "sock_create" | "sock_release" => {
-            let program: &mut CgroupSock = program.try_into().map_err(load)?;
-            program.load().map_err(load)?;
-            program.attach(cgroup, mode).map_err(attach)?;
+            let program: &mut CgroupSock = program.try_into().map_err(refused)?;
+            program.load().map_err(refused)
         }
         _ => {
-            let program: &mut CgroupSockAddr = program.try_into().map_err(load)?;
-            program.load().map_err(load)?;
-            program.attach(cgroup, mode).map_err(attach)?;
+            let program: &mut CgroupSockAddr = program.try_into().map_err(refused)?;
+            program.load().map_err(refused)
         }
     }
-    Ok(())
+}
+
+/// A loaded program's descriptor.
+pub(super) fn program<'a>(ebpf: &'a Ebpf, name: &'static str) -> Result<BorrowedFd<'a>, LoadError> {
+    let program = ebpf.program(name).ok_or_else(|| LoadError::Map(name.to_owned()))?;
+    Ok(program.fd().map_err(|error| LoadError::Program { name, error })?.as_fd())
 }
 
 /// Kernel memory of one map.

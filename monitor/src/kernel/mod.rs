@@ -1,19 +1,23 @@
 //! Load, attach and talk to the kernel programs: the only user of aya.
 //!
-//! In: settings, a cgroup. Out: a [`Ring`] of raw event bytes and a [`Control`] over the maps. Must
+//! In: settings, a cgroup, and what the daemon before left pinned. Out: a [`Ring`] of raw event bytes and a [`Control`] over the maps. Must
 //! never: look into captured bytes, or hand an aya type to another stage.
 
 mod cgroup;
 mod clock;
 mod control;
+mod hooks;
 mod load;
 #[cfg(feature = "kernel-log")]
 mod log;
+mod pins;
 mod ring;
 
 pub use cgroup::{CgroupError, cgroup_root};
 pub use control::{Control, Snapshot, UdpTotals};
-pub use load::{Hook, Kernel, LoadError, MapMemory, Sizes, map_memory};
+pub use hooks::Hooks;
+pub use load::{Beginning, Hook, Kernel, LoadError, MapMemory, Sizes, map_memory};
+pub use pins::{PinError, Pins, usual_place};
 pub use ring::Ring;
 
 /// The kernel object that the build embedded; empty when it was built without.

@@ -1,25 +1,33 @@
-//! The event ring: raw bytes, drained in bounded steps.
+//! The event ring: raw bytes, drained in bounded steps, and given back when they are told.
 
+use std::os::fd::AsFd;
 use std::time::Duration;
 
-use aya::maps::{Map, RingBuf};
+use aya::maps::{Map, MapData, MapError};
+use monitor_sys::RingReader;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::load::{LoadError, Owned};
+use super::load::LoadError;
 
 /// The consumer's end of the ring. One thread holds it.
 pub struct Ring {
-    ring: RingBuf<Owned>,
+    map: MapData,
+    reader: RingReader,
 }
 
 impl Ring {
     pub(super) fn new(map: Map) -> Result<Self, LoadError> {
-        Ok(Ring { ring: RingBuf::try_from(map)? })
+        let Map::RingBuf(map) = map else { return Err(LoadError::Map("EVENTS".to_owned())) };
+        let size = map.info()?.max_entries() as usize;
+        let reader =
+            RingReader::new(map.fd(), size).map_err(|error| LoadError::Open(MapError::IoError(error)))?;
+        Ok(Ring { map, reader })
     }
 
-    /// Waits until there is something to read, or the time is up.
+    /// Waits until there is something to read, or the time is up. With something read and not given back
+    /// the kernel wakes nobody, and this returns at once.
     pub fn wait(&self, at_most: Duration) {
-        let mut fds = [PollFd::new(&self.ring, PollFlags::IN)];
+        let mut fds = [PollFd::from_borrowed_fd(self.map.fd().as_fd(), PollFlags::IN)];
         let timeout =
             Timespec { tv_sec: at_most.as_secs() as i64, tv_nsec: i64::from(at_most.subsec_nanos()) };
         // An interrupted or failed wait is a short one: the caller looks at the ring anyway.
@@ -27,14 +35,32 @@ impl Ring {
     }
 
     /// Hands over at most `limit` records, oldest first; returns how many there were.
-    pub fn drain(&mut self, limit: usize, mut each: impl FnMut(&[u8])) -> usize {
-        let mut count = 0;
-        while count < limit
-            && let Some(record) = self.ring.next()
-        {
-            each(&record);
-            count += 1;
-        }
-        count
+    pub fn drain(&mut self, limit: usize, each: impl FnMut(&[u8])) -> usize {
+        self.reader.drain(limit, each)
+    }
+
+    /// Everything before this was read.
+    pub fn position(&self) -> u64 {
+        self.reader.position()
+    }
+
+    /// Everything before this was written by the programs, or is being written.
+    pub fn produced(&self) -> u64 {
+        self.reader.produced()
+    }
+
+    /// Bytes that were read and not given back.
+    pub fn held(&self) -> u64 {
+        self.reader.held()
+    }
+
+    /// The same as a share of the ring, in a thousand.
+    pub fn held_share(&self) -> u64 {
+        self.reader.held() * 1000 / self.reader.size()
+    }
+
+    /// Gives back to the kernel what was read before a position.
+    pub fn give_back(&mut self, up_to: u64) {
+        self.reader.give_back(up_to);
     }
 }

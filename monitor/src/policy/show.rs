@@ -8,7 +8,7 @@ use crate::model::{Rule, Severity, Transport};
 /// How bad a finding of this rule is, where nothing says otherwise.
 pub fn default_severity(rule: Rule) -> Severity {
     match rule {
-        Rule::WeakTls => Severity::Critical,
+        Rule::WeakTls | Rule::MonitorTampered => Severity::Critical,
         Rule::Plaintext
         | Rule::UnexpectedPeer
         | Rule::WeakCipher
@@ -39,6 +39,7 @@ fn exceptions(rule: Rule) -> &'static str {
         Rule::CertExpired
         | Rule::ConnectFailures
         | Rule::EvidenceLost
+        | Rule::MonitorTampered
         | Rule::NewService
         | Rule::TrafficSpike
         | Rule::TrafficStopped => "",

@@ -5,17 +5,20 @@
 //! lose a record without counting it.
 
 mod counters;
+mod told;
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 
 pub use counters::{Kind, SinkCounters, Tally};
+pub use told::{LossesTold, Past, Said, ToldLog};
 
 use crate::model::Record;
 use crate::record::text::Style;
@@ -23,6 +26,20 @@ use crate::record::{Context, Encoder, Format};
 
 /// The most that is encoded before it is written.
 const BATCH_BYTES: usize = 64 * 1024;
+
+/// What waits for the writing thread.
+enum Item {
+    Record(Record),
+    /// Everything that came of the ring before this position stands before it in the queue.
+    Mark(u64),
+}
+
+/// What outlives the process of what was written.
+pub struct Memory {
+    pub log: ToldLog,
+    /// The ring's position up to which everything was told.
+    pub told: Arc<AtomicU64>,
+}
 
 /// Starts a sink; see [`SinkHandle`].
 pub struct Sink;
@@ -35,16 +52,21 @@ impl Sink {
         writer: impl Write + Send + 'static,
         capacity: usize,
     ) -> io::Result<SinkHandle> {
-        Self::start_with(Encoder::new(format, context, Style::default()), writer, capacity)
+        Self::start_with(Encoder::new(format, context, Style::default()), writer, capacity, None)
     }
 
     /// Writes to stdout; colours only on a terminal.
-    pub fn start_stdout(format: Format, context: Context, capacity: usize) -> io::Result<SinkHandle> {
+    pub fn start_stdout(
+        format: Format,
+        context: Context,
+        capacity: usize,
+        memory: Option<Memory>,
+    ) -> io::Result<SinkHandle> {
         let stdout = io::stdout();
         let style = Style::detect(&stdout);
         // Past std's line buffer: this thread is the only writer and flushes whole batches.
         let writer = File::from(stdout.as_fd().try_clone_to_owned()?);
-        Self::start_with(Encoder::new(format, context, style), writer, capacity)
+        Self::start_with(Encoder::new(format, context, style), writer, capacity, memory)
     }
 
     /// Writes what `encoder` makes of the records.
@@ -52,12 +74,14 @@ impl Sink {
         encoder: Encoder,
         writer: impl Write + Send + 'static,
         capacity: usize,
+        memory: Option<Memory>,
     ) -> io::Result<SinkHandle> {
         let capacity = capacity.max(8);
         let (records, queue) = bounded(capacity);
         let (ended, end) = bounded(1);
         let counters = Arc::new(SinkCounters::default());
-        let worker = Worker { encoder, output: Output::new(writer), counters: counters.clone(), queue };
+        let worker =
+            Worker { encoder, output: Output::new(writer), counters: counters.clone(), queue, memory };
         let thread = thread::Builder::new().name("sink".into()).spawn(move || {
             worker.run();
             // The handle may be gone: then nobody waits for this.
@@ -69,7 +93,7 @@ impl Sink {
 
 /// The sending side.
 pub struct SinkHandle {
-    records: Sender<Record>,
+    records: Sender<Item>,
     /// Places that only alerts and losses may take.
     reserve: usize,
     counters: Arc<SinkCounters>,
@@ -89,9 +113,17 @@ impl SinkHandle {
             tally.lose(1);
             return;
         }
-        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = self.records.try_send(record) {
+        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) =
+            self.records.try_send(Item::Record(record))
+        {
             tally.lose(1);
         }
+    }
+
+    /// Everything that came of the ring before a position was handed over.
+    pub fn mark(&self, position: u64) {
+        // One that finds the queue full is made up for by the next.
+        let _ = self.records.try_send(Item::Mark(position));
     }
 
     pub fn counters(&self) -> &Arc<SinkCounters> {
@@ -127,7 +159,8 @@ struct Worker<W> {
     encoder: Encoder,
     output: Output<W>,
     counters: Arc<SinkCounters>,
-    queue: Receiver<Record>,
+    queue: Receiver<Item>,
+    memory: Option<Memory>,
 }
 
 impl<W: Write> Worker<W> {
@@ -135,16 +168,35 @@ impl<W: Write> Worker<W> {
         let mut batch = Vec::with_capacity(BATCH_BYTES);
         while let Ok(first) = self.queue.recv() {
             let mut held = [0; Kind::ALL.len()];
+            let mut mark = None;
             let mut next = Some(first);
-            while let Some(record) = next {
-                held[Kind::of(&record) as usize] += 1;
-                self.encoder.encode(&record, &mut batch);
+            while let Some(item) = next {
+                match item {
+                    Item::Record(record) => {
+                        held[Kind::of(&record) as usize] += 1;
+                        self.encoder.encode(&record, &mut batch);
+                        if let (Some(memory), Record::Flow { flow, action, .. }) = (&mut self.memory, &record)
+                        {
+                            memory.log.mean(flow, *action);
+                        }
+                    }
+                    Item::Mark(position) => mark = Some(position),
+                }
                 next = if batch.len() < BATCH_BYTES { self.queue.try_recv().ok() } else { None };
+            }
+            if let Some(memory) = &self.memory {
+                memory.log.begin();
             }
             let written = self.output.write(&batch);
             for (kind, count) in Kind::ALL.into_iter().zip(held) {
                 let tally = self.counters.of(kind);
                 if written { tally.deliver(count) } else { tally.lose(count) }
+            }
+            if let Some(memory) = &self.memory {
+                memory.log.done();
+                if let Some(position) = mark {
+                    memory.told.fetch_max(position, Ordering::Release);
+                }
             }
             batch.clear();
         }

@@ -80,6 +80,12 @@ impl Core {
         }
         let mut flow = Flow::from_event(event, self.settings.tcp_budget, &mut self.judge);
         let first = matches!(Kind::from_byte(event.kind), Some(Kind::Open | Kind::Failed));
+        let left = !first && self.was_there(event.opened_ns);
+        if left {
+            // The daemon before told that it opened.
+            flow.seen.before_start = true;
+            flow.told.opened = true;
+        }
         if self.sums.was_pushed_out(&key) {
             flow.seen.pushed_out = true;
         } else if !first && !flow.seen.before_start && flow.transport == Transport::Tcp {
@@ -101,6 +107,7 @@ impl Core {
     }
 
     pub(super) fn insert(&mut self, mut flow: Flow, now_ns: u64) -> FlowId {
+        let key = flow.key();
         // Before its owner is asked for: so that it is known when the flow is judged.
         if self.tunnels && !flow.endpoints().1.ip().is_loopback() {
             self.out.lookups.push(Lookup::Tunnel { key: flow.key(), socket: socket_of(&flow) });
@@ -119,6 +126,7 @@ impl Core {
             self.pair(id, twin);
         }
         self.waiting.push(id);
+        self.will_tell(key);
         id
     }
 
@@ -144,7 +152,9 @@ impl Core {
         let Some(mut flow) = self.table.get_mut(id) else { return };
         flow.state = state;
         flow.seen.never_up = state == FlowState::Failed;
+        let key = flow.key();
         drop(flow);
+        self.will_tell(key);
         self.advance(id, at_ns);
     }
 

@@ -24,6 +24,7 @@ mod roles;
 mod silences;
 mod steps;
 mod sums;
+mod taken_over;
 mod telling;
 #[cfg(test)]
 mod tests;
@@ -35,6 +36,7 @@ use existing::Sockets;
 use recent::Recent;
 use silences::Silences;
 use sums::Sums;
+use taken_over::{Before, Unfinished};
 use watching::Watching;
 
 pub use messages::{Command, CoreSettings, Found, Lookup, Output};
@@ -147,6 +149,8 @@ pub struct Core {
     identities: Interned<Identity>,
     pub(super) watching: Watching,
     silences: Silences,
+    before: Before,
+    unfinished: Unfinished,
     pub(in crate::daemon) names: Names,
 }
 
@@ -189,6 +193,8 @@ impl Core {
             decisions: Decisions::default(),
             identities: Interned::default(),
             silences: Silences::default(),
+            before: Before::default(),
+            unfinished: Unfinished::default(),
             watching: Watching::new(&settings.detect, &settings.sampling),
             names: Names::new(policy.resolvers().iter().copied()),
             out: Output::default(),
@@ -257,6 +263,12 @@ impl Core {
                 self.capture(head, data, now_ns);
             }
             Event::Counters(counters) => self.counters(&counters, now_ns),
+            Event::UdpLeft(key, totals) => self.udp_left(&key, &totals, now_ns),
+            Event::Tampered(hooks) => {
+                for hook in hooks {
+                    self.tell(detect::tampered(&hook), false, now_ns);
+                }
+            }
             Event::Udp { key, totals, ended } => {
                 let Some((id, mut flow)) = self.table.find_mut(&key) else { return };
                 if let Some(totals) = totals {

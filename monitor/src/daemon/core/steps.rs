@@ -43,7 +43,9 @@ impl Core {
         if !flow.told.opened {
             flow.told.opened = true;
             flow.progress_ns = now_ns;
-            if !over || flow.state == FlowState::Closed {
+            if (!over || flow.state == FlowState::Closed)
+                && !self.before.told(flow, FlowAction::FlowOpened, &self.boot_id, now_ns)
+            {
                 self.out.records.push(told(flow, FlowAction::FlowOpened, &self.boot_id, self.clock, now_ns));
             }
         }
@@ -53,7 +55,10 @@ impl Core {
         self.sums.account(&mut self.streams, flow, changed);
         if flow.settled && !flow.told.settled {
             flow.told.settled = true;
-            if flow.state != FlowState::Failed && (known || !over) {
+            if flow.state != FlowState::Failed
+                && (known || !over)
+                && !self.before.told(flow, FlowAction::FlowSettled, &self.boot_id, now_ns)
+            {
                 self.out.records.push(told(flow, FlowAction::FlowSettled, &self.boot_id, self.clock, now_ns));
             }
         }
@@ -209,7 +214,9 @@ impl Core {
         self.let_go(&mut flow, now_ns);
         let view = Arc::new(flow.view(&self.boot_id, now_ns, self.wall()));
         let action = if failed { FlowAction::ConnectionFailed } else { FlowAction::FlowClosed };
-        self.out.records.push(Record::Flow { flow: view.clone(), action, at: self.clock.wall(now_ns) });
+        if !self.before.told(&flow, action, &self.boot_id, now_ns) {
+            self.out.records.push(Record::Flow { flow: view.clone(), action, at: self.clock.wall(now_ns) });
+        }
         self.table.keep_closed(view);
     }
 

@@ -14,6 +14,7 @@ impl Core {
     /// Time passes: call it a few times a second.
     pub fn tick(&mut self, now_ns: u64, clock: Clock) {
         self.clock = self.clock.or(clock);
+        self.forget_the_past(now_ns);
         self.ask_for_users(now_ns);
         let waiting = std::mem::take(&mut self.waiting);
         for id in waiting {
@@ -147,8 +148,9 @@ impl Core {
         self.waiting.iter().filter_map(|id| self.table.get(*id)).any(|flow| flow.owner.is_none())
     }
 
-    /// The end: every open flow is told as it stands.
-    pub fn shut_down(&mut self, now_ns: u64) {
+    /// The end: every open flow is told as it stands. Where the hooks stay, that is no end of it: the next
+    /// daemon goes on.
+    pub fn shut_down(&mut self, now_ns: u64, hooks_stay: bool) {
         self.keep_all_baselines(now_ns);
         for id in self.table.ids() {
             self.inspect(id, true);
@@ -159,7 +161,9 @@ impl Core {
                 flow.set_owner(self.identities.get(owner));
             }
             self.advance(id, now_ns);
-            if let Some(flow) = self.table.remove(id) {
+            if hooks_stay {
+                self.record(id, FlowAction::FlowProgress, now_ns);
+            } else if let Some(flow) = self.table.remove(id) {
                 self.finish(flow, now_ns);
             }
         }

@@ -160,6 +160,7 @@ impl<'a> Notice<'a> {
                 Rule::UnexpectedPeer => "Streamwatch::Unexpected_Peer",
                 Rule::ConnectFailures => "Streamwatch::Connect_Failures",
                 Rule::EvidenceLost => "Streamwatch::Evidence_Lost",
+                Rule::MonitorTampered => "Streamwatch::Monitor_Tampered",
                 Rule::NewService => "Streamwatch::New_Service",
                 Rule::WeakTls => "Streamwatch::Weak_Tls",
                 Rule::WeakCipher => "Streamwatch::Weak_Cipher",

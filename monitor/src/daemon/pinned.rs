@@ -1,0 +1,90 @@
+//! Hooks that outlive the daemon: where they are, what the one before left, and what stays at the end.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use crate::api;
+use crate::config::{Config, Pin};
+use crate::kernel::{Beginning, Kernel, LoadError, PinError, Pins, usual_place};
+use crate::sink::{Memory, Past, ToldLog};
+
+/// Where hooks and maps are pinned with this configuration; `None`: nowhere.
+pub fn place(config: &Config) -> Option<PathBuf> {
+    match &config.kernel.pin {
+        Pin::Off => None,
+        Pin::At(path) => Some(path.clone()),
+        Pin::Auto
+            if config.api.socket == Path::new(api::DEFAULT_SOCKET) && config.kernel.cgroup.is_none() =>
+        {
+            Some(usual_place())
+        }
+        Pin::Auto => None,
+    }
+}
+
+/// Opens the place. Where that was not asked for in so many words, a host that has none is told, and
+/// watched all the same.
+///
+/// # Errors
+/// The place that was asked for cannot be had, or another daemon has it.
+pub fn open(config: &Config) -> Result<Option<Pins>, LoadError> {
+    let Some(place) = place(config) else { return Ok(None) };
+    match Pins::open(&place) {
+        Ok(pins) => Ok(Some(pins)),
+        Err(error @ PinError::Io { .. }) if config.kernel.pin == Pin::Auto => {
+            eprintln!("streamwatch: the hooks go with the daemon: {error}");
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What outlives the process of what is written, and what the daemon before wrote.
+pub fn memory(config: &Config, kernel: &Kernel) -> Result<Option<(Memory, Past)>, LoadError> {
+    if kernel.pinned_at().is_none() {
+        return Ok(None);
+    }
+    let path = told_file(&config.api.socket);
+    match ToldLog::open(&path, u64::from(kernel.ring_id()?)) {
+        Ok((log, past)) => Ok(Some((Memory { log, told: Arc::new(AtomicU64::new(0)) }, past))),
+        Err(error) => {
+            eprintln!(
+                "streamwatch: {}: {error}: what is told when the daemon is killed may be told again",
+                path.display()
+            );
+            Ok(None)
+        }
+    }
+}
+
+/// The file that says what was told, beside the API's socket.
+pub fn told_file(socket: &Path) -> PathBuf {
+    socket.with_file_name("told")
+}
+
+/// Says what was found, where something was.
+pub fn tell(kernel: &Kernel) {
+    let Some(place) = kernel.pinned_at() else { return };
+    match kernel.beginning() {
+        Beginning::Fresh => {}
+        Beginning::TakenOver => eprintln!(
+            "streamwatch: took over the hooks in {}: what passed while no daemon ran was counted",
+            place.display()
+        ),
+        Beginning::MovedOver(why) => eprintln!(
+            "streamwatch: new hooks in {}, since {why}: connections that are open now count as from before the \
+             start",
+            place.display()
+        ),
+    }
+}
+
+/// Says what stays.
+pub fn tell_end(place: &Path) {
+    eprintln!(
+        "streamwatch: ended; the hooks in {} stay and go on counting for the next start ('streamwatch stop \
+         --detach' removes them)",
+        place.display()
+    );
+}

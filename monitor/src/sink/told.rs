@@ -1,0 +1,261 @@
+//! Which records were written, in memory that outlives the process: a file that is mapped and never
+//! written to disk by us. What the daemon before had read of the ring and perhaps not told is read again by
+//! the next one, which learns here what need not be told a second time.
+//!
+//! In: flow records, by id and action. Out: [`Past`]. Must never: hold a name, an address or a byte of
+//! traffic: of an id there is a hash.
+
+use std::collections::HashSet;
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Acquire, Release};
+
+use monitor_common::{Counters, Plain};
+use monitor_sys::Mapping;
+use rustix::fs::OFlags;
+
+use crate::model::{FlowAction, FlowView};
+
+/// Entries that are remembered: more than the records that the events of a full ring can make.
+const ENTRIES: u64 = 1 << 16;
+
+// Words of the head, by their offsets.
+/// The counters of the kernel when a loss was told last.
+const LOSSES: usize = 64;
+const LOSS_WORDS: usize = size_of::<Counters>() / 8;
+const _: () = assert!(size_of::<Counters>().is_multiple_of(8) && LOSSES + size_of::<Counters>() <= HEAD);
+
+const MAGIC: usize = 0;
+const RING: usize = 8;
+/// Entries that are written for certain.
+const WRITTEN: usize = 16;
+/// Entries that were about to be written.
+const MEANT: usize = 24;
+const HEAD: usize = 4096;
+const LENGTH: usize = HEAD + 8 * ENTRIES as usize;
+
+/// `swtold` and a version.
+const WORD: u64 = u64::from_le_bytes(*b"swtold\0\x01");
+
+/// What the daemon before said of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Said {
+    No,
+    Told,
+    /// It was killed while it wrote.
+    Perhaps,
+}
+
+/// What the daemon before told last.
+#[derive(Debug, Default)]
+pub struct Past {
+    told: HashSet<u64>,
+    perhaps: HashSet<u64>,
+    /// The counters of the kernel when it told a loss last.
+    pub losses: Counters,
+}
+
+impl Past {
+    /// Whether a record of the flow with this id was told.
+    pub fn said(&self, id: &str, action: FlowAction) -> Said {
+        match entry(id, action) {
+            Some(entry) if self.told.contains(&entry) => Said::Told,
+            Some(entry) if self.perhaps.contains(&entry) => Said::Perhaps,
+            _ => Said::No,
+        }
+    }
+
+    /// Records remembered.
+    pub fn len(&self) -> usize {
+        self.told.len() + self.perhaps.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A hash (FNV-1a) of the flow, and two bits for what of it was told; `None`: told as often as it happens.
+fn entry(id: &str, action: FlowAction) -> Option<u64> {
+    let kind = match action {
+        FlowAction::FlowOpened => 1,
+        FlowAction::FlowSettled => 2,
+        FlowAction::FlowClosed | FlowAction::ConnectionFailed => 3,
+        FlowAction::FlowProgress => return None,
+    };
+    let hash = id.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    Some(hash << 2 | kind)
+}
+
+/// The writer's side. One thread holds it.
+#[derive(Debug)]
+pub struct ToldLog {
+    map: Arc<Mapping>,
+    meant: u64,
+}
+
+/// Notes which losses were told. One thread holds it.
+#[derive(Debug)]
+pub struct LossesTold {
+    map: Arc<Mapping>,
+}
+
+impl LossesTold {
+    /// Losses up to these counters were told.
+    pub fn note(&self, counters: &Counters) {
+        for (number, word) in counters.as_bytes().chunks_exact(8).enumerate() {
+            let word = word.try_into().map_or(0, u64::from_ne_bytes);
+            self.map.word(LOSSES + 8 * number).store(word, Release);
+        }
+    }
+}
+
+impl ToldLog {
+    /// Opens the file, made where it is missing, and reads what the daemon before told of the same ring.
+    ///
+    /// # Errors
+    /// It cannot be made or mapped.
+    pub fn open(path: &Path, ring: u64) -> io::Result<(ToldLog, Past)> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(OFlags::NOFOLLOW.bits() as i32)
+            .open(path)?;
+        file.set_len(LENGTH as u64)?;
+        let map = Arc::new(Mapping::new(&file, 0, LENGTH, true)?);
+        let mut log = ToldLog { map, meant: 0 };
+        let same = log.load(MAGIC) == WORD && log.load(RING) == ring;
+        let past = if same { log.past() } else { Past::default() };
+        log.losses().note(&past.losses);
+        // What was about to be written is old by now: whoever reads this next need not know.
+        let at = if same { log.load(MEANT) } else { 0 };
+        log.meant = at;
+        log.map.word(MEANT).store(at, Release);
+        log.map.word(WRITTEN).store(at, Release);
+        log.map.word(RING).store(ring, Release);
+        log.map.word(MAGIC).store(WORD, Release);
+        Ok((log, past))
+    }
+
+    /// For who tells losses.
+    pub fn losses(&self) -> LossesTold {
+        LossesTold { map: self.map.clone() }
+    }
+
+    fn load(&self, offset: usize) -> u64 {
+        self.map.word(offset).load(Acquire)
+    }
+
+    fn slot(number: u64) -> usize {
+        HEAD + 8 * (number % ENTRIES) as usize
+    }
+
+    fn past(&self) -> Past {
+        let (written, meant) = (self.load(WRITTEN), self.load(MEANT));
+        let losses: Vec<u8> =
+            (0..LOSS_WORDS).flat_map(|word| self.load(LOSSES + 8 * word).to_ne_bytes()).collect();
+        let mut past = Past { losses: Counters::read_from(&losses).unwrap_or_default(), ..Past::default() };
+        // A file that somebody else wrote: no more than there is room for.
+        if meant < written || meant - written > ENTRIES {
+            return past;
+        }
+        for number in meant.saturating_sub(ENTRIES)..meant {
+            let entry = self.load(ToldLog::slot(number));
+            if number < written {
+                past.told.insert(entry)
+            } else {
+                past.perhaps.insert(entry)
+            };
+        }
+        past
+    }
+
+    /// A record is about to be written.
+    pub fn mean(&mut self, flow: &FlowView, action: FlowAction) {
+        if let Some(entry) = entry(&flow.id, action) {
+            self.map.word(ToldLog::slot(self.meant)).store(entry, Release);
+            self.meant += 1;
+        }
+    }
+
+    /// Writing begins.
+    pub fn begin(&self) {
+        self.map.word(MEANT).store(self.meant, Release);
+    }
+
+    /// Everything that was meant has been written.
+    pub fn done(&self) {
+        self.map.word(WRITTEN).store(self.meant, Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::record::samples;
+
+    fn flow(id: &str) -> FlowView {
+        FlowView { id: id.to_owned(), ..samples::flow() }
+    }
+
+    #[test]
+    fn what_was_written_is_known_and_what_was_being_written_is_in_doubt() {
+        let path = std::env::temp_dir().join(format!("streamwatch-told-{}", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        let (mut log, past) = ToldLog::open(&path, 7).unwrap();
+        assert!(past.is_empty());
+        log.mean(&flow("a"), FlowAction::FlowOpened);
+        log.mean(&flow("a"), FlowAction::FlowProgress);
+        log.begin();
+        log.done();
+        log.mean(&flow("a"), FlowAction::FlowClosed);
+        log.begin();
+        log.losses().note(&Counters { lost_bytes: 77, ..Counters::default() });
+        // Killed here. One that is only meant and not begun was not written.
+        log.mean(&flow("b"), FlowAction::FlowOpened);
+        drop(log);
+        let (log, past) = ToldLog::open(&path, 7).unwrap();
+        assert_eq!(past.said("a", FlowAction::FlowOpened), Said::Told);
+        assert_eq!(past.said("a", FlowAction::FlowSettled), Said::No);
+        assert_eq!(past.said("a", FlowAction::FlowClosed), Said::Perhaps);
+        assert_eq!(past.said("a", FlowAction::FlowProgress), Said::No);
+        assert_eq!(past.said("b", FlowAction::FlowOpened), Said::No);
+        assert_eq!(past.losses.lost_bytes, 77);
+        drop(log);
+        // Another ring: another life.
+        assert!(ToldLog::open(&path, 8).unwrap().1.is_empty());
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn more_than_it_holds_pushes_out_the_oldest_and_any_file_is_read() {
+        let path = std::env::temp_dir().join(format!("streamwatch-told-many-{}", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        let (mut log, _) = ToldLog::open(&path, 1).unwrap();
+        for number in 0..ENTRIES + 10 {
+            log.mean(&flow(&number.to_string()), FlowAction::FlowOpened);
+            log.begin();
+            log.done();
+        }
+        drop(log);
+        let (log, past) = ToldLog::open(&path, 1).unwrap();
+        assert_eq!(past.len() as u64, ENTRIES);
+        assert_eq!(past.said("9", FlowAction::FlowOpened), Said::No);
+        assert_eq!(past.said("10", FlowAction::FlowOpened), Said::Told);
+        log.map.word(MEANT).store(u64::MAX, Release);
+        log.map.word(WRITTEN).store(5, Release);
+        drop(log);
+        assert!(ToldLog::open(&path, 1).unwrap().1.is_empty());
+        std::fs::remove_file(&path).unwrap();
+    }
+}
