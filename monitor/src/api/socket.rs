@@ -74,6 +74,29 @@ impl InstanceLock {
         write_pid(&mut file).map_err(io_error("write", &path))?;
         Ok(InstanceLock { _file: file })
     }
+
+    /// The daemon that holds the lock beside `socket`; `None`: nobody does.
+    ///
+    /// # Errors
+    /// The lock cannot be read.
+    pub fn holder(socket: &Path) -> Result<Option<u32>, SocketError> {
+        let mut path = socket.as_os_str().to_owned();
+        path.push(".lock");
+        let path = PathBuf::from(path);
+        let mut file = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file.map_err(io_error("open", &path))?,
+        };
+        match flock(&file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(None),
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let mut text = String::new();
+                file.read_to_string(&mut text).map_err(io_error("read", &path))?;
+                text.trim().parse().map(Some).map_err(|_| io_error("read", &path)(io::ErrorKind::InvalidData.into()))
+            }
+            Err(error) => Err(io_error("lock", &path)(error.into())),
+        }
+    }
 }
 
 /// Listens on `path`, for root and `group` only from the first moment on: the socket gets its mode

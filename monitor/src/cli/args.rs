@@ -28,6 +28,22 @@ const EXIT: &str = "Exit status: 0 done; 1 rules broken (check, audit, policy te
 pub enum Command {
     /// Watch this host: the daemon, in the foreground
     Run(RunArguments),
+    /// End the daemon; its hooks go on counting for the next start, unless --detach
+    Stop {
+        #[command(flatten)]
+        place: WhereArguments,
+        /// Remove the hooks, too
+        #[arg(long)]
+        detach: bool,
+    },
+    /// End the daemon and remove hooks, sockets and state: everything but the program
+    Uninstall {
+        #[command(flatten)]
+        place: WhereArguments,
+        /// Leave the state file (alerts, silences, what is usual)
+        #[arg(long)]
+        keep_state: bool,
+    },
     /// Who talks to which service, and the four answers
     Streams {
         #[command(flatten)]
@@ -261,6 +277,17 @@ pub struct RunArguments {
     #[arg(long, env = "STREAMWATCH_CGROUP", value_name = "PATH")]
     pub cgroup: Option<PathBuf>,
     /// Where programs and maps outlive the daemon: auto, off, or a directory in a bpffs
+    #[arg(long, env = "STREAMWATCH_PIN", value_name = "PATH")]
+    pub pin: Option<String>,
+}
+
+/// Where a daemon is: as it was told.
+#[derive(Clone, Debug, Default, Args)]
+pub struct WhereArguments {
+    /// The daemon's configuration (TOML)
+    #[arg(long, env = "STREAMWATCH_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where its programs and maps are pinned, if not in the usual place
     #[arg(long, env = "STREAMWATCH_PIN", value_name = "PATH")]
     pub pin: Option<String>,
 }

@@ -9,6 +9,7 @@ mod audit;
 mod check;
 mod client;
 mod doctor;
+mod ending;
 mod failure;
 mod inventory;
 mod listing;
@@ -68,6 +69,8 @@ fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Audit(arguments) => audit::audit(&arguments),
         Command::Check { severity, quiet } => check::check(severity.into(), quiet, socket),
         Command::Policy { what } => policy::policy(what, socket),
+        Command::Stop { place, detach } => ending::stop(place, socket, detach),
+        Command::Uninstall { place, keep_state } => ending::uninstall(place, socket, keep_state),
         Command::Doctor { json, config } => done(doctor::report(json, config.as_deref())),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -28,4 +28,4 @@ pub use loss::Losses;
 pub use pinned::{place as pin_place, told_file};
 pub use serve::About;
 pub use stages::{Stage, Stages};
-pub use start::{RunError, RunOptions, run, sizes};
+pub use start::{RunError, RunOptions, load_config, run, sizes, state_file};

@@ -418,14 +418,19 @@ impl Daemon {
     }
 }
 
-/// The state file. Without one the daemon runs all the same, and says so.
-fn open_store(config: &Config) -> Option<(Store, Saved)> {
+/// Where the state is kept.
+pub fn state_file(config: &Config) -> PathBuf {
     let usual = Path::new(api::DEFAULT_SOCKET);
-    let path = match (&config.alerts.state, &config.api.socket) {
+    match (&config.alerts.state, &config.api.socket) {
         (Some(path), _) => path.clone(),
         (None, socket) if socket != usual => socket.with_file_name("state.redb"),
         _ => PathBuf::from("/var/lib/streamwatch/state.redb"),
-    };
+    }
+}
+
+/// The state file. Without one the daemon runs all the same, and says so.
+fn open_store(config: &Config) -> Option<(Store, Saved)> {
+    let path = state_file(config);
     let set_aside = |broken: &Path| {
         eprintln!("streamwatch: {} could not be read, and is now {}", path.display(), broken.display());
     };

@@ -441,7 +441,7 @@ fn an_ssh_log_in_fails_with_the_whole_of_its_connection() {
                 let (sent_bytes, received_bytes) = (FROM_CLIENT.len() as u64, received as u64);
                 rig.feed(Kind::Close, FlowEvent { sent_bytes, received_bytes, ..open });
             }
-            None => rig.core.shut_down(rig.now_ns),
+            None => rig.core.shut_down(rig.now_ns, false),
         }
         told.extend(rig.records());
         let (_, flow) = *flows(&told).last().unwrap();

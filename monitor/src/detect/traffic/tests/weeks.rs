@@ -21,6 +21,8 @@ struct Host {
     true_s: i64,
     random: u64,
     told: Vec<(i64, Rule)>,
+    /// As it was last written down.
+    on_disk: Option<Vec<u8>>,
 }
 
 /// A true time: a day, from a Monday on, and an hour of it.
@@ -42,6 +44,16 @@ impl Host {
             true_s: 0,
             random: seed | 1,
             told: Vec::new(),
+            on_disk: None,
+        }
+    }
+
+    fn write_down(&mut self) {
+        for baseline in self.traffic.take_baselines(self.wall()) {
+            self.on_disk = match baseline {
+                Baseline::Kept(_, bytes) => Some(bytes),
+                Baseline::Gone(_) => None,
+            };
         }
     }
 
@@ -72,13 +84,14 @@ impl Host {
             let wall = self.wall();
             let departures = self.traffic.interval(streams.into_iter(), self.now_ns, wall);
             self.told.extend(told(departures).0.into_iter().map(|rule| (self.true_s, rule)));
-            self.traffic.take_baselines(wall);
+            self.write_down();
         }
     }
 
     fn restart(&mut self) {
         self.traffic.keep_all();
-        let kept = kept(self.traffic.take_baselines(self.wall()));
+        self.write_down();
+        let kept = self.on_disk.clone().map(|bytes| (SUBJECT.to_owned(), bytes)).into_iter().collect();
         self.traffic = Traffic::new(&settings());
         assert_eq!(self.traffic.restore(kept, self.wall()), 0);
         self.totals = Totals { open: 1, ..Totals::default() };
@@ -208,6 +221,16 @@ proptest! {
         prop_assert_eq!(host.since(21), [""; 0]);
         host.pass(5, 5_000_000_000);
         prop_assert!(host.since(21).iter().any(|told| told.contains("TrafficSpike")));
+    }
+
+    /// … also a restart in the very minute in which its past was written down.
+    #[test]
+    fn a_restart_right_after_writing_loses_nothing(day in 15_i64..20) {
+        let mut host = Host::new(office, 9);
+        host.pass(day * DAY + 30, 0);
+        host.restart();
+        host.pass((21 - day) * DAY + DAY, 0);
+        prop_assert_eq!(host.since(21), [""; 0]);
     }
 
     /// Whatever the clock and the totals do, nothing breaks, and memory is bounded.

@@ -1,0 +1,127 @@
+//! `stop` and `uninstall`: ends the daemon, and takes away what outlives it.
+
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use super::args::WhereArguments;
+use super::{Failure, write_out};
+use crate::api::InstanceLock;
+use crate::config::{Config, Overrides, Pin};
+use crate::daemon;
+use crate::kernel::Pins;
+
+/// How long a daemon may take to write what it holds.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Ends the daemon; its hooks go on counting for the next one, unless they are to go too.
+pub(super) fn stop(place: WhereArguments, socket: Option<PathBuf>, detach: bool) -> Result<ExitCode, Failure> {
+    let config = config(place, socket)?;
+    let mut said = String::new();
+    end_daemon(&config, &mut said)?;
+    if detach {
+        remove_pins(&config, &mut said)?;
+    }
+    if said.is_empty() {
+        said = "nothing to do: no daemon runs here".to_owned() + if detach { ", and no hook is left" } else { "" };
+        said.push('\n');
+    }
+    write_out(said.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The same, and removes every file that a daemon made: its state, sockets and locks.
+pub(super) fn uninstall(
+    place: WhereArguments,
+    socket: Option<PathBuf>,
+    keep_state: bool,
+) -> Result<ExitCode, Failure> {
+    let config = config(place, socket)?;
+    let mut said = String::new();
+    end_daemon(&config, &mut said)?;
+    remove_pins(&config, &mut said)?;
+    let socket = &config.api.socket;
+    let mut lock = socket.clone().into_os_string();
+    lock.push(".lock");
+    let mut files = vec![socket.clone(), PathBuf::from(lock), daemon::told_file(socket)];
+    let state = daemon::state_file(&config);
+    if !keep_state {
+        files.extend([state.clone(), state.with_extension("broken")]);
+    }
+    for file in &files {
+        remove(file, |path| std::fs::remove_file(path), &mut said)?;
+    }
+    let mut directories = vec![socket.parent()];
+    if !keep_state {
+        directories.push(state.parent());
+    }
+    for directory in directories.into_iter().flatten().filter(|path| path.ends_with("streamwatch")) {
+        match std::fs::remove_dir(directory) {
+            // Somebody keeps something else there.
+            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {}
+            other => remove(directory, |_| other, &mut said)?,
+        }
+    }
+    if said.is_empty() {
+        said = "nothing to do: nothing of streamwatch is left here but the program\n".to_owned();
+    }
+    write_out(said.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn config(place: WhereArguments, socket: Option<PathBuf>) -> Result<Config, Failure> {
+    let overrides = Overrides { socket, pin: place.pin.map(Pin::from), ..Overrides::default() };
+    daemon::load_config(&daemon::RunOptions { config: place.config, overrides })
+        .map_err(|error| Failure::Usage(error.to_string()))
+}
+
+fn end_daemon(config: &Config, said: &mut String) -> Result<(), Failure> {
+    let socket = &config.api.socket;
+    let Some(pid) = InstanceLock::holder(socket).map_err(|error| Failure::Host(error.to_string()))? else {
+        return Ok(());
+    };
+    let failed = |what: &str, error: io::Error| Failure::Host(format!("cannot {what} the daemon (pid {pid}): {error}"));
+    let process = Pid::from_raw(pid as i32).ok_or_else(|| failed("find", ErrorKind::NotFound.into()))?;
+    let process = pidfd_open(process, PidfdFlags::empty()).map_err(|error| failed("find", error.into()))?;
+    pidfd_send_signal(&process, Signal::TERM).map_err(|error| failed("end", error.into()))?;
+    let mut fds = [PollFd::new(&process, PollFlags::IN)];
+    let timeout = Timespec { tv_sec: PATIENCE.as_secs() as i64, tv_nsec: 0 };
+    match poll(&mut fds, Some(&timeout)) {
+        Ok(0) => Err(failed(
+            "end",
+            io::Error::new(ErrorKind::TimedOut, "it is still there after 30 seconds; look at what it says"),
+        )),
+        Ok(_) => {
+            said.push_str(&format!("ended the daemon (pid {pid})\n"));
+            Ok(())
+        }
+        Err(error) => Err(failed("wait for", error.into())),
+    }
+}
+
+fn remove_pins(config: &Config, said: &mut String) -> Result<(), Failure> {
+    let Some(place) = daemon::pin_place(config).filter(|place| place.exists()) else { return Ok(()) };
+    let pins = Pins::open(&place).map_err(|error| Failure::Host(error.to_string()))?;
+    pins.remove().map_err(|error| Failure::Host(error.to_string()))?;
+    said.push_str(&format!("removed the hooks and maps in {}\n", place.display()));
+    // What it says is about hooks that are no more.
+    let _ = std::fs::remove_file(daemon::told_file(&config.api.socket));
+    Ok(())
+}
+
+fn remove(
+    path: &Path,
+    how: impl FnOnce(&Path) -> io::Result<()>,
+    said: &mut String,
+) -> Result<(), Failure> {
+    match how(path) {
+        Ok(()) => said.push_str(&format!("removed {}\n", path.display())),
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(Failure::Host(format!("cannot remove {}: {error}", path.display()))),
+    }
+    Ok(())
+}
