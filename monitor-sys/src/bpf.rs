@@ -13,6 +13,7 @@ const OBJ_GET: libc::c_long = 7;
 const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const LINK_CREATE: libc::c_long = 28;
 const LINK_UPDATE: libc::c_long = 29;
+const LINK_DETACH: libc::c_long = 34;
 
 /// What the kernel says of a link to a cgroup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +60,11 @@ pub fn link_create(program: BorrowedFd<'_>, cgroup: BorrowedFd<'_>, attach: u32)
 /// Puts another program in the place of the one that a link runs; no packet passes in between.
 pub fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
     bpf(LINK_UPDATE, &Link { first: number(link), second: number(program), third: 0, fourth: 0 }).map(drop)
+}
+
+/// Ends a link, whoever else holds it (Linux 5.9).
+pub fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
+    bpf(LINK_DETACH, &number(link)).map(drop)
 }
 
 /// What a link is now.

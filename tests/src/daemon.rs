@@ -40,13 +40,22 @@ pub struct DaemonOptions {
     pub keep: fn(&Value) -> bool,
     /// The API's socket; `None`: one of its own.
     pub socket: Option<PathBuf>,
+    /// Where hooks outlive it.
+    pub pin: Option<PathBuf>,
     /// Watch the whole host, other tests' connections too, and not the lab's cgroup alone.
     pub whole_host: bool,
 }
 
 impl Default for DaemonOptions {
     fn default() -> Self {
-        DaemonOptions { config: None, policy: None, keep: |_| true, socket: None, whole_host: false }
+        DaemonOptions {
+            config: None,
+            policy: None,
+            keep: |_| true,
+            socket: None,
+            pin: None,
+            whole_host: false,
+        }
     }
 }
 
@@ -129,6 +138,9 @@ impl Daemon {
             command.arg("--cgroup").arg(lab.cgroup.path());
         }
         command.arg("--socket").arg(&socket).env("NOTIFY_SOCKET", &notify);
+        if let Some(pin) = &options.pin {
+            command.arg("--pin").arg(pin);
+        }
         if let Some(text) = &options.config {
             command.arg("--config").arg(directory.write("config.toml", text)?);
         }
@@ -304,13 +316,26 @@ impl Daemon {
         self.end()
     }
 
-    fn end(mut self) -> Result<Ended> {
+    /// Kills it, at any moment: its last line may be cut.
+    ///
+    /// # Errors
+    /// More than that is no JSON.
+    pub fn kill(self) -> Result<Ended> {
+        self.signal(Signal::KILL);
+        self.end_with(1)
+    }
+
+    fn end(self) -> Result<Ended> {
+        self.end_with(0)
+    }
+
+    fn end_with(mut self, broken: usize) -> Result<Ended> {
         let status = self.process.wait(END).with_context(|| self.stderr())?;
         if let Some(reader) = self.reader.take() {
             reader.join().map_err(|_| anyhow!("the reader of the daemon's output panicked"))?;
         }
         let mut output = self.shared.lock();
-        ensure!(output.broken.is_empty(), "lines that are no JSON: {:?}", output.broken);
+        ensure!(output.broken.len() <= broken, "lines that are no JSON: {:?}", output.broken);
         let heard = std::mem::take(&mut output.heard);
         drop(output);
         Ok(Ended { status, heard, stderr: self.stderr() })

@@ -23,6 +23,7 @@ pub(crate) enum Undo {
     DeleteNamespace(String),
     RemoveCgroup(PathBuf),
     RemoveDirectory(PathBuf),
+    Unmount(PathBuf),
 }
 
 static PENDING: Mutex<Vec<(u64, Undo)>> = Mutex::new(Vec::new());
@@ -115,6 +116,9 @@ impl Undo {
                 let _ = Command::new("ip").args(["netns", "delete", &name]).status();
             }
             Undo::RemoveCgroup(path) => remove_cgroup(&path),
+            Undo::Unmount(path) => {
+                let _ = rustix::mount::unmount(&path, rustix::mount::UnmountFlags::DETACH);
+            }
             Undo::RemoveDirectory(path) => {
                 let _ = fs::remove_dir_all(path);
             }

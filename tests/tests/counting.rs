@@ -1,18 +1,17 @@
 //! Counting is exact: every flow's bytes and the sum of all equal what both ends say they sent and
 //! received, on good and bad links, and also when the monitor loses events.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tests::traffic::{self, Connection};
 use tests::{
-    Daemon, DaemonOptions, Heard, Lab, LinkKind, Place, Process, Suite, field, is_flow, is_loss, number,
-    show, text,
+    Daemon, DaemonOptions, Heard, Lab, LinkKind, Place, Process, Suite, exact, field, is_flow, is_loss,
+    number, show, text,
 };
 
 /// Connections of the exactness tests together; fewer where time is short.
@@ -31,17 +30,17 @@ fn main() -> ExitCode {
     let total = std::env::var(CONNECTIONS).ok().and_then(|text| text.parse().ok()).unwrap_or(10_000_u32);
     Suite::new("counting")
         .test("loopback, to the byte", &[], move || {
-            exact(LinkKind::Veth, &["127.0.0.1", "::1"], true, total * 45 / 100, 10_000_000)
+            to_the_byte(LinkKind::Veth, &["127.0.0.1", "::1"], true, total * 45 / 100, 10_000_000)
         })
         .test("veth, to the byte", &[], move || {
-            exact(LinkKind::Veth, &["10.213.0.2", "fd13::2"], false, total / 2, 10_000_000)
+            to_the_byte(LinkKind::Veth, &["10.213.0.2", "fd13::2"], false, total / 2, 10_000_000)
         })
         .test("a link that drops and reorders, to the byte", &["python3"], move || {
             let tun = std::path::Path::new("/dev/net/tun");
             if !tun.exists() {
                 return Err(tests::Skip::because("there is no /dev/net/tun"));
             }
-            exact(LinkKind::Unruly, &["10.213.0.2", "fd13::2"], false, total / 20, 1_000_000)
+            to_the_byte(LinkKind::Unruly, &["10.213.0.2", "fd13::2"], false, total / 20, 1_000_000)
         })
         .test("a ring too small: totals exact, losses counted, watched says no", &[], tiny_ring)
         .main()
@@ -102,7 +101,7 @@ impl<'a> Traffic<'a> {
     }
 }
 
-fn exact(link: LinkKind, hosts: &[&str], loopback: bool, count: u32, largest: u64) -> Result<()> {
+fn to_the_byte(link: LinkKind, hosts: &[&str], loopback: bool, count: u32, largest: u64) -> Result<()> {
     let lab = Lab::with_link("counting", link)?;
     let daemon = Daemon::start(&lab, DaemonOptions { keep: is_last_or_loss, ..DaemonOptions::default() })?;
     let clients = if loopback { lab.server() } else { lab.client() };
@@ -118,7 +117,7 @@ fn exact(link: LinkKind, hosts: &[&str], loopback: bool, count: u32, largest: u6
     wait_for_all(&daemon, made.len())?;
     let ended = daemon.stop()?;
     ensure!(ended.status.success(), "the daemon ended with {}:\n{}", ended.status, ended.stderr);
-    compare(&made, &ended.heard)?;
+    exact::compare(&made, ended.heard.iter().map(|heard| &heard.record).filter(|record| is_last(record)))?;
     let lost: Vec<String> = ended
         .heard
         .iter()
@@ -166,7 +165,7 @@ fn tiny_ring() -> Result<()> {
         );
     }
     let ended = daemon.stop()?;
-    compare(&made, &ended.heard)?;
+    exact::compare(&made, ended.heard.iter().map(|heard| &heard.record).filter(|record| is_last(record)))?;
     let mut lost = 0;
     for heard in ended.heard.iter().filter(|heard| is_loss(&heard.record)) {
         for row in loss_rows(&heard.record) {
@@ -237,57 +236,6 @@ fn wait_for_all(daemon: &Daemon, connections: usize) -> Result<()> {
     daemon.wait_until(&format!("{} records of closed flows", 2 * connections), RECORDS, is_last, |heard| {
         (closed(heard) >= 2 * connections).then_some(())
     })
-}
-
-/// The records say of every connection, from each of its ends, what the programs say.
-fn compare(made: &[Connection], heard: &[Heard]) -> Result<()> {
-    for direction in ["egress", "ingress"] {
-        let mut seen: HashMap<(SocketAddr, SocketAddr), Vec<(u64, u64)>> = HashMap::new();
-        let records = heard.iter().map(|heard| &heard.record).filter(|record| is_last(record));
-        for record in records.filter(|record| text(record, "network.direction") == direction) {
-            let (client, server) = (endpoint(record, "client")?, endpoint(record, "server")?);
-            let bytes = |end: &str| number(record, end).with_context(|| format!("no {end}: {record}"));
-            let entry = (bytes("client.bytes")?, bytes("server.bytes")?);
-            let (near, far) = if direction == "egress" { ("client", "server") } else { ("server", "client") };
-            for (ours, theirs) in [("source", "client"), ("destination", "server")] {
-                ensure!(
-                    field(record, &format!("{ours}.bytes")) == field(record, &format!("{theirs}.bytes")),
-                    "{ours}.bytes is not {theirs}.bytes ({near} and {far}): {record}"
-                );
-            }
-            seen.entry((client, server)).or_default().push(entry);
-        }
-        let mut wrong = Vec::new();
-        for connection in made {
-            let expected = (connection.client_bytes, connection.server_bytes);
-            let of_tuple = seen.get_mut(&(connection.client, connection.server));
-            let found = of_tuple.as_ref().and_then(|all| all.iter().position(|entry| *entry == expected));
-            match (of_tuple, found) {
-                (Some(all), Some(index)) => drop(all.swap_remove(index)),
-                (all, _) => wrong.push(format!("{connection:?}: reported as {all:?}")),
-            }
-        }
-        let left: Vec<_> = seen.iter().filter(|(_, entries)| !entries.is_empty()).collect();
-        if !wrong.is_empty() || !left.is_empty() {
-            let first: Vec<_> = wrong.iter().take(10).collect();
-            bail!(
-                "{direction}: {} of {} connections are not reported to the byte, the first ones:\n  {}\n\
-                 and {} records belong to no connection, or not with these bytes: {:?}",
-                wrong.len(),
-                made.len(),
-                first.iter().map(|line| line.as_str()).collect::<Vec<_>>().join("\n  "),
-                left.len(),
-                left.iter().take(10).collect::<Vec<_>>(),
-            );
-        }
-    }
-    Ok(())
-}
-
-fn endpoint(record: &Value, end: &str) -> Result<SocketAddr> {
-    let ip = text(record, &format!("{end}.ip")).parse().with_context(|| format!("no {end}.ip: {record}"))?;
-    let port = number(record, &format!("{end}.port")).with_context(|| format!("no {end}.port: {record}"))?;
-    Ok(SocketAddr::new(ip, port.try_into()?))
 }
 
 #[derive(Debug)]

@@ -48,7 +48,7 @@ impl Rig {
             listener_captures: 64,
             tick_ms: TICK.as_millis() as u32,
         };
-        let mut kernel = Kernel::load(&sizes, lab.cgroup.path())?;
+        let mut kernel = Kernel::load(&sizes, lab.cgroup.path(), None)?;
         let (ring, control) = kernel.split()?;
         let mut serve = lab.server().command(traffic::program());
         serve.args(["echo", "--listen", &format!("[::]:{PORT}")]);

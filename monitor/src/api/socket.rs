@@ -92,7 +92,10 @@ impl InstanceLock {
             Err(rustix::io::Errno::WOULDBLOCK) => {
                 let mut text = String::new();
                 file.read_to_string(&mut text).map_err(io_error("read", &path))?;
-                text.trim().parse().map(Some).map_err(|_| io_error("read", &path)(io::ErrorKind::InvalidData.into()))
+                text.trim()
+                    .parse()
+                    .map(Some)
+                    .map_err(|_| io_error("read", &path)(io::ErrorKind::InvalidData.into()))
             }
             Err(error) => Err(io_error("lock", &path)(error.into())),
         }

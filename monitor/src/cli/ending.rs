@@ -19,7 +19,11 @@ use crate::kernel::Pins;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Ends the daemon; its hooks go on counting for the next one, unless they are to go too.
-pub(super) fn stop(place: WhereArguments, socket: Option<PathBuf>, detach: bool) -> Result<ExitCode, Failure> {
+pub(super) fn stop(
+    place: WhereArguments,
+    socket: Option<PathBuf>,
+    detach: bool,
+) -> Result<ExitCode, Failure> {
     let config = config(place, socket)?;
     let mut said = String::new();
     end_daemon(&config, &mut said)?;
@@ -27,7 +31,8 @@ pub(super) fn stop(place: WhereArguments, socket: Option<PathBuf>, detach: bool)
         remove_pins(&config, &mut said)?;
     }
     if said.is_empty() {
-        said = "nothing to do: no daemon runs here".to_owned() + if detach { ", and no hook is left" } else { "" };
+        said = "nothing to do: no daemon runs here".to_owned()
+            + if detach { ", and no hook is left" } else { "" };
         said.push('\n');
     }
     write_out(said.as_bytes())?;
@@ -84,7 +89,9 @@ fn end_daemon(config: &Config, said: &mut String) -> Result<(), Failure> {
     let Some(pid) = InstanceLock::holder(socket).map_err(|error| Failure::Host(error.to_string()))? else {
         return Ok(());
     };
-    let failed = |what: &str, error: io::Error| Failure::Host(format!("cannot {what} the daemon (pid {pid}): {error}"));
+    let failed = |what: &str, error: io::Error| {
+        Failure::Host(format!("cannot {what} the daemon (pid {pid}): {error}"))
+    };
     let process = Pid::from_raw(pid as i32).ok_or_else(|| failed("find", ErrorKind::NotFound.into()))?;
     let process = pidfd_open(process, PidfdFlags::empty()).map_err(|error| failed("find", error.into()))?;
     pidfd_send_signal(&process, Signal::TERM).map_err(|error| failed("end", error.into()))?;
@@ -113,11 +120,7 @@ fn remove_pins(config: &Config, said: &mut String) -> Result<(), Failure> {
     Ok(())
 }
 
-fn remove(
-    path: &Path,
-    how: impl FnOnce(&Path) -> io::Result<()>,
-    said: &mut String,
-) -> Result<(), Failure> {
+fn remove(path: &Path, how: impl FnOnce(&Path) -> io::Result<()>, said: &mut String) -> Result<(), Failure> {
     match how(path) {
         Ok(()) => said.push_str(&format!("removed {}\n", path.display())),
         Err(error) if error.kind() == ErrorKind::NotFound => {}

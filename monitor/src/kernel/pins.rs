@@ -9,7 +9,7 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -153,7 +153,7 @@ impl Pins {
             let Ok(link) = bpf::open(&self.link(hook)) else {
                 return Left::Other(format!("the hook {} is missing", hook.name));
             };
-            match bpf::link_info(std::os::fd::AsFd::as_fd(&link)) {
+            match bpf::link_info(link.as_fd()) {
                 Ok(info) if info.cgroup == cgroup => links.push(link),
                 Ok(info) if info.cgroup == 0 => {
                     return Left::Other(format!("the hook {} was taken away", hook.name));
@@ -237,6 +237,12 @@ fn remove_set(set: &Path) -> Result<(), PinError> {
     let mut names: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
     names.sort();
     for name in &names {
+        if name.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"link_"))
+            && let Ok(link) = bpf::open(name)
+        {
+            // Somebody else may hold a descriptor. Gone with its cgroup, it cannot be ended a second time.
+            let _ = bpf::link_detach(link.as_fd());
+        }
         fs::remove_file(name).map_err(failed("remove", name))?;
     }
     fs::remove_dir(set).map_err(failed("remove", set))

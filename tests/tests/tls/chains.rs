@@ -85,7 +85,7 @@ fn captured(lab: &Lab, directory: &Directory, version: &str, place: &Place, host
         listener_captures: 64,
         tick_ms: 100,
     };
-    let mut kernel = Kernel::load(&sizes, lab.cgroup.path())?;
+    let mut kernel = Kernel::load(&sizes, lab.cgroup.path(), None)?;
     let (mut ring, _control) = kernel.split()?;
     let _server = server(lab, directory, version)?;
     visit(place, host)?;

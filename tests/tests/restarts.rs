@@ -1,0 +1,428 @@
+//! What outlives the daemon: killed or upgraded under load, it misses no byte and tells nothing as new
+//! twice; what it leaves can be taken away; and who takes its hooks away is told.
+
+use std::collections::{HashMap, HashSet};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use monitor_sys::bpf;
+use rustix::process::Signal;
+use serde_json::Value;
+
+use tests::traffic::{self, Connection};
+use tests::{
+    Bpffs, Daemon, DaemonOptions, Ended, Heard, Lab, Place, Process, Suite, binary, exact, finish, is_alert,
+    is_flow, is_loss, number, text,
+};
+
+const PORT: u16 = 34_700;
+const KILLS: &str = "STREAMWATCH_TEST_KILLS";
+const UPGRADES: &str = "STREAMWATCH_TEST_UPGRADES";
+const SOON: Duration = Duration::from_secs(20);
+const LOAD: Duration = Duration::from_secs(300);
+
+fn main() -> ExitCode {
+    let times = |name, usual| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(usual);
+    let (kills, upgrades) = (times(KILLS, 20), times(UPGRADES, 8));
+    Suite::new("restarts")
+        .test("killed at any moment under load: every byte, and nothing new twice", &[], move || {
+            under_load(kills, |daemon, pause| {
+                thread::sleep(pause);
+                daemon.kill()
+            })
+        })
+        .test("upgraded in place under load: every byte, and nothing new twice", &[], move || {
+            under_load(upgrades, |daemon, pause| {
+                thread::sleep(pause);
+                let ended = daemon.stop()?;
+                ensure!(ended.status.success(), "it ended with {}:\n{}", ended.status, ended.stderr);
+                ensure!(
+                    ended.stderr.contains("go on counting"),
+                    "it does not say what stays:\n{}",
+                    ended.stderr
+                );
+                Ok(ended)
+            })
+        })
+        .test("UDP goes on over a restart", &[], datagrams)
+        .test("another layout is told and moved over", &[], other_layout)
+        .test("another size of the ring is told and moved over", &[], other_size)
+        .test("SIGINT takes the hooks away", &[], interrupted)
+        .test("stop --detach and uninstall leave nothing", &[], nothing_left)
+        .test("two daemons do not share a place", &[], in_use)
+        .test("a hook that is detached is told", &[], detached)
+        .test("a hook that is taken away is put right where that is wanted", &[], put_right)
+        .main()
+}
+
+/// A lab, and a place for hooks that outlive daemons.
+struct House {
+    // Before the lab, whose directory it lies in.
+    bpffs: Bpffs,
+    lab: Lab,
+}
+
+impl House {
+    fn new() -> Result<House> {
+        let lab = Lab::new("restarts")?;
+        let bpffs = Bpffs::new(&lab.directory)?;
+        Ok(House { bpffs, lab })
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.lab.directory.path().join("api.sock")
+    }
+
+    fn daemon(&self, config: &str) -> Result<Daemon> {
+        let state = self.lab.directory.file("state.redb");
+        Daemon::start(
+            &self.lab,
+            DaemonOptions {
+                config: Some(format!("[alerts]\nstate = \"{state}\"\n{config}")),
+                socket: Some(self.socket()),
+                pin: Some(self.bpffs.place()),
+                ..DaemonOptions::default()
+            },
+        )
+    }
+
+    /// Runs the command line on this daemon's places.
+    fn streamwatch(&self, arguments: &[&str]) -> Result<String> {
+        let config = self.lab.directory.write(
+            "command.toml",
+            &format!("[alerts]\nstate = \"{}\"\n", self.lab.directory.file("state.redb")),
+        )?;
+        let mut command = Place::default().command(binary());
+        command.arg("--socket").arg(self.socket()).args(arguments);
+        command.args(["--config", &config]).arg("--pin").arg(self.bpffs.place());
+        let finished = finish(command, SOON)?.success()?;
+        Ok(finished.stdout)
+    }
+
+    /// The pins of this daemon, by their names.
+    fn pins(&self) -> Vec<String> {
+        let set = self.bpffs.place().join(format!("abi-{}", monitor_common::ABI_VERSION));
+        let Ok(entries) = std::fs::read_dir(set) else { return Vec::new() };
+        entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    }
+
+    fn pin(&self, name: &str) -> PathBuf {
+        self.bpffs.place().join(format!("abi-{}", monitor_common::ABI_VERSION)).join(name)
+    }
+
+    fn request(&self) -> Result<()> {
+        let mut command = self.lab.client().command(traffic::program());
+        command.args(["load", "--count", "1", "--largest", "1000", "--to", &format!("10.213.0.2:{PORT}")]);
+        command.args(["--log", &self.lab.directory.file("one.log")]);
+        self.lab.run(command, SOON).map(drop)
+    }
+
+    fn serve(&self) -> Result<Process> {
+        let mut command = self.lab.server().command(traffic::program());
+        command.args(["serve", "--listen", &format!("[::]:{PORT}")]);
+        command.args(["--log", &self.lab.directory.file("server.log")]);
+        let mut server = Process::start("traffic", &self.lab.directory, command)?;
+        server.wait_for_port("tcp", PORT, SOON)?;
+        Ok(server)
+    }
+}
+
+/// Connections without a pause until it is told to stop; what they were.
+fn load(house: &House, stop: &Arc<AtomicBool>) -> Result<Vec<Connection>> {
+    let mut made = Vec::new();
+    let mut seed = 1;
+    while !stop.load(Ordering::Acquire) {
+        let log = house.lab.directory.file(&format!("client-{seed}.log"));
+        let mut command = house.lab.client().command(traffic::program());
+        command.args(["load", "--count", "1000", "--largest", "100000", "--parallel", "4", "--log", &log]);
+        command.args(["--seed", &seed.to_string()]);
+        command.args(["--to", &format!("10.213.0.2:{PORT}"), "--to", &format!("[fd13::2]:{PORT}")]);
+        house.lab.run(command, LOAD)?;
+        made.extend(traffic::read_log::<Connection>(&log)?);
+        seed += 1;
+    }
+    Ok(made)
+}
+
+fn action(record: &Value) -> &str {
+    text(record, "event.action")
+}
+
+/// Daemons come and go under load, `times`; then everything that all of them wrote is added up.
+fn under_load(times: u32, end: impl Fn(Daemon, Duration) -> Result<Ended>) -> Result<()> {
+    let house = House::new()?;
+    let _server = house.serve()?;
+    let mut heard: Vec<Heard> = Vec::new();
+    let mut daemon = house.daemon("")?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let made = thread::scope(|scope| {
+        let loading = scope.spawn(|| load(&house, &stop));
+        let mut random = fastrand::Rng::with_seed(7);
+        let lives = (|| {
+            for _ in 0..times {
+                let pause = Duration::from_millis(random.u64(0..400));
+                heard.extend(end(daemon, pause)?.heard);
+                daemon = house.daemon("")?;
+                ensure!(
+                    daemon.stderr().contains("took over the hooks"),
+                    "it does not say that it took over:\n{}",
+                    daemon.stderr()
+                );
+            }
+            Ok(daemon)
+        })();
+        stop.store(true, Ordering::Release);
+        let made = loading.join().map_err(|_| anyhow!("the load panicked"))?;
+        daemon = lives?;
+        anyhow::Ok((made?, daemon))
+    });
+    let (made, daemon) = made?;
+    ensure!(made.len() >= 1000, "there was no load: {} connections", made.len());
+    // The last connections are told when their owners are known.
+    let mine = |record: &Value| number(record, "server.port") == Some(u64::from(PORT));
+    let closed = |record: &Value| is_flow(record) && action(record) == "flow_closed" && mine(record);
+    let before: HashSet<String> = heard
+        .iter()
+        .filter(|heard| closed(&heard.record))
+        .map(|heard| text(&heard.record, "streamwatch.flow.id").to_owned())
+        .collect();
+    daemon
+        .wait_until(
+            "record of every connection",
+            SOON,
+            |_| false,
+            |now| {
+                let now: HashSet<&str> = now
+                    .iter()
+                    .filter(|heard| closed(&heard.record))
+                    .map(|heard| text(&heard.record, "streamwatch.flow.id"))
+                    .filter(|id| !before.contains(*id))
+                    .collect();
+                (before.len() + now.len() >= 2 * made.len()).then_some(())
+            },
+        )
+        .or_else(|error| {
+            // Which are missing is said below.
+            eprintln!("restarts: {}", error.to_string().lines().next().unwrap_or_default());
+            anyhow::Ok(())
+        })?;
+    heard.extend(daemon.stop_with(Signal::INT)?.heard);
+    let records: Vec<&Value> = heard.iter().map(|heard| &heard.record).collect();
+    let lost: Vec<&&Value> = records.iter().filter(|record| is_loss(record)).collect();
+    ensure!(lost.is_empty(), "events were lost, with a ring of the usual size: {lost:?}");
+    let mut opened: HashMap<&str, u32> = HashMap::new();
+    for record in records.iter().filter(|record| is_flow(record) && mine(record)) {
+        if action(record) == "flow_opened" {
+            *opened.entry(text(record, "streamwatch.flow.id")).or_default() += 1;
+        }
+    }
+    let twice: Vec<_> = opened.iter().filter(|(_, times)| **times > 1).collect();
+    ensure!(twice.is_empty(), "{} flows were told as new twice: {:?}", twice.len(), twice.iter().take(10));
+    // An end that was being written when the daemon was killed may come again: the same.
+    let mut ends: HashMap<&str, &Value> = HashMap::new();
+    let mut again = 0;
+    for record in records.iter().filter(|record| closed(record)) {
+        let bytes = |record: &Value| (number(record, "client.bytes"), number(record, "server.bytes"));
+        if let Some(first) = ends.insert(text(record, "streamwatch.flow.id"), record) {
+            ensure!(
+                bytes(first) == bytes(record),
+                "an end was told twice, with other bytes:\n{first}\n{record}"
+            );
+            again += 1;
+        }
+    }
+    eprintln!(
+        "restarts: {times} times, {} connections, {} flows told as new, {again} ends told again",
+        made.len(),
+        opened.len()
+    );
+    exact::compare(&made, ends.values().copied())
+}
+
+/// A UDP socket with a peer, from before the restart until after it.
+fn datagrams() -> Result<()> {
+    let house = House::new()?;
+    let daemon = house.daemon("")?;
+    let script = "import socket, sys\n\
+                  server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); server.bind(('127.0.0.1', 34701))\n\
+                  client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); client.bind(('127.0.0.1', 34702))\n\
+                  for line in sys.stdin:\n    \
+                  [client.sendto(b'x' * 100, ('127.0.0.1', 34701)) for _ in range(10)]\n    \
+                  [server.recv(200) for _ in range(10)]\n    print('done', flush=True)\n";
+    let mut command = house.lab.server().command("python3");
+    command.args(["-c", script]).stdin(std::process::Stdio::piped());
+    let mut talk = Process::start("datagrams", &house.lab.directory, command)?;
+    let mut stdin = talk.take_stdin()?;
+    let client = |record: &Value| {
+        is_flow(record)
+            && number(record, "client.port") == Some(34702)
+            && text(record, "network.direction") == "egress"
+    };
+    let mut send = |times: usize| -> Result<()> {
+        use std::io::Write;
+        writeln!(stdin, "go")?;
+        let deadline = std::time::Instant::now() + SOON;
+        while talk.said().matches("done").count() < times {
+            ensure!(std::time::Instant::now() < deadline, "no answer: {}", talk.said());
+            thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    };
+    send(1)?;
+    let new = |record: &Value| client(record) && action(record) == "flow_opened";
+    daemon.wait_for("new flow", SOON, client, new)?;
+    let first = daemon.kill()?;
+    send(2)?;
+    let daemon = house.daemon("")?;
+    send(3)?;
+    drop(stdin);
+    let end = daemon.wait_for("end of the flow", SOON, client, |record| {
+        client(record) && action(record) == "flow_closed"
+    })?;
+    ensure!(number(&end.record, "client.bytes") == Some(3000), "not 3000 bytes: {}", end.record);
+    let all = first.heard.into_iter().chain(daemon.stop()?.heard);
+    ensure!(all.filter(|heard| new(&heard.record)).count() == 1, "told as new more than once");
+    Ok(())
+}
+
+fn other_layout() -> Result<()> {
+    let house = House::new()?;
+    house.daemon("")?.kill()?;
+    let place = house.bpffs.place();
+    std::fs::rename(place.join(format!("abi-{}", monitor_common::ABI_VERSION)), place.join("abi-1"))?;
+    moved_over(&house, house.daemon("")?, "abi-1 there")
+}
+
+fn other_size() -> Result<()> {
+    let house = House::new()?;
+    house.daemon("")?.kill()?;
+    moved_over(&house, house.daemon("[kernel]\nring_bytes = 4194304\n")?, "EVENTS has 8388608")
+}
+
+fn moved_over(house: &House, daemon: Daemon, why: &str) -> Result<()> {
+    let said = daemon.stderr();
+    ensure!(said.contains("new hooks") && said.contains(why), "it does not say why ({why}):\n{said}");
+    let sets: Vec<_> =
+        std::fs::read_dir(house.bpffs.place())?.flatten().map(|entry| entry.file_name()).collect();
+    ensure!(sets.len() == 1, "old hooks are left: {sets:?}");
+    let _server = house.serve()?;
+    house.request()?;
+    let ours = |record: &Value| is_flow(record) && number(record, "server.port") == Some(u64::from(PORT));
+    daemon.wait_for("end of a flow", SOON, ours, |record| ours(record) && action(record) == "flow_closed")?;
+    // Two sets of hooks would tell it twice.
+    let heard = daemon.stop_with(Signal::INT)?.heard;
+    let new =
+        heard.iter().filter(|heard| ours(&heard.record) && action(&heard.record) == "flow_opened").count();
+    ensure!(new == 2, "{new} flows were told, not one for each end");
+    Ok(())
+}
+
+fn interrupted() -> Result<()> {
+    let house = House::new()?;
+    let daemon = house.daemon("")?;
+    ensure!(house.pins().len() == 15, "not nine hooks and six maps: {:?}", house.pins());
+    let link = bpf::open(&house.pin("link_sent"))?;
+    daemon.stop_with(Signal::INT)?;
+    gone(&house, link)
+}
+
+/// Neither a name nor a hook is left.
+fn gone(house: &House, link: std::os::fd::OwnedFd) -> Result<()> {
+    ensure!(house.pins().is_empty(), "pins are left: {:?}", house.pins());
+    ensure!(!house.bpffs.place().exists(), "the directory is left");
+    // Somebody else's descriptor does not keep it at work.
+    let info = bpf::link_info(link.as_fd())?;
+    ensure!(info.cgroup == 0, "the hook is still attached: {info:?}");
+    Ok(())
+}
+
+fn nothing_left() -> Result<()> {
+    let house = House::new()?;
+    for ending in ["detach", "uninstall"] {
+        let daemon = house.daemon("")?;
+        let link = bpf::open(&house.pin("link_sent"))?;
+        let said = match ending {
+            "detach" => {
+                house.streamwatch(&["stop"])?;
+                ensure!(bpf::link_info(link.as_fd())?.cgroup != 0, "'stop' took the hooks away");
+                let ended = daemon.stop()?;
+                ensure!(ended.status.success(), "it ended with {}", ended.status);
+                house.streamwatch(&["stop", "--detach"])?
+            }
+            _ => {
+                let said = house.streamwatch(&["uninstall"])?;
+                ensure!(said.contains(&format!("ended the daemon (pid {})", daemon.pid())), "{said}");
+                drop(daemon);
+                said
+            }
+        };
+        ensure!(said.contains("removed the hooks and maps in"), "{said}");
+        gone(&house, link)?;
+    }
+    let left: Vec<String> = std::fs::read_dir(house.lab.directory.path())?
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|name| name.starts_with("api.sock") || name.starts_with("state") || name == "told")
+        .collect();
+    ensure!(left.is_empty(), "files are left: {left:?}");
+    ensure!(
+        house.streamwatch(&["uninstall"])?.contains("nothing to do"),
+        "it is not said that nothing is left"
+    );
+    Ok(())
+}
+
+fn in_use() -> Result<()> {
+    let house = House::new()?;
+    let first = house.daemon("")?;
+    let socket = Some(house.lab.directory.path().join("other.sock"));
+    let options = DaemonOptions { socket, pin: Some(house.bpffs.place()), ..DaemonOptions::default() };
+    let second = Daemon::refused(&house.lab, options)?;
+    ensure!(second.status.code() == Some(4), "it ended with {}", second.status);
+    ensure!(second.stderr.contains("another streamwatch has pinned"), "{}", second.stderr);
+    first.status().context("the first instance was disturbed").map(drop)
+}
+
+fn tampered(daemon: &Daemon, reason: &str) -> Result<Heard> {
+    let of_rule = |record: &Value| is_alert(record) && text(record, "rule.id") == "monitor-tampered";
+    daemon.wait_for("alert", SOON, is_alert, |record| {
+        of_rule(record) && text(record, "event.reason").contains(reason)
+    })
+}
+
+fn detached() -> Result<()> {
+    let house = House::new()?;
+    let daemon = house.daemon("")?;
+    bpf::link_detach(bpf::open(&house.pin("link_received"))?.as_fd())?;
+    let alert = tampered(&daemon, "the hook received was detached; what passes there is not seen")?;
+    ensure!(number(&alert.record, "event.severity") == Some(4), "not critical: {}", alert.record);
+    // Whoever starts next does not go on with half of the hooks.
+    daemon.kill()?;
+    let daemon = house.daemon("")?;
+    ensure!(daemon.stderr().contains("the hook received was taken away"), "{}", daemon.stderr());
+    Ok(())
+}
+
+fn put_right() -> Result<()> {
+    let house = House::new()?;
+    let daemon = house.daemon("[kernel]\nrestore = true\n")?;
+    let _server = house.serve()?;
+    bpf::link_detach(bpf::open(&house.pin("link_lifecycle"))?.as_fd())?;
+    tampered(&daemon, "the hook lifecycle was detached; it was put right")?;
+    std::fs::remove_file(house.pin("link_sent"))?;
+    tampered(&daemon, "the hook sent lost its pin; it was put right")?;
+    ensure!(house.pins().len() == 15, "not every pin is back: {:?}", house.pins());
+    house.request()?;
+    let ours = |record: &Value| is_flow(record) && number(record, "server.port") == Some(u64::from(PORT));
+    daemon.wait_for("end of a flow", SOON, ours, |record| ours(record) && action(record) == "flow_closed")?;
+    let ended = daemon.stop_with(Signal::INT)?;
+    ensure!(house.pins().is_empty(), "pins are left: {:?}", house.pins());
+    ensure!(ended.status.success(), "it ended with {}:\n{}", ended.status, ended.stderr);
+    Ok(())
+}
