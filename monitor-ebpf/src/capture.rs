@@ -1,12 +1,13 @@
 //! First bytes into the ring.
 
-use aya_ebpf::bindings::__sk_buff;
+use aya_ebpf::bindings::{__sk_buff, BPF_RB_AVAIL_DATA};
 use aya_ebpf::helpers::generated::{
-    bpf_ktime_get_ns, bpf_ringbuf_discard, bpf_ringbuf_reserve, bpf_ringbuf_submit, bpf_skb_load_bytes,
+    bpf_ktime_get_ns, bpf_ringbuf_discard, bpf_ringbuf_query, bpf_ringbuf_reserve, bpf_ringbuf_submit,
+    bpf_skb_load_bytes,
 };
 use monitor_common::{CAPTURE_SIZES, CaptureHead, Kind};
 
-use crate::maps::EVENTS;
+use crate::maps::{EVENTS, settings};
 use crate::socket::SocketState;
 use crate::{counters, emit};
 
@@ -29,7 +30,8 @@ pub struct Piece {
 }
 
 /// Sends a piece, in records of at most the largest size: full ones first, and the rest in the
-/// smallest that holds it.
+/// smallest that holds it. Where nobody reads the ring, captures leave a part of it to what happens to
+/// flows: without first bytes a flow is unknown, without its end its totals are.
 ///
 /// The choice of a size stands behind the loop, not in it: Linux 6.1 walks every path through a loop
 /// by itself, and with three sizes in each of four rounds it went through two thirds of the million
@@ -85,9 +87,14 @@ unsafe fn record<const SIZE: usize>(skb: *mut __sk_buff, state: *mut SocketState
     counters::offered(Kind::Capture);
     // SAFETY: reserved memory is ours until submitted or discarded; the storage is the caller's.
     unsafe {
-        let slot: *mut Record<SIZE> =
-            bpf_ringbuf_reserve((&raw const EVENTS).cast_mut().cast(), size_of::<Record<SIZE>>() as u64, 0)
-                .cast();
+        let ring = (&raw const EVENTS).cast_mut().cast();
+        let room =
+            bpf_ringbuf_query(ring, u64::from(BPF_RB_AVAIL_DATA)) <= u64::from(settings().capture_room);
+        let slot: *mut Record<SIZE> = if room {
+            bpf_ringbuf_reserve(ring, size_of::<Record<SIZE>>() as u64, 0).cast()
+        } else {
+            core::ptr::null_mut()
+        };
         if slot.is_null() {
             counters::lost(Kind::Capture, u64::from(len));
             (*state).lost_captures += 1;

@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -218,6 +218,8 @@ struct Daemon {
     /// At the end, hooks and open flows go on without this daemon.
     hooks_stay: Arc<AtomicBool>,
     watched: Watched,
+    /// The ring's position up to which everything was told.
+    told: Option<Arc<AtomicU64>>,
     /// Dropped to stop the control thread.
     hold: Sender<()>,
     orders: Sender<Order>,
@@ -351,7 +353,7 @@ impl Daemon {
         }
         let reader = {
             let events = events_in.clone();
-            let reading = Reading { counters: read, stop: stop.clone(), told };
+            let reading = Reading { counters: read, stop: stop.clone(), told: told.clone() };
             spawn("reader", move || reader::run(ring, &events, &reading))?
         };
         let (hold, held) = bounded::<()>(0);
@@ -359,7 +361,20 @@ impl Daemon {
             let watched = watched.clone();
             spawn("control", move || control::run(maps, &watched, &commands_out, &events_in, &held))?
         };
-        Ok(Daemon { stop, hooks_stay, watched, hold, orders, reader, control, core, keeper, api, asked })
+        Ok(Daemon {
+            stop,
+            hooks_stay,
+            watched,
+            told,
+            hold,
+            orders,
+            reader,
+            control,
+            core,
+            keeper,
+            api,
+            asked,
+        })
     }
 
     /// Reads the policy again. A bad file changes nothing and says why.
@@ -406,9 +421,9 @@ impl Daemon {
             sink.finish(FINISH);
             hooks.finish(FINISH);
         }
-        // Told, or counted as lost.
-        if let (Ok(mut ring), true) = (ring, hooks_stay) {
-            ring.give_back(ring.position());
+        // What nobody took in time is told by the next one.
+        if let (Ok(mut ring), Some(told), true) = (ring, &self.told, hooks_stay) {
+            ring.give_back(told.load(Ordering::Acquire));
         }
         // The core has hung up: what is left is written.
         if let Some(keeper) = self.keeper {

@@ -143,6 +143,9 @@ pub fn run(mut core: Core, mut inlets: Inlets, outlets: Outlets, about: &About) 
     outlets.last_answers(&mut core);
     core.shut_down(monotonic_ns(), outlets.hooks_stay.load(Ordering::Acquire));
     outlets.pass_on(&mut core);
+    if let (true, Some(end)) = (outlets.pinned, end) {
+        outlets.sink.mark(end);
+    }
     (outlets.sink, outlets.stages.hooks)
 }
 

@@ -44,6 +44,9 @@ enum Verb {
         parallel: u32,
         #[arg(long, default_value_t = 1)]
         seed: u64,
+        /// Milliseconds between two connections of each thread
+        #[arg(long, default_value_t = 0)]
+        pause: u64,
         #[arg(long)]
         log: PathBuf,
     },
@@ -74,10 +77,16 @@ enum Verb {
 fn main() -> Result<()> {
     match Verb::parse() {
         Verb::Serve { listen, ports, log } => serve(listen, ports, &log),
-        Verb::Load { to, count, largest, parallel, seed, log } => {
-            Load { to, count, largest, seed, log: Mutex::new(File::create(log)?), next: AtomicU32::new(0) }
-                .run(parallel)
+        Verb::Load { to, count, largest, parallel, seed, pause, log } => Load {
+            to,
+            count,
+            largest,
+            seed,
+            pause,
+            log: Mutex::new(File::create(log)?),
+            next: AtomicU32::new(0),
         }
+        .run(parallel),
         Verb::Echo { listen, ports } => echo(listen, ports),
         Verb::Hold { to } => hold(to),
         Verb::Burst { to, first_port, ports } => burst(to, first_port, ports),
@@ -147,6 +156,7 @@ struct Load {
     count: u32,
     largest: u64,
     seed: u64,
+    pause: u64,
     log: Mutex<File>,
     next: AtomicU32,
 }
@@ -177,6 +187,7 @@ impl Load {
             let (send, reply) = (self.size(&mut random), self.size(&mut random));
             let done = connection(to, send, reply).with_context(|| format!("connection {number} to {to}"))?;
             write_line(&self.log, &done)?;
+            thread::sleep(Duration::from_millis(self.pause));
         }
     }
 

@@ -22,6 +22,11 @@ pub struct Line {
 }
 
 impl Checked {
+    /// What was wrong, a line each.
+    pub fn wrong(&self) -> impl Iterator<Item = String> {
+        self.lines.iter().filter_map(|line| Some(format!("{}: {}", line.name, line.wrong.as_ref()?)))
+    }
+
     pub fn failed(&self) -> bool {
         self.lines.iter().any(|line| line.wrong.is_some())
     }

@@ -108,7 +108,13 @@ pub fn oldest_and_newest(tally: &mut Tally) -> Result<()> {
     report::print(&outcomes);
     for outcome in &outcomes {
         match &outcome.verdict {
-            Verdict::Ran(_) => tally.check(!outcome.failed()),
+            Verdict::Ran(checked) => {
+                let said = || checked.wrong().collect::<Vec<_>>().join("\n");
+                tally.check(
+                    &format!("Linux {}", outcome.name),
+                    if checked.failed() { Err(said()) } else { Ok(()) },
+                );
+            }
             Verdict::Skipped(reason) => tally.skip(&format!("Linux {}", outcome.name), reason),
         }
     }
