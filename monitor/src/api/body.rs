@@ -64,11 +64,11 @@ pub(super) fn follow(
     mut alerts: broadcast::Receiver<Arc<AlertView>>,
     selection: Selection,
     context: Context,
-    permit: OwnedSemaphorePermit,
+    permits: (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>),
 ) -> AnyBody {
     let (chunks, body) = mpsc::channel::<Bytes>(1);
     tokio::spawn(async move {
-        let _permit = permit;
+        let _permits = permits;
         let mut lines = Vec::new();
         if rest.incomplete {
             write_line(&mut lines, &Missed::gone());

@@ -133,16 +133,24 @@ pub struct PolicyFile {
 #[serde(default, deny_unknown_fields)]
 pub struct Api {
     pub socket: PathBuf,
-    /// Group whose members get in; `None`: root alone.
+    /// Group whose members may look; `None`: nobody but operators.
+    #[serde(alias = "group", skip_serializing_if = "Option::is_none")]
+    pub viewers: Option<String>,
+    /// Group whose members may also acknowledge, silence and begin anew; `None`: root alone.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub group: Option<String>,
+    pub operators: Option<String>,
     /// Connections served at a time.
     pub connections: u32,
 }
 
 impl Default for Api {
     fn default() -> Self {
-        Api { socket: PathBuf::from("/run/streamwatch/api.sock"), group: None, connections: 32 }
+        Api {
+            socket: PathBuf::from("/run/streamwatch/api.sock"),
+            viewers: None,
+            operators: None,
+            connections: 32,
+        }
     }
 }
 
@@ -390,7 +398,8 @@ impl Config {
         ranges.absolute("api.socket", Some(&self.api.socket));
         // `sun_path` of unix(7) holds 108 bytes, the last of them NUL.
         ranges.shorter("api.socket", &self.api.socket, 108);
-        ranges.not_empty("api.group", self.api.group.as_deref());
+        ranges.not_empty("api.viewers", self.api.viewers.as_deref());
+        ranges.not_empty("api.operators", self.api.operators.as_deref());
         ranges.within("api.connections", self.api.connections, 1..=4096);
 
         ranges.within("output.interval_s", self.output.interval_s, 0..=86_400);

@@ -289,7 +289,8 @@ impl Daemon {
         let api = api::start(
             api::Options {
                 socket: config.api.socket.clone(),
-                group: config.api.group.clone(),
+                viewers: config.api.viewers.clone(),
+                operators: config.api.operators.clone(),
                 connections: config.api.connections as usize,
                 context,
             },
