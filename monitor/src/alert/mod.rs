@@ -59,6 +59,8 @@ pub struct Alerts {
     resolve_ns: u64,
     /// Alerts ever opened.
     pub raised: u64,
+    /// Findings that came.
+    pub found: u64,
     /// Findings that found the book full.
     pub refused: u64,
 }
@@ -74,6 +76,7 @@ impl Alerts {
             repeat_ns: u64::from(repeat_every_s) * 1_000_000_000,
             resolve_ns: u64::from(resolve_after_s) * 1_000_000_000,
             raised: 0,
+            found: 0,
             refused: 0,
         }
     }
@@ -115,6 +118,7 @@ impl Alerts {
         now_ns: u64,
         wall: impl Fn(u64) -> Timestamp,
     ) -> Option<AlertView> {
+        self.found += 1;
         let key = finding.key();
         if !self.alerts.contains_key(&key) && self.alerts.len() >= HELD {
             self.alerts.retain(|_, alert| !alert.resolved);

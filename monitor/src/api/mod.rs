@@ -9,6 +9,7 @@
 mod body;
 mod core_link;
 mod flows;
+mod followers;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod listing;
@@ -25,6 +26,7 @@ mod words;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use followers::{Counters, Followers};
 pub use peer::Role;
 pub use request::{Reply, Request, Word};
 pub use server::{ApiHandle, start, start_with};
@@ -43,6 +45,8 @@ pub struct Options {
     pub viewers: Option<String>,
     /// Members of this group may do what root may.
     pub operators: Option<String>,
+    /// What is counted, for whoever shows it.
+    pub counters: std::sync::Arc<Counters>,
     /// Open at once; see [`Limits`].
     pub connections: usize,
     /// For the records of listings.

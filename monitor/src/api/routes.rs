@@ -10,6 +10,7 @@ use tokio::sync::{Semaphore, broadcast};
 
 use super::body::{AnyBody, Encode, follow, full, lines};
 use super::core_link::{Busy, CoreLink};
+use super::followers::Following;
 use super::listing::{ParameterError, Parameters, select};
 use super::peer::Role;
 use super::{Request, flows, metrics, openapi, words};
@@ -245,9 +246,10 @@ async fn alerts(
     let permits = (place(&shared.followers)?, others);
     // Subscribed before the question: what comes in between is in both, and is told apart by its cursor.
     let receiver = shared.alerts.subscribe();
+    let following = Following::begin(&shared.core.counters, client.uid);
     let after = parameters.after;
     let rest = shared.core.ask(|reply| Request::AlertsAfter { after, reply }).await?;
-    let body = follow(rest, receiver, parameters.selection, shared.context.clone(), permits);
+    let body = follow(rest, receiver, parameters.selection, shared.context.clone(), (following, permits));
     let mut response = response(JSON_LINES, body);
     response.extensions_mut().insert(Endless);
     Ok(response)

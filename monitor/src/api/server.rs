@@ -86,7 +86,7 @@ pub fn start_with(
     };
     let (stop, stopped) = watch::channel(false);
     let shared = Arc::new(Shared {
-        core: CoreLink { requests, answer_timeout: limits.answer_timeout },
+        core: CoreLink { requests, counters: options.counters, answer_timeout: limits.answer_timeout },
         context: options.context,
         alerts,
         followers: Arc::new(Semaphore::new(limits.followers)),
@@ -287,7 +287,7 @@ mod tests {
             users: HashMap::new(),
             limits,
             shared: Arc::new(Shared {
-                core: CoreLink { requests, answer_timeout: limits.answer_timeout },
+                core: CoreLink { requests, counters: Arc::default(), answer_timeout: limits.answer_timeout },
                 context: Context::default(),
                 alerts: broadcast::channel(1).0,
                 followers: places(1),

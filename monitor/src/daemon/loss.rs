@@ -1,45 +1,52 @@
 //! Losses: for every kind, offered = delivered + lost. What was lost since the last look is told.
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 use monitor_common::{Counters, Kind};
 
 use crate::model::{LossRow, LossView};
 
-/// The kernel's counters as last seen, and what was told of them.
+/// Counters as last seen, and what was told of them.
 #[derive(Debug, Default)]
 pub struct Losses {
-    last: Counters,
+    last: Vec<LossRow>,
     told: Vec<LossRow>,
 }
 
 impl Losses {
-    /// Everything so far, one row a kind.
+    /// Everything so far, one row a stage and kind.
     pub fn rows(&self) -> Vec<LossRow> {
-        rows(&self.last)
+        self.last.clone()
     }
 
-    /// Takes new counters; a record where something was lost since the last one.
-    pub fn update(&mut self, counters: &Counters, at: Timestamp) -> Option<LossView> {
-        self.last = *counters;
-        let now = rows(counters);
+    /// Takes the kernel's new counters, and the rows of the stages and tables behind it; a record where
+    /// something was lost since the last one.
+    pub fn update(&mut self, counters: &Counters, behind: Vec<LossRow>, at: Timestamp) -> Option<LossView> {
+        let mut now = rows(counters);
+        now.extend(behind);
+        let before: HashMap<(&str, &str), &LossRow> =
+            self.told.iter().map(|row| ((&*row.stage, &*row.kind), row)).collect();
         let since: Vec<LossRow> = now
             .iter()
             .map(|row| {
-                let before = self.told.iter().find(|old| old.kind == row.kind && old.stage == row.stage);
+                let Some(before) = before.get(&(&*row.stage, &*row.kind)) else { return row.clone() };
                 LossRow {
-                    offered: row.offered - before.map_or(0, |old| old.offered),
-                    delivered: row.delivered - before.map_or(0, |old| old.delivered),
-                    lost: row.lost - before.map_or(0, |old| old.lost),
-                    lost_bytes: row.lost_bytes - before.map_or(0, |old| old.lost_bytes),
+                    offered: row.offered.saturating_sub(before.offered),
+                    delivered: row.delivered.saturating_sub(before.delivered),
+                    lost: row.lost.saturating_sub(before.lost),
+                    lost_bytes: row.lost_bytes.saturating_sub(before.lost_bytes),
                     ..row.clone()
                 }
             })
+            .filter(|row| row.lost > 0)
             .collect();
-        if since.iter().all(|row| row.lost == 0) {
+        self.last = now;
+        if since.is_empty() {
             return None;
         }
-        self.told = now;
-        Some(LossView { at, rows: since.into_iter().filter(|row| row.lost > 0).collect() })
+        self.told = self.last.clone();
+        Some(LossView { at, rows: since })
     }
 }
 
@@ -86,11 +93,11 @@ mod tests {
         counters.offered[Kind::Close as usize] = 10;
         counters.lost[Kind::Close as usize] = 4;
         counters.rescued = 4;
-        assert!(losses.update(&counters, Timestamp::UNIX_EPOCH).is_none());
+        assert!(losses.update(&counters, Vec::new(), Timestamp::UNIX_EPOCH).is_none());
         counters.overflow_full = 1;
         counters.lost[Kind::Close as usize] = 5;
-        let told = losses.update(&counters, Timestamp::UNIX_EPOCH).expect("told");
+        let told = losses.update(&counters, Vec::new(), Timestamp::UNIX_EPOCH).expect("told");
         assert_eq!((told.rows[0].offered, told.rows[0].delivered, told.rows[0].lost), (10, 9, 1));
-        assert!(losses.update(&counters, Timestamp::UNIX_EPOCH).is_none());
+        assert!(losses.update(&counters, Vec::new(), Timestamp::UNIX_EPOCH).is_none());
     }
 }

@@ -102,13 +102,15 @@ pub struct Streams {
     by_key: HashMap<StreamKey, StreamId>,
     capacity: usize,
     with_measures: usize,
+    /// Flows that were put into a stream.
+    pub assigned: u64,
     /// Flows counted under [`Party::Other`] because the table was full.
     pub refused: u64,
 }
 
 impl Streams {
     pub fn new(capacity: usize, with_measures: usize) -> Self {
-        Streams { list: Vec::new(), by_key: HashMap::new(), capacity, with_measures, refused: 0 }
+        Streams { list: Vec::new(), by_key: HashMap::new(), capacity, with_measures, assigned: 0, refused: 0 }
     }
 
     pub fn len(&self) -> usize {
@@ -141,6 +143,7 @@ impl Streams {
 
     /// The stream of a flow, made where there is none.
     pub fn of(&mut self, flow: &Flow) -> StreamId {
+        self.assigned += 1;
         let [(client_identity, client), (server_identity, server)] = flow.ends();
         let party = |identity: Option<&Arc<Identity>>, address: SocketAddr| match identity {
             Some(identity) => Party::Local(identity.label()),

@@ -32,6 +32,7 @@ impl Core {
 
     pub(super) fn capture(&mut self, head: CaptureHead, data: Box<[u8]>, now_ns: u64) {
         if head.flags & capture_flag::LISTENER != 0 {
+            self.early_seen += 1;
             if self.early.len() >= EARLY {
                 self.early.remove(0);
                 self.early_lost += 1;

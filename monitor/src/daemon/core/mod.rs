@@ -24,6 +24,7 @@ mod roles;
 mod silences;
 mod steps;
 mod sums;
+mod tables;
 mod telling;
 #[cfg(test)]
 mod tests;
@@ -51,7 +52,9 @@ use crate::flows::{
 };
 use crate::hist::{Measures, Sample};
 use crate::identity::{Existing, ProcessSeen, SocketKey, TcpCounts, TcpState, Way};
-use crate::model::{Answer, Direction, FailReason, FlowAction, FlowState, Identity, Record, Rule, Transport};
+use crate::model::{
+    Answer, Direction, FailReason, FlowAction, FlowState, Identity, LossRow, Record, Rule, Transport,
+};
 use crate::names::Names;
 use crate::policy::Policy;
 
@@ -112,8 +115,14 @@ pub struct Core {
     handshakes: HandshakeFailures,
     services: NewServices,
     listeners: HashMap<u64, ListenerEntry>,
+    /// Listeners that were told of, and those of them that found the table full.
+    listeners_seen: u64,
+    listeners_lost: u64,
+    /// What the stages around the core lost, as of the last second.
+    stage_rows: Vec<LossRow>,
     early: Vec<EarlyCapture>,
-    /// Captures that found `early` full.
+    /// Captures that were to wait, and those that found `early` full.
+    early_seen: u64,
     pub(in crate::daemon) early_lost: u64,
     /// Captured bytes held for flows that are not settled.
     pub(in crate::daemon) evidence_bytes: usize,
@@ -164,9 +173,13 @@ impl Core {
             ),
             services: NewServices::default(),
             listeners: HashMap::new(),
+            listeners_seen: 0,
+            listeners_lost: 0,
+            stage_rows: Vec::new(),
             losses: Losses::default(),
             failed: 0,
             early: Vec::new(),
+            early_seen: 0,
             early_lost: 0,
             evidence_bytes: 0,
             evidence_cut: 0,
@@ -203,11 +216,6 @@ impl Core {
     /// Flows in the table.
     pub fn open_flows(&self) -> usize {
         self.table.len()
-    }
-
-    /// Captures that wait for their connection to be accepted.
-    pub(in crate::daemon) fn early_captures(&self) -> usize {
-        self.early.len()
     }
 
     /// Takes what the last steps gave.
