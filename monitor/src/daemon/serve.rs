@@ -89,6 +89,7 @@ impl Core {
             stages: stages.views(),
             clients: stages.clients(),
             tables: self.table_views(),
+            throttled: self.throttle_counts(),
             loss,
             flows: FlowCounts { open: self.table.len() as u64, seen: self.table.seen, failed: self.failed },
             streams: self.streams.len() as u64,

@@ -9,16 +9,18 @@ pub enum Kind {
     Flow,
     Alert,
     Loss,
+    Throttle,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 3] = [Kind::Flow, Kind::Alert, Kind::Loss];
+    pub const ALL: [Kind; 4] = [Kind::Flow, Kind::Alert, Kind::Loss, Kind::Throttle];
 
     pub fn of(record: &Record) -> Self {
         match record {
             Record::Flow { .. } => Kind::Flow,
             Record::Alert { .. } => Kind::Alert,
             Record::Loss(_) => Kind::Loss,
+            Record::Throttle(_) => Kind::Throttle,
         }
     }
 
@@ -27,6 +29,7 @@ impl Kind {
             Kind::Flow => "flow",
             Kind::Alert => "alert",
             Kind::Loss => "loss",
+            Kind::Throttle => "throttle",
         }
     }
 }

@@ -97,9 +97,9 @@ impl Core {
         let held = flow.evidence.as_ref().map_or(0, |evidence| evidence.len());
         let Some(evidence) = &mut flow.evidence else { return false };
         let grew = evidence.add(from_client, offset, middle, data);
-        self.evidence_bytes += evidence.len() - held;
+        let fits = self.held.take(flow.cgroup, evidence.len() - held);
         drop(guard);
-        if self.evidence_bytes > EVIDENCE {
+        if !fits {
             // Better to judge this one by what there is than to grow with the number of flows.
             self.evidence_cut += 1;
             self.inspect(id, true);
@@ -142,7 +142,7 @@ impl Core {
         }
         let done = inspection.settled || full || ended;
         if done {
-            self.evidence_bytes -= held.min(self.evidence_bytes);
+            self.held.give_back(flow.cgroup, held);
             flow.settled = true;
         }
         let listened = is_listened_to(&self.policy, &self.names, &flow);

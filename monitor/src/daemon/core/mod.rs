@@ -15,6 +15,7 @@ use monitor_common::{
 mod captures;
 mod decisions;
 mod existing;
+mod held;
 mod lives;
 mod messages;
 mod named;
@@ -28,14 +29,17 @@ mod tables;
 mod telling;
 #[cfg(test)]
 mod tests;
+mod throttle;
 mod time;
 pub(in crate::daemon) mod watching;
 
 use decisions::Decisions;
 use existing::Sockets;
+use held::Held;
 use recent::Recent;
 use silences::Silences;
 use sums::Sums;
+use throttle::Throttles;
 use watching::Watching;
 
 pub use messages::{Command, CoreSettings, Found, Lookup, Output};
@@ -125,7 +129,9 @@ pub struct Core {
     early_seen: u64,
     pub(in crate::daemon) early_lost: u64,
     /// Captured bytes held for flows that are not settled.
-    pub(in crate::daemon) evidence_bytes: usize,
+    held: Held,
+    /// Cgroups that fill more than their share of the table.
+    throttles: Throttles,
     /// Flows judged early because that was too much.
     pub(in crate::daemon) evidence_cut: u64,
     /// Flows that wait for something: an identity, facts, or their patience.
@@ -181,7 +187,8 @@ impl Core {
             early: Vec::new(),
             early_seen: 0,
             early_lost: 0,
-            evidence_bytes: 0,
+            held: Held::new(EVIDENCE),
+            throttles: Throttles::default(),
             evidence_cut: 0,
             waiting: Vec::new(),
             walked: 0,

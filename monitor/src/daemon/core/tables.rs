@@ -16,7 +16,7 @@ impl Core {
         let traffic = &self.watching.traffic;
         vec![
             table("flows", self.table.capacity(), self.table.len(), 0, self.table.evicted),
-            table("evidence_bytes", EVIDENCE, self.evidence_bytes, 0, self.evidence_cut),
+            table("evidence_bytes", EVIDENCE, self.held.total(), 0, self.evidence_cut),
             table("read_on_bytes", watching::HELD, self.watching.held, 0, self.watching.cut),
             table("read_on", watching::WATCHED, self.watching.watched(), self.watching.refused, 0),
             table("early_captures", EARLY, self.early.len(), 0, self.early_lost),

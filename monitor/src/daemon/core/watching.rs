@@ -350,6 +350,7 @@ impl Core {
             self.rates(now_ns);
         }
         self.expire_silences(now_ns);
+        self.end_throttles(now_ns);
     }
 
     fn rates(&mut self, now_ns: u64) {
