@@ -555,7 +555,7 @@ pub struct ThrottleView {
     pub at: Timestamp,
     pub begins: bool,
     /// The kernel's number of it: the inode of its directory.
-    pub cgroup: u64,
+    pub cgroup: u32,
     /// Unit, container or process, where that is known.
     pub name: Option<String>,
     pub since: Timestamp,

@@ -92,7 +92,7 @@ pub struct StageView {
 /// A cgroup that fills more than its share of the table of flows now.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ThrottleCount {
-    pub cgroup: u64,
+    pub cgroup: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// Flows pushed out since that began.

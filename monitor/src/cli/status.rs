@@ -147,7 +147,7 @@ fn page(status: &StatusView, screen: Screen) -> String {
     let mut throttled = Table::new(THROTTLED);
     for cgroup in &status.throttled {
         throttled.row(vec![
-            count(cgroup.cgroup),
+            count(cgroup.cgroup.into()),
             Cell::new(cgroup.name.as_deref().unwrap_or("")),
             bad(cgroup.given_up),
         ]);

@@ -9,6 +9,7 @@
 mod alerts;
 mod detect;
 mod file;
+mod memory;
 mod range;
 
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 pub use alerts::{Alerts, Hook};
 pub use detect::{AuthFailures, Sampling, Scans, Sensitivity, Traffic};
 pub use file::{FileError, parse_toml, place, read_capped};
+pub use memory::Memory;
 use range::Ranges;
 
 use crate::posture::TlsVersion;
@@ -29,6 +31,7 @@ pub const LARGEST_FILE: u64 = 16 << 20;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
+    pub memory: Memory,
     pub kernel: Kernel,
     pub flows: Flows,
     pub pipeline: Pipeline,
@@ -99,7 +102,7 @@ pub struct Flows {
 
 impl Default for Flows {
     fn default() -> Self {
-        Flows { capacity: 262_144, closed_keep: 4096, udp_idle_s: 60 }
+        Flows { capacity: 131_072, closed_keep: 4096, udp_idle_s: 60 }
     }
 }
 
@@ -115,7 +118,7 @@ pub struct Pipeline {
 
 impl Default for Pipeline {
     fn default() -> Self {
-        Pipeline { channel: 16_384, sink_queue: 65_536 }
+        Pipeline { channel: 16_384, sink_queue: 16_384 }
     }
 }
 
@@ -433,7 +436,8 @@ impl Config {
         ranges.within("sampling.encrypted_every_s", encrypted_every_s, 0..=604_800);
         ranges.within("histograms.streams", self.histograms.streams, 1..=1 << 20);
         ranges.within("histograms.reset_every_s", self.histograms.reset_every_s, 0..=604_800);
-        ranges.result()
+        ranges.result()?;
+        self.check_memory()
     }
 }
 

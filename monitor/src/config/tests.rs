@@ -88,6 +88,8 @@ fn values_out_of_range_are_named() {
             "[api]\nsocket = \"api.sock\"\n",
             "api.socket = \"api.sock\" is out of range: expected an absolute path",
         ),
+        ("[flows]\ncapacity = 1000000\n", "memory.limit_mib = 256 is out of range: expected at least "),
+        ("[memory]\nlimit_mib = 100\n", "memory.limit_mib = 100 is out of range"),
         ("[api]\nviewers = \"\"\n", "api.viewers"),
         ("[api]\ngroup = \"\"\n", "api.viewers"),
         ("[api]\noperators = \"\"\n", "api.operators"),

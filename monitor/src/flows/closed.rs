@@ -21,7 +21,7 @@ impl Closed {
     }
 
     /// Keeps one more; the oldest of who has most goes for it.
-    pub fn add(&mut self, cgroup: u64, view: Arc<FlowView>) {
+    pub fn add(&mut self, cgroup: u32, view: Arc<FlowView>) {
         if self.keep == 0 {
             return;
         }

@@ -44,9 +44,10 @@ pub struct Flow {
     /// When the process behind the socket was seen, and which it is; 0: none was.
     maker_seen_ns: u64,
     maker: u32,
-    /// Of the process that made the socket, as the kernel numbers it; 0: nobody saw it. Whose share of the
-    /// tables this takes.
-    pub cgroup: u64,
+    /// Of the process that made the socket; 0: nobody saw it. Whose share of the tables this takes: it never
+    /// changes while the flow is in one. The lower half of the kernel's number, in which no two cgroups that
+    /// are there are alike (`__kernfs_new_node` in fs/kernfs/dir.c); the upper half counts its wraps.
+    pub cgroup: u32,
     /// CLOCK_MONOTONIC ns, all; 0: not yet, or not seen.
     pub opened_ns: u64,
     pub established_ns: u64,
@@ -181,7 +182,7 @@ impl Flow {
             netns: event.netns,
             maker_seen_ns: event.owner.seen_ns,
             maker: event.owner.tgid,
-            cgroup: event.owner.cgroup,
+            cgroup: event.owner.cgroup as u32,
             opened_ns: if event.opened_ns == 0 { event.at_ns } else { event.opened_ns },
             established_ns: 0,
             closed_ns: 0,

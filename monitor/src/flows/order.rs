@@ -1,5 +1,5 @@
-//! The places of flows in order of arrival, for each share of its own: doubly linked lists, twelve bytes a
-//! place.
+//! The places of flows in order of arrival, for each share of its own: doubly linked lists, eight bytes a
+//! place. Whoever asks knows which share a place is in.
 
 const NONE: u32 = u32::MAX;
 
@@ -7,7 +7,6 @@ const NONE: u32 = u32::MAX;
 struct Link {
     before: u32,
     after: u32,
-    share: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -29,22 +28,17 @@ impl Order {
         self.ends.get(share as usize).map(|ends| ends.first).filter(|first| *first != NONE)
     }
 
-    /// The share that a place is in.
-    pub fn share(&self, index: u32) -> u32 {
-        self.links[index as usize].share
-    }
-
     /// A place that is not in there.
     pub fn push_back(&mut self, index: u32, share: u32) {
         let (at, of) = (index as usize, share as usize);
         if self.links.len() <= at {
-            self.links.resize(at + 1, Link { before: NONE, after: NONE, share: NONE });
+            self.links.resize(at + 1, Link { before: NONE, after: NONE });
         }
         if self.ends.len() <= of {
             self.ends.resize(of + 1, Ends { first: NONE, last: NONE });
         }
         let ends = &mut self.ends[of];
-        self.links[at] = Link { before: ends.last, after: NONE, share };
+        self.links[at] = Link { before: ends.last, after: NONE };
         match self.links.get_mut(ends.last as usize) {
             Some(last) => last.after = index,
             None => ends.first = index,
@@ -52,9 +46,9 @@ impl Order {
         ends.last = index;
     }
 
-    /// A place that is in there.
-    pub fn remove(&mut self, index: u32) {
-        let Link { before, after, share } = self.links[index as usize];
+    /// A place that is in this share.
+    pub fn remove(&mut self, index: u32, share: u32) {
+        let Link { before, after } = self.links[index as usize];
         let ends = &mut self.ends[share as usize];
         match self.links.get_mut(before as usize) {
             Some(link) => link.after = after,
@@ -83,9 +77,8 @@ mod tests {
                 let share = index % 3;
                 let queue: &mut VecDeque<u32> = &mut queues[share as usize];
                 if let Some(at) = queue.iter().position(|other| *other == index) {
-                    prop_assert_eq!(order.share(index), share);
                     queue.remove(at);
-                    order.remove(index);
+                    order.remove(index, share);
                 } else {
                     queue.push_back(index);
                     order.push_back(index, share);
@@ -95,7 +88,7 @@ mod tests {
             for (share, mut queue) in (0..).zip(queues) {
                 while let Some(index) = queue.pop_front() {
                     prop_assert_eq!(order.first(share), Some(index));
-                    order.remove(index);
+                    order.remove(index, share);
                 }
                 prop_assert_eq!(order.first(share), None);
             }

@@ -7,7 +7,7 @@ use foldhash::fast::RandomState;
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Share {
-    cgroup: u64,
+    cgroup: u32,
     held: u32,
 }
 
@@ -15,7 +15,7 @@ struct Share {
 #[derive(Debug, Default)]
 pub(super) struct Shares {
     shares: Vec<Share>,
-    by_cgroup: HashMap<u64, u32, RandomState>,
+    by_cgroup: HashMap<u32, u32, RandomState>,
     free: Vec<u32>,
     total: u64,
     /// The last one that had to give something up.
@@ -26,7 +26,7 @@ pub(super) struct Shares {
 
 impl Shares {
     /// One entry more; gives the number of the share.
-    pub fn add(&mut self, cgroup: u64) -> u32 {
+    pub fn add(&mut self, cgroup: u32) -> u32 {
         let number = self.number(cgroup);
         let share = &mut self.shares[number as usize];
         share.held += 1;
@@ -38,16 +38,10 @@ impl Shares {
         number
     }
 
-    fn number(&mut self, cgroup: u64) -> u32 {
-        if let Some(share) = self.shares.get(self.latest as usize)
-            && share.held > 0
-            && share.cgroup == cgroup
-        {
-            return self.latest;
-        }
-        if let Some(number) = self.by_cgroup.get(&cgroup) {
-            self.latest = *number;
-            return *number;
+    fn number(&mut self, cgroup: u32) -> u32 {
+        if let Some(number) = self.of(cgroup) {
+            self.latest = number;
+            return number;
         }
         let number = self.free.pop().unwrap_or_else(|| {
             self.shares.push(Share::default());
@@ -57,6 +51,15 @@ impl Shares {
         self.by_cgroup.insert(cgroup, number);
         self.latest = number;
         number
+    }
+
+    /// The number of the share that holds something of a cgroup.
+    pub fn of(&self, cgroup: u32) -> Option<u32> {
+        let latest = self.shares.get(self.latest as usize);
+        if latest.is_some_and(|share| share.held > 0 && share.cgroup == cgroup) {
+            return Some(self.latest);
+        }
+        self.by_cgroup.get(&cgroup).copied()
     }
 
     /// One entry less.
@@ -105,9 +108,9 @@ mod tests {
     proptest! {
         /// Whatever comes and goes, whoever gives up holds no less than the average.
         #[test]
-        fn who_gives_up_holds_more_than_others(steps in proptest::collection::vec((0_u64..8, any::<bool>()), 1..400)) {
+        fn who_gives_up_holds_more_than_others(steps in proptest::collection::vec((0_u32..8, any::<bool>()), 1..400)) {
             let mut shares = Shares::default();
-            let mut entries: Vec<(u64, u32)> = Vec::new();
+            let mut entries: Vec<(u32, u32)> = Vec::new();
             for (cgroup, come) in steps {
                 if come {
                     entries.push((cgroup, shares.add(cgroup)));
@@ -115,7 +118,7 @@ mod tests {
                     shares.remove(entries.swap_remove(at).1);
                 }
                 prop_assert_eq!(shares.total(), entries.len());
-                let groups: std::collections::HashSet<u64> = entries.iter().map(|entry| entry.0).collect();
+                let groups: std::collections::HashSet<u32> = entries.iter().map(|entry| entry.0).collect();
                 let Some(victim) = shares.victim() else {
                     prop_assert!(entries.is_empty());
                     continue;

@@ -169,7 +169,7 @@ impl Table {
                 break;
             }
             drop(flow);
-            self.order.remove(index);
+            self.order.remove(index, share);
             self.order.push_back(index, share);
             last_resort.get_or_insert(id);
         }
@@ -188,8 +188,10 @@ impl Table {
         if flow.transport == Transport::Udp {
             self.by_cookie.remove(self.state.hash_one(key.cookie), id.index);
         }
-        self.shares.remove(self.order.share(id.index));
-        self.order.remove(id.index);
+        if let Some(share) = self.shares.of(flow.cgroup) {
+            self.shares.remove(share);
+            self.order.remove(id.index, share);
+        }
         Some(flow)
     }
 
@@ -279,7 +281,7 @@ impl Table {
     }
 
     /// Keeps a closed flow for listings.
-    pub fn keep_closed(&mut self, cgroup: u64, view: Arc<FlowView>) {
+    pub fn keep_closed(&mut self, cgroup: u32, view: Arc<FlowView>) {
         self.closed.add(cgroup, view);
     }
 

@@ -76,7 +76,7 @@ impl Core {
             };
             let mut flow = Flow::from_event(&event, self.settings.tcp_budget, &mut self.judge);
             flow.direction = direction;
-            flow.cgroup = socket.cgroup;
+            flow.cgroup = socket.cgroup as u32;
             flow.set_owner(identity);
             if let Some(counts) = &socket.tcp {
                 flow.refresh(socket.state, counts);

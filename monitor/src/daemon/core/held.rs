@@ -12,7 +12,7 @@ use foldhash::fast::RandomState;
 pub(super) struct Held {
     most: usize,
     total: usize,
-    by_cgroup: HashMap<u64, usize, RandomState>,
+    by_cgroup: HashMap<u32, usize, RandomState>,
 }
 
 impl Held {
@@ -27,14 +27,14 @@ impl Held {
 
     /// So much more is held for a cgroup; false where that is more than it may. It is held all the same,
     /// until it is given back.
-    pub fn take(&mut self, cgroup: u64, bytes: usize) -> bool {
+    pub fn take(&mut self, cgroup: u32, bytes: usize) -> bool {
         self.total += bytes;
         let own = self.by_cgroup.entry(cgroup).or_default();
         *own += bytes;
         *own <= self.most.saturating_sub(self.total)
     }
 
-    pub fn give_back(&mut self, cgroup: u64, bytes: usize) {
+    pub fn give_back(&mut self, cgroup: u32, bytes: usize) {
         self.total = self.total.saturating_sub(bytes);
         if let Some(own) = self.by_cgroup.get_mut(&cgroup) {
             *own = own.saturating_sub(bytes);

@@ -66,7 +66,7 @@ use crate::policy::Policy;
 const PATIENCE: u64 = 1_000_000_000;
 
 /// Captured bytes held at a time, over all flows.
-pub(in crate::daemon) const EVIDENCE: usize = 64 << 20;
+pub(in crate::daemon) const EVIDENCE: usize = 32 << 20;
 
 /// How long the other end of a UDP flow may take to be heard of, ns.
 const UDP_TWIN: u64 = 30_000_000;
@@ -204,7 +204,7 @@ impl Core {
             user_asked_ns: 0,
             users_wanted: Vec::new(),
             overflow_seen: 0,
-            sums: Sums::new(4 * settings.capacity),
+            sums: Sums::new(2 * settings.capacity),
             judge: Judge::default(),
             decisions: Decisions::default(),
             identities: Interned::default(),
@@ -223,6 +223,11 @@ impl Core {
     /// Flows in the table.
     pub fn open_flows(&self) -> usize {
         self.table.len()
+    }
+
+    /// Whether the connection with this cookie is in the table.
+    pub fn holds(&self, cookie: u64) -> bool {
+        self.table.id(&FlowKey { cookie, ..FlowKey::default() }).is_some()
     }
 
     /// Takes what the last steps gave.
@@ -248,7 +253,7 @@ impl Core {
     }
 
     /// Client's and server's payload bytes of everything seen.
-    pub(in crate::daemon) fn total_bytes(&self) -> (u64, u64) {
+    pub fn total_bytes(&self) -> (u64, u64) {
         let (mut client, mut server) = self.sums.bytes;
         // What no stream has counted yet waits.
         let waiting: HashSet<FlowId> = self.waiting.iter().copied().collect();

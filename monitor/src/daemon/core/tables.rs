@@ -46,6 +46,7 @@ impl Core {
         };
         let mut rows = vec![
             row("flow", self.table.seen, self.table.evicted),
+            row("pushed_out", self.sums.pushed, self.sums.forgotten),
             row("first_bytes", self.table.seen, self.evidence_cut),
             row("read_on", self.watching.asked, self.watching.refused),
             row("early_capture", self.early_seen, self.early_lost),

@@ -13,7 +13,7 @@ const MOST: usize = 1024;
 
 #[derive(Debug, Default)]
 pub(super) struct Throttles {
-    now: HashMap<u64, Throttle>,
+    now: HashMap<u32, Throttle>,
     /// Times that it began.
     began: u64,
 }
@@ -48,7 +48,7 @@ impl Core {
 
     /// Tells of those that are through with it.
     pub(super) fn end_throttles(&mut self, now_ns: u64) {
-        let mut over: Vec<(u64, Throttle)> =
+        let mut over: Vec<(u32, Throttle)> =
             self.throttles.now.extract_if(|_, it| now_ns.saturating_sub(it.last_ns) >= OVER).collect();
         over.sort_by_key(|(cgroup, _)| *cgroup);
         for (cgroup, throttle) in over {
@@ -57,7 +57,7 @@ impl Core {
         }
     }
 
-    fn throttle_view(&self, cgroup: u64, throttle: &Throttle, begins: bool, now_ns: u64) -> ThrottleView {
+    fn throttle_view(&self, cgroup: u32, throttle: &Throttle, begins: bool, now_ns: u64) -> ThrottleView {
         ThrottleView {
             at: self.clock.wall(now_ns),
             begins,
@@ -70,7 +70,7 @@ impl Core {
 
     /// For `status`.
     pub(in crate::daemon) fn throttle_counts(&self) -> Vec<ThrottleCount> {
-        let count = |(cgroup, throttle): (&u64, &Throttle)| ThrottleCount {
+        let count = |(cgroup, throttle): (&u32, &Throttle)| ThrottleCount {
             cgroup: *cgroup,
             name: throttle.name.clone(),
             given_up: throttle.given_up,

@@ -312,7 +312,7 @@ pub(super) struct LossFields<'a> {
 pub(super) struct ThrottleFields<'a> {
     /// `start` or `end`.
     pub state: &'static str,
-    pub cgroup: u64,
+    pub cgroup: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<&'a str>,
     pub since: Nanoseconds,

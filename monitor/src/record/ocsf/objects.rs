@@ -264,7 +264,7 @@ struct Own<'a> {
 
 #[derive(Serialize)]
 struct Throttled<'a> {
-    cgroup: u64,
+    cgroup: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<&'a str>,
     given_up: u64,

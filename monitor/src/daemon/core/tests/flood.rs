@@ -56,7 +56,7 @@ fn of_cgroup(event: FlowEvent, cgroup: u64, tgid: u32) -> FlowEvent {
     FlowEvent { owner: Owner { cgroup, tgid, ..event.owner }, ..event }
 }
 
-fn throttles(records: &[Record]) -> Vec<(bool, u64, u64)> {
+fn throttles(records: &[Record]) -> Vec<(bool, u32, u64)> {
     let told = records.iter().filter_map(|record| match record {
         Record::Throttle(it) => Some((it.begins, it.cgroup, it.given_up)),
         _ => None,
