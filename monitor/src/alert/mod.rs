@@ -346,7 +346,8 @@ fn view(key: &str, alert: &Alert, state: AlertState) -> AlertView {
         remedy: alert.remedy.clone(),
         count: alert.count,
         first_seen: alert.first,
-        last_seen: alert.last,
+        // A wall clock that was set back does not make it end before it began.
+        last_seen: alert.last.max(alert.first),
         cursor: alert.cursor,
         acknowledged: alert.acknowledged.clone(),
         silenced: None,

@@ -71,7 +71,10 @@ fn rows(counters: &Counters) -> Vec<LossRow> {
         .collect();
     let ends = counters.offered[Kind::Close as usize] + counters.offered[Kind::SocketClosed as usize];
     rows.push(row("kernel", "close", ends, counters.overflow_full, 0));
-    rows.push(row("kernel", "socket_storage", counters.storage_refused, counters.storage_refused, 0));
+    // Datagrams of such sockets belong to no flow; connections are counted by the kernel itself.
+    let without_flow = counters.totals[monitor_common::totals::UDP_NO_STORAGE];
+    let refused = counters.storage_refused;
+    rows.push(row("kernel", "socket_storage", refused, refused, without_flow));
     rows.push(row(
         "kernel",
         "udp_datagram_untracked",

@@ -166,6 +166,21 @@ impl Holds {
     }
 }
 
+/// SYN and FINs, which the kernel counts as a byte each, of a socket whose storage was refused: the programs
+/// could not note them. What state a connection was closed from says whose FIN was taken
+/// (include/net/tcp_states.h; `tcp_rcv_state_process` in net/ipv4/tcp_input.c). Gives what is too much of sent
+/// and received bytes. Wrong by the peer's FIN where the kernel gave up waiting for it (tcp_fin_timeout).
+fn unmarked(event: &FlowEvent, active: bool) -> (u64, u64) {
+    const FIN_WAIT2: u32 = 5;
+    const CLOSE_WAIT: u32 = 8;
+    const LAST_ACK: u32 = 9;
+    const CLOSING: u32 = 11;
+    let ended = event.kind == Kind::Close as u8;
+    let ours = ended && matches!(event.detail, FIN_WAIT2 | LAST_ACK | CLOSING);
+    let theirs = ended && matches!(event.detail, FIN_WAIT2 | CLOSE_WAIT | LAST_ACK | CLOSING);
+    (u64::from(active) + u64::from(ours), u64::from(theirs))
+}
+
 impl Flow {
     /// A flow from the first event that names it.
     pub fn from_event(event: &FlowEvent, budget: u32, judge: &mut Judge) -> Flow {
@@ -306,9 +321,17 @@ impl Flow {
             && self.direction == Direction::Egress
             && self.transport == Transport::Tcp
             && event.flags & flow_flag::ACTIVE == 0;
-        let sent =
-            Count { bytes: event.sent_bytes.saturating_sub(u64::from(syn)), packets: event.sent_packets };
-        let received = Count { bytes: event.received_bytes, packets: event.received_packets };
+        let (mut extra_sent, mut extra_received) = (u64::from(syn), 0);
+        if event.flags & flow_flag::NO_STORAGE != 0 && self.transport == Transport::Tcp {
+            (extra_sent, extra_received) = unmarked(event, self.direction == Direction::Egress);
+            // Nothing of it could be captured.
+            self.seen.lost_captures = self.seen.lost_captures.max(1);
+        }
+        let sent = Count { bytes: event.sent_bytes.saturating_sub(extra_sent), packets: event.sent_packets };
+        let received = Count {
+            bytes: event.received_bytes.saturating_sub(extra_received),
+            packets: event.received_packets,
+        };
         // The end is told under the socket's lock: nothing read before is better.
         let last = event.kind == Kind::Close as u8 && !self.seen.before_start;
         self.sent = if last { sent } else { self.sent.max(sent) };
