@@ -14,7 +14,7 @@ use tests::{Daemon, DaemonOptions, Lab, Process, Suite, is_alert, is_loss, text}
 
 const PORT: u16 = 34_680;
 const PATIENCE: Duration = Duration::from_secs(60);
-const USER: &str = "nobody";
+const USER: &str = "daemon";
 
 fn main() -> ExitCode {
     Suite::new("exhaustion")
