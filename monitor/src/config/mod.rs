@@ -102,7 +102,7 @@ pub struct Flows {
 
 impl Default for Flows {
     fn default() -> Self {
-        Flows { capacity: 131_072, closed_keep: 4096, udp_idle_s: 60 }
+        Flows { capacity: 100_000, closed_keep: 4096, udp_idle_s: 60 }
     }
 }
 
@@ -118,7 +118,7 @@ pub struct Pipeline {
 
 impl Default for Pipeline {
     fn default() -> Self {
-        Pipeline { channel: 16_384, sink_queue: 16_384 }
+        Pipeline { channel: 16_384, sink_queue: 32_768 }
     }
 }
 

@@ -60,8 +60,8 @@ pub struct Flow {
     /// When a handshake was first seen to have begun, where that was seen before its end; after its end,
     /// how long it took. See `handshake`.
     handshake_ns: u64,
-    /// The last interval record.
-    pub progress_ns: u64,
+    /// The last interval record, ms: it counts anew after 49 days, and an interval is a day at most.
+    progress_ms: u32,
     pub sent: Count,
     pub received: Count,
     /// Client's and server's bytes that the stream has counted.
@@ -166,6 +166,11 @@ impl Holds {
     }
 }
 
+/// The lower half.
+fn milliseconds(ns: u64) -> u32 {
+    (ns / 1_000_000) as u32
+}
+
 /// SYN and FINs, which the kernel counts as a byte each, of a socket whose storage was refused: the programs
 /// could not note them. What state a connection was closed from says whose FIN was taken
 /// (include/net/tcp_states.h; `tcp_rcv_state_process` in net/ipv4/tcp_input.c). Gives what is too much of sent
@@ -206,7 +211,7 @@ impl Flow {
             first_server_ns: 0,
             captured_ns: 0,
             handshake_ns: 0,
-            progress_ns: 0,
+            progress_ms: 0,
             sent: Count::default(),
             received: Count::default(),
             accounted: (0, 0),
@@ -279,6 +284,17 @@ impl Flow {
     /// The process that the kernel saw at the socket; 0: none.
     pub fn maker(&self) -> u32 {
         self.maker
+    }
+
+    /// An interval record is written now.
+    pub fn told_progress(&mut self, now_ns: u64) {
+        self.progress_ms = milliseconds(now_ns);
+    }
+
+    /// Whether the last interval record is so long ago.
+    pub fn is_progress_due(&self, now_ns: u64, interval_ns: u64) -> bool {
+        let passed_ms = milliseconds(now_ns).wrapping_sub(self.progress_ms);
+        u64::from(passed_ms) * 1_000_000 >= interval_ns
     }
 
     /// As the resolver wants it. Once the owner is known, only which process it was and when it was seen
@@ -582,3 +598,7 @@ pub fn key_of_socket(transport: Transport, cookie: u64, local: SocketAddr, remot
         },
     }
 }
+
+/// What a table of a million costs is mostly this.
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<Flow>() <= 296);

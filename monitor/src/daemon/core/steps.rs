@@ -42,7 +42,7 @@ impl Core {
         let changed = flow.judge(&mut self.judge);
         if !flow.told.opened {
             flow.told.opened = true;
-            flow.progress_ns = now_ns;
+            flow.told_progress(now_ns);
             if !over || flow.state == FlowState::Closed {
                 self.out.records.push(told(flow, FlowAction::FlowOpened, &self.boot_id, self.clock, now_ns));
             }
