@@ -28,6 +28,7 @@ pub mod record;
 pub mod sink;
 pub mod status;
 pub mod store;
+pub mod tally;
 pub mod tunnel;
 pub mod verdict;
 pub mod watch;

@@ -565,12 +565,27 @@ pub struct LossRow {
     pub lost_bytes: u64,
 }
 
+/// A cgroup that fills more than its share of a full table gives flows up: it begins, or is over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ThrottleView {
+    pub at: Timestamp,
+    pub begins: bool,
+    /// The kernel's number of it: the inode of its directory.
+    pub cgroup: u32,
+    /// Unit, container or process, where that is known.
+    pub name: Option<String>,
+    pub since: Timestamp,
+    /// Flows that were pushed out since then: their bytes are counted, their verdicts say that they were.
+    pub given_up: u64,
+}
+
 /// One line of output.
 #[derive(Clone, Debug)]
 pub enum Record {
     Flow { flow: Arc<FlowView>, action: FlowAction, at: Timestamp },
     Alert { alert: Arc<AlertView>, at: Timestamp },
     Loss(LossView),
+    Throttle(ThrottleView),
 }
 
 /// Why a flow record is written.

@@ -22,7 +22,13 @@ pub struct StatusView {
     pub hooks: Vec<HookView>,
     pub ring: RingView,
     pub stages: Vec<StageView>,
+    /// Clients that wait for alerts.
+    #[serde(default)]
+    pub clients: Vec<ClientView>,
     pub tables: Vec<TableView>,
+    /// Cgroups that fill more than their share.
+    #[serde(default)]
+    pub throttled: Vec<ThrottleCount>,
     /// Since the start; one row a stage and kind.
     pub loss: Vec<LossRow>,
     pub flows: FlowCounts,
@@ -81,6 +87,29 @@ pub struct StageView {
     pub peak: u64,
     pub offered: u64,
     pub dropped: u64,
+}
+
+/// A cgroup that fills more than its share of the table of flows now.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ThrottleCount {
+    pub cgroup: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Flows pushed out since that began.
+    pub given_up: u64,
+}
+
+/// A client of the API that waits for alerts, and what it was told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientView {
+    /// Of all that ever came.
+    pub number: u64,
+    /// User id.
+    pub uid: u32,
+    pub offered: u64,
+    pub delivered: u64,
+    /// It was too slow for them.
+    pub lost: u64,
 }
 
 /// A bounded table.

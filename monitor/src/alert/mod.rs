@@ -44,12 +44,16 @@ struct Alert {
     acknowledged: Option<Acknowledgement>,
     flow: Option<Arc<FlowView>>,
     listener: Option<Arc<ListenerView>>,
+    /// Who of this host it is about; empty: nobody in particular.
+    party: Arc<str>,
 }
 
 /// All alerts, open and lately resolved.
 #[derive(Debug)]
 pub struct Alerts {
     alerts: HashMap<String, Alert>,
+    /// How many each party of this host has: one may have as many as there is room for others.
+    by_party: HashMap<Arc<str>, usize>,
     journal: Journal,
     changes: Vec<Change>,
     /// Open alerts whose counts have changed since they were kept.
@@ -59,6 +63,8 @@ pub struct Alerts {
     resolve_ns: u64,
     /// Alerts ever opened.
     pub raised: u64,
+    /// Findings that came.
+    pub found: u64,
     /// Findings that found the book full.
     pub refused: u64,
 }
@@ -67,6 +73,7 @@ impl Alerts {
     pub fn new(repeat_every_s: u32, resolve_after_s: u32) -> Self {
         Alerts {
             alerts: HashMap::new(),
+            by_party: HashMap::new(),
             journal: Journal::default(),
             changes: Vec::new(),
             stale: HashSet::new(),
@@ -74,6 +81,7 @@ impl Alerts {
             repeat_ns: u64::from(repeat_every_s) * 1_000_000_000,
             resolve_ns: u64::from(resolve_after_s) * 1_000_000_000,
             raised: 0,
+            found: 0,
             refused: 0,
         }
     }
@@ -101,7 +109,9 @@ impl Alerts {
                 acknowledged: open.acknowledged,
                 flow: None,
                 listener: None,
+                party: Arc::default(),
             };
+            *self.by_party.entry(Arc::default()).or_default() += 1;
             self.alerts.insert(open.key, alert);
         }
     }
@@ -115,10 +125,13 @@ impl Alerts {
         now_ns: u64,
         wall: impl Fn(u64) -> Timestamp,
     ) -> Option<AlertView> {
+        self.found += 1;
         let key = finding.key();
-        if !self.alerts.contains_key(&key) && self.alerts.len() >= HELD {
-            self.alerts.retain(|_, alert| !alert.resolved);
-            if self.alerts.len() >= HELD {
+        let known = self.alerts.get(&key).map(|alert| alert.party.clone());
+        let party = known.clone().unwrap_or_else(|| party_of(&finding));
+        if known.is_none() && !self.has_room(&party) {
+            self.forget(|_, alert| alert.resolved);
+            if !self.has_room(&party) {
                 self.refused += 1;
                 return None;
             }
@@ -163,9 +176,34 @@ impl Alerts {
             acknowledged: None,
             flow: finding.flow,
             listener: finding.listener,
+            party: party.clone(),
         };
-        self.alerts.insert(key.clone(), alert);
+        if self.alerts.insert(key.clone(), alert).is_none() {
+            *self.by_party.entry(party).or_default() += 1;
+        }
         self.told(&key, AlertState::Opened, now)
+    }
+
+    /// Whether a party may have another alert: as many as are free, so that a noisy one leaves room.
+    fn has_room(&self, party: &str) -> bool {
+        let has = self.by_party.get(party).copied().unwrap_or(0);
+        // What is about the host itself is not anybody's noise.
+        let most = HELD.saturating_sub(self.alerts.len());
+        if party.is_empty() { most > 0 } else { has < most }
+    }
+
+    fn forget(&mut self, mut gone: impl FnMut(&str, &Alert) -> bool) {
+        let by_party = &mut self.by_party;
+        self.alerts.retain(|key, alert| {
+            let goes = gone(key, alert);
+            if goes && let Some(count) = by_party.get_mut(&alert.party) {
+                *count -= 1;
+                if *count == 0 {
+                    by_party.remove(&alert.party);
+                }
+            }
+            !goes
+        });
     }
 
     /// A flow that held an alert open has ended.
@@ -204,8 +242,8 @@ impl Alerts {
             self.changes.push(Change::Closed(key));
         }
         // Resolved ones stay for listings for as long again.
-        self.alerts.retain(|_, alert| {
-            !alert.resolved || now_ns.saturating_sub(alert.told_ns) < resolve_ns.max(60_000_000_000)
+        self.forget(|_, alert| {
+            alert.resolved && now_ns.saturating_sub(alert.told_ns) >= resolve_ns.max(60_000_000_000)
         });
         if now_ns.saturating_sub(self.kept_ns) >= KEEP_EVERY {
             self.kept_ns = now_ns;
@@ -284,6 +322,16 @@ impl Alerts {
     }
 }
 
+/// Who of this host a finding is about.
+fn party_of(finding: &Finding) -> Arc<str> {
+    let label = match (&finding.flow, &finding.listener) {
+        (Some(flow), _) => Some(flow.owner.label()),
+        (None, Some(listener)) => Some(listener.owner.label()),
+        (None, None) => None,
+    };
+    label.unwrap_or_default().into()
+}
+
 fn state_of(alert: &Alert) -> AlertState {
     if alert.count > 1 { AlertState::Repeated } else { AlertState::Opened }
 }
@@ -298,7 +346,8 @@ fn view(key: &str, alert: &Alert, state: AlertState) -> AlertView {
         remedy: alert.remedy.clone(),
         count: alert.count,
         first_seen: alert.first,
-        last_seen: alert.last,
+        // A wall clock that was set back does not make it end before it began.
+        last_seen: alert.last.max(alert.first),
         cursor: alert.cursor,
         acknowledged: alert.acknowledged.clone(),
         silenced: None,

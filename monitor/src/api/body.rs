@@ -11,10 +11,12 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Frame};
 use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc};
 
+use super::followers::Following;
 use super::query::Selection;
 use crate::alert::Rest;
 use crate::model::AlertView;
 use crate::record::{Context, ecs, write_line};
+use crate::tally::Tally;
 
 pub(super) type AnyBody = UnsyncBoxBody<Bytes, Infallible>;
 
@@ -57,53 +59,76 @@ impl<T: Unpin> Body for Lines<T> {
     }
 }
 
+/// What a follower holds while it is there: its counts, and its places.
+pub(super) type Held = (Following, (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>));
+
 /// The alerts that are open, or what was told after a cursor; then each as it comes, none twice. What the client was too slow for is told in a
-/// line of its own. Ends when the daemon does.
+/// line of its own, and counted. Ends when the daemon does.
 pub(super) fn follow(
     rest: Rest,
     mut alerts: broadcast::Receiver<Arc<AlertView>>,
     selection: Selection,
     context: Context,
-    permit: OwnedSemaphorePermit,
+    held: Held,
 ) -> AnyBody {
     let (chunks, body) = mpsc::channel::<Bytes>(1);
     tokio::spawn(async move {
-        let _permit = permit;
+        // What is offered and not delivered when this ends is lost.
+        let (following, _places) = held;
+        let tally = following.tally();
         let mut lines = Vec::new();
+        // How many alerts are in `lines`.
+        let mut held = 0;
         if rest.incomplete {
             write_line(&mut lines, &Missed::gone());
         }
         for alert in rest.told {
-            add(&context, &selection, &alert, &mut lines);
-            if lines.len() >= CHUNK_BYTES && chunks.send(std::mem::take(&mut lines).into()).await.is_err() {
+            held += add(&context, &selection, &alert, &mut lines);
+            if lines.len() >= CHUNK_BYTES && !send(&chunks, &mut lines, &mut held, tally).await {
                 return;
             }
         }
         // An empty chunk first: it sends the head, so that the client knows it is being served.
-        let mut sent = chunks.send(std::mem::take(&mut lines).into()).await.is_ok();
+        let mut sent = send(&chunks, &mut lines, &mut held, tally).await;
         while sent {
             let received = tokio::select! {
                 received = alerts.recv() => received,
-                () = chunks.closed() => return,
+                () = chunks.closed() => break,
             };
             match received {
                 // It came while the rest was being asked for, and was in it.
                 Ok(alert) if alert.cursor <= rest.latest => {}
-                Ok(alert) => add(&context, &selection, &alert, &mut lines),
+                Ok(alert) => held += add(&context, &selection, &alert, &mut lines),
                 Err(broadcast::error::RecvError::Lagged(missed)) => {
-                    write_line(&mut lines, &Missed::new(missed))
+                    tally.offer(missed);
+                    tally.lose(missed);
+                    write_line(&mut lines, &Missed::new(missed));
                 }
-                Err(broadcast::error::RecvError::Closed) => return,
+                Err(broadcast::error::RecvError::Closed) => break,
             }
             if !lines.is_empty() {
-                sent = chunks.send(std::mem::take(&mut lines).into()).await.is_ok();
+                sent = send(&chunks, &mut lines, &mut held, tally).await;
             }
         }
+        // What still waited for it when it left.
+        tally.offer(alerts.len() as u64);
     });
-    Following { chunks: body }.boxed_unsync()
+    Told { chunks: body }.boxed_unsync()
 }
 
-fn add(context: &Context, selection: &Selection, alert: &AlertView, lines: &mut Vec<u8>) {
+/// Hands lines with `held` alerts over; false where nobody takes them any more.
+async fn send(chunks: &mpsc::Sender<Bytes>, lines: &mut Vec<u8>, held: &mut u64, tally: &Tally) -> bool {
+    let count = std::mem::take(held);
+    tally.offer(count);
+    let taken = chunks.send(std::mem::take(lines).into()).await.is_ok();
+    if taken {
+        tally.deliver(count);
+    }
+    taken
+}
+
+/// One if it is wanted.
+fn add(context: &Context, selection: &Selection, alert: &AlertView, lines: &mut Vec<u8>) -> u64 {
     let start = lines.len();
     ecs::encode_alert(context, alert, lines);
     if selection.filter.is_some() {
@@ -111,8 +136,10 @@ fn add(context: &Context, selection: &Selection, alert: &AlertView, lines: &mut 
         let record = serde_json::from_slice(&lines[start..]).unwrap_or_default();
         if !selection.matches(&record) {
             lines.truncate(start);
+            return 0;
         }
     }
+    1
 }
 
 /// What a follower is told about what it did not get.
@@ -141,11 +168,11 @@ impl Missed {
     }
 }
 
-struct Following {
+struct Told {
     chunks: mpsc::Receiver<Bytes>,
 }
 
-impl Body for Following {
+impl Body for Told {
     type Data = Bytes;
     type Error = Infallible;
 

@@ -86,6 +86,12 @@ fn text<'a>(
     for table in &status.tables {
         page.sample("table_capacity", &[("table", &table.name)], table.capacity);
     }
+    page.single(
+        "throttled_cgroups",
+        "gauge",
+        "Cgroups that fill more than their share.",
+        status.throttled.len(),
+    );
     page.family("hook_attached", "gauge", "1: the kernel program is in place.");
     for hook in &status.hooks {
         page.sample("hook_attached", &[("hook", &hook.name)], u8::from(hook.attached));

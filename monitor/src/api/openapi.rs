@@ -57,20 +57,20 @@ pub(super) fn document(version: &str) -> String {
             "/v1/flows": listing("Single connections, live and recent.", &[]),
             "/v1/alerts": listing("Alerts that are not resolved.", &[follow, after]),
             "/v1/alerts/ack": { "post": {
-                "summary": "Root knows of an alert: it is not repeated until then, unless it gets worse.",
+                "summary": "Somebody knows of an alert: it is not repeated until then, unless it gets worse.",
                 "parameters": said("key", "The streamwatch.alert.key of an open alert."),
                 "responses": responses("application/json"),
             }},
             "/v1/silences": {
                 "get": { "summary": "Silences in force.", "responses": responses("application/x-ndjson") },
                 "post": {
-                    "summary": "Root does not want to hear of alerts that fulfil a filter.",
+                    "summary": "Nobody wants to hear of alerts that fulfil a filter.",
                     "parameters": said("filter", "An expression, as for listings."),
                     "responses": responses("application/json"),
                 },
             },
             "/v1/silences/end": { "post": {
-                "summary": "Root wants to hear of them again.",
+                "summary": "They are to be heard of again.",
                 "parameters": [parameter("id", "integer", "The silence's.")],
                 "responses": responses("application/json"),
             }},
@@ -100,7 +100,8 @@ fn responses(content: &str) -> Value {
     json!({
         "200": { "description": "The answer.", "content": { content: {} } },
         "400": { "description": "A parameter that is not understood." },
-        "403": { "description": "Neither root nor in the configured group." },
+        "403": { "description": "Neither root nor in a configured group; or only in that of viewers, who may not change anything." },
+        "413": { "description": "No call takes a body." },
         "503": { "description": "Busy: try again." },
     })
 }

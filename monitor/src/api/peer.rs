@@ -1,13 +1,59 @@
-//! Who may ask. The socket's mode says it first; this says it again, so that a wrong mode or
+//! Who may ask, and for what. The socket's mode says it first; this says it again, so that a wrong mode or
 //! directory opens nothing.
+//!
+//! In: what the kernel says of the other end of the socket. Out: its role, if it has one. Must never: take
+//! a word of the client for who it is.
 
 use rustix::net::UCred;
 
 use super::SocketError;
 
+/// What somebody may do. Ordered: who may more may all that the ones before may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Look at everything.
+    Viewer,
+    /// Change something, too: acknowledge, silence, begin anew.
+    Operator,
+}
+
+/// The groups whose members have a role. Root and the daemon's own user are operators.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Access {
+    pub viewers: Option<u32>,
+    pub operators: Option<u32>,
+}
+
+impl Access {
+    /// `viewers` and `operators` by name or number.
+    pub fn of(viewers: Option<&str>, operators: Option<&str>) -> Result<Self, SocketError> {
+        let number = |key, group: Option<&str>| group.map(|group| group_id(key, group)).transpose();
+        Ok(Access {
+            viewers: number("api.viewers", viewers)?,
+            operators: number("api.operators", operators)?,
+        })
+    }
+
+    /// Both, one if they are the same.
+    pub fn groups(&self) -> impl Iterator<Item = u32> {
+        let second = self.operators.filter(|operators| self.viewers != Some(*operators));
+        self.viewers.into_iter().chain(second)
+    }
+
+    /// The role of this peer; `None`: it is nobody's business.
+    pub fn role(&self, peer: UCred) -> Option<Role> {
+        let uid = peer.uid.as_raw();
+        let is_in = |group: Option<u32>| group.is_some_and(|it| is_member(peer, it));
+        if uid == 0 || uid == rustix::process::geteuid().as_raw() || is_in(self.operators) {
+            return Some(Role::Operator);
+        }
+        is_in(self.viewers).then_some(Role::Viewer)
+    }
+}
+
 /// The number of a group that is given by name or number. Only `/etc/group` is asked: a directory
 /// service could block for as long as a network does.
-pub(super) fn group_id(group: &str) -> Result<u32, SocketError> {
+fn group_id(key: &'static str, group: &str) -> Result<u32, SocketError> {
     if let Ok(number) = group.parse() {
         return Ok(number);
     }
@@ -17,19 +63,13 @@ pub(super) fn group_id(group: &str) -> Result<u32, SocketError> {
         path: path.to_owned(),
         source,
     })?;
-    number_of(&text, group).ok_or_else(|| SocketError::NoGroup(group.to_owned()))
+    number_of(&text, group).ok_or_else(|| SocketError::NoGroup { key, group: group.to_owned() })
 }
 
 /// `name:password:number:members`, see group(5).
 fn number_of(text: &str, group: &str) -> Option<u32> {
     let mut lines = text.lines().map(|line| line.split(':'));
     lines.find_map(|mut fields| if fields.next()? == group { fields.nth(1)?.parse().ok() } else { None })
-}
-
-/// Whether this peer gets in: root, the daemon's own user, a member of `group`.
-pub(super) fn may_enter(peer: UCred, group: Option<u32>) -> bool {
-    let uid = peer.uid.as_raw();
-    uid == 0 || uid == rustix::process::geteuid().as_raw() || group.is_some_and(|it| is_member(peer, it))
 }
 
 /// Primary group as the kernel took it at `connect`; supplementary ones as `/proc` has them, for a
@@ -54,16 +94,20 @@ mod tests {
         let text = "root:x:0:\nbroken\nadm:x:4:ada,bob\n";
         assert_eq!(number_of(text, "adm"), Some(4));
         assert_eq!(number_of(text, "ad"), None);
-        assert_eq!(group_id("1234").unwrap(), 1234);
-        assert!(group_id("no such group").is_err());
+        assert_eq!(group_id("api.viewers", "1234").unwrap(), 1234);
+        let refused = Access::of(None, Some("no such group")).unwrap_err().to_string();
+        assert!(refused.starts_with("api.operators: there is no group"), "{refused}");
     }
 
     #[test]
     fn strangers_stay_out() {
         let stranger = UCred { pid: Pid::INIT, uid: Uid::from_raw(54321), gid: Gid::from_raw(777) };
-        assert!(!may_enter(stranger, None));
-        assert!(!may_enter(stranger, Some(778)));
-        assert!(may_enter(stranger, Some(777)));
-        assert!(may_enter(UCred { uid: Uid::ROOT, ..stranger }, None));
+        let role = |viewers, operators, peer| Access { viewers, operators }.role(peer);
+        assert_eq!(role(None, None, stranger), None);
+        assert_eq!(role(Some(778), Some(779), stranger), None);
+        assert_eq!(role(Some(777), Some(779), stranger), Some(Role::Viewer));
+        assert_eq!(role(Some(778), Some(777), stranger), Some(Role::Operator));
+        assert_eq!(role(Some(777), Some(777), stranger), Some(Role::Operator), "the more of both");
+        assert_eq!(role(None, None, UCred { uid: Uid::ROOT, ..stranger }), Some(Role::Operator));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request as HttpRequest, Response, StatusCode};
 use jiff::Timestamp;
@@ -10,7 +10,9 @@ use tokio::sync::{Semaphore, broadcast};
 
 use super::body::{AnyBody, Encode, follow, full, lines};
 use super::core_link::{Busy, CoreLink};
+use super::followers::Following;
 use super::listing::{ParameterError, Parameters, select};
+use super::peer::Role;
 use super::{Request, flows, metrics, openapi, words};
 use crate::inventory::{self, Inventory};
 use crate::model::{AlertView, StreamView};
@@ -22,6 +24,8 @@ pub(super) struct Shared {
     pub context: Context,
     pub alerts: broadcast::Sender<Arc<AlertView>>,
     pub followers: Arc<Semaphore>,
+    /// So that root can always follow, whatever the groups' members do.
+    pub others_followers: Arc<Semaphore>,
     /// Filters that run at once: a heavy one delays other filters, nothing else.
     pub workers: Arc<Semaphore>,
 }
@@ -30,10 +34,13 @@ pub(super) const JSON_LINES: &str = "application/x-ndjson";
 pub(super) const JSON: &str = "application/json";
 
 /// What goes wrong, as the client reads it.
+#[derive(Debug)]
 pub(super) enum Failure {
     Busy,
     /// Only an operator may.
     NotOperator,
+    /// No call takes one.
+    Body,
     /// What was asked for makes no sense.
     Refused(String),
     Parameter(ParameterError),
@@ -54,13 +61,97 @@ impl From<ParameterError> for Failure {
     }
 }
 
+/// In the extensions of an answer that ends when its reader, or the daemon, does.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Endless;
+
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Client {
+    pub uid: u32,
+    pub role: Role,
+}
+
+/// What a call does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Call {
+    Streams,
+    Flows,
+    Alerts,
+    Acknowledge,
+    Silences,
+    Silence,
+    Unsilence,
+    Histograms,
+    ResetHistograms,
+    Status,
+    Inventory,
+    Policy,
+    Metrics,
+    Document,
+}
+
+/// A call, and who may make it.
+#[derive(Debug)]
+pub(super) struct Route {
+    /// GET stands for HEAD, too.
+    pub method: Method,
+    pub path: &'static str,
+    /// The least role that may.
+    pub role: Role,
+    call: Call,
+}
+
+const fn look(path: &'static str, call: Call) -> Route {
+    Route { method: Method::GET, path, role: Role::Viewer, call }
+}
+
+const fn change(path: &'static str, call: Call) -> Route {
+    Route { method: Method::POST, path, role: Role::Operator, call }
+}
+
+/// All that can be asked. A call that is not here does not exist.
+pub(super) static ROUTES: [Route; 14] = [
+    look("/v1/streams", Call::Streams),
+    look("/v1/flows", Call::Flows),
+    look("/v1/alerts", Call::Alerts),
+    change("/v1/alerts/ack", Call::Acknowledge),
+    look("/v1/silences", Call::Silences),
+    change("/v1/silences", Call::Silence),
+    change("/v1/silences/end", Call::Unsilence),
+    look("/v1/histograms", Call::Histograms),
+    change("/v1/histograms/reset", Call::ResetHistograms),
+    look("/v1/status", Call::Status),
+    look("/v1/inventory", Call::Inventory),
+    look("/v1/policy", Call::Policy),
+    look("/metrics", Call::Metrics),
+    look("/v1/openapi.json", Call::Document),
+];
+
+/// The call that is asked for, if this client may make it.
+pub(super) fn find(method: &Method, path: &str, role: Role) -> Result<Call, Failure> {
+    let here = || ROUTES.iter().filter(|route| route.path == path);
+    let meant =
+        |route: &&Route| route.method == *method || (route.method == Method::GET && *method == Method::HEAD);
+    let Some(route) = here().find(meant) else {
+        let has = |method| here().any(|route| route.method == method);
+        return Err(match (has(Method::GET), has(Method::POST)) {
+            (false, false) => Failure::NotFound,
+            (true, false) => Failure::Method("GET, HEAD"),
+            (false, true) => Failure::Method("POST"),
+            (true, true) => Failure::Method("GET, HEAD, POST"),
+        });
+    };
+    if role < route.role { Err(Failure::NotOperator) } else { Ok(route.call) }
+}
+
 /// Answers a request; every failure is an answer too.
 pub(super) async fn answer(
     shared: Arc<Shared>,
-    uid: u32,
+    client: Client,
     request: HttpRequest<Incoming>,
 ) -> Response<AnyBody> {
-    match route(&shared, uid, &request).await {
+    match route(&shared, client, &request).await {
         Ok(response) => response,
         Err(failure) => failure.response(),
     }
@@ -68,30 +159,25 @@ pub(super) async fn answer(
 
 async fn route(
     shared: &Arc<Shared>,
-    uid: u32,
+    client: Client,
     request: &HttpRequest<Incoming>,
 ) -> Result<Response<AnyBody>, Failure> {
-    let (path, query) = (request.uri().path(), request.uri().query());
-    if path == "/v1/silences" && request.method() == Method::POST {
-        return words::silence(shared, uid, query).await;
+    let call = find(request.method(), request.uri().path(), client.role)?;
+    if !request.body().is_end_stream() {
+        return Err(Failure::Body);
     }
-    let expected = if POSTED.contains(&path) { Method::POST } else { Method::GET };
-    if !KNOWN.contains(&path) {
-        return Err(Failure::NotFound);
-    }
-    if request.method() != expected && !(request.method() == Method::HEAD && expected == Method::GET) {
-        return Err(Failure::Method(if expected == Method::POST { "POST" } else { "GET, HEAD" }));
-    }
-    match path {
-        "/v1/streams" => streams(shared, query).await,
-        "/v1/flows" => list_flows(shared, query).await,
-        "/v1/alerts" => alerts(shared, query).await,
-        "/v1/alerts/ack" => words::acknowledge(shared, uid, query).await,
-        "/v1/silences" => words::silences(shared).await,
-        "/v1/silences/end" => words::unsilence(shared, uid, query).await,
-        "/v1/histograms" => histograms(shared, query, false).await,
-        "/v1/histograms/reset" => histograms(shared, query, true).await,
-        "/v1/status" => {
+    let query = request.uri().query();
+    match call {
+        Call::Streams => streams(shared, query).await,
+        Call::Flows => list_flows(shared, query).await,
+        Call::Alerts => alerts(shared, client, query).await,
+        Call::Acknowledge => words::acknowledge(shared, client.uid, query).await,
+        Call::Silences => words::silences(shared).await,
+        Call::Silence => words::silence(shared, client.uid, query).await,
+        Call::Unsilence => words::unsilence(shared, query).await,
+        Call::Histograms => histograms(shared, query, false).await,
+        Call::ResetHistograms => histograms(shared, query, true).await,
+        Call::Status => {
             let mut status = shared.core.ask(Request::Status).await?;
             let streams = shared.core.ask(Request::Streams).await?;
             status.classes = inventory::classes(&status.classes, streams.iter().map(AsRef::as_ref));
@@ -99,7 +185,7 @@ async fn route(
             write_line(&mut json, &status);
             Ok(response(JSON, full(json)))
         }
-        "/v1/inventory" => {
+        Call::Inventory => {
             let status = shared.core.ask(Request::Status).await?;
             let streams = shared.core.ask(Request::Streams).await?;
             let streams: Vec<&StreamView> = streams.iter().map(AsRef::as_ref).collect();
@@ -108,36 +194,17 @@ async fn route(
             write_line(&mut json, &inventory);
             Ok(response(JSON, full(json)))
         }
-        "/v1/policy" => {
+        Call::Policy => {
             let policy = shared.core.ask(Request::Policy).await?;
             Ok(response("application/toml", full(policy)))
         }
-        "/metrics" => {
+        Call::Metrics => {
             let text = metrics::gather(&shared.core).await?;
             Ok(response("text/plain; version=0.0.4; charset=utf-8", full(text)))
         }
-        _ => Ok(response(JSON, full(openapi::document(&shared.context.version)))),
+        Call::Document => Ok(response(JSON, full(openapi::document(&shared.context.version)))),
     }
 }
-
-/// What changes something.
-const POSTED: [&str; 3] = ["/v1/histograms/reset", "/v1/alerts/ack", "/v1/silences/end"];
-
-const KNOWN: [&str; 13] = [
-    "/v1/alerts/ack",
-    "/v1/silences",
-    "/v1/silences/end",
-    "/v1/streams",
-    "/v1/flows",
-    "/v1/alerts",
-    "/v1/histograms",
-    "/v1/histograms/reset",
-    "/v1/status",
-    "/v1/inventory",
-    "/v1/policy",
-    "/metrics",
-    "/v1/openapi.json",
-];
 
 async fn streams(shared: &Arc<Shared>, query: Option<&str>) -> Result<Response<AnyBody>, Failure> {
     let parameters = Parameters::read(query)?;
@@ -162,7 +229,11 @@ async fn list_flows(shared: &Arc<Shared>, query: Option<&str>) -> Result<Respons
     Ok(response(JSON_LINES, lines(items, encode)))
 }
 
-async fn alerts(shared: &Arc<Shared>, query: Option<&str>) -> Result<Response<AnyBody>, Failure> {
+async fn alerts(
+    shared: &Arc<Shared>,
+    client: Client,
+    query: Option<&str>,
+) -> Result<Response<AnyBody>, Failure> {
     let parameters = Parameters::read(query)?;
     if !parameters.follow {
         let items = shared.core.ask(Request::Alerts).await?;
@@ -170,13 +241,18 @@ async fn alerts(shared: &Arc<Shared>, query: Option<&str>) -> Result<Response<An
         return listing(shared, items, parameters, move |item, out| ecs::encode_alert(&context, item, out))
             .await;
     }
-    let permit = shared.followers.clone().try_acquire_owned().map_err(|_| Failure::TooManyFollowers)?;
+    let place = |of: &Arc<Semaphore>| of.clone().try_acquire_owned().map_err(|_| Failure::TooManyFollowers);
+    let others = (client.uid != 0).then(|| place(&shared.others_followers)).transpose()?;
+    let permits = (place(&shared.followers)?, others);
     // Subscribed before the question: what comes in between is in both, and is told apart by its cursor.
     let receiver = shared.alerts.subscribe();
+    let following = Following::begin(&shared.core.counters, client.uid);
     let after = parameters.after;
     let rest = shared.core.ask(|reply| Request::AlertsAfter { after, reply }).await?;
-    let body = follow(rest, receiver, parameters.selection, shared.context.clone(), permit);
-    Ok(response(JSON_LINES, body))
+    let body = follow(rest, receiver, parameters.selection, shared.context.clone(), (following, permits));
+    let mut response = response(JSON_LINES, body);
+    response.extensions_mut().insert(Endless);
+    Ok(response)
 }
 
 async fn histograms(
@@ -227,9 +303,11 @@ impl Failure {
     fn response(self) -> Response<AnyBody> {
         match self {
             Failure::Busy => error(StatusCode::SERVICE_UNAVAILABLE, "the monitor is busy: try again"),
-            Failure::NotOperator => {
-                error(StatusCode::FORBIDDEN, "only root may acknowledge and silence alerts")
-            }
+            Failure::NotOperator => error(
+                StatusCode::FORBIDDEN,
+                "only root and members of the operators' group may change anything",
+            ),
+            Failure::Body => error(StatusCode::PAYLOAD_TOO_LARGE, "no call takes a body"),
             Failure::Refused(why) => error(StatusCode::BAD_REQUEST, &why),
             Failure::Parameter(problem) => error(StatusCode::BAD_REQUEST, &problem.to_string()),
             Failure::NotFound => {

@@ -1,9 +1,11 @@
 //! The API's thread: accepts, checks who it is, serves each connection with its limits.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -14,12 +16,12 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, broadcast, watch};
 use tokio_io_timeout::TimeoutStream;
 
 use super::core_link::CoreLink;
-use super::peer::{group_id, may_enter};
-use super::routes::{Shared, answer};
+use super::peer::Access;
+use super::routes::{Client, Endless, Shared, answer};
 use super::socket::{SocketError, bind};
 use super::{Limits, Options, Request};
 use crate::model::AlertView;
@@ -49,8 +51,13 @@ pub fn start(
     alerts: broadcast::Sender<Arc<AlertView>>,
 ) -> Result<ApiHandle, SocketError> {
     let connections = options.connections.max(1);
-    let followers = connections.div_ceil(2);
-    start_with(options, Limits { connections, followers, ..Limits::default() }, requests, alerts)
+    let limits = Limits {
+        connections,
+        per_user: connections.div_ceil(4),
+        followers: connections.div_ceil(2),
+        ..Limits::default()
+    };
+    start_with(options, limits, requests, alerts)
 }
 
 /// [`start`], with every limit chosen.
@@ -71,21 +78,30 @@ pub fn start_with(
         .thread_name("api-filter")
         .build()
         .map_err(failed)?;
-    let group = options.group.as_deref().map(group_id).transpose()?;
-    let listener = bind(&options.socket, group)?;
+    let access = Access::of(options.viewers.as_deref(), options.operators.as_deref())?;
+    let listener = bind(&options.socket, &access.groups().collect::<Vec<_>>())?;
     let listener = {
         let _inside = runtime.enter();
         UnixListener::from_std(listener).map_err(failed)?
     };
     let (stop, stopped) = watch::channel(false);
     let shared = Arc::new(Shared {
-        core: CoreLink { requests, answer_timeout: limits.answer_timeout },
+        core: CoreLink { requests, counters: options.counters, answer_timeout: limits.answer_timeout },
         context: options.context,
         alerts,
         followers: Arc::new(Semaphore::new(limits.followers)),
+        others_followers: Arc::new(Semaphore::new(limits.followers - limits.followers / 4)),
         workers: Arc::new(Semaphore::new(WORKERS)),
     });
-    let gate = Gate { group, refusals: Arc::new(Semaphore::new(REFUSALS)), limits, shared };
+    let gate = Gate {
+        access,
+        refusals: Arc::new(Semaphore::new(REFUSALS)),
+        everybody: Arc::new(Semaphore::new(limits.connections)),
+        others: Arc::new(Semaphore::new(limits.connections - limits.connections / 4)),
+        users: HashMap::new(),
+        limits,
+        shared,
+    };
     let thread = thread::Builder::new()
         .name("api".into())
         .spawn(move || {
@@ -121,17 +137,19 @@ impl Drop for ApiHandle {
 }
 
 struct Gate {
-    group: Option<u32>,
+    access: Access,
     refusals: Arc<Semaphore>,
+    everybody: Arc<Semaphore>,
+    /// So that root always gets an answer, whatever the groups' members hold.
+    others: Arc<Semaphore>,
+    /// So that one of them leaves room for the others. Only users with a place are in here.
+    users: HashMap<u32, Arc<Semaphore>>,
     limits: Limits,
     shared: Arc<Shared>,
 }
 
 impl Gate {
-    async fn accept(self, listener: UnixListener, mut stopped: watch::Receiver<bool>) {
-        let everybody = Arc::new(Semaphore::new(self.limits.connections));
-        // So that root always gets an answer, whatever the group's members hold.
-        let others = Arc::new(Semaphore::new(self.limits.connections - self.limits.connections / 4));
+    async fn accept(mut self, listener: UnixListener, mut stopped: watch::Receiver<bool>) {
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -146,21 +164,14 @@ impl Gate {
                 }
             };
             let Ok(peer) = rustix::net::sockopt::socket_peercred(&stream) else { continue };
-            if !may_enter(peer, self.group) {
-                let message = "only root and members of the configured group may ask";
+            let Some(role) = self.access.role(peer) else {
+                let message = "only root and members of the configured groups may ask";
                 self.refuse(stream, StatusCode::FORBIDDEN, message);
                 continue;
-            }
-            let room = if peer.uid.is_root() {
-                everybody.clone().try_acquire_owned().map(|permit| (permit, None))
-            } else {
-                others
-                    .clone()
-                    .try_acquire_owned()
-                    .and_then(|second| Ok((everybody.clone().try_acquire_owned()?, Some(second))))
             };
-            match room {
-                Ok(permits) => self.serve(stream, peer.uid.as_raw(), permits, stopped.clone()),
+            let client = Client { uid: peer.uid.as_raw(), role };
+            match self.place(client.uid) {
+                Ok(permits) => self.serve(stream, client, permits, stopped.clone()),
                 Err(_) => {
                     self.refuse(stream, StatusCode::SERVICE_UNAVAILABLE, "too many connections: try again")
                 }
@@ -168,11 +179,25 @@ impl Gate {
         }
     }
 
+    /// A place for a connection of this user, held as long as what this gives.
+    fn place(&mut self, uid: u32) -> Result<Vec<OwnedSemaphorePermit>, TryAcquireError> {
+        if uid == 0 {
+            return Ok(vec![self.everybody.clone().try_acquire_owned()?]);
+        }
+        let most = self.limits.per_user.max(1);
+        self.users.retain(|_, places| places.available_permits() < most);
+        let own = self.users.entry(uid).or_insert_with(|| Arc::new(Semaphore::new(most))).clone();
+        [own, self.others.clone(), self.everybody.clone()]
+            .map(Semaphore::try_acquire_owned)
+            .into_iter()
+            .collect()
+    }
+
     fn serve(
         &self,
         stream: UnixStream,
-        uid: u32,
-        permits: (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>),
+        client: Client,
+        permits: Vec<OwnedSemaphorePermit>,
         mut stopped: watch::Receiver<bool>,
     ) {
         let (shared, limits) = (self.shared.clone(), self.limits);
@@ -180,22 +205,37 @@ impl Gate {
             let _permits = permits;
             let mut stream = TimeoutStream::new(stream);
             stream.set_write_timeout(Some(limits.write_timeout));
+            let endless = Arc::new(AtomicBool::new(false));
+            let tells = endless.clone();
             let service = service_fn(move |request| {
-                let shared = shared.clone();
-                async move { Ok::<_, Infallible>(answer(shared, uid, request).await) }
+                let (shared, tells) = (shared.clone(), tells.clone());
+                async move {
+                    let answer = answer(shared, client, request).await;
+                    tells.store(answer.extensions().get::<Endless>().is_some(), Ordering::Relaxed);
+                    Ok::<_, Infallible>(answer)
+                }
             });
             let mut stream = pin!(stream);
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(limits.header_timeout)
-                .max_buf_size(limits.head_bytes.max(8192))
-                // A connection is a request: nobody holds one without asking something.
-                .keep_alive(false)
-                .serve_connection(TokioIo::new(stream.as_mut()), service);
+            let mut connection = pin!(
+                http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(limits.header_timeout)
+                    .max_buf_size(limits.head_bytes.max(8192))
+                    // A connection is a request: nobody holds one without asking something.
+                    .keep_alive(false)
+                    .serve_connection(TokioIo::new(stream.as_mut()), service)
+            );
+            // A client that broke off is nobody's problem; one that reads a byte now and then is.
             tokio::select! {
-                // A client that broke off is nobody's problem.
-                _ = connection => {}
-                _ = stopped.changed() => {}
+                _ = connection.as_mut() => return,
+                _ = stopped.changed() => return,
+                () = tokio::time::sleep(limits.life) => {}
+            }
+            if endless.load(Ordering::Relaxed) {
+                tokio::select! {
+                    _ = connection => {}
+                    _ = stopped.changed() => {}
+                }
             }
         });
     }
@@ -227,5 +267,59 @@ impl Gate {
             // A refused client that does not listen misses the reason, nothing else.
             let _ = tokio::time::timeout(LINGER, say).await;
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::record::Context;
+
+    fn gate(limits: Limits) -> Gate {
+        let (requests, _) = crossbeam_channel::bounded(1);
+        let places = |count| Arc::new(Semaphore::new(count));
+        Gate {
+            access: Access::default(),
+            refusals: places(1),
+            everybody: places(limits.connections),
+            others: places(limits.connections - limits.connections / 4),
+            users: HashMap::new(),
+            limits,
+            shared: Arc::new(Shared {
+                core: CoreLink { requests, counters: Arc::default(), answer_timeout: limits.answer_timeout },
+                context: Context::default(),
+                alerts: broadcast::channel(1).0,
+                followers: places(1),
+                others_followers: places(1),
+                workers: places(1),
+            }),
+        }
+    }
+
+    /// How many of so many places a user gets.
+    fn get(gate: &mut Gate, uid: u32, wanted: usize) -> Vec<Vec<OwnedSemaphorePermit>> {
+        (0..wanted).map_while(|_| gate.place(uid).ok()).collect()
+    }
+
+    #[test]
+    fn nobody_takes_the_place_of_others() {
+        let mut gate = gate(Limits { connections: 32, per_user: 8, ..Limits::default() });
+        let greedy = get(&mut gate, 1000, 100);
+        assert_eq!(greedy.len(), 8);
+        let second = get(&mut gate, 1001, 100);
+        assert_eq!(second.len(), 8);
+        let third = get(&mut gate, 1002, 100);
+        assert_eq!(third.len(), 8);
+        assert!(gate.place(1003).is_err(), "the last quarter is root's");
+        let root = get(&mut gate, 0, 100);
+        assert_eq!(root.len(), 8);
+        drop((greedy, second, third, root));
+        // Whoever was served before is not remembered.
+        for uid in 2000..3000 {
+            drop(gate.place(uid).unwrap());
+        }
+        assert_eq!(gate.users.len(), 1);
+        assert_eq!(get(&mut gate, 0, 100).len(), 32);
     }
 }

@@ -1,4 +1,4 @@
-//! The socket's place in the file system: one daemon a place, for root and one group only.
+//! The socket's place in the file system: one daemon a place, for root and the configured groups only.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
@@ -20,8 +20,15 @@ pub enum SocketError {
     /// The path is taken by something that is not a socket.
     #[error("{}: is there and is not a socket; choose another path with --socket", .0.display())]
     NotASocket(PathBuf),
-    #[error("api.group: there is no group {0:?} in /etc/group; give one that is there, or its number")]
-    NoGroup(String),
+    #[error("{key}: there is no group {group:?} in /etc/group; give one that is there, or its number")]
+    NoGroup { key: &'static str, group: String },
+    /// A file has one group only, and no access list.
+    #[error(
+        "{}: two groups may not be let in here ({source}); give api.viewers and api.operators the same \
+         group, or put the socket on a file system with access control lists",
+        path.display()
+    )]
+    NoAccessList { path: PathBuf, source: io::Error },
     #[error("cannot {what} {}: {source}", path.display())]
     Io { what: &'static str, path: PathBuf, source: io::Error },
 }
@@ -102,10 +109,10 @@ impl InstanceLock {
     }
 }
 
-/// Listens on `path`, for root and `group` only from the first moment on: the socket gets its mode
+/// Listens on `path`, for root and these groups only from the first moment on: the socket gets its mode
 /// and owner under another name and is then moved into place. A socket that nobody listens on is
 /// replaced.
-pub(super) fn bind(path: &Path, group: Option<u32>) -> Result<UnixListener, SocketError> {
+pub(super) fn bind(path: &Path, groups: &[u32]) -> Result<UnixListener, SocketError> {
     make_directory(path)?;
     match fs::symlink_metadata(path) {
         Ok(found) if !found.file_type().is_socket() => return Err(SocketError::NotASocket(path.to_owned())),
@@ -123,13 +130,27 @@ pub(super) fn bind(path: &Path, group: Option<u32>) -> Result<UnixListener, Sock
     }
     let listener = UnixListener::bind(&new).map_err(io_error("listen on", &new))?;
     // Owner before mode: with the mode first, the old group could connect in between.
+    let group = groups.first().copied();
     if group.is_some() {
         chown(&new, None, group).map_err(io_error("change the group of", &new))?;
     }
     fs::set_permissions(&new, fs::Permissions::from_mode(0o660))
         .map_err(io_error("change the mode of", &new))?;
-    if let (Some(group), Some(directory)) = (group, own_directory(path)) {
+    let mine = own_directory(path);
+    if let (Some(group), Some(directory)) = (group, mine) {
         chown(directory, None, Some(group)).map_err(io_error("change the group of", directory))?;
+    }
+    if let Some(directory) = mine {
+        // Of a group that was let in once. Where there is no list, or can be none, nobody was.
+        let _ = rustix::fs::removexattr(directory, ACCESS_LIST);
+    }
+    for group in groups.iter().skip(1) {
+        let read_write = 6;
+        admit(&new, *group, read_write)?;
+        if let Some(directory) = mine {
+            let enter = 5;
+            admit(directory, *group, enter)?;
+        }
     }
     fs::rename(&new, path).map_err(io_error("create", path))?;
     listener.set_nonblocking(true).map_err(io_error("listen on", path))?;
@@ -144,6 +165,32 @@ fn make_directory(socket: &Path) -> Result<(), SocketError> {
         }
         _ => Ok(()),
     }
+}
+
+const ACCESS_LIST: &str = "system.posix_acl_access";
+
+/// Lets another group in, next to the one that a file has: `rights` as in a mode. Format: `acl(5)`, and
+/// `include/uapi/linux/posix_acl_xattr.h`.
+fn admit(path: &Path, group: u32, rights: u16) -> Result<(), SocketError> {
+    const VERSION: u32 = 2;
+    const NOBODY: u32 = u32::MAX;
+    let mode = fs::metadata(path).map_err(io_error("look at", path))?.permissions().mode() as u16;
+    // The owner, the file's group, the other group, the most that groups get, everybody else.
+    let entries = [
+        (0x01, mode >> 6 & 7, NOBODY),
+        (0x04, mode >> 3 & 7, NOBODY),
+        (0x08, rights, group),
+        (0x10, rights | mode >> 3 & 7, NOBODY),
+        (0x20, 0, NOBODY),
+    ];
+    let mut list = VERSION.to_le_bytes().to_vec();
+    for (tag, rights, id) in entries {
+        list.extend_from_slice(&u16::to_le_bytes(tag));
+        list.extend_from_slice(&rights.to_le_bytes());
+        list.extend_from_slice(&id.to_le_bytes());
+    }
+    rustix::fs::setxattr(path, ACCESS_LIST, &list, rustix::fs::XattrFlags::empty())
+        .map_err(|error| SocketError::NoAccessList { path: path.to_owned(), source: error.into() })
 }
 
 /// The socket's directory, if it is one of ours and not a shared place such as `/tmp`.
@@ -173,14 +220,14 @@ mod tests {
     fn stale_is_replaced_and_live_is_not() {
         let place = Place::new("bind");
         drop(UnixListener::bind(place.socket()).unwrap());
-        let live = bind(&place.socket(), None).unwrap();
+        let live = bind(&place.socket(), &[]).unwrap();
         let mode = fs::metadata(place.socket()).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o660);
-        assert!(matches!(bind(&place.socket(), None), Err(SocketError::Listening(_))));
+        assert!(matches!(bind(&place.socket(), &[]), Err(SocketError::Listening(_))));
         drop(live);
         fs::remove_file(place.socket()).unwrap();
         fs::write(place.socket(), "precious").unwrap();
-        assert!(matches!(bind(&place.socket(), None), Err(SocketError::NotASocket(_))));
+        assert!(matches!(bind(&place.socket(), &[]), Err(SocketError::NotASocket(_))));
         assert_eq!(fs::read(place.socket()).unwrap(), b"precious");
     }
 }

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod limits;
+mod roles;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;

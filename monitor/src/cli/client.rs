@@ -159,7 +159,7 @@ fn unreachable(socket: &Path, error: &io::Error) -> Failure {
         ),
         io::ErrorKind::PermissionDenied => (
             "permission denied".to_owned(),
-            "ask as root, or as a member of the group that 'api.group' in its configuration names",
+            "ask as root, or as a member of a group that 'api.viewers' or 'api.operators' in its configuration names",
         ),
         _ => (error.to_string(), "see whether 'streamwatch run' still runs"),
     };

@@ -26,6 +26,9 @@ const STAGES: &[Column] = &[
 ];
 const TABLES: &[Column] =
     &[("TABLE", Left), ("USED", Right), ("CAPACITY", Right), ("REFUSED", Right), ("EVICTED", Right)];
+const CLIENTS: &[Column] =
+    &[("CLIENT", Right), ("USER", Right), ("OFFERED", Right), ("DELIVERED", Right), ("LOST", Right)];
+const THROTTLED: &[Column] = &[("THROTTLED CGROUP", Right), ("NAME", Elastic), ("FLOWS GIVEN UP", Right)];
 const LOSS: &[Column] = &[
     ("STAGE", Left),
     ("KIND", Left),
@@ -131,7 +134,28 @@ fn page(status: &StatusView, screen: Screen) -> String {
             bad(row.lost_bytes),
         ]);
     }
-    for table in [hooks, stages, tables, loss] {
+    let mut clients = Table::new(CLIENTS);
+    for client in &status.clients {
+        clients.row(vec![
+            count(client.number),
+            count(client.uid.into()),
+            count(client.offered),
+            count(client.delivered),
+            bad(client.lost),
+        ]);
+    }
+    let mut throttled = Table::new(THROTTLED);
+    for cgroup in &status.throttled {
+        throttled.row(vec![
+            count(cgroup.cgroup.into()),
+            Cell::new(cgroup.name.as_deref().unwrap_or("")),
+            bad(cgroup.given_up),
+        ]);
+    }
+    let mut all = vec![hooks, stages, tables, loss];
+    all.extend((!status.clients.is_empty()).then_some(clients));
+    all.extend((!status.throttled.is_empty()).then_some(throttled));
+    for table in all {
         page.push('\n');
         page.push_str(&table.render(true, screen.width(), screen.style));
     }

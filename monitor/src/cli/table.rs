@@ -209,4 +209,21 @@ mod tests {
         let text = table().render(false, None, Style { colour: true });
         assert!(text.contains("\x1b[31ma\\x1b[2J\x1b[0m   1.2 MB"), "{text:?}");
     }
+
+    proptest::proptest! {
+        /// Whatever is in the cells, however narrow: a row is a line, and nothing acts on the terminal.
+        #[test]
+        fn any_text_is_a_row_and_inert(
+            cells in proptest::collection::vec((".*", proptest::prelude::any::<String>()), 0..6),
+            width in proptest::option::of(0_usize..120),
+        ) {
+            let mut table = Table::new(COLUMNS);
+            for (name, bytes) in &cells {
+                table.row(vec![Cell::new(name), Cell::new(bytes)]);
+            }
+            let text = table.render(false, width, Style::default());
+            proptest::prop_assert_eq!(text.matches('\n').count(), cells.len(), "{:?}", text);
+            proptest::prop_assert!(!text.replace('\n', "").contains(crate::record::is_active), "{:?}", text);
+        }
+    }
 }

@@ -9,6 +9,7 @@
 mod alerts;
 mod detect;
 mod file;
+mod memory;
 mod range;
 
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 pub use alerts::{Alerts, Hook};
 pub use detect::{AuthFailures, Sampling, Scans, Sensitivity, Traffic};
 pub use file::{FileError, parse_toml, place, read_capped};
+pub use memory::Memory;
 use range::Ranges;
 
 use crate::posture::TlsVersion;
@@ -29,6 +31,7 @@ pub const LARGEST_FILE: u64 = 16 << 20;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
+    pub memory: Memory,
     pub kernel: Kernel,
     pub flows: Flows,
     pub pipeline: Pipeline,
@@ -136,7 +139,7 @@ pub struct Flows {
 
 impl Default for Flows {
     fn default() -> Self {
-        Flows { capacity: 262_144, closed_keep: 4096, udp_idle_s: 60 }
+        Flows { capacity: 100_000, closed_keep: 4096, udp_idle_s: 60 }
     }
 }
 
@@ -152,7 +155,7 @@ pub struct Pipeline {
 
 impl Default for Pipeline {
     fn default() -> Self {
-        Pipeline { channel: 16_384, sink_queue: 65_536 }
+        Pipeline { channel: 16_384, sink_queue: 32_768 }
     }
 }
 
@@ -170,16 +173,24 @@ pub struct PolicyFile {
 #[serde(default, deny_unknown_fields)]
 pub struct Api {
     pub socket: PathBuf,
-    /// Group whose members get in; `None`: root alone.
+    /// Group whose members may look; `None`: nobody but operators.
+    #[serde(alias = "group", skip_serializing_if = "Option::is_none")]
+    pub viewers: Option<String>,
+    /// Group whose members may also acknowledge, silence and begin anew; `None`: root alone.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub group: Option<String>,
+    pub operators: Option<String>,
     /// Connections served at a time.
     pub connections: u32,
 }
 
 impl Default for Api {
     fn default() -> Self {
-        Api { socket: PathBuf::from("/run/streamwatch/api.sock"), group: None, connections: 32 }
+        Api {
+            socket: PathBuf::from("/run/streamwatch/api.sock"),
+            viewers: None,
+            operators: None,
+            connections: 32,
+        }
     }
 }
 
@@ -436,7 +447,8 @@ impl Config {
         ranges.absolute("api.socket", Some(&self.api.socket));
         // `sun_path` of unix(7) holds 108 bytes, the last of them NUL.
         ranges.shorter("api.socket", &self.api.socket, 108);
-        ranges.not_empty("api.group", self.api.group.as_deref());
+        ranges.not_empty("api.viewers", self.api.viewers.as_deref());
+        ranges.not_empty("api.operators", self.api.operators.as_deref());
         ranges.within("api.connections", self.api.connections, 1..=4096);
 
         ranges.within("output.interval_s", self.output.interval_s, 0..=86_400);
@@ -470,7 +482,8 @@ impl Config {
         ranges.within("sampling.encrypted_every_s", encrypted_every_s, 0..=604_800);
         ranges.within("histograms.streams", self.histograms.streams, 1..=1 << 20);
         ranges.within("histograms.reset_every_s", self.histograms.reset_every_s, 0..=604_800);
-        ranges.result()
+        ranges.result()?;
+        self.check_memory()
     }
 }
 

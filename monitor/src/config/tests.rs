@@ -26,7 +26,7 @@ fn the_shipped_file_names_every_key() {
         kernel: Kernel { cgroup: Some("/x".into()), ..Kernel::default() },
         policy: PolicyFile { file: Some("/x".into()) },
         alerts: Alerts { state: Some("/x".into()), ..Alerts::default() },
-        api: Api { group: Some("x".into()), ..Api::default() },
+        api: Api { viewers: Some("x".into()), operators: Some("x".into()), ..Api::default() },
         ..Config::default()
     };
     for line in toml::to_string(&all).unwrap().lines() {
@@ -88,7 +88,11 @@ fn values_out_of_range_are_named() {
             "[api]\nsocket = \"api.sock\"\n",
             "api.socket = \"api.sock\" is out of range: expected an absolute path",
         ),
-        ("[api]\ngroup = \"\"\n", "api.group"),
+        ("[flows]\ncapacity = 1000000\n", "memory.limit_mib = 256 is out of range: expected at least "),
+        ("[memory]\nlimit_mib = 100\n", "memory.limit_mib = 100 is out of range"),
+        ("[api]\nviewers = \"\"\n", "api.viewers"),
+        ("[api]\ngroup = \"\"\n", "api.viewers"),
+        ("[api]\noperators = \"\"\n", "api.operators"),
     ] {
         let message = parse(text).unwrap().check().unwrap_err().to_string();
         assert!(message.contains(expected), "{text:?}: {message}");

@@ -18,6 +18,12 @@ impl Clock {
         Clock { offset_ns: i128::from(wall.tv_sec) * 1_000_000_000 + i128::from(wall.tv_nsec) - monotonic }
     }
 
+    /// A wall clock that is so far from the monotonic one.
+    #[cfg(test)]
+    pub(in crate::daemon) fn at(offset_ns: i128) -> Clock {
+        Clock { offset_ns }
+    }
+
     /// This clock, or `now` where they have parted: labels of one moment stay the same as long as the
     /// wall clock is not stepped or has not drifted by a millisecond.
     #[must_use]

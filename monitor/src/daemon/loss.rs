@@ -1,14 +1,16 @@
 //! Losses: for every kind, offered = delivered + lost. What was lost since the last look is told.
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 use monitor_common::{Counters, Kind};
 
 use crate::model::{LossRow, LossView};
 
-/// The kernel's counters as last seen, and what was told of them.
+/// Counters as last seen, and what was told of them.
 #[derive(Debug, Default)]
 pub struct Losses {
-    last: Counters,
+    last: Vec<LossRow>,
     told: Vec<LossRow>,
     /// The counters when something was told last.
     told_at: Counters,
@@ -26,34 +28,39 @@ impl Losses {
         &self.told_at
     }
 
-    /// Everything so far, one row a kind.
+    /// Everything so far, one row a stage and kind.
     pub fn rows(&self) -> Vec<LossRow> {
-        rows(&self.last)
+        self.last.clone()
     }
 
-    /// Takes new counters; a record where something was lost since the last one.
-    pub fn update(&mut self, counters: &Counters, at: Timestamp) -> Option<LossView> {
-        self.last = *counters;
-        let now = rows(counters);
+    /// Takes the kernel's new counters, and the rows of the stages and tables behind it; a record where
+    /// something was lost since the last one.
+    pub fn update(&mut self, counters: &Counters, behind: Vec<LossRow>, at: Timestamp) -> Option<LossView> {
+        let mut now = rows(counters);
+        now.extend(behind);
+        let before: HashMap<(&str, &str), &LossRow> =
+            self.told.iter().map(|row| ((&*row.stage, &*row.kind), row)).collect();
         let since: Vec<LossRow> = now
             .iter()
             .map(|row| {
-                let before = self.told.iter().find(|old| old.kind == row.kind && old.stage == row.stage);
+                let Some(before) = before.get(&(&*row.stage, &*row.kind)) else { return row.clone() };
                 LossRow {
-                    offered: row.offered.saturating_sub(before.map_or(0, |old| old.offered)),
-                    delivered: row.delivered.saturating_sub(before.map_or(0, |old| old.delivered)),
-                    lost: row.lost.saturating_sub(before.map_or(0, |old| old.lost)),
-                    lost_bytes: row.lost_bytes.saturating_sub(before.map_or(0, |old| old.lost_bytes)),
+                    offered: row.offered.saturating_sub(before.offered),
+                    delivered: row.delivered.saturating_sub(before.delivered),
+                    lost: row.lost.saturating_sub(before.lost),
+                    lost_bytes: row.lost_bytes.saturating_sub(before.lost_bytes),
                     ..row.clone()
                 }
             })
+            .filter(|row| row.lost > 0)
             .collect();
-        if since.iter().all(|row| row.lost == 0) {
+        self.last = now;
+        if since.is_empty() {
             return None;
         }
-        self.told = now;
+        self.told = self.last.clone();
         self.told_at = *counters;
-        Some(LossView { at, rows: since.into_iter().filter(|row| row.lost > 0).collect() })
+        Some(LossView { at, rows: since })
     }
 }
 
@@ -78,7 +85,10 @@ fn rows(counters: &Counters) -> Vec<LossRow> {
         .collect();
     let ends = counters.offered[Kind::Close as usize] + counters.offered[Kind::SocketClosed as usize];
     rows.push(row("kernel", "close", ends, counters.overflow_full, 0));
-    rows.push(row("kernel", "socket_storage", counters.storage_refused, counters.storage_refused, 0));
+    // Datagrams of such sockets belong to no flow; connections are counted by the kernel itself.
+    let without_flow = counters.totals[monitor_common::totals::UDP_NO_STORAGE];
+    let refused = counters.storage_refused;
+    rows.push(row("kernel", "socket_storage", refused, refused, without_flow));
     rows.push(row(
         "kernel",
         "udp_datagram_untracked",
@@ -100,11 +110,11 @@ mod tests {
         counters.offered[Kind::Close as usize] = 10;
         counters.lost[Kind::Close as usize] = 4;
         counters.rescued = 4;
-        assert!(losses.update(&counters, Timestamp::UNIX_EPOCH).is_none());
+        assert!(losses.update(&counters, Vec::new(), Timestamp::UNIX_EPOCH).is_none());
         counters.overflow_full = 1;
         counters.lost[Kind::Close as usize] = 5;
-        let told = losses.update(&counters, Timestamp::UNIX_EPOCH).expect("told");
+        let told = losses.update(&counters, Vec::new(), Timestamp::UNIX_EPOCH).expect("told");
         assert_eq!((told.rows[0].offered, told.rows[0].delivered, told.rows[0].lost), (10, 9, 1));
-        assert!(losses.update(&counters, Timestamp::UNIX_EPOCH).is_none());
+        assert!(losses.update(&counters, Vec::new(), Timestamp::UNIX_EPOCH).is_none());
     }
 }

@@ -13,6 +13,8 @@ mod control;
 mod core;
 mod keep;
 mod loss;
+#[cfg(test)]
+mod loss_tests;
 mod pinned;
 mod reader;
 mod resolve;

@@ -17,9 +17,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
+use monitor_common::Kind;
 
 use crate::event::{Event, decode};
 use crate::kernel::Ring;
+use crate::tally::{Tallies, Tally};
 
 /// Records taken at one go.
 pub const BATCH: usize = 256;
@@ -39,13 +41,119 @@ pub struct Batch {
     pub end: Option<u64>,
 }
 
-/// What the reader counts.
-#[derive(Debug, Default)]
+/// Kinds of events: those of the ring, and those that are read from maps.
+pub(super) const KINDS: [&str; monitor_common::KINDS + 2] = {
+    let mut names = ["unknown"; monitor_common::KINDS + 2];
+    let mut kind = 0;
+    while kind < Kind::ALL.len() {
+        names[kind + 1] = Kind::ALL[kind].as_str();
+        kind += 1;
+    }
+    names[monitor_common::KINDS] = "udp";
+    names[monitor_common::KINDS + 1] = "counters";
+    names
+};
+
+/// The place of an event in [`KINDS`].
+pub(super) fn kind_of(event: &Event) -> usize {
+    match event {
+        Event::Flow(kind, _) => *kind as usize,
+        Event::Capture(..) => Kind::Capture as usize,
+        Event::Udp { .. } => monitor_common::KINDS,
+        Event::UdpLeft(..) => monitor_common::KINDS,
+        Event::Counters(_) | Event::Tampered(_) => monitor_common::KINDS + 1,
+    }
+}
+
+/// Events by kind, added up before they are counted where others look: counting costs more than adding.
+#[derive(Default)]
+pub(super) struct Sums([u64; KINDS.len()]);
+
+impl Sums {
+    pub fn add(&mut self, kind: usize) {
+        self.0[kind] += 1;
+    }
+
+    pub fn of(events: &[Event]) -> Sums {
+        let mut sums = Sums::default();
+        events.iter().for_each(|event| sums.add(kind_of(event)));
+        sums
+    }
+
+    pub fn each(&self, mut each: impl FnMut(usize, u64)) {
+        self.0
+            .iter()
+            .enumerate()
+            .filter(|(_, count)| **count > 0)
+            .for_each(|(kind, count)| each(kind, *count));
+    }
+}
+
+/// What the reader counts: records read from the ring; those that went on as events; those that could not be
+/// decoded, or that nobody takes any more.
+#[derive(Debug)]
 pub struct ReaderCounters {
-    /// Records read from the ring.
-    pub read: AtomicU64,
-    /// Records that could not be decoded.
-    pub undecodable: AtomicU64,
+    pub(super) tallies: Tallies,
+}
+
+impl Default for ReaderCounters {
+    fn default() -> Self {
+        ReaderCounters { tallies: Tallies::new(&KINDS) }
+    }
+}
+
+impl ReaderCounters {
+    fn count(&self, sums: &Sums, how: fn(&Tally, u64)) {
+        sums.each(|kind, count| how(self.tallies.of(kind), count));
+    }
+}
+
+/// Where records come from.
+pub(super) trait Source {
+    /// See [`Ring::drain`].
+    fn drain(&mut self, limit: usize, each: impl FnMut(&[u8])) -> usize;
+    /// See [`Ring::wait`].
+    fn wait(&self, at_most: Duration);
+    /// See [`Ring::produced`].
+    fn produced(&self) -> u64;
+    /// See [`Ring::position`].
+    fn position(&self) -> u64;
+    /// See [`Ring::held`].
+    fn held(&self) -> u64;
+    /// See [`Ring::held_share`].
+    fn held_share(&self) -> u64;
+    /// See [`Ring::give_back`].
+    fn give_back(&mut self, up_to: u64);
+}
+
+impl Source for Ring {
+    fn drain(&mut self, limit: usize, each: impl FnMut(&[u8])) -> usize {
+        Ring::drain(self, limit, each)
+    }
+
+    fn wait(&self, at_most: Duration) {
+        Ring::wait(self, at_most);
+    }
+
+    fn produced(&self) -> u64 {
+        Ring::produced(self)
+    }
+
+    fn position(&self) -> u64 {
+        Ring::position(self)
+    }
+
+    fn held(&self) -> u64 {
+        Ring::held(self)
+    }
+
+    fn held_share(&self) -> u64 {
+        Ring::held_share(self)
+    }
+
+    fn give_back(&mut self, up_to: u64) {
+        Ring::give_back(self, up_to);
+    }
 }
 
 /// What is read when, and given back when.
@@ -57,7 +165,7 @@ pub struct Reading {
 }
 
 /// Reads until `stop` is set and what was in the ring by then is read. Gives the ring back.
-pub fn run(mut ring: Ring, events: &Sender<Batch>, reading: &Reading) -> Ring {
+pub(super) fn run<R: Source>(mut ring: R, events: &Sender<Batch>, reading: &Reading) -> R {
     let Reading { counters, stop, told } = reading;
     let mut busy = false;
     let mut last = None;
@@ -67,16 +175,25 @@ pub fn run(mut ring: Ring, events: &Sender<Batch>, reading: &Reading) -> Ring {
             last = Some(ring.produced());
         }
         let mut batch = Batch { events: Vec::with_capacity(BATCH), end: None };
-        let read = ring.drain(BATCH, |record| match decode(record) {
-            Ok(event) => batch.events.push(event),
-            Err(_) => {
-                counters.undecodable.fetch_add(1, Ordering::Relaxed);
+        let (mut offered, mut broken) = (Sums::default(), Sums::default());
+        let read = ring.drain(BATCH, |record| {
+            let kind = record.first().and_then(|byte| Kind::from_byte(*byte)).map_or(0, |kind| kind as usize);
+            offered.add(kind);
+            match decode(record) {
+                Ok(event) => batch.events.push(event),
+                Err(_) => broken.add(kind),
             }
         });
         batch.end = Some(ring.position());
-        counters.read.fetch_add(read as u64, Ordering::Relaxed);
-        if read > 0 && events.send(batch).is_err() {
-            return ring;
+        counters.count(&offered, Tally::offer);
+        counters.count(&broken, Tally::lose);
+        if read > 0 {
+            let sums = Sums::of(&batch.events);
+            if events.send(batch).is_err() {
+                counters.count(&sums, Tally::lose);
+                return ring;
+            }
+            counters.count(&sums, Tally::deliver);
         }
         if last.is_some_and(|last| ring.position() >= last || read == 0) {
             return ring;

@@ -4,13 +4,11 @@ use std::sync::Arc;
 
 use rustix::system::uname;
 
-use super::core::{Core, watching};
+use super::core::Core;
 use super::stages::Stages;
 use crate::api::Request;
 use crate::hist::Measures;
-use crate::status::{
-    AlertCounts, FlowCounts, HistogramView, HookView, RingView, StatusView, TableView, Totals,
-};
+use crate::status::{AlertCounts, FlowCounts, HistogramView, HookView, RingView, StatusView, Totals};
 
 /// What does not change while the daemon runs.
 #[derive(Clone, Debug)]
@@ -75,14 +73,10 @@ impl Core {
 
     fn status(&self, about: &About, stages: &Stages, now_ns: u64) -> StatusView {
         let (client_bytes, server_bytes) = self.total_bytes();
-        let table = |name: &str, capacity: usize, used: usize, refused: u64, evicted: u64| TableView {
-            name: name.to_owned(),
-            capacity: capacity as u64,
-            used: used as u64,
-            refused,
-            evicted,
-        };
+        // Those of the kernel are as of the last second, the others as of now.
         let mut loss = self.losses.rows();
+        loss.retain(|row| row.stage == "kernel");
+        loss.extend(self.table_losses());
         loss.extend(stages.loss_rows());
         StatusView {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -93,22 +87,9 @@ impl Core {
             hooks: about.hooks.clone(),
             ring: RingView { bytes: about.ring_bytes },
             stages: stages.views(),
-            tables: vec![
-                table("flows", self.table.capacity(), self.table.len(), 0, self.table.evicted),
-                table("evidence_bytes", super::core::EVIDENCE, self.evidence_bytes, 0, self.evidence_cut),
-                table("read_on_bytes", watching::HELD, self.watching.held, 0, self.watching.cut),
-                table("read_on", watching::WATCHED, self.watching.watched(), self.watching.refused, 0),
-                table("early_captures", super::core::EARLY, self.early_captures(), self.early_lost, 0),
-                table("streams", self.streams.capacity(), self.streams.len(), self.streams.refused, 0),
-                table(
-                    "baselines",
-                    crate::detect::traffic::WATCHED,
-                    self.watching.traffic.len(),
-                    self.watching.traffic.refused,
-                    self.watching.traffic.evicted,
-                ),
-                table("alerts", crate::alert::HELD, self.alerts.len(), self.alerts.refused, 0),
-            ],
+            clients: stages.clients(),
+            tables: self.table_views(),
+            throttled: self.throttle_counts(),
             loss,
             flows: FlowCounts { open: self.table.len() as u64, seen: self.table.seen, failed: self.failed },
             streams: self.streams.len() as u64,

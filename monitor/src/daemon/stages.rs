@@ -1,13 +1,17 @@
-//! Back-pressure, made visible: how full each stage is and was, and what found it full.
+//! Back-pressure, made visible: how full each stage is and was, and what found it full. In every stage,
+//! and for every kind: offered = delivered + lost, once nothing waits in it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::api;
 use crate::hook::Hooks;
 use crate::model::LossRow;
 use crate::sink::SinkCounters;
-use crate::status::StageView;
+use crate::status::{ClientView, StageView};
+use crate::tally::{Tallies, Tally};
 
+use super::core::{Command, Lookup};
 use super::reader::ReaderCounters;
 
 /// One bounded channel, watched.
@@ -17,38 +21,53 @@ pub struct Stage {
     capacity: u64,
     depth: AtomicU64,
     peak: AtomicU64,
-    offered: AtomicU64,
-    dropped: AtomicU64,
+    tallies: Tallies,
 }
 
 impl Stage {
-    pub fn new(name: &'static str, capacity: usize) -> Self {
+    /// `kinds` of what goes through it.
+    fn new(name: &'static str, capacity: usize, kinds: &'static [&'static str]) -> Self {
         Stage {
             name,
             capacity: capacity as u64,
             depth: AtomicU64::new(0),
             peak: AtomicU64::new(0),
-            offered: AtomicU64::new(0),
-            dropped: AtomicU64::new(0),
+            tallies: Tallies::new(kinds),
         }
     }
 
-    /// One thing was offered and the channel now holds `depth`.
-    pub fn offered(&self, depth: usize) {
-        self.offered.fetch_add(1, Ordering::Relaxed);
-        self.depth.store(depth as u64, Ordering::Relaxed);
-        self.peak.fetch_max(depth as u64, Ordering::Relaxed);
+    /// Batches between reader and core; events are counted.
+    pub fn events(capacity: usize) -> Arc<Self> {
+        Arc::new(Stage::new("events", capacity, &super::reader::KINDS))
     }
 
-    /// What was offered found it full.
-    pub fn dropped(&self) {
-        self.dropped.fetch_add(1, Ordering::Relaxed);
+    pub fn lookups(capacity: usize) -> Arc<Self> {
+        Arc::new(Stage::new("lookups", capacity, &Lookup::KINDS))
     }
 
-    /// The depth as the consumer sees it.
+    pub fn commands(capacity: usize) -> Arc<Self> {
+        Arc::new(Stage::new("commands", capacity, &Command::KINDS))
+    }
+
+    /// Alerts on their way into the state file.
+    pub fn changes(capacity: usize) -> Arc<Self> {
+        Arc::new(Stage::new("state", capacity, &["change"]))
+    }
+
+    /// The counts of the `kind`th.
+    pub fn of(&self, kind: usize) -> &Tally {
+        self.tallies.of(kind)
+    }
+
+    /// The channel holds so much.
     pub fn observed(&self, depth: usize) {
         self.depth.store(depth as u64, Ordering::Relaxed);
         self.peak.fetch_max(depth as u64, Ordering::Relaxed);
+    }
+
+    /// One row a kind.
+    pub fn rows(&self) -> Vec<LossRow> {
+        self.tallies.rows(self.name)
     }
 
     fn view(&self) -> StageView {
@@ -57,8 +76,8 @@ impl Stage {
             capacity: self.capacity,
             depth: self.depth.load(Ordering::Relaxed),
             peak: self.peak.load(Ordering::Relaxed),
-            offered: self.offered.load(Ordering::Relaxed),
-            dropped: self.dropped.load(Ordering::Relaxed),
+            offered: self.tallies.offered(),
+            dropped: self.tallies.lost(),
         }
     }
 }
@@ -67,13 +86,13 @@ impl Stage {
 #[derive(Debug)]
 pub struct Stages {
     pub reader: Arc<ReaderCounters>,
-    /// Batches between reader and core.
-    pub events: Stage,
-    pub lookups: Stage,
-    pub commands: Stage,
-    pub requests: Stage,
-    /// Alerts on their way into the state file.
+    pub events: Arc<Stage>,
+    pub lookups: Arc<Stage>,
+    pub commands: Arc<Stage>,
     pub changes: Arc<Stage>,
+    /// Questions, and what their askers were told of alerts.
+    pub api: Arc<api::Counters>,
+    pub requests_capacity: usize,
     pub hooks: Hooks,
     pub sink: Arc<SinkCounters>,
     pub sink_capacity: usize,
@@ -81,59 +100,49 @@ pub struct Stages {
 
 impl Stages {
     pub fn views(&self) -> Vec<StageView> {
-        let read = self.reader.read.load(Ordering::Relaxed);
-        let undecodable = self.reader.undecodable.load(Ordering::Relaxed);
-        let (offered, lost) = (self.sink.offered(), self.sink.lost());
-        let sink = StageView {
-            name: "sink".to_owned(),
-            capacity: self.sink_capacity as u64,
-            depth: offered.saturating_sub(self.sink.delivered() + lost),
+        let whole = |name: &str, capacity: usize, offered: u64, delivered: u64, lost: u64| StageView {
+            name: name.to_owned(),
+            capacity: capacity as u64,
+            depth: offered.saturating_sub(delivered + lost),
             peak: 0,
             offered,
             dropped: lost,
         };
+        let (reader, sink, asked) = (&self.reader.tallies, &self.sink, &self.api.requests);
+        let told = self.api.followers.total();
+        let reader =
+            whole("reader", super::reader::BATCH, reader.offered(), reader.delivered(), reader.lost());
         let mut views = vec![
-            StageView {
-                name: "reader".to_owned(),
-                capacity: super::reader::BATCH as u64,
-                depth: 0,
-                peak: 0,
-                offered: read,
-                dropped: undecodable,
-            },
+            // What has been read and not passed on is in its hands, and no queue.
+            StageView { depth: 0, ..reader },
             self.events.view(),
             self.lookups.view(),
             self.commands.view(),
-            self.requests.view(),
+            whole("requests", self.requests_capacity, asked.offered(), asked.delivered(), asked.lost()),
             self.changes.view(),
-            sink,
+            whole("sink", self.sink_capacity, sink.offered(), sink.delivered(), sink.lost()),
+            whole("followers", 0, told.offered, told.delivered, told.lost),
         ];
         views.extend(self.hooks.views());
         views
     }
 
-    /// What was lost behind the kernel.
+    /// The clients that wait for alerts, one by one.
+    pub fn clients(&self) -> Vec<ClientView> {
+        self.api.followers.views()
+    }
+
+    /// What was offered to the stages behind the kernel, delivered and lost: one row a stage and kind.
     pub fn loss_rows(&self) -> Vec<LossRow> {
-        self.views()
-            .into_iter()
-            .filter(|view| view.dropped > 0)
-            .map(|view| LossRow {
-                kind: match view.name.as_str() {
-                    "sink" => "record",
-                    "lookups" => "lookup",
-                    "commands" => "command",
-                    "requests" => "request",
-                    "state" => "change",
-                    hook if hook.starts_with("hook ") => "alert",
-                    _ => "event",
-                }
-                .to_owned(),
-                stage: view.name,
-                offered: view.offered,
-                delivered: view.offered.saturating_sub(view.dropped),
-                lost: view.dropped,
-                lost_bytes: 0,
-            })
-            .collect()
+        let mut rows = self.reader.tallies.rows("reader");
+        for stage in [&self.events, &self.lookups, &self.commands, &self.changes] {
+            rows.extend(stage.rows());
+        }
+        rows.push(self.api.requests.row("requests", "request"));
+        rows.extend(self.sink.rows());
+        rows.push(self.api.followers.total());
+        rows.extend(self.hooks.rows());
+        rows.retain(|row| row.offered > 0);
+        rows
     }
 }

@@ -263,15 +263,17 @@ impl Daemon {
                 .map_err(RunError::Thread)?;
 
         let read = Arc::new(ReaderCounters::default());
-        let kept = Arc::new(Stage::new("state", CHANGES));
+        let kept = Stage::changes(CHANGES);
+        let asked_of_api = Arc::<api::Counters>::default();
         let (changes, changes_out) = bounded::<Vec<Change>>(CHANGES);
         let store = open_store(config);
         let stages = Stages {
             reader: read.clone(),
-            events: Stage::new("events", batches),
-            lookups: Stage::new("lookups", channel),
-            commands: Stage::new("commands", channel),
-            requests: Stage::new("requests", REQUESTS),
+            events: Stage::events(batches),
+            lookups: Stage::lookups(channel),
+            commands: Stage::commands(channel),
+            api: asked_of_api.clone(),
+            requests_capacity: REQUESTS,
             changes: kept.clone(),
             hooks: Hooks::start(&config.alerts.hooks, &context)?,
             sink: sink.counters().clone(),
@@ -309,8 +311,10 @@ impl Daemon {
                 Some(spawn("keeper", move || keep::run(&store, &changes_out, &kept))?)
             }
             None => {
-                // Nobody writes: what is offered is thrown away, and was told to be.
-                Some(spawn("keeper", move || changes_out.into_iter().for_each(drop))?)
+                // Nobody writes: what is offered is lost, and was told to be.
+                let lose =
+                    move || changes_out.into_iter().for_each(|batch| kept.of(0).lose(batch.len() as u64));
+                Some(spawn("keeper", lose)?)
             }
         };
         let outlets = Outlets {
@@ -329,8 +333,10 @@ impl Daemon {
         let api = api::start(
             api::Options {
                 socket: config.api.socket.clone(),
-                group: config.api.group.clone(),
+                viewers: config.api.viewers.clone(),
+                operators: config.api.operators.clone(),
                 connections: config.api.connections as usize,
+                counters: asked_of_api,
                 context,
             },
             requests_in,

@@ -9,9 +9,9 @@ use tokio::sync::broadcast;
 
 use super::clock::{Clock, monotonic_ns};
 use super::core::{Command, Core, Found, Lookup, Output, unseen};
-use super::reader::Batch;
+use super::reader::{Batch, Sums};
 use super::serve::About;
-use super::stages::Stages;
+use super::stages::{Stage, Stages};
 use crate::alert::Change;
 use crate::api::Request;
 use crate::hook::Hooks;
@@ -23,6 +23,9 @@ use crate::sink::{LossesTold, SinkHandle};
 /// waking up is all that it costs.
 const TICK: Duration = Duration::from_millis(50);
 const QUIET_TICK: Duration = Duration::from_millis(250);
+
+/// How often what was lost behind the kernel is added up.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
 
 /// Answers of the resolver that are taken at one go.
 const ANSWERS: usize = 64;
@@ -64,6 +67,7 @@ pub fn run(mut core: Core, mut inlets: Inlets, outlets: Outlets, about: &About) 
     let mut ticked = Instant::now();
     let mut marked = 0;
     let mut noted = *core.losses_told();
+    let mut counted = ticked;
     let mut refreshed: Vec<Sender<()>> = Vec::new();
     let mut end = None;
     loop {
@@ -79,13 +83,23 @@ pub fn run(mut core: Core, mut inlets: Inlets, outlets: Outlets, about: &About) 
                 losses.note(core.losses_told());
                 noted = *core.losses_told();
             }
+            if ticked >= counted + COUNT_EVERY {
+                counted = ticked;
+                core.note_stages(outlets.stages.loss_rows());
+            }
             core.tick(monotonic_ns(), Clock::now());
             outlets.pass_on(&mut core);
         }
         select! {
             recv(inlets.events) -> batch => {
                 let Ok(batch) = batch else { break };
-                outlets.stages.events.offered(inlets.events.len() + 1);
+                let stage = &outlets.stages.events;
+                stage.observed(inlets.events.len() + 1);
+                // A full channel makes the reader wait: nothing is lost here.
+                Sums::of(&batch.events).each(|kind, count| {
+                    stage.of(kind).offer(count);
+                    stage.of(kind).deliver(count);
+                });
                 let now_ns = monotonic_ns();
                 for event in batch.events {
                     core.event(event, now_ns);
@@ -109,7 +123,7 @@ pub fn run(mut core: Core, mut inlets: Inlets, outlets: Outlets, about: &About) 
                 match request {
                     Err(_) => inlets.requests = never(),
                     Ok(request) => {
-                    outlets.stages.requests.offered(inlets.requests.len() + 1);
+                    outlets.stages.api.requests.deliver(1);
                     core.answer(request, about, &outlets.stages, monotonic_ns());
                     }
                 }
@@ -140,6 +154,8 @@ pub fn run(mut core: Core, mut inlets: Inlets, outlets: Outlets, about: &About) 
             }
         }
     }
+    // Nobody answers these any more.
+    outlets.stages.api.requests.lose(inlets.requests.try_iter().count() as u64);
     outlets.last_answers(&mut core);
     core.shut_down(monotonic_ns(), outlets.hooks_stay.load(Ordering::Acquire));
     outlets.pass_on(&mut core);
@@ -158,9 +174,12 @@ impl Outlets {
                 return;
             }
             if !changes.is_empty() {
-                self.stages.changes.offered(self.changes.len() + 1);
+                let count = changes.len() as u64;
+                self.stages.changes.of(0).offer(count);
+                self.stages.changes.observed(self.changes.len() + 1);
+                // The keeper says what it has kept.
                 if self.changes.try_send(changes).is_err() {
-                    self.stages.changes.dropped();
+                    self.stages.changes.of(0).lose(count);
                 }
             }
             for record in records {
@@ -172,16 +191,11 @@ impl Outlets {
                 self.sink.send(record);
             }
             for command in commands {
-                self.stages.commands.offered(self.commands.len() + 1);
-                if self.commands.try_send(command).is_err() {
-                    self.stages.commands.dropped();
-                }
+                offer(&self.stages.commands, command.kind(), command, &self.commands);
             }
             for lookup in lookups {
-                self.stages.lookups.offered(self.lookups.len() + 1);
-                if let Err(refused) = self.lookups.try_send(lookup) {
-                    self.stages.lookups.dropped();
-                    answer_unseen(core, refused.into_inner());
+                if let Some(refused) = offer(&self.stages.lookups, lookup.kind(), lookup, &self.lookups) {
+                    answer_unseen(core, refused);
                 }
             }
         }
@@ -194,6 +208,23 @@ impl Outlets {
         {
             core.found(found, monotonic_ns());
             self.pass_on(core);
+        }
+    }
+}
+
+/// Puts a message into its channel, and counts it. Gives it back where there is no room.
+fn offer<T>(stage: &Stage, kind: usize, message: T, channel: &Sender<T>) -> Option<T> {
+    let tally = stage.of(kind);
+    tally.offer(1);
+    stage.observed(channel.len() + 1);
+    match channel.try_send(message) {
+        Ok(()) => {
+            tally.deliver(1);
+            None
+        }
+        Err(refused) => {
+            tally.lose(1);
+            Some(refused.into_inner())
         }
     }
 }

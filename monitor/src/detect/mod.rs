@@ -59,8 +59,12 @@ impl Finding {
     }
 }
 
-/// The monitor lost events.
+/// The monitor lost evidence: in the kernel, on the way, or for want of room in a table. What was lost on the
+/// way out (records that nobody reads, a client that is too slow) is no evidence.
 pub fn evidence_lost(rows: &[LossRow]) -> Option<Finding> {
+    let evidence = |row: &&LossRow| matches!(&*row.stage, "kernel" | "reader" | "events" | "table");
+    let rows: Vec<&LossRow> = rows.iter().filter(evidence).collect();
+    let of_tables = rows.iter().all(|row| row.stage == "table");
     let lost: u64 = rows.iter().map(|row| row.lost).sum();
     if lost == 0 {
         return None;
@@ -75,7 +79,13 @@ pub fn evidence_lost(rows: &[LossRow]) -> Option<Finding> {
         subject: "host".to_owned(),
         severity: Severity::Medium,
         reason: format!("{lost} events were lost ({})", kinds.join(", ")),
-        remedy: "Raise kernel.ring_bytes, or lower kernel.tcp_budget, in the configuration.".to_owned(),
+        remedy: match of_tables {
+            true => {
+                "Raise flows.capacity in the configuration; 'streamwatch status' says which table is full."
+            }
+            false => "Raise kernel.ring_bytes, or lower kernel.tcp_budget, in the configuration.",
+        }
+        .to_owned(),
         flow: None,
         listener: None,
     })

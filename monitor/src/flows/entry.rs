@@ -44,6 +44,10 @@ pub struct Flow {
     /// When the process behind the socket was seen, and which it is; 0: none was.
     maker_seen_ns: u64,
     maker: u32,
+    /// Of the process that made the socket; 0: nobody saw it. Whose share of the tables this takes: it never
+    /// changes while the flow is in one. The lower half of the kernel's number, in which no two cgroups that
+    /// are there are alike (`__kernfs_new_node` in fs/kernfs/dir.c); the upper half counts its wraps.
+    pub cgroup: u32,
     /// CLOCK_MONOTONIC ns, all; 0: not yet, or not seen.
     pub opened_ns: u64,
     pub established_ns: u64,
@@ -56,8 +60,8 @@ pub struct Flow {
     /// When a handshake was first seen to have begun, where that was seen before its end; after its end,
     /// how long it took. See `handshake`.
     handshake_ns: u64,
-    /// The last interval record.
-    pub progress_ns: u64,
+    /// The last interval record, ms: it counts anew after 49 days, and an interval is a day at most.
+    progress_ms: u32,
     pub sent: Count,
     pub received: Count,
     /// Client's and server's bytes that the stream has counted.
@@ -162,6 +166,26 @@ impl Holds {
     }
 }
 
+/// The lower half.
+fn milliseconds(ns: u64) -> u32 {
+    (ns / 1_000_000) as u32
+}
+
+/// SYN and FINs, which the kernel counts as a byte each, of a socket whose storage was refused: the programs
+/// could not note them. What state a connection was closed from says whose FIN was taken
+/// (include/net/tcp_states.h; `tcp_rcv_state_process` in net/ipv4/tcp_input.c). Gives what is too much of sent
+/// and received bytes. Wrong by the peer's FIN where the kernel gave up waiting for it (tcp_fin_timeout).
+fn unmarked(event: &FlowEvent, active: bool) -> (u64, u64) {
+    const FIN_WAIT2: u32 = 5;
+    const CLOSE_WAIT: u32 = 8;
+    const LAST_ACK: u32 = 9;
+    const CLOSING: u32 = 11;
+    let ended = event.kind == Kind::Close as u8;
+    let ours = ended && matches!(event.detail, FIN_WAIT2 | LAST_ACK | CLOSING);
+    let theirs = ended && matches!(event.detail, FIN_WAIT2 | CLOSE_WAIT | LAST_ACK | CLOSING);
+    (u64::from(active) + u64::from(ours), u64::from(theirs))
+}
+
 impl Flow {
     /// A flow from the first event that names it.
     pub fn from_event(event: &FlowEvent, budget: u32, judge: &mut Judge) -> Flow {
@@ -178,6 +202,7 @@ impl Flow {
             netns: event.netns,
             maker_seen_ns: event.owner.seen_ns,
             maker: event.owner.tgid,
+            cgroup: event.owner.cgroup as u32,
             opened_ns: if event.opened_ns == 0 { event.at_ns } else { event.opened_ns },
             established_ns: 0,
             closed_ns: 0,
@@ -186,7 +211,7 @@ impl Flow {
             first_server_ns: 0,
             captured_ns: 0,
             handshake_ns: 0,
-            progress_ns: 0,
+            progress_ms: 0,
             sent: Count::default(),
             received: Count::default(),
             accounted: (0, 0),
@@ -261,6 +286,17 @@ impl Flow {
         self.maker
     }
 
+    /// An interval record is written now.
+    pub fn told_progress(&mut self, now_ns: u64) {
+        self.progress_ms = milliseconds(now_ns);
+    }
+
+    /// Whether the last interval record is so long ago.
+    pub fn is_progress_due(&self, now_ns: u64, interval_ns: u64) -> bool {
+        let passed_ms = milliseconds(now_ns).wrapping_sub(self.progress_ms);
+        u64::from(passed_ms) * 1_000_000 >= interval_ns
+    }
+
     /// As the resolver wants it. Once the owner is known, only which process it was and when it was seen
     /// is left.
     pub fn process_seen(&self) -> ProcessSeen {
@@ -301,9 +337,17 @@ impl Flow {
             && self.direction == Direction::Egress
             && self.transport == Transport::Tcp
             && event.flags & flow_flag::ACTIVE == 0;
-        let sent =
-            Count { bytes: event.sent_bytes.saturating_sub(u64::from(syn)), packets: event.sent_packets };
-        let received = Count { bytes: event.received_bytes, packets: event.received_packets };
+        let (mut extra_sent, mut extra_received) = (u64::from(syn), 0);
+        if event.flags & flow_flag::NO_STORAGE != 0 && self.transport == Transport::Tcp {
+            (extra_sent, extra_received) = unmarked(event, self.direction == Direction::Egress);
+            // Nothing of it could be captured.
+            self.seen.lost_captures = self.seen.lost_captures.max(1);
+        }
+        let sent = Count { bytes: event.sent_bytes.saturating_sub(extra_sent), packets: event.sent_packets };
+        let received = Count {
+            bytes: event.received_bytes.saturating_sub(extra_received),
+            packets: event.received_packets,
+        };
         // The end is told under the socket's lock: nothing read before is better.
         let last = event.kind == Kind::Close as u8 && event.flags & flow_flag::MIDSTREAM == 0;
         self.sent = if last { sent } else { self.sent.max(sent) };
@@ -554,3 +598,7 @@ pub fn key_of_socket(transport: Transport, cookie: u64, local: SocketAddr, remot
         },
     }
 }
+
+/// What a table of a million costs is mostly this.
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<Flow>() <= 296);

@@ -3,6 +3,7 @@
 //! In: events, identities. Out: flows and streams as they stand. Must never: grow beyond its
 //! configured size, or lose a byte of a total.
 
+mod closed;
 mod endpoint;
 mod entry;
 mod evidence;
@@ -12,6 +13,7 @@ mod order;
 mod peers;
 mod places;
 mod reader;
+mod shares;
 mod slab;
 mod streams;
 mod table;

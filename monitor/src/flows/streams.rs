@@ -100,15 +100,27 @@ pub struct Stream {
 pub struct Streams {
     list: Vec<Stream>,
     by_key: HashMap<StreamKey, StreamId>,
+    /// How many streams each party of this host has: one may have as many as there is room for others.
+    by_party: HashMap<Party, usize>,
     capacity: usize,
     with_measures: usize,
+    /// Flows that were put into a stream.
+    pub assigned: u64,
     /// Flows counted under [`Party::Other`] because the table was full.
     pub refused: u64,
 }
 
 impl Streams {
     pub fn new(capacity: usize, with_measures: usize) -> Self {
-        Streams { list: Vec::new(), by_key: HashMap::new(), capacity, with_measures, refused: 0 }
+        Streams {
+            list: Vec::new(),
+            by_key: HashMap::new(),
+            by_party: HashMap::new(),
+            capacity,
+            with_measures,
+            assigned: 0,
+            refused: 0,
+        }
     }
 
     pub fn len(&self) -> usize {
@@ -141,6 +153,7 @@ impl Streams {
 
     /// The stream of a flow, made where there is none.
     pub fn of(&mut self, flow: &Flow) -> StreamId {
+        self.assigned += 1;
         let [(client_identity, client), (server_identity, server)] = flow.ends();
         let party = |identity: Option<&Arc<Identity>>, address: SocketAddr| match identity {
             Some(identity) => Party::Local(identity.label()),
@@ -152,16 +165,21 @@ impl Streams {
             port: server.port(),
             transport: flow.transport,
         };
-        if !self.by_key.contains_key(&key) && self.list.len() >= self.capacity {
-            self.refused += 1;
-            key =
-                StreamKey { client: Party::Other, server: Party::Other, port: 0, transport: flow.transport };
-        }
         if let Some(id) = self.by_key.get(&key) {
             return *id;
         }
+        let own = key.here().clone();
+        let has = self.by_party.get(&own).copied().unwrap_or(0);
+        if has >= self.capacity.saturating_sub(self.list.len()) {
+            self.refused += 1;
+            key = self.others(key, &own);
+            if let Some(id) = self.by_key.get(&key) {
+                return *id;
+            }
+        }
         let id = StreamId::at(self.list.len());
         self.by_key.insert(key.clone(), id);
+        *self.by_party.entry(own).or_default() += 1;
         self.list.push(Stream {
             key,
             direction: flow.direction,
@@ -183,6 +201,33 @@ impl Streams {
             measures: (self.list.len() < self.with_measures).then(Box::default),
         });
         id
+    }
+}
+
+impl Streams {
+    /// What has no stream of its own: counted together for a party of this host, and for all where there is
+    /// no room even for that.
+    fn others(&self, key: StreamKey, own: &Party) -> StreamKey {
+        let transport = key.transport;
+        let all = StreamKey { client: Party::Other, server: Party::Other, port: 0, transport };
+        let of_client = matches!(key.client, Party::Local(_));
+        let of_party = match (own, of_client) {
+            (Party::Local(_), true) => StreamKey { client: own.clone(), ..all.clone() },
+            (Party::Local(_), false) => StreamKey { server: own.clone(), ..all.clone() },
+            _ => return all,
+        };
+        let room = self.by_key.contains_key(&of_party) || self.list.len() < self.capacity;
+        if room { of_party } else { all }
+    }
+}
+
+impl StreamKey {
+    /// The end on this host; the client's, where it is both or neither.
+    fn here(&self) -> &Party {
+        match (&self.client, &self.server) {
+            (Party::Remote(_), server @ Party::Local(_)) => server,
+            (client, _) => client,
+        }
     }
 }
 

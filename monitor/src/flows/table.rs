@@ -1,17 +1,19 @@
-//! The table: one entry a live flow, bounded; and the last closed ones, for listings.
+//! The table: one entry a live flow, bounded; and the last closed ones, for listings. When it is full, a
+//! cgroup that holds more than its share gives up a flow.
 //!
 //! Flows lie in a [`Slab`]; what finds them (by key, by addresses, by socket) holds places, not keys.
 
-use std::collections::VecDeque;
 use std::hash::BuildHasher;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
+use super::closed::Closed;
 use super::order::Order;
 use super::peers::Peers;
 use super::places::Places;
+use super::shares::Shares;
 use super::slab::{FlowId, FlowRead, FlowWrite, Slab};
 use super::{Endpoint, Flow, FlowKey, FlowsReader, Scene};
 use crate::model::{FlowView, Reach, Transport, reach};
@@ -37,11 +39,11 @@ pub struct Table {
     by_cookie: Peers,
     /// Namespaces whose loopback addresses are in use.
     loopbacks: Vec<u64>,
-    /// In order of arrival.
+    /// How much each cgroup has, and its flows in order of arrival.
+    shares: Shares,
     order: Order,
-    closed: VecDeque<Arc<FlowView>>,
+    closed: Closed,
     capacity: usize,
-    keep: usize,
     tcp: usize,
     /// Entries pushed out because the table was full.
     pub evicted: u64,
@@ -64,10 +66,10 @@ impl Table {
             by_addresses: Places::default(),
             by_cookie: Peers::default(),
             loopbacks: Vec::new(),
+            shares: Shares::default(),
             order: Order::default(),
-            closed: VecDeque::new(),
+            closed: Closed::new(keep),
             capacity,
-            keep,
             tcp: 0,
             evicted: 0,
             seen: 0,
@@ -139,7 +141,7 @@ impl Table {
     pub fn insert(&mut self, flow: Flow) -> (FlowId, Option<Flow>) {
         let evicted = if self.len() >= self.capacity { self.evict(flow.last_ns) } else { None };
         self.seen += 1;
-        let (key, place, transport) = (flow.key(), flow.addresses(), flow.transport);
+        let (key, place, transport, cgroup) = (flow.key(), flow.addresses(), flow.transport, flow.cgroup);
         let id = self.flows.insert(flow);
         self.by_key.insert(self.state.hash_one(key), id.index);
         self.note_place(place, id.index);
@@ -149,16 +151,17 @@ impl Table {
             let head = self.by_cookie.head(hash, |index| index != id.index && self.is_of(index, key.cookie));
             self.by_cookie.insert(hash, head, id.index);
         }
-        self.order.push_back(id.index);
+        self.order.push_back(id.index, self.shares.add(cgroup));
         (id, evicted)
     }
 
-    /// The least valuable entry: closed and old first, never one that was just heard of if another
-    /// can be found.
+    /// The least valuable entry of a cgroup that has more than its share: closed and old first, never one
+    /// that was just heard of if another can be found.
     fn evict(&mut self, now_ns: u64) -> Option<Flow> {
+        let share = self.shares.victim()?;
         let mut last_resort = None;
         for _ in 0..CANDIDATES {
-            let Some(index) = self.order.first() else { break };
+            let Some(index) = self.order.first(share) else { break };
             let id = self.flows.id_at(index);
             let Some(flow) = self.flows.get(id) else { break };
             if flow.is_over() || now_ns.saturating_sub(flow.last_ns) > RECENT {
@@ -166,8 +169,8 @@ impl Table {
                 break;
             }
             drop(flow);
-            self.order.remove(index);
-            self.order.push_back(index);
+            self.order.remove(index, share);
+            self.order.push_back(index, share);
             last_resort.get_or_insert(id);
         }
         let flow = self.remove(last_resort?)?;
@@ -185,7 +188,10 @@ impl Table {
         if flow.transport == Transport::Udp {
             self.by_cookie.remove(self.state.hash_one(key.cookie), id.index);
         }
-        self.order.remove(id.index);
+        if let Some(share) = self.shares.of(flow.cgroup) {
+            self.shares.remove(share);
+            self.order.remove(id.index, share);
+        }
         Some(flow)
     }
 
@@ -275,18 +281,12 @@ impl Table {
     }
 
     /// Keeps a closed flow for listings.
-    pub fn keep_closed(&mut self, view: Arc<FlowView>) {
-        if self.keep == 0 {
-            return;
-        }
-        if self.closed.len() >= self.keep {
-            self.closed.pop_front();
-        }
-        self.closed.push_back(view);
+    pub fn keep_closed(&mut self, cgroup: u32, view: Arc<FlowView>) {
+        self.closed.add(cgroup, view);
     }
 
     /// For listings, which read along.
     pub fn reader(&self, scene: Scene) -> FlowsReader {
-        FlowsReader::new(self.flows.shared(), self.closed.iter().cloned().collect(), scene)
+        FlowsReader::new(self.flows.shared(), self.closed.all(), scene)
     }
 }

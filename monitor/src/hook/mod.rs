@@ -9,16 +9,16 @@ mod command;
 mod webhook;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::config;
-use crate::model::{AlertState, AlertView, Severity};
+use crate::model::{AlertState, AlertView, LossRow, Severity};
 use crate::record::{Context, ecs, printable};
 use crate::status::StageView;
+use crate::tally::Tally;
 use webhook::Webhook;
 
 /// Deliveries of a webhook that are tried, and the pause before each further one.
@@ -53,10 +53,8 @@ struct Running {
 struct Counters {
     name: String,
     capacity: u64,
-    offered: AtomicU64,
-    delivered: AtomicU64,
-    /// Found the queue full, failed, or took too long.
-    lost: AtomicU64,
+    /// Lost: found the queue full, failed, or took too long.
+    tally: Tally,
 }
 
 enum Target {
@@ -91,13 +89,8 @@ impl Hooks {
             };
             let (queue, waiting) = bounded(hook.queue as usize);
             let (end, ended) = bounded::<()>(0);
-            let counters = Arc::new(Counters {
-                name,
-                capacity: u64::from(hook.queue),
-                offered: AtomicU64::new(0),
-                delivered: AtomicU64::new(0),
-                lost: AtomicU64::new(0),
-            });
+            let counters =
+                Arc::new(Counters { name, capacity: u64::from(hook.queue), tally: Tally::default() });
             let (counted, context) = (counters.clone(), context.clone());
             thread::Builder::new()
                 .name("hook".into())
@@ -119,9 +112,9 @@ impl Hooks {
             return;
         }
         for hook in self.hooks.iter().filter(|hook| alert.severity >= hook.severity) {
-            hook.counters.offered.fetch_add(1, Ordering::Relaxed);
+            hook.counters.tally.offer(1);
             if hook.queue.try_send(alert.clone()).is_err() {
-                hook.counters.lost.fetch_add(1, Ordering::Relaxed);
+                hook.counters.tally.lose(1);
             }
         }
     }
@@ -129,17 +122,22 @@ impl Hooks {
     /// What each has done, as `status` shows it.
     pub fn views(&self) -> Vec<StageView> {
         let view = |hook: &Running| {
-            let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+            let tally = &hook.counters.tally;
             StageView {
                 name: hook.counters.name.clone(),
                 capacity: hook.counters.capacity,
                 depth: hook.queue.len() as u64,
                 peak: 0,
-                offered: read(&hook.counters.offered),
-                dropped: read(&hook.counters.lost),
+                offered: tally.offered(),
+                dropped: tally.lost(),
             }
         };
         self.hooks.iter().map(view).collect()
+    }
+
+    /// What each was offered, delivered and lost.
+    pub fn rows(&self) -> Vec<LossRow> {
+        self.hooks.iter().map(|hook| hook.counters.tally.row(&hook.counters.name, "alert")).collect()
     }
 
     /// Waits until everything is delivered, for this long at most.
@@ -190,10 +188,10 @@ fn deliver_all(
         match delivered {
             Ok(()) => {
                 told = false;
-                counters.delivered.fetch_add(1, Ordering::Relaxed);
+                counters.tally.deliver(1);
             }
             Err(why) => {
-                counters.lost.fetch_add(1, Ordering::Relaxed);
+                counters.tally.lose(1);
                 // Once until it works again: `status` has the count.
                 if !std::mem::replace(&mut told, true) {
                     eprintln!("streamwatch: {}: not delivered: {}", counters.name, printable(&why));

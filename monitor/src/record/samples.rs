@@ -251,12 +251,18 @@ pub(crate) fn loss() -> LossView {
     }
 }
 
+pub(crate) fn throttle() -> ThrottleView {
+    let name = Some("noisy.service".into());
+    ThrottleView { at: at(), begins: true, cgroup: 4711, name, since: at(), given_up: 17 }
+}
+
 pub(crate) fn records() -> Vec<Record> {
     vec![
         Record::Flow { flow: Arc::new(flow()), action: FlowAction::FlowClosed, at: at() },
         Record::Flow { flow: Arc::new(tls_flow()), action: FlowAction::FlowSettled, at: at() },
         Record::Alert { alert: Arc::new(alert()), at: at() },
         Record::Loss(loss()),
+        Record::Throttle(throttle()),
     ]
 }
 
@@ -359,5 +365,7 @@ pub(crate) fn hostile_records(text: &str) -> Vec<Record> {
         Record::Flow { flow, action: FlowAction::FlowClosed, at: at() },
         Record::Alert { alert: Arc::new(alert), at: at() },
         Record::Loss(LossView { at: at(), rows: vec![row] }),
+        Record::Throttle(ThrottleView { name: Some(text.into()), ..throttle() }),
+        Record::Throttle(ThrottleView { name: Some(text.into()), begins: false, ..throttle() }),
     ]
 }

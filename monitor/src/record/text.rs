@@ -12,7 +12,7 @@ use dissect::{Plain, Protection};
 use super::printable;
 use crate::model::{
     AlertState, AlertView, Answer, Direction, FlowAction, FlowView, Identity, LossView, Reach, Record, Rule,
-    Severity, reach,
+    Severity, ThrottleView, reach,
 };
 use crate::record::units;
 
@@ -97,6 +97,7 @@ impl Text {
                 self.alert(alert, *at, out);
             }
             Record::Loss(loss) => self.loss(loss, out),
+            Record::Throttle(throttle) => self.throttle(throttle, out),
         }
     }
 
@@ -209,6 +210,19 @@ impl Text {
         }
     }
 
+    fn throttle(&mut self, throttle: &ThrottleView, out: &mut Vec<u8>) {
+        let (time, cgroup) = (units::clock(throttle.at), throttle.cgroup);
+        let who = throttle.name.as_deref().map(|name| format!(" ({})", printable(name))).unwrap_or_default();
+        if throttle.begins {
+            let name = self.style.paint("33", "throttled");
+            let what = "fills more than its share of the table of flows: its oldest flows go";
+            line(out, format_args!("{time} {name}: cgroup {cgroup}{who} {what}"));
+        } else {
+            let what = format!("no longer does: {} flows went", throttle.given_up);
+            line(out, format_args!("{time} throttled: cgroup {cgroup}{who} {what}"));
+        }
+    }
+
     fn loss(&mut self, loss: &LossView, out: &mut Vec<u8>) {
         let mut parts = Vec::new();
         for row in loss.rows.iter().filter(|row| row.lost > 0) {
@@ -256,8 +270,9 @@ mod tests {
             "{text}"
         );
         assert!(lines[1].ends_with("evidence-lost: lost 3 of 10 capture in kernel"), "{text}");
-        assert_eq!(lines[2], "1 connections ended (0 encrypted, 1 in the clear, 0 unknown), 0 never came up");
-        assert_eq!(lines[4], "alerts: plaintext 1; events lost: 3");
+        assert!(lines[2].contains("throttled: cgroup 4711 (noisy.service) fills more"), "{text}");
+        assert_eq!(lines[3], "1 connections ended (0 encrypted, 1 in the clear, 0 unknown), 0 never came up");
+        assert_eq!(lines[5], "alerts: plaintext 1; events lost: 3");
     }
 
     proptest! {

@@ -1,8 +1,7 @@
 //! What the sink was offered, delivered and lost, by kind of record.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-
 use crate::model::{LossRow, Record};
+use crate::tally::Tally;
 
 /// Kind of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,16 +9,18 @@ pub enum Kind {
     Flow,
     Alert,
     Loss,
+    Throttle,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 3] = [Kind::Flow, Kind::Alert, Kind::Loss];
+    pub const ALL: [Kind; 4] = [Kind::Flow, Kind::Alert, Kind::Loss, Kind::Throttle];
 
     pub fn of(record: &Record) -> Self {
         match record {
             Record::Flow { .. } => Kind::Flow,
             Record::Alert { .. } => Kind::Alert,
             Record::Loss(_) => Kind::Loss,
+            Record::Throttle(_) => Kind::Throttle,
         }
     }
 
@@ -28,41 +29,8 @@ impl Kind {
             Kind::Flow => "flow",
             Kind::Alert => "alert",
             Kind::Loss => "loss",
+            Kind::Throttle => "throttle",
         }
-    }
-}
-
-/// One kind's counts. `offered - delivered - lost` is what still waits.
-#[derive(Debug, Default)]
-pub struct Tally {
-    offered: AtomicU64,
-    delivered: AtomicU64,
-    lost: AtomicU64,
-}
-
-impl Tally {
-    pub fn offered(&self) -> u64 {
-        self.offered.load(Relaxed)
-    }
-
-    pub fn delivered(&self) -> u64 {
-        self.delivered.load(Relaxed)
-    }
-
-    pub fn lost(&self) -> u64 {
-        self.lost.load(Relaxed)
-    }
-
-    pub(super) fn offer(&self) {
-        self.offered.fetch_add(1, Relaxed);
-    }
-
-    pub(super) fn deliver(&self, count: u64) {
-        self.delivered.fetch_add(count, Relaxed);
-    }
-
-    pub(super) fn lose(&self, count: u64) {
-        self.lost.fetch_add(count, Relaxed);
     }
 }
 
@@ -92,23 +60,9 @@ impl SinkCounters {
         self.tallies.iter().map(Tally::lost).sum()
     }
 
-    /// One row a kind, for `status` and loss records. What still waits is in neither `delivered`
-    /// nor `lost`, so it is left out of `offered` too.
+    /// One row a kind, for `status` and loss records.
     pub fn rows(&self) -> Vec<LossRow> {
-        Kind::ALL
-            .into_iter()
-            .map(|kind| {
-                let (delivered, lost) = (self.of(kind).delivered(), self.of(kind).lost());
-                LossRow {
-                    stage: "sink".into(),
-                    kind: kind.as_str().into(),
-                    offered: delivered + lost,
-                    delivered,
-                    lost,
-                    lost_bytes: 0,
-                }
-            })
-            .collect()
+        Kind::ALL.into_iter().map(|kind| self.of(kind).row("sink", kind.as_str())).collect()
     }
 
     /// Nothing more is delivered: what waits is lost.

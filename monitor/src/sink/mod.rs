@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 
-pub use counters::{Kind, SinkCounters, Tally};
+pub use counters::{Kind, SinkCounters};
 pub use told::{LossesTold, Past, Said, ToldLog};
 
 use crate::model::Record;
@@ -107,7 +107,7 @@ impl SinkHandle {
     pub fn send(&self, record: Record) {
         let kind = Kind::of(&record);
         let tally = self.counters.of(kind);
-        tally.offer();
+        tally.offer(1);
         let room = self.capacity().saturating_sub(self.records.len());
         if kind == Kind::Flow && room <= self.reserve {
             tally.lose(1);

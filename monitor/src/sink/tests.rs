@@ -32,9 +32,9 @@ fn every_record_becomes_a_line() {
     let counters = sink.finish(SECONDS);
     let mut text = String::new();
     reader.read_to_string(&mut text).unwrap();
-    assert_eq!(text.lines().count(), 4);
+    assert_eq!(text.lines().count(), 5);
     assert!(text.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()));
-    assert_eq!((counters.offered(), counters.delivered(), counters.lost()), (4, 4, 0));
+    assert_eq!((counters.offered(), counters.delivered(), counters.lost()), (5, 5, 0));
 }
 
 #[test]

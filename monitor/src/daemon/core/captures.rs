@@ -32,6 +32,7 @@ impl Core {
 
     pub(super) fn capture(&mut self, head: CaptureHead, data: Box<[u8]>, now_ns: u64) {
         if head.flags & capture_flag::LISTENER != 0 {
+            self.early_seen += 1;
             if self.early.len() >= EARLY {
                 self.early.remove(0);
                 self.early_lost += 1;
@@ -96,9 +97,9 @@ impl Core {
         let held = flow.evidence.as_ref().map_or(0, |evidence| evidence.len());
         let Some(evidence) = &mut flow.evidence else { return false };
         let grew = evidence.add(from_client, offset, middle, data);
-        self.evidence_bytes += evidence.len() - held;
+        let fits = self.held.take(flow.cgroup, evidence.len() - held);
         drop(guard);
-        if self.evidence_bytes > EVIDENCE {
+        if !fits {
             // Better to judge this one by what there is than to grow with the number of flows.
             self.evidence_cut += 1;
             self.inspect(id, true);
@@ -141,7 +142,7 @@ impl Core {
         }
         let done = inspection.settled || full || ended;
         if done {
-            self.evidence_bytes -= held.min(self.evidence_bytes);
+            self.held.give_back(flow.cgroup, held);
             flow.settled = true;
         }
         let listened = is_listened_to(&self.policy, &self.names, &flow);

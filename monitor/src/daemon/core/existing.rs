@@ -76,6 +76,7 @@ impl Core {
             };
             let mut flow = Flow::from_event(&event, self.settings.tcp_budget, &mut self.judge);
             flow.direction = direction;
+            flow.cgroup = socket.cgroup as u32;
             flow.set_owner(identity);
             // It was told by the daemon before, as new or as there before it.
             flow.told.opened = self.was_there(at_ns.saturating_sub(1));

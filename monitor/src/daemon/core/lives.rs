@@ -160,7 +160,10 @@ impl Core {
 
     pub(super) fn listen(&mut self, event: &FlowEvent) {
         let address = address(event.local, event.local_port);
-        if self.listeners.len() < self.settings.capacity {
+        self.listeners_seen += 1;
+        if self.listeners.len() >= self.settings.capacity {
+            self.listeners_lost += 1;
+        } else {
             self.listeners.insert(event.cookie, ListenerEntry { address, holder: None });
             self.out.lookups.push(Lookup::Listener { cookie: event.cookie, seen: seen_of(&event.owner) });
         }
@@ -168,7 +171,9 @@ impl Core {
 
     /// The kernel's counters, once a second: losses are told.
     pub(super) fn counters(&mut self, counters: &Counters, now_ns: u64) {
-        if let Some(loss) = self.losses.update(counters, self.clock.wall(now_ns)) {
+        let mut behind = self.table_losses();
+        behind.extend(self.stage_rows.iter().cloned());
+        if let Some(loss) = self.losses.update(counters, behind, self.clock.wall(now_ns)) {
             if let Some(finding) = detect::evidence_lost(&loss.rows) {
                 self.tell(finding, false, now_ns);
             }

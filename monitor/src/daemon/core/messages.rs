@@ -33,6 +33,36 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// See [`Command::kind`].
+    pub const KINDS: [&str; 3] = ["decision", "udp_totals", "udp_end"];
+
+    /// Its place in [`Command::KINDS`].
+    pub fn kind(&self) -> usize {
+        match self {
+            Command::Decide { .. } => 0,
+            Command::ReadUdp { .. } => 1,
+            Command::EndUdp { .. } | Command::EndUdpIfIdle { .. } => 2,
+        }
+    }
+}
+
+impl Lookup {
+    /// See [`Lookup::kind`].
+    pub const KINDS: [&str; 5] = ["owner", "user", "listener", "sockets", "tunnel"];
+
+    /// Its place in [`Lookup::KINDS`].
+    pub fn kind(&self) -> usize {
+        match self {
+            Lookup::Owner { .. } => 0,
+            Lookup::User { .. } => 1,
+            Lookup::Listener { .. } => 2,
+            Lookup::Sockets => 3,
+            Lookup::Tunnel { .. } => 4,
+        }
+    }
+}
+
 /// What the core wants to know of the host.
 #[derive(Debug)]
 pub enum Lookup {

@@ -15,6 +15,7 @@ use monitor_common::{
 mod captures;
 mod decisions;
 mod existing;
+mod held;
 mod lives;
 mod messages;
 mod named;
@@ -24,19 +25,23 @@ mod roles;
 mod silences;
 mod steps;
 mod sums;
+mod tables;
 mod taken_over;
 mod telling;
 #[cfg(test)]
 mod tests;
+mod throttle;
 mod time;
 pub(in crate::daemon) mod watching;
 
 use decisions::Decisions;
 use existing::Sockets;
+use held::Held;
 use recent::Recent;
 use silences::Silences;
 use sums::Sums;
 use taken_over::{Before, Unfinished};
+use throttle::Throttles;
 use watching::Watching;
 
 pub use messages::{Command, CoreSettings, Found, Lookup, Output};
@@ -53,7 +58,9 @@ use crate::flows::{
 };
 use crate::hist::{Measures, Sample};
 use crate::identity::{Existing, ProcessSeen, SocketKey, TcpCounts, TcpState, Way};
-use crate::model::{Answer, Direction, FailReason, FlowAction, FlowState, Identity, Record, Rule, Transport};
+use crate::model::{
+    Answer, Direction, FailReason, FlowAction, FlowState, Identity, LossRow, Record, Rule, Transport,
+};
 use crate::names::Names;
 use crate::policy::Policy;
 
@@ -61,7 +68,7 @@ use crate::policy::Policy;
 const PATIENCE: u64 = 1_000_000_000;
 
 /// Captured bytes held at a time, over all flows.
-pub(in crate::daemon) const EVIDENCE: usize = 64 << 20;
+pub(in crate::daemon) const EVIDENCE: usize = 32 << 20;
 
 /// How long the other end of a UDP flow may take to be heard of, ns.
 const UDP_TWIN: u64 = 30_000_000;
@@ -114,11 +121,19 @@ pub struct Core {
     handshakes: HandshakeFailures,
     services: NewServices,
     listeners: HashMap<u64, ListenerEntry>,
+    /// Listeners that were told of, and those of them that found the table full.
+    listeners_seen: u64,
+    listeners_lost: u64,
+    /// What the stages around the core lost, as of the last second.
+    stage_rows: Vec<LossRow>,
     early: Vec<EarlyCapture>,
-    /// Captures that found `early` full.
+    /// Captures that were to wait, and those that found `early` full.
+    early_seen: u64,
     pub(in crate::daemon) early_lost: u64,
     /// Captured bytes held for flows that are not settled.
-    pub(in crate::daemon) evidence_bytes: usize,
+    held: Held,
+    /// Cgroups that fill more than their share of the table.
+    throttles: Throttles,
     /// Flows judged early because that was too much.
     pub(in crate::daemon) evidence_cut: u64,
     /// Flows that wait for something: an identity, facts, or their patience.
@@ -168,11 +183,16 @@ impl Core {
             ),
             services: NewServices::default(),
             listeners: HashMap::new(),
+            listeners_seen: 0,
+            listeners_lost: 0,
+            stage_rows: Vec::new(),
             losses: Losses::default(),
             failed: 0,
             early: Vec::new(),
+            early_seen: 0,
             early_lost: 0,
-            evidence_bytes: 0,
+            held: Held::new(EVIDENCE),
+            throttles: Throttles::default(),
             evidence_cut: 0,
             waiting: Vec::new(),
             walked: 0,
@@ -188,7 +208,7 @@ impl Core {
             user_asked_ns: 0,
             users_wanted: Vec::new(),
             overflow_seen: 0,
-            sums: Sums::new(4 * settings.capacity),
+            sums: Sums::new(2 * settings.capacity),
             judge: Judge::default(),
             decisions: Decisions::default(),
             identities: Interned::default(),
@@ -211,9 +231,9 @@ impl Core {
         self.table.len()
     }
 
-    /// Captures that wait for their connection to be accepted.
-    pub(in crate::daemon) fn early_captures(&self) -> usize {
-        self.early.len()
+    /// Whether the connection with this cookie is in the table.
+    pub fn holds(&self, cookie: u64) -> bool {
+        self.table.id(&FlowKey { cookie, ..FlowKey::default() }).is_some()
     }
 
     /// Takes what the last steps gave.
@@ -239,7 +259,7 @@ impl Core {
     }
 
     /// Client's and server's payload bytes of everything seen.
-    pub(in crate::daemon) fn total_bytes(&self) -> (u64, u64) {
+    pub fn total_bytes(&self) -> (u64, u64) {
         let (mut client, mut server) = self.sums.bytes;
         // What no stream has counted yet waits.
         let waiting: HashSet<FlowId> = self.waiting.iter().copied().collect();

@@ -42,7 +42,7 @@ impl Core {
         let changed = flow.judge(&mut self.judge);
         if !flow.told.opened {
             flow.told.opened = true;
-            flow.progress_ns = now_ns;
+            flow.told_progress(now_ns);
             if (!over || flow.state == FlowState::Closed)
                 && !self.before.told(flow, FlowAction::FlowOpened, &self.boot_id, now_ns)
             {
@@ -164,6 +164,7 @@ impl Core {
     /// A flow had to leave a full table while it lived. It may be heard of again.
     pub(super) fn push_out(&mut self, mut flow: Flow, now_ns: u64) {
         flow.seen.pushed_out = true;
+        self.throttled(&flow, now_ns);
         flow.judge(&mut self.judge);
         let other_counts = self.other_counts(&flow);
         self.sums.assign(&mut self.streams, &mut flow, other_counts);
@@ -181,7 +182,7 @@ impl Core {
     /// Frees what a flow holds: captured bytes, and alerts.
     fn let_go(&mut self, flow: &mut Flow, now_ns: u64) {
         if let Some(evidence) = flow.evidence.take() {
-            self.evidence_bytes -= evidence.len().min(self.evidence_bytes);
+            self.held.give_back(flow.cgroup, evidence.len());
         }
         for alert in self.watching.forget(flow) {
             self.alerts.release(&alert, now_ns);
@@ -217,7 +218,7 @@ impl Core {
         if !self.before.told(&flow, action, &self.boot_id, now_ns) {
             self.out.records.push(Record::Flow { flow: view.clone(), action, at: self.clock.wall(now_ns) });
         }
-        self.table.keep_closed(view);
+        self.table.keep_closed(flow.cgroup, view);
     }
 
     pub(super) fn sample(&mut self, flow: &Flow, failed: bool, now_ns: u64) {

@@ -1,6 +1,9 @@
 //! Sums over connections: each payload byte counts once, in its stream and in the total.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::BuildHasher;
+
+use foldhash::quality::RandomState;
 
 use crate::flows::{Addresses, Flow, FlowKey, Streams, addresses};
 use crate::inventory::{Ledger, Place};
@@ -12,11 +15,15 @@ pub struct Sums {
     pub bytes: (u64, u64),
     /// The same bytes by how they were protected.
     pub ledger: Ledger,
-    /// What flows that were pushed out of the table had counted by then: they may be heard of again,
-    /// and their totals are cumulative.
-    pushed_out: HashMap<FlowKey, ((u64, u64), Place)>,
-    order: VecDeque<FlowKey>,
+    /// What flows that were pushed out of the table had counted by then, by a hash of their key: they may be
+    /// heard of again, and their totals are cumulative.
+    pushed_out: HashMap<u64, ((u64, u64), Place), RandomState>,
+    order: VecDeque<u64>,
     capacity: usize,
+    /// Flows that were pushed out, and those of them that are no longer remembered: should such a one be
+    /// heard of again, what it had counted by then counts twice.
+    pub pushed: u64,
+    pub forgotten: u64,
     /// Addresses of flows that were counted and have ended, and when: their other ends may be heard
     /// of later, when events were lost on the way.
     ended: HashMap<Addresses, u64>,
@@ -32,9 +39,11 @@ impl Sums {
         Sums {
             bytes: (0, 0),
             ledger: Ledger::default(),
-            pushed_out: HashMap::new(),
+            pushed_out: HashMap::default(),
             order: VecDeque::new(),
             capacity,
+            pushed: 0,
+            forgotten: 0,
             ended: HashMap::new(),
             ended_order: VecDeque::new(),
         }
@@ -52,7 +61,7 @@ impl Sums {
         }
         let id = streams.of(flow);
         flow.stream = Some(id);
-        let counted = self.pushed_out.remove(&flow.key());
+        let counted = self.pushed_out.remove(&self.hash(&flow.key()));
         if let Some((accounted, place)) = counted {
             flow.accounted = accounted;
             // It is what it was, until its bytes say otherwise.
@@ -107,7 +116,7 @@ impl Sums {
 
     /// Whether a flow that is heard of was pushed out before.
     pub fn was_pushed_out(&self, key: &FlowKey) -> bool {
-        self.pushed_out.contains_key(key)
+        self.pushed_out.contains_key(&self.hash(key))
     }
 
     /// A flow was pushed out of the table while it lived.
@@ -118,9 +127,16 @@ impl Sums {
         if self.order.len() >= self.capacity
             && let Some(oldest) = self.order.pop_front()
         {
-            self.pushed_out.remove(&oldest);
+            self.forgotten += u64::from(self.pushed_out.remove(&oldest).is_some());
         }
-        self.order.push_back(flow.key());
-        self.pushed_out.insert(flow.key(), (flow.accounted, flow.in_ledger));
+        self.pushed += 1;
+        let hash = self.hash(&flow.key());
+        self.order.push_back(hash);
+        self.pushed_out.insert(hash, (flow.accounted, flow.in_ledger));
+    }
+
+    /// Sixty-four bits, keyed anew at each start: two flows alike are not to be expected, and cannot be made.
+    fn hash(&self, key: &FlowKey) -> u64 {
+        self.pushed_out.hasher().hash_one(key)
     }
 }

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod clocks;
+mod flood;
 mod named;
 mod quiet_day;
 

@@ -87,7 +87,7 @@ impl Core {
                 // Quiet since its last event, which may have been told before its last datagram.
                 commands.push(Command::ReadUdp { key: flow.key() });
             }
-            if interval_ns > 0 && flow.told.opened && now_ns.saturating_sub(flow.progress_ns) >= interval_ns {
+            if interval_ns > 0 && flow.told.opened && flow.is_progress_due(now_ns, interval_ns) {
                 told.push(id);
             }
             if glances.len() < GLANCES && Core::is_to_be_glanced_at(sampling, flow, now_ns) {
@@ -114,7 +114,7 @@ impl Core {
         }
         for id in told {
             if let Some(mut flow) = self.table.get_mut(id) {
-                flow.progress_ns = now_ns;
+                flow.told_progress(now_ns);
             }
             self.record(id, FlowAction::FlowProgress, now_ns);
         }

@@ -21,7 +21,7 @@ use roles::Doings;
 pub(in crate::daemon) const WATCHED: usize = 65_536;
 
 /// Bytes of messages that are not whole, held at a time over all flows.
-pub(in crate::daemon) const HELD: usize = 64 << 20;
+pub(in crate::daemon) const HELD: usize = 16 << 20;
 
 /// A flow that moved bytes within this time is read on, ns.
 const LATELY: u64 = 2_000_000_000;
@@ -44,6 +44,8 @@ pub struct Watching {
     holds: HashMap<u64, Vec<String>>,
     /// When it was last looked who may be read on.
     second_ns: u64,
+    /// Flows that were to be read on.
+    pub(in crate::daemon) asked: u64,
     /// Flows that found too many others.
     pub(in crate::daemon) refused: u64,
     /// Bytes held, as of the last second; and flows that had to let go of theirs.
@@ -64,6 +66,7 @@ impl Watching {
             nothing: Doings::default(),
             holds: HashMap::new(),
             second_ns: 0,
+            asked: 0,
             refused: 0,
             held: 0,
             cut: 0,
@@ -93,6 +96,7 @@ impl Watching {
         if !matches!(protection, Protection::Plaintext(_)) {
             return settle;
         }
+        self.asked += 1;
         if self.watches.len() >= WATCHED {
             self.refused += 1;
             return settle;
@@ -346,6 +350,7 @@ impl Core {
             self.rates(now_ns);
         }
         self.expire_silences(now_ns);
+        self.end_throttles(now_ns);
     }
 
     fn rates(&mut self, now_ns: u64) {

@@ -5,12 +5,12 @@ use serde::Serialize;
 
 use super::parts::{
     AlertFields, Ecs, Endpoint, Event, FlowFields, Host, LossFields, Nanoseconds, Network, Observer, Own,
-    Peer, RuleFields, StreamFields, Tcp, Who, network_type,
+    Peer, RuleFields, StreamFields, Tcp, ThrottleFields, Who, network_type,
 };
 use super::{ECS_VERSION, action_of};
 use crate::model::{
     AlertState, AlertView, Count, Direction, FailReason, FlowAction, FlowView, Identity, LossView, Rule,
-    StreamView, Transport,
+    StreamView, ThrottleView, Transport,
 };
 use crate::record::Context;
 use crate::record::community_id::community_id;
@@ -171,6 +171,25 @@ impl<'a> Document<'a> {
             lost: sum(|row| row.lost),
             lost_bytes: sum(|row| row.lost_bytes),
             rows: &loss.rows,
+        });
+        document
+    }
+
+    /// A cgroup fills more than its share.
+    pub fn throttle(context: &'a Context, throttle: &'a ThrottleView) -> Self {
+        let (kind, action) = match throttle.begins {
+            true => ("start", "throttling_started"),
+            false => ("end", "throttling_stopped"),
+        };
+        let types: &[&str] = if throttle.begins { &["info", "start"] } else { &["info", "end"] };
+        let event = Event { types, ..event("event", &["network"], action, "streamwatch.throttle") };
+        let mut document = Document::bare(context, throttle.at, event);
+        document.streamwatch.throttle = Some(ThrottleFields {
+            state: kind,
+            cgroup: throttle.cgroup,
+            name: throttle.name.as_deref(),
+            since: Nanoseconds(throttle.since),
+            given_up: throttle.given_up,
         });
         document
     }

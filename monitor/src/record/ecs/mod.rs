@@ -27,6 +27,7 @@ pub fn encode(context: &Context, record: &Record, out: &mut Vec<u8>) {
         Record::Flow { flow, action, at } => write_line(out, &Document::flow(context, flow, *action, *at)),
         Record::Alert { alert, at } => write_line(out, &Document::alert(context, alert, *at)),
         Record::Loss(loss) => write_line(out, &Document::loss(context, loss)),
+        Record::Throttle(throttle) => write_line(out, &Document::throttle(context, throttle)),
     }
 }
 

@@ -308,6 +308,17 @@ pub(super) struct LossFields<'a> {
     pub rows: &'a [LossRow],
 }
 
+#[derive(Serialize)]
+pub(super) struct ThrottleFields<'a> {
+    /// `start` or `end`.
+    pub state: &'static str,
+    pub cgroup: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<&'a str>,
+    pub since: Nanoseconds,
+    pub given_up: u64,
+}
+
 /// All of this project's own fields.
 #[derive(Default, Serialize)]
 pub(super) struct Own<'a> {
@@ -319,6 +330,8 @@ pub(super) struct Own<'a> {
     pub alert: Option<AlertFields<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub loss: Option<LossFields<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub throttle: Option<ThrottleFields<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verdict: Option<&'a Verdict>,
     /// Why this end's owner is not (wholly) known.

@@ -17,7 +17,9 @@ use self::objects::{
 };
 use self::tls::TlsObject;
 use super::{Context, write_line};
-use crate::model::{AlertState, AlertView, FailReason, FlowAction, FlowView, LossView, Record, Severity};
+use crate::model::{
+    AlertState, AlertView, FailReason, FlowAction, FlowView, LossView, Record, Severity, ThrottleView,
+};
 
 /// Appends one line.
 pub fn encode(context: &Context, record: &Record, out: &mut Vec<u8>) {
@@ -25,6 +27,7 @@ pub fn encode(context: &Context, record: &Record, out: &mut Vec<u8>) {
         Record::Flow { flow, action, at } => write_line(out, &network_activity(context, flow, *action, *at)),
         Record::Alert { alert, at } => write_line(out, &detection_finding(context, alert, *at)),
         Record::Loss(loss) => write_line(out, &lost(context, loss)),
+        Record::Throttle(throttle) => write_line(out, &throttled(context, throttle)),
     }
 }
 
@@ -216,6 +219,24 @@ fn lost<'a>(context: &'a Context, loss: &'a LossView) -> Event<'a> {
         device: Device::new(context),
         body: Body::Base { status_id: 2, status: "Failure" },
         unmapped: Some(Unmapped::loss(loss)),
+    }
+}
+
+fn throttled<'a>(context: &'a Context, throttle: &'a ThrottleView) -> Event<'a> {
+    let message = match throttle.begins {
+        true => "A cgroup fills more than its share of the table of flows.",
+        false => "A cgroup no longer fills more than its share of the table of flows.",
+    };
+    Event {
+        class: Class::new((0, "Base Event"), (0, "Uncategorized"), (99, "Throttling")),
+        severity_id: 1,
+        severity: "Informational",
+        time: throttle.at.as_millisecond(),
+        message: Some(message),
+        metadata: Metadata::new(context, None),
+        device: Device::new(context),
+        body: Body::Base { status_id: 1, status: "Success" },
+        unmapped: Some(Unmapped::throttle(throttle)),
     }
 }
 

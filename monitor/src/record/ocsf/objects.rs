@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::Serialize;
 
-use crate::model::{Direction, FlowView, Identity, LossRow, LossView, Transport, Verdict};
+use crate::model::{Direction, FlowView, Identity, LossRow, LossView, ThrottleView, Transport, Verdict};
 use crate::posture;
 use crate::record::Context;
 use crate::record::community_id::{community_id, iana_number};
@@ -258,6 +258,16 @@ struct Own<'a> {
     before_start: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     loss: Option<&'a [LossRow]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    throttle: Option<Throttled<'a>>,
+}
+
+#[derive(Serialize)]
+struct Throttled<'a> {
+    cgroup: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    given_up: u64,
 }
 
 impl<'a> Unmapped<'a> {
@@ -271,11 +281,18 @@ impl<'a> Unmapped<'a> {
                 ssh: flow.facts.ssh.as_ref().map(Ssh::new),
                 before_start,
                 loss: None,
+                throttle: None,
             },
         }
     }
 
     pub fn loss(loss: &'a LossView) -> Self {
         Unmapped { streamwatch: Own { loss: Some(&loss.rows), ..Own::default() } }
+    }
+
+    pub fn throttle(throttle: &'a ThrottleView) -> Self {
+        let ThrottleView { cgroup, name, given_up, .. } = throttle;
+        let throttle = Throttled { cgroup: *cgroup, name: name.as_deref(), given_up: *given_up };
+        Unmapped { streamwatch: Own { throttle: Some(throttle), ..Own::default() } }
     }
 }

@@ -16,7 +16,7 @@ use super::community_id::community_id;
 use super::write_line;
 use crate::model::{
     AlertState, AlertView, Direction, FailReason, FlowAction, FlowState, FlowView, LossView, Record, Rule,
-    Transport,
+    ThrottleView, Transport,
 };
 
 /// Appends the record's lines.
@@ -32,6 +32,7 @@ pub fn encode(record: &Record, out: &mut Vec<u8>) {
         }
         Record::Alert { .. } => {}
         Record::Loss(loss) => write_line(out, &Reporter::new(loss)),
+        Record::Throttle(throttle) => write_line(out, &Reporter::throttle(throttle)),
     }
 }
 
@@ -201,6 +202,21 @@ impl Reporter {
             ts: seconds(loss.at),
             level: "Reporter::WARNING",
             message: format!("streamwatch lost events: {}", parts.join(", ")),
+        }
+    }
+
+    fn throttle(throttle: &ThrottleView) -> Self {
+        let name = throttle.name.as_deref().unwrap_or("unknown");
+        let what =
+            if throttle.begins { "fills more than its share" } else { "no longer fills more than its share" };
+        Reporter {
+            _path: "reporter",
+            ts: seconds(throttle.at),
+            level: "Reporter::INFO",
+            message: format!(
+                "streamwatch: cgroup {} ({name}) {what} of the table of flows; {} flows went",
+                throttle.cgroup, throttle.given_up
+            ),
         }
     }
 }

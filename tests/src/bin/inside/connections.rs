@@ -154,6 +154,15 @@ impl Connection {
         }
     }
 
+    /// The same with another name, of the same length, in what the client sends; `None`: it has none.
+    pub fn named(&self, old: &str, new: &str) -> Option<Connection> {
+        let mut named = self.clone();
+        let (_, _, bytes) = named.pieces.iter_mut().find(|(client, ..)| *client)?;
+        let at = bytes.windows(old.len()).position(|window| window == old.as_bytes())?;
+        bytes.get_mut(at..at + new.len())?.copy_from_slice(new.as_bytes());
+        Some(named)
+    }
+
     /// A progress event, the `nth`.
     pub fn progress(&self, nth: u64, at_ns: u64) -> FlowEvent {
         FlowEvent { kind: Kind::Progress as u8, ..self.totals(nth, at_ns) }

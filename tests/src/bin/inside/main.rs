@@ -9,6 +9,7 @@
 
 mod connections;
 mod events;
+mod flood;
 mod growth;
 mod host;
 mod memory;
@@ -28,6 +29,9 @@ struct Arguments {
     /// How often each variant is measured
     #[arg(long, default_value_t = 3)]
     samples: usize,
+    /// How long the flood of events lasts
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -42,6 +46,8 @@ enum What {
     Output,
     /// Cost per event as flows, streams and rules grow
     Growth,
+    /// Ten million flows, a million names, two million events a second: memory, sums, neighbours
+    Flood,
 }
 
 fn main() -> Result<()> {
@@ -49,6 +55,7 @@ fn main() -> Result<()> {
     let (count, samples) = (arguments.count, arguments.samples);
     match arguments.what {
         What::Events => events::run(count.unwrap_or(1_000_000), samples),
+        What::Flood => flood::run(count.unwrap_or(10_000_000), arguments.seconds),
         What::Memory => memory::run(count.unwrap_or(1_000_000)),
         What::Queries => queries::run(count.unwrap_or(1_000_000), samples),
         What::Output => output::run(count.unwrap_or(1_000_000), samples),

@@ -52,7 +52,12 @@ pub fn run(count: usize, samples: usize) -> Result<()> {
     fill(&mut host, &mut maker, count)?;
     let (requests_in, requests) = bounded::<Request>(64);
     let (alerts, _) = broadcast::channel(1024);
-    let options = api::Options { socket: socket.clone(), connections: 32, context: context(), group: None };
+    let options = api::Options {
+        socket: socket.clone(),
+        connections: 32,
+        context: context(),
+        ..api::Options::default()
+    };
     let api = api::start(options, requests_in, alerts)?;
     let done = AtomicU64::new(0);
     let (stop, bring) = (AtomicBool::new(false), AtomicBool::new(false));
@@ -164,11 +169,12 @@ fn work(
 fn stages() -> Stages {
     Stages {
         reader: Arc::default(),
-        events: Stage::new("events", 64),
-        lookups: Stage::new("lookups", 64),
-        commands: Stage::new("commands", 64),
-        requests: Stage::new("requests", 64),
-        changes: Arc::new(Stage::new("changes", 64)),
+        events: Stage::events(64),
+        lookups: Stage::lookups(64),
+        commands: Stage::commands(64),
+        changes: Stage::changes(64),
+        api: Arc::default(),
+        requests_capacity: 64,
         hooks: Hooks::default(),
         sink: Arc::default(),
         sink_capacity: 64,

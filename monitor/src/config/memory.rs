@@ -1,0 +1,64 @@
+//! How much memory the daemon may take, and whether the tables that are configured fit into it.
+//!
+//! In: the sizes of all bounded tables and queues. Out: their sum at the worst, and a refusal where that is
+//! more than `memory.limit_mib`: so that a flood fills tables, and never the host. The figures an entry are
+//! measured (`inside memory`, `inside flood`; BENCHMARKS.md).
+
+use serde::{Deserialize, Serialize};
+
+use super::{Config, ConfigError};
+
+/// What the daemon may take.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Memory {
+    /// Of all tables and queues together, and the program, MiB.
+    pub limit_mib: u32,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Memory { limit_mib: 256 }
+    }
+}
+
+/// A flow with all that finds it, and what is remembered of twice as many that were pushed out, bytes.
+const FLOW: u64 = 400 + 2 * 64;
+/// A closed flow that is kept, a record that waits: of usual size, bytes.
+const RECORD: u64 = 1024;
+/// An event that waits, first bytes included, bytes.
+const EVENT: u64 = 512;
+/// Percentiles of a stream: seven measures, bytes.
+const MEASURES: u64 = 4096;
+/// Program, allocator, streams and baselines, alerts, first bytes and messages that are read on: what is not
+/// configured, bytes.
+const REST: u64 = 128 << 20;
+
+impl Config {
+    /// What the configured tables and queues take when they are full, bytes.
+    pub fn memory(&self) -> u64 {
+        let of = |count: u32, bytes: u64| u64::from(count) * bytes;
+        REST + u64::from(self.kernel.ring_bytes)
+            + of(self.flows.capacity, FLOW)
+            + of(self.flows.closed_keep, RECORD)
+            + of(self.pipeline.channel, EVENT)
+            + of(self.pipeline.sink_queue, RECORD)
+            + of(self.histograms.streams, MEASURES)
+    }
+
+    /// Refuses tables that do not fit.
+    pub(super) fn check_memory(&self) -> Result<(), ConfigError> {
+        let needed = self.memory().div_ceil(1 << 20);
+        if needed <= u64::from(self.memory.limit_mib) {
+            return Ok(());
+        }
+        Err(ConfigError::Range {
+            field: "memory.limit_mib",
+            value: self.memory.limit_mib.to_string(),
+            allowed: format!(
+                "at least {needed}, which flows.capacity, flows.closed_keep, pipeline, histograms.streams and \
+                 kernel.ring_bytes add up to"
+            ),
+        })
+    }
+}

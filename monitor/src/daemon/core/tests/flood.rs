@@ -1,0 +1,167 @@
+//! More than the tables hold: it is told, totals stay, and others keep what they have.
+
+use super::*;
+
+fn loss(records: &[Record]) -> Vec<(String, String, u64, u64, u64)> {
+    let rows = records.iter().filter_map(|record| match record {
+        Record::Loss(loss) => Some(&loss.rows),
+        _ => None,
+    });
+    rows.flatten()
+        .map(|row| (row.stage.clone(), row.kind.clone(), row.offered, row.delivered, row.lost))
+        .collect()
+}
+
+#[test]
+fn what_a_table_has_no_room_for_is_a_loss_record_and_an_alert() {
+    let mut rig = Rig::new(CoreSettings { capacity: 4, streams: 2, ..settings() });
+    for cookie in 1..=6 {
+        let to = format!("10.0.0.2:{}", 8000 + cookie);
+        let open = rig.event(Kind::Open, cookie, &format!("10.0.0.1:{}", 40_000 + cookie), &to, false);
+        rig.feed(Kind::Open, open);
+        rig.records();
+    }
+    rig.pass(2 * SECOND);
+    rig.core.event(Event::Counters(Box::default()), rig.now_ns);
+    let told = rig.records();
+    let rows = loss(&told);
+    assert!(rows.contains(&("table".into(), "flow".into(), 6, 4, 2)), "{rows:?}");
+    assert!(rows.contains(&("table".into(), "stream".into(), 6, 2, 4)), "{rows:?}");
+    let alert = alerts(&told).into_iter().find(|alert| alert.rule == Rule::EvidenceLost).unwrap();
+    assert!(alert.reason.contains("2 flow at table") && alert.remedy.contains("flows.capacity"), "{alert:?}");
+    // What is lost on the way out is a loss, and no evidence.
+    let row = LossRow {
+        stage: "sink".into(),
+        kind: "flow".into(),
+        offered: 9,
+        delivered: 2,
+        lost: 7,
+        lost_bytes: 0,
+    };
+    rig.core.note_stages(vec![row]);
+    rig.core.event(Event::Counters(Box::default()), rig.now_ns);
+    let told = rig.records();
+    assert_eq!(loss(&told), [("sink".into(), "flow".into(), 9, 2, 7)]);
+    assert!(alerts(&told).is_empty());
+    rig.core.event(Event::Counters(Box::default()), rig.now_ns);
+    assert!(loss(&rig.records()).is_empty(), "told once");
+}
+
+/// The settings of a small host: 1,000 flows.
+fn small() -> CoreSettings {
+    CoreSettings { capacity: 1_000, closed_keep: 200, streams: 2_000, ..settings() }
+}
+
+fn of_cgroup(event: FlowEvent, cgroup: u64, tgid: u32) -> FlowEvent {
+    FlowEvent { owner: Owner { cgroup, tgid, ..event.owner }, ..event }
+}
+
+fn throttles(records: &[Record]) -> Vec<(bool, u32, u64)> {
+    let told = records.iter().filter_map(|record| match record {
+        Record::Throttle(it) => Some((it.begins, it.cgroup, it.given_up)),
+        _ => None,
+    });
+    told.collect()
+}
+
+#[test]
+fn a_noisy_cgroup_pushes_out_nobody_else() {
+    const NOISE: u64 = 200_000;
+    let mut rig = Rig::new(small());
+    let quiet = |rig: &Rig, cookie: u64| {
+        let at = format!("10.0.0.1:{}", 20_000 + cookie);
+        of_cgroup(rig.event(Kind::Open, cookie, &at, SERVER, false), 7, 77)
+    };
+    for cookie in 1..=100 {
+        let open = quiet(&rig, cookie);
+        rig.feed(Kind::Open, open);
+        // Half of its first bytes: what is to come decides.
+        rig.capture(&open, true, 0, &REQUEST[..10]);
+    }
+    rig.records();
+    // Half of them close before the noise begins.
+    for cookie in 51..=100 {
+        let open = quiet(&rig, cookie);
+        rig.capture(&open, true, 10, &REQUEST[10..]);
+        rig.feed(Kind::Close, FlowEvent { sent_bytes: 100, received_bytes: 10, ..open });
+    }
+    rig.records();
+    let mut told = Vec::new();
+    for n in 0..NOISE {
+        let at = format!(
+            "10.{}.{}.{}:{}",
+            1 + n / 60_000_000,
+            n / 50_000 % 250,
+            n / 250 % 200,
+            10_000 + n % 50_000
+        );
+        let open = of_cgroup(rig.event(Kind::Open, 1_000 + n, &at, "10.9.9.9:443", false), 666, 6);
+        rig.feed(Kind::Open, open);
+        rig.feed(Kind::Progress, FlowEvent { sent_bytes: 3, ..open });
+        if n % 4 == 0 {
+            rig.feed(Kind::Close, FlowEvent { sent_bytes: 3, ..open });
+        }
+        if n % 1_000 == 0 {
+            rig.pass(5_000_000);
+            told.extend(rig.records());
+        }
+    }
+    told.extend(rig.records());
+    rig.pass(SECOND);
+    told.extend(rig.records());
+    assert_eq!(throttles(&told), [(true, 666, 1)]);
+    assert_eq!(rig.core.throttle_counts()[0].name.as_deref(), Some("p6"));
+    assert!(rig.core.table.len() <= 1_000);
+    // The quiet one's flows and their evidence are there, and so is what is kept of those that have closed.
+    for cookie in 1..=50 {
+        let open = quiet(&rig, cookie);
+        rig.capture(&open, true, 10, &REQUEST[10..]);
+        rig.capture(&open, false, 0, RESPONSE);
+    }
+    told.extend(rig.records());
+    let mut listed = Vec::new();
+    rig.core.flows(rig.now_ns).each(|row| {
+        listed.push(row.view());
+        std::ops::ControlFlow::Continue(())
+    });
+    let of_quiet = |flow: &&Arc<FlowView>| flow.owner.pid == Some(77);
+    let (open, closed): (Vec<_>, Vec<_>) =
+        listed.iter().filter(of_quiet).partition(|flow| flow.state != FlowState::Closed);
+    assert_eq!((open.len(), closed.len()), (50, 50));
+    for flow in &open {
+        assert_eq!(flow.verdict.encrypted.answer, Answer::No, "{flow:?}");
+        assert_eq!(flow.verdict.watched.answer, Answer::Yes, "{flow:?}");
+    }
+    // Every byte of both is counted.
+    assert_eq!(rig.core.total_bytes().0, 50 * 100 + 3 * NOISE);
+    assert_eq!(rig.core.total_bytes().1, 50 * 10);
+    // It is over when nothing has been given up for a while.
+    rig.pass(11 * SECOND);
+    let over = throttles(&rig.records());
+    assert_eq!(over.len(), 1, "{over:?}");
+    assert!(!over[0].0 && over[0].1 == 666 && over[0].2 > 100_000, "{over:?}");
+    assert!(rig.core.throttle_counts().is_empty());
+}
+
+#[test]
+fn a_noisy_party_leaves_streams_and_alerts_to_others() {
+    let mut rig = Rig::new(CoreSettings { capacity: 10_000, streams: 100, ..settings() });
+    for n in 0..1_000_u64 {
+        let to = format!("10.9.{}.{}:80", n / 250, 1 + n % 250);
+        let open = of_cgroup(rig.event(Kind::Open, 1_000 + n, "10.0.0.1:30000", &to, false), 666, 6);
+        rig.feed(Kind::Open, open);
+        rig.feed(Kind::Close, FlowEvent { sent_bytes: 3, ..open });
+        rig.records();
+    }
+    let open = of_cgroup(rig.event(Kind::Open, 1, CLIENT, SERVER, false), 7, 77);
+    rig.feed(Kind::Open, open);
+    rig.feed(Kind::Close, FlowEvent { sent_bytes: 5, ..open });
+    rig.records();
+    let bytes = |key: &str| {
+        rig.core.streams.iter().find(|it| it.key.to_string() == key).map(|it| (it.flows, it.client_bytes))
+    };
+    assert_eq!(bytes("p77 → 10.0.0.2:8080/tcp"), Some((1, 5)));
+    assert_eq!(bytes("p6 → (others):0/tcp"), Some((950, 2_850)), "named as whose they are");
+    assert_eq!(rig.core.streams.refused, 950);
+    assert_eq!(rig.core.total_bytes().0, 3_005);
+}

@@ -1,0 +1,275 @@
+//! More than anybody should send: what the tables hold stays bounded, the totals stay exact, what finds no
+//! room is counted, and a quiet neighbour keeps what it has.
+//!
+//! Nothing here asserts a time. What is asserted: sums, who is still there, and the memory of the whole
+//! process against [`MOST`].
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use crossbeam_channel::{Sender, TrySendError, bounded};
+use monitor::daemon::CoreSettings;
+use monitor::event::Event;
+use monitor::policy::Policy;
+use monitor_common::{Counters, FlowEvent, KINDS, Kind};
+
+use super::connections::{Connection, Maker, Spread};
+use super::host::{Host, settings};
+use super::memory::resident;
+use super::report::{rate, sample, timed};
+
+/// Memory of the whole process, bytes: the daemon's bound.
+const MOST: u64 = 256 << 20;
+
+/// Flows that the table holds.
+const TABLE: usize = 100_000;
+
+/// Events a second that are offered.
+const OFFERED: u64 = 2_000_000;
+
+/// Flow events that the kernel's ring holds, 8 MiB; ends that its overflow map holds.
+const RING: usize = (8 << 20) / size_of::<FlowEvent>();
+const OVERFLOW: usize = 16_384;
+
+/// Flows of the quiet neighbour.
+const QUIET: usize = 100;
+
+pub fn run(count: usize, seconds: u64) -> Result<()> {
+    flows(count)?;
+    names(count / 10)?;
+    events(seconds)
+}
+
+/// The daemon's settings, with a table of [`TABLE`] flows.
+fn small() -> CoreSettings {
+    settings(TABLE, 65_536)
+}
+
+fn of_cgroup(event: FlowEvent, cgroup: u64) -> FlowEvent {
+    let mut event = event;
+    event.owner.cgroup = cgroup;
+    event
+}
+
+fn check_memory(what: &str) -> Result<()> {
+    let bytes = resident()?;
+    sample("flood", &format!("{what}, resident"), bytes as f64 / f64::from(1 << 20), "MiB");
+    ensure!(bytes <= MOST, "{what}: {} MiB are more than {}", bytes >> 20, MOST >> 20);
+    Ok(())
+}
+
+/// So many flows that never end, against a table that holds a hundredth of them.
+fn flows(count: usize) -> Result<()> {
+    let mut host = Host::new(small(), Policy::builtin());
+    let mut maker = Maker::new(Spread::default());
+    let quiet: Vec<Connection> = (0..QUIET).map(|_| maker.next(host.now_ns)).collect();
+    let mut bytes = (0, 0);
+    let mut progress = |host: &mut Host, connection: &Connection, cgroup: u64| {
+        let open =
+            of_cgroup(FlowEvent { kind: Kind::Open as u8, ..connection.progress(0, host.now_ns) }, cgroup);
+        let open = FlowEvent { sent_bytes: 0, received_bytes: 0, ..open };
+        host.event(Event::Flow(Kind::Open, open));
+        let event = of_cgroup(connection.progress(1, host.now_ns), cgroup);
+        bytes.0 += event.sent_bytes;
+        bytes.1 += event.received_bytes;
+        host.event(Event::Flow(Kind::Progress, event));
+    };
+    quiet.iter().for_each(|connection| progress(&mut host, connection, 7));
+    let ((), time) = timed(|| {
+        for _ in 0..count {
+            let connection = maker.next(host.now_ns);
+            progress(&mut host, &connection, 666);
+        }
+    });
+    host.pass_on();
+    host.pass(2_000_000_000);
+    sample("flood", "distinct flows", rate(count, time), "flows/s");
+    check_memory("distinct flows")?;
+    ensure!(host.core.open_flows() <= TABLE, "{} flows are held", host.core.open_flows());
+    // A server's share of bytes is the client's where this host is the server: so the sums are compared.
+    let counted = host.core.total_bytes();
+    ensure!(counted.0 + counted.1 == bytes.0 + bytes.1, "{counted:?} of {bytes:?} bytes are counted");
+    for connection in &quiet {
+        let key = connection.progress(1, host.now_ns).cookie;
+        ensure!(host.core.holds(key), "a flow of the quiet neighbour was pushed out");
+    }
+    Ok(())
+}
+
+/// So many server names, each asked for once.
+fn names(count: usize) -> Result<()> {
+    let mut host = Host::new(small(), Policy::builtin());
+    let mut maker = Maker::new(Spread::default());
+    let mut result = Ok(());
+    let ((), time) = timed(|| {
+        for n in 0..count {
+            let name = format!("n{n:010}.org");
+            let connection = loop {
+                let connection = maker.next(host.now_ns);
+                if let Some(named) = connection.named("www.example.org", &name) {
+                    break named;
+                }
+            };
+            connection.begin(&mut |record| {
+                if result.is_ok() {
+                    result = host.record(record);
+                }
+            });
+            host.event(Event::Flow(Kind::Close, connection.close(1, host.now_ns)));
+        }
+    });
+    result.context("a record that cannot be decoded")?;
+    host.pass_on();
+    host.pass(2_000_000_000);
+    sample("flood", "distinct server names", rate(count, time), "flows/s");
+    check_memory("distinct server names")
+}
+
+/// What the kernel side does: what finds the ring full is lost and counted; an end that does goes to the
+/// overflow map.
+struct Kernel {
+    ring: Sender<FlowEvent>,
+    overflow: Arc<Mutex<VecDeque<FlowEvent>>>,
+    counters: Counters,
+}
+
+impl Kernel {
+    fn offer(&mut self, event: FlowEvent) {
+        let kind = event.kind as usize;
+        self.counters.offered[kind] += 1;
+        let Err(TrySendError::Full(event)) = self.ring.try_send(event) else { return };
+        self.counters.lost[kind] += 1;
+        if kind == Kind::Close as usize {
+            let mut overflow = self.overflow.lock().unwrap_or_else(PoisonError::into_inner);
+            if overflow.len() < OVERFLOW {
+                overflow.push_back(event);
+                self.counters.rescued += 1;
+            } else {
+                self.counters.overflow_full += 1;
+            }
+        }
+    }
+}
+
+/// [`OFFERED`] events a second, for so many seconds.
+fn events(seconds: u64) -> Result<()> {
+    let (ring, records) = bounded(RING);
+    let overflow = Arc::<Mutex<VecDeque<FlowEvent>>>::default();
+    let over = Arc::new(AtomicBool::new(false));
+    let producer = {
+        let (overflow, over) = (overflow.clone(), over.clone());
+        let kernel = Kernel { ring, overflow, counters: Counters::default() };
+        thread::spawn(move || {
+            let told = produce(kernel, seconds);
+            over.store(true, Ordering::Release);
+            told
+        })
+    };
+    let mut host = Host::new(small(), Policy::builtin());
+    let mut delivered = [0_u64; KINDS];
+    let mut take = |host: &mut Host, event: FlowEvent| {
+        delivered[event.kind as usize] += 1;
+        if let Some(kind) = Kind::from_byte(event.kind) {
+            host.event(Event::Flow(kind, event));
+        }
+    };
+    let mut drained = Instant::now();
+    loop {
+        let ended = over.load(Ordering::Acquire);
+        let mut some = false;
+        for event in records.try_iter().take(4096) {
+            some = true;
+            take(&mut host, event);
+        }
+        if ended || drained.elapsed() > Duration::from_millis(100) {
+            drained = Instant::now();
+            let rescued: Vec<FlowEvent> =
+                overflow.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect();
+            rescued.into_iter().for_each(|event| take(&mut host, event));
+        }
+        if ended && !some {
+            break;
+        }
+    }
+    host.pass_on();
+    host.pass(2_000_000_000);
+    let (counters, bytes, unheard) = producer.join().map_err(|_| anyhow::anyhow!("the producer panicked"))?;
+    let offered: u64 = counters.offered.iter().sum();
+    sample("flood", "events, offered", offered as f64 / seconds as f64, "events/s");
+    sample("flood", "events, lost", counters.lost.iter().sum::<u64>() as f64 / offered as f64 * 100.0, "%");
+    check_memory("events")?;
+    for kind in Kind::ALL {
+        let number = kind as usize;
+        let rescued = if kind == Kind::Close { counters.rescued } else { 0 };
+        let gone = counters.lost[number] - rescued;
+        ensure!(
+            counters.offered[number] == delivered[number] + gone,
+            "{}: {} offered, {} delivered, {gone} lost",
+            kind.as_str(),
+            counters.offered[number],
+            delivered[number]
+        );
+    }
+    let counted = host.core.total_bytes();
+    let counted = counted.0 + counted.1;
+    ensure!(
+        counted <= bytes && counted + unheard >= bytes,
+        "{counted} of {bytes} bytes are counted; {unheard} of them were told by nobody"
+    );
+    Ok(())
+}
+
+/// Connections that begin, go on and end. Gives what was counted, the bytes of all, and those of ends that
+/// found ring and overflow map full.
+fn produce(mut kernel: Kernel, seconds: u64) -> (Counters, u64, u64) {
+    let mut maker = Maker::new(Spread::default());
+    let mut open: VecDeque<(Connection, u64)> = VecDeque::new();
+    let (mut bytes, mut unheard, mut sent) = (0, 0, 0_u64);
+    let began = Instant::now();
+    let mut end = |kernel: &mut Kernel, (connection, nth): (Connection, u64), at_ns: u64| {
+        let close = connection.close(nth, at_ns);
+        let full = kernel.counters.overflow_full;
+        kernel.offer(close);
+        bytes += close.sent_bytes + close.received_bytes;
+        if kernel.counters.overflow_full > full {
+            unheard += close.sent_bytes + close.received_bytes;
+        }
+    };
+    while began.elapsed() < Duration::from_secs(seconds) {
+        let due = began.elapsed().as_micros() as u64 * OFFERED / 1_000_000;
+        if sent >= due {
+            thread::sleep(Duration::from_micros(200));
+        }
+        let at_ns = 1_000_000_000 + began.elapsed().as_nanos() as u64;
+        while sent < due {
+            sent += 1;
+            if sent % 64 == 0 {
+                let connection = maker.next(at_ns);
+                let event = connection.progress(0, at_ns);
+                kernel.offer(FlowEvent { kind: Kind::Open as u8, sent_bytes: 0, received_bytes: 0, ..event });
+                open.push_back((connection, 0));
+                if open.len() > 10_000
+                    && let Some(oldest) = open.pop_front()
+                {
+                    sent += 1;
+                    end(&mut kernel, oldest, at_ns);
+                }
+            } else if let Some((connection, nth)) = open.pop_front() {
+                kernel.offer(connection.progress(nth + 1, at_ns));
+                open.push_back((connection, nth + 1));
+            }
+        }
+    }
+    while let Some(last) = open.pop_front() {
+        // Whoever ends last is not in a hurry.
+        if kernel.ring.is_full() {
+            thread::sleep(Duration::from_micros(200));
+        }
+        end(&mut kernel, last, 1_000_000_000 + began.elapsed().as_nanos() as u64);
+    }
+    (kernel.counters, bytes, unheard)
+}
