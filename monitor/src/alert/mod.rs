@@ -79,12 +79,26 @@ impl Alerts {
     }
 
     /// Takes over what was kept. What was open is open still, and is resolved like any other when it is
-    /// not found again.
+    /// not found again. What was opened meanwhile, because this comes late, is put together with it, and
+    /// given out to be kept.
     pub fn restore(&mut self, open: Vec<SavedAlert>, told: Vec<SavedAlert>, now_ns: u64) {
-        for told in told {
-            self.journal.add(Arc::new(told.view()));
-        }
+        let late = !self.alerts.is_empty();
+        self.journal.restore(told.into_iter().map(|told| Arc::new(told.view())).collect());
         for open in open.into_iter().take(HELD) {
+            if late {
+                self.stale.insert(open.key.clone());
+            }
+            if let Some(alert) = self.alerts.get_mut(&open.key).filter(|alert| !alert.resolved) {
+                alert.count = alert.count.saturating_add(open.count);
+                alert.first = alert.first.min(open.first_seen);
+                if open.severity > alert.severity {
+                    (alert.severity, alert.reason, alert.remedy) = (open.severity, open.reason, open.remedy);
+                }
+                if open.severity >= alert.severity && alert.acknowledged.is_none() {
+                    alert.acknowledged = open.acknowledged;
+                }
+                continue;
+            }
             let alert = Alert {
                 rule: open.rule,
                 severity: open.severity,
@@ -387,6 +401,37 @@ mod tests {
         alerts.acknowledge(&finding().key(), known("1970-01-01T01:00:00Z"));
         let worse = Finding { severity: Severity::Critical, ..finding() };
         assert!(alerts.find(worse, false, 62 * SECOND, at).is_some());
+    }
+
+    #[test]
+    fn what_was_kept_and_comes_late_is_put_together_with_what_was_seen_meanwhile() {
+        let at = |ns: u64| Timestamp::from_nanosecond(i128::from(ns)).expect("a time");
+        let mut before = Alerts::new(10, 30);
+        let told = before.find(finding(), false, 0, at).expect("told");
+        before.note(Arc::new(told));
+        before.acknowledge(&finding().key(), known("1970-01-01T01:00:00Z"));
+        let other = Finding { subject: "other".into(), ..finding() };
+        before.find(other.clone(), false, SECOND, at);
+        let open: Vec<SavedAlert> = before.open().iter().map(SavedAlert::of).collect();
+        let row: Vec<SavedAlert> = before.after(0).told.iter().map(|alert| SavedAlert::of(alert)).collect();
+
+        let mut late = Alerts::new(10, 30);
+        let told = late.find(finding(), false, 100 * SECOND, at).expect("nothing is known yet");
+        late.note(Arc::new(told));
+        late.take_changes();
+        late.restore(open, row, 110 * SECOND);
+        let open = late.open();
+        assert_eq!(open.len(), 2);
+        let both = open.iter().find(|alert| alert.key == finding().key()).expect("both");
+        assert_eq!((both.count, both.first_seen), (2, at(0)));
+        assert!(both.acknowledged.is_some());
+        let row = late.after(0).told;
+        assert!(row.len() == 2 && row[0].cursor < row[1].cursor);
+        // What was put together is kept.
+        late.tick(111 * SECOND, at);
+        let kept = late.take_changes();
+        assert!(kept.iter().any(|change| matches!(change, Change::Open(alert) if alert.count == 2)));
+        assert!(kept.iter().any(|change| matches!(change, Change::Open(alert) if alert.key == other.key())));
     }
 
     #[test]

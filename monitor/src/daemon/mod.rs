@@ -19,6 +19,7 @@ mod serve;
 mod signals;
 mod stages;
 mod start;
+mod state;
 mod work;
 
 pub use clock::{Clock, monotonic_ns};
@@ -27,3 +28,4 @@ pub use loss::Losses;
 pub use serve::About;
 pub use stages::{Stage, Stages};
 pub use start::{RunError, RunOptions, run, sizes};
+pub use state::{Keeping, path as state_path};

@@ -9,6 +9,7 @@ use crate::sink::SinkCounters;
 use crate::status::StageView;
 
 use super::reader::ReaderCounters;
+use super::state::Keeping;
 
 /// One bounded channel, watched.
 #[derive(Debug)]
@@ -73,7 +74,9 @@ pub struct Stages {
     pub commands: Stage,
     pub requests: Stage,
     /// Alerts on their way into the state file.
-    pub changes: Arc<Stage>,
+    pub changes: Stage,
+    /// What waits there for a key or a disk.
+    pub keeping: Arc<Keeping>,
     pub hooks: Hooks,
     pub sink: Arc<SinkCounters>,
     pub sink_capacity: usize,
@@ -106,6 +109,7 @@ impl Stages {
             self.commands.view(),
             self.requests.view(),
             self.changes.view(),
+            self.keeping.memory.view(),
             sink,
         ];
         views.extend(self.hooks.views());
@@ -123,7 +127,7 @@ impl Stages {
                     "lookups" => "lookup",
                     "commands" => "command",
                     "requests" => "request",
-                    "state" => "change",
+                    "state" | "state-memory" => "change",
                     hook if hook.starts_with("hook ") => "alert",
                     _ => "event",
                 }

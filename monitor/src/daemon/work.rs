@@ -10,7 +10,7 @@ use super::clock::{Clock, monotonic_ns};
 use super::core::{Command, Core, Found, Lookup, Output, unseen};
 use super::serve::About;
 use super::stages::Stages;
-use crate::alert::Change;
+use crate::alert::{Change, Saved};
 use crate::api::Request;
 use crate::event::Event;
 use crate::hook::Hooks;
@@ -31,6 +31,8 @@ pub enum Order {
     Policy(Arc<Policy>),
     /// Bring all totals up to date, and say when that is done.
     Refresh(Sender<()>),
+    /// What was kept by the daemon before, which could not be read until now; gives how many baselines were damaged.
+    Restore(Box<Saved>, Sender<usize>),
 }
 
 /// What comes into the core thread.
@@ -102,6 +104,10 @@ pub fn run(mut core: Core, mut inlets: Inlets, outlets: Outlets, about: &About) 
                     Ok(Order::Refresh(done)) => {
                         core.refresh();
                         refreshed.push(done);
+                    }
+                    Ok(Order::Restore(saved, done)) => {
+                        // Whoever asked may have left.
+                        let _ = done.send(core.restore(*saved, monotonic_ns()));
                     }
                     Err(_) => inlets.orders = never(),
                 }

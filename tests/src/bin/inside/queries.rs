@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use crossbeam_channel::{Receiver, bounded};
 use monitor::api::{self, Request};
-use monitor::daemon::{About, Stage, Stages};
+use monitor::config::Config;
+use monitor::daemon::{About, Keeping, Stage, Stages};
 use monitor::event::Event;
 use monitor::hook::Hooks;
 use monitor::policy::Policy;
@@ -168,7 +169,8 @@ fn stages() -> Stages {
         lookups: Stage::new("lookups", 64),
         commands: Stage::new("commands", 64),
         requests: Stage::new("requests", 64),
-        changes: Arc::new(Stage::new("changes", 64)),
+        changes: Stage::new("changes", 64),
+        keeping: Arc::new(Keeping::new(&Config::default())),
         hooks: Hooks::default(),
         sink: Arc::default(),
         sink_capacity: 64,
