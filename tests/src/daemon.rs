@@ -40,13 +40,22 @@ pub struct DaemonOptions {
     pub keep: fn(&Value) -> bool,
     /// The API's socket; `None`: one of its own.
     pub socket: Option<PathBuf>,
+    /// Variables of its environment.
+    pub environment: Vec<(String, String)>,
     /// Watch the whole host, other tests' connections too, and not the lab's cgroup alone.
     pub whole_host: bool,
 }
 
 impl Default for DaemonOptions {
     fn default() -> Self {
-        DaemonOptions { config: None, policy: None, keep: |_| true, socket: None, whole_host: false }
+        DaemonOptions {
+            config: None,
+            policy: None,
+            keep: |_| true,
+            socket: None,
+            environment: Vec::new(),
+            whole_host: false,
+        }
     }
 }
 
@@ -128,7 +137,7 @@ impl Daemon {
         if !options.whole_host {
             command.arg("--cgroup").arg(lab.cgroup.path());
         }
-        command.arg("--socket").arg(&socket).env("NOTIFY_SOCKET", &notify);
+        command.arg("--socket").arg(&socket).env("NOTIFY_SOCKET", &notify).envs(options.environment);
         if let Some(text) = &options.config {
             command.arg("--config").arg(directory.write("config.toml", text)?);
         }

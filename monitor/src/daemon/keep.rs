@@ -56,7 +56,7 @@ impl Keeper {
             pending: Pending::new(memory_bytes),
             restored: store.is_some(),
             asked: false,
-            next: Instant::now() + if store.is_some() { check_every } else { FIRST_RETRY },
+            next: Instant::now() + FIRST_RETRY,
             retry: FIRST_RETRY,
             check_every,
             told: None,
@@ -208,7 +208,8 @@ impl Keeper {
         self.store = Some(store);
         self.told = None;
         self.retry = FIRST_RETRY;
-        self.next = Instant::now() + self.check_every;
+        // Soon: what was opened by a key of before is written anew under that of now.
+        self.next = Instant::now() + FIRST_RETRY;
         if !whole {
             // One copy is better than none, and two are better.
             self.store = None;

@@ -13,6 +13,7 @@ mod control;
 mod core;
 mod keep;
 mod loss;
+mod private;
 mod reader;
 mod resolve;
 mod serve;

@@ -98,6 +98,8 @@ impl RunError {
 /// # Errors
 /// Before anything is attached, or when attaching is refused.
 pub fn run(options: RunOptions) -> Result<(), RunError> {
+    super::private::keep_private()
+        .map_err(|error| RunError::Host(format!("core dumps cannot be disabled: {error}")))?;
     let config = load_config(&options)?;
     let policy = load_policy(&config)?;
     crate::doctor::can_run().map_err(RunError::Host)?;

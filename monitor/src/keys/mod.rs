@@ -163,3 +163,6 @@ fn source(place: &Place, settings: &State, made: bool) -> Result<Box<dyn Source>
 pub fn default_file(state: &Path) -> PathBuf {
     state.with_file_name("state.key")
 }
+
+#[cfg(test)]
+mod tests;

@@ -412,7 +412,7 @@ fn what_was_acknowledged_outlives_kill_9() {
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
         // At least one commit, and then some: killed in the middle of one of them.
         let number = |line: String| line.rsplit(' ').next().and_then(|word| word.parse::<u64>().ok());
-        let some = random.random_range(1..12);
+        let some = random.random_range(1..5);
         for _ in 0..some {
             let line = lines.by_ref().find(|line| line.contains("kept ")).expect("the child keeps");
             acknowledged = acknowledged.max(number(line).unwrap());

@@ -120,7 +120,7 @@ fn credentials(id: &str, secret: &str, token: &str) -> Credentials {
     }
 }
 
-/// With a session of version 2.
+/// <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/iam-roles-for-amazon-ec2.html>, with a session of version 2.
 fn from_instance(agent: &Agent, base: &str) -> Result<Credentials, KeyError> {
     let failed = |what: String| KeyError::Unreachable(format!("instance metadata: {what}"));
     let text = |answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>| {
@@ -148,5 +148,36 @@ fn from_instance(agent: &Agent, base: &str) -> Result<Credentials, KeyError> {
     match (field("AccessKeyId"), field("SecretAccessKey"), field("Token")) {
         (Some(id), Some(secret), Some(token)) => Ok(credentials(id, secret, token)),
         _ => Err(failed(format!("no credentials of the role {role:?}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::keys::tests::serve;
+
+    #[test]
+    fn an_instance_has_a_role_and_a_session_gives_its_credentials() {
+        let (base, asked) = serve(|request| {
+            let session = request.headers.get("x-aws-ec2-metadata-token").map(String::as_str);
+            match (request.line.as_str(), session) {
+                ("PUT /latest/api/token HTTP/1.1", _) => (200, "session".to_owned()),
+                ("GET /latest/meta-data/iam/security-credentials/ HTTP/1.1", Some("session")) => {
+                    (200, "streamwatch\n".to_owned())
+                }
+                ("GET /latest/meta-data/iam/security-credentials/streamwatch HTTP/1.1", Some("session")) => {
+                    let text = r#"{"Code":"Success","AccessKeyId":"ASIA","SecretAccessKey":"s","Token":"t"}"#;
+                    (200, text.to_owned())
+                }
+                _ => (401, String::new()),
+            }
+        });
+        let agent = https::agent(false, None, Duration::from_secs(2)).unwrap();
+        let got = Identity::Instance { agent, base }.credentials().unwrap();
+        assert_eq!((got.id.as_str(), got.secret.as_str()), ("ASIA", "s"));
+        assert_eq!(got.token.unwrap().as_str(), "t");
+        assert_eq!(asked.lock().unwrap().len(), 3);
     }
 }
