@@ -21,7 +21,7 @@ iam.create_user(UserName="streamwatch")
 policy = {
     "Version": "2012-10-17",
     "Statement": [
-        {"Effect": "Allow", "Action": ["kms:GenerateDataKey", "kms:Decrypt"], "Resource": [first, second]}
+        {"Effect": "Allow", "Action": ["kms:GenerateDataKey", "kms:Decrypt"], "Resource": "*"}
     ],
 }
 iam.put_user_policy(UserName="streamwatch", PolicyName="keys", PolicyDocument=json.dumps(policy))

@@ -118,11 +118,18 @@ fn damaged() -> Result<()> {
     spoil(&site.state, 1)?;
     let daemon = site.daemon(5)?;
     let stderr = daemon.stderr();
-    ensure!(stderr.contains("written anew") && stderr.contains("nothing is lost"), "nobody was told: {stderr}");
+    ensure!(
+        stderr.contains("written anew") && stderr.contains("nothing is lost"),
+        "nobody was told: {stderr}"
+    );
     let status = daemon.status()?;
     ensure!(status["alerts"]["open"].as_u64() == open, "{open:?} alerts were open: {}", status["alerts"]);
     ensure!(baselines(&daemon)? == known, "{known} baselines were known");
-    ensure!(status["state"]["damage"].as_array().is_some_and(|lines| !lines.is_empty()), "{}", status["state"]);
+    ensure!(
+        status["state"]["damage"].as_array().is_some_and(|lines| !lines.is_empty()),
+        "{}",
+        status["state"]
+    );
     daemon.stop()?;
 
     // Every page but the first: nothing can be as it was.
@@ -134,7 +141,10 @@ fn damaged() -> Result<()> {
         text(record, "event.action") == "flow_closed" && number(record, "server.port") == Some(PORT.into())
     })?;
     let stderr = daemon.stop()?.stderr;
-    ensure!(stderr.contains("lost") || stderr.contains("could be saved"), "nobody was told of any damage: {stderr}");
+    ensure!(
+        stderr.contains("lost") || stderr.contains("could be saved"),
+        "nobody was told of any damage: {stderr}"
+    );
     ensure!(!stderr.contains("nothing is lost"), "{stderr}");
     Ok(())
 }

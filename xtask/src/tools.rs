@@ -77,7 +77,9 @@ impl Tool {
     /// What installing it means, for people.
     pub fn describe(&self) -> String {
         let from = match self.source {
-            Source::Registry(version) | Source::Crate(_, version) | Source::Large(version, _) => format!("{version} from crates.io"),
+            Source::Registry(version) | Source::Crate(_, version) | Source::Large(version, _) => {
+                format!("{version} from crates.io")
+            }
             Source::Here(directory) => format!("from {directory}"),
         };
         let time = match self.source {

@@ -199,7 +199,10 @@ mod tests {
         assert!(page.contains("kernel  capture       10          7     3         768"), "{page}");
         let state = "state NOT kept in /var/lib/state under vault-kv:secret/host since 2026-01-01T00:00:00Z: \
                      127.0.0.1: refused";
-        assert!(page.contains(state) && page.contains("; 7 changes wait in memory\nstate: a line\n"), "{page}");
+        assert!(
+            page.contains(state) && page.contains("; 7 changes wait in memory\nstate: a line\n"),
+            "{page}"
+        );
         assert!(page.contains("plaintext         1  20.0 %  100 B  50.0 %"), "{page}");
         assert!(page.contains("post-quantum             3  60.0 %   50 B  25.0 %"), "{page}");
     }

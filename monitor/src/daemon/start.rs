@@ -12,13 +12,13 @@ use tokio::sync::broadcast;
 
 use super::clock::{Clock, monotonic_ns};
 use super::core::{Command, Core, CoreSettings, Found, Lookup};
+use super::keep::{Keeper, Links};
 use super::reader::{BATCH, ReaderCounters};
 use super::serve::About;
 use super::signals::{Signal, Signals};
 use super::stages::{Stage, Stages};
-use super::work::{self, Inlets, Order, Outlets};
-use super::keep::{Keeper, Links};
 use super::state::{self, Begun, Keeping};
+use super::work::{self, Inlets, Order, Outlets};
 use super::{control, reader, resolve};
 use crate::alert::Change;
 use crate::api::{self, Request};

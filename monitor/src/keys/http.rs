@@ -59,7 +59,11 @@ impl Service {
         let reason = reason(&value).map(|text| harmless(&text)).unwrap_or_default();
         let told = format!("{} answers {status} {reason}", self.host()).trim_end().to_owned();
         // Sealed, overloaded, or throttled: it may be otherwise later.
-        Err(if status >= 500 || status == 429 { KeyError::Unreachable(told) } else { KeyError::Refused(told) })
+        Err(if status >= 500 || status == 429 {
+            KeyError::Unreachable(told)
+        } else {
+            KeyError::Refused(told)
+        })
     }
 
     /// Status and body.

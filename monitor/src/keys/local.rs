@@ -40,7 +40,9 @@ impl Local {
             From::Vault { vault, mount, path } => vault.keys(mount, path),
             From::Secret { place, .. } => {
                 let key = secret::parse_key(&secret::read(place)?).ok_or_else(|| {
-                    KeyError::Refused(format!("{place}: is no key: expected 32 bytes, or their hex or base64"))
+                    KeyError::Refused(format!(
+                        "{place}: is no key: expected 32 bytes, or their hex or base64"
+                    ))
                 })?;
                 Ok(vec![key])
             }

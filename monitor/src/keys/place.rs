@@ -123,9 +123,9 @@ fn is_segment(text: &str) -> bool {
 fn is_arn(text: &str) -> bool {
     let parts: Vec<&str> = text.splitn(6, ':').collect();
     let [arn, partition, service, region, account, resource] = parts.as_slice() else { return false };
-    let kind = resource.split_once('/').is_some_and(|(kind, name)| {
-        matches!(kind, "key" | "alias") && name.split('/').all(is_segment)
-    });
+    let kind = resource
+        .split_once('/')
+        .is_some_and(|(kind, name)| matches!(kind, "key" | "alias") && name.split('/').all(is_segment));
     *arn == "arn"
         && partition.starts_with("aws")
         && *service == "kms"

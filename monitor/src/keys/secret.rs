@@ -53,15 +53,14 @@ fn read_file(path: &Path, others: Others) -> Result<Zeroizing<Vec<u8>>, KeyError
     let refused = |what: String| KeyError::Refused(format!("{}: {what}", path.display()));
     // No symbolic link, and nothing that one would wait for.
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(flags.bits() as i32)
-        .open(path)
-        .map_err(|error| match error.raw_os_error() {
-            Some(code) if code == rustix::io::Errno::LOOP.raw_os_error() => {
-                refused("is a symbolic link: a secret must be a file of its own".to_owned())
+    let file =
+        OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path).map_err(|error| {
+            match error.raw_os_error() {
+                Some(code) if code == rustix::io::Errno::LOOP.raw_os_error() => {
+                    refused("is a symbolic link: a secret must be a file of its own".to_owned())
+                }
+                _ => refused(format!("can't be read: {error}")),
             }
-            _ => refused(format!("can't be read: {error}")),
         })?;
     let about = file.metadata().map_err(|error| refused(error.to_string()))?;
     let ours = [0, geteuid().as_raw()];
@@ -73,7 +72,10 @@ fn read_file(path: &Path, others: Others) -> Result<Zeroizing<Vec<u8>>, KeyError
         return Err(refused(format!("belongs to user {}, who could replace it: expected root", about.uid())));
     }
     if about.mode() & mask != 0 {
-        return Err(refused(format!("has mode {:04o}: others can read it; chmod 600", about.mode() & 0o7777)));
+        return Err(refused(format!(
+            "has mode {:04o}: others can read it; chmod 600",
+            about.mode() & 0o7777
+        )));
     }
     let mut secret = Zeroizing::new(Vec::with_capacity(about.len().min(LONGEST) as usize + 1));
     file.take(LONGEST + 1).read_to_end(&mut secret).map_err(|error| refused(error.to_string()))?;

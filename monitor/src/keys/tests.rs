@@ -50,10 +50,8 @@ pub fn serve(answer: impl Fn(&Asked) -> (u16, String) + Send + 'static) -> (Stri
                 Asked { line: line.trim().to_owned(), headers, body: String::from_utf8(body).unwrap() };
             let (status, body) = answer(&request);
             all.lock().unwrap().push(request);
-            let head = format!(
-                "HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
-                body.len()
-            );
+            let head =
+                format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
             let _ = stream.write_all(format!("{head}{body}").as_bytes());
         }
     });
@@ -148,8 +146,9 @@ fn a_secret_of_the_kv_store_has_the_key_and_older_ones() {
     let token = secret_file("kv", "hvs.token");
     let (new, old) = ("ab".repeat(32), STANDARD.encode([7; 32]));
     let fields = json!({ "old-1": old, "key": new, "note": "by hand" });
-    let (address, asked) =
-        serve(move |_| (200, json!({ "data": { "data": fields, "metadata": { "version": 3 } } }).to_string()));
+    let (address, asked) = serve(move |_| {
+        (200, json!({ "data": { "data": fields, "metadata": { "version": 3 } } }).to_string())
+    });
     let mut settings = State { key: place("vault-kv:secret/hosts/one"), ..State::default() };
     settings.vault.address = address;
     settings.vault.token = SecretPlace::File(token.clone());
@@ -194,14 +193,19 @@ fn a_web_identity_takes_its_role_and_kms_is_asked_with_it() {
     settings.aws.role = Some("arn:aws:iam::111122223333:role/streamwatch".into());
     let keys = Keys::new(&settings, Path::new("/x/state.redb")).unwrap();
     let (key, wrapped) = keys.new_key().unwrap();
-    assert_eq!((key.id(), wrapped.blob.as_slice()), (Key::from_bytes(&[5; 32]).unwrap().id(), &b"wrapped"[..]));
+    assert_eq!(
+        (key.id(), wrapped.blob.as_slice()),
+        (Key::from_bytes(&[5; 32]).unwrap().id(), &b"wrapped"[..])
+    );
     assert_eq!(keys.unwrap(&wrapped).unwrap().id(), key.id());
     let asked = asked.lock().unwrap();
     assert!(asked[0].body.contains("&WebIdentityToken=ey.token"));
     assert_eq!(asked[1].headers["x-amz-target"], "TrentService.GenerateDataKey");
     assert_eq!(asked[1].headers["x-amz-security-token"], "session");
     let signed = &asked[1].headers["authorization"];
-    assert!(signed.starts_with("AWS4-HMAC-SHA256 Credential=ASIA/") && signed.contains("x-amz-security-token"));
+    assert!(
+        signed.starts_with("AWS4-HMAC-SHA256 Credential=ASIA/") && signed.contains("x-amz-security-token")
+    );
     let body: Value = serde_json::from_str(&asked[3].body).unwrap();
     assert_eq!(body["EncryptionContext"], json!({ "streamwatch": "state" }));
     std::fs::remove_file(token).unwrap();

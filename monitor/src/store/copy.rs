@@ -87,8 +87,7 @@ fn read(overlay: Overlay, verify: bool, look: &mut Look) -> Result<(), String> {
     builder.set_cache_size(CACHE).set_check_integrity_on_open(verify);
     let database = builder.create_with_backend(overlay).map_err(told)?;
     let read = database.begin_read().map_err(told)?;
-    let names: Vec<String> =
-        read.list_tables().map_err(told)?.map(|table| table.name().to_owned()).collect();
+    let names: Vec<String> = read.list_tables().map_err(told)?.map(|table| table.name().to_owned()).collect();
     look.clear = names.iter().any(|name| clear::TABLES.contains(&name.as_str()));
     let mut first = Ok(());
     let mut note = |result: Result<(), String>| {
@@ -177,10 +176,9 @@ impl Copy {
         contained(|| {
             let database = Builder::new().set_cache_size(CACHE).create(&new).map_err(told)?;
             let write = database.begin_write().map_err(told)?;
-            for (table, key, value) in [
-                (envelope::TABLE, envelope::KEY, envelope),
-                (ledger::TABLE, ledger::KEY, sealed_ledger),
-            ] {
+            for (table, key, value) in
+                [(envelope::TABLE, envelope::KEY, envelope), (ledger::TABLE, ledger::KEY, sealed_ledger)]
+            {
                 write.open_table(definition(table)).map_err(told)?.insert(key, value).map_err(told)?;
             }
             for table in Table::ALL {
@@ -211,7 +209,9 @@ impl Copy {
                 let mut open = write.open_table(definition(table.name())).map_err(told)?;
                 for edit in edits.iter().filter(|edit| edit.address.table == table) {
                     match &edit.value {
-                        Some(value) => drop(open.insert(&edit.address.key[..], value.as_slice()).map_err(told)?),
+                        Some(value) => {
+                            drop(open.insert(&edit.address.key[..], value.as_slice()).map_err(told)?)
+                        }
                         None => drop(open.remove(&edit.address.key[..]).map_err(told)?),
                     }
                 }

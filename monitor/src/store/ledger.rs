@@ -54,7 +54,8 @@ impl Ledger {
 
     pub fn decode(bytes: &[u8]) -> Option<Ledger> {
         let mut rest = bytes;
-        let mut ledger = Ledger { sequence: number(&mut rest)?, seals: number(&mut rest)?, ..Ledger::default() };
+        let mut ledger =
+            Ledger { sequence: number(&mut rest)?, seals: number(&mut rest)?, ..Ledger::default() };
         for table in &mut ledger.tables {
             let count = number(&mut rest)?;
             let (sum, after) = rest.split_first_chunk()?;

@@ -66,7 +66,10 @@ fn unlock(path: &Path, keys: &Keys, looks: [Look; 2]) -> Result<[Read; 2], Store
     }
     // A damaged envelope: the other copy's is the same.
     let [a, b] = opened.each_ref().map(|key| key.as_ref().map(Sealer::new));
-    let sealers = [a.clone().or(b.clone().filter(|_| envelopes[0].is_none())), b.or(a.filter(|_| envelopes[1].is_none()))];
+    let sealers = [
+        a.clone().or(b.clone().filter(|_| envelopes[0].is_none())),
+        b.or(a.filter(|_| envelopes[1].is_none())),
+    ];
     let mut envelopes = envelopes.into_iter();
     let mut sealers = sealers.into_iter();
     Ok(looks.map(|look| {
@@ -197,7 +200,9 @@ fn saved(changes: &[Change]) -> Saved {
             Change::Open(alert) => saved.open.push(alert),
             Change::Told(alert) => saved.told.push(alert),
             Change::Silences(all) => saved.silences = all,
-            Change::Baseline(crate::detect::Baseline::Kept(stream, past)) => saved.baselines.push((stream, past)),
+            Change::Baseline(crate::detect::Baseline::Kept(stream, past)) => {
+                saved.baselines.push((stream, past))
+            }
             Change::Closed(_) | Change::Baseline(crate::detect::Baseline::Gone(_)) => {}
         }
     }
@@ -283,7 +288,9 @@ impl Opening<'_> {
             return Some("has a damaged key".to_owned());
         }
         let Some(own) = read.ledger else {
-            return Some(if read.sealer.is_some() { "has a damaged ledger" } else { "is under another key" }.into());
+            return Some(
+                if read.sealer.is_some() { "has a damaged ledger" } else { "is under another key" }.into(),
+            );
         };
         let bad = read.look.records.len() - read.genuine.len();
         if bad > 0 {
@@ -332,11 +339,8 @@ impl Opening<'_> {
         let encoded = envelope.encode();
         let mut copies = [None, None];
         for ((open, file), anew) in copies.iter_mut().zip(paths(path)).zip(anew) {
-            let result = if anew {
-                Copy::create(&file, true, &encoded, &sealed, &records)
-            } else {
-                Copy::open(&file)
-            };
+            let result =
+                if anew { Copy::create(&file, true, &encoded, &sealed, &records) } else { Copy::open(&file) };
             match result {
                 Ok(copy) => *open = Some(copy),
                 Err(what) => self.damage.push(format!("{} cannot be written: {what}", file.display())),

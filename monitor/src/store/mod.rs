@@ -282,12 +282,8 @@ fn lock(path: &Path) -> Result<File, StoreError> {
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent).map_err(failed)?;
     }
-    let lock = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .open(lock_path(path))
-        .map_err(failed)?;
+    let lock =
+        OpenOptions::new().create(true).append(true).mode(0o600).open(lock_path(path)).map_err(failed)?;
     match rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(lock),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(StoreError::InUse { path: path.to_owned() }),

@@ -69,8 +69,7 @@ impl StorageBackend for Overlay {
             let take = (BLOCK - within).min(end - at);
             let block = self.block(&state, at / BLOCK)?;
             let to = (at - offset) as usize;
-            out[to..to + take as usize]
-                .copy_from_slice(&block[within as usize..(within + take) as usize]);
+            out[to..to + take as usize].copy_from_slice(&block[within as usize..(within + take) as usize]);
             at += take;
         }
         Ok(())

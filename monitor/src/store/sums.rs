@@ -34,8 +34,7 @@ pub fn write(state: &Path, sealer: &Sealer) -> io::Result<()> {
     }
     bytes.extend(sealer.tag(&[b"sums", &bytes]));
     let new = beside(&path(state), ".new");
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
     file.write_all(&bytes)?;
     file.sync_all()?;
     std::fs::rename(&new, path(state))?;

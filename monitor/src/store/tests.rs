@@ -65,9 +65,8 @@ impl Site {
         };
         store.keep(&[Change::Silences(vec![silence(1), silence(2)])]).unwrap();
         store.keep(&[Change::Silences(vec![silence(2)]), Change::Closed(alert(3).key)]).unwrap();
-        let baseline = |n: u8| {
-            Change::Baseline(Baseline::Kept(format!("curl → secret-host-{n}:443/tcp"), vec![n; 900]))
-        };
+        let baseline =
+            |n: u8| Change::Baseline(Baseline::Kept(format!("curl → secret-host-{n}:443/tcp"), vec![n; 900]));
         store.keep(&(0..20).map(baseline).collect::<Vec<_>>()).unwrap();
         store.close();
         let Opened { store, saved, damage } = site.open();
@@ -82,7 +81,10 @@ impl Site {
 
     fn bytes(&self) -> Vec<(PathBuf, Vec<u8>)> {
         let [a, b] = self.copies();
-        [a, b, sums::path(&self.path)].into_iter().map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
+        [a, b, sums::path(&self.path)]
+            .into_iter()
+            .map(|path| (path.clone(), std::fs::read(path).unwrap()))
+            .collect()
     }
 
     fn put(&self, files: &[(PathBuf, Vec<u8>)]) {
@@ -118,7 +120,9 @@ fn what_is_kept_is_there_after_opening_again() {
     let Opened { mut store, .. } = site.open();
     // A second daemon is refused; the files stay as they are.
     assert!(matches!(Store::open(&site.path, &site.keys()), Err(StoreError::InUse { .. })));
-    store.keep(&[Change::Closed(alert(1).key), Change::Baseline(Baseline::Gone(saved.baselines[0].0.clone()))]).unwrap();
+    store
+        .keep(&[Change::Closed(alert(1).key), Change::Baseline(Baseline::Gone(saved.baselines[0].0.clone()))])
+        .unwrap();
     drop(store);
     let again = site.open().saved;
     assert_eq!((again.open.len(), again.baselines.len()), (1, 19));
@@ -165,7 +169,12 @@ fn damaged(site: &Site, whole: &[(PathBuf, Vec<u8>)], saved: &Saved, what: &str)
     let opened = site.open();
     assert_eq!(&opened.saved, saved, "{what}");
     assert!(!opened.damage.is_empty(), "{what}: nobody was told");
-    assert!(!opened.damage.iter().any(|line| line.contains(" lost")) || opened.damage.iter().any(|line| line == "nothing is lost"), "{what}: {:?}", opened.damage);
+    assert!(
+        !opened.damage.iter().any(|line| line.contains(" lost"))
+            || opened.damage.iter().any(|line| line == "nothing is lost"),
+        "{what}: {:?}",
+        opened.damage
+    );
     // What was written anew is whole.
     opened.store.close();
     let again = site.open();
@@ -244,7 +253,10 @@ fn damage_to_both_copies_costs_what_is_damaged_and_is_told() {
         } else {
             lost_some += 1;
             let says = ["lost", "nothing of what was kept", "as they were before", "commits"];
-            assert!(says.iter().any(|word| told.contains(word)) && !told.contains("nothing is lost"), "round {round}: {told}");
+            assert!(
+                says.iter().any(|word| told.contains(word)) && !told.contains("nothing is lost"),
+                "round {round}: {told}"
+            );
         }
         let Opened { saved: again, damage, .. } = site.open();
         assert_eq!((again, damage), (found, Vec::new()), "round {round}");
@@ -275,7 +287,10 @@ fn a_record_that_is_damaged_in_both_copies_costs_that_record() {
     let Opened { saved: found, damage, .. } = site.open();
     assert!(damage.iter().any(|line| line == "1 of 3 alerts told are lost"), "{damage:?}");
     assert_eq!(found.told, [alert(1), alert(3)]);
-    assert_eq!((&found.open, &found.silences, &found.baselines), (&saved.open, &saved.silences, &saved.baselines));
+    assert_eq!(
+        (&found.open, &found.silences, &found.baselines),
+        (&saved.open, &saved.silences, &saved.baselines)
+    );
 }
 
 #[test]
@@ -374,7 +389,11 @@ fn a_file_in_the_clear_is_read_once_and_then_gone_from_the_disk() {
     let write = database.begin_write().unwrap();
     let texts = |name| TableDefinition::<&str, &[u8]>::new(name);
     let numbers = |name| TableDefinition::<u64, &[u8]>::new(name);
-    write.open_table(texts("open-alerts")).unwrap().insert(alert(1).key.as_str(), &record::json(&alert(1))[..]).unwrap();
+    write
+        .open_table(texts("open-alerts"))
+        .unwrap()
+        .insert(alert(1).key.as_str(), &record::json(&alert(1))[..])
+        .unwrap();
     write.open_table(numbers("told-alerts")).unwrap().insert(1, &record::json(&alert(1))[..]).unwrap();
     write.open_table(numbers("silences")).unwrap();
     write.open_table(texts("baselines")).unwrap().insert("curl → secret", &[7; 50][..]).unwrap();
