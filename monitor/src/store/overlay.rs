@@ -84,7 +84,7 @@ impl StorageBackend for Overlay {
             state.below = state.below.min(length);
             state.blocks.split_off(&length.div_ceil(BLOCK));
             // Of the last block nothing is seen again if the file grows.
-            if length % BLOCK != 0 && state.blocks.contains_key(&(length / BLOCK)) {
+            if !length.is_multiple_of(BLOCK) && state.blocks.contains_key(&(length / BLOCK)) {
                 let mut block = self.block(&state, length / BLOCK)?;
                 block[(length % BLOCK) as usize..].fill(0);
                 state.blocks.insert(length / BLOCK, block);
