@@ -85,9 +85,7 @@ impl Alerts {
         let late = !self.alerts.is_empty();
         self.journal.restore(told.into_iter().map(|told| Arc::new(told.view())).collect());
         for open in open.into_iter().take(HELD) {
-            if late {
-                self.stale.insert(open.key.clone());
-            }
+            let key = open.key.clone();
             if let Some(alert) = self.alerts.get_mut(&open.key).filter(|alert| !alert.resolved) {
                 alert.count = alert.count.saturating_add(open.count);
                 alert.first = alert.first.min(open.first_seen);
@@ -97,6 +95,7 @@ impl Alerts {
                 if open.severity >= alert.severity && alert.acknowledged.is_none() {
                     alert.acknowledged = open.acknowledged;
                 }
+                self.keep(&key);
                 continue;
             }
             let alert = Alert {
@@ -117,6 +116,24 @@ impl Alerts {
                 listener: None,
             };
             self.alerts.insert(open.key, alert);
+            if late {
+                self.keep(&key);
+            }
+        }
+    }
+
+    /// Has an alert written down as it stands.
+    fn keep(&mut self, key: &str) {
+        self.stale.remove(key);
+        if let Some(alert) = self.alerts.get(key).filter(|alert| !alert.resolved) {
+            self.changes.push(Change::Open(SavedAlert::of(&view(key, alert, state_of(alert)))));
+        }
+    }
+
+    /// The end: counts that have changed since they were written down.
+    pub fn keep_all(&mut self) {
+        for key in std::mem::take(&mut self.stale) {
+            self.keep(&key);
         }
     }
 
@@ -223,11 +240,7 @@ impl Alerts {
         });
         if now_ns.saturating_sub(self.kept_ns) >= KEEP_EVERY {
             self.kept_ns = now_ns;
-            for key in std::mem::take(&mut self.stale) {
-                if let Some(alert) = self.alerts.get(&key) {
-                    self.changes.push(Change::Open(SavedAlert::of(&view(&key, alert, state_of(alert)))));
-                }
-            }
+            self.keep_all();
         }
         told
     }
@@ -428,7 +441,6 @@ mod tests {
         let row = late.after(0).told;
         assert!(row.len() == 2 && row[0].cursor < row[1].cursor);
         // What was put together is kept.
-        late.tick(111 * SECOND, at);
         let kept = late.take_changes();
         assert!(kept.iter().any(|change| matches!(change, Change::Open(alert) if alert.count == 2)));
         assert!(kept.iter().any(|change| matches!(change, Change::Open(alert) if alert.key == other.key())));
@@ -457,5 +469,16 @@ mod tests {
         assert_eq!(resolved.len(), 1);
         assert!(resolved[0].cursor > again.after(0).told[0].cursor);
         assert!(again.take_changes().contains(&Change::Closed(finding().key())));
+    }
+
+    #[test]
+    fn counts_are_kept_at_the_end() {
+        let mut alerts = Alerts::new(10, 30);
+        alerts.find(finding(), true, 0, wall);
+        alerts.find(finding(), false, SECOND, wall);
+        alerts.take_changes();
+        alerts.keep_all();
+        let kept = alerts.take_changes();
+        assert!(matches!(kept.as_slice(), [Change::Open(alert)] if alert.count == 2), "{kept:?}");
     }
 }
