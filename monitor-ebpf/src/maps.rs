@@ -15,7 +15,7 @@ static SETTINGS: Settings = Settings {
     udp_budget: 2048,
     listener_captures: 64,
     tick: 250,
-    capture_room: 6291456,
+    capture_room: 4194304,
 };
 
 /// What the loader wrote.

@@ -42,6 +42,9 @@ pub struct StatusView {
     /// What reading on in flows that live long costs.
     #[serde(default)]
     pub sampling: SamplingView,
+    /// What outlives the daemon.
+    #[serde(default)]
+    pub state: StateView,
     /// Resident memory of the daemon.
     pub memory_bytes: u64,
 }
@@ -60,6 +63,32 @@ pub struct HookView {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RingView {
     pub bytes: u64,
+}
+
+/// Whether what must outlive the daemon is kept, and under which key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateView {
+    pub file: String,
+    /// The place of the key.
+    pub key: String,
+    /// Which key it is, as its source names it; no secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_id: Option<String>,
+    /// Changes are written, sealed, as they come.
+    pub kept: bool,
+    /// In both copies.
+    pub whole: bool,
+    /// Since when they wait in memory (RFC 3339), and why; or why the key could not be looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting_since: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Changes that wait, and those that found no room since the start.
+    pub pending: u64,
+    pub dropped: u64,
+    /// What was not as it should be when the files were opened, a line each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub damage: Vec<String>,
 }
 
 /// What is captured of flows after their first bytes, since the start.

@@ -42,6 +42,8 @@ pub struct DaemonOptions {
     pub socket: Option<PathBuf>,
     /// Where hooks outlive it.
     pub pin: Option<PathBuf>,
+    /// Variables of its environment.
+    pub environment: Vec<(String, String)>,
     /// Watch the whole host, other tests' connections too, and not the lab's cgroup alone.
     pub whole_host: bool,
 }
@@ -54,6 +56,7 @@ impl Default for DaemonOptions {
             keep: |_| true,
             socket: None,
             pin: None,
+            environment: Vec::new(),
             whole_host: false,
         }
     }
@@ -137,7 +140,7 @@ impl Daemon {
         if !options.whole_host {
             command.arg("--cgroup").arg(lab.cgroup.path());
         }
-        command.arg("--socket").arg(&socket).env("NOTIFY_SOCKET", &notify);
+        command.arg("--socket").arg(&socket).env("NOTIFY_SOCKET", &notify).envs(options.environment);
         if let Some(pin) = &options.pin {
             command.arg("--pin").arg(pin);
         }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
@@ -103,39 +103,60 @@ fn restart(how: Signal) -> Result<()> {
     Ok(())
 }
 
-/// A bit of each baseline is changed: the daemon says so, keeps the rest of the file, and watches.
+/// One copy of the state is damaged, then both: the daemon says so, keeps the rest, and watches.
 fn damaged() -> Result<()> {
     let site = Site::new()?;
     let daemon = site.daemon(5)?;
     site.requests(30, "0.4")?;
     daemon.stop()?;
-    let whole = std::fs::read(&site.state)?;
-    // Every baseline in it: when it was written, and the length of an interval.
-    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-    let is_one = |window: &[u8]| {
-        let (at, interval) = window.split_at(8);
-        let at = u64::from_le_bytes(at.try_into().unwrap_or_default());
-        (now - 600..=now).contains(&at) && interval == 1_u32.to_le_bytes()
-    };
-    let mut broken = whole.clone();
-    let mut found = 0;
-    for at in 0..whole.len() - 40 {
-        if is_one(&whole[at..at + 12]) {
-            found += 1;
-            broken[at + 20] ^= 0x10;
-        }
-    }
-    ensure!(found > 0, "no baseline in the file");
-    std::fs::write(&site.state, &broken)?;
+    let daemon = site.daemon(5)?;
+    let (open, known) = (daemon.status()?["alerts"]["open"].as_u64(), baselines(&daemon)?);
+    ensure!(open > Some(0), "no alert is open: nothing to be lost");
+    daemon.stop()?;
+    let copy = site.state.with_extension("redb.copy");
+
+    spoil(&site.state, 1)?;
+    let daemon = site.daemon(5)?;
+    let stderr = daemon.stderr();
+    ensure!(
+        stderr.contains("written anew") && stderr.contains("nothing is lost"),
+        "nobody was told: {stderr}"
+    );
+    let status = daemon.status()?;
+    ensure!(status["alerts"]["open"].as_u64() == open, "{open:?} alerts were open: {}", status["alerts"]);
+    ensure!(baselines(&daemon)? == known, "{known} baselines were known");
+    ensure!(
+        status["state"]["damage"].as_array().is_some_and(|lines| !lines.is_empty()),
+        "{}",
+        status["state"]
+    );
+    daemon.stop()?;
+
+    // Every page but the first: nothing can be as it was.
+    spoil(&site.state, 4096)?;
+    spoil(&copy, 4096)?;
     let daemon = site.daemon(5)?;
     site.requests(2, "0")?;
     daemon.wait_for("the flow", SOON, is_flow, |record| {
         text(record, "event.action") == "flow_closed" && number(record, "server.port") == Some(PORT.into())
     })?;
-    // What was not damaged is there.
-    let open = daemon.status()?["alerts"]["open"].as_u64();
-    ensure!(open > Some(0), "alerts that were open before are lost: {open:?}");
     let stderr = daemon.stop()?.stderr;
-    ensure!(stderr.contains("was damaged"), "nobody was told of any damage: {stderr}");
+    ensure!(
+        stderr.contains("lost") || stderr.contains("could be saved"),
+        "nobody was told of any damage: {stderr}"
+    );
+    ensure!(!stderr.contains("nothing is lost"), "{stderr}");
     Ok(())
+}
+
+/// Changes a bit of the middle of a file, or of every so many bytes.
+fn spoil(path: &Path, every: usize) -> Result<()> {
+    let mut bytes = std::fs::read(path)?;
+    if every == 1 {
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 0x10;
+    } else {
+        (every..bytes.len()).step_by(every).for_each(|at| bytes[at + 5] ^= 0x10);
+    }
+    std::fs::write(path, bytes).map_err(Into::into)
 }

@@ -22,6 +22,8 @@ pub struct Tool {
 enum Source {
     /// A version of crates.io.
     Registry(&'static str),
+    /// A crate of another name than its program, and its version.
+    Crate(&'static str, &'static str),
     /// The same of a large program, with these features: built as fast as can be, since nobody waits for it to run.
     Large(&'static str, &'static str),
     /// A directory of ours.
@@ -29,7 +31,7 @@ enum Source {
 }
 
 /// What takes longest comes last.
-pub const TOOLS: [Tool; 5] = [
+pub const TOOLS: [Tool; 6] = [
     Tool {
         name: "boringtun-cli",
         source: Source::Registry("0.7.1"),
@@ -46,6 +48,11 @@ pub const TOOLS: [Tool; 5] = [
         source: Source::Here("tests/tls-peer"),
         purpose: "post-quantum TLS (rustls) and DTLS 1.3 (dimpl)",
     },
+    Tool {
+        name: "rvault",
+        source: Source::Crate("rusty_vault", "0.2.1"),
+        purpose: "Vault's API, the KV store of it (RustyVault)",
+    },
     Tool { name: "tansu", source: Source::Large("0.6.0", "libsql"), purpose: "Kafka broker" },
 ];
 
@@ -58,7 +65,7 @@ impl Tool {
     pub fn is_there(&self) -> bool {
         let Ok(built) = modified(&self.program()) else { return false };
         match self.source {
-            Source::Registry(_) | Source::Large(..) => true,
+            Source::Registry(_) | Source::Crate(..) | Source::Large(..) => true,
             Source::Here(directory) => {
                 let directory = workspace::root().join(directory);
                 let sources = ["Cargo.toml", "Cargo.lock", "src/main.rs"];
@@ -70,11 +77,14 @@ impl Tool {
     /// What installing it means, for people.
     pub fn describe(&self) -> String {
         let from = match self.source {
-            Source::Registry(version) | Source::Large(version, _) => format!("{version} from crates.io"),
+            Source::Registry(version) | Source::Crate(_, version) | Source::Large(version, _) => {
+                format!("{version} from crates.io")
+            }
             Source::Here(directory) => format!("from {directory}"),
         };
         let time = match self.source {
             Source::Large(..) => "about seven minutes with two processors",
+            Source::Crate(..) => "about three minutes",
             Source::Registry(_) | Source::Here(_) => "about a minute",
         };
         format!("{} {from}, built with cargo: {} ({time})", self.name, self.purpose)
@@ -89,6 +99,7 @@ impl Tool {
         let mut command = workspace::cargo(&["install", "--locked", "--root", DIRECTORY]);
         match self.source {
             Source::Registry(version) => command.args([self.name, "--version", version]),
+            Source::Crate(name, version) => command.args([name, "--version", version]),
             Source::Large(version, features) => command
                 .args([self.name, "--version", version, "--features", features])
                 .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")

@@ -1,7 +1,7 @@
 //! Everything that was told, in a row, so that a reader who comes back misses nothing and hears
 //! nothing twice.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -51,6 +51,16 @@ impl Journal {
         self.told.push_back(alert);
     }
 
+    /// Adds what was told before anything that is here; what is here already stays as it is.
+    pub fn restore(&mut self, told: Vec<Arc<AlertView>>) {
+        let mut all: BTreeMap<u64, Arc<AlertView>> =
+            told.into_iter().map(|alert| (alert.cursor, alert)).collect();
+        all.extend(self.told.drain(..).map(|alert| (alert.cursor, alert)));
+        for alert in all.into_values() {
+            self.add(alert);
+        }
+    }
+
     pub fn latest(&self) -> u64 {
         self.last
     }
@@ -96,6 +106,18 @@ mod tests {
         }
         assert!(journal.after(first).incomplete);
         assert!(!journal.after(journal.latest() - 1).incomplete);
+    }
+
+    #[test]
+    fn what_was_told_before_stands_before_what_was_told_since() {
+        let mut before = Journal::default();
+        let mut cursors: Vec<u64> = (0..3).map(|_| told(&mut before)).collect();
+        let mut since = Journal { last: before.latest(), ..Journal::default() };
+        cursors.push(told(&mut since));
+        let all: Vec<_> = before.told.iter().chain(&since.told).cloned().collect();
+        since.restore(all);
+        assert_eq!(since.told.iter().map(|alert| alert.cursor).collect::<Vec<_>>(), cursors);
+        assert_eq!(since.latest(), cursors[3]);
     }
 
     #[test]

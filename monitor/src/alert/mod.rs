@@ -87,12 +87,25 @@ impl Alerts {
     }
 
     /// Takes over what was kept. What was open is open still, and is resolved like any other when it is
-    /// not found again.
+    /// not found again. What was opened meanwhile, because this comes late, is put together with it, and
+    /// given out to be kept.
     pub fn restore(&mut self, open: Vec<SavedAlert>, told: Vec<SavedAlert>, now_ns: u64) {
-        for told in told {
-            self.journal.add(Arc::new(told.view()));
-        }
+        let late = !self.alerts.is_empty();
+        self.journal.restore(told.into_iter().map(|told| Arc::new(told.view())).collect());
         for open in open.into_iter().take(HELD) {
+            let key = open.key.clone();
+            if let Some(alert) = self.alerts.get_mut(&open.key).filter(|alert| !alert.resolved) {
+                alert.count = alert.count.saturating_add(open.count);
+                alert.first = alert.first.min(open.first_seen);
+                if open.severity > alert.severity {
+                    (alert.severity, alert.reason, alert.remedy) = (open.severity, open.reason, open.remedy);
+                }
+                if open.severity >= alert.severity && alert.acknowledged.is_none() {
+                    alert.acknowledged = open.acknowledged;
+                }
+                self.keep(&key);
+                continue;
+            }
             let alert = Alert {
                 rule: open.rule,
                 severity: open.severity,
@@ -113,6 +126,24 @@ impl Alerts {
             };
             *self.by_party.entry(Arc::default()).or_default() += 1;
             self.alerts.insert(open.key, alert);
+            if late {
+                self.keep(&key);
+            }
+        }
+    }
+
+    /// Has an alert written down as it stands.
+    fn keep(&mut self, key: &str) {
+        self.stale.remove(key);
+        if let Some(alert) = self.alerts.get(key).filter(|alert| !alert.resolved) {
+            self.changes.push(Change::Open(SavedAlert::of(&view(key, alert, state_of(alert)))));
+        }
+    }
+
+    /// The end: counts that have changed since they were written down.
+    pub fn keep_all(&mut self) {
+        for key in std::mem::take(&mut self.stale) {
+            self.keep(&key);
         }
     }
 
@@ -247,11 +278,7 @@ impl Alerts {
         });
         if now_ns.saturating_sub(self.kept_ns) >= KEEP_EVERY {
             self.kept_ns = now_ns;
-            for key in std::mem::take(&mut self.stale) {
-                if let Some(alert) = self.alerts.get(&key) {
-                    self.changes.push(Change::Open(SavedAlert::of(&view(&key, alert, state_of(alert)))));
-                }
-            }
+            self.keep_all();
         }
         told
     }
@@ -439,6 +466,36 @@ mod tests {
     }
 
     #[test]
+    fn what_was_kept_and_comes_late_is_put_together_with_what_was_seen_meanwhile() {
+        let at = |ns: u64| Timestamp::from_nanosecond(i128::from(ns)).expect("a time");
+        let mut before = Alerts::new(10, 30);
+        let told = before.find(finding(), false, 0, at).expect("told");
+        before.note(Arc::new(told));
+        before.acknowledge(&finding().key(), known("1970-01-01T01:00:00Z"));
+        let other = Finding { subject: "other".into(), ..finding() };
+        before.find(other.clone(), false, SECOND, at);
+        let open: Vec<SavedAlert> = before.open().iter().map(SavedAlert::of).collect();
+        let row: Vec<SavedAlert> = before.after(0).told.iter().map(|alert| SavedAlert::of(alert)).collect();
+
+        let mut late = Alerts::new(10, 30);
+        let told = late.find(finding(), false, 100 * SECOND, at).expect("nothing is known yet");
+        late.note(Arc::new(told));
+        late.take_changes();
+        late.restore(open, row, 110 * SECOND);
+        let open = late.open();
+        assert_eq!(open.len(), 2);
+        let both = open.iter().find(|alert| alert.key == finding().key()).expect("both");
+        assert_eq!((both.count, both.first_seen), (2, at(0)));
+        assert!(both.acknowledged.is_some());
+        let row = late.after(0).told;
+        assert!(row.len() == 2 && row[0].cursor < row[1].cursor);
+        // What was put together is kept.
+        let kept = late.take_changes();
+        assert!(kept.iter().any(|change| matches!(change, Change::Open(alert) if alert.count == 2)));
+        assert!(kept.iter().any(|change| matches!(change, Change::Open(alert) if alert.key == other.key())));
+    }
+
+    #[test]
     fn alerts_outlive_the_daemon() {
         let mut alerts = Alerts::new(10, 30);
         let told = alerts.find(finding(), true, 0, wall).expect("told");
@@ -461,5 +518,16 @@ mod tests {
         assert_eq!(resolved.len(), 1);
         assert!(resolved[0].cursor > again.after(0).told[0].cursor);
         assert!(again.take_changes().contains(&Change::Closed(finding().key())));
+    }
+
+    #[test]
+    fn counts_are_kept_at_the_end() {
+        let mut alerts = Alerts::new(10, 30);
+        alerts.find(finding(), true, 0, wall);
+        alerts.find(finding(), false, SECOND, wall);
+        alerts.take_changes();
+        alerts.keep_all();
+        let kept = alerts.take_changes();
+        assert!(matches!(kept.as_slice(), [Change::Open(alert)] if alert.count == 2), "{kept:?}");
     }
 }

@@ -53,9 +53,9 @@ pub(super) fn uninstall(
     let mut lock = socket.clone().into_os_string();
     lock.push(".lock");
     let mut files = vec![socket.clone(), PathBuf::from(lock), daemon::told_file(socket)];
-    let state = daemon::state_file(&config);
+    let state = daemon::state_path(&config);
     if !keep_state {
-        files.extend([state.clone(), state.with_extension("broken")]);
+        files.extend(crate::store::files(&state));
     }
     for file in &files {
         remove(file, |path| std::fs::remove_file(path), &mut said)?;

@@ -11,7 +11,7 @@ use super::table::{Align, Cell, Column, Table};
 use super::{Failure, shares, write_out};
 use crate::inventory;
 use crate::record::{printable, units};
-use crate::status::StatusView;
+use crate::status::{StateView, StatusView};
 
 use Align::{Elastic, Left, Right};
 
@@ -93,6 +93,7 @@ fn page(status: &StatusView, screen: Screen) -> String {
         sampling.samples,
         sampling.paused
     );
+    page.push_str(&kept(&status.state));
     let count = |value: u64| Cell::from(value.to_string());
     let bad = |value: u64| if value > 0 { Cell::coloured(&value.to_string(), "31") } else { Cell::new("0") };
 
@@ -169,6 +170,31 @@ fn page(status: &StatusView, screen: Screen) -> String {
     page
 }
 
+/// What outlives the daemon, in a line or more.
+fn kept(state: &StateView) -> String {
+    let StateView { file, key, key_id, pending, dropped, .. } = state;
+    let key_id = key_id.as_deref().map(|id| format!(" ({})", printable(id))).unwrap_or_default();
+    let reason = state.reason.as_deref().map(|reason| format!(": {}", printable(reason))).unwrap_or_default();
+    let mut lines = if state.kept {
+        format!("state in {}, sealed under {}{key_id}{reason}\n", printable(file), printable(key))
+    } else {
+        let since = state.waiting_since.as_deref().unwrap_or("the start");
+        format!(
+            "state NOT kept in {} under {} since {}{reason}; {pending} changes wait in memory\n",
+            printable(file),
+            printable(key),
+            printable(since)
+        )
+    };
+    if *dropped > 0 {
+        let _ = writeln!(lines, "{dropped} changes of the state are lost");
+    }
+    for damage in &state.damage {
+        let _ = writeln!(lines, "state: {}", printable(damage));
+    }
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -181,11 +207,26 @@ mod tests {
             version: "0.1.0".into(),
             loss: samples::loss().rows,
             classes: inventory::tests::inventory().classes,
+            state: StateView {
+                file: "/var/lib/state".into(),
+                key: "vault-kv:secret/host".into(),
+                waiting_since: Some("2026-01-01T00:00:00Z".into()),
+                reason: Some("127.0.0.1: refused\u{1b}".into()),
+                pending: 7,
+                damage: vec!["a line".into()],
+                ..StateView::default()
+            },
             ..StatusView::default()
         };
         let page = page(&status, Screen { style: Style::default(), size: None });
         assert!(page.starts_with("streamwatch 0.1.0, up 0 ns: 0 flows seen"), "{page}");
         assert!(page.contains("kernel  capture       10          7     3         768"), "{page}");
+        let state = "state NOT kept in /var/lib/state under vault-kv:secret/host since 2026-01-01T00:00:00Z: \
+                     127.0.0.1: refused";
+        assert!(
+            page.contains(state) && page.contains("; 7 changes wait in memory\nstate: a line\n"),
+            "{page}"
+        );
         assert!(page.contains("plaintext         1  20.0 %  100 B  50.0 %"), "{page}");
         assert!(page.contains("post-quantum             3  60.0 %   50 B  25.0 %"), "{page}");
     }

@@ -11,6 +11,7 @@ mod detect;
 mod file;
 mod memory;
 mod range;
+mod state;
 
 use std::path::{Path, PathBuf};
 
@@ -21,6 +22,7 @@ pub use detect::{AuthFailures, Sampling, Scans, Sensitivity, Traffic};
 pub use file::{FileError, parse_toml, place, read_capped};
 pub use memory::Memory;
 use range::Ranges;
+pub use state::{AwsService, State, VaultService};
 
 use crate::posture::TlsVersion;
 
@@ -39,6 +41,7 @@ pub struct Config {
     pub api: Api,
     pub output: Output,
     pub alerts: Alerts,
+    pub state: State,
     pub detect: Detect,
     pub sampling: Sampling,
     pub histograms: Histograms,
@@ -465,6 +468,16 @@ impl Config {
         ranges.falling("detect.certificates.expiring_days", expiring_days, 1..=365, 8);
         ranges.within("detect.certificates.short_lived_h", *short_lived_h, 0..=8760);
         ranges.absolute("alerts.state", self.alerts.state.as_deref());
+        let State { wait_s, timeout_s, check_every_s, memory_bytes, vault, aws, .. } = &self.state;
+        ranges.within("state.wait_s", *wait_s, 0..=60);
+        ranges.within("state.timeout_s", *timeout_s, 1..=60);
+        ranges.within("state.check_every_s", *check_every_s, 1..=604_800);
+        ranges.within("state.memory_bytes", *memory_bytes, 1 << 16..=1 << 30);
+        ranges.within("state.vault.kv_version", vault.kv_version, 1..=2);
+        ranges.absolute("state.vault.ca", vault.ca.as_deref());
+        ranges.not_empty("state.vault.namespace", vault.namespace.as_deref());
+        ranges.absolute("state.aws.ca", aws.ca.as_deref());
+        ranges.not_empty("state.aws.role", aws.role.as_deref());
         for hook in &self.alerts.hooks {
             ranges.within("alerts.hooks.timeout_s", hook.timeout_s, 1..=600);
             ranges.within("alerts.hooks.queue", hook.queue, 1..=65_536);

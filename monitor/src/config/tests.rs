@@ -27,6 +27,20 @@ fn the_shipped_file_names_every_key() {
         policy: PolicyFile { file: Some("/x".into()) },
         alerts: Alerts { state: Some("/x".into()), ..Alerts::default() },
         api: Api { viewers: Some("x".into()), operators: Some("x".into()), ..Api::default() },
+        state: State {
+            vault: VaultService {
+                ca: Some("/x".into()),
+                namespace: Some("x".into()),
+                ..VaultService::default()
+            },
+            aws: AwsService {
+                role: Some("x".into()),
+                endpoint: Some("x".into()),
+                ca: Some("/x".into()),
+                ..AwsService::default()
+            },
+            ..State::default()
+        },
         ..Config::default()
     };
     for line in toml::to_string(&all).unwrap().lines() {
@@ -120,4 +134,27 @@ proptest! {
         let (line, column) = place(&text, offset);
         prop_assert!(line >= 1 && column >= 1);
     }
+}
+
+/// No form of a key, and no token, is taken or shown again.
+#[test]
+fn a_secret_in_the_configuration_is_refused_in_one_line_that_does_not_repeat_it() {
+    for (section, key) in
+        [("state", "key"), ("state.vault", "token"), ("state.aws", "credentials"), ("state", "previous")]
+    {
+        for secret in [
+            "q83vASNFZ4mrze8BI0VniavN7wEjRWeJq83vASNFZ4k=",
+            "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+            "hvs.CAESIJlWh2Zcd",
+            "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY",
+            "AKIAIOSFODNN7EXAMPLE",
+        ] {
+            let value = if key == "previous" { format!("[\"{secret}\"]") } else { format!("\"{secret}\"") };
+            let message = parse(&format!("[{section}]\n{key} = {value}\n")).unwrap_err().to_string();
+            assert!(message.contains(":2:") && message.contains("and never "), "{message}");
+            assert!(!message.contains(secret) && !message.contains('\n'), "{message}");
+        }
+    }
+    let message = parse("[state.aws]\nsecret_access_key = \"wJalrXUtnFEMI\"\n").unwrap_err().to_string();
+    assert!(message.contains("unknown field") && !message.contains("wJalr"), "{message}");
 }

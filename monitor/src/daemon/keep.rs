@@ -1,44 +1,330 @@
-//! The thread that writes down what must outlive the daemon.
+//! The thread that writes down what must outlive the daemon, and holds it while it cannot.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, Sender, bounded, never, select};
+use jiff::Timestamp;
 
 use super::stages::Stage;
-use crate::alert::Change;
-use crate::store::Store;
+use super::state::{Answer, Ask, Keeping, Opener};
+use super::work::Order;
+use crate::alert::{Change, Saved};
+use crate::keys::{Key, KeyError, Wrapped};
+use crate::store::{Opened, Pending, Store, StoreError};
+use crate::tally::Tally;
 
 /// Changes that come within this time are written together: each commit waits for the disk.
 const TOGETHER: Duration = Duration::from_millis(200);
 
-/// Writes until the core has hung up, and then what is left.
-pub fn run(store: &Store, changes: &Receiver<Vec<Change>>, stage: &Arc<Stage>) {
-    run_with(|batch| store.keep(batch), changes, stage);
+/// Between two attempts to open the files: doubled each time.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LAST_RETRY: Duration = Duration::from_secs(60);
+
+/// How long the core may take to put together what was kept with what it has.
+const RESTORE: Duration = Duration::from_secs(5);
+
+/// What goes into the keeper and out of it.
+pub struct Links {
+    pub changes: Receiver<Vec<Change>>,
+    /// They as a stage.
+    pub stage: Arc<Stage>,
+    pub orders: Sender<Order>,
+    /// Somebody wants the key to be looked at again.
+    pub check: Receiver<()>,
+    pub keeping: Arc<Keeping>,
+    pub opener: Opener,
 }
 
-/// [`run`] with what keeps.
-pub(super) fn run_with<E: std::fmt::Display>(
-    mut keep: impl FnMut(&[Change]) -> Result<(), E>,
-    changes: &Receiver<Vec<Change>>,
-    stage: &Stage,
-) {
-    let mut told = false;
-    while let Ok(mut batch) = changes.recv() {
-        let until = Instant::now() + TOGETHER;
-        while let Ok(more) = changes.recv_deadline(until) {
-            batch.extend(more);
+/// Its state.
+pub struct Keeper {
+    links: Links,
+    store: Option<Store>,
+    pending: Pending,
+    /// The core has what was kept.
+    restored: bool,
+    /// The opener has a question.
+    asked: bool,
+    /// When it is to be asked next, and how long after that.
+    next: Instant,
+    retry: Duration,
+    check_every: Duration,
+    /// What was told of last, so that it is told once.
+    told: Option<String>,
+}
+
+impl Keeper {
+    /// `store`: what the start has opened already, and the core has taken over.
+    pub fn new(links: Links, store: Option<Store>, memory_bytes: usize, check_every: Duration) -> Keeper {
+        let mut keeper = Keeper {
+            pending: Pending::new(memory_bytes),
+            restored: store.is_some(),
+            asked: false,
+            next: Instant::now() + FIRST_RETRY,
+            retry: FIRST_RETRY,
+            check_every,
+            told: None,
+            links,
+            store: None,
+        };
+        if let Some(store) = store {
+            keeper.take(store);
         }
-        let count = batch.len() as u64;
-        if let Err(error) = keep(&batch) {
-            stage.of(0).lose(count);
-            // Once: a full disk would fill the log as well.
-            if !std::mem::replace(&mut told, true) {
-                eprintln!("streamwatch: alerts are not kept over a restart: {error}");
+        keeper
+    }
+
+    /// The start has not waited for the answer, or has got this one.
+    #[must_use]
+    pub fn waiting(mut self, why: Option<&StoreError>) -> Keeper {
+        match why {
+            Some(error) => self.without(&error.to_string()),
+            None => {
+                self.asked = true;
+                self.without(&format!("no answer yet from {}", self.links.keeping.view().key));
             }
-        } else {
-            stage.of(0).deliver(count);
-            told = false;
         }
+        self
+    }
+
+    /// Keeps until the core has hung up, and then what is left.
+    pub fn run(mut self) {
+        let mut since: Option<Instant> = None;
+        let mut answers = self.links.opener.answers.clone();
+        let mut check = self.links.check.clone();
+        loop {
+            let now = Instant::now();
+            if let Some(at) = since
+                && self.store.is_some()
+                && now >= at + TOGETHER
+            {
+                since = None;
+                self.write();
+            }
+            if !self.asked && now >= self.next {
+                self.ask(if self.store.is_some() { Ask::Key } else { Ask::Open });
+            }
+            let until = match since {
+                Some(at) if self.store.is_some() => (at + TOGETHER).min(self.next),
+                _ if self.asked => now + LAST_RETRY,
+                _ => self.next,
+            };
+            select! {
+                recv(self.links.changes) -> batch => {
+                    let Ok(batch) = batch else { break };
+                    self.hold(batch);
+                    since.get_or_insert_with(Instant::now);
+                }
+                recv(answers) -> answer => match answer {
+                    Ok(answer) => {
+                        self.answered(answer);
+                        since.get_or_insert_with(Instant::now);
+                    }
+                    Err(_) => answers = never(),
+                },
+                recv(check) -> order => match order {
+                    Ok(()) => self.next = Instant::now(),
+                    Err(_) => check = never(),
+                },
+                default(until.saturating_duration_since(Instant::now())) => {}
+            }
+        }
+        self.finish();
+    }
+
+    fn hold(&mut self, batch: Vec<Change>) {
+        let count = batch.len() as u64;
+        self.links.stage.of(0).deliver(count);
+        let memory = &self.links.keeping.memory;
+        memory.of(0).offer(count);
+        memory.of(0).lose(self.pending.add(batch));
+        memory.observed(self.pending.bytes());
+        let (waits, dropped) = (self.pending.len() as u64, self.pending.dropped);
+        self.links.keeping.change(|view| (view.pending, view.dropped) = (waits, dropped));
+    }
+
+    fn write(&mut self) {
+        if self.pending.is_empty() {
+            return;
+        }
+        let Some(store) = &mut self.store else { return };
+        match store.keep(&self.pending.changes()) {
+            Ok(()) => {
+                self.pending.clear();
+                self.links.keeping.memory.observed(0);
+                self.settle(Tally::deliver);
+                self.links.keeping.change(|view| view.pending = 0);
+            }
+            // The files are opened again, and the changes stay.
+            Err(error) => {
+                self.store = None;
+                self.again(&error.to_string());
+            }
+        }
+    }
+
+    /// What waited in memory was written, or never will be.
+    fn settle(&self, how: fn(&Tally, u64)) {
+        let tally = self.links.keeping.memory.of(0);
+        how(tally, tally.offered().saturating_sub(tally.delivered() + tally.lost()));
+    }
+
+    fn ask(&mut self, ask: Ask) {
+        self.asked = self.links.opener.ask.send(ask).is_ok();
+        self.next = Instant::now() + self.retry;
+    }
+
+    fn answered(&mut self, answer: Answer) {
+        self.asked = false;
+        match answer {
+            Answer::Opened(opened) => self.opened(*opened),
+            Answer::Key(key) => self.looked_at(key),
+        }
+    }
+
+    fn opened(&mut self, opened: Result<Opened, StoreError>) {
+        match opened {
+            Ok(Opened { store, saved, damage }) => {
+                self.links.keeping.damage(&damage);
+                if !std::mem::replace(&mut self.restored, true) {
+                    self.restore(saved);
+                }
+                eprintln!(
+                    "streamwatch: the state is kept again in {}, with what was held in memory",
+                    self.links.keeping.view().file
+                );
+                self.take(store);
+            }
+            Err(error) => self.again(&error.to_string()),
+        }
+    }
+
+    /// Gives the core what was kept before; what it puts together comes back as changes.
+    fn restore(&mut self, saved: Saved) {
+        self.pending.forget_silences();
+        let (done, wait) = bounded(1);
+        if self.links.orders.send(Order::Restore(Box::new(saved), done)).is_ok()
+            && let Ok(damaged) = wait.recv_timeout(RESTORE)
+            && damaged > 0
+        {
+            self.links.keeping.damage(&[format!("{damaged} baselines could not be read, and begin anew")]);
+        }
+    }
+
+    fn take(&mut self, store: Store) {
+        let (key_id, whole) = (store.key_id().to_owned(), store.is_whole());
+        self.links.keeping.change(|view| {
+            (view.kept, view.whole, view.key_id) = (true, whole, Some(key_id));
+            (view.waiting_since, view.reason) = (None, None);
+        });
+        self.store = Some(store);
+        self.told = None;
+        self.retry = FIRST_RETRY;
+        // Soon: what was opened by a key of before is written anew under that of now.
+        self.next = Instant::now() + FIRST_RETRY;
+        if !whole {
+            // One copy is better than none, and two are better.
+            self.store = None;
+            self.again("only one of the two copies can be written");
+        }
+    }
+
+    /// Later, and longer each time.
+    fn again(&mut self, why: &str) {
+        self.next = Instant::now() + self.retry;
+        self.retry = (self.retry * 2).min(LAST_RETRY);
+        self.without(why);
+    }
+
+    fn without(&mut self, why: &str) {
+        self.links.keeping.change(|view| {
+            view.kept = false;
+            view.waiting_since.get_or_insert_with(|| Timestamp::now().to_string());
+            view.reason = Some(why.to_owned());
+        });
+        // Once: a service that is not there would fill the log.
+        if self.told.as_deref() != Some(why) {
+            eprintln!(
+                "streamwatch: the state is not kept now: {why}; watching goes on, and what is to be kept is held \
+                 in memory"
+            );
+            self.told = Some(why.to_owned());
+        }
+    }
+
+    /// The source of keys was asked in the course of things.
+    fn looked_at(&mut self, key: Result<(Key, Wrapped), KeyError>) {
+        self.next = Instant::now() + self.check_every;
+        let Some(store) = &mut self.store else { return };
+        match key {
+            Err(error) => {
+                // What is open stays open: the key is needed at the next start.
+                let reason = format!("the key could not be looked at: {error}");
+                if self.told.as_deref() != Some(&reason) {
+                    eprintln!("streamwatch: state: {reason}; it is kept under the one before");
+                    self.told = Some(reason.clone());
+                }
+                self.links.keeping.change(|view| view.reason = Some(reason));
+                self.next = Instant::now() + self.retry.min(self.check_every);
+                self.retry = (self.retry * 2).min(LAST_RETRY);
+            }
+            Ok((key, wrapped)) => {
+                self.retry = FIRST_RETRY;
+                self.told = None;
+                self.links.keeping.change(|view| view.reason = None);
+                if !store.wants_another_key(&wrapped, Timestamp::now()) {
+                    return;
+                }
+                let key_id = wrapped.key_id.clone();
+                match store.rewrite(&key, wrapped, Timestamp::now()) {
+                    Ok(()) => {
+                        eprintln!("streamwatch: state: written anew under the key {key_id}");
+                        self.links.keeping.change(|view| view.key_id = Some(key_id));
+                    }
+                    Err(error) => {
+                        self.store = None;
+                        self.again(&error.to_string());
+                    }
+                }
+            }
+        }
+    }
+
+    /// The end: once more what can be done for what is held.
+    fn finish(mut self) {
+        if self.store.is_some() {
+            self.write();
+        }
+        if self.store.is_none() && !self.pending.is_empty() {
+            let patience = Instant::now() + self.links.opener.patience;
+            if !self.asked {
+                self.ask(Ask::Open);
+            }
+            while let Ok(answer) = self.links.opener.answers.recv_deadline(patience) {
+                self.asked = false;
+                if let Answer::Opened(opened) = answer {
+                    if let Ok(Opened { store, damage, .. }) = *opened {
+                        self.links.keeping.damage(&damage);
+                        // The core is gone: what was kept stays as it is, with what is held on top.
+                        if !self.restored {
+                            self.pending.forget_silences();
+                        }
+                        self.store = Some(store);
+                        self.write();
+                    }
+                    break;
+                }
+                self.ask(Ask::Open);
+            }
+        }
+        self.settle(Tally::lose);
+        match self.store {
+            Some(store) if self.pending.is_empty() => store.close(),
+            _ => eprintln!(
+                "streamwatch: {} changes of the state were not kept: {}",
+                self.pending.len() as u64 + self.pending.dropped,
+                self.told.unwrap_or_default()
+            ),
+        }
+        self.links.opener.finish();
     }
 }

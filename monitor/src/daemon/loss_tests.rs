@@ -19,11 +19,14 @@ use proptest::prelude::*;
 use tokio::sync::broadcast;
 
 use super::core::{Command, Core, Found, Lookup};
+use super::keep::{Keeper, Links};
 use super::reader::{self, Batch, ReaderCounters, Reading, Source};
+use super::state::{self, Keeping};
 use super::work::{self, Inlets, Outlets};
 use super::{About, Clock, CoreSettings, Stage, Stages, monotonic_ns};
 use crate::alert::Change;
 use crate::api::{self, tests::Place};
+use crate::config::Config;
 use crate::event::{Event, to_bytes};
 use crate::hook::Hooks;
 use crate::model::{Identity, LossRow};
@@ -333,12 +336,17 @@ fn run(seed: u64, slow: Slow) -> Result<(), TestCaseError> {
         timeout_s: 20,
         ..crate::config::Hook::default()
     };
+    let mut config = Config::default();
+    config.alerts.state = Some(place.socket().with_file_name("state.redb"));
+    config.state.memory_bytes = 4096;
+    let keeping = Arc::new(Keeping::new(&config));
     let stages = Stages {
         reader: read.clone(),
         events: Stage::events(2),
         lookups: Stage::lookups(3),
         commands: Stage::commands(3),
         changes: Stage::changes(3),
+        keeping: keeping.clone(),
         api: counters.clone(),
         requests_capacity: 2,
         hooks: Hooks::start(&[hook], &samples::context()).unwrap(),
@@ -367,18 +375,21 @@ fn run(seed: u64, slow: Slow) -> Result<(), TestCaseError> {
         let _ = found_in.send(answer);
     });
     let controlling = take(commands, pauses(5, slow.control), Command::kind, drop);
-    let kept = Arc::new(AtomicU64::new(0));
-    let keeper = {
-        let (stage, kept, mut pauses) = (changes_stage.clone(), kept.clone(), pauses(6, slow.keeper));
-        let keep = move |batch: &[Change]| {
-            if pauses.take() {
-                return Err("the disk is full");
-            }
-            kept.fetch_add(batch.len() as u64, Ordering::SeqCst);
-            Ok(())
-        };
-        thread::spawn(move || super::keep::run_with(keep, &changes, &stage))
+    // A slow keeper: what it takes comes late. Its files are opened after a while, and until then it has
+    // little room.
+    let (relay_changes, kept) = bounded::<Vec<Change>>(1);
+    let relaying_changes =
+        take(changes, pauses(6, slow.keeper), |_| 0, move |batch| drop(relay_changes.send(batch)));
+    let (_check_in, check) = bounded::<()>(1);
+    let links = Links {
+        changes: kept,
+        stage: changes_stage.clone(),
+        orders: orders_in.clone(),
+        check,
+        keeping: keeping.clone(),
+        opener: state::begin(&config, &keeping).unwrap().opener,
     };
+    let keeper = thread::spawn(move || Keeper::new(links, None, 4096, Duration::from_secs(3600)).run());
     let core = Core::new(settings(), "boot".into(), Arc::new(Policy::builtin()), Clock::now());
     let api = api::start(
         api::Options {
@@ -437,6 +448,7 @@ fn run(seed: u64, slow: Slow) -> Result<(), TestCaseError> {
     sink.finish(PATIENCE);
     drop(orders_in);
     let (resolved, decided) = (resolving.join().unwrap(), controlling.join().unwrap());
+    relaying_changes.join().unwrap();
     keeper.join().unwrap();
     leaving.join().unwrap();
     // Whoever reads has read all that was delivered.
@@ -480,7 +492,8 @@ fn run(seed: u64, slow: Slow) -> Result<(), TestCaseError> {
     }
     // Core to the state file.
     balanced("state", changes_stage.of(0))?;
-    prop_assert_eq!(changes_stage.of(0).delivered(), kept.load(Ordering::SeqCst));
+    balanced("state, in memory", keeping.memory.of(0))?;
+    prop_assert_eq!(changes_stage.of(0).delivered(), keeping.memory.of(0).offered());
     // Alerts to hooks and to each client.
     prop_assert_eq!(hook_counts.offered, hook_counts.delivered + hook_counts.lost);
     balanced("requests", &counters.requests)?;

@@ -16,12 +16,14 @@ mod loss;
 #[cfg(test)]
 mod loss_tests;
 mod pinned;
+mod private;
 mod reader;
 mod resolve;
 mod serve;
 mod signals;
 mod stages;
 mod start;
+mod state;
 mod work;
 
 pub use clock::{Clock, monotonic_ns};
@@ -30,4 +32,5 @@ pub use loss::Losses;
 pub use pinned::{place as pin_place, told_file};
 pub use serve::About;
 pub use stages::{Stage, Stages};
-pub use start::{RunError, RunOptions, load_config, run, sizes, state_file};
+pub use start::{RunError, RunOptions, load_config, run, sizes};
+pub use state::{Keeping, path as state_path};

@@ -29,9 +29,12 @@ pub const BATCH: usize = 256;
 /// How far the reader falls behind under load.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// How much of the ring is kept for what is still to be told, in a thousand; and for how long.
-const KEPT: u64 = 500;
-const KEPT_FOR: Duration = Duration::from_secs(2);
+/// How much of the ring is kept for what is still to be told, in a thousand: more than captures may fill
+/// while nobody reads, and not so much that they would be lost for it. And for how long, without anything
+/// being told; at the start, when everybody has to be found out, for longer.
+const KEPT: u64 = 700;
+const KEPT_FOR: Duration = Duration::from_secs(1);
+const KEPT_AT_FIRST: Duration = Duration::from_secs(10);
 
 /// Events on their way to the core.
 #[derive(Debug, Default)]
@@ -170,6 +173,7 @@ pub(super) fn run<R: Source>(mut ring: R, events: &Sender<Batch>, reading: &Read
     let mut busy = false;
     let mut last = None;
     let mut moved = Instant::now();
+    let mut kept_for = KEPT_AT_FIRST;
     loop {
         if last.is_none() && stop.load(Ordering::Acquire) {
             last = Some(ring.produced());
@@ -203,11 +207,14 @@ pub(super) fn run<R: Source>(mut ring: R, events: &Sender<Batch>, reading: &Read
             Some(told) => {
                 let before = ring.held();
                 ring.give_back(told.load(Ordering::Acquire));
+                if ring.held() < before {
+                    kept_for = KEPT_FOR;
+                }
                 if ring.held() < before || ring.held() == 0 {
                     moved = Instant::now();
                 }
                 // Nobody takes our records, or somebody has to be found out: the kernel needs the room.
-                if ring.held_share() > KEPT || moved.elapsed() > KEPT_FOR {
+                if ring.held_share() > KEPT || moved.elapsed() > kept_for {
                     ring.give_back(ring.position());
                 }
             }

@@ -97,6 +97,7 @@ impl Core {
             totals: Totals { client_bytes, server_bytes },
             classes: self.class_bytes(),
             sampling: self.watching.cost(),
+            state: stages.keeping.view(),
             memory_bytes: resident_bytes(),
         }
     }

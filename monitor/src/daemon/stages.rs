@@ -13,6 +13,7 @@ use crate::tally::{Tallies, Tally};
 
 use super::core::{Command, Lookup};
 use super::reader::ReaderCounters;
+use super::state::Keeping;
 
 /// One bounded channel, watched.
 #[derive(Debug)]
@@ -54,6 +55,11 @@ impl Stage {
         Arc::new(Stage::new("state", capacity, &["change"]))
     }
 
+    /// The same, where they wait for a key or a disk; its capacity is in bytes.
+    pub fn memory(bytes: usize) -> Self {
+        Stage::new("state-memory", bytes, &["change"])
+    }
+
     /// The counts of the `kind`th.
     pub fn of(&self, kind: usize) -> &Tally {
         self.tallies.of(kind)
@@ -93,6 +99,8 @@ pub struct Stages {
     /// Questions, and what their askers were told of alerts.
     pub api: Arc<api::Counters>,
     pub requests_capacity: usize,
+    /// What waits there for a key or a disk.
+    pub keeping: Arc<Keeping>,
     pub hooks: Hooks,
     pub sink: Arc<SinkCounters>,
     pub sink_capacity: usize,
@@ -120,6 +128,7 @@ impl Stages {
             self.commands.view(),
             whole("requests", self.requests_capacity, asked.offered(), asked.delivered(), asked.lost()),
             self.changes.view(),
+            self.keeping.memory.view(),
             whole("sink", self.sink_capacity, sink.offered(), sink.delivered(), sink.lost()),
             whole("followers", 0, told.offered, told.delivered, told.lost),
         ];
@@ -138,6 +147,7 @@ impl Stages {
         for stage in [&self.events, &self.lookups, &self.commands, &self.changes] {
             rows.extend(stage.rows());
         }
+        rows.extend(self.keeping.memory.rows());
         rows.push(self.api.requests.row("requests", "request"));
         rows.extend(self.sink.rows());
         rows.push(self.api.followers.total());

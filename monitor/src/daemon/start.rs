@@ -14,13 +14,15 @@ use tokio::sync::broadcast;
 use super::clock::{Clock, monotonic_ns};
 use super::control::Watched;
 use super::core::{Command, Core, CoreSettings, Found, Lookup};
+use super::keep::{Keeper, Links};
 use super::reader::{BATCH, Batch, ReaderCounters, Reading};
 use super::serve::About;
 use super::signals::{Signal, Signals};
 use super::stages::{Stage, Stages};
+use super::state::{self, Begun, Keeping};
 use super::work::{self, Inlets, Order, Outlets};
-use super::{control, keep, pinned, reader, resolve};
-use crate::alert::{Change, Saved};
+use super::{control, pinned, reader, resolve};
+use crate::alert::Change;
 use crate::api::{self, Request};
 use crate::config::{Config, ConfigError, Format as Wanted, Overrides};
 use crate::event::Event;
@@ -33,7 +35,7 @@ use crate::policy::{Policy, PolicyError};
 use crate::record::{Context, Format};
 use crate::sink::{Sink, SinkHandle};
 use crate::status::HookView;
-use crate::store::Store;
+use crate::store::{Opened, StoreError};
 
 /// Streams held at a time; the flows of more go under one name, and are counted.
 const STREAMS: usize = 65_536;
@@ -77,6 +79,8 @@ pub enum RunError {
     Hook(#[from] HookError),
     #[error("{0}")]
     Api(String),
+    #[error("{0}")]
+    State(String),
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
 }
@@ -85,7 +89,7 @@ impl RunError {
     /// 2: a bad file. 4: this host cannot run it.
     pub fn exit_code(&self) -> u8 {
         match self {
-            RunError::Config(_) | RunError::Policy(_) | RunError::Hook(_) => 2,
+            RunError::Config(_) | RunError::Policy(_) | RunError::Hook(_) | RunError::State(_) => 2,
             _ => 4,
         }
     }
@@ -96,6 +100,8 @@ impl RunError {
 /// # Errors
 /// Before anything is attached, or when attaching is refused.
 pub fn run(options: RunOptions) -> Result<(), RunError> {
+    super::private::keep_private()
+        .map_err(|error| RunError::Host(format!("core dumps cannot be disabled: {error}")))?;
     let config = load_config(&options)?;
     let policy = load_policy(&config)?;
     crate::doctor::can_run().map_err(RunError::Host)?;
@@ -226,7 +232,9 @@ struct Daemon {
     reader: JoinHandle<Ring>,
     control: JoinHandle<()>,
     core: JoinHandle<(SinkHandle, Hooks)>,
-    keeper: Option<JoinHandle<()>>,
+    keeper: JoinHandle<()>,
+    /// Has the key of the state looked at.
+    check_key: Sender<()>,
     api: api::ApiHandle,
     /// What the policy in force asks of identities.
     asked: Asked,
@@ -266,7 +274,9 @@ impl Daemon {
         let kept = Stage::changes(CHANGES);
         let asked_of_api = Arc::<api::Counters>::default();
         let (changes, changes_out) = bounded::<Vec<Change>>(CHANGES);
-        let store = open_store(config);
+        let keeping = Arc::new(Keeping::new(config));
+        let Begun { opener, opened } = state::begin(config, &keeping)?;
+        let (check_key, check) = bounded::<()>(1);
         let stages = Stages {
             reader: read.clone(),
             events: Stage::events(batches),
@@ -275,6 +285,7 @@ impl Daemon {
             api: asked_of_api.clone(),
             requests_capacity: REQUESTS,
             changes: kept.clone(),
+            keeping: keeping.clone(),
             hooks: Hooks::start(&config.alerts.hooks, &context)?,
             sink: sink.counters().clone(),
             sink_capacity: sink.capacity(),
@@ -299,24 +310,10 @@ impl Daemon {
         if told.is_some() {
             core.keep_position();
         }
-        let keeper = match store {
-            Some((store, saved)) => {
-                let damaged = core.restore(saved, monotonic_ns());
-                if damaged > 0 {
-                    eprintln!(
-                        "streamwatch: the past traffic of {damaged} streams was damaged in the state file: they \
-                         begin anew"
-                    );
-                }
-                Some(spawn("keeper", move || keep::run(&store, &changes_out, &kept))?)
-            }
-            None => {
-                // Nobody writes: what is offered is lost, and was told to be.
-                let lose =
-                    move || changes_out.into_iter().for_each(|batch| kept.of(0).lose(batch.len() as u64));
-                Some(spawn("keeper", lose)?)
-            }
-        };
+        let links =
+            Links { changes: changes_out, stage: kept, orders: orders.clone(), check, keeping, opener };
+        let keeper = keeper(config, &mut core, links, opened);
+        let keeper = spawn("keeper", move || keeper.run())?;
         let outlets = Outlets {
             pinned: told.is_some(),
             losses,
@@ -378,6 +375,7 @@ impl Daemon {
             control,
             core,
             keeper,
+            check_key,
             api,
             asked,
         })
@@ -385,6 +383,8 @@ impl Daemon {
 
     /// Reads the policy again. A bad file changes nothing and says why.
     fn reload(&self, options: &RunOptions) {
+        // One that waits already does as well.
+        let _ = self.check_key.try_send(());
         let policy = load_config(options).map_err(RunError::from).and_then(|config| {
             let name = config.policy.file.as_ref().map(|path| path.display().to_string());
             Ok((load_policy(&config)?, name))
@@ -432,39 +432,41 @@ impl Daemon {
             ring.give_back(told.load(Ordering::Acquire));
         }
         // The core has hung up: what is left is written.
-        if let Some(keeper) = self.keeper {
-            let _ = keeper.join();
-        }
+        let _ = self.keeper.join();
         self.api.stop();
     }
 }
 
-/// Where the state is kept.
-pub fn state_file(config: &Config) -> PathBuf {
-    let usual = Path::new(api::DEFAULT_SOCKET);
-    match (&config.alerts.state, &config.api.socket) {
-        (Some(path), _) => path.clone(),
-        (None, socket) if socket != usual => socket.with_file_name("state.redb"),
-        _ => PathBuf::from("/var/lib/streamwatch/state.redb"),
-    }
-}
-
-/// The state file. Without one the daemon runs all the same, and says so.
-fn open_store(config: &Config) -> Option<(Store, Saved)> {
-    let path = state_file(config);
-    let set_aside = |broken: &Path| {
-        eprintln!("streamwatch: {} could not be read, and is now {}", path.display(), broken.display());
-    };
-    match Store::open(&path, set_aside) {
-        Ok(opened) => Some(opened),
-        Err(error) => {
-            eprintln!("streamwatch: alerts are not kept over a restart: {error}");
-            None
+/// Takes over what was kept. Where that cannot be had now, the daemon runs all the same, and says so.
+fn keeper(
+    config: &Config,
+    core: &mut Core,
+    links: Links,
+    opened: Option<Result<Opened, StoreError>>,
+) -> Keeper {
+    let mut store = None;
+    let mut waits = None;
+    match opened {
+        Some(Ok(Opened { store: open, saved, mut damage })) => {
+            let damaged = core.restore(saved, monotonic_ns());
+            if damaged > 0 {
+                damage.push(format!("{damaged} baselines could not be read, and begin anew"));
+            }
+            links.keeping.damage(&damage);
+            store = Some(open);
         }
+        Some(Err(error)) => waits = Some(Some(error)),
+        None => waits = Some(None),
+    }
+    let check_every = Duration::from_secs(u64::from(config.state.check_every_s));
+    let keeper = Keeper::new(links, store, config.state.memory_bytes as usize, check_every);
+    match waits {
+        Some(why) => keeper.waiting(why.as_ref()),
+        None => keeper,
     }
 }
 
-fn spawn<T: Send + 'static>(
+pub(super) fn spawn<T: Send + 'static>(
     name: &str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<JoinHandle<T>, RunError> {

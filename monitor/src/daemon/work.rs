@@ -12,7 +12,7 @@ use super::core::{Command, Core, Found, Lookup, Output, unseen};
 use super::reader::{Batch, Sums};
 use super::serve::About;
 use super::stages::{Stage, Stages};
-use crate::alert::Change;
+use crate::alert::{Change, Saved};
 use crate::api::Request;
 use crate::hook::Hooks;
 use crate::model::{AlertView, Record};
@@ -35,6 +35,8 @@ pub enum Order {
     Policy(Arc<Policy>),
     /// Bring all totals up to date, and say when that is done.
     Refresh(Sender<()>),
+    /// What was kept by the daemon before, which could not be read until now; gives how many baselines were damaged.
+    Restore(Box<Saved>, Sender<usize>),
 }
 
 /// What comes into the core thread.
@@ -134,6 +136,10 @@ pub fn run(mut core: Core, mut inlets: Inlets, outlets: Outlets, about: &About) 
                     Ok(Order::Refresh(done)) => {
                         core.refresh();
                         refreshed.push(done);
+                    }
+                    Ok(Order::Restore(saved, done)) => {
+                        // Whoever asked may have left.
+                        let _ = done.send(core.restore(*saved, monotonic_ns()));
                     }
                     Err(_) => inlets.orders = never(),
                 }

@@ -7,14 +7,37 @@
 const HIDDEN: &str = "***";
 
 /// Parts of a name that say that the value is a secret.
-const SECRET: [&str; 9] =
-    ["pass", "pwd", "secret", "token", "apikey", "api-key", "api_key", "credential", "access-key"];
+const SECRET: [&str; 13] = [
+    "pass",
+    "pwd",
+    "secret",
+    "token",
+    "apikey",
+    "api-key",
+    "api_key",
+    "credential",
+    "access-key",
+    "cookie",
+    "bearer",
+    // What is sent: a form, most often.
+    "post-data",
+    "body-data",
+];
 
 /// Headers whose value is one.
 const HEADERS: [&str; 5] = ["authorization", "cookie", "x-api-key", "proxy-authorization", "x-auth-token"];
 
-/// Programs whose short option is followed by a password, or has it attached.
-const SHORT: [(&str, &str); 14] = [
+/// Programs whose short option is followed by a secret (a cookie, a form), or has it attached.
+const SHORT: [(&str, &str); 23] = [
+    ("curl", "-b"),
+    ("curl", "-d"),
+    ("curl", "-F"),
+    ("curl", "--data"),
+    ("curl", "--data-raw"),
+    ("curl", "--data-binary"),
+    ("curl", "--data-urlencode"),
+    ("curl", "--json"),
+    ("curl", "--form"),
     ("redis-cli", "-a"),
     ("mosquitto_pub", "-P"),
     ("mosquitto_sub", "-P"),
@@ -42,19 +65,20 @@ pub fn command_line(bytes: &[u8]) -> Option<String> {
     let mut hide_next = Next::Shown;
     let program = text.split('\0').next().unwrap_or("");
     let program = program.rsplit('/').next().unwrap_or(program);
-    let short = SHORT.iter().find(|(name, _)| *name == program).map(|(_, option)| *option);
-    let attached = short.or(ATTACHED.contains(&program).then_some("-p"));
+    let is_short = |argument: &str| SHORT.contains(&(program, argument));
+    let is_attached = |argument: &str| {
+        let option = argument.get(..2).filter(|_| argument.len() > 2 && !argument.starts_with("--"));
+        option.is_some_and(|option| is_short(option) || option == "-p" && ATTACHED.contains(&program))
+    };
     for argument in text.split('\0') {
         let (show, next) = match hide_next {
             Next::Hidden if !argument.starts_with('-') => (HIDDEN.to_owned(), Next::Shown),
-            Next::Hidden if short.is_some_and(|option| shown.last().is_some_and(|last| last == option)) => {
+            Next::Hidden if shown.last().is_some_and(|last| is_short(last)) => {
                 (HIDDEN.to_owned(), Next::Shown)
             }
             Next::User => (user(argument), Next::Shown),
-            _ if short == Some(argument) => (argument.to_owned(), Next::Hidden),
-            _ if attached.is_some_and(|option| argument.len() > 2 && argument.starts_with(option)) => {
-                (format!("{}{HIDDEN}", &argument[..2]), Next::Shown)
-            }
+            _ if is_short(argument) => (argument.to_owned(), Next::Hidden),
+            _ if is_attached(argument) => (format!("{}{HIDDEN}", &argument[..2]), Next::Shown),
             _ => one(argument),
         };
         hide_next = next;
@@ -79,7 +103,12 @@ fn one(argument: &str) -> (String, Next) {
         if is_secret(name) && !value.is_empty() {
             return (format!("{name}={HIDDEN}"), Next::Shown);
         }
-        return (argument.to_owned(), Next::Shown);
+        // A form: `user=me&password=secret`.
+        let part = |part: &str| match part.split_once('=') {
+            Some((name, value)) if is_secret(name) && !value.is_empty() => format!("{name}={HIDDEN}"),
+            _ => part.to_owned(),
+        };
+        return (argument.split('&').map(part).collect::<Vec<_>>().join("&"), Next::Shown);
     }
     if let Some((name, _)) = argument.split_once(':')
         && HEADERS.iter().any(|header| header_name(name).eq_ignore_ascii_case(header))
@@ -136,6 +165,21 @@ mod tests {
 
     fn shown(arguments: &[&str]) -> String {
         command_line(arguments.join("\0").as_bytes()).unwrap_or_default()
+    }
+
+    #[test]
+    fn cookies_and_forms_are_hidden() {
+        for (arguments, expected) in [
+            (&["curl", "-b", "session=Zq7", "http://h/"][..], "curl -b *** http://h/"),
+            (&["curl", "-bsession=Zq7", "-d", "-Zq7"], "curl -b*** -d ***"),
+            (&["/usr/bin/curl", "--cookie", "session=Zq7"], "/usr/bin/curl --cookie ***"),
+            (&["curl", "--data-raw", "Zq7", "--data", "Zq7"], "curl --data-raw *** --data ***"),
+            (&["wget", "--post-data=a=1&b=Zq7"], "wget --post-data=***"),
+            (&["script", "user=me&password=Zq7&x=1"], "script user=me&password=***&x=1"),
+            (&["curl", "--oauth2-bearer", "Zq7"], "curl --oauth2-bearer ***"),
+        ] {
+            assert_eq!(shown(arguments), expected);
+        }
     }
 
     #[test]

@@ -146,7 +146,7 @@ impl Kernel {
             abi: monitor_common::ABI_VERSION,
             tcp_budget: sizes.tcp_budget,
             handshake_budget: sizes.handshake_budget,
-            capture_room: sizes.ring_bytes / 4 * 3,
+            capture_room: sizes.ring_bytes / 2,
             udp_budget: sizes.udp_budget,
             listener_captures: sizes.listener_captures,
             tick: (u64::from(sizes.tick_ms) * clock::hz()).div_ceil(1000).max(1),

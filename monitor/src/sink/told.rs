@@ -78,12 +78,15 @@ impl Past {
     }
 }
 
+/// The two bits of an end.
+const END: u64 = 3;
+
 /// A hash (FNV-1a) of the flow, and two bits for what of it was told; `None`: told as often as it happens.
 fn entry(id: &str, action: FlowAction) -> Option<u64> {
     let kind = match action {
         FlowAction::FlowOpened => 1,
         FlowAction::FlowSettled => 2,
-        FlowAction::FlowClosed | FlowAction::ConnectionFailed => 3,
+        FlowAction::FlowClosed | FlowAction::ConnectionFailed => END,
         FlowAction::FlowProgress => return None,
     };
     let hash = id.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
@@ -135,8 +138,15 @@ impl ToldLog {
         let same = log.load(MAGIC) == WORD && log.load(RING) == ring;
         let past = if same { log.past() } else { Past::default() };
         log.losses().note(&past.losses);
-        // What was about to be written is old by now: whoever reads this next need not know.
         let at = if same { log.load(MEANT) } else { 0 };
+        // What was being written is settled now: an end in doubt is told again, and is in no doubt for who
+        // reads this next, should this daemon be killed before; the rest counts as told.
+        for number in if same { log.load(WRITTEN).max(at.saturating_sub(ENTRIES))..at } else { 0..0 } {
+            let slot = log.map.word(ToldLog::slot(number));
+            if slot.load(Acquire) & 3 == END {
+                slot.store(0, Release);
+            }
+        }
         log.meant = at;
         log.map.word(MEANT).store(at, Release);
         log.map.word(WRITTEN).store(at, Release);
@@ -231,6 +241,11 @@ mod tests {
         assert_eq!(past.said("a", FlowAction::FlowProgress), Said::No);
         assert_eq!(past.said("b", FlowAction::FlowOpened), Said::No);
         assert_eq!(past.losses.lost_bytes, 77);
+        drop(log);
+        // That one was killed before it told the end.
+        let (log, past) = ToldLog::open(&path, 7).unwrap();
+        assert_eq!(past.said("a", FlowAction::FlowOpened), Said::Told);
+        assert_eq!(past.said("a", FlowAction::FlowClosed), Said::No);
         drop(log);
         // Another ring: another life.
         assert!(ToldLog::open(&path, 8).unwrap().1.is_empty());

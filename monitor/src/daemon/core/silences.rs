@@ -17,14 +17,20 @@ pub struct Silences {
 }
 
 impl Silences {
-    /// Takes over what was kept; a filter that this version does not know is left out.
-    pub fn restore(&mut self, kept: Vec<Silence>) {
-        for silence in kept.into_iter().take(MOST) {
+    /// Takes over what was kept; a filter that this version does not know is left out. Where it comes late,
+    /// what was made meanwhile keeps its number, and what had the same gets another one. True: there
+    /// are some, which are to be kept as they are now.
+    pub fn restore(&mut self, kept: Vec<Silence>) -> bool {
+        for mut silence in kept.into_iter().take(MOST - self.list.len().min(MOST)) {
+            if self.list.iter().any(|(known, _)| known.id == silence.id) {
+                silence.id = self.last_id + 1;
+            }
             self.last_id = self.last_id.max(silence.id);
             if let Ok(filter) = silence.filter.parse() {
                 self.list.push((silence, filter));
             }
         }
+        !self.list.is_empty()
     }
 
     /// One more; its id is given.

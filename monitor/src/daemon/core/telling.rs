@@ -7,10 +7,13 @@ use crate::alert::{Change, Rest, Saved};
 use crate::model::{Acknowledgement, AlertView, Silence};
 
 impl Core {
-    /// Takes over what was kept by the daemon before. Gives how many baselines were damaged.
+    /// Takes over what was kept by the daemon before: at the start, or late, where the key was not there.
+    /// Gives how many baselines were damaged.
     pub fn restore(&mut self, saved: Saved, now_ns: u64) -> usize {
         self.alerts.restore(saved.open, saved.told, now_ns);
-        self.silences.restore(saved.silences);
+        if self.silences.restore(saved.silences) {
+            self.out.changes.push(Change::Silences(self.silences.all()));
+        }
         self.watching.traffic.restore(saved.baselines, self.clock.wall(now_ns))
     }
 

@@ -167,5 +167,6 @@ impl Core {
                 self.finish(flow, now_ns);
             }
         }
+        self.alerts.keep_all();
     }
 }

@@ -185,16 +185,23 @@ impl Traffic {
     }
 
     /// Takes over what was written down by the daemon before. Gives how many could not be read: they
-    /// are left out, and no longer kept.
+    /// are left out, and no longer kept. Where it comes late, it takes the place of the little that is known
+    /// of the stream since, except of its totals.
     pub fn restore(&mut self, kept: Vec<(String, Vec<u8>)>, now: Timestamp) -> usize {
         let mut damaged = 0;
         for (subject, bytes) in kept {
             let past = saved::decode(&bytes, self.settings.interval_s(), now);
             damaged += usize::from(past.is_err());
             match past {
-                Ok(Some(past)) if self.streams.len() < WATCHED => {
+                Ok(Some(past)) if self.streams.len() < WATCHED || self.streams.contains_key(&subject) => {
                     self.seasons += usize::from(past.season.is_some());
-                    self.streams.insert(subject, Entry { past, looked: 0, kept: Some(0) });
+                    let mut entry = Entry { past, looked: 0, kept: Some(0) };
+                    if let Some(since) = self.streams.remove(&subject) {
+                        self.seasons -= usize::from(since.past.season.is_some()).min(self.seasons);
+                        entry.looked = since.looked;
+                        entry.past.totals = since.past.totals;
+                    }
+                    self.streams.insert(subject, entry);
                 }
                 _ => self.baselines.push(Baseline::Gone(subject)),
             }

@@ -1,0 +1,251 @@
+//! One of the two files: looked at without being changed, written anew, written to.
+//!
+//! redb verifies its checksums when it is asked to, and may panic on a file that somebody else changed. So
+//! what is looked at is verified, in memory ([`Overlay`]), and panics end here.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use redb::{
+    Builder, Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, TableError,
+    TableHandle,
+};
+
+use super::overlay::Overlay;
+use super::record::{Address, Edit, Table};
+use super::{beside, clear, envelope, ledger};
+use crate::keys::Tag;
+
+type Definition<'a> = TableDefinition<'a, &'static [u8], &'static [u8]>;
+
+/// Memory that redb may use for pages of a file; its own default is a gigabyte.
+const CACHE: usize = 4 << 20;
+
+/// Where it panics.
+const GAVE_UP: &str = "redb gave up on it";
+
+/// Sealed records by address.
+pub type Records = BTreeMap<Address, Vec<u8>>;
+
+/// A file, open.
+#[derive(Debug)]
+pub struct Copy {
+    database: Database,
+}
+
+/// What stands in a file.
+#[derive(Debug, Default)]
+pub struct Look {
+    /// There is one, be it empty.
+    pub exists: bool,
+    pub envelope: Option<Vec<u8>>,
+    /// Sealed.
+    pub ledger: Option<Vec<u8>>,
+    pub records: Records,
+    /// It holds the tables of an earlier version, in the clear.
+    pub clear: bool,
+    /// What could not be read, in words.
+    pub damage: Option<String>,
+}
+
+fn definition(name: &str) -> TableDefinition<'_, &'static [u8], &'static [u8]> {
+    Definition::new(name)
+}
+
+/// Everything that can be read of a file, which stays as it is.
+pub fn look(path: &Path) -> std::io::Result<Look> {
+    let open = || -> std::io::Result<Option<Overlay>> {
+        match File::open(path) {
+            Ok(file) => Overlay::new(file).map(Some),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    };
+    let Some(overlay) = open()? else { return Ok(Look::default()) };
+    if path.metadata()?.len() == 0 {
+        return Ok(Look { exists: true, damage: Some("is empty".to_owned()), ..Look::default() });
+    }
+    // First with all checksums; where they do not hold, whatever can be read without.
+    let mut look = Look { exists: true, ..Look::default() };
+    match contained(|| read(overlay, true, &mut look)) {
+        Ok(()) => return Ok(look),
+        Err(what) => look = Look { exists: true, damage: Some(what), ..Look::default() },
+    }
+    if let Some(overlay) = open()? {
+        // What is wrong was said already.
+        let _ = contained(|| read(overlay, false, &mut look));
+    }
+    Ok(look)
+}
+
+fn read(overlay: Overlay, verify: bool, look: &mut Look) -> Result<(), String> {
+    let mut builder = Builder::new();
+    builder.set_cache_size(CACHE).set_check_integrity_on_open(verify);
+    let database = builder.create_with_backend(overlay).map_err(told)?;
+    let read = database.begin_read().map_err(told)?;
+    let names: Vec<String> = read.list_tables().map_err(told)?.map(|table| table.name().to_owned()).collect();
+    look.clear = names.iter().any(|name| clear::TABLES.contains(&name.as_str()));
+    let mut first = Ok(());
+    let mut note = |result: Result<(), String>| {
+        if first.is_ok() {
+            first = result;
+        }
+    };
+    note(contained(|| one(&read, envelope::TABLE, envelope::KEY).map(|value| look.envelope = value)));
+    note(contained(|| one(&read, ledger::TABLE, ledger::KEY).map(|value| look.ledger = value)));
+    for table in Table::ALL {
+        // From the end as well: what lies behind a damaged page is read from there.
+        for from_the_end in [false, true] {
+            let result = contained(|| all(&read, table, from_the_end, &mut look.records));
+            if result.is_ok() {
+                break;
+            }
+            note(result);
+        }
+    }
+    drop(read);
+    note(contained(|| {
+        drop(database);
+        Ok(())
+    }));
+    first
+}
+
+fn one(read: &ReadTransaction, table: &str, key: &[u8]) -> Result<Option<Vec<u8>>, String> {
+    match read.open_table(definition(table)) {
+        Ok(table) => Ok(table.get(key).map_err(told)?.map(|value| value.value().to_owned())),
+        Err(TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(error) => Err(told(error)),
+    }
+}
+
+fn all(read: &ReadTransaction, table: Table, from_the_end: bool, into: &mut Records) -> Result<(), String> {
+    let open = match read.open_table(definition(table.name())) {
+        Ok(open) => open,
+        Err(TableError::TableDoesNotExist(_)) => return Ok(()),
+        Err(error) => return Err(told(error)),
+    };
+    let mut range = open.iter().map_err(told)?;
+    while let Some(entry) = if from_the_end { range.next_back() } else { range.next() } {
+        let (key, value) = entry.map_err(told)?;
+        match Tag::try_from(key.value()) {
+            Ok(key) => {
+                into.insert(Address { table, key }, value.value().to_owned());
+            }
+            Err(_) => return Err(format!("a name of {} bytes", key.value().len())),
+        }
+    }
+    Ok(())
+}
+
+/// A panic of redb is an error.
+pub fn contained<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(GAVE_UP.to_owned()))
+}
+
+fn told(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
+impl Copy {
+    /// A file that was looked at and is whole.
+    pub fn open(path: &Path) -> Result<Copy, String> {
+        contained(|| {
+            let database = Builder::new().set_cache_size(CACHE).open(path).map_err(told)?;
+            Ok(Copy { database })
+        })
+    }
+
+    /// Writes a file anew. It is there as a whole, in the place of the one before, or not at all; with
+    /// `set_aside`, that one is then `….broken`.
+    pub fn create(
+        path: &Path,
+        set_aside: bool,
+        envelope: &[u8],
+        sealed_ledger: &[u8],
+        records: &Records,
+    ) -> Result<Copy, String> {
+        let new = beside(path, ".new");
+        remove(&new)?;
+        // For nobody but the daemon, whatever is sealed.
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new).map_err(told)?;
+        contained(|| {
+            let database = Builder::new().set_cache_size(CACHE).create(&new).map_err(told)?;
+            let write = database.begin_write().map_err(told)?;
+            for (table, key, value) in
+                [(envelope::TABLE, envelope::KEY, envelope), (ledger::TABLE, ledger::KEY, sealed_ledger)]
+            {
+                write.open_table(definition(table)).map_err(told)?.insert(key, value).map_err(told)?;
+            }
+            for table in Table::ALL {
+                let mut open = write.open_table(definition(table.name())).map_err(told)?;
+                for (address, value) in records.iter().filter(|(address, _)| address.table == table) {
+                    open.insert(&address.key[..], value.as_slice()).map_err(told)?;
+                }
+            }
+            write.commit().map_err(told)
+        })?;
+        File::open(&new).and_then(|file| file.sync_all()).map_err(told)?;
+        if set_aside && path.exists() {
+            // A second name: at no time is there no file.
+            let broken = beside(path, ".broken");
+            remove(&broken)?;
+            std::fs::hard_link(path, &broken).map_err(told)?;
+        }
+        std::fs::rename(&new, path).map_err(told)?;
+        sync_directory(path).map_err(told)?;
+        Copy::open(path)
+    }
+
+    /// All edits and the ledger, or nothing.
+    pub fn write(&mut self, edits: &[Edit], sealed_ledger: &[u8]) -> Result<(), String> {
+        contained(|| {
+            let write = self.database.begin_write().map_err(told)?;
+            for table in Table::ALL {
+                let mut open = write.open_table(definition(table.name())).map_err(told)?;
+                for edit in edits.iter().filter(|edit| edit.address.table == table) {
+                    match &edit.value {
+                        Some(value) => {
+                            drop(open.insert(&edit.address.key[..], value.as_slice()).map_err(told)?)
+                        }
+                        None => drop(open.remove(&edit.address.key[..]).map_err(told)?),
+                    }
+                }
+            }
+            write
+                .open_table(definition(ledger::TABLE))
+                .map_err(told)?
+                .insert(ledger::KEY, sealed_ledger)
+                .map_err(told)?;
+            write.commit().map_err(told)
+        })
+    }
+
+    /// All records, sealed.
+    pub fn records(&self) -> Result<Records, String> {
+        contained(|| {
+            let read = self.database.begin_read().map_err(told)?;
+            let mut records = Records::new();
+            for table in Table::ALL {
+                all(&read, table, false, &mut records)?;
+            }
+            Ok(records)
+        })
+    }
+}
+
+fn remove(path: &Path) -> Result<(), String> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(told(error)),
+        _ => Ok(()),
+    }
+}
+
+/// A name that was given or taken is on the disk.
+pub fn sync_directory(path: &Path) -> std::io::Result<()> {
+    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
+}

@@ -1,0 +1,393 @@
+//! Opening: two copies are looked at, and put together record by record; what was wrong is told, and what is
+//! not whole is written anew.
+
+use std::collections::{HashMap, VecDeque};
+use std::fs::File;
+use std::path::Path;
+
+use jiff::Timestamp;
+
+use super::copy::{self, Copy, Look, Records};
+use super::envelope::Envelope;
+use super::ledger::Ledger;
+use super::record::{Address, Sealer, Table, parse, split_named, tag};
+use super::sums::{self, Sums};
+use super::{Opened, Store, StoreError, beside, clear, paths};
+use crate::alert::{Change, Saved};
+use crate::keys::{Key, KeyError, Keys, Wrapped};
+
+/// A copy, as far as it can be trusted.
+struct Read {
+    look: Look,
+    envelope: Option<Envelope>,
+    sealer: Option<Sealer>,
+    ledger: Option<Ledger>,
+    /// Records that opened.
+    genuine: Records,
+    /// They are all that the ledger counts.
+    complete: bool,
+}
+
+pub fn open(path: &Path, keys: &Keys, lock: File) -> Result<Opened, StoreError> {
+    let failed = |source| StoreError::File { path: path.to_owned(), source };
+    let [first, second] = paths(path);
+    let looks = [copy::look(&first).map_err(failed)?, copy::look(&second).map_err(failed)?];
+    if looks[0].clear {
+        return migrate(path, keys, lock);
+    }
+    let read = unlock(path, keys, looks)?;
+    match choose(&read) {
+        Some(chosen) => Opening { path, keys, lock, damage: Vec::new() }.put_together(read, chosen),
+        None => begin(path, keys, lock, &read),
+    }
+}
+
+/// Opens the envelopes, and with them the records.
+fn unlock(path: &Path, keys: &Keys, looks: [Look; 2]) -> Result<[Read; 2], StoreError> {
+    let envelopes = looks.each_ref().map(|look| look.envelope.as_deref().and_then(Envelope::decode));
+    let mut opened: [Option<Key>; 2] = [None, None];
+    let mut foreign = None;
+    for at in 0..2 {
+        let Some(envelope) = &envelopes[at] else { continue };
+        if at == 1 && envelopes[0].as_ref() == Some(envelope) {
+            opened[1] = opened[0].clone();
+            continue;
+        }
+        match keys.unwrap(&envelope.wrapped) {
+            Ok(key) => opened[at] = Some(key),
+            // A crash while the key was changed leaves one copy under the old one.
+            Err(error @ KeyError::Foreign { .. }) => foreign = Some(error),
+            Err(source) => return Err(StoreError::Key { path: path.to_owned(), source }),
+        }
+    }
+    // Files that hold something are never taken for damaged because a key is not there.
+    if let (None, None, Some(source)) = (&opened[0], &opened[1], foreign) {
+        return Err(StoreError::Key { path: path.to_owned(), source });
+    }
+    // A damaged envelope: the other copy's is the same.
+    let [a, b] = opened.each_ref().map(|key| key.as_ref().map(Sealer::new));
+    let sealers = [
+        a.clone().or(b.clone().filter(|_| envelopes[0].is_none())),
+        b.or(a.filter(|_| envelopes[1].is_none())),
+    ];
+    let mut envelopes = envelopes.into_iter();
+    let mut sealers = sealers.into_iter();
+    Ok(looks.map(|look| {
+        let sealer = sealers.next().flatten();
+        let envelope = envelopes.next().flatten();
+        let mut genuine = Records::new();
+        let mut ledger = None;
+        if let Some(sealer) = &sealer {
+            ledger = look.ledger.as_deref().and_then(|sealed| sealer.open_ledger(sealed));
+            genuine = look.records.clone();
+            genuine.retain(|address, sealed| sealer.open(address, sealed).is_some());
+        }
+        let complete = ledger.is_some_and(|ledger| count(&genuine).same_records(&ledger));
+        Read { look, envelope, sealer, ledger, genuine, complete }
+    }))
+}
+
+/// What a ledger would say of these.
+fn count(records: &Records) -> Ledger {
+    let mut ledger = Ledger::default();
+    for (address, sealed) in records {
+        ledger.count(address.table, None, Some(tag(sealed)));
+    }
+    ledger
+}
+
+/// The copy that counts: the newer one, unless it is not whole and under another key than the other, which is.
+fn choose(read: &[Read; 2]) -> Option<usize> {
+    let usable = |at: &usize| read[*at].sealer.is_some();
+    let sequence = |at: usize| read[at].ledger.map(|ledger| ledger.sequence);
+    let newer = [0, 1].into_iter().filter(usable).max_by_key(|at| (sequence(*at), 1 - *at))?;
+    let other = 1 - newer;
+    let apart = read[newer].envelope != read[other].envelope
+        && read[newer].envelope.is_some()
+        && read[other].envelope.is_some();
+    Some(if apart && !read[newer].complete && read[other].complete { other } else { newer })
+}
+
+/// There is nothing yet; or nothing that anybody could read.
+fn begin(path: &Path, keys: &Keys, lock: File, read: &[Read; 2]) -> Result<Opened, StoreError> {
+    let mut damage = Vec::new();
+    for (read, copy) in read.iter().zip(paths(path)) {
+        if read.look.exists {
+            let why = read.look.damage.as_deref().unwrap_or("holds no key");
+            damage.push(format!(
+                "{} could not be read ({why}), and is now {}",
+                copy.display(),
+                beside(&copy, ".broken").display()
+            ));
+        }
+    }
+    if !damage.is_empty() {
+        damage.push("nothing of what was kept could be saved".to_owned());
+    } else if sums::path(path).exists() {
+        damage.push(format!("{} and its copy are gone: nothing of what was kept is there", path.display()));
+    }
+    let (key, wrapped) =
+        keys.first_key().map_err(|source| StoreError::Key { path: path.to_owned(), source })?;
+    let store = create(path, &key, wrapped, lock, &Records::new(), Ledger::default())?;
+    Ok(Opened { store, saved: Saved::default(), damage })
+}
+
+/// Both copies, new.
+fn create(
+    path: &Path,
+    key: &Key,
+    wrapped: Wrapped,
+    lock: File,
+    records: &Records,
+    before: Ledger,
+) -> Result<Store, StoreError> {
+    let sealer = Sealer::new(key);
+    let envelope = Envelope { wrapped, made: Timestamp::now() };
+    let mut ledger = count(records);
+    (ledger.sequence, ledger.seals) = (before.sequence + 1, records.len() as u64 + 1);
+    let sealed =
+        sealer.seal_ledger(&ledger).map_err(|source| StoreError::Key { path: path.to_owned(), source })?;
+    sums::remove(path).map_err(|source| StoreError::File { path: path.to_owned(), source })?;
+    let mut copies = [None, None];
+    for (open, copy) in copies.iter_mut().zip(paths(path)) {
+        let made = Copy::create(&copy, true, &envelope.encode(), &sealed, records);
+        *open = Some(made.map_err(|what| StoreError::Database { path: copy, what })?);
+    }
+    let Envelope { wrapped, made } = envelope;
+    Ok(Store {
+        path: path.to_owned(),
+        told: VecDeque::new(),
+        tags: records.iter().map(|(address, sealed)| (*address, tag(sealed))).collect(),
+        sealer,
+        envelope: wrapped,
+        made,
+        ledger,
+        copies,
+        _lock: lock,
+    })
+}
+
+/// From the file of an earlier version.
+fn migrate(path: &Path, keys: &Keys, lock: File) -> Result<Opened, StoreError> {
+    let (result, changes) = clear::read(path);
+    let (key, wrapped) =
+        keys.first_key().map_err(|source| StoreError::Key { path: path.to_owned(), source })?;
+    // Sealed beside the old one first, which goes when the new one takes its name.
+    let sealer = Sealer::new(&key);
+    let (records, told) = super::records_of(&changes, &sealer)
+        .map_err(|source| StoreError::Key { path: path.to_owned(), source })?;
+    let mut store = create(path, &key, wrapped, lock, &records, Ledger::default())?;
+    store.told = told;
+    // `create` sets aside what it replaces: this one is to be gone, since all can read it.
+    let aside = beside(path, ".broken");
+    let mut damage = vec![format!("{} was in the clear: it is sealed now", path.display())];
+    match result {
+        Ok(()) => {
+            let _ = std::fs::remove_file(&aside);
+        }
+        Err(why) => damage.push(format!(
+            "not all of it could be read ({why}): the old file, in the clear, is now {}",
+            aside.display()
+        )),
+    }
+    Ok(Opened { saved: saved(&changes), store, damage })
+}
+
+fn saved(changes: &[Change]) -> Saved {
+    let mut saved = Saved::default();
+    for change in changes {
+        match change.clone() {
+            Change::Open(alert) => saved.open.push(alert),
+            Change::Told(alert) => saved.told.push(alert),
+            Change::Silences(all) => saved.silences = all,
+            Change::Baseline(crate::detect::Baseline::Kept(stream, past)) => {
+                saved.baselines.push((stream, past))
+            }
+            Change::Closed(_) | Change::Baseline(crate::detect::Baseline::Gone(_)) => {}
+        }
+    }
+    saved
+}
+
+struct Opening<'a> {
+    path: &'a Path,
+    keys: &'a Keys,
+    lock: File,
+    damage: Vec<String>,
+}
+
+impl Opening<'_> {
+    fn put_together(mut self, read: [Read; 2], chosen: usize) -> Result<Opened, StoreError> {
+        let path = self.path;
+        let files = paths(path);
+        let (main, other) = (&read[chosen], &read[1 - chosen]);
+        let (Some(sealer), Some(envelope)) =
+            (main.sealer.clone(), main.envelope.clone().or_else(|| other.envelope.clone()))
+        else {
+            return begin(path, self.keys, self.lock, &read);
+        };
+        let sums = sums::check(path, &sealer);
+        let same_key = other.envelope.is_none() || main.envelope.is_none() || other.envelope == main.envelope;
+        let mut records = main.genuine.clone();
+        if !main.complete && same_key {
+            for (address, sealed) in &other.genuine {
+                records.entry(*address).or_insert_with(|| sealed.clone());
+            }
+        }
+        let found = count(&records);
+        let wanted = main.ledger.or(other.ledger);
+        let whole = wanted.is_some_and(|wanted| wanted.same_records(&found));
+        let mut ledger = wanted.unwrap_or(found);
+        let lost = self.lost(wanted.as_ref(), &found);
+        if !whole {
+            let Ledger { sequence, seals, .. } = ledger;
+            ledger = Ledger { sequence: sequence + 1, seals: seals + 1, ..found };
+        }
+
+        // Which copy has to be written anew, and whether that is worth a word.
+        let mut anew = [false; 2];
+        let before = self.damage.len();
+        for at in 0..2 {
+            let this = &read[at];
+            let what = self.wrong(this, &ledger, whole, matches!(sums, Sums::None));
+            let changed = matches!(sums, Sums::Same(same) if !same[at]);
+            anew[at] = what.is_some() || changed;
+            let what = match what {
+                Some(what) if what.is_empty() => continue,
+                Some(what) => what,
+                None if changed => "has changed since the orderly stop, where no record is".to_owned(),
+                None => continue,
+            };
+            let aside = if this.look.exists {
+                format!("; the old file is now {}", beside(&files[at], ".broken").display())
+            } else {
+                String::new()
+            };
+            self.damage.push(format!("{} {what}: it is written anew{aside}", files[at].display()));
+        }
+        if sums == Sums::Damaged {
+            self.damage.push(format!("{} is damaged", sums::path(path).display()));
+        }
+        if self.damage.len() > before {
+            self.damage.push(lost.unwrap_or_else(|| "nothing is lost".to_owned()));
+        } else if let Some(lost) = lost {
+            self.damage.push(lost);
+        }
+        self.write(sealer, envelope, ledger, records, anew)
+    }
+
+    /// What is wrong with a copy; empty: nothing that a crash between two commits does not explain.
+    fn wrong(&self, read: &Read, ledger: &Ledger, whole: bool, crashed: bool) -> Option<String> {
+        if !read.look.exists {
+            return Some("is missing".to_owned());
+        }
+        if let Some(why) = &read.look.damage {
+            return Some(format!("is damaged ({why})"));
+        }
+        if read.envelope.is_none() {
+            return Some("has a damaged key".to_owned());
+        }
+        let Some(own) = read.ledger else {
+            return Some(
+                if read.sealer.is_some() { "has a damaged ledger" } else { "is under another key" }.into(),
+            );
+        };
+        let bad = read.look.records.len() - read.genuine.len();
+        if bad > 0 {
+            return Some(format!("has {bad} damaged records"));
+        }
+        if !read.complete {
+            return Some("lacks records".to_owned());
+        }
+        let behind = ledger.sequence.saturating_sub(own.sequence);
+        match behind {
+            0 => (!whole).then(String::new),
+            1 if crashed => Some(String::new()),
+            _ => Some(format!("lacks the last {behind} commits")),
+        }
+    }
+
+    /// What is missing for good, in words.
+    fn lost(&self, wanted: Option<&Ledger>, found: &Ledger) -> Option<String> {
+        let Some(wanted) = wanted else {
+            return Some("how much is lost cannot be told: no ledger is left".to_owned());
+        };
+        let lost: Vec<String> = Table::ALL
+            .into_iter()
+            .filter(|table| !wanted.same_table(found, *table))
+            .map(|table| match wanted.records(table).saturating_sub(found.records(table)) {
+                0 => format!("some {} are as they were before", table.what()),
+                missing => format!("{missing} of {} {} are lost", wanted.records(table), table.what()),
+            })
+            .collect();
+        (!lost.is_empty()).then(|| lost.join(", "))
+    }
+
+    fn write(
+        mut self,
+        sealer: Sealer,
+        envelope: Envelope,
+        ledger: Ledger,
+        records: Records,
+        anew: [bool; 2],
+    ) -> Result<Opened, StoreError> {
+        let path = self.path;
+        let sealed = sealer
+            .seal_ledger(&ledger)
+            .map_err(|source| StoreError::Key { path: path.to_owned(), source })?;
+        sums::remove(path).map_err(|source| StoreError::File { path: path.to_owned(), source })?;
+        let encoded = envelope.encode();
+        let mut copies = [None, None];
+        for ((open, file), anew) in copies.iter_mut().zip(paths(path)).zip(anew) {
+            let result =
+                if anew { Copy::create(&file, true, &encoded, &sealed, &records) } else { Copy::open(&file) };
+            match result {
+                Ok(copy) => *open = Some(copy),
+                Err(what) => self.damage.push(format!("{} cannot be written: {what}", file.display())),
+            }
+        }
+        if copies.iter().all(Option::is_none) {
+            let what = self.damage.pop().unwrap_or_default();
+            return Err(StoreError::Database { path: path.to_owned(), what });
+        }
+        let (saved, told) = decode(&sealer, &records);
+        let tags: HashMap<Address, u128> =
+            records.iter().map(|(address, sealed)| (*address, tag(sealed))).collect();
+        let Envelope { wrapped, made } = envelope;
+        let store = Store {
+            path: path.to_owned(),
+            sealer,
+            envelope: wrapped,
+            made,
+            ledger,
+            tags,
+            told,
+            copies,
+            _lock: self.lock,
+        };
+        Ok(Opened { store, saved, damage: self.damage })
+    }
+}
+
+/// What the records say. Those of another version that are not understood are left where they are.
+fn decode(sealer: &Sealer, records: &Records) -> (Saved, VecDeque<u64>) {
+    let mut saved = Saved::default();
+    for (address, sealed) in records {
+        let Some(plain) = sealer.open(address, sealed) else { continue };
+        let Some((name, value)) = split_named(&plain) else { continue };
+        match address.table {
+            Table::Open => saved.open.extend(parse(value)),
+            Table::Told => saved.told.extend(parse(value)),
+            Table::Silences => saved.silences.extend(parse(value)),
+            Table::Baselines => {
+                saved.baselines.push((String::from_utf8_lossy(name).into_owned(), value.to_owned()));
+            }
+        }
+    }
+    saved.open.sort_by(|a, b| a.key.cmp(&b.key));
+    saved.told.sort_by_key(|alert| alert.cursor);
+    saved.silences.sort_by_key(|silence| silence.id);
+    saved.baselines.sort();
+    let told = saved.told.iter().map(|alert| alert.cursor).collect();
+    (saved, told)
+}

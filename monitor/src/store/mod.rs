@@ -1,0 +1,295 @@
+//! What outlives the daemon: open alerts, what was told, silences, the past traffic of streams. Sealed, and
+//! in two copies: see `docs/state.md`.
+//!
+//! In: [`Change`]s of the core, on a thread of its own, and a key. Out: what was kept, once, at the start,
+//! and what was damaged. What is damaged is told, never taken for nothing. Must never: make the core
+//! wait; keep a captured byte; write anything that can be read without the key.
+
+mod clear;
+mod copy;
+mod envelope;
+mod ledger;
+mod merge;
+mod overlay;
+mod pending;
+mod record;
+mod sums;
+
+use std::collections::{HashMap, VecDeque};
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use crate::alert::{Change, KEPT, Saved};
+use crate::detect::Baseline;
+use crate::keys::{Key, KeyError, Keys, Wrapped};
+use copy::{Copy, Records};
+use envelope::Envelope;
+use ledger::Ledger;
+use record::{Address, Book, Sealer, Table, split_named};
+
+pub use pending::Pending;
+
+/// Records that one key may seal; NIST SP 800-38D allows 2^32.
+const SEALS: u64 = 1 << 30;
+
+/// Days that one file key is in use.
+const DAYS: i64 = 90;
+
+/// The files, open.
+#[derive(Debug)]
+pub struct Store {
+    path: PathBuf,
+    sealer: Sealer,
+    envelope: Wrapped,
+    made: Timestamp,
+    ledger: Ledger,
+    /// Tags of all records, for the ledger.
+    tags: HashMap<Address, u128>,
+    /// Cursors of what was told, oldest first.
+    told: VecDeque<u64>,
+    copies: [Option<Copy>; 2],
+    /// Keeps other daemons out.
+    _lock: File,
+}
+
+/// What opening gave.
+#[derive(Debug)]
+pub struct Opened {
+    pub store: Store,
+    pub saved: Saved,
+    /// A line for each thing that was not as it should be.
+    pub damage: Vec<String>,
+}
+
+/// Why nothing can be kept now. One line; all of them may be otherwise later.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("{}: {source}", .path.display())]
+    File { path: PathBuf, source: io::Error },
+    #[error("{}: {what}", .path.display())]
+    Database { path: PathBuf, what: String },
+    #[error("{}: another daemon has it open", .path.display())]
+    InUse { path: PathBuf },
+    #[error("no key for {}: {source}", .path.display())]
+    Key { path: PathBuf, source: KeyError },
+}
+
+/// All files of the state whose first is `path`, the default key file last.
+pub fn files(path: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for copy in paths(path) {
+        files.extend([copy.clone(), beside(&copy, ".new"), beside(&copy, ".broken")]);
+    }
+    files.extend([sums::path(path), lock_path(path), crate::keys::default_file(path)]);
+    files
+}
+
+fn paths(path: &Path) -> [PathBuf; 2] {
+    [path.to_owned(), beside(path, ".copy")]
+}
+
+fn lock_path(path: &Path) -> PathBuf {
+    beside(path, ".lock")
+}
+
+/// The same name with something after it.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+impl Store {
+    /// Opens the files, makes them where there are none, and reads what was kept. Asks `keys`, which may
+    /// take as long as their timeouts.
+    ///
+    /// # Errors
+    /// There is no key now; another process has the files; the file system refuses. Nothing was
+    /// changed then.
+    pub fn open(path: &Path, keys: &Keys) -> Result<Opened, StoreError> {
+        let lock = lock(path)?;
+        merge::open(path, keys, lock)
+    }
+
+    /// Keeps changes, all or none, in both copies.
+    ///
+    /// # Errors
+    /// Not all of it could be written: the store is to be dropped and opened again, and the changes to be
+    /// kept again, which does no harm where they are already.
+    pub fn keep(&mut self, changes: &[Change]) -> Result<(), StoreError> {
+        let mut told = self.told.clone();
+        let book = booked(changes, &mut told, self.tags.keys());
+        let failed = |source| StoreError::Key { path: self.path.clone(), source };
+        let edits = book.edits(&self.sealer).map_err(failed)?;
+        let mut ledger = self.ledger;
+        ledger.sequence += 1;
+        ledger.seals += edits.len() as u64 + 1;
+        for edit in &edits {
+            let old = self.tags.get(&edit.address);
+            ledger.count(edit.address.table, old.copied(), edit.value.as_deref().map(record::tag));
+        }
+        let sealed = self.sealer.seal_ledger(&ledger).map_err(failed)?;
+        let mut error = None;
+        for (copy, path) in self.copies.iter_mut().zip(paths(&self.path)) {
+            let written = match copy {
+                Some(open) => open.write(&edits, &sealed),
+                None => Err("is not open".to_owned()),
+            };
+            if let Err(what) = written {
+                *copy = None;
+                error.get_or_insert(StoreError::Database { path, what });
+            }
+        }
+        if let Some(error) = error {
+            return Err(error);
+        }
+        self.ledger = ledger;
+        self.told = told;
+        for edit in edits {
+            match edit.value {
+                Some(value) => self.tags.insert(edit.address, record::tag(&value)),
+                None => self.tags.remove(&edit.address),
+            };
+        }
+        Ok(())
+    }
+
+    /// Writes both files anew under another file key. At no time is there none that can be read.
+    ///
+    /// # Errors
+    /// It could not be written: as [`Store::keep`].
+    pub fn rewrite(&mut self, key: &Key, wrapped: Wrapped, wall: Timestamp) -> Result<(), StoreError> {
+        let [first, second] = paths(&self.path);
+        let failed = |what| StoreError::Database { path: first.clone(), what };
+        let Some(open) = self.copies.iter().flatten().next() else {
+            return Err(failed("is not open".to_owned()));
+        };
+        let unsealed = |source| StoreError::Key { path: first.clone(), source };
+        let sealer = Sealer::new(key);
+        let mut records = Records::new();
+        for (address, sealed) in open.records().map_err(failed)? {
+            let plain = self.sealer.open(&address, &sealed);
+            let plain = plain.ok_or_else(|| failed("a record was damaged meanwhile".to_owned()))?;
+            let (name, _) = split_named(&plain).ok_or_else(|| failed("a record has no name".to_owned()))?;
+            let address = sealer.address(address.table, name);
+            records.insert(address, sealer.seal(&address, &plain).map_err(unsealed)?);
+        }
+        let mut ledger = Ledger { sequence: self.ledger.sequence + 1, seals: 1, ..Ledger::default() };
+        for (address, sealed) in &records {
+            ledger.count(address.table, None, Some(record::tag(sealed)));
+            ledger.seals += 1;
+        }
+        let envelope = Envelope { wrapped, made: wall };
+        let sealed = sealer.seal_ledger(&ledger).map_err(unsealed)?;
+        for (at, path) in [first.clone(), second].into_iter().enumerate() {
+            let made = Copy::create(&path, false, &envelope.encode(), &sealed, &records);
+            match made {
+                Ok(copy) => self.copies[at] = Some(copy),
+                Err(what) => {
+                    self.copies = [None, None];
+                    return Err(StoreError::Database { path, what });
+                }
+            }
+        }
+        self.tags = records.iter().map(|(address, sealed)| (*address, record::tag(sealed))).collect();
+        (self.sealer, self.ledger) = (sealer, ledger);
+        (self.envelope, self.made) = (envelope.wrapped, envelope.made);
+        Ok(())
+    }
+
+    /// Whether the key that wraps keys is another than `now`, or the file key is to be replaced.
+    pub fn wants_another_key(&self, now: &Wrapped, wall: Timestamp) -> bool {
+        let age = wall.as_second().saturating_sub(self.made.as_second());
+        (&self.envelope.kind, &self.envelope.key_id) != (&now.kind, &now.key_id)
+            || self.ledger.seals >= SEALS
+            || age >= DAYS * 86_400
+    }
+
+    /// How the key that wraps the file key is called; no secret.
+    pub fn key_id(&self) -> &str {
+        &self.envelope.key_id
+    }
+
+    /// Both copies are whole and open.
+    pub fn is_whole(&self) -> bool {
+        self.copies.iter().all(Option::is_some)
+    }
+
+    /// An orderly end: what stands in the files from now on is changed by nobody.
+    pub fn close(self) {
+        let Store { path, sealer, copies, _lock, .. } = self;
+        let whole = copies.iter().all(Option::is_some);
+        drop(copies);
+        if whole {
+            // Without it the next start finds damage in records alone.
+            let _ = sums::write(&path, &sealer);
+        }
+    }
+}
+
+/// Changes as edits. `told` are the cursors before, and after; `there` all records before.
+fn booked<'a>(
+    changes: &[Change],
+    told: &mut VecDeque<u64>,
+    there: impl Iterator<Item = &'a Address> + Clone,
+) -> Book {
+    let mut book = Book::default();
+    for change in changes {
+        match change {
+            Change::Open(alert) => book.put(Table::Open, alert.key.as_bytes(), record::json(alert)),
+            Change::Closed(key) => book.remove(Table::Open, key.as_bytes()),
+            Change::Told(alert) => {
+                book.put(Table::Told, &alert.cursor.to_be_bytes(), record::json(alert));
+                // Cursors grow; what is written a second time has its place.
+                if let Err(at) = told.binary_search(&alert.cursor) {
+                    told.insert(at, alert.cursor);
+                }
+            }
+            Change::Silences(all) => {
+                book.clear(Table::Silences, there.clone());
+                for silence in all {
+                    book.put(Table::Silences, &silence.id.to_be_bytes(), record::json(silence));
+                }
+            }
+            Change::Baseline(Baseline::Kept(stream, past)) => {
+                book.put(Table::Baselines, stream.as_bytes(), past.clone());
+            }
+            Change::Baseline(Baseline::Gone(stream)) => book.remove(Table::Baselines, stream.as_bytes()),
+        }
+    }
+    while told.len() > KEPT {
+        if let Some(oldest) = told.pop_front() {
+            book.remove(Table::Told, &oldest.to_be_bytes());
+        }
+    }
+    book
+}
+
+/// Records of files that do not exist yet, and the cursors of what was told.
+fn records_of(changes: &[Change], sealer: &Sealer) -> Result<(Records, VecDeque<u64>), KeyError> {
+    let mut told = VecDeque::new();
+    let edits = booked(changes, &mut told, std::iter::empty()).edits(sealer)?;
+    Ok((edits.into_iter().filter_map(|edit| Some((edit.address, edit.value?))).collect(), told))
+}
+
+/// One daemon at a time.
+fn lock(path: &Path) -> Result<File, StoreError> {
+    let failed = |source| StoreError::File { path: path.to_owned(), source };
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).map_err(failed)?;
+    }
+    let lock =
+        OpenOptions::new().create(true).append(true).mode(0o600).open(lock_path(path)).map_err(failed)?;
+    match rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(lock),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(StoreError::InUse { path: path.to_owned() }),
+        Err(error) => Err(failed(error.into())),
+    }
+}
+
+#[cfg(test)]
+mod tests;

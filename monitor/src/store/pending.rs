@@ -1,0 +1,205 @@
+//! Changes that cannot be written yet, in bounded memory: of each alert and stream the last one.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::alert::{Change, KEPT, SavedAlert};
+use crate::detect::Baseline;
+use crate::model::Silence;
+
+/// What a change takes besides its texts, about.
+const EACH: usize = 256;
+
+/// Changes put together.
+#[derive(Debug)]
+pub struct Pending {
+    most: usize,
+    bytes: usize,
+    open: HashMap<String, Option<SavedAlert>>,
+    told: BTreeMap<u64, SavedAlert>,
+    silences: Option<Vec<Silence>>,
+    baselines: HashMap<String, Option<Vec<u8>>>,
+    /// Changes that found no room, since the start.
+    pub dropped: u64,
+}
+
+impl Pending {
+    /// With room for about so many bytes.
+    pub fn new(most: usize) -> Pending {
+        Pending {
+            most,
+            bytes: 0,
+            open: HashMap::new(),
+            told: BTreeMap::new(),
+            silences: None,
+            baselines: HashMap::new(),
+            dropped: 0,
+        }
+    }
+
+    /// Takes changes, in their order. Gives how many found no room. Alerts have a quarter of it that
+    /// baselines do not get.
+    pub fn add(&mut self, changes: impl IntoIterator<Item = Change>) -> u64 {
+        let before = self.dropped;
+        for change in changes {
+            match change {
+                Change::Open(alert) => self.put_open(alert.key.clone(), Some(alert)),
+                Change::Closed(key) => self.put_open(key, None),
+                Change::Told(alert) => {
+                    let size = alert_size(&alert);
+                    if self.told.contains_key(&alert.cursor) || self.fits(size, self.most) {
+                        self.told.insert(alert.cursor, alert);
+                    }
+                    // More are not kept on the disk either.
+                    if self.told.len() > KEPT
+                        && let Some((_, oldest)) = self.told.pop_first()
+                    {
+                        self.bytes -= alert_size(&oldest).min(self.bytes);
+                    }
+                }
+                // All there are, each time: a few.
+                Change::Silences(all) => self.silences = Some(all),
+                Change::Baseline(Baseline::Kept(stream, past)) => self.put_baseline(stream, Some(past)),
+                Change::Baseline(Baseline::Gone(stream)) => self.put_baseline(stream, None),
+            }
+        }
+        self.dropped - before
+    }
+
+    fn put_open(&mut self, key: String, alert: Option<SavedAlert>) {
+        let size = |alert: &Option<SavedAlert>| alert.as_ref().map_or(EACH, alert_size);
+        let old = self.open.get(&key).map_or(0, size);
+        let new = size(&alert);
+        self.bytes -= old.min(self.bytes);
+        if self.fits(new, self.most) {
+            self.open.insert(key, alert);
+        } else if old > 0 {
+            // What is there stays: better late than nothing.
+            self.bytes += old;
+        }
+    }
+
+    fn put_baseline(&mut self, stream: String, past: Option<Vec<u8>>) {
+        let name = stream.len();
+        let size = |past: &Option<Vec<u8>>| EACH + name + past.as_ref().map_or(0, Vec::len);
+        let old = self.baselines.get(&stream).map_or(0, size);
+        let new = size(&past);
+        self.bytes -= old.min(self.bytes);
+        if self.fits(new, self.most / 4 * 3) {
+            self.baselines.insert(stream, past);
+        } else if old > 0 {
+            self.bytes += old;
+        }
+    }
+
+    /// Takes the room, or counts that there was none.
+    fn fits(&mut self, size: usize, most: usize) -> bool {
+        let fits = self.bytes + size <= most;
+        if fits {
+            self.bytes += size;
+        } else {
+            self.dropped += 1;
+        }
+        fits
+    }
+
+    /// Silences that were made without those on the disk are not to take their place.
+    pub fn forget_silences(&mut self) {
+        self.silences = None;
+    }
+
+    /// Changes that wait.
+    pub fn len(&self) -> usize {
+        self.open.len() + self.told.len() + usize::from(self.silences.is_some()) + self.baselines.len()
+    }
+
+    /// What they take, about.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All of them, to be kept; they stay until [`Pending::clear`].
+    pub fn changes(&self) -> Vec<Change> {
+        let open = self.open.iter().map(|(key, alert)| match alert {
+            Some(alert) => Change::Open(alert.clone()),
+            None => Change::Closed(key.clone()),
+        });
+        let baselines = self.baselines.iter().map(|(stream, past)| {
+            Change::Baseline(match past {
+                Some(past) => Baseline::Kept(stream.clone(), past.clone()),
+                None => Baseline::Gone(stream.clone()),
+            })
+        });
+        open.chain(self.told.values().cloned().map(Change::Told))
+            .chain(self.silences.clone().map(Change::Silences))
+            .chain(baselines)
+            .collect()
+    }
+
+    /// They are kept.
+    pub fn clear(&mut self) {
+        *self = Pending { dropped: self.dropped, ..Pending::new(self.most) };
+    }
+}
+
+fn alert_size(alert: &SavedAlert) -> usize {
+    EACH + alert.key.len() + alert.reason.len() + alert.remedy.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::AlertView;
+    use crate::record::samples;
+
+    fn alert(cursor: u64, key: &str) -> SavedAlert {
+        SavedAlert::of(&AlertView { cursor, key: key.to_owned(), ..samples::alert() })
+    }
+
+    #[test]
+    fn of_what_repeats_the_last_counts() {
+        let mut pending = Pending::new(1 << 20);
+        for cursor in 0..1000 {
+            pending.add([Change::Open(alert(cursor, "a")), Change::Closed("b".into())]);
+            pending.add([Change::Baseline(Baseline::Kept("s".into(), vec![cursor as u8; 100]))]);
+        }
+        assert_eq!((pending.len(), pending.dropped), (3, 0));
+        assert!(pending.changes().contains(&Change::Open(alert(999, "a"))));
+        assert!(pending.bytes < 4096, "{}", pending.bytes);
+        pending.clear();
+        assert!(pending.is_empty() && pending.bytes == 0);
+    }
+
+    #[test]
+    fn memory_is_bounded_what_finds_no_room_is_counted_and_alerts_have_room_of_their_own() {
+        let most = 1 << 16;
+        let mut pending = Pending::new(most);
+        let offered = 500;
+        for n in 0..offered {
+            pending.add([Change::Baseline(Baseline::Kept(format!("s{n}"), vec![0; 1000]))]);
+        }
+        let held = pending.baselines.len() as u64;
+        assert!(held > 10 && pending.bytes <= most / 4 * 3);
+        assert_eq!(held + pending.dropped, offered);
+        assert_eq!(pending.add([Change::Open(alert(1, "a"))]), 0);
+        for n in 0..offered {
+            pending.add([Change::Open(alert(n, &format!("a{n}")))]);
+            assert!(pending.bytes <= most);
+        }
+        let dropped = pending.dropped;
+        // What was held is brought up to date all the same.
+        assert_eq!(pending.add([Change::Open(alert(7, "a"))]), 0);
+        assert_eq!(pending.dropped, dropped);
+    }
+
+    #[test]
+    fn what_was_told_is_held_as_long_as_the_disk_would_hold_it() {
+        let mut pending = Pending::new(64 << 20);
+        pending.add((0..KEPT as u64 + 10).map(|cursor| Change::Told(alert(cursor, "a"))));
+        assert_eq!((pending.told.len(), pending.dropped), (KEPT, 0));
+        assert_eq!(pending.told.first_key_value().map(|(cursor, _)| *cursor), Some(10));
+    }
+}

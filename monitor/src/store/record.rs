@@ -1,0 +1,188 @@
+//! Records as they stand in the files: sealed by themselves, bound to their place, under names that say
+//! nothing.
+//!
+//! `version (1) | key id (8) | nonce (12) | ciphertext | tag (16)`.
+
+use std::collections::HashMap;
+
+use serde::de::DeserializeOwned;
+use zeroize::Zeroizing;
+
+use super::ledger::{self, Ledger};
+use crate::keys::{Key, KeyError, Tag, open, seal};
+
+const VERSION: u8 = 1;
+const HEAD: usize = 9;
+
+/// The kinds of records, each in a table of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Table {
+    /// Open alerts by key, as JSON.
+    Open,
+    /// What was told by cursor, as JSON.
+    Told,
+    /// Silences by id, as JSON.
+    Silences,
+    /// The past traffic of streams by name, as `detect::traffic` encodes it.
+    Baselines,
+}
+
+impl Table {
+    pub const ALL: [Table; 4] = [Table::Open, Table::Told, Table::Silences, Table::Baselines];
+
+    /// In the database.
+    pub fn name(self) -> &'static str {
+        match self {
+            Table::Open => "sealed-open",
+            Table::Told => "sealed-told",
+            Table::Silences => "sealed-silences",
+            Table::Baselines => "sealed-baselines",
+        }
+    }
+
+    /// What its records are, for people.
+    pub fn what(self) -> &'static str {
+        match self {
+            Table::Open => "open alerts",
+            Table::Told => "alerts told",
+            Table::Silences => "silences",
+            Table::Baselines => "baselines",
+        }
+    }
+}
+
+/// Where a record is: its table, and its name as a keyed hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Address {
+    pub table: Table,
+    pub key: Tag,
+}
+
+/// Seals and opens records of one file key.
+#[derive(Clone, Debug)]
+pub struct Sealer {
+    id: [u8; 8],
+    records: Key,
+    names: Key,
+}
+
+impl Sealer {
+    pub fn new(file_key: &Key) -> Sealer {
+        let names = file_key.derive("names");
+        let mut id = [0; 8];
+        id.copy_from_slice(&names.tag(&[b"id"])[..8]);
+        Sealer { id, records: file_key.derive("records"), names }
+    }
+
+    pub fn address(&self, table: Table, name: &[u8]) -> Address {
+        Address { table, key: self.names.tag(&[table.name().as_bytes(), name]) }
+    }
+
+    /// HMAC of something that is no record.
+    pub fn tag(&self, parts: &[&[u8]]) -> Tag {
+        self.names.tag(parts)
+    }
+
+    /// `plain` is [`named`].
+    pub fn seal(&self, address: &Address, plain: &[u8]) -> Result<Vec<u8>, KeyError> {
+        self.seal_in(address.table.name(), &address.key, plain)
+    }
+
+    /// `None`: not of this key, not of this place, or damaged.
+    pub fn open(&self, address: &Address, sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        self.open_in(address.table.name(), &address.key, sealed)
+    }
+
+    pub fn seal_ledger(&self, ledger: &Ledger) -> Result<Vec<u8>, KeyError> {
+        self.seal_in(ledger::TABLE, ledger::KEY, &ledger.encode())
+    }
+
+    pub fn open_ledger(&self, sealed: &[u8]) -> Option<Ledger> {
+        Ledger::decode(&self.open_in(ledger::TABLE, ledger::KEY, sealed)?)
+    }
+
+    fn seal_in(&self, table: &str, key: &[u8], plain: &[u8]) -> Result<Vec<u8>, KeyError> {
+        let sealed = seal(&self.records, &self.context(table, key), plain)?;
+        Ok([&[VERSION], &self.id[..], &sealed].concat())
+    }
+
+    fn open_in(&self, table: &str, key: &[u8], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        let (head, sealed) = sealed.split_at_checked(HEAD)?;
+        if head[0] != VERSION || head[1..] != self.id {
+            return None;
+        }
+        open(&self.records, &self.context(table, key), sealed)
+    }
+
+    fn context(&self, table: &str, key: &[u8]) -> Vec<u8> {
+        [b"streamwatch state", &[VERSION][..], &self.id, table.as_bytes(), &[0], key].concat()
+    }
+}
+
+/// The last 128 bits of a sealed record: differ with every sealing.
+pub fn tag(sealed: &[u8]) -> u128 {
+    sealed.last_chunk::<16>().map_or(0, |tag| u128::from_le_bytes(*tag))
+}
+
+/// A record that is put (sealed) or taken away.
+#[derive(Debug)]
+pub struct Edit {
+    pub address: Address,
+    pub value: Option<Vec<u8>>,
+}
+
+/// Edits of one commit; of each record the last one counts.
+#[derive(Debug, Default)]
+pub struct Book {
+    /// Names, and what is sealed under them.
+    puts: HashMap<(Table, Vec<u8>), Option<Vec<u8>>>,
+    /// Records that go unless they are put.
+    cleared: Vec<Address>,
+}
+
+impl Book {
+    pub fn put(&mut self, table: Table, name: &[u8], plain: Vec<u8>) {
+        self.puts.insert((table, name.to_owned()), Some(plain));
+    }
+
+    pub fn remove(&mut self, table: Table, name: &[u8]) {
+        self.puts.insert((table, name.to_owned()), None);
+    }
+
+    /// Takes away all of a table: `there` before, and put in this book.
+    pub fn clear<'a>(&mut self, table: Table, there: impl Iterator<Item = &'a Address>) {
+        self.puts.retain(|(of, _), _| *of != table);
+        self.cleared = there.filter(|address| address.table == table).copied().collect();
+    }
+
+    pub fn edits(self, sealer: &Sealer) -> Result<Vec<Edit>, KeyError> {
+        let mut edits: HashMap<Address, Option<Vec<u8>>> =
+            self.cleared.into_iter().map(|address| (address, None)).collect();
+        for ((table, name), plain) in self.puts {
+            let address = sealer.address(table, &name);
+            let value = plain.map(|plain| sealer.seal(&address, &named(&name, &plain))).transpose()?;
+            edits.insert(address, value);
+        }
+        Ok(edits.into_iter().map(|(address, value)| Edit { address, value }).collect())
+    }
+}
+
+pub fn json(value: &impl serde::Serialize) -> Vec<u8> {
+    // Plain values with text keys: this cannot fail.
+    serde_json::to_vec(value).unwrap_or_default()
+}
+
+/// Another version may have written it: what is not understood is left out.
+pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    serde_json::from_slice(bytes).ok()
+}
+
+/// A name, with its length before it, and what belongs to it.
+pub fn named(name: &[u8], rest: &[u8]) -> Vec<u8> {
+    [&(name.len() as u32).to_le_bytes()[..], name, rest].concat()
+}
+
+pub fn split_named(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = bytes.split_first_chunk::<4>()?;
+    rest.split_at_checked(u32::from_le_bytes(*length) as usize)
+}

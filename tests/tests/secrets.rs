@@ -1,0 +1,152 @@
+//! Secrets that go over the wire in the clear are told of, and never told: neither in what the daemon writes,
+//! nor in what it answers, nor in what it keeps, not even to one who has the key.
+
+use std::fs;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use monitor::config::State;
+use monitor::keys::Keys;
+use monitor::store::{Store, files};
+use serde_json::Value;
+use tests::servers::{self, Security, python};
+use tests::{
+    Certificates, Daemon, DaemonOptions, Lab, Place, Process, Suite, binary, finish, is_alert, number, text,
+};
+
+const WEB: u16 = 34_670;
+const REDIS: u16 = 34_671;
+const CLIENT: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(30);
+
+/// Each of a kind of its own, none of them a word that stands anywhere by chance.
+const PASSWORD: &str = "Zq7-basic-pAssw0rd";
+const BEARER: &str = "eyJhbGciOi.Zq7bearer.sig";
+const COOKIE: &str = "Zq7cookieSession";
+const QUERY: &str = "Zq7queryToken";
+const FORM: &str = "Zq7formSecret";
+const REDIS_AUTH: &str = "Zq7RedisAuth";
+
+fn main() -> ExitCode {
+    Suite::new("secrets")
+        .test("secrets in traffic are in no record, answer, line, or file", &["redis-server"], nowhere)
+        .main()
+}
+
+fn curl(lab: &Lab, arguments: &[&str]) -> Result<()> {
+    let mut curl = lab.client().command("curl");
+    curl.args(["-sS", "-m", "15", "-o", "/dev/null"]).args(arguments);
+    // The server may refuse: what was sent was sent.
+    finish(curl, CLIENT).map(drop)
+}
+
+fn nowhere() -> Result<()> {
+    let lab = Lab::new("secrets")?;
+    let certificates = Certificates::new(&lab.directory)?;
+    let mut command = lab.server().command(python());
+    command.args(["-m", "http.server", "--directory"]).arg(lab.directory.path()).arg(WEB.to_string());
+    let mut web = Process::start("web", &lab.directory, command)?;
+    web.wait_for_port("tcp", WEB, SOON)?;
+    let _redis = servers::redis(&lab, &certificates, REDIS, Security::Plain)?;
+
+    let state = lab.directory.path().join("kept").join("state.redb");
+    let config = format!(
+        "[alerts]\nrepeat_every_s = 1\nstate = \"{}\"\n[[alerts.hooks]]\nlog = true\n[output]\ninterval_s = 1\n\
+         [detect.traffic]\nsensitivity = \"high\"\ninterval_s = 1\nwarm_up_s = 3\n",
+        state.display()
+    );
+    let daemon = Daemon::start(&lab, DaemonOptions { config: Some(config), ..DaemonOptions::default() })?;
+    let base = format!("http://10.213.0.2:{WEB}/");
+    for _ in 0..3 {
+        curl(&lab, &["-u", &format!("admin:{PASSWORD}"), &base])?;
+        curl(&lab, &["-H", &format!("Authorization: Bearer {BEARER}"), &base])?;
+        curl(&lab, &["-b", &format!("session={COOKIE}"), &format!("{base}?access_token={QUERY}")])?;
+        curl(&lab, &["-d", &format!("user=admin&password={FORM}"), &base])?;
+        let mut redis = lab.client().command("redis-cli");
+        redis.args([
+            "-h",
+            "10.213.0.2",
+            "-p",
+            &REDIS.to_string(),
+            "--no-auth-warning",
+            "-a",
+            REDIS_AUTH,
+            "ping",
+        ]);
+        finish(redis, CLIENT)?;
+    }
+    // They were seen: else nothing is proved below.
+    let is_told = |port: u16| {
+        move |record: &Value| {
+            is_alert(record)
+                && text(record, "rule.id") == "credential-in-clear"
+                && number(record, "server.port") == Some(port.into())
+        }
+    };
+    for port in [WEB, REDIS] {
+        daemon.wait_for("the credential", SOON, is_alert, is_told(port))?;
+    }
+    let alert =
+        daemon.list("/v1/alerts")?.into_iter().find(|alert| is_told(WEB)(alert)).context("no open alert")?;
+    let key = text(&alert, "streamwatch.alert.key").to_owned();
+    let mut acknowledge = Place::default().command(binary());
+    acknowledge
+        .arg("--socket")
+        .arg(daemon.socket())
+        .args(["alerts", "ack", &key, "--for", "1h", "--why", "known"]);
+    finish(acknowledge, CLIENT)?.success()?;
+
+    let mut seen: Vec<(String, Vec<u8>)> = Vec::new();
+    for path in [
+        "flows",
+        "streams",
+        "alerts",
+        "alerts?after=0",
+        "silences",
+        "histograms",
+        "status",
+        "policy",
+        "inventory",
+    ] {
+        let mut curl = Place::default().command("curl");
+        curl.args(["-sS", "-m", "10", "--unix-socket"]).arg(daemon.socket());
+        curl.arg(format!("http://localhost/v1/{path}"));
+        seen.push((format!("GET /v1/{path}"), finish(curl, CLIENT)?.stdout.into_bytes()));
+    }
+    let mut curl = Place::default().command("curl");
+    curl.args(["-sS", "-m", "10", "--unix-socket"]).arg(daemon.socket()).arg("http://localhost/metrics");
+    seen.push(("GET /metrics".to_owned(), finish(curl, CLIENT)?.stdout.into_bytes()));
+    let ended = daemon.stop()?;
+    ensure!(ended.stderr.contains("credential-in-clear"), "the hook was not told: {}", ended.stderr);
+    seen.push(("stderr".to_owned(), ended.stderr.into_bytes()));
+    for heard in &ended.heard {
+        seen.push(("stdout".to_owned(), heard.record.to_string().into_bytes()));
+    }
+    let files: Vec<_> = files(&state).into_iter().filter(|path| path.exists()).collect();
+    ensure!(files.len() >= 4, "{files:?}");
+    for path in files {
+        seen.push((path.display().to_string(), fs::read(&path)?));
+    }
+    // As one who has the key.
+    let keys = Keys::new(&State::default(), &state)?;
+    let opened = Store::open(&state, &keys)?;
+    ensure!(!opened.saved.open.is_empty() && !opened.saved.told.is_empty(), "nothing was kept");
+    seen.push(("what is kept".to_owned(), format!("{:?}", opened.saved).into_bytes()));
+    for (stream, past) in opened.saved.baselines {
+        seen.push((format!("baseline of {stream}"), past));
+    }
+
+    // As it is, as curl sends a password, and without regard to case.
+    let basic = "YWRtaW46WnE3LWJhc2ljLXBBc3N3MHJk";
+    for secret in [PASSWORD, BEARER, COOKIE, QUERY, FORM, REDIS_AUTH, basic, "zq7"] {
+        for (place, bytes) in &seen {
+            let found =
+                bytes.windows(secret.len()).any(|window| window.eq_ignore_ascii_case(secret.as_bytes()));
+            // Three letters turn up in random bytes.
+            let random = secret.len() == 3 && (place.contains("state.") || place.starts_with("baseline"));
+            ensure!(!found || random, "{secret} is in {place}: {}", String::from_utf8_lossy(bytes));
+        }
+    }
+    Ok(())
+}
