@@ -319,6 +319,7 @@ impl Keeper {
         self.settle(Tally::lose);
         match self.store {
             Some(store) if self.pending.is_empty() => store.close(),
+            _ if self.pending.is_empty() && self.pending.dropped == 0 => {}
             _ => eprintln!(
                 "streamwatch: {} changes of the state were not kept: {}",
                 self.pending.len() as u64 + self.pending.dropped,

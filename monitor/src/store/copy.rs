@@ -3,12 +3,14 @@
 //! redb verifies its checksums when it is asked to, and may panic on a file that somebody else changed. So
 //! what is looked at is verified, in memory ([`Overlay`]), and panics end here.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::path::Path;
+use std::sync::Once;
 
 use redb::{
     Builder, Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, TableError,
@@ -142,9 +144,26 @@ fn all(read: &ReadTransaction, table: Table, from_the_end: bool, into: &mut Reco
     Ok(())
 }
 
+thread_local! {
+    /// A panic of this thread is an error that is told: no trace of it belongs on standard error.
+    static CONTAINED: Cell<bool> = const { Cell::new(false) };
+}
+
 /// A panic of redb is an error.
 pub fn contained<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(GAVE_UP.to_owned()))
+    static QUIET: Once = Once::new();
+    QUIET.call_once(|| {
+        let before = take_hook();
+        set_hook(Box::new(move |panic| {
+            if !CONTAINED.get() {
+                before(panic);
+            }
+        }));
+    });
+    let outer = CONTAINED.replace(true);
+    let result = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(GAVE_UP.to_owned()));
+    CONTAINED.set(outer);
+    result
 }
 
 fn told(error: impl std::fmt::Display) -> String {
