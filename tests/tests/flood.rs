@@ -17,7 +17,7 @@ fn main() -> ExitCode {
 
 fn flood() -> Result<()> {
     let full = std::env::var_os("STREAMWATCH_TEST_FLOOD").is_some_and(|size| size == "full");
-    let (count, seconds) = if full { ("10000000", "60") } else { ("300000", "5") };
+    let (count, seconds) = if full { ("10000000", "60") } else { ("130000", "3") };
     let mut command = Command::new(env!("CARGO_BIN_EXE_inside"));
     command.args(["flood", "--count", count, "--seconds", seconds]);
     finish(command, PATIENCE)?.success().map(drop)
