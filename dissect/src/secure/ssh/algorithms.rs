@@ -52,6 +52,12 @@ impl<'a> Direction<'a> {
         Some(Direction { cipher, mac, compression: first_common(client.compression, server.compression)? })
     }
 
+    /// Where the lengths of packets are encrypted as well, but each packet is as long as what it holds.
+    pub fn is_chacha20(&self) -> bool {
+        matches!(self.cipher, b"chacha20-poly1305@openssh.com" | b"chacha20-poly1305")
+            && self.compression != b"zlib"
+    }
+
     /// Where the lengths of packets can be read.
     pub fn framing(&self) -> Option<Framing> {
         if self.compression == b"zlib" {
