@@ -118,9 +118,9 @@ impl AuthFailures {
         Some((times.len(), severity))
     }
 
-    /// A flow is over whose log-ins are hidden, and show by their lengths and their order (SSH), or by
-    /// the alert that refused a certificate (TLS).
-    pub fn ended(&mut self, flow: &Arc<FlowView>, subject: &str, now_ns: u64) -> Option<Finding> {
+    /// The log-ins of a flow are hidden, and show by their lengths and their order (SSH; once it succeeded, or
+    /// is over), or by the alert that refused a certificate (TLS).
+    pub fn hidden(&mut self, flow: &Arc<FlowView>, subject: &str, now_ns: u64) -> Option<Finding> {
         let mut last = None;
         for answer in hidden(&flow.facts) {
             last = self.answered(flow, subject, &answer, now_ns).or(last);
@@ -326,7 +326,7 @@ mod tests {
             Facts { ssh: Some(SshFacts { authentication, ..SshFacts::default() }), ..(*view.facts).clone() };
         view.facts = Arc::new(facts);
         let (flow, mut detector) = (Arc::new(view), detector());
-        assert!(detector.ended(&flow, "a", 0).is_none());
-        assert!(detector.ended(&flow, "a", SECOND).is_some());
+        assert!(detector.hidden(&flow, "a", 0).is_none());
+        assert!(detector.hidden(&flow, "a", SECOND).is_some());
     }
 }

@@ -15,6 +15,7 @@ use monitor_common::{
 mod captures;
 mod decisions;
 mod existing;
+mod hidden;
 mod lives;
 mod messages;
 mod named;
