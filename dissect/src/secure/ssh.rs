@@ -78,7 +78,7 @@ impl<'a> Side<'a> {
             bytes,
             segments,
             framing: direction.framing(),
-            chacha20: direction.is_chacha20(),
+            shape: direction.shape(),
             software,
             pads_more: self.exchange.pads_more,
             ended: self.prefix.ended,

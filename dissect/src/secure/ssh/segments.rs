@@ -1,43 +1,47 @@
 //! Whether a client logged in where even the lengths of packets are encrypted (ChaCha20-Poly1305, OpenSSH's
-//! first choice): told by the sizes of TCP segments.
+//! first choice; MACs over what is not encrypted yet): told by the sizes of TCP segments.
 //!
 //! In: the sizes of the segments behind NEWKEYS. Out: a state, and the number of attempts that were turned
 //! down. Must never: take a success for a failure. It rests on this: logging in is question and answer, so
-//! that each packet leaves in a segment of its own; a packet takes 20 bytes and a multiple of eight
-//! (OpenSSH's PROTOCOL.chacha20poly1305), so that two in one segment show; a SUCCESS takes 28, and nothing
-//! else that little. Failed is a log-in only where no segment has room for a SUCCESS and another packet. A
-//! peer that cuts its bytes on purpose can hide either; more than "inferred" it is never.
+//! that each packet leaves in a segment of its own; how many bytes a packet takes is known but for its
+//! padding; a SUCCESS takes the fewest, as nothing else of the server before it. Failed is a log-in only where
+//! no segment has room for a SUCCESS and another packet. A peer that cuts its bytes on purpose can hide
+//! either; more than "inferred" it is never.
 
+use super::algorithms::Shape;
 use super::session::{
-    Encrypted, SESSION, SHORTEST_REQUEST, SUCCESS, TOO_MANY, asks_first, began, padded, sends_no_other,
+    Encrypted, SERVICE, SESSION, SHORTEST_REQUEST, SUCCESS, TOO_MANY, asks_first, began, sends_no_other,
 };
 use crate::{SshAuthentication, SshAuthenticationState as State};
 
-/// The length, and the tag.
-const AROUND: u32 = 4 + 16;
-const BLOCK: u32 = 8;
-
-/// SERVICE_REQUEST and SERVICE_ACCEPT.
-const SERVICE_SIZE: u32 = size(super::session::SERVICE);
-const SUCCESS_SIZE: u32 = size(SUCCESS);
-const SHORTEST_REQUEST_SIZE: u32 = size(SHORTEST_REQUEST);
-/// CHANNEL_OPEN of a session.
-const SESSION_SIZE: u32 = size(SESSION);
 /// An IGNORE without content, which has no answer; asyncssh sends some between its requests.
-const IGNORE_SIZE: u32 = size(5);
-/// Less than three packets take of which one is a SUCCESS and none an IGNORE or smaller: 28, and twice 36.
-const ONE_PACKET: std::ops::RangeInclusive<u32> = 36..=92;
-/// Longer than [`SHORTEST_REQUEST`] by so much: a request that has answers of any length, or a password.
-const DIALOGUE: std::ops::RangeInclusive<u32> = 8..=56;
+const IGNORE: u32 = 5;
+/// What OpenSSH and Dropbear say behind a SUCCESS, the keys of the host: a GLOBAL_REQUEST with a single key.
+const HOST_KEYS: u32 = 85;
+/// Longer than the first request by so much at most: one that has answers of any length, or a password.
+const DIALOGUE: u32 = 63;
 
-/// The bytes of a packet.
-const fn size(payload: u32) -> u32 {
-    padded(payload, BLOCK) + AROUND
-}
+impl Shape {
+    /// The bytes of a packet with this payload, padded as little as can be.
+    fn size(self, payload: u32) -> u32 {
+        (self.inside + 1 + payload + 4).next_multiple_of(self.block) + self.around
+    }
 
-/// Whether a segment of this size holds one packet, or an odd number of them.
-const fn is_one(size: u32) -> bool {
-    size % BLOCK == AROUND % BLOCK
+    /// Whether two packets in one segment show by its size.
+    fn shows_two(self) -> bool {
+        !self.around.is_multiple_of(self.block)
+    }
+
+    /// Whether a segment of this size can hold one packet; where two show, it does not hold two.
+    fn is_one(self, size: u32) -> bool {
+        size % self.block == self.around % self.block
+    }
+
+    /// Whether a segment of this size holds one packet, which is no SUCCESS.
+    fn is_refusal(self, size: u32) -> bool {
+        let room = if self.shows_two() { 2 * self.size(IGNORE) } else { self.size(HOST_KEYS) };
+        self.is_one(size) && size > self.size(SUCCESS) && size < self.size(SUCCESS) + room
+    }
 }
 
 /// What was found, and whether more bytes could change it; `None`: the sizes do not tell.
@@ -45,12 +49,19 @@ pub(super) fn authentication(
     client: &Encrypted<'_>,
     server: &Encrypted<'_>,
 ) -> Option<(SshAuthentication, bool)> {
+    let (to_server, to_client) = (client.shape?, server.shape?);
+    // Others may send an IGNORE along with a SUCCESS.
+    if !to_client.shows_two() && !sends_no_other(server.software) {
+        return None;
+    }
     let (from_client, from_server) = (sizes(client)?, sizes(server)?);
     let begun = SshAuthentication { state: State::Begun, failures: None };
-    let Some((requests, answers)) = behind_request(&from_client).zip(behind_acceptance(&from_server)) else {
+    let Some((requests, answers)) =
+        behind_request(&from_client, to_server).zip(behind_acceptance(&from_server, to_client))
+    else {
         return Some((if began(client, server) { begun } else { SshAuthentication::default() }, false));
     };
-    let log_in = LogIn { client, server, requests: &requests, answers };
+    let log_in = LogIn { client, server, to_server, to_client, requests: &requests, answers };
     Some(log_in.succeeded().unwrap_or_else(|| {
         let whole = is_whole(&from_client, client) && is_whole(&from_server, server);
         if whole && log_in.failed() {
@@ -74,25 +85,32 @@ fn is_whole(sizes: &[u32], side: &Encrypted<'_>) -> bool {
 }
 
 /// What follows the acceptance of the service. EXT_INFO (RFC 8308) may come first.
-fn behind_acceptance(sizes: &[u32]) -> Option<&[u32]> {
+fn behind_acceptance(sizes: &[u32], shape: Shape) -> Option<&[u32]> {
+    behind(sizes, shape.size(SERVICE))
+}
+
+fn behind(sizes: &[u32], service: u32) -> Option<&[u32]> {
     match sizes {
-        [SERVICE_SIZE, rest @ ..] | [_, SERVICE_SIZE, rest @ ..] => Some(rest),
+        [first, rest @ ..] if *first == service => Some(rest),
+        [_, second, rest @ ..] if *second == service => Some(rest),
         _ => None,
     }
 }
 
 /// The requests to log in, and what follows; without what asks for nothing. Dropbear sends the first along
 /// with the one for the service.
-fn behind_request(sizes: &[u32]) -> Option<Vec<u32>> {
-    let (first, rest) = match sizes {
-        [SERVICE_SIZE, rest @ ..] | [_, SERVICE_SIZE, rest @ ..] => (None, rest),
-        [both, rest @ ..] => {
-            let first = both.checked_sub(SERVICE_SIZE)?;
-            (Some(first).filter(|first| *first >= SHORTEST_REQUEST_SIZE && is_one(*first)), rest)
+fn behind_request(sizes: &[u32], shape: Shape) -> Option<Vec<u32>> {
+    let service = shape.size(SERVICE);
+    let (first, rest) = match (behind(sizes, service), sizes) {
+        (Some(rest), _) => (None, rest),
+        (None, [both, rest @ ..]) => {
+            let first = both.checked_sub(service)?;
+            let is_request = first >= shape.size(SHORTEST_REQUEST) && shape.is_one(first);
+            (Some(first).filter(|_| is_request && shape.shows_two()), rest)
         }
-        [] => return None,
+        (None, []) => return None,
     };
-    let asking = rest.iter().copied().filter(|size| *size != IGNORE_SIZE);
+    let asking = rest.iter().copied().filter(|size| *size != shape.size(IGNORE));
     let requests: Vec<u32> = first.into_iter().chain(asking).collect();
     (!requests.is_empty()).then_some(requests)
 }
@@ -100,6 +118,8 @@ fn behind_request(sizes: &[u32]) -> Option<Vec<u32>> {
 struct LogIn<'a> {
     client: &'a Encrypted<'a>,
     server: &'a Encrypted<'a>,
+    to_server: Shape,
+    to_client: Shape,
     requests: &'a [u32],
     answers: &'a [u32],
 }
@@ -109,12 +129,13 @@ impl LogIn<'_> {
     /// request to log in, or several packets at once, unless the server is one that sends nothing else that
     /// short.
     fn succeeded(&self) -> Option<(SshAuthentication, bool)> {
-        let at = self.answers.iter().position(|size| *size == SUCCESS_SIZE)?;
+        let success = self.to_client.size(SUCCESS);
+        let at = self.answers.iter().position(|size| *size == success)?;
         let (before, after) = (self.answers.get(1..at).unwrap_or(&[]), self.answers.get(at + 1..)?);
-        if after.is_empty() || !before.iter().copied().all(is_one) {
+        if after.is_empty() || !before.iter().all(|size| self.to_client.is_one(*size)) {
             return None;
         }
-        let session = self.requests.iter().position(|size| *size <= SESSION_SIZE || !is_one(*size));
+        let session = self.requests.iter().position(|size| self.is_session(*size));
         let session = session.filter(|requests| *requests > 0);
         let goes_on = self.requests.len() > at + 1;
         if session.is_none() && !(sends_no_other(self.server.software) && goes_on) {
@@ -125,16 +146,26 @@ impl LogIn<'_> {
         Some((SshAuthentication { state: State::Succeeded, failures }, session.is_some()))
     }
 
+    /// Too short for a request to log in, as long as the opening of a session; or that, and more.
+    fn is_session(&self, size: u32) -> bool {
+        let shape = self.to_server;
+        let session = shape.size(SESSION);
+        shape.shows_two()
+            && (!shape.is_one(size) || size <= session && session < shape.size(SHORTEST_REQUEST))
+    }
+
     /// One answer for each request, none of which has room for a SUCCESS. The first may hold a banner or EXT_INFO
     /// as well. The last request may be a farewell.
     fn failed(&self) -> bool {
         let Some((first, rest)) = self.answers.split_first() else { return false };
         let Some(requests) = self.requests.get(..self.answers.len()) else { return false };
-        let says_no = |size: &u32| is_one(*size) && ONE_PACKET.contains(size);
+        let shape = self.to_server;
+        let is_request = |size: &u32| shape.is_one(*size) && *size >= shape.size(SHORTEST_REQUEST);
+        let says_no = |size: &u32| self.to_client.is_refusal(*size);
         self.requests.len() - requests.len() <= 1
-            && requests.iter().all(|size| is_one(*size) && *size >= SHORTEST_REQUEST_SIZE)
+            && requests.iter().all(is_request)
             && rest.iter().all(says_no)
-            && (says_no(first) || !rest.is_empty() && *first > SUCCESS_SIZE)
+            && (says_no(first) || !rest.is_empty() && *first > self.to_client.size(SUCCESS))
     }
 
     /// How many attempts were turned down, where the client is known to ask first for the ways to log in,
@@ -143,11 +174,14 @@ impl LogIn<'_> {
     fn failures(&self, answers: &[u32]) -> Option<u32> {
         let (asked, attempts) = self.requests.get(..answers.len())?.split_first()?;
         let (refusal, answers) = answers.split_first()?;
-        let dialogue = |size: &u32| size.checked_sub(*asked).is_some_and(|more| DIALOGUE.contains(&more));
+        let (shape, success) = (self.to_client, self.to_client.size(SUCCESS));
+        let least = self.to_server.block;
+        let dialogue =
+            |size: &u32| size.checked_sub(*asked).is_some_and(|more| (least..=DIALOGUE).contains(&more));
         if !asks_first(self.client.software) || attempts.iter().any(dialogue) {
             return None;
         }
-        if !is_one(*refusal) || *refusal > *ONE_PACKET.end() {
+        if *refusal != success && !shape.is_refusal(*refusal) {
             return None;
         }
         let mut count = 0;
@@ -155,10 +189,10 @@ impl LogIn<'_> {
             let last = at + 1 == answers.len();
             match *answer {
                 answer if answer == *refusal => count += 1,
-                answer if last && answer == size(TOO_MANY) => count += 1,
-                SUCCESS_SIZE if last => {}
+                answer if last && answer == shape.size(TOO_MANY) => count += 1,
+                answer if last && answer == success => {}
                 // The key would do, and the client signs.
-                answer if !last && is_one(answer) && answer > *ONE_PACKET.end() => {}
+                answer if !last && shape.is_one(answer) && !shape.is_refusal(answer) => {}
                 _ => return None,
             }
         }

@@ -1,12 +1,12 @@
 //! Whether a client logged in, told by the lengths of encrypted packets (RFC 4252).
 //!
 //! In: both sides' bytes behind NEWKEYS, where the negotiated algorithms leave the lengths of packets
-//! in the clear (where ChaCha20 hides them, `segments` looks at the sizes of segments). Out: a state, and the number of attempts that were turned down. Must never: guess. It
+//! in the clear (where they are encrypted, too, `segments` looks at the sizes of segments). Out: a state, and the number of attempts that were turned down. Must never: guess. It
 //! rests on this: a client asks for the service `ssh-userauth`, and the server accepts, each in 17
 //! bytes; a SUCCESS is a single byte, as no other answer to a log-in is; a request to log in takes 32
 //! bytes or more. A server that pads its packets more than it has to hides all that.
 
-use super::algorithms::Framing;
+use super::algorithms::{Framing, Shape};
 use super::segments;
 use crate::{Segments, SshAuthentication, SshAuthenticationState as State};
 
@@ -39,8 +39,8 @@ pub(super) struct Encrypted<'a> {
     pub segments: Segments<'a>,
     /// `None`: the lengths are encrypted, too.
     pub framing: Option<Framing>,
-    /// They are, by ChaCha20-Poly1305.
-    pub chacha20: bool,
+    /// They are, and this is how many bytes a packet takes.
+    pub shape: Option<Shape>,
     pub software: &'a str,
     /// More padding than has to be, in the clear.
     pub pads_more: bool,
@@ -52,9 +52,7 @@ pub(super) struct Encrypted<'a> {
 pub(super) fn authentication(client: &Encrypted<'_>, server: &Encrypted<'_>) -> (SshAuthentication, bool) {
     let unknown = SshAuthentication::default();
     let begun = SshAuthentication { state: State::Begun, failures: None };
-    if client.chacha20
-        && server.chacha20
-        && !server.pads_more
+    if !server.pads_more
         && let Some(found) = segments::authentication(client, server)
     {
         return found;
@@ -133,7 +131,7 @@ impl Packets {
 }
 
 /// The length of a packet with this payload, padded as little as can be (RFC 4253 section 6).
-pub(super) const fn padded(payload: u32, block: u32) -> u32 {
+const fn padded(payload: u32, block: u32) -> u32 {
     (1 + payload + 4).next_multiple_of(block)
 }
 
