@@ -37,13 +37,20 @@ fn main() -> ExitCode {
         let name = format!("who is refused again and again is told: {}", refusal.name);
         suite = suite.test(&name, refusal.programs, || refused(refusal));
     }
+    for (version, presented, told) in [
+        ("1.2", true, "TLS alert unknown_ca"),
+        ("1.2", false, "TLS alert handshake_failure, without a certificate"),
+        ("1.3", false, "TLS alert, encrypted, without a certificate (inferred)"),
+    ] {
+        let what = if presented { "with a certificate of their own making" } else { "without a certificate" };
+        let name = format!("clients {what} that are refused are told, TLS {version}");
+        suite = suite.test(&name, &["openssl", "curl"], move || uncertified(version, presented, told));
+    }
     suite
-        .test("certificates of clients that are refused are told, TLS 1.2", &["openssl"], || {
-            certificates("1.2")
+        .test("an encrypted refusal of a certificate is told as a failed handshake", &["openssl", "curl"], {
+            || handshakes("1.3", true, "connect-failures", "the server's alert, which is encrypted").map(drop)
         })
-        .test("certificates of clients that are refused are told, TLS 1.3", &["openssl"], || {
-            certificates("1.3")
-        })
+        .test("right certificates are no failures", &["openssl", "curl"], certified)
         .main()
 }
 
@@ -147,43 +154,58 @@ fn refused(refusal: &'static Refusal) -> Result<()> {
     no_secret(daemon)
 }
 
-/// A client without a certificate, and one with a certificate of his own making; and one that is let in.
-fn certificates(version: &str) -> Result<()> {
-    for right in [false, true] {
-        let lab = Lab::new("log_ins")?;
-        let certificates = Certificates::new(&lab.directory)?;
-        let daemon = Daemon::start(&lab, DaemonOptions::default())?;
-        let _server = guarded::openssl(&lab, &certificates, PORT)?;
-        let stranger = if right { None } else { Some(stranger(&lab)?) };
-        for _ in 0..TIMES {
-            let mut client = lab.client().command("curl");
-            client.args(["-sS", "-o", "/dev/null", "-m", "20", "--cacert", &certificates.authority]);
-            client.args([&format!("--tlsv{version}"), "--tls-max", version]);
-            match &stranger {
-                Some([certificate, key]) => client.args(["--cert", certificate, "--key", key]),
-                None => client.args([
-                    "--cert",
-                    &certificates.client_certificate,
-                    "--key",
-                    &certificates.client_key,
-                ]),
-            };
-            client.arg(format!("https://{HOST}:{PORT}/"));
-            let finished = finish(client, CLIENT)?;
-            ensure!(finished.status.success() == right, "{finished:?}");
-        }
-        if right {
-            closed(&daemon, TIMES)?;
-            let told = alerts(&daemon, "auth-failures");
-            ensure!(told.is_empty(), "told of right certificates:\n  {}", list(&told));
-        } else {
-            let told =
-                daemon.wait_for("auth-failures", SOON, is_ours, |record| about(record, "auth-failures"))?;
-            let reason = text(&told.record, "event.reason");
-            ensure!(reason.contains("TLS alert"), "{reason}");
-        }
+/// A client whom a server that wants a certificate turns away.
+fn uncertified(version: &str, presented: bool, told: &str) -> Result<()> {
+    let told = handshakes(version, presented, "auth-failures", told)?;
+    let severity = number(&told, "event.severity");
+    ensure!(severity == Some(if presented { 3 } else { 1 }), "event.severity: {}", show(&told));
+    Ok(())
+}
+
+/// [`TIMES`] handshakes that fail, and the alert about them.
+fn handshakes(version: &str, presented: bool, rule: &str, says: &str) -> Result<Value> {
+    let lab = Lab::new("log_ins")?;
+    let certificates = Certificates::new(&lab.directory)?;
+    let daemon = Daemon::start(&lab, DaemonOptions::default())?;
+    let _server = guarded::openssl(&lab, &certificates, PORT)?;
+    let identity = if presented { Some(stranger(&lab)?) } else { None };
+    for _ in 0..TIMES {
+        let finished = finish(https(&lab, &certificates, version, identity.as_ref()), CLIENT)?;
+        ensure!(!finished.status.success(), "it was let in: {finished:?}");
+    }
+    let told = daemon.wait_for(rule, SOON, is_ours, |record| about(record, rule))?;
+    let reason = text(&told.record, "event.reason");
+    ensure!(reason.contains(says), "not {says:?}: {reason}");
+    Ok(told.record)
+}
+
+fn certified() -> Result<()> {
+    let lab = Lab::new("log_ins")?;
+    let certificates = Certificates::new(&lab.directory)?;
+    let daemon = Daemon::start(&lab, DaemonOptions::default())?;
+    let _server = guarded::openssl(&lab, &certificates, PORT)?;
+    let identity = [certificates.client_certificate.clone(), certificates.client_key.clone()];
+    for n in 0..TIMES {
+        let version = if n % 2 == 0 { "1.2" } else { "1.3" };
+        lab.run(https(&lab, &certificates, version, Some(&identity)), CLIENT)?;
+    }
+    closed(&daemon, TIMES)?;
+    for rule in ["auth-failures", "connect-failures"] {
+        let told = alerts(&daemon, rule);
+        ensure!(told.is_empty(), "told of right certificates:\n  {}", list(&told));
     }
     Ok(())
+}
+
+fn https(lab: &Lab, certificates: &Certificates, version: &str, identity: Option<&[String; 2]>) -> Command {
+    let mut client = lab.client().command("curl");
+    client.args(["-sS", "-o", "/dev/null", "-m", "20", "--cacert", &certificates.authority]);
+    client.args([&format!("--tlsv{version}"), "--tls-max", version]);
+    if let Some([certificate, key]) = identity {
+        client.args(["--cert", certificate, "--key", key]);
+    }
+    client.arg(format!("https://{HOST}:{PORT}/"));
+    client
 }
 
 /// A certificate that no authority vouches for, and its key.

@@ -11,7 +11,7 @@ mod load;
 mod log;
 mod ring;
 
-pub use cgroup::{CgroupError, cgroup_root};
+pub use cgroup::{CgroupError, cgroup_at, cgroup_root};
 pub use control::{Control, Snapshot, UdpTotals};
 pub use load::{Hook, Kernel, LoadError, MapMemory, Sizes, map_memory};
 pub use ring::Ring;

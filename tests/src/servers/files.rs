@@ -7,24 +7,18 @@ use crate::{Certificates, Lab};
 
 /// vsftpd: everyone may log in as `anonymous`; takes AUTH TLS unless `Plain`.
 pub fn ftp(lab: &Lab, certificates: &Certificates, port: u16, security: Security) -> Result<Server> {
-    let mut more = "no_anon_password=YES\n".to_owned();
+    let directory = lab.directory.directory(&format!("ftp-{port}"), None)?;
+    let mut config = format!(
+        "listen=NO\nlisten_ipv6=YES\nlisten_port={port}\nbackground=NO\nanonymous_enable=YES\n\
+         no_anon_password=YES\nanon_root={directory}\nsecure_chroot_dir={directory}\n"
+    );
     if security != Security::Plain {
-        more += &format!(
+        config += &format!(
             "ssl_enable=YES\nallow_anon_ssl=YES\nforce_local_logins_ssl=NO\nforce_local_data_ssl=NO\n\
              ssl_ciphers=HIGH\nrequire_ssl_reuse=NO\nrsa_cert_file={}\nrsa_private_key_file={}\n",
             certificates.certificate, certificates.key
         );
     }
-    ftp_of(lab, port, &more)
-}
-
-/// vsftpd for `anonymous`.
-pub(super) fn ftp_of(lab: &Lab, port: u16, more: &str) -> Result<Server> {
-    let directory = lab.directory.directory(&format!("ftp-{port}"), None)?;
-    let config = format!(
-        "listen=NO\nlisten_ipv6=YES\nlisten_port={port}\nbackground=NO\nanonymous_enable=YES\n\
-         anon_root={directory}\nsecure_chroot_dir={directory}\n{more}"
-    );
     let config = lab.directory.write(&format!("ftp-{port}.conf"), &config)?;
     let mut command = lab.server().command("vsftpd");
     command.arg(config);

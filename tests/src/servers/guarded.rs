@@ -2,16 +2,17 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 
 use super::brokers::{rabbitmq_of, tansu};
 use super::databases::{mariadb_of, postgresql_programs};
-use super::files::ftp_of;
 use super::mail::dovecot;
 use super::remote::sshd_of;
-use super::{PATIENCE, Server, program, python, tool};
+use super::web::nginx as nginx_of;
+use super::{PATIENCE, Security, Server, program, python, tool};
 use crate::{Certificates, Lab, finish};
 
 /// The password that lets in.
@@ -184,26 +185,33 @@ pub fn pop3(lab: &Lab, port: u16) -> Result<Server> {
     dovecot(lab, "ssl = no\n".into(), "pop3", port, &format!("password={RIGHT}"))
 }
 
-/// Tinyproxy, a web proxy.
+/// Tinyproxy, and a web server that is reached through it, at the next port.
 ///
 /// # Errors
 /// See [`nginx`].
 pub fn proxy(lab: &Lab, port: u16) -> Result<Server> {
+    let behind = nginx_of(lab, &Certificates::new(&lab.directory)?, port + 1, Security::Plain)?;
     let config = format!("Port {port}\nTimeout 30\nMaxClients 20\nBasicAuth alice {RIGHT}\n");
     let config = lab.directory.write(&format!("guarded-proxy-{port}.conf"), &config)?;
     let mut command = lab.server().command("tinyproxy");
     command.args(["-d", "-c", &config]);
-    Server::start(lab, &format!("proxy-{port}"), command, "tcp", port)
+    Ok(Server::start(lab, &format!("proxy-{port}"), command, "tcp", port)?.in_front_of(behind))
 }
 
-/// vsftpd that lets in `anonymous`, by the password.
+/// vsftpd for root, by the password of [`with_password`].
 ///
 /// # Errors
 /// See [`nginx`].
 pub fn ftp(lab: &Lab, port: u16) -> Result<Server> {
-    let passwords = lab.directory.write("ftp-passwords", &format!("{RIGHT}\n"))?;
-    let more = format!("secure_email_list_enable=YES\nemail_password_file={passwords}\n");
-    ftp_of(lab, port, &more)
+    let directory = lab.directory.directory(&format!("guarded-ftp-{port}"), None)?;
+    let config = format!(
+        "listen=NO\nlisten_ipv6=YES\nlisten_port={port}\nbackground=NO\nanonymous_enable=NO\n\
+         local_enable=YES\nlocal_root={directory}\nsecure_chroot_dir={directory}\npam_service_name=other\n"
+    );
+    let config = lab.directory.write(&format!("guarded-ftp-{port}.conf"), &config)?;
+    let mut command = with_password(lab)?;
+    command.args(["vsftpd", &config]);
+    Server::start(lab, &format!("ftp-{port}"), command, "tcp", port)
 }
 
 /// MariaDB whose user is taken for the user of his process: nobody is over TCP.
@@ -224,19 +232,24 @@ pub fn rabbitmq_mqtt(lab: &Lab, port: u16) -> Result<Server> {
     rabbitmq_of(lab, port, &listeners, "rabbitmq_mqtt")
 }
 
-/// OpenSSH: root logs in with the key `ssh-client`, or by the password, which is no one's but this server's:
-/// it has a file of passwords of its own.
+/// OpenSSH: root logs in with the key `ssh-client`, or by the password of [`with_password`].
 ///
 /// # Errors
 /// See [`nginx`].
 pub fn sshd(lab: &Lab, port: u16) -> Result<Server> {
-    let mut hash = std::process::Command::new("openssl");
+    sshd_of(lab, port, with_password(lab)?)
+}
+
+/// Runs a command that finds the password [`RIGHT`] for root, and nobody else's: it has a `/etc/shadow` of its
+/// own.
+fn with_password(lab: &Lab) -> Result<Command> {
+    let mut hash = Command::new("openssl");
     hash.args(["passwd", "-6", RIGHT]);
     let hash = finish(hash, Duration::from_secs(10))?.success()?.stdout;
     let shadow = lab.directory.write("shadow", &format!("root:{}:20000:0:99999:7:::\n", hash.trim()))?;
     let mut command = lab.server().command("unshare");
     command.args(["--mount", "sh", "-c", "mount --bind \"$0\" /etc/shadow && exec \"$@\"", &shadow]);
-    sshd_of(lab, port, command)
+    Ok(command)
 }
 
 /// `openssl s_server` that wants a certificate of the client, and answers HTTP requests with a status page.

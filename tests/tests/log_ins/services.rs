@@ -224,7 +224,7 @@ pub const ROWS: &[Row] = &[
         server: guarded::ftp,
         client: |lab, password| {
             let url = format!("ftp://{HOST}:{PORT}/");
-            command(lab, "curl", &["-sS", "-m", "20", "-u", &format!("anonymous:{password}"), &url])
+            command(lab, "curl", &["-sS", "-m", "20", "-u", &format!("root:{password}"), &url])
         },
         code: "FTP 530",
         clear: true,
@@ -235,9 +235,9 @@ pub const ROWS: &[Row] = &[
         programs: &["tinyproxy", "nginx", "curl"],
         server: guarded::proxy,
         client: |lab, password| {
-            // The proxy's own page of statistics: there is no need for another server behind it.
             let proxy = format!("http://alice:{password}@{HOST}:{PORT}");
-            command(lab, "curl", &["-sSf", "-m", "20", "-x", &proxy, "http://tinyproxy.stats/"])
+            let url = format!("http://{HOST}:{}/", PORT + 1);
+            command(lab, "curl", &["-sSf", "-m", "20", "-x", &proxy, &url])
         },
         code: "HTTP 407",
         clear: true,
