@@ -96,7 +96,7 @@ const CHANGES: &[(&str, &str, &str)] = &[
     (
         "[[service.client]]\nunit = \"audit.service\"\nrole = \"audit\"\n",
         "",
-        "~ service kafka\n  - client unit=audit.service, may read on topic payments\n",
+        "~ service kafka\n  - client unit=audit.service (may=read topic=payments)\n",
     ),
     (
         "ports = [9092]\n",
@@ -111,14 +111,27 @@ const CHANGES: &[(&str, &str, &str)] = &[
     (
         "name = \"web\"",
         "name = \"site\"",
-        "+ service site\n  + at ports 80,443\n- service web\n  - at ports 80,443\n",
+        "+ service site\n  + at 80,443\n  + client address=10.0.0.0/8,fd00::/8\n\
+         - service web\n  - at 80,443\n  - client address=10.0.0.0/8,fd00::/8\n",
     ),
     (
         "service = \"kafka\"\n",
         "ports = [9092]\n",
-        "~ client payments\n  - to service kafka\n  + to ports 9092\n",
+        "~ client payments\n  - to service kafka\n  + to port 9092\n",
     ),
-    ("may = [\"read\"]", "may = [\"write\"]", "~ role audit\n"),
+    // A role, and all whose role it is.
+    (
+        "may = [\"read\"]",
+        "may = [\"write\"]",
+        "~ role audit\n  - may=read topic=payments\n  + may=write topic=payments\n\
+         ~ service kafka\n  - client unit=audit.service (may=read topic=payments)\n  \
+         + client unit=audit.service (may=write topic=payments)\n",
+    ),
+    (
+        "[[client]]\nname = \"payments\"\ngroup = \"payments\"\n\n[[client.to]]\nservice = \"kafka\"\n",
+        "",
+        "- client payments\n  - is group=payments\n  - to service kafka\n",
+    ),
 ];
 
 fn different() -> Result<()> {
@@ -129,47 +142,39 @@ fn different() -> Result<()> {
         let found = diff(&directory, BEFORE, &after)?;
         ensure!(found.status.code() == Some(1), "{found:?}");
         ensure!(&found.stdout == expected, "{}\nand not\n{expected}", found.stdout);
-        // The other way round, the other way round.
+        // The other way round: what was added is missing.
         let back = diff(&directory, &after, BEFORE)?;
-        let turned: String = back
-            .stdout
+        let turned: String = expected
             .chars()
-            .map(|c| {
-                if c == '+' {
-                    '-'
-                } else if c == '-' {
-                    '+'
-                } else {
-                    c
-                }
+            .map(|mark| match mark {
+                '+' => '-',
+                '-' => '+',
+                other => other,
             })
             .collect();
-        let sorted = |text: &str| {
-            let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
-            lines.sort();
-            lines
-        };
-        ensure!(
-            back.status.code() == Some(1) && sorted(&back.stdout).len() == sorted(&turned).len(),
-            "{back:?}"
-        );
+        let [back_lines, turned_lines] = [&back.stdout, &turned].map(|text| {
+            let mut lines: Vec<&str> = text.lines().collect();
+            lines.sort_unstable();
+            lines.join("\n")
+        });
+        ensure!(back.status.code() == Some(1), "{back:?}");
+        ensure!(back_lines == turned_lines, "{back_lines}\nand not\n{turned_lines}");
     }
     Ok(())
 }
 
 fn wrong() -> Result<()> {
     let directory = Directory::new()?;
+    const ANYONE: &str = "[[service.client]]\nuser = \"root\"\n";
     for (text, expected) in [
-        (
-            "[[service]]\nname = \"x\"\nports = [22]\naction = \"deny\"\n",
-            ":4:10: action \"deny\" is reserved",
-        ),
-        ("[[service]]\nname = \"x\"\nportz = [22]\n", ":3:1: "),
-        ("[[service]]\nname = \"x\"\nports = [70000]\n", ":3:"),
-        ("[[service]]\nname = \"x\"\nports = [1]\n[[service.client]]\ngroup = \"nobody\"\n", ":5:9: "),
-        ("[[service]]\nname = \n", ":2:"),
+        ("ports = [22]\naction = \"deny\"", ":4:10: action \"deny\" is reserved for a later version"),
+        ("portz = [22]", ":3:1: unknown field `portz`, expected one of "),
+        ("ports = [70000]", ":3:10: port 70000, expected 1 to 65535"),
+        ("ports = [1]\n[[service.client]]\ngroup = \"nobody\"", ":5:9: there is no group \"nobody\""),
+        ("ports =", ":3:"),
     ] {
-        let file = directory.write("wrong.toml", text)?;
+        let text = format!("[[service]]\nname = \"x\"\n{text}\n{ANYONE}");
+        let file = directory.write("wrong.toml", &text)?;
         for arguments in
             [&["check", &file][..], &["diff", &file, &file], &["export", "--format", "istio", &file]]
         {
