@@ -71,7 +71,7 @@ pub fn inspect_stream(client: Prefix<'_>, server: Prefix<'_>, hint: Hint) -> Ins
 /// from some point on, without gaps. Encrypted where records of TLS follow each other, plaintext where
 /// it can be read, and otherwise not known.
 pub fn inspect_sample(client: &[u8], server: &[u8]) -> Inspection {
-    let sample = |bytes| Prefix { bytes, ended: true, midstream: true };
+    let sample = |bytes| Prefix { bytes, ended: true, midstream: true, ..Prefix::default() };
     midstream::inspect(sample(client), sample(server))
 }
 
@@ -108,7 +108,8 @@ pub fn inspect_datagrams(client: &[&[u8]], server: &[&[u8]], hint: Hint) -> Insp
     let (protection, detail) = readable::judge_datagrams(client, server);
     let facts = Facts { protection, detail: detail.map(Into::into), ..Facts::unknown(UnknownReason::Silent) };
     // A first datagram that can be read stays the first.
-    let first = client.first().map(|bytes| Prefix { bytes, ended: true, midstream: false });
+    let first =
+        client.first().map(|bytes| Prefix { bytes, ended: true, midstream: false, ..Prefix::default() });
     let settled = first.is_some_and(readable::is_readable_for_good) && !waiting;
     Inspection::new(facts, settled)
 }

@@ -27,6 +27,6 @@ pub use facts::{
 pub use inspect::{
     Hint, Inspection, Wants, inspect_datagrams, inspect_sample, inspect_stream, sample_renegotiates,
 };
-pub use probe::Prefix;
+pub use probe::{Prefix, Segments};
 pub use reassembly::Reassembly;
 pub use secure::certificates;

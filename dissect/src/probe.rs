@@ -15,12 +15,46 @@ pub struct Prefix<'a> {
     pub ended: bool,
     /// Offset 0 is not the start of the stream (opened before we started, first bytes lost).
     pub midstream: bool,
+    /// How the bytes were cut on the wire, as far as it is known.
+    pub segments: Segments<'a>,
+}
+
+/// Where the segments of one direction end. What is told of encrypted bytes may rest on it, and on
+/// nothing else: a sender that wants to cuts his bytes as he likes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Segments<'a> {
+    ends: &'a [u32],
+    /// Bytes in front of the prefix.
+    before: u32,
+}
+
+impl<'a> Segments<'a> {
+    /// `ends`: offsets in the stream, ascending; from some point on they may be missing.
+    pub fn new(ends: &'a [u32]) -> Self {
+        Segments { ends, before: 0 }
+    }
+
+    /// The lengths of segments; of the first, what of it is in the prefix.
+    pub(crate) fn lengths(self) -> impl Iterator<Item = u32> + 'a {
+        let mut from = self.before;
+        self.ends.iter().filter(move |end| **end > self.before).map(move |end| {
+            let length = end.saturating_sub(from);
+            from = *end;
+            length
+        })
+    }
+
+    fn after(self, n: usize) -> Segments<'a> {
+        let before = self.before.saturating_add(u32::try_from(n).unwrap_or(u32::MAX));
+        Segments { before, ..self }
+    }
 }
 
 impl<'a> Prefix<'a> {
     /// The same prefix without its first `n` bytes.
     pub(crate) fn after(self, n: usize) -> Prefix<'a> {
-        Prefix { bytes: self.bytes.get(n..).unwrap_or(&[]), ..self }
+        let segments = self.segments.after(n);
+        Prefix { bytes: self.bytes.get(n..).unwrap_or(&[]), segments, ..self }
     }
 }
 

@@ -57,7 +57,7 @@ pub(crate) fn judge(client: Prefix<'_>, server: Prefix<'_>) -> (Protection, Opti
 
 /// The same for datagrams, each of which is a window of its own.
 pub(crate) fn judge_datagrams(client: &[&[u8]], server: &[&[u8]]) -> (Protection, Option<&'static str>) {
-    let each = |bytes: &&[u8]| look(Prefix { bytes, ended: true, midstream: false }).0;
+    let each = |bytes: &&[u8]| look(Prefix { bytes, ended: true, midstream: false, ..Prefix::default() }).0;
     let looks: Vec<Look> = client.iter().chain(server).map(each).collect();
     for look in &looks {
         if let Look::Readable(format) = look {
@@ -81,7 +81,10 @@ pub(crate) fn is_readable_for_good(prefix: Prefix<'_>) -> bool {
 
 /// Whether anyone can read a piece that is said to be sealed.
 pub(crate) fn can_be_read(piece: &[u8]) -> bool {
-    matches!(look(Prefix { bytes: piece, ended: true, midstream: false }).0, Look::Readable(_))
+    matches!(
+        look(Prefix { bytes: piece, ended: true, midstream: false, ..Prefix::default() }).0,
+        Look::Readable(_)
+    )
 }
 
 /// All text, and enough of it to be no accident.

@@ -4,8 +4,9 @@
 /// one differs, both readings are kept: which one the receiver took depends on what it thought of the
 /// segments (a wrong checksum, an old timestamp), which is not seen here.
 ///
-/// Takes `limit` bytes at most (twice that with two readings), and eight for every piece that stands alone behind a gap: pieces
-/// that touch become one, so there are at most half as many as bytes.
+/// Takes `limit` bytes at most (twice that with two readings), four for each of the first pieces, and eight
+/// for every piece that stands alone behind a gap: pieces that touch become one, so there are at most half
+/// as many as bytes.
 #[derive(Debug, Default)]
 pub struct Reassembly {
     /// Up to the furthest byte seen; gaps hold zeros.
@@ -17,7 +18,14 @@ pub struct Reassembly {
     limit: u32,
     /// The last copy of each byte, once two differed.
     later: Option<Vec<u8>>,
+    /// Where pieces end, as long as each began where the one before it ended.
+    ends: Vec<u32>,
+    /// One did not: no more ends are noted.
+    disordered: bool,
 }
+
+/// Pieces whose ends are noted.
+const ENDS: usize = 64;
 
 impl Reassembly {
     /// Keeps at most `limit` bytes, pieces behind a gap included.
@@ -45,8 +53,14 @@ impl Reassembly {
         !self.islands.is_empty()
     }
 
+    /// Where the first pieces ended, as they came. Empty with two readings.
+    pub fn ends(&self) -> &[u32] {
+        if self.later.is_some() { &[] } else { &self.ends }
+    }
+
     /// Adds a piece at `offset`; returns whether the prefix grew, or has another reading now.
     pub fn push(&mut self, offset: u32, piece: &[u8]) -> bool {
+        self.note(offset, piece);
         let Some((offset, piece)) = self.within_limit(offset, piece) else { return false };
         let differs = self.differs(offset, piece);
         if differs && self.later.is_none() {
@@ -58,6 +72,20 @@ impl Reassembly {
             later[offset as usize..offset as usize + piece.len()].copy_from_slice(piece);
         }
         grew || differs
+    }
+
+    /// A copy of what is there ends nowhere else; what comes early, overlaps or is cut by the limit
+    /// leaves the ends unknown from there on.
+    fn note(&mut self, offset: u32, piece: &[u8]) {
+        let end = u32::try_from(piece.len()).ok().and_then(|length| offset.checked_add(length));
+        match end.filter(|end| *end <= self.limit) {
+            _ if self.disordered || piece.is_empty() => {}
+            Some(end) if end <= self.have => {}
+            Some(end) if offset == self.have && self.islands.is_empty() && self.ends.len() < ENDS => {
+                self.ends.push(end);
+            }
+            _ => self.disordered = true,
+        }
     }
 
     /// Whether a byte of it is there already, and another one in the last reading.
@@ -204,6 +232,32 @@ mod tests {
         assert_eq!(whole.islands.len(), 1);
         assert!(whole.push(0, b"x"));
         assert_eq!(whole.prefix().len(), 1 << 14);
+    }
+
+    #[test]
+    fn ends_are_those_of_pieces_in_order() {
+        let mut whole = Reassembly::new(100);
+        for (offset, piece) in [(0, "abc"), (3, "de"), (0, "abc"), (1, "bcd"), (5, "f")] {
+            whole.push(offset, piece.as_bytes());
+        }
+        assert_eq!(whole.ends(), [3, 5, 6]);
+        // Early: what follows could be cut in any way.
+        whole.push(8, b"i");
+        whole.push(6, b"gh");
+        whole.push(9, b"j");
+        assert_eq!((whole.ends(), whole.prefix().len()), (&[3, 5, 6][..], 10));
+        let mut overlapping = Reassembly::new(100);
+        overlapping.push(0, b"abc");
+        overlapping.push(2, b"cd");
+        overlapping.push(4, b"e");
+        assert_eq!(overlapping.ends(), [3]);
+        // Where two readings differ, neither is one of segments.
+        overlapping.push(0, b"xyz");
+        assert_eq!(overlapping.ends(), [0; 0]);
+        let mut short = Reassembly::new(4);
+        short.push(0, b"abc");
+        short.push(3, b"de");
+        assert_eq!(short.ends(), [3]);
     }
 
     #[test]

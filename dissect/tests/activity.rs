@@ -60,7 +60,7 @@ fn side(exchange: &Exchange, end: End) -> Vec<u8> {
 
 fn protection(exchange: &Exchange) -> Protection {
     let (client, server) = (side(exchange, End::Client), side(exchange, End::Server));
-    let prefix = |bytes| Prefix { bytes, ended: true, midstream: false };
+    let prefix = |bytes| Prefix { bytes, ended: true, midstream: false, ..Prefix::default() };
     inspect_stream(prefix(&client), prefix(&server), Hint::default()).facts.protection
 }
 

@@ -44,7 +44,7 @@ fn datagrams(name: &str) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
 }
 
 fn look(client: &[u8], server: &[u8], ended: bool) -> Inspection {
-    let prefix = |bytes| Prefix { bytes, ended, midstream: false };
+    let prefix = |bytes| Prefix { bytes, ended, midstream: false, ..Prefix::default() };
     inspect_stream(prefix(client), prefix(server), Hint::default())
 }
 
@@ -183,7 +183,7 @@ proptest! {
             let (client, server) = stream(&name);
             let (client, server) = (&client[from.min(client.len())..], &server[from.min(server.len())..]);
             let look = |c: usize, s: usize, ended: bool| {
-                let prefix = |bytes| Prefix { bytes, ended, midstream: true };
+                let prefix = |bytes| Prefix { bytes, ended, midstream: true, ..Prefix::default() };
                 inspect_stream(prefix(&client[..c]), prefix(&server[..s]), Hint::default())
             };
             let (mut c, mut s) = (0usize, 0usize);
@@ -267,7 +267,7 @@ fn a_view_from_the_middle_confuses_nothing() {
             .is_some_and(|alert| alert.description.is_none());
         let whole = if hidden_end { Protection::Encrypted(Cipher::Tls) } else { facts.protection };
         for from in 0..client.len().max(server.len()) {
-            let middle = |bytes| Prefix { bytes, ended: true, midstream: true };
+            let middle = |bytes| Prefix { bytes, ended: true, midstream: true, ..Prefix::default() };
             let (client, server) = (&client[from.min(client.len())..], &server[from.min(server.len())..]);
             let found = inspect_stream(middle(client), middle(server), Hint::default()).facts.protection;
             if matches!(found, Protection::Encrypted(_)) {

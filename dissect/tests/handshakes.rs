@@ -13,7 +13,7 @@ fn fixture(name: &str) -> Vec<u8> {
 }
 
 fn look(client: &[u8], server: &[u8]) -> Inspection {
-    let prefix = |bytes| Prefix { bytes, ended: false, midstream: false };
+    let prefix = |bytes| Prefix { bytes, ended: false, midstream: false, ..Prefix::default() };
     inspect_stream(prefix(client), prefix(server), Hint::default())
 }
 
@@ -136,7 +136,7 @@ fn the_first_4_kib_settle_what_was_established() {
 #[test]
 fn a_budget_spent_within_the_certificates_does_not_hide_the_encryption() {
     let (client, server) = (fixture("tls12_ecdhe.client"), fixture("tls12_ecdhe.server"));
-    let prefix = |bytes, ended| Prefix { bytes, ended, midstream: false };
+    let prefix = |bytes, ended| Prefix { bytes, ended, midstream: false, ..Prefix::default() };
     let found = inspect_stream(prefix(&client, false), prefix(&server[..600], true), Hint::default());
     assert_eq!(found.facts.protection, Protection::Encrypted(Cipher::Tls));
     let (client, server) = (fixture("tls12_mutual.client"), fixture("tls12_mutual.server"));
@@ -189,7 +189,7 @@ fn tls_fixtures() -> Vec<(String, Vec<u8>, Vec<u8>)> {
 fn records_cut_anywhere_give_the_same_facts() {
     for (name, client, server) in tls_fixtures() {
         let ended = |client: &[u8], server: &[u8]| {
-            let prefix = |bytes| Prefix { bytes, ended: true, midstream: false };
+            let prefix = |bytes| Prefix { bytes, ended: true, midstream: false, ..Prefix::default() };
             inspect_stream(prefix(client), prefix(server), Hint::default()).facts
         };
         let whole = ended(&client, &server);

@@ -18,8 +18,8 @@ fn look(client: &[u8], server: &[u8], ended: bool, midstream: bool) -> Inspectio
 }
 
 fn look_each(client: &[u8], server: &[u8], ended: bool, midstream: (bool, bool)) -> Inspection {
-    let client = Prefix { bytes: client, ended, midstream: midstream.0 };
-    let server = Prefix { bytes: server, ended, midstream: midstream.1 };
+    let client = Prefix { bytes: client, ended, midstream: midstream.0, ..Prefix::default() };
+    let server = Prefix { bytes: server, ended, midstream: midstream.1, ..Prefix::default() };
     inspect_stream(client, server, Hint::default())
 }
 

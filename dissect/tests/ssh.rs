@@ -41,7 +41,7 @@ fn session(name: &str) -> (Vec<u8>, Vec<u8>) {
 }
 
 fn look(client: &[u8], server: &[u8], ended: bool) -> Inspection {
-    let prefix = |bytes| Prefix { bytes, ended, midstream: false };
+    let prefix = |bytes| Prefix { bytes, ended, midstream: false, ..Prefix::default() };
     inspect_stream(prefix(client), prefix(server), Hint::default())
 }
 

@@ -9,7 +9,7 @@ use streamwatch_fuzz::outside::proxy_header;
 use streamwatch_fuzz::{hold_stream, turns};
 
 fn look(client: &[u8], server: &[u8]) -> Inspection {
-    let prefix = |bytes| Prefix { bytes, ended: false, midstream: false };
+    let prefix = |bytes| Prefix { bytes, ended: false, midstream: false, ..Prefix::default() };
     inspect_stream(prefix(client), prefix(server), Hint::default())
 }
 

@@ -75,7 +75,7 @@ pub fn texts(certificate: &Certificate) -> impl Iterator<Item = &str> {
 /// Looks after each piece: nothing that cannot be shown, and what was settled stays, whatever comes after it.
 pub fn hold_stream<'a>(pieces: impl Iterator<Item = (bool, &'a [u8])>, midstream: bool) {
     let look = |client: &[u8], server: &[u8], ended: bool| {
-        let prefix = |bytes| Prefix { bytes, ended, midstream };
+        let prefix = |bytes| Prefix { bytes, ended, midstream, ..Prefix::default() };
         inspect_stream(prefix(client), prefix(server), Hint::default())
     };
     let (mut client, mut server) = (Vec::new(), Vec::new());

@@ -1,4 +1,4 @@
-"""Logs in once. Usage: log_in.py amqp|nats|smtp|imap|pop3 HOST PORT USER, with PASSWORD in the environment; ends with 1 when refused"""
+"""Logs in once. Usage: log_in.py amqp|nats|smtp|imap|pop3|ssh HOST PORT USER, with PASSWORD in the environment; ends with 1 when refused"""
 
 import asyncio
 import imaplib
@@ -8,6 +8,7 @@ import smtplib
 import sys
 
 import nats
+import paramiko
 import pika
 
 what, host, port, user = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
@@ -50,8 +51,16 @@ def pop3():
     client.quit()
 
 
+def ssh():
+    client = paramiko.SSHClient()
+    client.set_missing_host_key_policy(paramiko.AutoAddPolicy())
+    client.connect(host, port, user, password, allow_agent=False, look_for_keys=False, timeout=20)
+    client.exec_command("true")[1].read()
+    client.close()
+
+
 try:
-    {"amqp": amqp, "nats": over_nats, "smtp": smtp, "imap": imap, "pop3": pop3}[what]()
+    {"amqp": amqp, "nats": over_nats, "smtp": smtp, "imap": imap, "pop3": pop3, "ssh": ssh}[what]()
 except Exception as error:
     print(repr(error), file=sys.stderr)
     sys.exit(1)

@@ -1,9 +1,8 @@
 //! Policy: real clients that may and may not, by all that a policy can ask of them; a policy learnt
-//! from traffic holds for that traffic; what is exported is what others take.
+//! from traffic holds for that traffic. What files say by themselves: `policy_files.rs`.
 
-use std::io::Write;
 use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -31,7 +30,6 @@ fn main() -> ExitCode {
         .test("what is learnt from traffic finds nothing in it, and finds a stranger", &["nginx"], learnt)
         .test("a directory is reloaded on SIGHUP, and a broken file changes nothing", &["nginx"], directory)
         .test("a role that cannot be seen in TLS breaks the policy where it says so", &["nginx"], hidden)
-        .test("an export is what Kubernetes and Istio take", &[], exported)
         .main()
 }
 
@@ -269,7 +267,7 @@ fn learnt() -> Result<()> {
     let records = lab.directory.write("records.jsonl", &records.join("\n"))?;
     let again = streamwatch(&daemon, &["learn", "--flows", &records])?.success()?;
     let again = lab.directory.write("again.toml", &again.stdout)?;
-    let difference = streamwatch(&daemon, &["diff", &file, &again])?.success()?;
+    let difference = streamwatch(&daemon, &["diff", &file, &again])?;
     let tested = streamwatch(&daemon, &["test", &again, "--flows", &records])?;
     ensure!(tested.status.code() == Some(0), "{tested:?}\n{}", difference.stdout);
 
@@ -392,111 +390,4 @@ fn hidden() -> Result<()> {
         unexpected(&heard).into_iter().filter(|record| port_of(record) != Some(PORT)).collect();
     ensure!(wrong.is_empty(), "alerted:\n  {}", list(&wrong));
     Ok(())
-}
-
-const KUBERNETES: &str = r#"
-[groups]
-shop = [{ namespace = "shop", labels = { "app.kubernetes.io/name" = "cart" } }, { address = "10.7.0.0/16" }]
-
-[[service]]
-name = "Pay API"
-namespace = "pay"
-labels = { app = "pay" }
-ports = [8443, "9000-9002"]
-transport = "tcp"
-
-[[service.client]]
-group = "shop"
-
-[[service.client]]
-namespace = ["shop", "audit"]
-
-[[service.client]]
-address = ["10.0.0.0/8", "fd00::/8"]
-
-[[service.client]]
-spiffe = ["spiffe://cluster.local/ns/audit/sa/*", "spiffe://cluster.local/ns/a/sa/b"]
-may = ["read"]
-method = ["GET", "HEAD"]
-path = ["/v1", "!/v1/admin"]
-
-[[service]]
-name = "dns: \"quoted\" # and * odd"
-namespace = "kube-system"
-labels = { k8s-app = "yes" }
-ports = [53]
-
-[[service.client]]
-namespace = "*"
-
-[[service.client]]
-namespace = "true"
-
-[[client]]
-name = "cart"
-namespace = "shop"
-labels = { app = "cart" }
-
-[[client.to]]
-service = "Pay API"
-
-[[client.to]]
-ports = [53]
-transport = "udp"
-
-[[client.to]]
-unit = "x.service"
-"#;
-
-fn exported() -> Result<()> {
-    let python = servers::python();
-    let able = Command::new(&python)
-        .args(["-c", "import kubernetes_validate, yaml, cloudcoil.models.istio"])
-        .output();
-    if !able.is_ok_and(|output| output.status.success()) {
-        return Err(tests::Skip::because("the schemas are not installed (cargo xtask setup)"));
-    }
-    let lab = Lab::new("policy")?;
-    let file = lab.directory.write("policy.toml", KUBERNETES)?;
-    for (format, expected) in [
-        (
-            "networkpolicy",
-            "NetworkPolicy pay-api-ingress\nNetworkPolicy dns-quoted-and-odd-ingress\nNetworkPolicy cart-egress\n",
-        ),
-        (
-            "istio",
-            "AuthorizationPolicy pay-api\nPeerAuthentication pay-api\n\
-             AuthorizationPolicy dns-quoted-and-odd\nPeerAuthentication dns-quoted-and-odd\n",
-        ),
-    ] {
-        let mut command = Command::new(binary());
-        command.args(["policy", "export", "--format", format, &file]);
-        let made = finish(command, CLIENT)?.success()?;
-        ensure!(
-            made.stderr.contains("streamwatch: not expressed: "),
-            "nothing was left out: {}",
-            made.stderr
-        );
-        let taken = validate(&python, &made.stdout)?;
-        ensure!(taken.status.success(), "{taken:?}\n{}", made.stdout);
-        ensure!(taken.stdout == expected, "{}\nof\n{}", taken.stdout, made.stdout);
-        // What it would say of what it should refuse.
-        let spoilt = made.stdout.replacen("matchLabels", "matchLabel", 1);
-        ensure!(!validate(&python, &spoilt)?.status.success(), "a misspelt key was taken");
-    }
-    Ok(())
-}
-
-fn validate(python: &Path, manifests: &str) -> Result<Finished> {
-    let mut command = Command::new(python);
-    command.arg(servers::program("validate_manifests.py"));
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn()?;
-    child.stdin.take().context("no stdin")?.write_all(manifests.as_bytes())?;
-    let output = child.wait_with_output()?;
-    Ok(Finished {
-        status: output.status,
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    })
 }

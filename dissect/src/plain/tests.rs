@@ -88,7 +88,7 @@ fn fixture(name: &str, side: &str) -> Vec<u8> {
 }
 
 fn prefix(bytes: &[u8]) -> Prefix<'_> {
-    Prefix { bytes, ended: false, midstream: false }
+    Prefix { bytes, ended: false, midstream: false, ..Prefix::default() }
 }
 
 fn ask(client: Prefix<'_>, server: Prefix<'_>) -> Vec<Probe> {
@@ -128,7 +128,7 @@ fn every_exchange_is_recognised_by_one_probe_alone() {
 fn the_other_probes_say_no_or_can_not_know_yet() {
     for exchange in STREAMS {
         let (client, server) = (fixture(exchange.name, "client"), fixture(exchange.name, "server"));
-        let ended = |bytes| Prefix { bytes, ended: true, midstream: false };
+        let ended = |bytes| Prefix { bytes, ended: true, midstream: false, ..Prefix::default() };
         for (index, answer) in ask(ended(&client), ended(&server)).iter().enumerate() {
             assert_ne!(*answer, Probe::Maybe, "{}: probe {index}", exchange.name);
         }
@@ -250,7 +250,7 @@ fn an_open_connection_is_named_by_a_whole_message() {
         (b"\0\0\0\x08\xff\xff\xff\xfe\0\0\0\x0b", b"", Protocol::Zookeeper),
     ];
     for (client, server, protocol) in cases {
-        let part = |bytes| Prefix { bytes, ended: false, midstream: true };
+        let part = |bytes| Prefix { bytes, ended: false, midstream: true, ..Prefix::default() };
         let answers = ask(part(client), part(server));
         let named: Vec<Protocol> = yes(&answers).iter().map(|found| found.protocol).collect();
         assert_eq!(named, [protocol]);
@@ -263,7 +263,7 @@ fn one_direction_alone_is_never_taken_for_another_protocol() {
     let mut named = 0;
     for exchange in STREAMS {
         let (client, server) = (fixture(exchange.name, "client"), fixture(exchange.name, "server"));
-        let part = |bytes| Prefix { bytes, ended: true, midstream: false };
+        let part = |bytes| Prefix { bytes, ended: true, midstream: false, ..Prefix::default() };
         for (client, server) in [(&client[..], &b""[..]), (b"", &server)] {
             for found in yes(&ask(part(client), part(server))) {
                 assert_eq!(found.protocol, exchange.protocol, "{}", exchange.name);

@@ -8,9 +8,10 @@
 mod algorithms;
 mod exchange;
 mod identification;
+mod segments;
 mod session;
 
-use self::algorithms::{Framing, Negotiated, post_quantum};
+use self::algorithms::{Direction, Negotiated, post_quantum};
 use self::exchange::Exchange;
 use self::identification::{Identification, software};
 use self::session::{Encrypted, authentication};
@@ -64,13 +65,20 @@ impl<'a> Side<'a> {
 
     /// Behind NEWKEYS.
     fn sealed(&self) -> &'a [u8] {
-        self.exchange.keys_at.and_then(|at| self.prefix.bytes.get(at..)).unwrap_or(&[])
+        self.behind_keys().bytes
     }
 
-    fn encrypted(&self, framing: Option<Framing>, software: &'a str) -> Encrypted<'a> {
+    fn behind_keys(&self) -> Prefix<'a> {
+        self.exchange.keys_at.map(|at| self.prefix.after(at)).unwrap_or_default()
+    }
+
+    fn encrypted(&self, direction: &Direction<'a>, software: &'a str) -> Encrypted<'a> {
+        let Prefix { bytes, segments, .. } = self.behind_keys();
         Encrypted {
-            bytes: self.sealed(),
-            framing,
+            bytes,
+            segments,
+            framing: direction.framing(),
+            shape: direction.shape(),
             software,
             pads_more: self.exchange.pads_more,
             ended: self.prefix.ended,
@@ -117,10 +125,8 @@ fn conclude(mut ssh: SshFacts, client: &Side<'_>, server: &Side<'_>) -> Secure {
     if !new_keys {
         return handshake(ssh, "SSH key exchange under way");
     }
-    let from_client =
-        client.encrypted(negotiated.to_server.framing(), software(ssh.client_version.as_deref()));
-    let from_server =
-        server.encrypted(negotiated.to_client.framing(), software(ssh.server_version.as_deref()));
+    let from_client = client.encrypted(&negotiated.to_server, software(ssh.client_version.as_deref()));
+    let from_server = server.encrypted(&negotiated.to_client, software(ssh.server_version.as_deref()));
     let (authentication, settled) = authentication(&from_client, &from_server);
     ssh.authentication = authentication;
     inspection(Protection::Encrypted(Cipher::Ssh), ssh, versions, settled && judged)

@@ -20,7 +20,12 @@ pub(crate) struct Tunnel {
 pub(crate) fn tunnel(client: Prefix<'_>, server: Prefix<'_>) -> Option<Tunnel> {
     let (mut client_at, mut server_at) = (0, 0);
     for _ in 0..MOST_ATTEMPTS {
-        let rest = Prefix { bytes: client.bytes.get(client_at..)?, ended: false, midstream: false };
+        let rest = Prefix {
+            bytes: client.bytes.get(client_at..)?,
+            ended: false,
+            midstream: false,
+            ..Prefix::default()
+        };
         let Begin::Request(request) = Request::parse(rest) else { return None };
         if !request.is_connect() {
             return None;

@@ -186,7 +186,7 @@ mod tests {
     /// What the dissectors make of it: they are the ones that will read real ones.
     fn read(offer: &Offer) -> dissect::TlsFacts {
         let bytes = offer.encode(&[7; 64]);
-        let client = Prefix { bytes: &bytes, ended: false, midstream: false };
+        let client = Prefix { bytes: &bytes, ended: false, midstream: false, ..Prefix::default() };
         let inspection = inspect_stream(client, Prefix::default(), Hint { server_port: 443 });
         inspection.facts.tls.expect("a ClientHello")
     }

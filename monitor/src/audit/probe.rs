@@ -97,7 +97,7 @@ impl Endpoint {
             }
         }
         if answer.flight.chosen.is_some() || answer.flight.alert.is_some() {
-            let prefix = |bytes| Prefix { bytes, ended: true, midstream: false };
+            let prefix = |bytes| Prefix { bytes, ended: true, midstream: false, ..Prefix::default() };
             let hint = Hint { server_port: self.address.port() };
             answer.facts = inspect_stream(prefix(&hello), prefix(&bytes), hint).facts.tls;
         }

@@ -20,7 +20,8 @@ pub struct Arguments {
     pub command: Command,
 }
 
-const EXIT: &str = "Exit status: 0 done; 1 rules broken (check, audit, policy test); 2 usage or a bad file; \
+const EXIT: &str = "Exit status: 0 done; 1 rules broken (check, audit, policy test), or a \
+                    difference (policy diff); 2 usage or a bad file; \
                     3 the daemon cannot be reached; 4 this host cannot run it.";
 
 /// The commands.
@@ -244,7 +245,7 @@ pub enum PolicyCommand {
         #[arg(long, value_name = "FILE")]
         flows: Option<PathBuf>,
     },
-    /// Say what two policies mean differently
+    /// Say what two policies mean differently; exit 1 if anything
     Diff { before: PathBuf, after: PathBuf },
     /// Write the policy for others to enforce, as YAML; what they have no word for is listed
     Export {

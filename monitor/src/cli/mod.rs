@@ -46,6 +46,11 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// "1 alert", "2 alerts".
+fn many(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
 fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
     let socket = arguments.socket;
     let done = |result: Result<(), Failure>| result.map(|()| ExitCode::SUCCESS);

@@ -8,7 +8,7 @@ use hyper::Method;
 
 use super::args::PolicyCommand;
 use super::client::Client;
-use super::{Failure, write_out};
+use super::{Failure, many, write_out};
 use crate::policy::{self, Export, Observations, Policy};
 use crate::record::printable;
 
@@ -30,7 +30,12 @@ pub(super) fn policy(what: PolicyCommand, socket: Option<PathBuf>) -> Result<Exi
             write_out(trial.report(observations.ignored).as_bytes())?;
             return Ok(ExitCode::from(u8::from(trial.unexpected > 0)));
         }
-        PolicyCommand::Diff { before, after } => policy::diff(&load(&before)?, &load(&after)?),
+        PolicyCommand::Diff { before, after } => {
+            let difference = policy::diff(&load(&before)?, &load(&after)?);
+            let said = if difference.is_empty() { "no difference\n" } else { &difference };
+            write_out(said.as_bytes())?;
+            return Ok(ExitCode::from(u8::from(!difference.is_empty())));
+        }
         PolicyCommand::Export { file, format } => {
             let export = Export::new(&load(&file)?, format);
             for line in &export.left_out {
@@ -49,14 +54,11 @@ fn load(path: &Path) -> Result<Policy, Failure> {
 }
 
 fn check(path: &Path, policy: &Policy) -> String {
-    let count = |many: usize, what: &str| match many {
-        1 => format!("1 {what}"),
-        many => format!("{many} {what}s"),
-    };
     let clients = policy.len() - policy.service_count();
-    let mut text = format!("{}: a policy for {}", path.display(), count(policy.service_count(), "service"));
+    let mut text =
+        format!("{}: a policy for {}", path.display(), many(policy.service_count() as u64, "service"));
     if clients > 0 {
-        text.push_str(&format!(" and {}", count(clients, "client")));
+        text.push_str(&format!(" and {}", many(clients as u64, "client")));
     }
     text.push('\n');
     text

@@ -8,7 +8,7 @@ use hyper::Method;
 use super::client::Client;
 use super::screen::{Screen, refresh};
 use super::table::{Align, Cell, Column, Table};
-use super::{Failure, shares, write_out};
+use super::{Failure, many, shares, write_out};
 use crate::inventory;
 use crate::record::{printable, units};
 use crate::status::{StateView, StatusView};
@@ -57,15 +57,15 @@ pub(super) fn show(json: bool, watch: Option<f64>, socket: Option<PathBuf>) -> R
 pub(super) fn headline(status: &StatusView) -> String {
     let lost: u64 = status.loss.iter().map(|row| row.lost).fold(0, u64::saturating_add);
     format!(
-        "streamwatch {}, up {}: {} flows seen, {} open, {} failed; {} streams; {} alerts open; \
+        "streamwatch {}, up {}: {} seen, {} open, {} failed; {}; {} open; \
          {} from clients, {} from servers; {} lost\n",
         printable(&status.version),
         units::duration(status.uptime_ns),
-        status.flows.seen,
+        many(status.flows.seen, "flow"),
         status.flows.open,
         status.flows.failed,
-        status.streams,
-        status.alerts.open,
+        many(status.streams, "stream"),
+        many(status.alerts.open, "alert"),
         units::bytes(status.totals.client_bytes),
         units::bytes(status.totals.server_bytes),
         lost

@@ -28,7 +28,7 @@ use crate::config::{Config, ConfigError, Format as Wanted, Overrides};
 use crate::event::Event;
 use crate::hook::{HookError, Hooks};
 use crate::identity::Asked;
-use crate::kernel::{Beginning, CgroupError, Kernel, LoadError, Ring, Sizes, cgroup_root};
+use crate::kernel::{Beginning, CgroupError, Kernel, LoadError, Ring, Sizes, cgroup_at, cgroup_root};
 use crate::model::AlertView;
 use crate::names::host_resolvers;
 use crate::policy::{Policy, PolicyError};
@@ -109,7 +109,7 @@ pub fn run(options: RunOptions) -> Result<(), RunError> {
         api::InstanceLock::acquire(&config.api.socket).map_err(|error| RunError::Api(error.to_string()))?;
     let signals = Signals::install().map_err(RunError::Thread)?;
     let cgroup = match &config.kernel.cgroup {
-        Some(path) => path.clone(),
+        Some(path) => cgroup_at(path)?,
         None => cgroup_root()?,
     };
     let mut kernel = Kernel::load(&sizes(&config), &cgroup, pinned::open(&config)?)?;

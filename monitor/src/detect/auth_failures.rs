@@ -16,7 +16,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use dissect::activity::{Authentication, Outcome};
-use dissect::{End, Facts, SshAuthenticationState};
+use dissect::{ClientCertificateState, End, Facts, SshAuthenticationState};
 
 use super::{Finding, ends};
 use crate::config;
@@ -118,9 +118,9 @@ impl AuthFailures {
         Some((times.len(), severity))
     }
 
-    /// A flow is over whose log-ins are hidden, and show by their lengths and their order (SSH), or by
-    /// the alert that refused a certificate (TLS).
-    pub fn ended(&mut self, flow: &Arc<FlowView>, subject: &str, now_ns: u64) -> Option<Finding> {
+    /// The log-ins of a flow are hidden, and show by their lengths and their order (SSH; once it succeeded, or
+    /// is over), or by the alert that refused a certificate (TLS).
+    pub fn hidden(&mut self, flow: &Arc<FlowView>, subject: &str, now_ns: u64) -> Option<Finding> {
         let mut last = None;
         for answer in hidden(&flow.facts) {
             last = self.answered(flow, subject, &answer, now_ns).or(last);
@@ -217,12 +217,27 @@ fn hidden(facts: &Facts) -> Vec<Authentication> {
         "certificate_required",
         "unknown_psk_identity",
     ];
-    if let Some(alert) = facts.tls.as_ref().and_then(|tls| tls.alert.as_ref())
+    if let Some(tls) = &facts.tls
+        && let Some(alert) = &tls.alert
         && alert.from == End::Server
-        && let Some(description) = &alert.description
-        && REFUSALS.contains(&description.as_str())
     {
-        return vec![answer(Outcome::Failed, format!("TLS alert {description}"))];
+        let certificate = tls.client_certificate;
+        let code = match &alert.description {
+            Some(description) if REFUSALS.contains(&description.as_str()) => {
+                format!("TLS alert {description}")
+            }
+            // It was asked for a certificate, had none, and was shown out: TLS 1.2 has no word of its own
+            // for that, and that of TLS 1.3 is encrypted.
+            Some(description) if certificate.state == ClientCertificateState::Refused => {
+                format!("TLS alert {description}, without a certificate")
+            }
+            None if certificate.state == ClientCertificateState::Refused => {
+                "TLS alert, encrypted, without a certificate (inferred)".to_owned()
+            }
+            _ => return Vec::new(),
+        };
+        let presented = certificate.state != ClientCertificateState::Refused;
+        return vec![Authentication { outcome: Outcome::Failed, code, presented }];
     }
     Vec::new()
 }
@@ -319,6 +334,34 @@ mod tests {
     }
 
     #[test]
+    fn certificates_that_are_refused_count() {
+        use dissect::{Basis, ClientCertificate, TlsAlert, TlsFacts};
+        let said = |description: Option<&str>, state, from| {
+            let alert = TlsAlert { from, description: description.map(str::to_owned) };
+            let client_certificate = ClientCertificate { state, basis: Some(Basis::Seen) };
+            let tls = TlsFacts { alert: Some(alert), client_certificate, ..TlsFacts::default() };
+            let facts = Facts { tls: Some(tls), ssh: None, ..(*samples::flow().facts).clone() };
+            hidden(&facts).first().map(|answer| (answer.code.clone(), answer.presented))
+        };
+        use ClientCertificateState::{Presented, Refused, Unknown};
+        let told = |code: &str, presented| Some((code.to_owned(), presented));
+        assert_eq!(said(Some("unknown_ca"), Unknown, End::Server), told("TLS alert unknown_ca", true));
+        assert_eq!(
+            said(Some("handshake_failure"), Refused, End::Server),
+            told("TLS alert handshake_failure, without a certificate", false)
+        );
+        assert_eq!(
+            said(None, Refused, End::Server),
+            told("TLS alert, encrypted, without a certificate (inferred)", false)
+        );
+        // It could be about anything.
+        assert_eq!(said(None, Unknown, End::Server), None);
+        assert_eq!(said(Some("handshake_failure"), Presented, End::Server), None);
+        // About the server's.
+        assert_eq!(said(Some("unknown_ca"), Unknown, End::Client), None);
+    }
+
+    #[test]
     fn ssh_counts_by_its_pattern() {
         let mut view = samples::flow();
         let authentication = SshAuthentication { state: SshAuthenticationState::Failed, failures: Some(3) };
@@ -326,7 +369,7 @@ mod tests {
             Facts { ssh: Some(SshFacts { authentication, ..SshFacts::default() }), ..(*view.facts).clone() };
         view.facts = Arc::new(facts);
         let (flow, mut detector) = (Arc::new(view), detector());
-        assert!(detector.ended(&flow, "a", 0).is_none());
-        assert!(detector.ended(&flow, "a", SECOND).is_some());
+        assert!(detector.hidden(&flow, "a", 0).is_none());
+        assert!(detector.hidden(&flow, "a", SECOND).is_some());
     }
 }

@@ -123,6 +123,8 @@ impl Detected {
     /// How it is encrypted, since its facts last changed.
     pub const POSTURE: Detected = Detected(4);
     pub const HANDSHAKE: Detected = Detected(8);
+    /// That a client logged in, where that cannot be read.
+    pub const LOGGED_IN: Detected = Detected(16);
 
     pub fn has(self, which: Detected) -> bool {
         self.0 & which.0 != 0

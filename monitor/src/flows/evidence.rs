@@ -1,8 +1,8 @@
 //! Captured bytes of one flow, while they are needed: until it is settled.
 
 use dissect::{
-    Facts, Hint, Inspection, Prefix, Protection, Reassembly, SshAuthentication, SshAuthenticationState,
-    UnknownReason, Wants, inspect_datagrams, inspect_stream,
+    Facts, Hint, Inspection, Prefix, Protection, Reassembly, Segments, SshAuthentication,
+    SshAuthenticationState, UnknownReason, Wants, inspect_datagrams, inspect_stream,
 };
 
 use crate::model::Transport;
@@ -61,12 +61,15 @@ impl Evidence {
             Evidence::Stream { client, server, midstream, first, limits } => {
                 let client_ended = ended || is_spent(client, *first, limits.client);
                 let server_ended = ended || is_spent(server, *first, limits.server);
-                let inspect = |client, server| {
-                    inspect_stream(
-                        Prefix { bytes: client, ended: client_ended, midstream: *midstream },
-                        Prefix { bytes: server, ended: server_ended, midstream: *midstream },
-                        hint,
-                    )
+                let inspect = |from_client, from_server| {
+                    let [client, server] =
+                        [(from_client, client_ended, client), (from_server, server_ended, server)].map(
+                            |(bytes, ended, side)| {
+                                let segments = Segments::new(ends(side, *first));
+                                Prefix { bytes, ended, midstream: *midstream, segments }
+                            },
+                        );
+                    inspect_stream(client, server, hint)
                 };
                 let first = inspect(client.prefix(), server.prefix());
                 if client.later_prefix().is_none() && server.later_prefix().is_none() {
@@ -159,6 +162,12 @@ fn either(first: Inspection, last: Inspection) -> Inspection {
     };
     let facts = if alike { last.facts } else { Facts::unknown(UnknownReason::Contradictory) };
     Inspection { facts, settled, wants }
+}
+
+/// Where segments end. The kernel cuts the one that spends its budget.
+fn ends(side: &Reassembly, budget: u32) -> &[u32] {
+    let ends = side.ends();
+    &ends[..ends.partition_point(|end| *end < budget)]
 }
 
 /// The direction's budget is spent; or its first one was, and what came until the kernel heard of a

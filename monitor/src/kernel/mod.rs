@@ -13,7 +13,7 @@ mod log;
 mod pins;
 mod ring;
 
-pub use cgroup::{CgroupError, cgroup_root};
+pub use cgroup::{CgroupError, cgroup_at, cgroup_root};
 pub use control::{Control, Snapshot, UdpTotals};
 pub use hooks::Hooks;
 pub use load::{Beginning, Hook, Kernel, LoadError, MapMemory, Sizes, map_memory};

@@ -51,8 +51,11 @@ fn statements(policy: &Policy) -> BTreeMap<String, Vec<String>> {
         all.insert(format!("role {}", name.escape_debug()), grants);
     }
     for service in &policy.services {
-        let mut lines =
-            vec![format!("at {}{} {}", service.ports, transport(service.transport), service.server)];
+        let mut lines = vec![
+            format!("at {}{} {}", service.ports, transport(service.transport), service.server)
+                .trim_end()
+                .to_owned(),
+        ];
         lines.extend(action(service.action));
         if service.encrypted == Encrypted::Alert {
             lines.push("encrypted: alert where roles limit the client".to_owned());

@@ -440,7 +440,10 @@ impl Source<'_> {
         if may.get_ref().is_empty() {
             return Err(self.wrong(may.span().start, format!("may is empty, {MAY}")));
         }
-        let mut grant = Grant { may: may.into_inner(), ..Grant::default() };
+        let mut may = may.into_inner();
+        may.sort_unstable_by_key(|verb| verb.as_str());
+        may.dedup();
+        let mut grant = Grant { may, ..Grant::default() };
         for (method, at) in listed(objects.method) {
             if method.is_empty() || !method.bytes().all(|byte| byte.is_ascii_alphabetic()) {
                 return Err(self.wrong(at, format!("method {method:?}, expected one like GET")));
@@ -503,17 +506,25 @@ impl Source<'_> {
                 )
             })
         });
-        ranges.collect::<Result<_, _>>().map(Ports)
+        let mut ranges = ranges.collect::<Result<Vec<_>, _>>()?;
+        ranges.sort_unstable_by_key(|range| (*range.start(), *range.end()));
+        ranges.dedup();
+        Ok(Ports(ranges))
     }
 }
 
-/// The texts of a list, or the one that stands alone; each with its place.
+/// The texts of a list, or the one that stands alone; each with its place. In order, each once: lists that
+/// mean the same are the same.
 fn listed(form: Listed) -> Vec<(String, usize)> {
     let Some(form) = form else { return Vec::new() };
     let at = form.span().start;
     let Texts(many, one) = form.into_inner();
     let many = many.into_iter().map(|text| (text.span().start, text.into_inner()));
-    one.into_iter().map(|text| (at, text)).chain(many).map(|(at, text)| (text, at)).collect()
+    let mut all: Vec<_> =
+        one.into_iter().map(|text| (at, text)).chain(many).map(|(at, text)| (text, at)).collect();
+    all.sort();
+    all.dedup_by(|(one, _), (other, _)| one == other);
+    all
 }
 
 /// Several rules for people.

@@ -128,7 +128,11 @@ fn observed(record: &Value) -> Option<Observed> {
     if !matches!(dataset, "streamwatch.flow" | "streamwatch.stream") {
         return None;
     }
-    if text(record, "/streamwatch/flow/state") == Some("failed") {
+    // What never came up is no use of a service: a scan would be learnt.
+    let count = |path: &str| record.pointer(path).and_then(Value::as_u64);
+    let failed = count("/streamwatch/stream/failed").unwrap_or(0);
+    let flows = count("/streamwatch/stream/flows").map_or(1, |flows| flows.saturating_sub(failed));
+    if text(record, "/streamwatch/flow/state") == Some("failed") || flows == 0 {
         return None;
     }
     let address =
@@ -162,7 +166,7 @@ fn observed(record: &Value) -> Option<Observed> {
         server_address: SocketAddr::new(address("/server/ip")?, port("/server/port")?),
         protocol: text(record, "/network/protocol").map(str::to_owned),
         server_name: text(record, "/tls/client/server_name").map(str::to_owned),
-        flows: record.pointer("/streamwatch/stream/flows").and_then(Value::as_u64).unwrap_or(1),
+        flows,
         first_seen: when(["/streamwatch/stream/first_seen", "/event/start"]),
         last_seen: when(["/streamwatch/stream/last_seen", "/@timestamp"]),
         incomplete,

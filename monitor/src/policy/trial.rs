@@ -80,7 +80,7 @@ impl Trial {
             self.allowed, self.unexpected, self.unknown, self.uncovered
         );
         if ignored > 0 {
-            let _ = write!(text, "; {ignored} records that are no connection");
+            let _ = write!(text, "; {ignored} records of no connection, or of one that failed");
         }
         text.push('\n');
         text

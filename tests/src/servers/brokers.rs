@@ -9,7 +9,6 @@ use crate::{Certificates, Lab};
 
 /// RabbitMQ: AMQP 0-9-1, user and password `guest`.
 pub fn rabbitmq(lab: &Lab, certificates: &Certificates, port: u16, security: Security) -> Result<Server> {
-    let directory = lab.directory.directory(&format!("rabbitmq-{port}"), None)?;
     let listeners = if security == Security::Plain {
         format!("listeners.tcp.default = {port}\n")
     } else {
@@ -19,6 +18,13 @@ pub fn rabbitmq(lab: &Lab, certificates: &Certificates, port: u16, security: Sec
             certificates.authority, certificates.certificate, certificates.key
         )
     };
+    rabbitmq_of(lab, port, &listeners, "")
+}
+
+/// RabbitMQ with these listeners and plugins.
+pub(super) fn rabbitmq_of(lab: &Lab, port: u16, listeners: &str, plugins: &str) -> Result<Server> {
+    let directory = lab.directory.directory(&format!("rabbitmq-{port}"), None)?;
+    std::fs::write(format!("{directory}/plugins"), format!("[{plugins}].\n"))?;
     let name = format!("rabbitmq-{port}.conf");
     let config = lab.directory.write(&name, &format!("loopback_users = none\n{listeners}"))?;
     // The wrapper in /usr/sbin would change to a user of its own.

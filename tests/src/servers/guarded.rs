@@ -2,20 +2,23 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::brokers::tansu;
+use super::brokers::{rabbitmq_of, tansu};
 use super::databases::{mariadb_of, postgresql_programs};
 use super::mail::dovecot;
-use super::{PATIENCE, Server, program, python, tool};
-use crate::Lab;
+use super::remote::sshd_of;
+use super::web::nginx as nginx_of;
+use super::{PATIENCE, Security, Server, program, python, tool};
+use crate::{Certificates, Lab, finish};
 
 /// The password that lets in.
 pub const RIGHT: &str = "opensesame-7";
 
-/// nginx with Basic authentication on everything below `/`.
+/// nginx with Basic authentication on everything below `/`; nobody may see what is below `/forbidden`.
 ///
 /// # Errors
 /// It did not start; so for every server.
@@ -35,6 +38,7 @@ pub fn nginx(lab: &Lab, port: u16) -> Result<Server> {
            server {{
              listen {port}; listen [::]:{port}; root {directory}/www;
              location / {{ auth_basic x; auth_basic_user_file {users}; }}
+             location /forbidden {{ auth_basic x; auth_basic_user_file {users}; deny all; }}
            }}
          }}"
     );
@@ -179,4 +183,83 @@ pub fn imap(lab: &Lab, port: u16) -> Result<Server> {
 /// See [`nginx`].
 pub fn pop3(lab: &Lab, port: u16) -> Result<Server> {
     dovecot(lab, "ssl = no\n".into(), "pop3", port, &format!("password={RIGHT}"))
+}
+
+/// Tinyproxy, and a web server that is reached through it, at the next port.
+///
+/// # Errors
+/// See [`nginx`].
+pub fn proxy(lab: &Lab, port: u16) -> Result<Server> {
+    let behind = nginx_of(lab, &Certificates::new(&lab.directory)?, port + 1, Security::Plain)?;
+    let config = format!("Port {port}\nTimeout 30\nMaxClients 20\nBasicAuth alice {RIGHT}\n");
+    let config = lab.directory.write(&format!("guarded-proxy-{port}.conf"), &config)?;
+    let mut command = lab.server().command("tinyproxy");
+    command.args(["-d", "-c", &config]);
+    Ok(Server::start(lab, &format!("proxy-{port}"), command, "tcp", port)?.in_front_of(behind))
+}
+
+/// vsftpd for root, by the password of [`with_password`].
+///
+/// # Errors
+/// See [`nginx`].
+pub fn ftp(lab: &Lab, port: u16) -> Result<Server> {
+    let directory = lab.directory.directory(&format!("guarded-ftp-{port}"), None)?;
+    let config = format!(
+        "listen=NO\nlisten_ipv6=YES\nlisten_port={port}\nbackground=NO\nanonymous_enable=NO\n\
+         local_enable=YES\nlocal_root={directory}\nsecure_chroot_dir={directory}\npam_service_name=other\n"
+    );
+    let config = lab.directory.write(&format!("guarded-ftp-{port}.conf"), &config)?;
+    let mut command = with_password(lab)?;
+    command.args(["vsftpd", &config]);
+    Server::start(lab, &format!("ftp-{port}"), command, "tcp", port)
+}
+
+/// MariaDB whose user is taken for the user of his process: nobody is over TCP.
+///
+/// # Errors
+/// See [`nginx`].
+pub fn mariadb_by_socket(lab: &Lab, port: u16) -> Result<Server> {
+    mariadb_of(lab, port, "CREATE USER alice@'%' IDENTIFIED VIA unix_socket;", &[])
+}
+
+/// RabbitMQ's MQTT: user and password `guest`.
+///
+/// # Errors
+/// See [`nginx`].
+pub fn rabbitmq_mqtt(lab: &Lab, port: u16) -> Result<Server> {
+    let listeners =
+        format!("listeners.tcp = none\nmqtt.listeners.tcp.default = {port}\nmqtt.allow_anonymous = false\n");
+    rabbitmq_of(lab, port, &listeners, "rabbitmq_mqtt")
+}
+
+/// OpenSSH: root logs in with the key `ssh-client`, or by the password of [`with_password`].
+///
+/// # Errors
+/// See [`nginx`].
+pub fn sshd(lab: &Lab, port: u16) -> Result<Server> {
+    sshd_of(lab, port, with_password(lab)?)
+}
+
+/// Runs a command that finds the password [`RIGHT`] for root, and nobody else's: it has a `/etc/shadow` of its
+/// own.
+fn with_password(lab: &Lab) -> Result<Command> {
+    let mut hash = Command::new("openssl");
+    hash.args(["passwd", "-6", RIGHT]);
+    let hash = finish(hash, Duration::from_secs(10))?.success()?.stdout;
+    let shadow = lab.directory.write("shadow", &format!("root:{}:20000:0:99999:7:::\n", hash.trim()))?;
+    let mut command = lab.server().command("unshare");
+    command.args(["--mount", "sh", "-c", "mount --bind \"$0\" /etc/shadow && exec \"$@\"", &shadow]);
+    Ok(command)
+}
+
+/// `openssl s_server` that wants a certificate of the client, and answers HTTP requests with a status page.
+///
+/// # Errors
+/// See [`nginx`].
+pub fn openssl(lab: &Lab, certificates: &Certificates, port: u16) -> Result<Server> {
+    let mut command = lab.server().command("openssl");
+    command.args(["s_server", "-www", "-accept", &port.to_string(), "-Verify", "2", "-verify_return_error"]);
+    command.args(["-cert", &certificates.certificate, "-key", &certificates.key]);
+    command.args(["-CAfile", &certificates.authority]);
+    Server::start(lab, &format!("openssl-{port}"), command, "tcp", port)
 }

@@ -49,6 +49,7 @@ pub enum Security {
 pub struct Server {
     pub port: u16,
     process: Process,
+    behind: Option<Box<Server>>,
 }
 
 impl Server {
@@ -56,7 +57,12 @@ impl Server {
     pub(crate) fn start(lab: &Lab, name: &str, command: Command, transport: &str, port: u16) -> Result<Self> {
         let mut process = Process::start(name, &lab.directory, command)?;
         process.wait_for_port(transport, port, PATIENCE)?;
-        Ok(Server { port, process })
+        Ok(Server { port, process, behind: None })
+    }
+
+    /// The other one runs as long as it.
+    pub(crate) fn in_front_of(self, behind: Server) -> Server {
+        Server { behind: Some(Box::new(behind)), ..self }
     }
 
     pub fn pid(&self) -> u32 {
@@ -64,7 +70,7 @@ impl Server {
     }
 
     pub fn said(&self) -> String {
-        self.process.said()
+        self.process.said() + &self.behind.as_ref().map(|behind| behind.said()).unwrap_or_default()
     }
 }
 

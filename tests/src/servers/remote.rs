@@ -1,5 +1,6 @@
 //! OpenSSH, iperf3.
 
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -9,6 +10,11 @@ use crate::{Certificates, Lab};
 
 /// OpenSSH with a host key of its own; root logs in with the key `ssh-client`.
 pub fn sshd(lab: &Lab, _: &Certificates, port: u16, _: Security) -> Result<Server> {
+    sshd_of(lab, port, lab.server().command("env"))
+}
+
+/// The same, started by a program that takes a command.
+pub(super) fn sshd_of(lab: &Lab, port: u16, mut command: Command) -> Result<Server> {
     for name in ["ssh-host", "ssh-client"] {
         let mut make = lab.server().command("ssh-keygen");
         make.args(["-q", "-t", "ed25519", "-N", "", "-f", &lab.directory.file(name)]);
@@ -23,8 +29,8 @@ pub fn sshd(lab: &Lab, _: &Certificates, port: u16, _: Security) -> Result<Serve
         lab.directory.file("ssh-client.pub"),
     );
     let config = lab.directory.write(&format!("sshd-{port}.conf"), &config)?;
-    let mut command = lab.server().command("sshd");
-    command.args(["-D", "-e", "-f", &config]);
+    // It runs itself again by its full path.
+    command.args(["/usr/sbin/sshd", "-D", "-e", "-f", &config]);
     Server::start(lab, &format!("sshd-{port}"), command, "tcp", port)
 }
 

@@ -110,7 +110,7 @@ fn captured(lab: &Lab, directory: &Directory, version: &str, place: &Place, host
     }
     ensure!(flows.len() == 1, "{} connections, not one", flows.len());
     let [sent, received] = flows.into_values().next().context("none")?;
-    let prefix = |side| Prefix { bytes: side, ended: true, midstream: false };
+    let prefix = |side| Prefix { bytes: side, ended: true, midstream: false, ..Prefix::default() };
     let facts = inspect_stream(prefix(sent.prefix()), prefix(received.prefix()), Hint::default()).facts;
     Ok(Captured { server_bytes: received.prefix().len(), facts: facts.tls.context("no TLS")? })
 }

@@ -42,7 +42,7 @@ pub enum Said {
 
 /// What the dissectors say of a whole exchange.
 pub fn facts(exchange: &Exchange, ended: bool) -> Option<TlsFacts> {
-    let prefix = |bytes| Prefix { bytes, ended, midstream: false };
+    let prefix = |bytes| Prefix { bytes, ended, midstream: false, ..Prefix::default() };
     inspect_stream(prefix(&exchange.client), prefix(&exchange.server), Hint::default()).facts.tls
 }
 

@@ -19,15 +19,15 @@ fn check_way(
     for (from_client, step) in steps.iter().chain(&ends) {
         let (position, whole) = if *from_client { (&mut at.0, client) } else { (&mut at.1, server) };
         *position = position.saturating_add(*step).min(whole.len());
-        let part = |bytes, ended| Prefix { bytes, ended, midstream };
+        let part = |bytes, ended| Prefix { bytes, ended, midstream, ..Prefix::default() };
         let now = ask(part(&client[..at.0], false), part(&server[..at.1], false));
         check_step(&before, &now)?;
         before = now;
     }
     for (client_ended, server_ended) in [(true, false), (true, true)] {
         let now = ask(
-            Prefix { bytes: client, ended: client_ended, midstream },
-            Prefix { bytes: server, ended: server_ended, midstream },
+            Prefix { bytes: client, ended: client_ended, midstream, ..Prefix::default() },
+            Prefix { bytes: server, ended: server_ended, midstream, ..Prefix::default() },
         );
         check_step(&before, &now)?;
         before = now;
@@ -122,7 +122,7 @@ proptest! {
         server in proptest::collection::vec(any::<u8>(), 0..120),
         midstream in any::<bool>(),
     ) {
-        let part = |bytes| Prefix { bytes, ended: true, midstream };
+        let part = |bytes| Prefix { bytes, ended: true, midstream, ..Prefix::default() };
         let answers = ask(part(&client), part(&server));
         prop_assert_eq!(yes(&answers), Vec::<&Found>::new());
         for probe in DATAGRAM {
@@ -132,7 +132,7 @@ proptest! {
 
     #[test]
     fn random_text_is_no_protocol(client in "[ -~\r\n]{0,120}", server in "[ -~\r\n]{0,120}", midstream in any::<bool>()) {
-        let part = |text| Prefix { bytes: str::as_bytes(text), ended: true, midstream };
+        let part = |text| Prefix { bytes: str::as_bytes(text), ended: true, midstream, ..Prefix::default() };
         let answers = ask(part(&client), part(&server));
         prop_assert_eq!(yes(&answers), Vec::<&Found>::new());
         for probe in DATAGRAM {

@@ -52,19 +52,31 @@ impl<'a> Direction<'a> {
         Some(Direction { cipher, mac, compression: first_common(client.compression, server.compression)? })
     }
 
+    /// Where the lengths of packets are encrypted as well: how many bytes a packet takes.
+    pub fn shape(&self) -> Option<Shape> {
+        if self.compression == b"zlib" {
+            return None;
+        }
+        match (self.cipher, self.mac) {
+            // OpenSSH's PROTOCOL.chacha20poly1305: the length and the tag stand outside.
+            (b"chacha20-poly1305@openssh.com" | b"chacha20-poly1305", _) => {
+                Some(Shape { block: 8, inside: 0, around: 4 + 16 })
+            }
+            // RFC 4253 section 6: the length is encrypted along.
+            (cipher, Some(mac)) => {
+                Some(Shape { block: block_of(cipher)?, inside: 4, around: tag_over_plaintext(mac)? })
+            }
+            _ => None,
+        }
+    }
+
     /// Where the lengths of packets can be read.
     pub fn framing(&self) -> Option<Framing> {
         if self.compression == b"zlib" {
             // From the first packet on: lengths tell nothing of what is within.
             return None;
         }
-        let block = match self.cipher {
-            name if name.starts_with(b"aes") || name.starts_with(b"AEAD_AES_") => 16,
-            b"3des-ctr" | b"3des-cbc" => 8,
-            name if name.starts_with(b"camellia") => 16,
-            b"rijndael-cbc@lysator.liu.se" => 16,
-            _ => return None,
-        };
+        let block = block_of(self.cipher)?;
         match self.mac {
             // RFC 5647 section 7.3: the length goes unencrypted.
             None => Some(Framing { block, tag: 16 }),
@@ -80,6 +92,39 @@ pub(super) struct Framing {
     pub block: u32,
     /// Bytes behind each packet.
     pub tag: usize,
+}
+
+/// How many bytes a packet takes whose length is encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shape {
+    /// What is padded is a multiple of it.
+    pub block: u32,
+    /// Bytes of the length among what is padded, and bytes around that.
+    pub inside: u32,
+    pub around: u32,
+}
+
+fn block_of(cipher: &[u8]) -> Option<u32> {
+    Some(match cipher {
+        name if name.starts_with(b"aes") || name.starts_with(b"AEAD_AES_") => 16,
+        b"3des-ctr" | b"3des-cbc" => 8,
+        name if name.starts_with(b"camellia") => 16,
+        b"rijndael-cbc@lysator.liu.se" => 16,
+        _ => return None,
+    })
+}
+
+/// Bytes of a MAC over what is not encrypted yet (RFC 4253 section 6.4, RFC 6668, OpenSSH's PROTOCOL).
+fn tag_over_plaintext(mac: &[u8]) -> Option<u32> {
+    Some(match mac {
+        b"hmac-sha2-256" => 32,
+        b"hmac-sha2-512" => 64,
+        b"hmac-sha1" => 20,
+        b"hmac-sha1-96" | b"hmac-md5-96" => 12,
+        b"hmac-md5" | b"umac-128@openssh.com" => 16,
+        b"umac-64@openssh.com" => 8,
+        _ => return None,
+    })
 }
 
 /// Encrypt-then-MAC (OpenSSH's PROTOCOL, section 1.6): bytes of the MAC.

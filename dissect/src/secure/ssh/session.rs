@@ -1,29 +1,30 @@
 //! Whether a client logged in, told by the lengths of encrypted packets (RFC 4252).
 //!
 //! In: both sides' bytes behind NEWKEYS, where the negotiated algorithms leave the lengths of packets
-//! in the clear. Out: a state, and the number of attempts that were turned down. Must never: guess. It
+//! in the clear (where they are encrypted, too, `segments` looks at the sizes of segments). Out: a state, and the number of attempts that were turned down. Must never: guess. It
 //! rests on this: a client asks for the service `ssh-userauth`, and the server accepts, each in 17
 //! bytes; a SUCCESS is a single byte, as no other answer to a log-in is; a request to log in takes 32
 //! bytes or more. A server that pads its packets more than it has to hides all that.
 
-use super::algorithms::Framing;
-use crate::{SshAuthentication, SshAuthenticationState as State};
+use super::algorithms::{Framing, Shape};
+use super::segments;
+use crate::{Segments, SshAuthentication, SshAuthenticationState as State};
 
 /// OpenSSH takes packets up to this.
 const LONGEST: u32 = 1 << 18;
 
 /// SERVICE_REQUEST and SERVICE_ACCEPT: type, and `ssh-userauth` (RFC 4253 section 10).
-const SERVICE: u32 = 17;
+pub(super) const SERVICE: u32 = 17;
 /// USERAUTH_SUCCESS: the type alone.
-const SUCCESS: u32 = 1;
+pub(super) const SUCCESS: u32 = 1;
 /// The shortest request: type, a user's name of one byte, `ssh-connection`, `none`.
-const SHORTEST_REQUEST: u32 = 32;
+pub(super) const SHORTEST_REQUEST: u32 = 32;
 /// CHANNEL_OPEN of a session (RFC 4254 section 6.1).
-const SESSION: u32 = 24;
+pub(super) const SESSION: u32 = 24;
 /// USERAUTH_PK_OK of an Ed25519 key, the shortest of all keys.
 const SHORTEST_KEY: u32 = 71;
 /// DISCONNECT with "Too many authentication failures", as OpenSSH says it.
-const TOO_MANY: u32 = 45;
+pub(super) const TOO_MANY: u32 = 45;
 
 /// Bytes behind NEWKEYS that are more than a farewell: a request for a service, and a first attempt.
 const CLIENT_BEGAN: usize = 200;
@@ -34,8 +35,12 @@ const SERVER_BEGAN: usize = 44;
 pub(super) struct Encrypted<'a> {
     /// Behind NEWKEYS.
     pub bytes: &'a [u8],
+    /// The same, as it was cut on the wire.
+    pub segments: Segments<'a>,
     /// `None`: the lengths are encrypted, too.
     pub framing: Option<Framing>,
+    /// They are, and this is how many bytes a packet takes.
+    pub shape: Option<Shape>,
     pub software: &'a str,
     /// More padding than has to be, in the clear.
     pub pads_more: bool,
@@ -47,16 +52,19 @@ pub(super) struct Encrypted<'a> {
 pub(super) fn authentication(client: &Encrypted<'_>, server: &Encrypted<'_>) -> (SshAuthentication, bool) {
     let unknown = SshAuthentication::default();
     let begun = SshAuthentication { state: State::Begun, failures: None };
+    if !server.pads_more
+        && let Some(found) = segments::authentication(client, server)
+    {
+        return found;
+    }
     let (Some(from_client), Some(from_server)) = (Packets::read(client), Packets::read(server)) else {
-        let began = client.bytes.len() >= CLIENT_BEGAN && server.bytes.len() >= SERVER_BEGAN;
-        return if began { (begun, true) } else { (unknown, false) };
+        return if began(client, server) { (begun, true) } else { (unknown, false) };
     };
     // What was told before one of them went on without packets stays; nothing is told after.
     let broken = from_client.broken || from_server.broken;
     let for_good = from_client.broken && from_server.broken;
     if server.pads_more {
-        let began = client.bytes.len() >= CLIENT_BEGAN && server.bytes.len() >= SERVER_BEGAN;
-        return if began { (begun, true) } else { (unknown, false) };
+        return if began(client, server) { (begun, true) } else { (unknown, false) };
     }
     let (Some(requests), Some(answers)) = (from_client.behind_service(), from_server.behind_service()) else {
         return (unknown, for_good);
@@ -75,6 +83,11 @@ pub(super) fn authentication(client: &Encrypted<'_>, server: &Encrypted<'_>) -> 
         }
         None => (begun, false),
     }
+}
+
+/// More than the service was asked for.
+pub(super) fn began(client: &Encrypted<'_>, server: &Encrypted<'_>) -> bool {
+    client.bytes.len() >= CLIENT_BEGAN && server.bytes.len() >= SERVER_BEGAN
 }
 
 /// The lengths of one side's whole packets.
@@ -118,8 +131,18 @@ impl Packets {
 }
 
 /// The length of a packet with this payload, padded as little as can be (RFC 4253 section 6).
-fn padded(payload: u32, block: u32) -> u32 {
+const fn padded(payload: u32, block: u32) -> u32 {
     (1 + payload + 4).next_multiple_of(block)
+}
+
+/// Clients that ask for the ways to log in before they try one.
+pub(super) fn asks_first(client: &str) -> bool {
+    ["OpenSSH_", "dropbear_", "Go"].iter().any(|name| client.starts_with(name))
+}
+
+/// Servers that send nothing as short as a SUCCESS before it. An IGNORE can be as short.
+pub(super) fn sends_no_other(server: &str) -> bool {
+    ["OpenSSH_", "dropbear_"].iter().any(|name| server.starts_with(name))
 }
 
 /// What was said about logging in.
@@ -138,10 +161,8 @@ impl LogIn<'_> {
         // Too short for a request to log in, as long as the opening of a session.
         let session = self.requests.iter().position(|length| *length <= padded(SESSION, self.block));
         let session = session.filter(|before| *before > 0);
-        // An IGNORE can be as short as a SUCCESS. OpenSSH and Dropbear send none before it.
-        let sends_no_other = ["OpenSSH_", "dropbear_"].iter().any(|name| server.software.starts_with(name));
         let goes_on = self.requests.len() >= 2;
-        if session.is_none() && !(sends_no_other && goes_on) {
+        if session.is_none() && !(sends_no_other(server.software) && goes_on) {
             return None;
         }
         let failures = session.and_then(|requests| self.failures(&self.answers[..=at], requests));
@@ -152,13 +173,11 @@ impl LogIn<'_> {
     /// told apart. The first is the question for the ways to log in, not an attempt, with clients that are
     /// known to ask it.
     fn failures(&self, answers: &[u32], requests: usize) -> Option<u32> {
-        let asks_first =
-            ["OpenSSH_", "dropbear_", "Go"].iter().any(|name| self.client.software.starts_with(name));
         let requests = self.requests.get(..requests)?;
         let [asked, attempts @ ..] = requests else { return None };
         // GSSAPI and keyboard-interactive, which have answers of any length, and nobody knows how many.
         let dialogue = asked + self.block..=asked + 4 * self.block - 1;
-        if !asks_first
+        if !asks_first(self.client.software)
             || self.block != 16
             || *asked < padded(SHORTEST_REQUEST, self.block)
             || attempts.iter().any(|length| dialogue.contains(length))

@@ -16,6 +16,7 @@ mod captures;
 mod decisions;
 mod existing;
 mod held;
+mod hidden;
 mod lives;
 mod messages;
 mod named;

@@ -67,6 +67,7 @@ impl Core {
             self.detect(id, now_ns);
         }
         self.harvest(id, now_ns);
+        self.judge_hidden_success(id, now_ns);
         if over && let Some(flow) = self.table.remove(id) {
             self.finish(flow, now_ns);
         }

@@ -4,6 +4,7 @@
 
 mod clocks;
 mod flood;
+mod hidden;
 mod named;
 mod quiet_day;
 

@@ -30,7 +30,7 @@ const LATELY: u64 = 2_000_000_000;
 /// few flows have anything.
 pub struct Watching {
     sampling: Sampling,
-    auth_failures: AuthFailures,
+    pub auth_failures: AuthFailures,
     scans: Scans,
     pub(in crate::daemon) traffic: Traffic,
     /// The key of fingerprints: drawn at the start, never told.
@@ -299,19 +299,6 @@ impl Core {
         self.sums.account(&mut self.streams, &mut flow, changed);
         drop(flow);
         self.detect(id, now_ns);
-    }
-
-    /// A flow is over: what its facts tell of a log-in that cannot be read.
-    pub(super) fn judge_hidden_log_ins(&mut self, flow: &Flow, now_ns: u64) {
-        if flow.facts.ssh.is_none() && flow.facts.tls.is_none() {
-            return;
-        }
-        let Some(stream) = flow.stream.and_then(|id| self.streams.get(id)) else { return };
-        let subject = stream.key.to_string();
-        let view = Arc::new(flow.view(&self.boot_id, now_ns, self.wall()));
-        if let Some(finding) = self.watching.auth_failures.ended(&view, &subject, now_ns) {
-            self.tell(finding, false, now_ns);
-        }
     }
 
     /// Once a second: who may be read on, and how fast streams are.

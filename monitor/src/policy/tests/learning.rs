@@ -75,6 +75,27 @@ fn records_are_counted_once_a_connection() {
     assert_eq!(all.list.iter().filter(|seen| seen.incomplete).count(), 1);
 }
 
+/// A scan is no use of what it tried, in records of flows and of streams alike.
+#[test]
+fn what_never_came_up_is_not_learnt() {
+    let nmap = || by_unit("nmap", "nmap.service");
+    let stream = |port: u16, flows: u32, failed: u32| {
+        let mut record = record(1, "egress", ("10.0.0.1", 0), ("10.0.0.2", port), nmap(), Value::Null);
+        record["event"]["dataset"] = json!("streamwatch.stream");
+        record["streamwatch"] = json!({ "stream": { "flows": flows, "failed": failed } });
+        record
+    };
+    let mut flow = record(2, "egress", ("10.0.0.1", 6), ("10.0.0.2", 7004), nmap(), Value::Null);
+    flow["streamwatch"]["flow"]["state"] = json!("failed");
+    let observations =
+        Observations::new(vec![stream(7001, 1, 1), stream(7002, 5, 2), stream(7003, 4, 4), flow]);
+    let learnt = learn(&observations);
+    assert!(learnt.contains("ports = [7002]") && learnt.contains("# 3 flows, "), "{learnt}");
+    for port in ["7001", "7003", "7004"] {
+        assert!(!learnt.contains(port), "{learnt}");
+    }
+}
+
 #[test]
 fn what_is_learnt_holds_for_what_it_was_learnt_from() {
     let observations = observed();

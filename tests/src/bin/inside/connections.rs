@@ -241,7 +241,7 @@ fn until_settled(client: &[u8], server: &[u8], server_port: u16) -> Vec<Piece> {
             *at = end;
         }
         clients_turn = !clients_turn;
-        let prefix = |bytes| Prefix { bytes, ended: false, midstream: false };
+        let prefix = |bytes| Prefix { bytes, ended: false, midstream: false, ..Prefix::default() };
         let hint = Hint { server_port };
         if inspect_stream(prefix(&client[..asked]), prefix(&server[..answered]), hint).settled {
             break;
