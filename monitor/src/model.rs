@@ -345,7 +345,10 @@ impl Severity {
 /// What was done to a hook of ours, and what became of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tampered {
+    /// Our program.
     pub hook: &'static str,
+    /// The cgroup hook that it was attached to.
+    pub attach: &'static str,
     pub what: &'static str,
     /// It was put right, or why it could not be; `None`: that was not wanted.
     pub restored: Option<Result<(), String>>,

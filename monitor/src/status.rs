@@ -45,6 +45,9 @@ pub struct StatusView {
     /// What outlives the daemon.
     #[serde(default)]
     pub state: StateView,
+    /// The datagram to ourselves; none where the daemon itself is not watched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub self_check: Option<SelfCheckView>,
     /// Resident memory of the daemon.
     pub memory_bytes: u64,
 }
@@ -63,6 +66,19 @@ pub struct HookView {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RingView {
     pub bytes: u64,
+}
+
+/// Whether a datagram of the daemon's own is seen by it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SelfCheckView {
+    /// When all of one was seen, RFC 3339, UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_seen: Option<String>,
+    /// The last one was not seen in time.
+    pub overdue: bool,
+    /// Why none could be sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
 }
 
 /// Whether what must outlive the daemon is kept, and under which key.

@@ -59,6 +59,7 @@ fn main() -> ExitCode {
         .test("two daemons do not share a place", &[], in_use)
         .test("a hook that is detached is told", &[], detached)
         .test("a hook that is taken away is put right where that is wanted", &[], put_right)
+        .test("the daemon hears of what it sends to itself, and tells when it does not", &[], self_check)
         .main()
 }
 
@@ -426,5 +427,50 @@ fn put_right() -> Result<()> {
     let ended = daemon.stop_with(Signal::INT)?;
     ensure!(house.pins().is_empty(), "pins are left: {:?}", house.pins());
     ensure!(ended.status.success(), "it ended with {}:\n{}", ended.status, ended.stderr);
+    Ok(())
+}
+
+/// The whole way from a socket to a record, tried by the daemon itself.
+fn self_check() -> Result<()> {
+    let house = House::new()?;
+    let daemon = Daemon::start(
+        &house.lab,
+        DaemonOptions {
+            socket: Some(house.socket()),
+            pin: Some(house.bpffs.place()),
+            whole_host: true,
+            ..DaemonOptions::default()
+        },
+    )?;
+    let deadline = std::time::Instant::now() + SOON;
+    loop {
+        let status = daemon.status()?;
+        let check = field(&status, "self_check");
+        ensure!(field(check, "overdue") == &Value::Bool(false), "it is overdue: {check}");
+        if !text(check, "last_seen").is_empty() {
+            break;
+        }
+        ensure!(std::time::Instant::now() < deadline, "it was not seen: {status}");
+        thread::sleep(Duration::from_millis(50));
+    }
+    // One hook fewer, and its bytes do not come.
+    for name in ["link_sent", "link_received"] {
+        bpf::link_detach(bpf::open(&house.pin(name))?.as_fd())?;
+    }
+    let silent = tampered(&daemon, "a datagram that the monitor sent to itself was not seen")?;
+    ensure!(text(&silent.record, "event.reason").contains("its bytes"), "{}", silent.record);
+    let status = daemon.status()?;
+    let hooks = field(&status, "hooks").as_array().cloned().unwrap_or_default();
+    let missing = hooks.iter().filter(|hook| field(hook, "attached") == &Value::Bool(false)).count();
+    ensure!(missing == 2, "status says that {missing} hooks are missing, not 2: {hooks:?}");
+    let heard = daemon.stop_with(Signal::INT)?.heard;
+    let own = |record: &Value| {
+        is_flow(record)
+            && text(record, "network.transport") == "udp"
+            && number(record, "client.port") == number(record, "server.port")
+            && text(record, "process.name") == "streamwatch"
+    };
+    let told: Vec<&Value> = heard.iter().map(|heard| &heard.record).filter(|record| own(record)).collect();
+    ensure!(told.is_empty(), "it was told as a flow: {told:?}");
     Ok(())
 }

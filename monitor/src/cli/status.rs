@@ -11,7 +11,7 @@ use super::table::{Align, Cell, Column, Table};
 use super::{Failure, many, shares, write_out};
 use crate::inventory;
 use crate::record::{printable, units};
-use crate::status::{StateView, StatusView};
+use crate::status::{SelfCheckView, StateView, StatusView};
 
 use Align::{Elastic, Left, Right};
 
@@ -72,6 +72,16 @@ pub(super) fn headline(status: &StatusView) -> String {
     )
 }
 
+/// Whether the daemon hears of what it sends to itself.
+fn self_check(check: &SelfCheckView) -> String {
+    let last = check.last_seen.as_deref().map_or_else(|| "never".to_owned(), |at| printable(at).into_owned());
+    match &check.failed {
+        Some(error) => format!("self-check: cannot be sent: {}; last seen {last}\n", printable(error)),
+        None if check.overdue => format!("self-check: NOT SEEN; last seen {last}\n"),
+        None => format!("self-check: last seen {last}\n"),
+    }
+}
+
 fn page(status: &StatusView, screen: Screen) -> String {
     let mut page = headline(status);
     // Writing to a String cannot fail.
@@ -94,6 +104,9 @@ fn page(status: &StatusView, screen: Screen) -> String {
         sampling.paused
     );
     page.push_str(&kept(&status.state));
+    if let Some(check) = &status.self_check {
+        page.push_str(&self_check(check));
+    }
     let count = |value: u64| Cell::from(value.to_string());
     let bad = |value: u64| if value > 0 { Cell::coloured(&value.to_string(), "31") } else { Cell::new("0") };
 

@@ -23,10 +23,12 @@ pub struct Watched {
 }
 
 impl Watched {
-    fn look(&self) -> Option<Event> {
+    /// What is wrong with them; once also that nothing is any more.
+    fn look(&self, was_wrong: &mut bool) -> Option<Event> {
         let mut hooks = self.hooks.lock().unwrap_or_else(PoisonError::into_inner);
         let tampered = hooks.as_mut()?.look(self.restore);
-        (!tampered.is_empty()).then_some(Event::Tampered(tampered))
+        let was_wrong = std::mem::replace(was_wrong, !tampered.is_empty());
+        (was_wrong || !tampered.is_empty()).then_some(Event::Tampered(tampered))
     }
 
     /// The end: nobody looks any more.
@@ -44,6 +46,7 @@ pub fn run(
     stop: &Receiver<()>,
 ) {
     let mut due = Instant::now() + EVERY;
+    let mut wrong = false;
     loop {
         select! {
             recv(commands) -> command => {
@@ -67,7 +70,7 @@ pub fn run(
         }
         if Instant::now() >= due {
             due = Instant::now() + EVERY;
-            if report(&mut control, watched.look(), events).is_err() {
+            if report(&mut control, watched.look(&mut wrong), events).is_err() {
                 return;
             }
         }

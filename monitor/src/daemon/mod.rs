@@ -19,6 +19,7 @@ mod pinned;
 mod private;
 mod reader;
 mod resolve;
+mod self_check;
 mod serve;
 mod signals;
 mod stages;

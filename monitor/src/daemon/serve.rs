@@ -71,6 +71,18 @@ impl Core {
         }
     }
 
+    /// Hooks as they were at the last look.
+    fn hook_views(&self, about: &About) -> Vec<HookView> {
+        let mut hooks = about.hooks.clone();
+        for hook in &mut hooks {
+            if let Some(tampered) = self.detached.iter().find(|tampered| tampered.attach == hook.name) {
+                hook.attached = false;
+                hook.detail = Some(format!("{} {}", tampered.hook, tampered.what));
+            }
+        }
+        hooks
+    }
+
     fn status(&self, about: &About, stages: &Stages, now_ns: u64) -> StatusView {
         let (client_bytes, server_bytes) = self.total_bytes();
         // Those of the kernel are as of the last second, the others as of now.
@@ -84,7 +96,7 @@ impl Core {
             kernel: uname().release().to_string_lossy().into_owned(),
             started_at: self.clock.wall(about.started_ns).to_string(),
             uptime_ns: now_ns.saturating_sub(about.started_ns),
-            hooks: about.hooks.clone(),
+            hooks: self.hook_views(about),
             ring: RingView { bytes: about.ring_bytes },
             stages: stages.views(),
             clients: stages.clients(),
@@ -98,6 +110,7 @@ impl Core {
             classes: self.class_bytes(),
             sampling: self.watching.cost(),
             state: stages.keeping.view(),
+            self_check: self.self_check_view(),
             memory_bytes: resident_bytes(),
         }
     }

@@ -21,7 +21,7 @@ use super::signals::{Signal, Signals};
 use super::stages::{Stage, Stages};
 use super::state::{self, Begun, Keeping};
 use super::work::{self, Inlets, Order, Outlets};
-use super::{control, pinned, reader, resolve};
+use super::{control, pinned, reader, resolve, self_check};
 use crate::alert::Change;
 use crate::api::{self, Request};
 use crate::config::{Config, ConfigError, Format as Wanted, Overrides};
@@ -347,6 +347,11 @@ impl Daemon {
             let (asked, cgroup) = (asked.clone(), cgroup.to_owned());
             spawn("resolver", move || resolve::run(&lookups_out, &found_in, asked, &cgroup))?;
         }
+        let (hold, held) = bounded::<()>(0);
+        if self_check::is_watched(cgroup, &cgroup_root()?) {
+            let (orders, held) = (orders.clone(), held.clone());
+            spawn("self-check", move || self_check::run(&orders, &held))?;
+        }
         let inlets = Inlets { events, found, requests, orders: orders_out };
         let core = spawn("core", move || work::run(core, inlets, outlets, &about))?;
         if taken_over {
@@ -359,7 +364,6 @@ impl Daemon {
             let reading = Reading { counters: read, stop: stop.clone(), told: told.clone() };
             spawn("reader", move || reader::run(ring, &events, &reading))?
         };
-        let (hold, held) = bounded::<()>(0);
         let control = {
             let watched = watched.clone();
             spawn("control", move || control::run(maps, &watched, &commands_out, &events_in, &held))?

@@ -32,6 +32,10 @@ const ANSWERS: usize = 64;
 
 /// What the core is told from outside the pipeline.
 pub enum Order {
+    /// A datagram to ourselves leaves when this is heard: from this port.
+    SelfCheck(u16, Sender<()>),
+    /// It could not be sent, for this reason.
+    SelfCheckFailed(String),
     Policy(Arc<Policy>),
     /// Bring all totals up to date, and say when that is done.
     Refresh(Sender<()>),
@@ -132,6 +136,11 @@ pub fn run(mut core: Core, mut inlets: Inlets, outlets: Outlets, about: &About) 
             }
             recv(inlets.orders) -> order => {
                 match order {
+                    Ok(Order::SelfCheck(port, ready)) => {
+                        core.expect_self_check(port, monotonic_ns());
+                        let _ = ready.send(());
+                    }
+                    Ok(Order::SelfCheckFailed(error)) => core.self_check_failed(error),
                     Ok(Order::Policy(policy)) => core.set_policy(policy, monotonic_ns()),
                     Ok(Order::Refresh(done)) => {
                         core.refresh();

@@ -91,6 +91,21 @@ pub fn evidence_lost(rows: &[LossRow]) -> Option<Finding> {
     })
 }
 
+/// What the daemon sent to itself was not heard of.
+pub fn silent(missing: &str) -> Finding {
+    Finding {
+        rule: Rule::MonitorTampered,
+        subject: "self-check".to_owned(),
+        severity: Severity::Critical,
+        reason: format!(
+            "a datagram that the monitor sent to itself was not seen ({missing}): others may not be either"
+        ),
+        remedy: "Look at the hooks and losses in 'streamwatch status', and restart streamwatch.".to_owned(),
+        flow: None,
+        listener: None,
+    }
+}
+
 /// Somebody took a hook of ours away, or put another program in its place.
 pub fn tampered(hook: &Tampered) -> Finding {
     let restored = match &hook.restored {

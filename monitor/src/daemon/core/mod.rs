@@ -23,6 +23,7 @@ mod named;
 mod owners;
 mod recent;
 mod roles;
+mod self_check;
 mod silences;
 mod steps;
 mod sums;
@@ -39,6 +40,7 @@ use decisions::Decisions;
 use existing::Sockets;
 use held::Held;
 use recent::Recent;
+use self_check::SelfCheck;
 use silences::Silences;
 use sums::Sums;
 use taken_over::{Before, Unfinished};
@@ -166,6 +168,9 @@ pub struct Core {
     pub(super) watching: Watching,
     silences: Silences,
     before: Before,
+    self_check: SelfCheck,
+    /// Hooks that are not as they were left.
+    pub(in crate::daemon) detached: Vec<crate::model::Tampered>,
     unfinished: Unfinished,
     pub(in crate::daemon) names: Names,
 }
@@ -215,6 +220,8 @@ impl Core {
             identities: Interned::default(),
             silences: Silences::default(),
             before: Before::default(),
+            self_check: SelfCheck::default(),
+            detached: Vec::new(),
             unfinished: Unfinished::default(),
             watching: Watching::new(&settings.detect, &settings.sampling),
             names: Names::new(policy.resolvers().iter().copied()),
@@ -276,6 +283,9 @@ impl Core {
 
     /// One event from the kernel.
     pub fn event(&mut self, event: Event, now_ns: u64) {
+        if self.is_self_check(&event, now_ns) {
+            return;
+        }
         match event {
             Event::Flow(kind, event) => {
                 self.flow_event(kind, &event, now_ns);
@@ -285,11 +295,7 @@ impl Core {
             }
             Event::Counters(counters) => self.counters(&counters, now_ns),
             Event::UdpLeft(key, totals) => self.udp_left(&key, &totals, now_ns),
-            Event::Tampered(hooks) => {
-                for hook in hooks {
-                    self.tell(detect::tampered(&hook), false, now_ns);
-                }
-            }
+            Event::Tampered(hooks) => self.tampered(hooks, now_ns),
             Event::Udp { key, totals, ended } => {
                 let Some((id, mut flow)) = self.table.find_mut(&key) else { return };
                 if let Some(totals) = totals {

@@ -15,6 +15,7 @@ impl Core {
     pub fn tick(&mut self, now_ns: u64, clock: Clock) {
         self.clock = self.clock.or(clock);
         self.forget_the_past(now_ns);
+        self.look_for_self_check(now_ns);
         self.ask_for_users(now_ns);
         let waiting = std::mem::take(&mut self.waiting);
         for id in waiting {

@@ -1,0 +1,114 @@
+//! Whether what we sent to ourselves was heard of.
+
+use super::*;
+use crate::status::SelfCheckView;
+
+/// How long it may take from the socket to here, ns.
+const OVERDUE: u64 = 5_000_000_000;
+
+/// One datagram, and what came of it.
+#[derive(Debug, Default)]
+pub(super) struct SelfCheck {
+    /// Of the socket; 0: none is expected.
+    port: u16,
+    cookie: u64,
+    sent_ns: u64,
+    opened: bool,
+    captured: bool,
+    closed: bool,
+    told: bool,
+    /// When all of one was seen last, ns; 0: never.
+    seen_ns: u64,
+    failed: Option<String>,
+}
+
+impl SelfCheck {
+    fn is_over(&self) -> bool {
+        self.opened && self.captured && self.closed
+    }
+}
+
+impl Core {
+    /// A datagram to ourselves is about to leave.
+    pub fn expect_self_check(&mut self, port: u16, now_ns: u64) {
+        let seen_ns = self.self_check.seen_ns;
+        self.self_check = SelfCheck { port, sent_ns: now_ns, seen_ns, ..SelfCheck::default() };
+    }
+
+    /// It could not be sent.
+    pub fn self_check_failed(&mut self, error: String) {
+        self.self_check =
+            SelfCheck { failed: Some(error), seen_ns: self.self_check.seen_ns, ..SelfCheck::default() };
+    }
+
+    /// Takes what is about it; true: nobody else need hear of this event.
+    pub(super) fn is_self_check(&mut self, event: &Event, now_ns: u64) -> bool {
+        let check = &mut self.self_check;
+        if check.port == 0 {
+            return false;
+        }
+        let ours = |transport: u8, local: u16, remote: u16| {
+            transport == 17 && local == check.port && remote == check.port
+        };
+        match event {
+            Event::Flow(kind, event) if ours(event.transport, event.local_port, event.remote_port) => {
+                if *kind == Kind::Open && event.owner.tgid == std::process::id() {
+                    (check.opened, check.cookie) = (true, event.cookie);
+                } else if check.cookie == 0 || check.cookie != event.cookie {
+                    return false;
+                }
+                check.closed |= *kind == Kind::SocketClosed;
+            }
+            Event::Capture(head, _)
+                if ours(head.transport, head.local_port, head.remote_port)
+                    && check.cookie != 0
+                    && check.cookie == head.cookie =>
+            {
+                check.captured = true;
+            }
+            _ => return false,
+        }
+        if check.is_over() {
+            check.seen_ns = now_ns;
+        }
+        true
+    }
+
+    /// Silence is told.
+    pub(super) fn look_for_self_check(&mut self, now_ns: u64) {
+        let check = &mut self.self_check;
+        if check.port == 0 || check.told || check.is_over() || now_ns.saturating_sub(check.sent_ns) < OVERDUE
+        {
+            return;
+        }
+        check.told = true;
+        let missing: Vec<&str> = [
+            (check.opened, "that it began"),
+            (check.captured, "its bytes"),
+            (check.closed, "that its socket was closed"),
+        ]
+        .into_iter()
+        .filter_map(|(seen, what)| (!seen).then_some(what))
+        .collect();
+        let finding = detect::silent(&missing.join(", "));
+        self.tell(finding, false, now_ns);
+    }
+
+    /// As `status` shows it; `None`: nothing is sent.
+    pub(in crate::daemon) fn self_check_view(&self) -> Option<SelfCheckView> {
+        let check = &self.self_check;
+        (check.port != 0 || check.failed.is_some()).then(|| SelfCheckView {
+            last_seen: (check.seen_ns != 0).then(|| self.clock.wall(check.seen_ns).to_string()),
+            overdue: check.told,
+            failed: check.failed.clone(),
+        })
+    }
+
+    /// What was done to hooks, as of the last look.
+    pub(super) fn tampered(&mut self, hooks: Vec<crate::model::Tampered>, now_ns: u64) {
+        for hook in &hooks {
+            self.tell(detect::tampered(hook), false, now_ns);
+        }
+        self.detached = hooks.into_iter().filter(|hook| hook.restored != Some(Ok(()))).collect();
+    }
+}
