@@ -6,7 +6,7 @@
 pub mod outside;
 pub mod quic;
 
-use dissect::{Certificate, Facts, Hint, Inspection, Prefix, inspect_datagrams, inspect_stream};
+use dissect::{Certificate, Facts, Hint, Inspection, Prefix, Segments, inspect_datagrams, inspect_stream};
 
 /// Splits an input into pieces of two directions: each is led by its length in two bytes, of which the
 /// highest bit says that it is the server's. The last may be shorter than it says.
@@ -74,19 +74,23 @@ pub fn texts(certificate: &Certificate) -> impl Iterator<Item = &str> {
 
 /// Looks after each piece: nothing that cannot be shown, and what was settled stays, whatever comes after it.
 pub fn hold_stream<'a>(pieces: impl Iterator<Item = (bool, &'a [u8])>, midstream: bool) {
-    let look = |client: &[u8], server: &[u8], ended: bool| {
-        let prefix = |bytes| Prefix { bytes, ended, midstream, ..Prefix::default() };
-        inspect_stream(prefix(client), prefix(server), Hint::default())
+    // Each piece is a segment.
+    let look = |[client, server]: &[(Vec<u8>, Vec<u32>); 2], ended: bool| {
+        inspect_stream(
+            Prefix { bytes: &client.0, ended, midstream, segments: Segments::new(&client.1) },
+            Prefix { bytes: &server.0, ended, midstream, segments: Segments::new(&server.1) },
+            Hint::default(),
+        )
     };
-    let (mut client, mut server) = (Vec::new(), Vec::new());
+    let mut sides = [(Vec::new(), Vec::new()), (Vec::new(), Vec::new())];
     let mut settled: Option<Inspection> = None;
     for (from_client, piece) in pieces {
-        if from_client {
-            client.extend_from_slice(piece)
-        } else {
-            server.extend_from_slice(piece)
+        let (bytes, ends) = &mut sides[usize::from(!from_client)];
+        bytes.extend_from_slice(piece);
+        if !piece.is_empty() {
+            ends.push(bytes.len() as u32);
         }
-        let now = look(&client, &server, false);
+        let now = look(&sides, false);
         assert!(presentable(&now.facts));
         if let Some(before) = &settled {
             assert_eq!(before.facts, now.facts, "settled, and changed");
@@ -94,7 +98,7 @@ pub fn hold_stream<'a>(pieces: impl Iterator<Item = (bool, &'a [u8])>, midstream
             settled = Some(now);
         }
     }
-    let whole = look(&client, &server, true);
+    let whole = look(&sides, true);
     assert!(presentable(&whole.facts));
     if let Some(settled) = settled {
         assert_eq!(settled.facts, whole.facts, "settled, and changed at the end");

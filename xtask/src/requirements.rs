@@ -66,7 +66,6 @@ const TEST_PACKAGES: &[Package] = &[
     package("redis-tools", "redis-cli", "Redis client"),
     package("slapd", "slapd", "LDAP server"),
     package("sshpass", "sshpass", "passwords for the SSH client"),
-    package("tinyproxy-bin", "tinyproxy", "web proxy"),
     package("tshark", "tshark", "another opinion on captured handshakes"),
     package("util-linux", "setpriv", "servers that refuse to run as root"),
     package("vsftpd", "vsftpd", "FTP server"),

@@ -185,16 +185,22 @@ pub fn pop3(lab: &Lab, port: u16) -> Result<Server> {
     dovecot(lab, "ssl = no\n".into(), "pop3", port, &format!("password={RIGHT}"))
 }
 
-/// Tinyproxy, and a web server that is reached through it, at the next port.
+/// HAProxy as a web proxy, and a web server that is reached through it, at the next port.
 ///
 /// # Errors
 /// See [`nginx`].
 pub fn proxy(lab: &Lab, port: u16) -> Result<Server> {
     let behind = nginx_of(lab, &Certificates::new(&lab.directory)?, port + 1, Security::Plain)?;
-    let config = format!("Port {port}\nTimeout 30\nMaxClients 20\nBasicAuth alice {RIGHT}\n");
+    let config = format!(
+        "userlist users\n user alice insecure-password {RIGHT}\n\
+         defaults\n mode http\n timeout connect 30s\n timeout client 60s\n timeout server 60s\n\
+         listen proxy\n bind 0.0.0.0:{port}\n option http-use-proxy-header\n\
+         http-request auth realm x unless {{ http_auth(users) }}\n server a 127.0.0.1:{}\n",
+        port + 1
+    );
     let config = lab.directory.write(&format!("guarded-proxy-{port}.conf"), &config)?;
-    let mut command = lab.server().command("tinyproxy");
-    command.args(["-d", "-c", &config]);
+    let mut command = lab.server().command("haproxy");
+    command.args(["-db", "-f", &config]);
     Ok(Server::start(lab, &format!("proxy-{port}"), command, "tcp", port)?.in_front_of(behind))
 }
 

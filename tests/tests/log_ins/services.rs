@@ -232,7 +232,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "a web proxy",
-        programs: &["tinyproxy", "nginx", "curl"],
+        programs: &["haproxy", "nginx", "curl"],
         server: guarded::proxy,
         client: |lab, password| {
             let proxy = format!("http://alice:{password}@{HOST}:{PORT}");
