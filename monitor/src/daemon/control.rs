@@ -37,16 +37,25 @@ impl Watched {
     }
 }
 
+/// Where ends that found the ring full wait for what stood in it before them: to the reader.
+pub struct Late {
+    pub sender: Sender<Vec<Event>>,
+    /// The reader's, too: what it has not taken at its end is taken here.
+    pub receiver: Receiver<Vec<Event>>,
+}
+
 /// Works until the other end of `stop` is gone; the counters are read once more after that.
 pub fn run(
     mut control: Control,
     watched: &Watched,
     commands: &Receiver<Command>,
     events: &Sender<Batch>,
+    late: &Late,
     stop: &Receiver<()>,
 ) {
     let mut due = Instant::now() + EVERY;
     let mut wrong = false;
+    let mut ends = Vec::new();
     loop {
         select! {
             recv(commands) -> command => {
@@ -63,14 +72,27 @@ pub fn run(
                         let _ = events.send(alone(event));
                     }
                 }
-                let _ = report(&mut control, None, events);
+                // The reader has ended: nothing stands before these.
+                for ends in late.receiver.try_iter() {
+                    let _ = events.send(Batch { events: ends, end: None });
+                }
+                ends.extend(drain(&mut control));
+                let _ = events.send(Batch { events: ends, end: None });
+                let _ = report(&control, None, events);
                 return;
             }
             default(due.saturating_duration_since(Instant::now())) => {}
         }
         if Instant::now() >= due {
             due = Instant::now() + EVERY;
-            if report(&mut control, watched.look(&mut wrong), events).is_err() {
+            ends.extend(drain(&mut control));
+            // A reader that has still to take earlier ones takes these with the next round.
+            if !ends.is_empty()
+                && let Err(refused) = late.sender.try_send(std::mem::take(&mut ends))
+            {
+                ends = refused.into_inner();
+            }
+            if report(&control, watched.look(&mut wrong), events).is_err() {
                 return;
             }
         }
@@ -105,13 +127,19 @@ fn alone(event: Event) -> Batch {
     Batch { events: vec![event], end: None }
 }
 
-fn report(control: &mut Control, seen: Option<Event>, events: &Sender<Batch>) -> Result<(), ()> {
-    let mut batch = Vec::from_iter(seen);
+/// Ends that found the ring full.
+fn drain(control: &mut Control) -> Vec<Event> {
+    let mut ends = Vec::new();
     control.drain_overflow(|event| {
         if let Some(kind) = Kind::from_byte(event.kind) {
-            batch.push(Event::Flow(kind, event));
+            ends.push(Event::Flow(kind, event));
         }
     });
+    ends
+}
+
+fn report(control: &Control, seen: Option<Event>, events: &Sender<Batch>) -> Result<(), ()> {
+    let mut batch = Vec::from_iter(seen);
     if let Ok(counters) = control.counters() {
         batch.push(Event::Counters(Box::new(counters)));
     }

@@ -359,7 +359,12 @@ fn run(seed: u64, slow: Slow) -> Result<(), TestCaseError> {
     let reader = {
         let queue = Queue { kernel: kernel.clone(), pauses: Mutex::new(pauses(2, slow.ring)), read: 0 };
         let events_in = events_in.clone();
-        let reading = Reading { counters: read.clone(), stop: stop.clone(), told: None };
+        let reading = Reading {
+            counters: read.clone(),
+            stop: stop.clone(),
+            told: None,
+            late: crossbeam_channel::never(),
+        };
         thread::spawn(move || drop(reader::run(queue, &events_in, &reading)))
     };
     // A slow core: what it takes comes late.

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Receiver, Sender};
 use monitor_common::Kind;
 
 use crate::event::{Event, decode};
@@ -165,11 +165,14 @@ pub struct Reading {
     pub stop: Arc<AtomicBool>,
     /// The position up to which everything was told; `None`: nobody reads again what was read.
     pub told: Option<Arc<AtomicU64>>,
+    /// Ends that found the ring full: they come after what stood in it before them.
+    pub late: Receiver<Vec<Event>>,
 }
 
 /// Reads until `stop` is set and what was in the ring by then is read. Gives the ring back.
 pub(super) fn run<R: Source>(mut ring: R, events: &Sender<Batch>, reading: &Reading) -> R {
-    let Reading { counters, stop, told } = reading;
+    let Reading { counters, stop, told, late } = reading;
+    let mut held_back: Option<(u64, Vec<Event>)> = None;
     let mut busy = false;
     let mut last = None;
     let mut moved = Instant::now();
@@ -199,7 +202,19 @@ pub(super) fn run<R: Source>(mut ring: R, events: &Sender<Batch>, reading: &Read
             }
             counters.count(&sums, Tally::deliver);
         }
-        if last.is_some_and(|last| ring.position() >= last || read == 0) {
+        if let Some((after, _)) = &held_back
+            && (ring.position() >= *after || read == 0)
+            && let Some((_, ends)) = held_back.take()
+            && events.send(Batch { events: ends, end: None }).is_err()
+        {
+            return ring;
+        }
+        if held_back.is_none()
+            && let Ok(ends) = late.try_recv()
+        {
+            held_back = Some((ring.produced(), ends));
+        }
+        if held_back.is_none() && last.is_some_and(|last| ring.position() >= last || read == 0) {
             return ring;
         }
         match told {
@@ -219,7 +234,7 @@ pub(super) fn run<R: Source>(mut ring: R, events: &Sender<Batch>, reading: &Read
                 }
             }
         }
-        if read == 0 && !busy && ring.held() == 0 {
+        if read == 0 && !busy && ring.held() == 0 && held_back.is_none() {
             ring.wait(Duration::from_millis(200));
         } else if read < BATCH {
             thread::sleep(PAUSE);

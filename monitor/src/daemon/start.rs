@@ -12,7 +12,7 @@ use crossbeam_channel::{Sender, bounded};
 use tokio::sync::broadcast;
 
 use super::clock::{Clock, monotonic_ns};
-use super::control::Watched;
+use super::control::{Late, Watched};
 use super::core::{Command, Core, CoreSettings, Found, Lookup};
 use super::keep::{Keeper, Links};
 use super::reader::{BATCH, Batch, ReaderCounters, Reading};
@@ -51,6 +51,9 @@ const FINISH: Duration = Duration::from_secs(5);
 
 /// Batches of changes that wait for the disk.
 const CHANGES: usize = 256;
+
+/// Rounds of ends that wait for the reader.
+const LATE: usize = 4;
 
 /// How long the last look at all sockets may take.
 const REFRESH: Duration = Duration::from_secs(3);
@@ -359,14 +362,21 @@ impl Daemon {
             let left = maps.all_udp().into_iter().map(|(key, totals)| Event::UdpLeft(key, totals));
             let _ = events_in.send(Batch { events: left.collect(), end: None });
         }
+        let (sender, receiver) = bounded(LATE);
+        let late = Late { sender, receiver };
         let reader = {
             let events = events_in.clone();
-            let reading = Reading { counters: read, stop: stop.clone(), told: told.clone() };
+            let reading = Reading {
+                counters: read,
+                stop: stop.clone(),
+                told: told.clone(),
+                late: late.receiver.clone(),
+            };
             spawn("reader", move || reader::run(ring, &events, &reading))?
         };
         let control = {
             let watched = watched.clone();
-            spawn("control", move || control::run(maps, &watched, &commands_out, &events_in, &held))?
+            spawn("control", move || control::run(maps, &watched, &commands_out, &events_in, &late, &held))?
         };
         Ok(Daemon {
             stop,

@@ -178,20 +178,27 @@ fn events(seconds: u64) -> Result<()> {
         }
     };
     let mut drained = Instant::now();
+    // Ends that found the ring full, and how many records stood in it before them.
+    let mut rescued: Vec<FlowEvent> = Vec::new();
+    let mut before = 0;
     loop {
         let ended = over.load(Ordering::Acquire);
-        let mut some = false;
+        let mut some = 0;
         for event in records.try_iter().take(4096) {
-            some = true;
+            some += 1;
             take(&mut host, event);
         }
-        if ended || drained.elapsed() > Duration::from_millis(100) {
-            drained = Instant::now();
-            let rescued: Vec<FlowEvent> =
-                overflow.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect();
-            rescued.into_iter().for_each(|event| take(&mut host, event));
+        before -= some.min(before);
+        if before == 0 || some == 0 {
+            rescued.drain(..).for_each(|event| take(&mut host, event));
+            before = 0;
+            if ended || drained.elapsed() > Duration::from_millis(100) {
+                drained = Instant::now();
+                rescued.extend(overflow.lock().unwrap_or_else(PoisonError::into_inner).drain(..));
+                before = records.len();
+            }
         }
-        if ended && !some {
+        if ended && some == 0 && rescued.is_empty() {
             break;
         }
     }
