@@ -338,6 +338,28 @@ fn kafka_scram_ends_with_a_verdict() {
     }
 }
 
+/// MQTT 3.1.1, 3.2.2.3, and MQTT 5, 3.2.2.2.
+#[test]
+fn every_refusal_of_an_mqtt_broker_by_its_specification() {
+    for (level, code, expected) in [
+        (4, 4, "Failed: MQTT CONNACK 4"),
+        (4, 5, "Failed: MQTT CONNACK 5"),
+        (5, 0x86, "Failed: MQTT CONNACK 0x86"),
+        (5, 0x87, "Failed: MQTT CONNACK 0x87"),
+    ] {
+        let properties: &[u8] = if level == 5 { &[0] } else { &[] };
+        // A user name and a password.
+        let payload =
+            [&[0, 4][..], b"MQTT", &[level, 0xc2, 0, 9], properties, b"\0\x01c\0\x01u\0\x01p"].concat();
+        let connect = [&[0x10, payload.len() as u8][..], &payload].concat();
+        let refused = [&[0x20, 2 + properties.len() as u8, 0, code][..], properties].concat();
+        let events =
+            observe(plaintext(Protocol::Mqtt), [(End::Client, &connect[..]), (End::Server, &refused[..])]);
+        let shown: Vec<String> = events.iter().map(describe).collect();
+        assert!(shown.iter().any(|one| one == expected), "{expected}: {shown:?}");
+    }
+}
+
 fn mongodb_message(code_and_body: &[u8]) -> Vec<u8> {
     let length = (16 + 5 + code_and_body.len()) as u32;
     [&length.to_le_bytes()[..], &[0; 8], &2013u32.to_le_bytes(), &[0; 5], code_and_body].concat()

@@ -166,7 +166,8 @@ echo "name=existing port=7009 transport=tcp type=ipv4 client=socat server=socat 
 
 echo "== status" >&3
 streamwatch status --json >&3
-kill -TERM $daemon
+# Not SIGTERM, at which the hooks would stay and open flows go on.
+kill -INT $daemon
 wait $daemon
 ended=$?
 echo "== records" >&3
