@@ -110,7 +110,9 @@ pub fn inspect_datagrams(client: &[&[u8]], server: &[&[u8]], hint: Hint) -> Insp
     // A first datagram that can be read stays the first.
     let first =
         client.first().map(|bytes| Prefix { bytes, ended: true, midstream: false, ..Prefix::default() });
-    let settled = first.is_some_and(readable::is_readable_for_good) && !waiting;
+    // What began as DTLS may be DTLS again with the next datagram, whatever came in between.
+    let began_as_dtls = client.iter().chain(server).any(|bytes| matches!(bytes, [20..=26, 0xfe, ..]));
+    let settled = first.is_some_and(readable::is_readable_for_good) && !waiting && !began_as_dtls;
     Inspection::new(facts, settled)
 }
 

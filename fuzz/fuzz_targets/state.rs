@@ -82,7 +82,9 @@ fuzz_target!(|input: &[u8]| {
     std::fs::write(at, &first).expect("written");
     std::fs::write(beside, &second).expect("written");
     match open() {
-        Ok(Opened { saved: found, damage, .. }) => {
+        Ok(Opened { store, saved: found, damage }) => {
+            // It holds the lock.
+            drop(store);
             assert!(found.baselines.iter().all(|one| saved.baselines.contains(one)), "something that was not kept");
             if second == whole[1] {
                 assert_eq!(&found, saved, "one copy is whole");
