@@ -38,6 +38,11 @@ impl Tally {
         self.lost.fetch_add(count, Relaxed);
     }
 
+    /// What waits was delivered, or is lost: as `how` says.
+    pub fn settle(&self, how: fn(&Tally, u64)) {
+        how(self, self.offered().saturating_sub(self.delivered() + self.lost()));
+    }
+
     /// For `status` and loss records. What still waits is in neither `delivered` nor `lost`, so it is left
     /// out of `offered` too.
     pub fn row(&self, stage: &str, kind: &str) -> LossRow {

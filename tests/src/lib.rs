@@ -17,6 +17,7 @@ mod cgroup;
 mod daemon;
 mod ending;
 pub mod exact;
+pub mod guesses;
 mod lab;
 mod netns;
 pub mod pcap;

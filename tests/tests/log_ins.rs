@@ -10,12 +10,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use services::{REFUSALS, ROWS, Refusal, Row};
+use tests::guesses::{PORT, about, alerts, is_ours, list, wrong};
 use tests::servers::guarded;
-use tests::{
-    Certificates, Daemon, DaemonOptions, Lab, Suite, finish, is_alert, no_secret, number, show, text,
-};
+use tests::{Certificates, Daemon, DaemonOptions, Lab, Suite, finish, no_secret, number, show, text};
 
-const PORT: u16 = 34_600;
 const HOST: &str = "10.213.0.2";
 /// The slowest client on a busy host.
 const CLIENT: Duration = Duration::from_secs(40);
@@ -52,27 +50,6 @@ fn main() -> ExitCode {
         })
         .test("right certificates are no failures", &["openssl", "curl"], certified)
         .main()
-}
-
-fn wrong(n: usize) -> String {
-    format!("wrong-horse-{n}-staple")
-}
-
-fn about(record: &Value, rule: &str) -> bool {
-    is_alert(record) && text(record, "rule.id") == rule && number(record, "server.port") == Some(PORT.into())
-}
-
-fn alerts(daemon: &Daemon, rule: &str) -> Vec<Value> {
-    daemon.heard().into_iter().map(|heard| heard.record).filter(|record| about(record, rule)).collect()
-}
-
-fn list(records: &[Value]) -> String {
-    records.iter().map(show).collect::<Vec<_>>().join("\n  ")
-}
-
-/// Without alerts of a stream in the clear the log is shorter; they are told all the same.
-fn is_ours(record: &Value) -> bool {
-    is_alert(record) && text(record, "rule.id") != "plaintext"
 }
 
 fn guess(row: &'static Row) -> Result<()> {

@@ -48,12 +48,17 @@ pub struct InstanceLock {
 }
 
 impl InstanceLock {
+    /// The file beside `socket` that is locked.
+    pub fn path(socket: &Path) -> PathBuf {
+        let mut path = socket.as_os_str().to_owned();
+        path.push(".lock");
+        PathBuf::from(path)
+    }
+
     /// Takes the lock beside `socket`; makes the directory (0750) where it is missing.
     pub fn acquire(socket: &Path) -> Result<Self, SocketError> {
         make_directory(socket)?;
-        let mut path = socket.as_os_str().to_owned();
-        path.push(".lock");
-        let path = PathBuf::from(path);
+        let path = InstanceLock::path(socket);
         let mut file = fs::OpenOptions::new()
             .read(true)
             .write(true)
@@ -87,9 +92,7 @@ impl InstanceLock {
     /// # Errors
     /// The lock cannot be read.
     pub fn holder(socket: &Path) -> Result<Option<u32>, SocketError> {
-        let mut path = socket.as_os_str().to_owned();
-        path.push(".lock");
-        let path = PathBuf::from(path);
+        let path = InstanceLock::path(socket);
         let mut file = match File::open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file.map_err(io_error("open", &path))?,

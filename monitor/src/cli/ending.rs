@@ -50,9 +50,7 @@ pub(super) fn uninstall(
     end_daemon(&config, &mut said)?;
     remove_pins(&config, &mut said)?;
     let socket = &config.api.socket;
-    let mut lock = socket.clone().into_os_string();
-    lock.push(".lock");
-    let mut files = vec![socket.clone(), PathBuf::from(lock), daemon::told_file(socket)];
+    let mut files = vec![socket.clone(), InstanceLock::path(socket), daemon::told_file(socket)];
     let state = daemon::state_path(&config);
     if !keep_state {
         files.extend(crate::store::files(&state));

@@ -151,7 +151,7 @@ impl Keeper {
             Ok(()) => {
                 self.pending.clear();
                 self.links.keeping.memory.observed(0);
-                self.settle(Tally::deliver);
+                self.links.keeping.memory.of(0).settle(Tally::deliver);
                 self.links.keeping.change(|view| view.pending = 0);
             }
             // The files are opened again, and the changes stay.
@@ -160,12 +160,6 @@ impl Keeper {
                 self.again(&error.to_string());
             }
         }
-    }
-
-    /// What waited in memory was written, or never will be.
-    fn settle(&self, how: fn(&Tally, u64)) {
-        let tally = self.links.keeping.memory.of(0);
-        how(tally, tally.offered().saturating_sub(tally.delivered() + tally.lost()));
     }
 
     fn ask(&mut self, ask: Ask) {
@@ -316,7 +310,7 @@ impl Keeper {
                 self.ask(Ask::Open);
             }
         }
-        self.settle(Tally::lose);
+        self.links.keeping.memory.of(0).settle(Tally::lose);
         match self.store {
             Some(store) if self.pending.is_empty() => store.close(),
             _ if self.pending.is_empty() && self.pending.dropped == 0 => {}

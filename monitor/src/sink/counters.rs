@@ -1,7 +1,7 @@
 //! What the sink was offered, delivered and lost, by kind of record.
 
 use crate::model::{LossRow, Record};
-use crate::tally::Tally;
+use crate::tally::{Tallies, Tally};
 
 /// Kind of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ impl Kind {
         }
     }
 
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Kind::Flow => "flow",
             Kind::Alert => "alert",
@@ -35,41 +35,53 @@ impl Kind {
 }
 
 /// Counts of all kinds, shared by the sender, the writing thread and `status`.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct SinkCounters {
-    tallies: [Tally; Kind::ALL.len()],
+    tallies: Tallies,
+}
+
+impl Default for SinkCounters {
+    fn default() -> Self {
+        const NAMES: [&str; Kind::ALL.len()] = {
+            let mut names = [""; Kind::ALL.len()];
+            let mut kind = 0;
+            while kind < Kind::ALL.len() {
+                names[kind] = Kind::ALL[kind].as_str();
+                kind += 1;
+            }
+            names
+        };
+        SinkCounters { tallies: Tallies::new(&NAMES) }
+    }
 }
 
 impl SinkCounters {
     pub fn of(&self, kind: Kind) -> &Tally {
-        &self.tallies[kind as usize]
+        self.tallies.of(kind as usize)
     }
 
     /// Over all kinds.
     pub fn offered(&self) -> u64 {
-        self.tallies.iter().map(Tally::offered).sum()
+        self.tallies.offered()
     }
 
     /// Over all kinds.
     pub fn delivered(&self) -> u64 {
-        self.tallies.iter().map(Tally::delivered).sum()
+        self.tallies.delivered()
     }
 
     /// Over all kinds.
     pub fn lost(&self) -> u64 {
-        self.tallies.iter().map(Tally::lost).sum()
+        self.tallies.lost()
     }
 
     /// One row a kind, for `status` and loss records.
     pub fn rows(&self) -> Vec<LossRow> {
-        Kind::ALL.into_iter().map(|kind| self.of(kind).row("sink", kind.as_str())).collect()
+        self.tallies.rows("sink")
     }
 
     /// Nothing more is delivered: what waits is lost.
     pub(super) fn close(&self) {
-        for tally in &self.tallies {
-            let waiting = tally.offered().saturating_sub(tally.delivered() + tally.lost());
-            tally.lose(waiting);
-        }
+        Kind::ALL.into_iter().for_each(|kind| self.of(kind).settle(Tally::lose));
     }
 }

@@ -277,6 +277,10 @@ fn records_of(changes: &[Change], sealer: &Sealer) -> Result<(Records, VecDeque<
 }
 
 /// One daemon at a time.
+/// How long another's lock is waited for.
+const LOCK_TRIES: u32 = 20;
+const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
+
 fn lock(path: &Path) -> Result<File, StoreError> {
     let failed = |source| StoreError::File { path: path.to_owned(), source };
     if let Some(parent) = path.parent() {
@@ -284,11 +288,16 @@ fn lock(path: &Path) -> Result<File, StoreError> {
     }
     let lock =
         OpenOptions::new().create(true).append(true).mode(0o600).open(lock_path(path)).map_err(failed)?;
-    match rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(lock),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(StoreError::InUse { path: path.to_owned() }),
-        Err(error) => Err(failed(error.into())),
+    // A child that is being started (the command of a hook) has the descriptor of a lock that was let go of
+    // until it is another program: that is no other daemon.
+    for _ in 0..LOCK_TRIES {
+        match rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(lock),
+            Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(LOCK_PAUSE),
+            Err(error) => return Err(failed(error.into())),
+        }
     }
+    Err(StoreError::InUse { path: path.to_owned() })
 }
 
 #[cfg(test)]

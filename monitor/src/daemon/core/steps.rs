@@ -44,7 +44,7 @@ impl Core {
             flow.told.opened = true;
             flow.told_progress(now_ns);
             if (!over || flow.state == FlowState::Closed)
-                && !self.before.told(flow, FlowAction::FlowOpened, &self.boot_id, now_ns)
+                && !self.before.told(flow, FlowAction::FlowOpened, &self.boot_id)
             {
                 self.out.records.push(told(flow, FlowAction::FlowOpened, &self.boot_id, self.clock, now_ns));
             }
@@ -57,7 +57,7 @@ impl Core {
             flow.told.settled = true;
             if flow.state != FlowState::Failed
                 && (known || !over)
-                && !self.before.told(flow, FlowAction::FlowSettled, &self.boot_id, now_ns)
+                && !self.before.told(flow, FlowAction::FlowSettled, &self.boot_id)
             {
                 self.out.records.push(told(flow, FlowAction::FlowSettled, &self.boot_id, self.clock, now_ns));
             }
@@ -216,7 +216,7 @@ impl Core {
         self.let_go(&mut flow, now_ns);
         let view = Arc::new(flow.view(&self.boot_id, now_ns, self.wall()));
         let action = if failed { FlowAction::ConnectionFailed } else { FlowAction::FlowClosed };
-        if !self.before.told(&flow, action, &self.boot_id, now_ns) {
+        if !self.before.told(&flow, action, &self.boot_id) {
             self.out.records.push(Record::Flow { flow: view.clone(), action, at: self.clock.wall(now_ns) });
         }
         self.table.keep_closed(flow.cgroup, view);

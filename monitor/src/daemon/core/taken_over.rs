@@ -34,8 +34,9 @@ impl Before {
     /// Whether the daemon before told this of a flow. What it was writing when it was killed counts as told,
     /// but for an end: an end that is told twice can be told apart by its flow's id, one that is missing
     /// cannot be had any more.
-    pub(super) fn told(&self, flow: &Flow, action: FlowAction, boot_id: &str, now_ns: u64) -> bool {
-        if self.past.is_empty() || now_ns.saturating_sub(self.since_ns) > AGAIN {
+    pub(super) fn told(&self, flow: &Flow, action: FlowAction, boot_id: &str) -> bool {
+        // Once everything comes for the first time, as a rule, no id need be written for this.
+        if self.past.is_empty() {
             return false;
         }
         match self.past.said(&flow.id(boot_id), action) {
