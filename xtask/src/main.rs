@@ -17,12 +17,15 @@ mod test;
 
 // What the verbs stand on.
 mod apt;
+mod binaries;
 mod bpf_linker;
 mod kernel_object;
 mod python;
+mod report;
 mod requirements;
 mod step;
 mod tally;
+mod timing;
 mod toolchain;
 mod tools;
 mod workspace;
@@ -63,7 +66,7 @@ enum Verb {
     Fuzz {
         /// Only these
         targets: Vec<String>,
-        /// For each
+        /// Of processor time for each
         #[arg(long, default_value_t = 60)]
         seconds: u32,
     },
