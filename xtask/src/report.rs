@@ -9,6 +9,13 @@ use crate::step::failure;
 use crate::tally::Tally;
 use crate::timing::Timings;
 
+/// How a check that needs what not every machine has came out, when nothing was found.
+pub enum Verdict {
+    Passed,
+    /// It could not run, and why.
+    Skipped(String),
+}
+
 /// See above.
 #[derive(Debug, Default)]
 pub struct Report {
@@ -22,6 +29,16 @@ impl Report {
         println!("xtask: {name}");
         let outcome = self.timings.time(name, run);
         self.judge(name, outcome)
+    }
+
+    /// The same of one that may not be able to run here.
+    pub fn check_if_possible(&mut self, name: &str, run: impl FnOnce() -> Result<Verdict>) {
+        println!("xtask: {name}");
+        match self.timings.time(name, run) {
+            Ok(Verdict::Passed) => drop(self.judge(name, Ok(()))),
+            Ok(Verdict::Skipped(reason)) => self.tally.skip(name, &reason),
+            Err(error) => drop(self.judge(name, Err(error))),
+        }
     }
 
     /// Runs a step that others stand on: counted only if it fails.

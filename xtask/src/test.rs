@@ -17,7 +17,7 @@ use crate::report::Report;
 use crate::setup::{self, Later, Policy, Scope};
 use crate::step::{self, Shown};
 use crate::tally::Tally;
-use crate::{build, fuzz, kernel_object, kernels, python, workspace};
+use crate::{build, fuzz, kernel_object, kernels, miri, python, supply, workspace};
 
 /// Of all test binaries those that take longest, so that none is left to the end.
 const LONGEST: [&str; 14] = [
@@ -63,6 +63,9 @@ pub fn test(policy: Policy, filters: &[String]) -> Result<()> {
             // Who waits for it lives longer than this thread.
             let _ = is_set_up.send(());
             if everything {
+                report.check("licences, duplicates and sources of dependencies", supply::check);
+                report.check_if_possible("advisories on dependencies", supply::advisories);
+                report.check_if_possible("unsafe code under Miri", || miri::check(policy, Shown::IfItFails));
                 report.check("fuzzing", || fuzz::briefly(policy));
             }
             report

@@ -42,7 +42,7 @@ const fn registry(name: &'static str, version: &'static str, minutes: u32) -> So
 }
 
 /// What takes longest comes last.
-pub const TOOLS: [Tool; 6] = [
+pub const TOOLS: [Tool; 7] = [
     Tool {
         name: "boringtun-cli",
         source: registry("boringtun-cli", "0.7.1", 1),
@@ -58,6 +58,16 @@ pub const TOOLS: [Tool; 6] = [
         name: "tls-peer",
         source: Source::Here("tests/tls-peer"),
         purpose: "post-quantum TLS (rustls) and DTLS 1.3 (dimpl)",
+    },
+    Tool {
+        name: "cargo-deny",
+        source: Source::Registry(Crate {
+            name: "cargo-deny",
+            version: "0.20.2",
+            options: &["--no-default-features"],
+            minutes: 2,
+        }),
+        purpose: "licences and origins of dependencies",
     },
     Tool {
         name: "rvault",
