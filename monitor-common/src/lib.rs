@@ -7,10 +7,12 @@
 #![no_std]
 
 mod counters;
+mod decode;
 mod event;
 mod settings;
 
 pub use counters::{Counters, KINDS, Kind, totals};
+pub use decode::{Record, Refusal, decode};
 pub use event::{
     CAPTURE_SIZES, CaptureHead, Decision, FlowEvent, Owner, UdpFlow, UdpKey, capture_flag, decision,
     flow_flag,

@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use monitor_common::{CaptureHead, Counters, FlowEvent, Kind, Plain, UdpFlow, UdpKey};
+use monitor_common::{CaptureHead, Counters, FlowEvent, Kind, Record, Refusal, UdpFlow, UdpKey};
 
 use crate::model::Tampered;
 
@@ -40,16 +40,12 @@ pub enum DecodeError {
 /// # Errors
 /// When it is too short for what it says it is, or its kind is unknown.
 pub fn decode(record: &[u8]) -> Result<Event, DecodeError> {
-    let short = || DecodeError::Short(record.len());
-    let byte = *record.first().ok_or_else(short)?;
-    let kind = Kind::from_byte(byte).ok_or(DecodeError::Kind(byte))?;
-    if kind != Kind::Capture {
-        return FlowEvent::read_from(record).map(|event| Event::Flow(kind, event)).ok_or_else(short);
+    match monitor_common::decode(record) {
+        Ok(Record::Flow(kind, event)) => Ok(Event::Flow(kind, event)),
+        Ok(Record::Capture(head, data)) => Ok(Event::Capture(head, data.into())),
+        Err(Refusal::Short) => Err(DecodeError::Short(record.len())),
+        Err(Refusal::Kind(kind)) => Err(DecodeError::Kind(kind)),
     }
-    let head = CaptureHead::read_from(record).ok_or_else(short)?;
-    let data = &record[size_of::<CaptureHead>()..];
-    let data = data.get(..head.len as usize).ok_or_else(short)?;
-    Ok(Event::Capture(head, data.into()))
 }
 
 /// An address of the events as the rest of the program has it: v4-mapped ones as IPv4.
@@ -69,6 +65,7 @@ pub fn to_bytes(address: IpAddr) -> [u8; 16] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use monitor_common::Plain as _;
     use proptest::prelude::*;
 
     #[test]

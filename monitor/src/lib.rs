@@ -3,7 +3,7 @@
 //! `verdict` → `detect` → `alert` → `sink` and `api`. A stage knows those before it, never one after
 //! it; only `daemon` sees them all.
 
-#![deny(unsafe_code)]
+#![forbid(unsafe_code)]
 
 pub mod alert;
 pub mod api;

@@ -38,7 +38,7 @@ fn main() -> ExitCode {
             &["nmap", "nginx"],
             inbound,
         )
-        .test("a scan of closed ports, from elsewhere, is told", &["nmap"], closed_ports)
+        .alone("a scan of closed ports, from elsewhere, is told", &["nmap"], closed_ports)
         .test("sudden load is told", &["nginx"], sudden_load)
         .main()
 }

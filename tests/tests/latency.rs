@@ -14,7 +14,7 @@ const FIRST_PORT: u16 = 34_567;
 const STREAMS: u16 = 200;
 
 fn main() -> ExitCode {
-    Suite::new("latency").test("first plaintext byte to alert line", &[], latency).main()
+    Suite::new("latency").alone("first plaintext byte to alert line", &[], latency).main()
 }
 
 fn latency() -> Result<()> {

@@ -25,7 +25,7 @@ pub fn describe(_: For) -> String {
 
 /// A bpf-linker that starts (one whose LLVM library has gone does not).
 pub fn find() -> Option<PathBuf> {
-    let beside_cargo = cargo_home().map(|home| home.join("bin/bpf-linker"));
+    let beside_cargo = workspace::cargo_home().map(|home| home.join("bin/bpf-linker"));
     find_program("bpf-linker")
         .into_iter()
         .chain(beside_cargo)
@@ -59,9 +59,4 @@ pub fn install(kind: For) -> Result<()> {
         "building bpf-linker",
         &remedy,
     )
-}
-
-fn cargo_home() -> Option<PathBuf> {
-    let set = std::env::var_os("CARGO_HOME").map(PathBuf::from);
-    set.or_else(|| std::env::home_dir().map(|home| home.join(".cargo")))
 }

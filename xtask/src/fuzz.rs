@@ -3,22 +3,26 @@
 //! The targets are in `fuzz/`, seeds are made of the fixtures, and what libFuzzer learns stays in
 //! `target/fuzz/corpus`. Without the address sanitizer: nothing that is fuzzed holds unsafe code, and
 //! what is looked for is a panic, a promise that does not hold, or a loop. Several at a time, as many as there
-//! are processors; each writes into a file of its own below `target/fuzz/logs`.
+//! are processors; each writes into a file of its own below `target/fuzz/logs`. What is counted is the time that a
+//! target had of a processor: beside other work it goes on until it has had as much as alone.
 
 mod inside;
 mod seeds;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::setup::{self, Policy, Scope};
-use crate::step::{self, failure};
+use crate::step::{self, Shown, failure};
+use crate::timing;
 use crate::tools;
 use crate::workspace;
 
@@ -48,7 +52,10 @@ const SECONDS_AN_INPUT: u32 = 10;
 const MEBIBYTES: u32 = 2048;
 const LONGEST_INPUT: u32 = 40_000;
 
-/// Seconds for each target as a part of `cargo xtask test`, where the environment does not say.
+/// By the clock, a target that mostly waits, or that hardly gets a processor, ends after so many times its time.
+const AT_MOST_TIMES: u32 = 6;
+
+/// Seconds of processor time for each target as a part of `cargo xtask test`, where the environment does not say.
 const BRIEFLY: u32 = 60;
 
 /// Lines of a target that found something, which name what and where the input is.
@@ -65,10 +72,11 @@ pub fn briefly(policy: Policy) -> Result<()> {
         })?,
         Err(_) => BRIEFLY,
     };
-    fuzz(policy, &[], seconds)
+    setup::ensure(policy, Scope::Fuzz)?;
+    run_all(&TARGETS, seconds, Shown::IfItFails)
 }
 
-/// Runs the targets that are named, or all, each for so many seconds.
+/// Runs the targets that are named, or all, each for so many seconds of processor time.
 ///
 /// # Errors
 /// A target is unknown, does not build, or found something; the lines of libFuzzer name the input.
@@ -79,8 +87,17 @@ pub fn fuzz(policy: Policy, targets: &[String], seconds: u32) -> Result<()> {
     setup::ensure(policy, Scope::Fuzz)?;
     let wanted = |target: &&str| targets.is_empty() || targets.iter().any(|named| named == target);
     let wanted: Vec<&str> = TARGETS.into_iter().filter(wanted).collect();
+    run_all(&wanted, seconds, Shown::AtOnce)
+}
+
+fn run_all(wanted: &[&str], seconds: u32, shown: Shown) -> Result<()> {
     println!("xtask: building the fuzz targets");
-    step::run(&mut cargo_fuzz("build"), "building the fuzz targets", "read the first error above")?;
+    step::run_shown(
+        shown,
+        &mut cargo_fuzz("build"),
+        "building the fuzz targets",
+        "read the first error above",
+    )?;
     let (next, found) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     let worker = || {
         while let Some(target) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
@@ -106,7 +123,7 @@ pub fn fuzz(policy: Policy, targets: &[String], seconds: u32) -> Result<()> {
 }
 
 fn run(target: &str, seconds: u32) -> Result<()> {
-    println!("xtask: fuzzing {target} for {seconds} s");
+    println!("xtask: fuzzing {target}");
     let directory = |name: &str| {
         let directory = workspace::target().join("fuzz").join(name);
         fs::create_dir_all(&directory).with_context(|| format!("{}", directory.display()))?;
@@ -120,7 +137,8 @@ fn run(target: &str, seconds: u32) -> Result<()> {
     let mut command = Command::new(program(target)?);
     command.arg(&corpus).arg(format!("-artifact_prefix={}/", artifacts.display()));
     command.args([
-        format!("-max_total_time={seconds}"),
+        // Beyond the end that we set.
+        format!("-max_total_time={}", seconds.saturating_mul(2 * AT_MOST_TIMES)),
         format!("-timeout={SECONDS_AN_INPUT}"),
         format!("-rss_limit_mb={MEBIBYTES}"),
         format!("-max_len={LONGEST_INPUT}"),
@@ -128,7 +146,10 @@ fn run(target: &str, seconds: u32) -> Result<()> {
         "-verbosity=0".to_owned(),
     ]);
     command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
-    let status = command.status().with_context(|| format!("{target} did not start"))?;
+    let mut child = command.spawn().with_context(|| format!("{target} did not start"))?;
+    let had = until_it_had(&mut child, Duration::from_secs(seconds.into()))
+        .with_context(|| format!("{target} could not be waited for"))?;
+    let status = child.wait().with_context(|| format!("{target} could not be waited for"))?;
     let said =
         String::from_utf8_lossy(&fs::read(&log).with_context(|| format!("{}", log.display()))?).into_owned();
     if !status.success() {
@@ -137,8 +158,27 @@ fn run(target: &str, seconds: u32) -> Result<()> {
         anyhow::bail!("fuzzing {target} FAILED ({status}):\n{tail}");
     }
     let inputs = said.lines().find_map(|line| line.strip_prefix("stat::number_of_executed_units:"));
-    println!("xtask: fuzzed {target}: {} inputs", inputs.map_or("?", str::trim));
+    println!(
+        "xtask: fuzzed {target}: {} inputs in {:.0} s of processor time",
+        inputs.map_or("?", str::trim),
+        had.as_secs_f64()
+    );
     Ok(())
+}
+
+/// Waits until it has ended or has had its time of a processor, and asks it to end then. What it has had.
+fn until_it_had(child: &mut Child, time: Duration) -> std::io::Result<Duration> {
+    let (began, mut had) = (Instant::now(), Duration::ZERO);
+    while child.try_wait()?.is_none() {
+        had = timing::spent_by(child.id()).unwrap_or(had);
+        if had >= time || began.elapsed() >= time * AT_MOST_TIMES {
+            // libFuzzer ends as after its own time.
+            kill_process(Pid::from_child(child), Signal::USR1)?;
+            break;
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+    Ok(had)
 }
 
 /// Below the directory that is named after the compiler's target.

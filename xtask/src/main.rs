@@ -11,18 +11,23 @@ mod bench;
 mod build;
 mod fuzz;
 mod kernels;
+mod miri;
 mod run;
 mod setup;
 mod test;
 
 // What the verbs stand on.
 mod apt;
+mod binaries;
 mod bpf_linker;
 mod kernel_object;
 mod python;
+mod report;
 mod requirements;
 mod step;
+mod supply;
 mod tally;
+mod timing;
 mod toolchain;
 mod tools;
 mod workspace;
@@ -63,10 +68,12 @@ enum Verb {
     Fuzz {
         /// Only these
         targets: Vec<String>,
-        /// For each
+        /// Of processor time for each
         #[arg(long, default_value_t = 60)]
         seconds: u32,
     },
+    /// Run the tests of the crate that casts bytes to structures under Miri
+    Miri,
     /// Boot other kernels in QEMU: does everything load, and are the answers right?
     Kernels {
         /// Only these (5.10, 6.1, 6.12, 7.x, host)
@@ -102,6 +109,7 @@ fn main() -> ExitCode {
         Verb::Test { filters } => test::test(policy, &filters),
         Verb::Build => build::build(policy),
         Verb::Fuzz { targets, seconds } => fuzz::fuzz(policy, &targets, seconds),
+        Verb::Miri => miri::miri(policy),
         Verb::Kernels { only, list } => kernels::kernels(policy, &only, list),
         Verb::Bench { names, list, pairs, seconds } => {
             bench::bench(policy, &bench::Selection { names, list, pairs, seconds })

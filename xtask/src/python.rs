@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::step::{self, ask};
+use crate::step::{self, Shown, ask};
 use crate::workspace;
 
 /// Below the workspace root; the tests look there.
@@ -56,15 +56,17 @@ pub fn is_there() -> bool {
 ///
 /// # Errors
 /// Python or PyPI failed.
-pub fn install() -> Result<()> {
+pub fn install(shown: Shown) -> Result<()> {
     let directory = workspace::root().join(DIRECTORY);
     println!("xtask: making {DIRECTORY}");
-    step::run(
+    step::run_shown(
+        shown,
         Command::new(PYTHON).args(["-m", "venv", "--clear"]).arg(&directory),
         "making the Python environment",
         "look whether the package python3-venv is installed",
     )?;
-    step::run(
+    step::run_shown(
+        shown,
         Command::new(directory.join("bin/pip"))
             .args(["install", "--quiet", "--only-binary", ":all:", "--disable-pip-version-check"])
             .args(PACKAGES),

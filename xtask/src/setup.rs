@@ -3,7 +3,8 @@
 use anyhow::Result;
 
 use crate::requirements::{Missing, missing};
-use crate::step::failure;
+use crate::step::{Shown, failure};
+use crate::tools::Tool;
 use crate::{apt, bpf_linker, python};
 
 /// Whether missing things may be installed.
@@ -44,9 +45,27 @@ pub fn setup(policy: Policy) -> Result<()> {
 /// # Errors
 /// Something is missing and `policy` forbids to install it, or installing failed.
 pub fn ensure(policy: Policy, scope: Scope) -> Result<()> {
+    let later = begin(policy, scope)?;
+    if later.python {
+        python::install(Shown::AtOnce)?;
+    }
+    later.tools.iter().try_for_each(|tool| tool.install(Shown::AtOnce))
+}
+
+/// What takes long and is not needed by what comes next.
+pub struct Later {
+    pub python: bool,
+    pub tools: Vec<&'static Tool>,
+}
+
+/// The same, but for what may be installed beside the next steps.
+///
+/// # Errors
+/// See [`ensure`].
+pub fn begin(policy: Policy, scope: Scope) -> Result<Later> {
     let missing = missing(scope);
     if missing.is_empty() {
-        return Ok(());
+        return Ok(Later { python: false, tools: Vec::new() });
     }
     match policy {
         Policy::NameOnly => {
@@ -58,7 +77,8 @@ pub fn ensure(policy: Policy, scope: Scope) -> Result<()> {
         }
         Policy::Install => {
             println!("xtask: this will be installed now:\n{missing}");
-            install(&missing)
+            install(&missing)?;
+            Ok(Later { python: missing.python, tools: missing.tools })
         }
     }
 }
@@ -67,12 +87,6 @@ fn install(missing: &Missing) -> Result<()> {
     apt::install(&missing.packages)?;
     if let Some(kind) = missing.bpf_linker {
         bpf_linker::install(kind)?;
-    }
-    if missing.python {
-        python::install()?;
-    }
-    for tool in &missing.tools {
-        tool.install()?;
     }
     Ok(())
 }

@@ -44,6 +44,38 @@ pub fn run(command: &mut Command, what: &str, remedy: &str) -> Result<()> {
     }
 }
 
+/// When what a program says is shown.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Shown {
+    AtOnce,
+    /// It runs beside others, whose lines it would stand between.
+    IfItFails,
+}
+
+/// Lines of a program that failed.
+const LAST_LINES: usize = 40;
+
+/// The same, with what the program says shown when `shown` has it.
+///
+/// # Errors
+/// See [`run`]; with the last lines of what was not shown.
+pub fn run_shown(shown: Shown, command: &mut Command, what: &str, remedy: &str) -> Result<()> {
+    if shown == Shown::AtOnce {
+        return run(command, what, remedy);
+    }
+    let output = command.stdin(Stdio::null()).output().map_err(|error| {
+        failure(format!("{what} failed: {} did not start: {error}", command.get_program().display()), remedy)
+    })?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said =
+        [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat();
+    let lines: Vec<&str> = said.lines().collect();
+    let tail = lines[lines.len().saturating_sub(LAST_LINES)..].join("\n");
+    Err(failure(format!("{what} failed ({}):\n{tail}", output.status), remedy))
+}
+
 /// The trimmed stdout of a program, or nothing if it could not be run or failed. Asks only.
 pub fn ask(command: &mut Command) -> Option<String> {
     let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;

@@ -3,6 +3,7 @@
 //! line that names it is thousands of lines up. A skipped test is never one that passed.
 
 use std::fmt;
+use std::time::Duration;
 
 /// Sums over all runners so far.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub struct Tally {
     pub skips: Vec<(String, String)>,
     /// Name of each test that failed, and the first lines of what it said.
     pub failures: Vec<(String, Vec<String>)>,
+    /// Name of each test that said so, and how long it took.
+    pub times: Vec<(String, Duration)>,
     /// The last line but empty ones was part of what a failed test says.
     telling: bool,
 }
@@ -39,6 +42,8 @@ impl Tally {
             self.telling = false;
         } else if self.telling {
             self.hear(line);
+        } else if let Some((name, took)) = time(line) {
+            self.times.push((name.to_owned(), took));
         } else if let Some(test) = line.strip_prefix("test ")
             && let Some((name, outcome)) = test.rsplit_once(" ... ")
             && let Some(reason) = outcome.strip_prefix("ignored")
@@ -47,6 +52,16 @@ impl Tally {
             let reason = if reason.is_empty() { "no reason given" } else { reason };
             self.skips.push((name.trim().to_owned(), reason.to_owned()));
         }
+    }
+
+    /// Adds up what another one read.
+    pub fn merge(&mut self, other: Tally) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+        self.skips.extend(other.skips);
+        self.failures.extend(other.failures);
+        self.times.extend(other.times);
     }
 
     fn hear(&mut self, line: &str) {
@@ -76,6 +91,18 @@ impl Tally {
     }
 }
 
+/// `test NAME ... ok <1.234s>` of libtest, `took 1.2 s: NAME` of our own suites.
+fn time(line: &str) -> Option<(&str, Duration)> {
+    let (name, seconds) = match line.strip_prefix("took ") {
+        Some(rest) => rest.split_once(" s: ").map(|(seconds, name)| (name, seconds))?,
+        None => {
+            let (test, seconds) = line.strip_prefix("test ")?.strip_suffix("s>")?.rsplit_once(" <")?;
+            (test.rsplit_once(" ... ")?.0.trim(), seconds)
+        }
+    };
+    Some((name, Duration::try_from_secs_f64(seconds.parse().ok()?).ok()?))
+}
+
 /// The number before `word` in `ok. 3 passed; 0 failed; …`.
 fn count(counts: &str, word: &str) -> u64 {
     let before = counts.split([';', '.']).map(str::trim).find_map(|part| part.strip_suffix(word));
@@ -90,7 +117,7 @@ impl fmt::Display for Tally {
 
 #[cfg(test)]
 mod tests {
-    use super::Tally;
+    use super::*;
 
     #[test]
     fn runners_are_added_up_and_skips_keep_their_reasons() {
@@ -107,6 +134,29 @@ mod tests {
         assert_eq!(tally.to_string(), "4 passed, 2 failed, 2 skipped");
         assert_eq!(tally.skips[0], ("needs_root".into(), "needs root, and a cgroup".into()));
         assert_eq!(tally.skips[1].1, "no reason given");
+    }
+
+    #[test]
+    fn tests_that_say_how_long_they_took_are_noted() {
+        let mut tally = Tally::default();
+        for line in [
+            "test dns::reads a ... b ... ok <1.500s>",
+            "test slow   ... FAILED <20.000s>",
+            "test quick ... ok",
+            "took 2.5 s: tls::who: the server",
+            "took a while",
+            "test odd ... ok <-1s>",
+        ] {
+            tally.read(line);
+        }
+        let took = |name: &str, ms| (name.to_owned(), Duration::from_millis(ms));
+        let expected =
+            [took("dns::reads a ... b", 1500), took("slow", 20_000), took("tls::who: the server", 2500)];
+        assert_eq!(tally.times, expected);
+        let mut sum = Tally::default();
+        sum.check("lints", Ok(()));
+        sum.merge(tally);
+        assert_eq!((sum.passed, sum.times.len()), (1, 3));
     }
 
     #[test]

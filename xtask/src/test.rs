@@ -1,15 +1,47 @@
 //! `cargo xtask test`: every check and every test, the fast ones first, and one line at the end
 //! that adds them up: `N passed, N failed, N skipped`. A check (format, lints, builds) counts as one.
+//!
+//! What takes long and hangs on nothing runs beside the rest, at a low priority: building the servers that are no
+//! packages, and fuzzing, which takes what processor time the others leave. The end-to-end tests mostly wait (for
+//! servers, windows, clocks): several files of them run side by side.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::io::Write;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Result, bail};
 
-use crate::setup::{self, Policy, Scope};
-use crate::step::{self, failure};
+use crate::binaries::{self, Binary, Ran};
+use crate::report::Report;
+use crate::setup::{self, Later, Policy, Scope};
+use crate::step::{self, Shown};
 use crate::tally::Tally;
-use crate::{build, fuzz, kernel_object, kernels, workspace};
+use crate::{build, fuzz, kernel_object, kernels, miri, python, supply, workspace};
+
+/// Of all test binaries those that take longest, so that none is left to the end.
+const LONGEST: [&str; 14] = [
+    "monitor",
+    "fixtures",
+    "dissect",
+    "hostile", // Unit tests.
+    "log_ins",
+    "counting",
+    "baselines",
+    "protocols",
+    "roles",
+    "tls",
+    "detectors",
+    "restarts",
+    "dtls",
+    "audit",
+];
+
+/// Of libtest, which tells how long each test took; our own suites do so unasked.
+const TIMED: [&str; 3] = ["-Z", "unstable-options", "--report-time"];
+
+/// What runs beside the rest.
+const LOW_PRIORITY: i32 = 19;
 
 /// Sets up, checks and tests. A check that fails does not hide what the later ones say; only the
 /// end-to-end tests need the builds before them.
@@ -17,44 +49,55 @@ use crate::{build, fuzz, kernel_object, kernels, workspace};
 /// # Errors
 /// Set-up failed, or anything failed or did not run through.
 pub fn test(policy: Policy, filters: &[String]) -> Result<()> {
-    setup::ensure(policy, Scope::Test)?;
-    let mut tally = Tally::default();
-    check(&mut tally, "format", || format("Cargo.toml"));
-    check(&mut tally, "format of the kernel programs", || format("monitor-ebpf/Cargo.toml"));
-    // Before the lints: the daemon embeds the object, so nothing of it compiles without.
-    let object = check(&mut tally, "kernel object", kernel_object::build);
-    check(&mut tally, "lints", lints);
-    // Unit tests that need root say so by being ignored: without it they are skipped, and told.
-    let ignored: &[&str] = if rustix::process::geteuid().is_root() { &["--include-ignored"] } else { &[] };
-    runner(&mut tally, "unit tests", &["--workspace", "--exclude", "tests"], ignored, filters)?;
-    if filters.is_empty() {
-        check(&mut tally, "fuzzing", || fuzz::briefly(policy));
-    }
-    let binary = object && check(&mut tally, "release build", build::release);
-    if binary {
-        runner(&mut tally, "end-to-end tests", &["--package", "tests"], &[], filters)?;
-        if filters.is_empty() {
-            println!("xtask: other kernels");
-            if let Err(error) = kernels::oldest_and_newest(&mut tally) {
-                println!("xtask: other kernels: FAILED: {error:#}");
-                tally.check("other kernels", Err(format!("{error:#}")));
+    let began = Instant::now();
+    let mut report = Report::default();
+    let later = report.timings.time("set-up", || setup::begin(policy, Scope::Test))?;
+    let (is_set_up, set_up) = mpsc::channel();
+    let beside = thread::spawn({
+        let everything = filters.is_empty();
+        move || {
+            // Of this thread and of all that it starts. Without it everything is slower, and right.
+            let _ = rustix::process::nice(LOW_PRIORITY);
+            let mut report = Report::default();
+            install(&later, &mut report);
+            // Who waits for it lives longer than this thread.
+            let _ = is_set_up.send(());
+            if everything {
+                report.check("licences, duplicates and sources of dependencies", supply::check);
+                report.check_if_possible("advisories on dependencies", supply::advisories);
+                report.check_if_possible("unsafe code under Miri", || miri::check(policy, Shown::IfItFails));
+                report.check("fuzzing", || fuzz::briefly(policy));
             }
+            report
         }
+    });
+    report.check("format", || format("Cargo.toml"));
+    report.check("format of the kernel programs", || format("monitor-ebpf/Cargo.toml"));
+    // Before the lints: the daemon embeds the object, so nothing of it compiles without.
+    let object = report.check("kernel object", kernel_object::build);
+    report.check("lints", lints);
+    unit_tests(&mut report, filters);
+    report.check("tests in the documentation", documentation);
+    if object && report.check("release build", build::release) {
+        end_to_end(&mut report, filters, &set_up);
     } else {
         println!("xtask: the end-to-end tests did not run: the build they need failed");
     }
-    conclude(&tally)
+    match beside.join() {
+        Ok(found) => report.merge(found),
+        Err(_) => drop(report.judge("what runs beside the rest", Err(anyhow::anyhow!("it panicked")))),
+    }
+    report.conclude(began)
 }
 
-fn check(tally: &mut Tally, name: &str, run: impl FnOnce() -> Result<()>) -> bool {
-    println!("xtask: {name}");
-    let outcome = run();
-    if let Err(error) = &outcome {
-        println!("xtask: {name}: FAILED: {error:#}");
+/// One that fails is told; what needs it then says so itself.
+fn install(later: &Later, report: &mut Report) {
+    if later.python {
+        report.need("set-up of Python", || python::install(Shown::IfItFails));
     }
-    let passed = outcome.is_ok();
-    tally.check(name, outcome.map_err(|error| format!("{error:#}")));
-    passed
+    for tool in &later.tools {
+        report.need(&format!("set-up of {}", tool.name), || tool.install(Shown::IfItFails));
+    }
 }
 
 fn format(manifest: &str) -> Result<()> {
@@ -73,63 +116,92 @@ fn lints() -> Result<()> {
     )
 }
 
-/// Runs test binaries; passes their output on, and reads it.
-fn runner(
-    tally: &mut Tally,
+fn documentation() -> Result<()> {
+    step::run(
+        &mut workspace::cargo(&["test", "--quiet", "--doc", "--workspace", "--exclude", "tests"]),
+        "cargo test --doc",
+        "read the first failure above",
+    )
+}
+
+fn unit_tests(report: &mut Report, filters: &[String]) {
+    // Those that need root say so by being ignored: without it they are skipped, and told.
+    let ignored: &[&str] = if rustix::process::geteuid().is_root() { &["--include-ignored"] } else { &[] };
+    let Some(built) = report.need("building the unit tests", || {
+        binaries::build(&["--workspace", "--exclude", "tests"], &LONGEST)
+    }) else {
+        return;
+    };
+    // Each runs its tests side by side already; another one fills in where its last test goes on.
+    run(report, "unit tests", &built, 2, &[&TIMED, ignored].concat(), filters);
+}
+
+fn end_to_end(report: &mut Report, filters: &[String], set_up: &mpsc::Receiver<()>) {
+    let Some(built) =
+        report.need("building the end-to-end tests", || binaries::build(&["--package", "tests"], &LONGEST))
+    else {
+        return;
+    };
+    // An error: whoever sets up has panicked, which is told in the end.
+    let _ = report.timings.time("waiting for the set-up of servers", || set_up.recv());
+    let machines = filters.is_empty().then(|| {
+        thread::spawn(|| {
+            let began = Instant::now();
+            (kernels::oldest_and_newest(), began.elapsed())
+        })
+    });
+    let at_a_time = thread::available_parallelism().map_or(1, usize::from) + 1;
+    run(report, "end-to-end tests", &built, at_a_time, &[], filters);
+    match machines.map(thread::JoinHandle::join) {
+        None => {}
+        Some(Ok((outcome, took))) => {
+            report.timings.step("other kernels", took);
+            match outcome {
+                Ok(outcomes) => kernels::conclude(&outcomes, &mut report.tally),
+                Err(error) => drop(report.judge("other kernels", Err(error))),
+            }
+        }
+        Some(Err(_)) => drop(report.judge("other kernels", Err(anyhow::anyhow!("it panicked")))),
+    }
+}
+
+/// Runs test binaries; shows what each said in one piece, and reads it.
+fn run(
+    report: &mut Report,
     name: &str,
-    selection: &[&str],
+    binaries: &[Binary],
+    at_a_time: usize,
     options: &[&str],
     filters: &[String],
-) -> Result<()> {
+) {
     println!("xtask: {name}");
-    let mut command = workspace::cargo(&["test", "--no-fail-fast"]);
-    command.args(selection).args(["--", "--format", "pretty"]).args(options).args(filters);
-    let failed_before = tally.failed;
-    let status = read_lines(&mut command, |line| {
-        println!("{line}");
-        tally.read(line);
-    })?;
-    // Did not compile, or a runner died before it could say how many failed.
-    if !status.success() && tally.failed == failed_before {
-        let said = format!("a test did not compile, or its runner ended early ({status})");
-        println!("xtask: {name}: FAILED: {said}");
-        tally.check(name, Err(said));
-    }
-    Ok(())
+    let began = Instant::now();
+    let filters = filters.iter().map(String::as_str);
+    let arguments: Vec<&str> =
+        ["--format", "pretty"].into_iter().chain(options.iter().copied()).chain(filters).collect();
+    binaries::run(binaries, at_a_time, &arguments, |ran| read(report, ran));
+    report.timings.step(name, began.elapsed());
 }
 
-fn read_lines(command: &mut Command, mut each: impl FnMut(&str)) -> Result<std::process::ExitStatus> {
-    let mut child = command.stdout(Stdio::piped()).spawn().context("cargo test did not start")?;
-    // Asked for right above.
-    let stdout = child.stdout.take().context("cargo test has no stdout")?;
-    for line in BufReader::new(stdout).split(b'\n') {
-        let line = line.context("the output of cargo test could not be read")?;
-        each(String::from_utf8_lossy(&line).trim_end());
-    }
-    child.wait().context("cargo test could not be waited for")
-}
-
-fn conclude(tally: &Tally) -> Result<()> {
-    println!();
-    if !tally.skips.is_empty() {
-        println!("Skipped:");
-        for (name, reason) in &tally.skips {
-            println!("  {name}: {reason}");
+fn read(report: &mut Report, ran: Ran) {
+    // Errors of stdout are no reason to stop testing.
+    let mut stdout = std::io::stdout().lock();
+    let _ = write!(stdout, "xtask: tests of {}\n{}\n", ran.name, ran.said.trim_end());
+    let _ = stdout.flush();
+    drop(stdout);
+    let mut tally = Tally::default();
+    ran.said.lines().for_each(|line| tally.read(line.trim_end()));
+    let failed = tally.failed > 0;
+    report.tally.merge(tally);
+    report.timings.file(&ran.name, ran.took);
+    // It died before it could say how many failed, or did not start.
+    let outcome = ran.outcome.and_then(|status| {
+        if status.success() || failed {
+            return Ok(());
         }
+        bail!("it ended early ({status})")
+    });
+    if outcome.is_err() {
+        report.judge(&format!("tests of {}", ran.name), outcome);
     }
-    if !tally.failures.is_empty() {
-        println!("Failed:");
-        for (name, said) in &tally.failures {
-            println!("  {name}:");
-            said.iter().flat_map(|said| said.lines()).for_each(|line| println!("    {line}"));
-        }
-    }
-    println!("{tally}");
-    if tally.failed == 0 {
-        return Ok(());
-    }
-    Err(failure(
-        "not everything passed",
-        "read what is said of each under Failed, above; the whole of it stands further up",
-    ))
 }

@@ -61,7 +61,11 @@ pub fn find() -> Result<Toolchain, DistributionGap> {
 fn nightly_with_sources() -> bool {
     let Some(rustup) = find_program("rustup") else { return false };
     let Some(list) = ask(Command::new(&rustup).args(["toolchain", "list"])) else { return false };
-    if !list.lines().any(|line| line.starts_with("nightly-")) {
+    // Not one of a fixed day (`nightly-2026-…`): that goes by another name.
+    let is_latest = |line: &str| {
+        line.strip_prefix("nightly-").is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    if !list.lines().any(is_latest) {
         return false;
     }
     ask(Command::new(rustup).args(["run", "nightly", "rustc", "--print", "sysroot"]))

@@ -20,6 +20,12 @@ pub fn binary() -> PathBuf {
     target().join("release/streamwatch")
 }
 
+/// Where cargo keeps what outlives a checkout.
+pub fn cargo_home() -> Option<PathBuf> {
+    let set = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    set.or_else(|| std::env::home_dir().map(|home| home.join(".cargo")))
+}
+
 /// `cargo`, the one that runs us, in the root of the workspace.
 pub fn cargo(arguments: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

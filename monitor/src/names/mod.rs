@@ -9,8 +9,6 @@
 //! namespace: a user who makes a namespace of their own, with a DNS server of their own in it, names
 //! nothing outside. It must never panic or grow beyond its tables, whatever the bytes.
 
-#![forbid(unsafe_code)]
-
 mod answer;
 mod resolvers;
 

@@ -4,6 +4,8 @@
 //!
 //! Usage: `quic_echo server ADDRESS CERTIFICATE KEY [retry]`, `quic_echo client ADDRESS AUTHORITY`
 
+#![forbid(unsafe_code)]
+
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 

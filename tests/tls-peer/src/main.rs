@@ -6,6 +6,8 @@
 //! `tls-peer dtls-server ADDRESS [anyone]` (a client
 //! certificate is required unless `anyone`), `tls-peer dtls-client ADDRESS`
 
+#![forbid(unsafe_code)]
+
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;

@@ -54,7 +54,7 @@ const LINES: &[Line] = &[
 const HOST: &str = "host";
 
 /// What became of one kernel.
-struct Outcome {
+pub struct Outcome {
     name: &'static str,
     verdict: Verdict,
 }
@@ -103,10 +103,14 @@ pub fn kernels(policy: Policy, only: &[String], list: bool) -> Result<()> {
 ///
 /// # Errors
 /// The programs for the machines do not compile, or a machine cannot be made.
-pub fn oldest_and_newest(tally: &mut Tally) -> Result<()> {
-    let outcomes = run(&|name| name == "5.10" || name == "7.x")?;
-    report::print(&outcomes);
-    for outcome in &outcomes {
+pub fn oldest_and_newest() -> Result<Vec<Outcome>> {
+    run(&|name| name == "5.10" || name == "7.x")
+}
+
+/// Shows what became of them, and counts each.
+pub fn conclude(outcomes: &[Outcome], tally: &mut Tally) {
+    report::print(outcomes);
+    for outcome in outcomes {
         match &outcome.verdict {
             Verdict::Ran(checked) => {
                 let said = || checked.wrong().collect::<Vec<_>>().join("\n");
@@ -118,7 +122,6 @@ pub fn oldest_and_newest(tally: &mut Tally) -> Result<()> {
             Verdict::Skipped(reason) => tally.skip(&format!("Linux {}", outcome.name), reason),
         }
     }
-    Ok(())
 }
 
 fn run(wanted: &dyn Fn(&str) -> bool) -> Result<Vec<Outcome>> {
