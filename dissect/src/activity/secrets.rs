@@ -15,17 +15,21 @@ pub(super) fn by_shape(text: &[u8], place: &'static str, sink: &mut Sink<'_>) {
     // A shape begins where a word does, and not within what was looked at as one: else text made for it
     // would be looked at again and again.
     let mut at = 0;
-    while at < text.len() {
+    while let Some(start) = text[at..].iter().position(|b| is_word(*b)) {
+        at += start;
         let rest = &text[at..];
-        let begins = at == 0 || !is_word(text[at - 1]);
-        at += match begins.then(|| shape(rest)) {
-            Some(Shape::Secret(kind, length)) => {
+        let length = match shape(rest) {
+            Shape::Secret(kind, length) => {
                 sink.credential(kind, place, &rest[..length]);
-                length.max(1)
+                length
             }
-            Some(Shape::No(length)) => length.max(1),
-            None => 1,
+            Shape::No(length) => length,
         };
+        at += length.max(1);
+        // The rest of the word.
+        if is_word(text[at - 1]) {
+            at += text[at..].iter().position(|b| !is_word(*b)).unwrap_or(text.len() - at);
+        }
     }
     // In some encodings a newline is two characters: they stand before the text, not in the marker.
     if let Some(at) = find(text, b"-----BEGIN ")
@@ -101,8 +105,17 @@ fn key(rest: &[u8]) -> Option<(CredentialKind, usize)> {
     }
 }
 
-fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_'
+const fn is_word(byte: u8) -> bool {
+    const WORD: [bool; 256] = {
+        let mut word = [false; 256];
+        let mut byte = 0;
+        while byte < 256 {
+            word[byte] = (byte as u8).is_ascii_alphanumeric() || byte as u8 == b'_';
+            byte += 1;
+        }
+        word
+    };
+    WORD[byte as usize]
 }
 
 /// Names of fields that hold a secret, and what kind.
