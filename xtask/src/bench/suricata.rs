@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::{step, workspace};
+use crate::{apt, step, workspace};
 
 /// Lists of packages, below the workspace root.
 const DIRECTORY: &str = "target/bench-tools/apt";
@@ -42,10 +42,13 @@ fn from_backports(directory: &Path) -> anyhow::Result<()> {
     step::run(update.arg("update"), "apt-get update", remedy)?;
     let mut install = Command::new("apt-get");
     apart(&mut install);
+    let _no_service_starts = apt::StartPolicy::deny()?;
     // A backport gives way to the release itself, unless it is asked for.
     let release = source.rsplit(' ').next().unwrap_or_default();
     install.args(["install", "--yes", "--no-install-recommends", "--no-remove", "--target-release", release]);
-    step::run(install.arg("suricata"), "apt-get install suricata", remedy)
+    step::run(install.arg("suricata"), "apt-get install suricata", remedy)?;
+    apt::do_not_start_at_boot(&["suricata"]);
+    Ok(())
 }
 
 /// `URI RELEASE-backports` of the release that this machine is set to, at the same mirror.
