@@ -89,15 +89,29 @@ pub(crate) fn may_start_with(bytes: &[u8], word: &[u8]) -> bool {
     bytes[..n] == word[..n]
 }
 
-/// Where `word` starts in `bytes`.
+/// Where `word`, which is not empty, starts in `bytes`.
 pub(crate) fn find(bytes: &[u8], word: &[u8]) -> Option<usize> {
-    bytes.windows(word.len().max(1)).position(|window| window == word)
+    memchr::memmem::find(bytes, word)
+}
+
+/// Where this byte is first.
+pub(crate) fn position(bytes: &[u8], byte: u8) -> Option<usize> {
+    memchr::memchr(byte, bytes)
 }
 
 /// The line at the start of `bytes`, without its end, and where the next one begins. `None` while
 /// the line's end is not there.
 pub(crate) fn line(bytes: &[u8]) -> Option<(&[u8], usize)> {
-    let end = bytes.iter().position(|&b| b == b'\n')?;
+    let end = position(bytes, b'\n')?;
     let line = &bytes[..end];
     Some((line.strip_suffix(b"\r").unwrap_or(line), end + 1))
+}
+
+/// The lines of `bytes` that have an end, without it.
+pub(crate) fn lines(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let (line, next) = line(bytes)?;
+        bytes = &bytes[next..];
+        Some(line)
+    })
 }

@@ -95,6 +95,14 @@ pub fn empty(_ctx: SkBuffContext) -> i32 {
     PASS
 }
 
+/// Attached to nothing: an empty program with one look-up of the socket's storage, the least that a
+/// program costs which knows whose packet it sees. For comparison.
+#[cgroup_skb]
+pub fn look_up(ctx: SkBuffContext) -> i32 {
+    packet::only_look_up(&ctx);
+    PASS
+}
+
 #[cfg(not(test))]
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {

@@ -45,6 +45,18 @@ pub fn seen<const SENT: bool>(ctx: &SkBuffContext) {
     }
 }
 
+/// See [`crate::look_up`].
+#[inline(always)]
+pub fn only_look_up(ctx: &SkBuffContext) {
+    // SAFETY: context fields; null is checked.
+    unsafe {
+        let sk = (*ctx.skb.skb).__bindgen_anon_2.sk;
+        if !sk.is_null() {
+            socket::get_or_create(sk.cast());
+        }
+    }
+}
+
 /// A packet of a socket without storage: of before the programs, of a kind that is not followed, or
 /// of none at all (a request, or what is left of a connection).
 #[inline(never)]

@@ -65,7 +65,7 @@ fn apt_get() -> Command {
 
 /// The units of server packages that we installed ourselves are not wanted at the next boot. Best
 /// effort: where there is no systemd there is nothing to do.
-fn do_not_start_at_boot(packages: &[&str]) {
+pub fn do_not_start_at_boot(packages: &[&str]) {
     if !Path::new("/run/systemd/system").exists() {
         return;
     }
@@ -79,6 +79,7 @@ fn do_not_start_at_boot(packages: &[&str]) {
         "postgresql" => Some("postgresql.service"),
         "rabbitmq-server" => Some("rabbitmq-server.service"),
         "redis-server" => Some("redis-server.service"),
+        "suricata" => Some("suricata.service"),
         _ => None,
     });
     let status = Command::new("systemctl").args(["--quiet", "disable", "--now"]).args(units).status();
@@ -90,12 +91,14 @@ fn do_not_start_at_boot(packages: &[&str]) {
 }
 
 /// While it lives, no package starts a service. A policy that was there before stays as it is.
-struct StartPolicy {
+pub struct StartPolicy {
     ours: bool,
 }
 
 impl StartPolicy {
-    fn deny() -> Result<Self> {
+    /// # Errors
+    /// Its file could not be written.
+    pub fn deny() -> Result<Self> {
         let broken = |error: std::io::Error| {
             failure(
                 format!("{START_POLICY} could not be written: {error}"),

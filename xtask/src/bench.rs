@@ -7,6 +7,7 @@ use crate::step;
 use crate::{build, kernel_object, workspace};
 
 mod bandwhich;
+mod suricata;
 
 /// What to run.
 pub struct Selection {
@@ -18,6 +19,8 @@ pub struct Selection {
     pub pairs: usize,
     /// Seconds that a comparison may go on.
     pub seconds: u64,
+    /// Put the tables into `BENCHMARKS.md`.
+    pub write: bool,
 }
 
 /// Sets up, builds, and measures. The raw figures are in `target/bench/` afterwards.
@@ -31,6 +34,7 @@ pub fn bench(policy: Policy, selection: &Selection) -> Result<()> {
         build::release()?;
         if policy == Policy::Install && wants(selection, "peers") {
             bandwhich::install();
+            suricata::install();
         }
     }
     step::run(
@@ -43,6 +47,9 @@ pub fn bench(policy: Policy, selection: &Selection) -> Result<()> {
     command.args(["--pairs", &selection.pairs.to_string(), "--seconds", &selection.seconds.to_string()]);
     if selection.list {
         command.arg("--list");
+    }
+    if selection.write {
+        command.arg("--write");
     }
     step::run(&mut command, "the benchmarks", "read the line with FAILED above; all of them need root")
 }

@@ -96,6 +96,9 @@ enum Verb {
         /// Seconds that one comparison may go on with more pairs, to narrow its interval
         #[arg(long, default_value_t = 30)]
         seconds: u64,
+        /// Put the tables into BENCHMARKS.md
+        #[arg(long)]
+        write: bool,
     },
     /// Install what building and testing need, and nothing else
     Setup,
@@ -111,8 +114,8 @@ fn main() -> ExitCode {
         Verb::Fuzz { targets, seconds } => fuzz::fuzz(policy, &targets, seconds),
         Verb::Miri => miri::miri(policy),
         Verb::Kernels { only, list } => kernels::kernels(policy, &only, list),
-        Verb::Bench { names, list, pairs, seconds } => {
-            bench::bench(policy, &bench::Selection { names, list, pairs, seconds })
+        Verb::Bench { names, list, pairs, seconds, write } => {
+            bench::bench(policy, &bench::Selection { names, list, pairs, seconds, write })
         }
         Verb::Setup => setup::setup(policy),
     };

@@ -10,7 +10,7 @@ use super::event::{CredentialKind, Verb};
 use super::machine::{Aligned, LOOK, Machine, Sink, Step, base64, begins_with_word, line, whole};
 use super::secrets;
 use crate::End;
-use crate::bytes::{find, starts_with_ignore_case};
+use crate::bytes::{find, lines, position, starts_with_ignore_case};
 
 /// Requests that wait for their answer.
 const PENDING: usize = 64;
@@ -176,8 +176,7 @@ impl Http {
             return (Step::Take(2), Phase::Head);
         }
         let Some(end) = head_end(rest, sink.examined) else { return (Step::More, Phase::Head) };
-        let mut lines =
-            rest[..end].split(|b| *b == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+        let mut lines = lines(&rest[..end]);
         let Some((method, target)) = lines.next().and_then(request_line) else {
             return (Step::Lost, Phase::Head);
         };
@@ -214,8 +213,7 @@ impl Http {
         let status = rest.get(9..12).and_then(|digits| std::str::from_utf8(digits).ok()?.parse::<u16>().ok());
         let Some(status) = status else { return (Step::Lost, Phase::Head) };
         let mut framing = Framing::default();
-        let lines = rest[..end].split(|b| *b == b'\n').skip(1);
-        for (name, value) in lines.map(|line| line.strip_suffix(b"\r").unwrap_or(line)).filter_map(header) {
+        for (name, value) in lines(&rest[..end]).skip(1).filter_map(header) {
             framing.header(name, value);
             if name.eq_ignore_ascii_case(b"set-cookie") {
                 let cookie = value.split(|b| *b == b';').next().unwrap_or(value);
@@ -303,12 +301,10 @@ fn chunk(rest: &[u8]) -> (Step, Phase) {
 fn head_end(rest: &[u8], examined: usize) -> Option<usize> {
     let from = examined.saturating_sub(3).min(rest.len());
     let fresh = &rest[from..];
-    let crlf = find(fresh, b"\r\n\r\n").map(|at| from + at + 4);
-    let lf = find(fresh, b"\n\n").map(|at| from + at + 2);
-    match (crlf, lf) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
-    }
+    memchr::memchr_iter(b'\n', fresh)
+        .map(|at| at + 1)
+        .find(|end| fresh[..*end].ends_with(b"\r\n\r\n") || fresh[..*end].ends_with(b"\n\n"))
+        .map(|end| from + end)
 }
 
 fn request_line(line: &[u8]) -> Option<(&[u8], &[u8])> {
@@ -318,7 +314,7 @@ fn request_line(line: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 fn header(line: &[u8]) -> Option<(&[u8], &[u8])> {
-    let colon = line.iter().position(|b| *b == b':')?;
+    let colon = position(line, b':')?;
     Some((&line[..colon], line[colon + 1..].trim_ascii()))
 }
 

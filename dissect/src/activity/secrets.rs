@@ -12,21 +12,7 @@ use crate::bytes::{find, starts_with_ignore_case};
 
 /// Looks through text for secrets by their shape.
 pub(super) fn by_shape(text: &[u8], place: &'static str, sink: &mut Sink<'_>) {
-    // A shape begins where a word does, and not within what was looked at as one: else text made for it
-    // would be looked at again and again.
-    let mut at = 0;
-    while at < text.len() {
-        let rest = &text[at..];
-        let begins = at == 0 || !is_word(text[at - 1]);
-        at += match begins.then(|| shape(rest)) {
-            Some(Shape::Secret(kind, length)) => {
-                sink.credential(kind, place, &rest[..length]);
-                length.max(1)
-            }
-            Some(Shape::No(length)) => length.max(1),
-            None => 1,
-        };
-    }
+    each_shape(text, |kind, secret| sink.credential(kind, place, secret));
     // In some encodings a newline is two characters: they stand before the text, not in the marker.
     if let Some(at) = find(text, b"-----BEGIN ")
         && let Some(label) = text[at + 11..].split(|b| *b == b'-').next()
@@ -35,6 +21,27 @@ pub(super) fn by_shape(text: &[u8], place: &'static str, sink: &mut Sink<'_>) {
     {
         let end = find(&text[at..], b"-----END").map_or(text.len(), |end| at + end);
         sink.credential(CredentialKind::PrivateKey, place, &text[at..end]);
+    }
+}
+
+/// A shape begins where a word does, and not within what was looked at as one: else text made for it would be
+/// looked at again and again.
+fn each_shape(text: &[u8], mut found: impl FnMut(CredentialKind, &[u8])) {
+    let mut at = 0;
+    while let Some(start) = text[at..].iter().position(|b| is_word(*b)) {
+        at += start;
+        let length = match shape(&text[at..]) {
+            Shape::Secret(kind, length) => {
+                found(kind, &text[at..at + length]);
+                length
+            }
+            Shape::No(length) => length,
+        };
+        at += length.max(1);
+        // The rest of the word.
+        if is_word(text[at - 1]) {
+            at += text[at..].iter().position(|b| !is_word(*b)).unwrap_or(text.len() - at);
+        }
     }
 }
 
@@ -101,8 +108,17 @@ fn key(rest: &[u8]) -> Option<(CredentialKind, usize)> {
     }
 }
 
-fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_'
+const fn is_word(byte: u8) -> bool {
+    const WORD: [bool; 256] = {
+        let mut word = [false; 256];
+        let mut byte = 0;
+        while byte < 256 {
+            word[byte] = (byte as u8).is_ascii_alphanumeric() || byte as u8 == b'_';
+            byte += 1;
+        }
+        word
+    };
+    WORD[byte as usize]
 }
 
 /// Names of fields that hold a secret, and what kind.
@@ -220,4 +236,44 @@ fn is_session(name: &[u8]) -> bool {
         || name == b"sid"
         || name.ends_with(b".sid")
         || name.ends_with(b"_sid")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The same byte by byte.
+    fn slowly(text: &[u8]) -> Vec<(CredentialKind, Vec<u8>)> {
+        let (mut found, mut at) = (Vec::new(), 0);
+        while at < text.len() {
+            let begins = at == 0 || !is_word(text[at - 1]);
+            at += match begins.then(|| shape(&text[at..])) {
+                Some(Shape::Secret(kind, length)) => {
+                    found.push((kind, text[at..at + length].to_vec()));
+                    length.max(1)
+                }
+                Some(Shape::No(length)) => length.max(1),
+                None => 1,
+            };
+        }
+        found
+    }
+
+    proptest! {
+        #[test]
+        fn words_are_passed_over_and_no_secret_with_them(parts in proptest::collection::vec(0..11_usize, 0..12)) {
+            let github = format!("ghp_{}", "a1".repeat(18));
+            let slack = format!("xoxb-{}", "1-".repeat(12));
+            let pieces: [&[u8]; 11] = [
+                b"AKIAIOSFODNN7EXAMPLE", github.as_bytes(), slack.as_bytes(), b"eyJhbGciOiJIUzI1NiJ9.e30.c2ln",
+                b"eyJ", b"x", b"_", b" ", b"-", b".", b"\xff",
+            ];
+            let text: Vec<u8> = parts.iter().flat_map(|part| pieces[*part]).copied().collect();
+            let mut found = Vec::new();
+            each_shape(&text, |kind, secret| found.push((kind, secret.to_vec())));
+            prop_assert_eq!(found, slowly(&text));
+        }
+    }
 }

@@ -4,7 +4,7 @@
 //! In: both directions. Out: the protocol, method, path without its query, and host. Must never:
 //! show a query, a credential, or any header but Host.
 
-use crate::bytes::{capped, find, line, may_start_with, printable, starts_with_ignore_case};
+use crate::bytes::{capped, find, line, may_start_with, position, printable, starts_with_ignore_case};
 use crate::probe::{Found, Prefix, Probe};
 use crate::{Hint, Protocol};
 
@@ -163,7 +163,7 @@ impl<'a> Request<'a> {
                 self.end = Some(at);
                 return;
             }
-            let Some(colon) = header.iter().position(|b| *b == b':') else { continue };
+            let Some(colon) = position(header, b':') else { continue };
             let (name, value) = (&header[..colon], header[colon + 1..].trim_ascii());
             if name.eq_ignore_ascii_case(b"host") && self.host.is_none() {
                 self.host = Some(value);

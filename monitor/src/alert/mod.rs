@@ -11,6 +11,7 @@ mod saved;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use foldhash::quality::RandomState;
 use jiff::Timestamp;
 
 pub use journal::{KEPT, Rest};
@@ -26,6 +27,10 @@ pub const HELD: usize = 16_384;
 /// Counts of open alerts are kept as often as this, ns; what is told is kept at once.
 const KEEP_EVERY: u64 = 5_000_000_000;
 
+/// What an open alert shows (its reason, and the flow behind it) is of the last of the worst, and at most
+/// this much older than the last one that came, ns.
+const SHOWN_FOR: u64 = 1_000_000_000;
+
 #[derive(Debug)]
 struct Alert {
     rule: Rule,
@@ -37,6 +42,8 @@ struct Alert {
     last: Timestamp,
     last_ns: u64,
     told_ns: u64,
+    /// When what it shows was found.
+    shown_ns: u64,
     /// Open flows that show the condition.
     holds: u32,
     resolved: bool,
@@ -51,13 +58,13 @@ struct Alert {
 /// All alerts, open and lately resolved.
 #[derive(Debug)]
 pub struct Alerts {
-    alerts: HashMap<String, Alert>,
+    alerts: HashMap<String, Alert, RandomState>,
     /// How many each party of this host has: one may have as many as there is room for others.
-    by_party: HashMap<Arc<str>, usize>,
+    by_party: HashMap<Arc<str>, usize, RandomState>,
     journal: Journal,
     changes: Vec<Change>,
     /// Open alerts whose counts have changed since they were kept.
-    stale: HashSet<String>,
+    stale: HashSet<String, RandomState>,
     kept_ns: u64,
     repeat_ns: u64,
     resolve_ns: u64,
@@ -72,11 +79,11 @@ pub struct Alerts {
 impl Alerts {
     pub fn new(repeat_every_s: u32, resolve_after_s: u32) -> Self {
         Alerts {
-            alerts: HashMap::new(),
-            by_party: HashMap::new(),
+            alerts: HashMap::default(),
+            by_party: HashMap::default(),
             journal: Journal::default(),
             changes: Vec::new(),
-            stale: HashSet::new(),
+            stale: HashSet::default(),
             kept_ns: 0,
             repeat_ns: u64::from(repeat_every_s) * 1_000_000_000,
             resolve_ns: u64::from(resolve_after_s) * 1_000_000_000,
@@ -116,6 +123,7 @@ impl Alerts {
                 last: open.last_seen,
                 last_ns: now_ns,
                 told_ns: now_ns,
+                shown_ns: now_ns,
                 holds: 0,
                 resolved: false,
                 cursor: open.cursor,
@@ -176,6 +184,7 @@ impl Alerts {
             // What is told is the worst of what was found.
             if finding.severity >= alert.severity {
                 alert.severity = finding.severity;
+                alert.shown_ns = now_ns;
                 (alert.reason, alert.remedy) = (finding.reason, finding.remedy);
                 (alert.flow, alert.listener) = (finding.flow, finding.listener);
             }
@@ -201,6 +210,7 @@ impl Alerts {
             last: now,
             last_ns: now_ns,
             told_ns: now_ns,
+            shown_ns: now_ns,
             holds: u32::from(hold),
             resolved: false,
             cursor: 0,
@@ -213,6 +223,34 @@ impl Alerts {
             *self.by_party.entry(party).or_default() += 1;
         }
         self.told(&key, AlertState::Opened, now)
+    }
+
+    /// A finding that would only be counted, because its alert is open, as bad, and was told and renewed not
+    /// long ago: counted, so that it need not be put into words. False: it is for [`Alerts::find`].
+    pub fn again(
+        &mut self,
+        key: &str,
+        severity: Severity,
+        hold: bool,
+        now_ns: u64,
+        wall: impl Fn(u64) -> Timestamp,
+    ) -> bool {
+        let Some(alert) = self.alerts.get_mut(key).filter(|alert| !alert.resolved) else { return false };
+        let now = wall(now_ns);
+        let due = self.repeat_ns > 0 && now_ns.saturating_sub(alert.told_ns) >= self.repeat_ns;
+        let shows = severity < alert.severity || now_ns.saturating_sub(alert.shown_ns) < SHOWN_FOR;
+        let known_no_more = alert.acknowledged.as_ref().is_some_and(|known| known.until <= now);
+        if severity > alert.severity || due || !shows || known_no_more {
+            return false;
+        }
+        self.found += 1;
+        alert.count += 1;
+        (alert.last, alert.last_ns) = (now, now_ns);
+        alert.holds += u32::from(hold);
+        if !self.stale.contains(key) {
+            self.stale.insert(key.to_owned());
+        }
+        true
     }
 
     /// Whether a party may have another alert: as many as are free, so that a noisy one leaves room.
@@ -403,6 +441,25 @@ mod tests {
 
     fn wall(_: u64) -> Timestamp {
         Timestamp::UNIX_EPOCH
+    }
+
+    #[test]
+    fn what_is_found_again_is_counted_without_words_until_it_shows_something_old() {
+        let mut alerts = Alerts::new(10, 30);
+        let key = finding().key();
+        assert!(!alerts.again(&key, Severity::High, true, 0, wall), "nothing is open");
+        alerts.find(finding(), true, 0, wall);
+        assert!(alerts.again(&key, Severity::High, true, SHOWN_FOR - 1, wall));
+        assert!(!alerts.again(&key, Severity::Critical, true, 1, wall), "it gets worse");
+        assert!(!alerts.again(&key, Severity::High, true, SHOWN_FOR, wall), "what it shows is old");
+        assert!(alerts.again(&key, Severity::Low, true, SHOWN_FOR, wall), "what it shows is worse");
+        assert!(!alerts.again(&key, Severity::Low, true, 10 * SECOND, wall), "it is to be told again");
+        assert_eq!(alerts.open()[0].count, 3);
+        for _ in 0..3 {
+            alerts.release(&key, 11 * SECOND);
+        }
+        assert_eq!(alerts.tick(41 * SECOND, wall).len(), 1, "each held it open, and let it go");
+        assert!(!alerts.again(&key, Severity::High, true, 42 * SECOND, wall), "it is resolved");
     }
 
     #[test]

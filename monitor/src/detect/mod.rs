@@ -27,7 +27,7 @@ pub use connect_failures::ConnectFailures;
 pub use credential_in_clear::credential_in_clear;
 pub use handshake_failures::{HandshakeFailures, is_failed_handshake};
 pub use new_service::{Listener, NewServices};
-pub use plaintext::plaintext;
+pub use plaintext::{plaintext, severity_of_plaintext};
 pub use posture::{Breach, Fault, Sight, posture};
 pub use scans::Scans;
 pub use traffic::{Baseline, Departure, Totals, Traffic};

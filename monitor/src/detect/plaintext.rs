@@ -4,7 +4,7 @@
 //! ciphertext). What is in the clear by design (DNS, NTP, DHCP, mDNS, SSDP, and all
 //! that goes to a multicast or broadcast address) is never a finding.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use dissect::{Plain, Protection};
@@ -15,19 +15,11 @@ use crate::model::{FlowView, Reach, Rule, Severity, Transport, reach};
 /// Judges one flow. With `loopback`, what never leaves the host counts too.
 pub fn plaintext(flow: &Arc<FlowView>, subject: &str, loopback: bool) -> Option<Finding> {
     let Protection::Plaintext(plain) = flow.facts.protection else { return None };
-    if let Plain::Protocol(protocol) = plain
-        && protocol.clear_by_design()
-    {
-        return None;
-    }
-    if is_to_a_group(flow) {
-        return None;
-    }
-    let (severity, whereto) = match far(flow) {
-        Reach::Loopback if !loopback => return None,
-        Reach::Loopback => (Severity::Low, "within this host"),
-        Reach::Private => (Severity::High, "over the private network"),
-        Reach::Public => (Severity::Critical, "over a public network"),
+    let severity = severity_of_plaintext(&flow.facts, flow.transport, (flow.local, flow.remote), loopback)?;
+    let whereto = match far(flow) {
+        Reach::Loopback => "within this host",
+        Reach::Private => "over the private network",
+        Reach::Public => "over a public network",
     };
     let (client, server) = ends(flow);
     let what = match plain {
@@ -46,8 +38,31 @@ pub fn plaintext(flow: &Arc<FlowView>, subject: &str, loopback: bool) -> Option<
     })
 }
 
+/// How bad that is, between these addresses, ours first; `None`: it is no finding.
+pub fn severity_of_plaintext(
+    facts: &dissect::Facts,
+    transport: Transport,
+    (local, remote): (SocketAddr, SocketAddr),
+    loopback: bool,
+) -> Option<Severity> {
+    let Protection::Plaintext(plain) = facts.protection else { return None };
+    if let Plain::Protocol(protocol) = plain
+        && protocol.clear_by_design()
+    {
+        return None;
+    }
+    if is_to_a_group(transport, local.ip(), remote.ip()) {
+        return None;
+    }
+    match distance(local.ip(), remote.ip()) {
+        Reach::Loopback => loopback.then_some(Severity::Low),
+        Reach::Private => Some(Severity::High),
+        Reach::Public => Some(Severity::Critical),
+    }
+}
+
 /// Multicast and broadcast: how hosts of a network find each other, in the clear by design.
-fn is_to_a_group(flow: &FlowView) -> bool {
+fn is_to_a_group(transport: Transport, local: IpAddr, remote: IpAddr) -> bool {
     let group = |ip: IpAddr| match ip {
         IpAddr::V4(v4) => {
             // The broadcast address of most networks; their masks are not known here.
@@ -56,13 +71,17 @@ fn is_to_a_group(flow: &FlowView) -> bool {
         }
         IpAddr::V6(v6) => v6.is_multicast(),
     };
-    flow.transport == Transport::Udp && (group(flow.remote.ip()) || group(flow.local.ip()))
+    transport == Transport::Udp && (group(remote) || group(local))
 }
 
 /// How far the data goes. An address of this host's own, reached from this host in the same
 /// namespace, is still loopback to the kernel: the packets never leave.
 pub(super) fn far(flow: &FlowView) -> Reach {
-    if flow.local.ip() == flow.remote.ip() { Reach::Loopback } else { reach(flow.remote.ip()) }
+    distance(flow.local.ip(), flow.remote.ip())
+}
+
+fn distance(local: IpAddr, remote: IpAddr) -> Reach {
+    if local == remote { Reach::Loopback } else { reach(remote) }
 }
 
 fn remedy(plain: Plain, facts: &dissect::Facts) -> String {

@@ -144,6 +144,11 @@ impl Detected {
 pub struct Holds(u32);
 
 impl Holds {
+    pub fn has(self, rule: Rule) -> bool {
+        let mut with = self;
+        !with.insert(rule)
+    }
+
     /// True where it was not in there.
     pub fn insert(&mut self, rule: Rule) -> bool {
         let before = self.0;
@@ -514,7 +519,7 @@ impl Flow {
     /// As [`FlowView::id`].
     pub fn id(&self, boot_id: &str) -> String {
         match self.transport {
-            Transport::Tcp => format!("{boot_id}-{:x}", self.cookie),
+            Transport::Tcp => super::name::of(boot_id, self.cookie),
             Transport::Udp => format!("{boot_id}-{:x}-{}-{}", self.cookie, self.local.port(), self.remote()),
         }
     }

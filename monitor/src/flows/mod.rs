@@ -9,6 +9,7 @@ mod entry;
 mod evidence;
 mod interned;
 mod judge;
+mod name;
 mod order;
 mod peers;
 mod places;

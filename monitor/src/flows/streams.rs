@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use foldhash::quality::RandomState;
 use jiff::Timestamp;
 
 use super::Flow;
@@ -73,6 +74,8 @@ impl std::fmt::Display for StreamKey {
 #[derive(Debug)]
 pub struct Stream {
     pub key: StreamKey,
+    /// The key as text: what alerts about it are called by.
+    pub subject: Arc<str>,
     pub direction: Direction,
     pub client_address: IpAddr,
     pub server_address: SocketAddr,
@@ -95,13 +98,30 @@ pub struct Stream {
     pub measures: Option<Box<Measures>>,
 }
 
+/// Pairs of ends remembered in [`Streams::by_ends`].
+const ENDS: usize = 4096;
+
+/// Who is at both ends, client first: an identity by its address in memory, anybody else by IP address;
+/// and the service.
+type Ends = (End, End, (u16, Transport));
+type End = (usize, Option<IpAddr>);
+
+/// A stream, and the identities whose addresses stand for them in [`Ends`].
+#[derive(Debug)]
+struct Known {
+    id: StreamId,
+    _identities: [Option<Arc<Identity>>; 2],
+}
+
 /// The table of streams, bounded.
 #[derive(Debug)]
 pub struct Streams {
     list: Vec<Stream>,
-    by_key: HashMap<StreamKey, StreamId>,
+    by_key: HashMap<StreamKey, StreamId, RandomState>,
+    /// The same by who exactly is at the ends: without putting names together.
+    by_ends: HashMap<Ends, Known, RandomState>,
     /// How many streams each party of this host has: one may have as many as there is room for others.
-    by_party: HashMap<Party, usize>,
+    by_party: HashMap<Party, usize, RandomState>,
     capacity: usize,
     with_measures: usize,
     /// Flows that were put into a stream.
@@ -114,8 +134,9 @@ impl Streams {
     pub fn new(capacity: usize, with_measures: usize) -> Self {
         Streams {
             list: Vec::new(),
-            by_key: HashMap::new(),
-            by_party: HashMap::new(),
+            by_key: HashMap::default(),
+            by_ends: HashMap::default(),
+            by_party: HashMap::default(),
             capacity,
             with_measures,
             assigned: 0,
@@ -155,6 +176,15 @@ impl Streams {
     pub fn of(&mut self, flow: &Flow) -> StreamId {
         self.assigned += 1;
         let [(client_identity, client), (server_identity, server)] = flow.ends();
+        let end = |identity: Option<&Arc<Identity>>, address: SocketAddr| match identity {
+            Some(identity) => (Arc::as_ptr(identity) as usize, None),
+            None => (0, Some(address.ip())),
+        };
+        let service = (server.port(), flow.transport);
+        let ends = (end(client_identity, client), end(server_identity, server), service);
+        if let Some(known) = self.by_ends.get(&ends) {
+            return known.id;
+        }
         let party = |identity: Option<&Arc<Identity>>, address: SocketAddr| match identity {
             Some(identity) => Party::Local(identity.label()),
             None => Party::Remote(address.ip()),
@@ -165,8 +195,13 @@ impl Streams {
             port: server.port(),
             transport: flow.transport,
         };
-        if let Some(id) = self.by_key.get(&key) {
-            return *id;
+        if let Some(id) = self.by_key.get(&key).copied() {
+            if self.by_ends.len() >= ENDS {
+                self.by_ends.clear();
+            }
+            let identities = [client_identity.cloned(), server_identity.cloned()];
+            self.by_ends.insert(ends, Known { id, _identities: identities });
+            return id;
         }
         let own = key.here().clone();
         let has = self.by_party.get(&own).copied().unwrap_or(0);
@@ -181,6 +216,7 @@ impl Streams {
         self.by_key.insert(key.clone(), id);
         *self.by_party.entry(own).or_default() += 1;
         self.list.push(Stream {
+            subject: key.to_string().into(),
             key,
             direction: flow.direction,
             client_address: client.ip(),
@@ -236,10 +272,13 @@ impl Stream {
     /// carried payload; without any, the last one's.
     pub fn learn(&mut self, flow: &Flow) {
         self.last_ns = self.last_ns.max(flow.last_ns);
-        if let Some(protocol) = flow.facts.protocol {
+        if let Some(protocol) = flow.facts.protocol
+            && self.protocol.as_deref() != Some(protocol.as_str())
+        {
             self.protocol = Some(protocol.as_str().to_owned());
         }
-        if posture::rank(&flow.facts) <= posture::rank(&self.facts) {
+        if !Arc::ptr_eq(&self.facts, &flow.facts) && posture::rank(&flow.facts) <= posture::rank(&self.facts)
+        {
             self.facts = flow.facts.clone();
         }
         let carried = flow.bytes() != (0, 0) || flow.facts.protocol.is_some();
@@ -248,17 +287,24 @@ impl Stream {
             self.judged = carried;
             return;
         }
-        if !carried {
+        if !carried || Arc::ptr_eq(&self.verdict, &flow.verdict) {
             return;
         }
-        let worst = Verdict {
-            encrypted: worse(&self.verdict.encrypted, &flow.verdict.encrypted),
-            authenticated: worse(&self.verdict.authenticated, &flow.verdict.authenticated),
-            authorised: worse(&self.verdict.authorised, &flow.verdict.authorised),
-            watched: worse(&self.verdict.watched, &flow.verdict.watched),
-        };
-        if worst != *self.verdict {
-            self.verdict = Arc::new(worst);
+        let old = &*self.verdict;
+        let [encrypted, authenticated, authorised, watched] = [
+            (&old.encrypted, &flow.verdict.encrypted),
+            (&old.authenticated, &flow.verdict.authenticated),
+            (&old.authorised, &flow.verdict.authorised),
+            (&old.watched, &flow.verdict.watched),
+        ]
+        .map(|(old, new)| (worse(old, new), old));
+        if [encrypted, authenticated, authorised, watched].iter().any(|(worst, old)| worst != old) {
+            self.verdict = Arc::new(Verdict {
+                encrypted: encrypted.0.clone(),
+                authenticated: authenticated.0.clone(),
+                authorised: authorised.0.clone(),
+                watched: watched.0.clone(),
+            });
         }
     }
 
@@ -283,7 +329,7 @@ impl Stream {
 
     pub fn view(&self, wall: impl Fn(u64) -> Timestamp) -> StreamView {
         StreamView {
-            key: self.key.to_string(),
+            key: self.subject.to_string(),
             client: self.key.client.to_string(),
             server: self.key.server.to_string(),
             server_address: self.server_address,
@@ -315,6 +361,6 @@ fn rank(answer: Answer) -> u8 {
 }
 
 /// The worse of two answers; of equal ones the newer, whose reason is the present one.
-fn worse(old: &Judged, new: &Judged) -> Judged {
-    if rank(new.answer) <= rank(old.answer) { new.clone() } else { old.clone() }
+fn worse<'a>(old: &'a Judged, new: &'a Judged) -> &'a Judged {
+    if rank(new.answer) <= rank(old.answer) { new } else { old }
 }

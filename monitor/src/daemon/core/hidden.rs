@@ -14,7 +14,7 @@ impl Core {
         }
         let Some(stream) = flow.stream.and_then(|id| self.streams.get(id)) else { return };
         flow.detected.insert(Detected::LOGGED_IN);
-        let (subject, clock) = (stream.key.to_string(), self.clock);
+        let (subject, clock) = (stream.subject.clone(), self.clock);
         let view = Arc::new(flow.view(&self.boot_id, now_ns, |ns| clock.wall(ns)));
         drop(flow);
         self.judge_by_facts(&view, &subject, now_ns);
@@ -26,7 +26,7 @@ impl Core {
             return;
         }
         let Some(stream) = flow.stream.and_then(|id| self.streams.get(id)) else { return };
-        let subject = stream.key.to_string();
+        let subject = stream.subject.clone();
         let view = Arc::new(flow.view(&self.boot_id, now_ns, self.wall()));
         self.judge_by_facts(&view, &subject, now_ns);
     }

@@ -10,6 +10,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use foldhash::quality::RandomState;
+
 use crate::flows::FlowKey;
 use crate::identity::ProcessSeen;
 use crate::model::Identity;
@@ -28,8 +30,8 @@ type Key = (u32, u32, [u8; 16], u64);
 
 #[derive(Debug, Default)]
 pub(super) struct Recent {
-    known: HashMap<Key, Known>,
-    asked: HashMap<Key, Question>,
+    known: HashMap<Key, Known, RandomState>,
+    asked: HashMap<Key, Question, RandomState>,
 }
 
 #[derive(Debug)]

@@ -107,7 +107,7 @@ impl Core {
         if flow.detected.has(Detected::PLAINTEXT) && flow.verdict.encrypted.answer == Answer::Yes {
             // It hesitated, and then upgraded after all.
             if flow.holds.remove(Rule::Plaintext) {
-                self.alerts.release(&alert_key(Rule::Plaintext, &stream.key), now_ns);
+                self.alerts.release(&alert_key(Rule::Plaintext, &stream.subject), now_ns);
             }
             flow.detected.remove(Detected::PLAINTEXT);
         }
@@ -123,8 +123,19 @@ impl Core {
                 flow.detected.insert(which);
             }
         }
-        let subject = stream.key.to_string();
+        let subject = stream.subject.clone();
         let clock = self.clock;
+        if plaintext && !unexpected && !failed && !broken && faults.is_empty() {
+            let ends = (flow.local(), flow.remote());
+            let loopback = self.settings.loopback_alerts;
+            let severity = detect::severity_of_plaintext(&flow.facts, flow.transport, ends, loopback);
+            let Some(severity) = severity.filter(|_| !flow.holds.has(Rule::Plaintext)) else { return };
+            let key = alert_key(Rule::Plaintext, &subject);
+            if self.alerts.again(&key, severity, true, now_ns, |ns| clock.wall(ns)) {
+                flow.holds.insert(Rule::Plaintext);
+                return;
+            }
+        }
         let view = Arc::new(flow.view(&self.boot_id, now_ns, |ns| clock.wall(ns)));
         let mut findings: Vec<Finding> = Vec::new();
         if plaintext {
@@ -191,7 +202,7 @@ impl Core {
         let holds = std::mem::take(&mut flow.holds);
         if let Some(stream) = flow.stream.and_then(|id| self.streams.get(id)) {
             for rule in holds.iter() {
-                self.alerts.release(&alert_key(rule, &stream.key), now_ns);
+                self.alerts.release(&alert_key(rule, &stream.subject), now_ns);
             }
         }
     }
@@ -261,6 +272,6 @@ fn told(flow: &Flow, action: FlowAction, boot_id: &str, clock: Clock, now_ns: u6
 }
 
 /// What a flow holds open are alerts about its stream.
-fn alert_key(rule: Rule, stream: &StreamKey) -> String {
-    format!("{}|{stream}", rule.as_str())
+fn alert_key(rule: Rule, subject: &str) -> String {
+    [rule.as_str(), "|", subject].concat()
 }

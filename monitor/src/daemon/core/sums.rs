@@ -26,7 +26,7 @@ pub struct Sums {
     pub forgotten: u64,
     /// Addresses of flows that were counted and have ended, and when: their other ends may be heard
     /// of later, when events were lost on the way.
-    ended: HashMap<Addresses, u64>,
+    ended: HashMap<Addresses, u64, RandomState>,
     ended_order: VecDeque<Addresses>,
 }
 
@@ -44,7 +44,7 @@ impl Sums {
             capacity,
             pushed: 0,
             forgotten: 0,
-            ended: HashMap::new(),
+            ended: HashMap::default(),
             ended_order: VecDeque::new(),
         }
     }

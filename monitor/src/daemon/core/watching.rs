@@ -5,6 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 
 use dissect::activity::Event as Happened;
 use dissect::{End, Facts, Protection};
+use foldhash::quality::RandomState as Quick;
 
 use super::*;
 use crate::alert::Change;
@@ -35,13 +36,13 @@ pub struct Watching {
     pub(in crate::daemon) traffic: Traffic,
     /// The key of fingerprints: drawn at the start, never told.
     key: RandomState,
-    watches: HashMap<u64, Box<Watch>>,
+    watches: HashMap<u64, Box<Watch>, Quick>,
     /// What clients asked for, where that could be read and a policy wants to know.
-    doings: HashMap<u64, Doings>,
+    doings: HashMap<u64, Doings, Quick>,
     /// Of clients that did nothing so far.
     nothing: Doings,
     /// Alerts that stay open as long as a flow does, next to those of [`Flow::holds`].
-    holds: HashMap<u64, Vec<String>>,
+    holds: HashMap<u64, Vec<String>, Quick>,
     /// When it was last looked who may be read on.
     second_ns: u64,
     /// Flows that were to be read on.
@@ -61,10 +62,10 @@ impl Watching {
             scans: Scans::new(&detect.scans),
             traffic: Traffic::new(&detect.traffic),
             key: RandomState::new(),
-            watches: HashMap::new(),
-            doings: HashMap::new(),
+            watches: HashMap::default(),
+            doings: HashMap::default(),
             nothing: Doings::default(),
-            holds: HashMap::new(),
+            holds: HashMap::default(),
             second_ns: 0,
             asked: 0,
             refused: 0,
@@ -236,7 +237,11 @@ impl Core {
             }
             return;
         };
-        let happened = watch.take();
+        let mut happened = watch.take();
+        let asks = !self.policy.is_empty();
+        if !asks {
+            happened.retain(|event| !matches!(event, Happened::Operation(_)));
+        }
         if happened.is_empty() {
             let over = flow.is_over();
             drop(flow);
@@ -246,18 +251,17 @@ impl Core {
             }
             return;
         }
-        let (subject, clock) = (stream.key.to_string(), self.clock);
+        let (subject, clock) = (stream.subject.clone(), self.clock);
         let view = Arc::new(flow.view(&self.boot_id, now_ns, |ns| clock.wall(ns)));
         drop(flow);
         let now_s = clock.wall(now_ns).as_second();
         let mut findings = Vec::new();
-        let (asks, mut did_more) = (!self.policy.is_empty(), false);
+        let mut did_more = false;
         for event in happened {
             match event {
-                Happened::Operation(operation) if asks => {
+                Happened::Operation(operation) => {
                     did_more |= self.watching.doings.entry(cookie).or_default().add(operation);
                 }
-                Happened::Operation(_) => {}
                 Happened::Authentication(answer) => {
                     let found = self.watching.auth_failures.answered(&view, &subject, &answer, now_ns);
                     findings.extend(found.map(|finding| (finding, false)));
@@ -348,7 +352,7 @@ impl Core {
                 failures: stream.failed,
                 open: stream.open,
             };
-            (stream.key.to_string(), totals)
+            (stream.subject.to_string(), totals)
         });
         for departure in self.watching.traffic.interval(totals, now_ns, self.clock.wall(now_ns)) {
             match departure {

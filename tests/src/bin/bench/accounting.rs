@@ -117,27 +117,34 @@ pub fn difference(before: &BTreeMap<String, Runs>, after: &BTreeMap<String, Runs
         .collect()
 }
 
-/// The empty program, attached to a cgroup in both directions as ours are.
+/// A program for comparison, attached to a cgroup in both directions as ours are: the empty one, mostly.
 pub struct Empty {
     ebpf: Ebpf,
+    name: &'static str,
 }
 
 impl Empty {
     pub fn attach(cgroup: &Path) -> Result<Self> {
+        Empty::attach_other(cgroup, "empty")
+    }
+
+    /// Another one that stands for itself: `look_up` does nothing but ask for the socket's storage.
+    pub fn attach_other(cgroup: &Path, name: &'static str) -> Result<Self> {
         let object = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bpf/streamwatch.bpf.o");
         let mut ebpf = Ebpf::load_file(&object).with_context(|| object.display().to_string())?;
-        let program: &mut CgroupSkb = ebpf.program_mut("empty").context("no empty program")?.try_into()?;
+        let program: &mut CgroupSkb =
+            ebpf.program_mut(name).with_context(|| format!("no program {name}"))?.try_into()?;
         program.load()?;
         let directory = fs::File::open(cgroup)?;
         for direction in [CgroupSkbAttachType::Ingress, CgroupSkbAttachType::Egress] {
             program.attach(&directory, direction, CgroupAttachMode::Single)?;
         }
-        Ok(Empty { ebpf })
+        Ok(Empty { ebpf, name })
     }
 
     /// What it has done so far.
     pub fn runs(&self) -> Result<Runs> {
-        let program: &CgroupSkb = self.ebpf.program("empty").context("no empty program")?.try_into()?;
+        let program: &CgroupSkb = self.ebpf.program(self.name).context("the program is gone")?.try_into()?;
         let info = program.info()?;
         Ok(Runs { count: info.run_count(), ns: info.run_time().as_nanos() as u64 })
     }

@@ -8,7 +8,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tests::{Certificates, Lab, Process};
 
 use crate::accounting::{self, Statistics};
-use crate::pairs::{Effort, compare, whole};
+use crate::pairs::{Effort, FEWEST, compare, whole};
 use crate::report::Findings;
 use crate::statistics::median;
 use crate::watch::Watch;
@@ -20,8 +20,71 @@ pub fn run(effort: &Effort) -> Result<Findings> {
     let mut findings = inside::run("growth")?;
     flows(effort, &mut findings)?;
     processors(effort, &mut findings)?;
+    large(&mut findings);
     Ok(findings)
 }
+
+/// Flows of the large host that cannot be had here.
+const MANY: f64 = 1e7;
+
+/// What the curves mean for a host with 128 processors and ten million flows: each carried on as it went
+/// over its last points, which is a guess, and marked as one.
+fn large(findings: &mut Findings) {
+    let points = |figure: &str| -> Vec<(f64, f64)> {
+        let mut points: Vec<(f64, f64)> = findings
+            .rows
+            .iter()
+            .filter_map(|row| {
+                let name = row.figure.strip_suffix(figure)?;
+                let count = name.trim_start_matches("flows=").trim_end_matches(" flows: ");
+                Some((count.parse().ok()?, row.value))
+            })
+            .collect();
+        points.sort_by(|a, b| a.0.total_cmp(&b.0));
+        points
+    };
+    let per_doubling = |points: &[(f64, f64)]| {
+        let (first, last) = (points.first()?, points.last()?);
+        let slope = (last.1 - first.1) / (last.0 / first.0).log2();
+        Some((last.1 + slope * (MANY / last.0).log2(), slope))
+    };
+    let packet = per_doubling(&points("a packet in the programs"));
+    let event = per_doubling(&points(""));
+    let last = |figure: &str| points(figure).last().map(|point| point.1);
+    let (kernel, user) = (last("kernel memory"), last("resident in user space"));
+    let connection = findings.rows.iter().rev().find(|row| row.figure.ends_with(CONNECTION));
+    let connection = connection.map(|row| row.value);
+    for (what, carried) in [("a packet in the programs", packet), ("an event in user space", event)] {
+        if let Some((value, slope)) = carried {
+            findings.stated(format!("10 million flows, a guess: {what}"), value, "ns").note =
+                format!("{slope:.1} ns more with each doubling");
+        }
+    }
+    for (what, bytes) in [("kernel memory", kernel), ("user-space memory", user)] {
+        if let Some(bytes) = bytes {
+            findings
+                .stated(
+                    format!("10 million flows, a guess: {what}"),
+                    bytes * MANY / f64::from(1 << 30),
+                    "GiB",
+                )
+                .note = "as many bytes a flow as at the last point".into();
+        }
+    }
+    if let Some(us) = connection {
+        findings
+            .stated(
+                "128 processors, a guess: connections that one core of user space follows",
+                1e6 / us,
+                "connections/s",
+            )
+            .note =
+            "the process has one reader, one core and one writer, however many processors there are".into();
+    }
+}
+
+/// The figure that [`large`] rests on.
+const CONNECTION: &str = "churn, user space a connection";
 
 /// Kept connections that are used in turn: a packet then finds its flow in no cache.
 fn flows(effort: &Effort, findings: &mut Findings) -> Result<()> {
@@ -120,6 +183,8 @@ fn processors(effort: &Effort, findings: &mut Findings) -> Result<()> {
             format!("programs {kernel:.2} %, process {process:.2} %");
         let with: Vec<f64> = found.with.iter().map(|sample| sample.values[0]).collect();
         findings.stated(format!("{name}: churn, connections a second"), median(&with), "connections/s");
+        let each = found.monitor_ns() / churn::PLAIN as f64 / 1e3;
+        findings.stated(format!("{name}: {CONNECTION}"), each, "µs").note = "two flows each".into();
         findings.raw(name, &found);
         count *= 2;
     }
@@ -131,7 +196,10 @@ fn on_some(effort: &Effort) -> Result<crate::pairs::Comparison> {
     let certificates = Certificates::new(&lab.directory)?;
     churn::many_ports(&lab)?;
     let client = lab.client();
-    compare(&Effort { time: Duration::ZERO, ..*effort }, &whole(lab.cgroup.path()), 1.0, || {
-        churn::connections(&lab, &certificates, &client, false, churn::PLAIN).map(|rate| vec![rate])
-    })
+    compare(
+        &Effort { pairs: FEWEST.min(effort.pairs), time: Duration::ZERO, ..*effort },
+        &whole(lab.cgroup.path()),
+        1.0,
+        || churn::connections(&lab, &certificates, &client, false, churn::PLAIN).map(|rate| vec![rate]),
+    )
 }

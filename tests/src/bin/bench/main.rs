@@ -28,6 +28,7 @@ mod report;
 mod statistics;
 mod watch;
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -36,7 +37,7 @@ use anyhow::{Result, bail};
 use clap::Parser;
 
 use pairs::Effort;
-use report::{Findings, Row, State, markdown};
+use report::{Findings, Row, State, markdown, replace, table};
 
 #[derive(Parser)]
 #[command(about = "Measures what watching costs")]
@@ -50,8 +51,11 @@ struct Arguments {
     #[arg(long, default_value_t = 7)]
     pairs: usize,
     /// Seconds that one comparison may go on with more pairs, to narrow its interval
-    #[arg(long, default_value_t = 60)]
+    #[arg(long, default_value_t = 30)]
     seconds: u64,
+    /// Put the tables into BENCHMARKS.md
+    #[arg(long)]
+    write: bool,
 }
 
 struct Benchmark {
@@ -95,7 +99,7 @@ fn main() -> Result<ExitCode> {
     println!("statistics cost {clock:.1} ns a run of a program; taken off");
     let effort =
         Effort { pairs: arguments.pairs.max(2), time: Duration::from_secs(arguments.seconds), clock };
-    let mut rows = Vec::new();
+    let (mut rows, mut tables) = (Vec::new(), Vec::new());
     let mut failed = false;
     for benchmark in chosen {
         let begun = Instant::now();
@@ -107,6 +111,7 @@ fn main() -> Result<ExitCode> {
                     println!("{}", markdown(row));
                 }
                 findings.write(&directory(), &about)?;
+                tables.push((benchmark.name, table(&findings.rows, &about)));
                 rows.extend(findings.rows);
             }
             Err(error) => {
@@ -119,6 +124,16 @@ fn main() -> Result<ExitCode> {
         println!("{}: {:.0} s", benchmark.name, begun.elapsed().as_secs_f64());
     }
     conclude(&rows);
+    let report: Vec<String> = tables.iter().map(|(name, table)| format!("## {name}\n\n{table}\n")).collect();
+    fs::write(directory().join("report.md"), report.concat())?;
+    if arguments.write {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../BENCHMARKS.md");
+        let mut text = fs::read_to_string(&path)?;
+        for (name, table) in &tables {
+            text = replace(&text, name, table)?;
+        }
+        fs::write(path, text)?;
+    }
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
@@ -130,7 +145,7 @@ fn conclude(rows: &[Row]) {
     }
     let count = |state| rows.iter().filter(|row| row.state == state).count();
     println!(
-        "\n{} met, {} missed, {} unclear, {} stated, {} skipped; raw figures in target/bench/",
+        "\n{} met, {} missed, {} unclear, {} stated, {} skipped; tables in target/bench/report.md, raw figures beside it",
         count(State::Met),
         count(State::Missed),
         count(State::Unclear),

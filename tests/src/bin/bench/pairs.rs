@@ -16,7 +16,9 @@ use crate::watch::{Watch, cgroup_cpu_ns};
 pub struct Effort {
     /// Pairs at least.
     pub pairs: usize,
-    /// Time for one comparison; when it is over, no pair begins beyond the least number.
+    /// Time for one comparison; when it is over, no pair begins beyond the least number. When it has been
+    /// over for as long again, none at all beyond [`FEWEST`]: a run of all benchmarks comes to its end
+    /// on a slow machine too.
     pub time: Duration,
     /// What reading the clock adds to one run of a program under statistics, ns.
     pub clock: f64,
@@ -65,6 +67,20 @@ pub struct Comparison {
 
 const ACCOUNTED: usize = 3;
 
+/// Pairs without which nothing can be said of a ratio.
+pub const FEWEST: usize = 3;
+
+impl Effort {
+    /// Whether a comparison that has `pairs` and began at `begun` goes on; `wide`: it does not tell yet
+    /// what it is to tell.
+    pub fn goes_on(&self, pairs: usize, begun: Instant, wide: bool) -> bool {
+        let taken = begun.elapsed();
+        pairs < self.pairs.min(FEWEST)
+            || (pairs < self.pairs && taken < 2 * self.time)
+            || (wide && taken < self.time)
+    }
+}
+
 /// Compares. `load` runs it once and gives its values; the first one is what the pairs must tell to
 /// within `margin`.
 pub fn compare(
@@ -74,15 +90,13 @@ pub fn compare(
     mut load: impl FnMut() -> Result<Vec<f64>>,
 ) -> Result<Comparison> {
     let mut found = Comparison { without: Vec::new(), with: Vec::new(), accounted: Vec::new() };
+    let begun = Instant::now();
     // The first run of anything is not like the others.
     load()?;
     for _ in 0..ACCOUNTED {
         found.accounted.push(watched(ground, true, &mut load)?);
     }
-    let begun = Instant::now();
-    while found.with.len() < effort.pairs
-        || (found.ratio(0).margin() > margin && begun.elapsed() < effort.time)
-    {
+    while effort.goes_on(found.with.len(), begun, found.with.len() < 2 || found.ratio(0).margin() > margin) {
         // What drifts hits both alike: each comes first in every second pair.
         if found.with.len().is_multiple_of(2) {
             found.without.push(alone(ground, &mut load)?);

@@ -36,12 +36,14 @@ pub fn run(effort: &Effort) -> Result<Findings> {
     let watch = Watch::start(lab.cgroup.path())?;
     let behind = Empty::attach(lab.cgroup.path())?;
     let empty = [&before, &behind];
+    // The least that any program costs which knows whose packet it sees.
+    let look_up = Empty::attach_other(lab.cgroup.path(), "look_up")?;
     let _statistics = Statistics::on()?;
     let mut serve = programs::load(&lab.server());
     serve.args(["exchange-serve", "--listen", &format!("127.0.0.1:{PORT}")]);
     let mut server = Process::start("exchange", &lab.directory, serve)?;
     server.wait_for_port("tcp", PORT, Duration::from_secs(10))?;
-    let bench = Bench { lab: &lab, watch: &watch, empty };
+    let bench = Bench { lab: &lab, watch: &watch, empty, look_up: &look_up };
     let mut settled = Vec::new();
     let mut captured = Vec::new();
     for _ in 0..effort.pairs {
@@ -54,6 +56,13 @@ pub fn run(effort: &Effort) -> Result<Findings> {
         over.len(),
         100.0 * spread(&over),
         median(&settled.iter().map(|window| window.empty.mean()).collect::<Vec<_>>()),
+    );
+    let floor: Vec<f64> = settled.iter().map(|window| window.look_up.mean() - window.empty.mean()).collect();
+    findings
+        .stated("settled flow: of that, one look-up of the socket's storage", median(&floor), "ns")
+        .note = format!(
+        "a program that does nothing else, on the same packets, spread {:.0} %",
+        100.0 * spread(&floor)
     );
     let quiet = median(&over);
     let each: Vec<f64> = captured.iter().map(|window| window.a_capture(quiet)).collect();
@@ -74,6 +83,7 @@ pub fn run(effort: &Effort) -> Result<Findings> {
 struct Window {
     programs: BTreeMap<String, Runs>,
     empty: Runs,
+    look_up: Runs,
     captures: u64,
 }
 
@@ -96,7 +106,7 @@ impl Window {
     }
 
     fn raw(&self) -> serde_json::Value {
-        serde_json::json!({ "programs": self.programs, "empty": self.empty, "captures": self.captures })
+        serde_json::json!({ "programs": self.programs, "empty": self.empty, "look_up": self.look_up, "captures": self.captures })
     }
 }
 
@@ -104,6 +114,7 @@ struct Bench<'a> {
     lab: &'a Lab,
     watch: &'a Watch,
     empty: [&'a Empty; 2],
+    look_up: &'a Empty,
 }
 
 impl Bench<'_> {
@@ -129,15 +140,15 @@ impl Bench<'_> {
         self.watch.settled();
         let captures = self.captures()?;
         let programs = accounting::of_process(self.watch.pid())?;
-        let empty = self.empty()?;
+        let (empty, look_up) = (self.empty()?, self.look_up.runs()?);
         stdin.write_all(b"go\n")?;
         said.next().context("the load ended early")??;
-        let empty = self.empty()?.since(empty);
+        let (empty, look_up) = (self.empty()?.since(empty), self.look_up.runs()?.since(look_up));
         let programs = accounting::difference(&programs, &accounting::of_process(self.watch.pid())?);
         stdin.write_all(b"end\n")?;
         process.wait(Duration::from_secs(10))?;
         self.watch.settled();
-        Ok(Window { programs, empty, captures: self.captures()? - captures })
+        Ok(Window { programs, empty, look_up, captures: self.captures()? - captures })
     }
 
     /// Both together.

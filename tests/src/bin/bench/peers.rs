@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use serde::Serialize;
 use tests::{Certificates, Cgroup, Lab, Place, Process};
 
@@ -129,6 +129,9 @@ struct Load {
     run: fn(&Lab, &Certificates, &Place) -> Result<f64>,
 }
 
+/// Comparisons whose time a load of this benchmark may take.
+const ROUNDS: u32 = 2;
+
 const LOADS: [Load; 2] = [
     Load {
         name: "bulk",
@@ -164,18 +167,34 @@ pub fn run(effort: &Effort) -> Result<Findings> {
         let mut none = Vec::new();
         let mut ours = Vec::new();
         let mut theirs: Vec<Vec<Sample>> = vec![Vec::new(); there.len()];
+        let mut failed: Vec<Option<String>> = vec![None; there.len()];
+        let begun = Instant::now();
         bench.alone(load)?;
-        for _ in 0..effort.pairs {
+        // Every tool takes a turn in a round: it may take as long as a comparison of each.
+        let effort = Effort { time: ROUNDS * effort.time, ..*effort };
+        while effort.goes_on(none.len(), begun, false) {
             none.push(bench.alone(load)?);
             ours.push(bench.watched(load)?);
-            for ((peer, path), samples) in there.iter().zip(&mut theirs) {
-                samples.push(bench.beside(load, peer, path).with_context(|| peer.name)?);
+            for (index, (peer, path)) in there.iter().enumerate() {
+                if failed[index].is_none() {
+                    match bench.beside(load, peer, path) {
+                        Ok(sample) => theirs[index].push(sample),
+                        Err(error) => failed[index] = Some(format!("{error:#}")),
+                    }
+                }
             }
         }
         let says = "all four answers a stream, the processes at both ends";
         row(&mut findings, load, "streamwatch", says, &none, &ours);
-        for ((peer, _), samples) in there.iter().zip(&theirs) {
-            row(&mut findings, load, peer.name, peer.says, &none, samples);
+        for (((peer, _), samples), failed) in there.iter().zip(&theirs).zip(failed) {
+            match failed {
+                // In one line: it becomes a row of a table.
+                Some(why) => findings.skipped(
+                    format!("{}, {}", load.name, peer.name),
+                    why.split_whitespace().collect::<Vec<_>>().join(" "),
+                ),
+                None => row(&mut findings, load, peer.name, peer.says, &none, samples),
+            }
         }
         findings.raw(format!("{}, nothing", load.name), &none);
     }

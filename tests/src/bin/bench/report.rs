@@ -141,6 +141,38 @@ fn judge(low: f64, high: f64, must: Must) -> State {
     }
 }
 
+/// A table of what one benchmark found, with what it ran on.
+pub fn table(rows: &[Row], about: &Value) -> String {
+    let of = |name: &str| about[name].as_str().unwrap_or("?").to_owned();
+    let mut text = format!(
+        "{}, Linux {}, {} processors ({}), load average before {}; {} pairs, {} s a comparison.\n\n\
+         | benchmark | figure | value | must | | how |\n|---|---|---|---|---|---|\n",
+        of("date"),
+        of("kernel"),
+        about["processors"],
+        of("processor"),
+        of("load").split(' ').next().unwrap_or("?"),
+        about["pairs"],
+        about["seconds"],
+    );
+    for row in rows {
+        text.push_str(&markdown(row));
+        text.push('\n');
+    }
+    text
+}
+
+/// Puts a table between the two comments that name its benchmark: `<!-- NAME: begin -->` and `<!-- NAME: end -->`.
+///
+/// # Errors
+/// The text has no such place.
+pub fn replace(text: &str, bench: &str, table: &str) -> Result<String> {
+    let (begin, end) = (format!("<!-- {bench}: begin -->\n"), format!("<!-- {bench}: end -->"));
+    let from = text.find(&begin).with_context(|| format!("there is no line {begin}"))? + begin.len();
+    let to = from + text[from..].find(&end).with_context(|| format!("there is no line {end}"))?;
+    Ok(format!("{}{table}{}", &text[..from], &text[to..]))
+}
+
 /// As a row of a Markdown table.
 pub fn markdown(row: &Row) -> String {
     let value = match row.interval {
@@ -160,7 +192,8 @@ pub fn markdown(row: &Row) -> String {
         State::Stated => "",
         State::Skipped => "skipped",
     };
-    format!("| {} | {} | {value} | {must} | {state} | {} |", row.bench, row.figure, row.note)
+    let note = row.note.replace('|', "/");
+    format!("| {} | {} | {value} | {must} | {state} | {note} |", row.bench, row.figure)
 }
 
 /// With as many digits as say something.
@@ -185,6 +218,22 @@ mod tests {
         assert_eq!(judge(0.95, 0.98, Must::AtLeast(0.99)), State::Missed);
         assert_eq!(judge(1.0, 1.02, Must::AtMost(1.02)), State::Met);
         assert_eq!(judge(1.03, 1.05, Must::AtMost(1.02)), State::Missed);
+    }
+
+    #[test]
+    fn a_table_takes_the_place_of_the_last_one() {
+        let text = "a\n<!-- udp: begin -->\nold\n<!-- udp: end -->\nb\n";
+        let new = replace(text, "udp", "new\n").expect("there is a place");
+        assert_eq!(new, "a\n<!-- udp: begin -->\nnew\n<!-- udp: end -->\nb\n");
+        assert!(replace(text, "bulk", "").is_err());
+    }
+
+    #[test]
+    fn every_benchmark_has_its_place_in_the_document() {
+        let text = include_str!("../../../../BENCHMARKS.md");
+        for benchmark in crate::ALL {
+            replace(text, benchmark.name, "").expect(benchmark.name);
+        }
     }
 
     #[test]

@@ -32,12 +32,14 @@ pub struct Spread {
     pub services: usize,
     /// First port of the services: each has its own; 0: the usual ports.
     pub first_port: u16,
+    /// Nothing but HTTP in the clear, with a kilobyte each way, instead of the mix.
+    pub web: bool,
 }
 
 impl Default for Spread {
     /// 400 streams of clients here, and 100 of clients elsewhere.
     fn default() -> Self {
-        Spread { processes: 20, services: 20, first_port: 0 }
+        Spread { processes: 20, services: 20, first_port: 0, web: false }
     }
 }
 
@@ -47,6 +49,7 @@ pub struct Maker {
     tls: Vec<Piece>,
     postgresql: Vec<Piece>,
     http_response: Vec<u8>,
+    web: Vec<Piece>,
     made: u64,
 }
 
@@ -70,6 +73,7 @@ impl Maker {
                 5432,
             ),
             http_response: fixture!("http_get.server").to_vec(),
+            web: web(),
             made: 0,
         }
     }
@@ -83,6 +87,7 @@ impl Maker {
         let service = n / self.spread.processes % self.spread.services;
         let passive = n % 5 == 4;
         let (usual_port, pieces) = match n % 10 {
+            _ if self.spread.web => (80, self.web.clone()),
             0..7 => (443, self.tls.clone()),
             7 | 8 => (80, self.http(n)),
             _ => (5432, self.postgresql.clone()),
@@ -217,6 +222,20 @@ impl Connection {
         let room = monitor_common::CAPTURE_SIZES.into_iter().find(|size| *size >= bytes.len());
         record.resize(size_of::<CaptureHead>() + room.unwrap_or(bytes.len()), 0);
     }
+}
+
+/// A kilobyte of padding each way, as the benchmark of short connections has it.
+fn web() -> Vec<Piece> {
+    let padding = "x".repeat(850);
+    let client = format!(
+        "GET / HTTP/1.0\r\nX-Padding: {padding}\r\nHost: 10.213.0.2:8080\r\nUser-Agent: ApacheBench/2.3\r\n\
+         Accept: */*\r\n\r\n"
+    );
+    let server = format!(
+        "HTTP/1.1 200 OK\r\nServer: nginx/1.22.1\r\nContent-Type: application/octet-stream\r\n\
+         Content-Length: 850\r\nConnection: close\r\n\r\n{padding}"
+    );
+    vec![(true, 0, client.into_bytes()), (false, 0, server.into_bytes())]
 }
 
 fn address(v6: bool, network: u8, host: u16) -> IpAddr {

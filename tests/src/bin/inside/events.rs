@@ -38,20 +38,31 @@ impl Recording {
     }
 }
 
-pub fn run(count: usize, samples: usize) -> Result<()> {
-    for (variant, progress) in
-        [("churn", 0), ("20 seconds a connection", 20), ("5 minutes a connection", 300)]
-    {
-        let recording = mixed(count, progress);
+/// `only`: a part of the names of those variants that are wanted.
+pub fn run(count: usize, samples: usize, only: &str) -> Result<()> {
+    for (variant, web, progress) in [
+        ("churn", false, 0),
+        ("churn, HTTP alone", true, 0),
+        ("20 seconds a connection", false, 20),
+        ("5 minutes a connection", false, 300),
+    ] {
+        if !variant.contains(only) {
+            continue;
+        }
+        let recording = mixed(count, Spread { web, ..Spread::default() }, progress);
         for _ in 0..samples {
             let mut host = Host::new(settings(2 * OPEN, 65_536), Policy::builtin());
             let (result, time) = timed(|| recording.iter().try_for_each(|record| host.record(record)));
             result.context("a record that cannot be decoded")?;
             ensure!(host.records > 0, "nothing was told");
             sample("events", variant, rate(recording.len(), time), "events/s");
+            if progress == 0 {
+                let each = time.as_nanos() as f64 / (host.records / 3) as f64;
+                sample("events", &format!("{variant}, a connection"), each, "ns");
+            }
         }
     }
-    for _ in 0..samples {
+    for _ in 0..if "progress".contains(only) { samples } else { 0 } {
         progress_only(count)?;
     }
     Ok(())
@@ -59,8 +70,8 @@ pub fn run(count: usize, samples: usize) -> Result<()> {
 
 /// Connections of the mix, each with so many progress events, [`OPEN`] of them open at a time: what
 /// happens at the same time is told in turns.
-fn mixed(count: usize, progress: u64) -> Recording {
-    let mut maker = Maker::new(Spread::default());
+fn mixed(count: usize, spread: Spread, progress: u64) -> Recording {
+    let mut maker = Maker::new(spread);
     let mut recording = Recording::default();
     let mut at_ns = 2_000_000_000;
     let mut open: Vec<(Connection, u64)> = Vec::new();
@@ -109,10 +120,13 @@ fn progress_only(count: usize) -> Result<()> {
         recording.push(connections[n % OPEN].progress(nth, at_ns).as_bytes());
     }
     let told = host.records;
-    let mut time = Default::default();
+    let (result, time) = timed(|| recording.iter().try_for_each(|record| host.record(record)));
+    result.context("a record that cannot be decoded")?;
+    // Once more, without what is done once in a while, whatever came.
+    host.ticks = false;
     let mut result = Ok(());
     let allocated = allocation_counter::measure(|| {
-        (result, time) = timed(|| recording.iter().try_for_each(|record| host.record(record)));
+        result = recording.iter().try_for_each(|record| host.record(record));
     });
     result.context("a record that cannot be decoded")?;
     ensure!(host.records == told, "progress was told");

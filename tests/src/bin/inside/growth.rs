@@ -27,12 +27,12 @@ pub fn run(largest: usize) -> Result<()> {
     for streams in [10, 100, 1_000, 10_000, 100_000] {
         let processes = (streams / 10).clamp(1, 100);
         let services = streams / processes;
-        let spread = Spread { processes, services, first_port: 2_000 };
+        let spread = Spread { processes, services, first_port: 2_000, web: false };
         let connections = CONNECTIONS.max(3 * streams);
         let cost = lives(spread, 2 * streams.max(1_000), connections, Policy::builtin())?;
         sample("growth", &format!("streams={streams}"), cost, "ns/event");
     }
-    let spread = Spread { processes: 20, services: 20, first_port: 2_000 };
+    let spread = Spread { processes: 20, services: 20, first_port: 2_000, web: false };
     for rules in [10, 100, 1_000, 10_000] {
         let cost = lives(spread, 65_536, CONNECTIONS, policy(rules, 2_000, 16)?)?;
         sample("growth", &format!("rules={rules}"), cost, "ns/event");

@@ -54,6 +54,8 @@ pub struct Host {
     pub text: Vec<u8>,
     /// Records that the core told.
     pub records: usize,
+    /// Whether the core is told what time it is.
+    pub ticks: bool,
     encoder: Encoder,
     pending: usize,
     ticked_ns: u64,
@@ -66,6 +68,7 @@ impl Host {
             now_ns: SECOND,
             text: Vec::with_capacity(1 << 20),
             records: 0,
+            ticks: true,
             encoder: Encoder::new(Format::Ecs, context(), Style::default()),
             pending: 0,
             ticked_ns: SECOND,
@@ -85,7 +88,7 @@ impl Host {
         self.pending += 1;
         if self.pending >= BATCH {
             self.pass_on();
-            if self.now_ns - self.ticked_ns >= SECOND / 20 {
+            if self.ticks && self.now_ns - self.ticked_ns >= SECOND / 20 {
                 self.tick();
             }
         }

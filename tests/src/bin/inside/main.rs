@@ -26,6 +26,9 @@ struct Arguments {
     /// How many: events, flows or records, as the benchmark counts them
     #[arg(long)]
     count: Option<usize>,
+    /// Of the events: only variants with this in their names
+    #[arg(long, default_value = "")]
+    only: String,
     /// How often each variant is measured
     #[arg(long, default_value_t = 3)]
     samples: usize,
@@ -54,7 +57,7 @@ fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let (count, samples) = (arguments.count, arguments.samples);
     match arguments.what {
-        What::Events => events::run(count.unwrap_or(1_000_000), samples),
+        What::Events => events::run(count.unwrap_or(1_000_000), samples, &arguments.only),
         What::Flood => flood::run(count.unwrap_or(10_000_000), arguments.seconds),
         What::Memory => memory::run(count.unwrap_or(1_000_000)),
         What::Queries => queries::run(count.unwrap_or(1_000_000), samples),
