@@ -55,14 +55,22 @@ fn change(bytes: &mut [u8], changes: &[u8]) {
 fuzz_target!(|input: &[u8]| {
     let Some((head, bytes)) = input.split_first() else { return };
     if head & 3 == 0 {
-        let file = DIRECTORY.join("audit.json");
+        let file = DIRECTORY.join("audit.redb");
+        for old in monitor::audit::state_files(&file) {
+            let _ = std::fs::remove_file(old);
+        }
         std::fs::write(&file, bytes).expect("written");
-        match Memory::load(&file) {
-            Ok(memory) => {
-                memory.save(&file).expect("what was read can be kept");
-                Memory::load(&file).expect("and read again");
+        match Memory::open(&file, &State::default()) {
+            Ok(mut memory) => {
+                memory.save().expect("what was read can be kept");
+                memory.close();
+                let again = Memory::open(&file, &State::default()).expect("and read again");
+                assert_eq!(again.damage, Vec::<String>::new());
             }
-            Err(error) => assert!(!error.to_string().is_empty()),
+            Err(error) => {
+                assert!(!error.to_string().is_empty());
+                assert_eq!(std::fs::read(&file).expect("still there"), bytes, "written over");
+            }
         }
         return;
     }

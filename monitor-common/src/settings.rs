@@ -16,7 +16,7 @@ pub struct Settings {
     pub udp_budget: u32,
     /// Captures a listening socket may send in one tick.
     pub listener_captures: u32,
-    /// Bytes of the ring that captures may fill: the rest is for what happens to flows.
+    /// Bytes of the ring that captures may fill, half of it: the rest is for what happens to flows.
     pub capture_room: u32,
     /// Jiffies between two progress events of one flow.
     pub tick: u64,

@@ -1,15 +1,15 @@
 //! First bytes into the ring.
 
-use aya_ebpf::bindings::{__sk_buff, BPF_RB_AVAIL_DATA};
+use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::{
-    bpf_ktime_get_ns, bpf_ringbuf_discard, bpf_ringbuf_query, bpf_ringbuf_reserve, bpf_ringbuf_submit,
-    bpf_skb_load_bytes,
+    bpf_ktime_get_ns, bpf_ringbuf_discard, bpf_ringbuf_reserve, bpf_ringbuf_submit, bpf_skb_load_bytes,
 };
 use monitor_common::{CAPTURE_SIZES, CaptureHead, Kind};
 
-use crate::maps::{EVENTS, settings};
+use crate::maps::EVENTS;
+use crate::share::Wants;
 use crate::socket::SocketState;
-use crate::{counters, emit};
+use crate::{counters, emit, share};
 
 /// A part of a packet, to be captured.
 pub struct Piece {
@@ -30,8 +30,9 @@ pub struct Piece {
 }
 
 /// Sends a piece, in records of at most the largest size: full ones first, and the rest in the
-/// smallest that holds it. Where nobody reads the ring, captures leave a part of it to what happens to
-/// flows: without first bytes a flow is unknown, without its end its totals are.
+/// smallest that holds it, if its cgroup has room for it (`share`): where nobody reads the ring, captures
+/// leave a part of it to what happens to flows. Without first bytes a flow is unknown, without its end its
+/// totals are.
 ///
 /// The choice of a size stands behind the loop, not in it: Linux 6.1 walks every path through a loop
 /// by itself, and with three sizes in each of four rounds it went through two thirds of the million
@@ -42,6 +43,14 @@ pub struct Piece {
 #[inline(always)]
 pub unsafe fn send(skb: *mut __sk_buff, state: *mut SocketState, mut piece: Piece) {
     const LARGEST: u32 = CAPTURE_SIZES[2] as u32;
+    // SAFETY: the caller's promise.
+    unsafe {
+        if !share::has_room((*state).owner.cgroup, piece.wanted, Wants::Capture) {
+            counters::offered(Kind::Capture);
+            lose(state, piece.wanted);
+            return;
+        }
+    }
     // More than four records of that size hold: a chain of certificates in one packet, as they are
     // before they are cut into segments.
     if piece.wanted > 4 * LARGEST {
@@ -76,6 +85,14 @@ pub unsafe fn send(skb: *mut __sk_buff, state: *mut SocketState, mut piece: Piec
     }
 }
 
+/// So many bytes of a flow are not captured.
+#[inline(always)]
+unsafe fn lose(state: *mut SocketState, bytes: u32) {
+    counters::lost(Kind::Capture, u64::from(bytes));
+    // SAFETY: the caller's storage.
+    unsafe { (*state).lost_captures += 1 };
+}
+
 #[repr(C)]
 struct Record<const SIZE: usize> {
     head: CaptureHead,
@@ -88,16 +105,9 @@ unsafe fn record<const SIZE: usize>(skb: *mut __sk_buff, state: *mut SocketState
     // SAFETY: reserved memory is ours until submitted or discarded; the storage is the caller's.
     unsafe {
         let ring = (&raw const EVENTS).cast_mut().cast();
-        let room =
-            bpf_ringbuf_query(ring, u64::from(BPF_RB_AVAIL_DATA)) <= u64::from(settings().capture_room);
-        let slot: *mut Record<SIZE> = if room {
-            bpf_ringbuf_reserve(ring, size_of::<Record<SIZE>>() as u64, 0).cast()
-        } else {
-            core::ptr::null_mut()
-        };
+        let slot: *mut Record<SIZE> = bpf_ringbuf_reserve(ring, size_of::<Record<SIZE>>() as u64, 0).cast();
         if slot.is_null() {
-            counters::lost(Kind::Capture, u64::from(len));
-            (*state).lost_captures += 1;
+            lose(state, len);
             return;
         }
         // Bounded in a way that every verifier follows: SIZE is a power of two. The value passes
@@ -110,8 +120,7 @@ unsafe fn record<const SIZE: usize>(skb: *mut __sk_buff, state: *mut SocketState
         let data = (&raw mut (*slot).data).cast();
         if bpf_skb_load_bytes(skb.cast(), piece.at, data, bounded) != 0 {
             bpf_ringbuf_discard(slot.cast(), 0);
-            counters::lost(Kind::Capture, u64::from(len));
-            (*state).lost_captures += 1;
+            lose(state, len);
             return;
         }
         (*head).kind = Kind::Capture as u8;

@@ -3,9 +3,10 @@
 use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_ringbuf_reserve, bpf_ringbuf_submit};
 use monitor_common::{FlowEvent, Kind, flow_flag};
 
-use crate::counters;
 use crate::maps::{EVENTS, OVERFLOW};
+use crate::share::Wants;
 use crate::socket::SocketState;
+use crate::{counters, share};
 
 static NOTHING: FlowEvent = EMPTY;
 
@@ -35,16 +36,21 @@ const EMPTY: FlowEvent = FlowEvent {
     owner: monitor_common::Owner { seen_ns: 0, cgroup: 0, tgid: 0, uid: 0, comm: [0; 16] },
 };
 
-/// Sends one event. `fill` writes every field but `kind` and `at_ns` into zeroed memory. With
-/// `rescue`, an event that finds the ring full goes to the overflow map under `rescue`'s key.
+/// Sends one event of a flow of a cgroup. `fill` writes every field but `kind` and `at_ns` into zeroed memory. With
+/// `rescue`, an event that finds the ring, or its cgroup's share of it, full goes to the overflow map under
+/// `rescue`'s key.
 #[inline(always)]
-pub fn flow(kind: Kind, rescue: Option<u64>, fill: impl Fn(*mut FlowEvent)) {
+pub fn flow(kind: Kind, cgroup: u64, rescue: Option<u64>, fill: impl Fn(*mut FlowEvent)) {
     counters::offered(kind);
+    let wants = if rescue.is_some() { Wants::End } else { Wants::Event };
     // SAFETY: reserved memory is ours until it is submitted, and is zeroed before it is read.
     unsafe {
-        let slot: *mut FlowEvent =
+        let slot: *mut FlowEvent = if share::has_room(cgroup, size_of::<FlowEvent>() as u32, wants) {
             bpf_ringbuf_reserve((&raw const EVENTS).cast_mut().cast(), size_of::<FlowEvent>() as u64, 0)
-                .cast();
+                .cast()
+        } else {
+            core::ptr::null_mut()
+        };
         if !slot.is_null() {
             zero(slot);
             fill(slot);
@@ -144,7 +150,7 @@ pub unsafe fn from_storage(kind: Kind, state: *mut SocketState, flags: u16) {
     unsafe {
         let cookie = (*state).cookie;
         let rescue = if kind as u8 == Kind::Close as u8 { Some(cookie) } else { None };
-        flow(kind, rescue, |event| {
+        flow(kind, (*state).owner.cgroup, rescue, |event| {
             copy_state(event, state);
             (*event).flags |= flags;
             (*event).remote_port = (*state).destination_port as u16;

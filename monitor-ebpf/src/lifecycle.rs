@@ -261,7 +261,9 @@ fn send(ctx: &SockOpsContext, state: *mut SocketState, kind: Kind, detail: u32, 
     // SAFETY: the context of this program type.
     let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
     let rescue = if kind as u8 == Kind::Close as u8 { Some(cookie) } else { None };
-    emit::flow(kind, rescue, |event: *mut FlowEvent| {
+    // SAFETY: the storage is checked.
+    let cgroup = if state.is_null() { 0 } else { unsafe { (*state).owner.cgroup } };
+    emit::flow(kind, cgroup, rescue, |event: *mut FlowEvent| {
         // SAFETY: `emit` hands over writable memory; context fields; the storage is checked.
         unsafe {
             (*event).transport = TCP as u8;

@@ -18,6 +18,7 @@ mod maps;
 mod owner;
 mod packet;
 mod refused;
+mod share;
 mod socket;
 mod tcp;
 mod udp;

@@ -52,6 +52,10 @@ pub static COUNTERS: PerCpuArray<Counters, 1> = PerCpuArray::new();
 #[btf_map]
 pub static REFUSALS: PerCpuArray<crate::refused::Told, 1> = PerCpuArray::new();
 
+/// See [`crate::share`].
+#[btf_map]
+pub static SHARES: Array<crate::share::Share, { crate::share::SLOTS }> = Array::new();
+
 /// Jiffies and CLOCK_MONOTONIC ns, read together.
 #[btf_map]
 pub static CLOCK: Array<[u64; 2], 1> = Array::new();

@@ -63,7 +63,7 @@ pub fn sent(skb: *mut __sk_buff) -> i32 {
             return 0;
         }
         (*told).told += 1;
-        emit::flow(Kind::Refused, None, |event| {
+        emit::flow(Kind::Refused, 0, None, |event| {
             (*event).transport = TCP as u8;
             (*event).local_port = segment.source_port;
             (*event).remote_port = segment.destination_port;

@@ -390,7 +390,7 @@ unsafe fn totals(
 ) {
     // SAFETY: the caller's storage and TCP view.
     unsafe {
-        emit::flow(kind, None, |event| {
+        emit::flow(kind, (*state).owner.cgroup, None, |event| {
             emit::copy_state(event, state);
             let (local, remote, local_port, remote_port) = if sent {
                 (packet.source, packet.destination, segment.source_port, segment.destination_port)

@@ -199,7 +199,7 @@ unsafe fn tell(kind: Kind, state: *mut SocketState, flow: *mut UdpFlow, key: Udp
     // SAFETY: the caller's storage and map value.
     unsafe {
         let rescue = if kind as u8 == Kind::SocketClosed as u8 { Some(key.cookie) } else { None };
-        emit::flow(kind, rescue, |event| {
+        emit::flow(kind, (*state).owner.cgroup, rescue, |event| {
             emit::copy_state(event, state);
             (*event).flags = (*flow).flags as u16;
             (*event).opened_ns = (*flow).opened_ns;
@@ -242,7 +242,7 @@ pub unsafe fn socket_closed(state: *mut SocketState) {
             }
             return;
         }
-        emit::flow(Kind::SocketClosed, Some((*state).cookie), |event| {
+        emit::flow(Kind::SocketClosed, (*state).owner.cgroup, Some((*state).cookie), |event| {
             emit::copy_state(event, state);
             (*event).sent_bytes = (*state).udp_sent_bytes;
             (*event).sent_packets = (*state).udp_sent_packets;

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::ending::{Directory, Guard, Undo};
 
@@ -240,4 +240,23 @@ pub fn finish(mut command: Command, patience: Duration) -> Result<Finished> {
     let (stdout, stderr) = (read(out)?, read(err)?);
     let status = status.with_context(|| format!("{shown}\nstdout: {stdout}\nstderr: {stderr}"))?;
     Ok(Finished { status, stdout, stderr })
+}
+
+/// A process that stands still while this lives.
+pub struct Stopped(Pid);
+
+impl Stopped {
+    /// # Errors
+    /// There is no such process.
+    pub fn new(pid: u32) -> Result<Self> {
+        let pid = Pid::from_raw(pid.cast_signed()).context("pid 0")?;
+        kill_process(pid, Signal::STOP)?;
+        Ok(Stopped(pid))
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        let _ = kill_process(self.0, Signal::CONT);
+    }
 }

@@ -47,6 +47,11 @@ fn main() -> ExitCode {
         .test("a renewed certificate with a new key is seen as that", &["openssl"], new_key)
         .test("what does not speak TLS is left alone", &["nginx"], plain)
         .test("a state file that is none is not written over", &[], state)
+        .test(
+            "what is remembered is sealed; without its key the audit is made all the same",
+            &["openssl"],
+            sealed,
+        )
         .main()
 }
 
@@ -256,7 +261,7 @@ fn post_quantum() -> Result<()> {
 fn new_key() -> Result<()> {
     let lab = Lab::new("audit")?;
     let port = 34_719;
-    let state = lab.directory.file("state/audit.json");
+    let state = lab.directory.file("state/audit.redb");
     let first = certificate(&lab, "first", &["rsa:2048"], "300")?;
     let second = certificate(&lab, "second", &["rsa:2048"], "300")?;
     let mut seen = Vec::new();
@@ -277,7 +282,7 @@ fn new_key() -> Result<()> {
 fn rotation() -> Result<()> {
     let lab = Lab::new("audit")?;
     let port = 34_706;
-    let state = lab.directory.file("state/audit.json");
+    let state = lab.directory.file("state/audit.redb");
     let (first, key) = certificate(&lab, "first", &["rsa:2048"], "300")?;
     let (second, _) = certificate(&lab, "second", &["-key", &key], "300")?;
     let mut seen = Vec::new();
@@ -311,5 +316,41 @@ fn state() -> Result<()> {
     ensure!(finished.status.code() == Some(2), "{finished:?}");
     ensure!(finished.stderr.contains("--state"), "{}", finished.stderr);
     ensure!(std::fs::read_to_string(&file)? == "not an audit's\n", "it was written over");
+    Ok(())
+}
+
+fn sealed() -> Result<()> {
+    let lab = Lab::new("audit")?;
+    let port = 34_721;
+    let state = lab.directory.file("audit.redb");
+    let (cert, key) = certificate(&lab, "sealed", &["rsa:2048"], "300")?;
+    let _server = s_server(&lab, port, &["-cert", &cert, "-key", &key])?;
+    let (records, _) = audit(&lab, &["--state", &state])?;
+    let audited = &at_port(&records, port)?["streamwatch"]["audit"];
+    let fingerprint = audited["certificates"][0]["hash"]["sha256"].as_str().context("no fingerprint")?;
+    for file in [state.clone(), format!("{state}.copy")] {
+        let bytes = std::fs::read(&file)?;
+        for secret in [fingerprint, "openssl", "key_sha256"] {
+            let found =
+                bytes.windows(secret.len()).any(|window| window.eq_ignore_ascii_case(secret.as_bytes()));
+            ensure!(!found, "{secret} can be read in {file}");
+        }
+    }
+    // Its key is elsewhere now, and not to be had.
+    let config = lab.directory.write("other.toml", "[state]\nkey = \"credential:not.there\"\n")?;
+    let before = std::fs::read(&state)?;
+    let mut command = lab.server().command(binary());
+    command.args(["audit", "--json", "--state", &state, "--config", &config]);
+    let finished = finish(command, PATIENCE)?;
+    ensure!(finished.status.code().is_some_and(|code| code < 2), "{finished:?}");
+    let said: Vec<&str> = finished.stderr.lines().collect();
+    ensure!(said.len() == 1 && said[0].contains("nothing is remembered"), "{said:?}");
+    let record: Value = serde_json::from_str(finished.stdout.lines().next().context("no record")?)?;
+    ensure!(record["server"]["port"] == port, "{record}");
+    ensure!(record["streamwatch"]["audit"]["rotation"].is_null(), "{record}");
+    ensure!(std::fs::read(&state)? == before, "it was written over");
+    // With it, all is there.
+    let (records, _) = audit(&lab, &["--state", &state])?;
+    ensure!(at_port(&records, port)?["streamwatch"]["audit"]["rotation"]["seen"] == 1, "{records:?}");
     Ok(())
 }

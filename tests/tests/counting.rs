@@ -6,12 +6,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tests::traffic::{self, Connection};
 use tests::{
-    Daemon, DaemonOptions, Heard, Lab, LinkKind, Place, Process, Suite, exact, field, is_flow, is_loss,
-    number, show, text,
+    Daemon, DaemonOptions, Heard, Lab, LinkKind, Place, Process, Stopped, Suite, exact, field, is_flow,
+    is_loss, number, show, text,
 };
 
 /// Connections of the exactness tests together; fewer where time is short.
@@ -199,23 +198,6 @@ fn tiny_ring() -> Result<()> {
     );
     ensure!(blind == 0, "{blind} flows claim to be watched while their first bytes were lost");
     Ok(())
-}
-
-/// A process that stands still while this lives.
-struct Stopped(Pid);
-
-impl Stopped {
-    fn new(pid: u32) -> Result<Self> {
-        let pid = Pid::from_raw(pid.cast_signed()).context("pid 0")?;
-        kill_process(pid, Signal::STOP)?;
-        Ok(Stopped(pid))
-    }
-}
-
-impl Drop for Stopped {
-    fn drop(&mut self) {
-        let _ = kill_process(self.0, Signal::CONT);
-    }
 }
 
 /// The end of a connection that began while the daemon watched: what it found open when it started is

@@ -1,6 +1,6 @@
 //! A user without privileges who wants to make bytes vanish: by using up the memory that the kernel keeps a
 //! socket's notes in, and by opening sockets as fast as it can. What passed is counted to the byte; what was
-//! refused or lost is counted and alerted.
+//! refused or lost is counted and alerted. And a cgroup that makes so many connections that the ring fills.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{ExitCode, Stdio};
@@ -8,9 +8,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use tests::servers::python;
-use tests::traffic;
-use tests::{Daemon, DaemonOptions, Lab, Process, Suite, is_alert, is_loss, text};
+use tests::servers::{self, Security, python};
+use tests::traffic::{self, Connection};
+use tests::{
+    Certificates, Daemon, DaemonOptions, Lab, Process, Stopped, Suite, is_alert, is_flow, is_loss, number,
+    text,
+};
 
 const PORT: u16 = 34_680;
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -23,9 +26,61 @@ fn main() -> ExitCode {
             &["setpriv"],
             full,
         )
+        .test("the same of UDP: every byte is counted as of no flow, and alerted", &["setpriv"], full_udp)
         .test("sockets as fast as it can: every byte is counted", &["setpriv"], fast)
+        .test("a noisy cgroup leaves others their share of the ring", &["nginx", "openssl"], share)
         .main()
 }
+
+/// Makes UDP sockets, fills their option memory with the longest filter that finds room (SO_ATTACH_FILTER, which
+/// needs no privilege; it takes every packet), and waits. Then it sends datagrams, of which each comes back.
+const FULL_UDP: &str = r#"
+import ctypes, socket, struct, sys
+host, port, size, count, rounds = sys.argv[1], *(int(it) for it in sys.argv[2:])
+
+def attach(it, steps):
+    # LDX MSH: many instructions in the kernel.
+    program = [(0xb1, 0, 0, 0)] * steps + [(6, 0, 0, 0xffffffff)]
+    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *line) for line in program))
+    try:
+        it.setsockopt(socket.SOL_SOCKET, 26, struct.pack("HP", len(program), ctypes.addressof(code)))
+    except OSError:
+        return False
+    return True
+
+made = []
+low, high = 0, 4095
+for number in range(count):
+    it = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    it.settimeout(20)
+    # The same for all of them.
+    while low < high:
+        middle = (low + high + 1) // 2
+        if attach(it, middle):
+            it.setsockopt(socket.SOL_SOCKET, 27, 0)
+            low = middle
+        else:
+            high = middle - 1
+    assert attach(it, low)
+    made.append(it)
+print(low, flush=True)
+sys.stdin.readline()
+for it in made:
+    for _ in range(rounds):
+        it.sendto(b"x" * size, (host, port))
+        assert len(it.recv(65536)) == size
+    it.close()
+"#;
+
+/// Sends every datagram back.
+const ECHO_UDP: &str = r#"
+import socket, sys
+it = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+it.bind(("0.0.0.0", int(sys.argv[1])))
+while True:
+    data, sender = it.recvfrom(65536)
+    it.sendto(data, sender)
+"#;
 
 /// Makes sockets, fills their option memory with keys for peers that nobody has (TCP_MD5SIG, which needs no
 /// privilege), and waits. Then it connects, sends, and closes.
@@ -113,6 +168,20 @@ fn full() -> Result<()> {
     wait_for_totals(&daemon, (COUNT * SIZE, COUNT * SIZE))?;
 
     let of_storage = |row: &Value| row["kind"] == "socket_storage" && row["lost"].as_u64() >= Some(COUNT);
+    refusals_are_told(&daemon)?;
+    let status = daemon.status()?;
+    let rows = status["loss"].as_array().context("no losses")?;
+    ensure!(rows.iter().any(of_storage), "the refusals are not counted: {rows:?}");
+    // What was not seen is not called seen.
+    for flow in daemon.list("/v1/flows")?.iter().filter(|flow| flow["server"]["port"] == PORT) {
+        ensure!(text(flow, "streamwatch.verdict.watched.answer") == "no", "{flow}");
+        ensure!(text(flow, "streamwatch.verdict.encrypted.answer") == "unknown", "{flow}");
+    }
+    Ok(())
+}
+
+/// A loss record and an alert.
+fn refusals_are_told(daemon: &Daemon) -> Result<()> {
     let refused = |record: &Value| {
         is_loss(record)
             && record.pointer("/streamwatch/loss/rows").and_then(Value::as_array).is_some_and(|rows| {
@@ -123,14 +192,56 @@ fn full() -> Result<()> {
     daemon.wait_for("the alert", PATIENCE, is_alert, |record| {
         is_alert(record) && text(record, "rule.id") == "evidence-lost"
     })?;
-    let status = daemon.status()?;
-    let rows = status["loss"].as_array().context("no losses")?;
-    ensure!(rows.iter().any(of_storage), "the refusals are not counted: {rows:?}");
-    // What was not seen is not called seen.
-    for flow in daemon.list("/v1/flows")?.iter().filter(|flow| flow["server"]["port"] == PORT) {
-        ensure!(text(flow, "streamwatch.verdict.watched.answer") == "no", "{flow}");
-        ensure!(text(flow, "streamwatch.verdict.encrypted.answer") == "unknown", "{flow}");
+    Ok(())
+}
+
+/// The kernel counts no bytes of a UDP socket, and without notes there is no flow to count them in.
+fn full_udp() -> Result<()> {
+    const SIZE: u64 = 700;
+    const COUNT: u64 = 10;
+    const ROUNDS: u64 = 30;
+    let lab = Lab::new("exhaustion")?;
+    let mut place = lab.server();
+    place.cgroup = None;
+    let mut command = place.command(python());
+    command.args(["-c", ECHO_UDP, &PORT.to_string()]);
+    let mut server = Process::start("echo", &lab.directory, command)?;
+    server.wait_for_port("udp", PORT, PATIENCE)?;
+    let mut command = lab.client().as_user(USER).command(python());
+    command.args(["-c", FULL_UDP, "10.213.0.2"]);
+    command.args([u64::from(PORT), SIZE, COUNT, ROUNDS].map(|number| number.to_string()));
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut attacker = Process::start_piped("attacker", command)?;
+    let mut said = String::new();
+    let stdout = attacker.child().stdout.take().context("no stdout")?;
+    BufReader::new(stdout).read_line(&mut said)?;
+    let steps: u32 = said.trim().parse().with_context(|| format!("the attacker said {said:?}"))?;
+    ensure!((1..4095).contains(&steps), "the option memory was not used up: {steps}");
+
+    let daemon = Daemon::start(&lab, DaemonOptions::default())?;
+    attacker.take_stdin()?.write_all(b"now\n")?;
+    ensure!(attacker.wait(PATIENCE)?.success(), "the attacker's datagrams did not come back");
+    let deadline = Instant::now() + PATIENCE;
+    let wanted = 2 * SIZE * COUNT * ROUNDS;
+    loop {
+        let status = daemon.status()?;
+        let rows = status["loss"].as_array().context("no losses")?;
+        // Before the first look at the kernel's counters there is none.
+        let row = rows.iter().find(|row| row["kind"] == "socket_storage").unwrap_or(&Value::Null);
+        let bytes = row["lost_bytes"].as_u64().unwrap_or_default();
+        ensure!(bytes <= wanted, "{bytes} are more than {wanted}");
+        if bytes == wanted {
+            ensure!(row["lost"].as_u64() >= Some(COUNT), "{row}");
+            break;
+        }
+        ensure!(Instant::now() < deadline, "{bytes} of {wanted} bytes are counted: {status}");
+        std::thread::sleep(Duration::from_millis(50));
     }
+    refusals_are_told(&daemon)?;
+    // They are of no flow, and in no total.
+    ensure!(totals(&daemon)? == (0, 0), "{:?}", totals(&daemon)?);
+    let flows = daemon.list("/v1/flows")?;
+    ensure!(flows.iter().all(|flow| flow["server"]["port"] != PORT), "{flows:?}");
     Ok(())
 }
 
@@ -174,4 +285,93 @@ fn fast() -> Result<()> {
         ensure!(number("offered") == number("delivered") + number("lost"), "{row}");
     }
     Ok(())
+}
+
+/// A few connections of somebody who makes no noise: in the clear and encrypted.
+const QUIET: &str = r#"
+import http.client, ssl, sys
+host, plain, secure, count = sys.argv[1], *(int(it) for it in sys.argv[2:])
+trusting = ssl._create_unverified_context()
+for _ in range(count):
+    for it in [
+        http.client.HTTPConnection(host, plain, timeout=30),
+        http.client.HTTPSConnection(host, secure, timeout=30, context=trusting),
+    ]:
+        it.request("GET", "/")
+        it.getresponse().read()
+        it.close()
+"#;
+
+/// While nobody reads the ring, one cgroup makes many times as many connections as the ring has room for. What
+/// another makes afterwards is seen as if nothing were the matter.
+fn share() -> Result<()> {
+    const NOISE: u32 = 12_000;
+    const QUIET_CONNECTIONS: usize = 3;
+    let (plain, secure) = (34_682, 34_683);
+    let lab = Lab::new("exhaustion")?;
+    let (noisy, quiet) = (lab.cgroup.child("noisy")?, lab.cgroup.child("quiet")?);
+    let certificates = Certificates::new(&lab.directory)?;
+    let _plain = servers::nginx(&lab, &certificates, plain, Security::Plain)?;
+    let _secure = servers::nginx(&lab, &certificates, secure, Security::Tls13)?;
+    let mut outside = lab.server();
+    outside.cgroup = None;
+    let (taken, made) = (lab.directory.file("server.log"), lab.directory.file("client.log"));
+    let mut command = outside.command(traffic::program());
+    command.args(["serve", "--listen", &format!("[::]:{PORT}"), "--log", &taken]);
+    let mut server = Process::start("serve", &lab.directory, command)?;
+    server.wait_for_port("tcp", PORT, PATIENCE)?;
+
+    let config = "[kernel]\nring_bytes = 4194304\n";
+    let daemon =
+        Daemon::start(&lab, DaemonOptions { config: Some(config.into()), ..DaemonOptions::default() })?;
+    {
+        let _stopped = Stopped::new(daemon.pid())?;
+        let mut place = lab.client();
+        place.cgroup = Some(noisy.path().to_owned());
+        let mut command = place.command(traffic::program());
+        command.args(["load", "--count", &NOISE.to_string(), "--largest", "1000", "--parallel", "4"]);
+        command.args(["--to", &format!("10.213.0.2:{PORT}"), "--log", &made]);
+        lab.run(command, 2 * PATIENCE)?;
+        place.cgroup = Some(quiet.path().to_owned());
+        let mut command = place.command(python());
+        command.args(["-c", QUIET, "10.213.0.2"]);
+        command.args([usize::from(plain), usize::from(secure), QUIET_CONNECTIONS].map(|it| it.to_string()));
+        lab.run(command, PATIENCE)?;
+    }
+    let made = traffic::read_log::<Connection>(&made)?;
+    let of_port = |record: &Value, port: u16| is_end(record) && record["server"]["port"] == port;
+    daemon.wait_until("the ends of all connections", 2 * PATIENCE, is_end, |heard| {
+        let ends = |port: u16| heard.iter().filter(|heard| of_port(&heard.record, port)).count();
+        let quiet = 2 * QUIET_CONNECTIONS;
+        (ends(PORT) >= made.len() && ends(plain) >= quiet && ends(secure) >= quiet).then_some(())
+    })?;
+    // Otherwise the test would prove less than it says.
+    let status = daemon.status()?;
+    let rows = status["loss"].as_array().context("no losses")?;
+    for kind in ["capture", "open"] {
+        let row =
+            rows.iter().find(|row| row["stage"] == "kernel" && row["kind"] == kind).context("no row")?;
+        let number = |name: &str| row[name].as_u64().unwrap_or_default();
+        ensure!(number("lost") > u64::from(NOISE) / 10, "the ring had room: {row}");
+        ensure!(number("offered") == number("delivered") + number("lost"), "{row}");
+    }
+    let ended = daemon.stop()?;
+    let ends: Vec<&Value> = ended.heard.iter().map(|heard| &heard.record).filter(|it| is_end(it)).collect();
+    let noise: Vec<&Value> = ends.iter().copied().filter(|record| of_port(record, PORT)).collect();
+    ensure!(noise.len() == made.len(), "{} ends of {} connections", noise.len(), made.len());
+    let sum = |name: &str| noise.iter().filter_map(|record| number(record, name)).sum::<u64>();
+    let client: u64 = made.iter().map(|connection| connection.client_bytes).sum();
+    let server: u64 = made.iter().map(|connection| connection.server_bytes).sum();
+    ensure!((sum("client.bytes"), sum("server.bytes")) == (client, server), "bytes of the noise are missing");
+    for (port, encrypted) in [(plain, "no"), (secure, "yes")] {
+        for record in ends.iter().filter(|record| of_port(record, port)) {
+            ensure!(text(record, "streamwatch.verdict.encrypted.answer") == encrypted, "{record}");
+            ensure!(text(record, "streamwatch.verdict.watched.answer") == "yes", "{record}");
+        }
+    }
+    Ok(())
+}
+
+fn is_end(record: &Value) -> bool {
+    is_flow(record) && text(record, "event.action") == "flow_closed"
 }

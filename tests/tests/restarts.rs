@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use monitor_sys::bpf;
 use rustix::process::Signal;
 use serde_json::Value;
@@ -231,7 +231,11 @@ fn under_load(times: u32, end: impl Fn(Daemon, Duration) -> Result<Ended>) -> Re
         }
     }
     let twice: Vec<_> = opened.iter().filter(|(_, times)| **times > 1).collect();
-    ensure!(twice.is_empty(), "{} flows were told as new twice: {:?}", twice.len(), twice.iter().take(10));
+    if let Some((first, _)) = twice.first() {
+        let all = records.iter().filter(|record| text(record, "streamwatch.flow.id") == **first);
+        let all: Vec<String> = all.map(ToString::to_string).collect();
+        bail!("{} flows were told as new twice, the first one so:\n{}", twice.len(), all.join("\n"));
+    }
     // An end that was being written when the daemon was killed may come again: the same.
     let mut ends: HashMap<&str, &Value> = HashMap::new();
     let mut again = 0;

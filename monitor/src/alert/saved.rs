@@ -86,4 +86,6 @@ pub struct Saved {
     pub silences: Vec<Silence>,
     /// By stream, encoded.
     pub baselines: Vec<(String, Vec<u8>)>,
+    /// By service, encoded: in the file of `streamwatch audit`, and in no daemon's.
+    pub certificates: Vec<(String, Vec<u8>)>,
 }

@@ -27,7 +27,7 @@ use jiff::Timestamp;
 
 pub use judge::Finding;
 pub use listeners::{ListenError, Listening, listening};
-pub use memory::{DEFAULT as DEFAULT_STATE, Memory, MemoryError, Rotation};
+pub use memory::{DEFAULT as DEFAULT_STATE, Memory, MemoryError, Rotation, files as state_files};
 pub use service::{ClientCertificate, Offered};
 pub use starttls::{Refused, Starttls};
 

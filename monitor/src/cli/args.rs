@@ -170,7 +170,7 @@ pub struct AuditArguments {
     /// Thresholds: the sections detect.* of this configuration (TOML)
     #[arg(long, env = "STREAMWATCH_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Remember certificates here [default: /var/lib/streamwatch/audit.json]
+    /// Remember certificates here [default: /var/lib/streamwatch/audit.redb]
     #[arg(long, value_name = "FILE", conflicts_with = "no_state")]
     pub state: Option<PathBuf>,
     /// Remember nothing

@@ -27,7 +27,7 @@ pub(super) fn audit(arguments: &AuditArguments) -> Result<ExitCode, Failure> {
         .map_err(|error| Failure::Usage(error.to_string()))?;
     let targets = targets(arguments)?;
     let options = Options {
-        settings: config.detect,
+        settings: config.detect.clone(),
         name: arguments.name.clone(),
         timeout: seconds("--timeout", arguments.timeout)?,
         deadline: seconds("--deadline", arguments.deadline)?,
@@ -36,7 +36,7 @@ pub(super) fn audit(arguments: &AuditArguments) -> Result<ExitCode, Failure> {
     let named = arguments.state.is_some();
     let mut memory = match arguments.no_state {
         true => None,
-        false => open(&state, named)?,
+        false => open(&state, named, &config)?,
     };
     let now = Timestamp::now();
     let reports = ask(targets, &options, now);
@@ -69,8 +69,8 @@ pub(super) fn audit(arguments: &AuditArguments) -> Result<ExitCode, Failure> {
         text.extend_from_slice(line.as_bytes());
     }
     write_out(&text)?;
-    if let Some(memory) = &memory {
-        keep(memory, &state, named)?;
+    if let Some(memory) = memory {
+        keep(memory, named)?;
     }
     Ok(ExitCode::from(u8::from(found > 0)))
 }
@@ -105,32 +105,33 @@ fn targets(arguments: &AuditArguments) -> Result<Vec<Target>, Failure> {
     arguments.target.iter().map(resolve).collect()
 }
 
-/// Without a file of somebody's choice, an audit that cannot remember still audits.
-fn open(state: &Path, named: bool) -> Result<Option<Memory>, Failure> {
-    match Memory::load(state) {
-        Ok(memory) => Ok(Some(memory)),
-        Err(error) if named || is_wrong(&error, state) => Err(Failure::Usage(error.to_string())),
-        Err(error) => {
-            eprintln!("streamwatch: {error}; what is seen now will not be remembered");
-            Ok(None)
+/// Without a file of somebody's choice, or without its key, an audit that cannot remember still audits.
+fn open(state: &Path, named: bool, config: &Config) -> Result<Option<Memory>, Failure> {
+    match Memory::open(state, &config.state) {
+        Ok(memory) => {
+            for line in &memory.damage {
+                eprintln!("streamwatch: {}", printable(line));
+            }
+            Ok(Some(memory))
         }
+        Err(error) => cannot(&error, named, "nothing is remembered").map(|()| None),
     }
 }
 
-/// A file that can be read and holds something else is never written over.
-fn is_wrong(error: &MemoryError, state: &Path) -> bool {
-    matches!(error, MemoryError::Wrong { .. }) && std::fs::File::open(state).is_ok()
+fn keep(mut memory: Memory, named: bool) -> Result<(), Failure> {
+    match memory.save() {
+        Ok(()) => memory.close(),
+        Err(error) => cannot(&error, named, "what was seen may not be remembered")?,
+    }
+    Ok(())
 }
 
-fn keep(memory: &Memory, state: &Path, named: bool) -> Result<(), Failure> {
-    match memory.save(state) {
-        Ok(()) => Ok(()),
-        Err(error) if named => Err(Failure::Usage(error.to_string())),
-        Err(error) => {
-            eprintln!("streamwatch: {error}; what was seen is not remembered");
-            Ok(())
-        }
+fn cannot(error: &MemoryError, named: bool, so: &str) -> Result<(), Failure> {
+    if !error.passes() && (named || matches!(error, MemoryError::Wrong { .. })) {
+        return Err(Failure::Usage(error.to_string()));
     }
+    eprintln!("streamwatch: {}; {so}", printable(&error.to_string()));
+    Ok(())
 }
 
 /// One line of JSON, with the names of the records.

@@ -53,6 +53,7 @@ pub(super) fn uninstall(
     let mut files = vec![socket.clone(), InstanceLock::path(socket), daemon::told_file(socket)];
     let state = daemon::state_path(&config);
     if !keep_state {
+        files.extend(crate::audit::state_files(&state));
         files.extend(crate::store::files(&state));
     }
     for file in &files {

@@ -22,8 +22,9 @@ impl Default for Memory {
     }
 }
 
-/// A flow with all that finds it, and what is remembered of twice as many that were pushed out, bytes.
-const FLOW: u64 = 400 + 2 * 64;
+/// A flow with all that finds it, what is remembered of twice as many that were pushed out, and a quarter of a
+/// group of those before, bytes.
+const FLOW: u64 = 400 + 2 * 64 + 14;
 /// A closed flow that is kept, a record that waits: of usual size, bytes.
 const RECORD: u64 = 1024;
 /// An event that waits, first bytes included, bytes.

@@ -207,11 +207,23 @@ impl Streams {
         let has = self.by_party.get(&own).copied().unwrap_or(0);
         if has >= self.capacity.saturating_sub(self.list.len()) {
             self.refused += 1;
-            key = self.others(key, &own);
-            if let Some(id) = self.by_key.get(&key) {
-                return *id;
-            }
+            key = self.others_of(key, &own);
         }
+        self.make(key, own, flow)
+    }
+
+    /// The stream of what is nobody's, made where there is none.
+    pub fn others(&mut self, flow: &Flow) -> StreamId {
+        let key =
+            StreamKey { client: Party::Other, server: Party::Other, port: 0, transport: flow.transport };
+        self.make(key, Party::Other, flow)
+    }
+
+    fn make(&mut self, key: StreamKey, own: Party, flow: &Flow) -> StreamId {
+        if let Some(id) = self.by_key.get(&key) {
+            return *id;
+        }
+        let [(client_identity, client), (server_identity, server)] = flow.ends();
         let id = StreamId::at(self.list.len());
         self.by_key.insert(key.clone(), id);
         *self.by_party.entry(own).or_default() += 1;
@@ -243,7 +255,7 @@ impl Streams {
 impl Streams {
     /// What has no stream of its own: counted together for a party of this host, and for all where there is
     /// no room even for that.
-    fn others(&self, key: StreamKey, own: &Party) -> StreamKey {
+    fn others_of(&self, key: StreamKey, own: &Party) -> StreamKey {
         let transport = key.transport;
         let all = StreamKey { client: Party::Other, server: Party::Other, port: 0, transport };
         let of_client = matches!(key.client, Party::Local(_));

@@ -382,6 +382,9 @@ fn decode(sealer: &Sealer, records: &Records) -> (Saved, VecDeque<u64>) {
             Table::Baselines => {
                 saved.baselines.push((String::from_utf8_lossy(name).into_owned(), value.to_owned()));
             }
+            Table::Certificates => {
+                saved.certificates.push((String::from_utf8_lossy(name).into_owned(), value.to_owned()));
+            }
         }
     }
     saved.open.sort_by(|a, b| a.key.cmp(&b.key));

@@ -88,7 +88,8 @@ pub fn files(path: &Path) -> Vec<PathBuf> {
     files
 }
 
-fn paths(path: &Path) -> [PathBuf; 2] {
+/// The two copies.
+pub fn paths(path: &Path) -> [PathBuf; 2] {
     [path.to_owned(), beside(path, ".copy")]
 }
 
@@ -123,6 +124,31 @@ impl Store {
     pub fn keep(&mut self, changes: &[Change]) -> Result<(), StoreError> {
         let mut told = self.told.clone();
         let book = booked(changes, &mut told, self.tags.keys());
+        self.commit(book)?;
+        self.told = told;
+        Ok(())
+    }
+
+    /// Keeps the certificates of services (`None`: of one that is no longer remembered), all or none, in both
+    /// copies.
+    ///
+    /// # Errors
+    /// As [`Store::keep`].
+    pub fn keep_certificates<'a>(
+        &mut self,
+        services: impl IntoIterator<Item = (&'a str, Option<Vec<u8>>)>,
+    ) -> Result<(), StoreError> {
+        let mut book = Book::default();
+        for (service, certificates) in services {
+            match certificates {
+                Some(certificates) => book.put(Table::Certificates, service.as_bytes(), certificates),
+                None => book.remove(Table::Certificates, service.as_bytes()),
+            }
+        }
+        self.commit(book)
+    }
+
+    fn commit(&mut self, book: Book) -> Result<(), StoreError> {
         let failed = |source| StoreError::Key { path: self.path.clone(), source };
         let edits = book.edits(&self.sealer).map_err(failed)?;
         let mut ledger = self.ledger;
@@ -148,7 +174,6 @@ impl Store {
             return Err(error);
         }
         self.ledger = ledger;
-        self.told = told;
         for edit in edits {
             match edit.value {
                 Some(value) => self.tags.insert(edit.address, record::tag(&value)),

@@ -25,10 +25,13 @@ pub enum Table {
     Silences,
     /// The past traffic of streams by name, as `detect::traffic` encodes it.
     Baselines,
+    /// Certificates that an audit saw by service, as JSON: in a file of its own.
+    Certificates,
 }
 
 impl Table {
-    pub const ALL: [Table; 4] = [Table::Open, Table::Told, Table::Silences, Table::Baselines];
+    pub const ALL: [Table; 5] =
+        [Table::Open, Table::Told, Table::Silences, Table::Baselines, Table::Certificates];
 
     /// In the database.
     pub fn name(self) -> &'static str {
@@ -37,6 +40,7 @@ impl Table {
             Table::Told => "sealed-told",
             Table::Silences => "sealed-silences",
             Table::Baselines => "sealed-baselines",
+            Table::Certificates => "sealed-certificates",
         }
     }
 
@@ -47,6 +51,7 @@ impl Table {
             Table::Told => "alerts told",
             Table::Silences => "silences",
             Table::Baselines => "baselines",
+            Table::Certificates => "services' certificates",
         }
     }
 }

@@ -86,7 +86,10 @@ impl Core {
             flow.seen.before_start = true;
             flow.told.opened = true;
         }
-        if self.sums.was_pushed_out(&key) {
+        if first && flow.transport == Transport::Udp {
+            // A peer that the kernel had let go, and counts from nothing.
+            self.sums.begin(&key);
+        } else if !first && self.sums.was_pushed_out(&key) {
             flow.seen.pushed_out = true;
         } else if !first && !flow.seen.before_start && flow.transport == Transport::Tcp {
             flow.seen.beginning_lost = true;

@@ -15,6 +15,7 @@ use monitor_common::{
 mod captures;
 mod decisions;
 mod existing;
+mod forgotten;
 mod held;
 mod hidden;
 mod lives;
@@ -214,7 +215,7 @@ impl Core {
             user_asked_ns: 0,
             users_wanted: Vec::new(),
             overflow_seen: 0,
-            sums: Sums::new(2 * settings.capacity),
+            sums: Sums::new(2 * settings.capacity, settings.capacity / 4),
             judge: Judge::default(),
             decisions: Decisions::default(),
             identities: Interned::default(),

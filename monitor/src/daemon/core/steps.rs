@@ -175,11 +175,11 @@ impl Core {
 
     /// A flow had to leave a full table while it lived. It may be heard of again.
     pub(super) fn push_out(&mut self, mut flow: Flow, now_ns: u64) {
-        flow.seen.pushed_out = true;
         self.throttled(&flow, now_ns);
-        flow.judge(&mut self.judge);
         let other_counts = self.other_counts(&flow);
         self.sums.assign(&mut self.streams, &mut flow, other_counts);
+        flow.seen.pushed_out = true;
+        flow.judge(&mut self.judge);
         self.sums.account(&mut self.streams, &mut flow, true);
         self.sums.push_out(&flow);
         if let Some(stream) = flow.stream.and_then(|id| self.streams.get_mut(id)) {

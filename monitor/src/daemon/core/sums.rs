@@ -3,8 +3,10 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher;
 
+use dissect::{Facts, UnknownReason};
 use foldhash::quality::RandomState;
 
+use super::forgotten::{Before, Forgotten};
 use crate::flows::{Addresses, Flow, FlowKey, Streams, addresses};
 use crate::inventory::{Ledger, Place};
 
@@ -15,27 +17,34 @@ pub struct Sums {
     pub bytes: (u64, u64),
     /// The same bytes by how they were protected.
     pub ledger: Ledger,
-    /// What flows that were pushed out of the table had counted by then, by a hash of their key: they may be
-    /// heard of again, and their totals are cumulative.
-    pushed_out: HashMap<u64, ((u64, u64), Place), RandomState>,
+    /// Flows that were pushed out of the table, by a hash of their key: they may be heard of again.
+    pushed_out: HashMap<u64, PushedOut, RandomState>,
     order: VecDeque<u64>,
     capacity: usize,
-    /// Flows that were pushed out, and those of them that are no longer remembered: should such a one be
-    /// heard of again, what it had counted by then counts twice.
+    /// Flows that were pushed out.
     pub pushed: u64,
-    pub forgotten: u64,
+    /// Those that are no longer remembered one by one.
+    pub forgotten: Forgotten,
     /// Addresses of flows that were counted and have ended, and when: their other ends may be heard
     /// of later, when events were lost on the way.
     ended: HashMap<Addresses, u64, RandomState>,
     ended_order: VecDeque<Addresses>,
 }
 
+/// What a flow had counted when it was pushed out: its totals are cumulative.
+#[derive(Clone, Copy, Debug)]
+struct PushedOut {
+    /// Bytes of client and server; `None`: it does not count, its other end does.
+    counted: Option<(u64, u64)>,
+    place: Place,
+}
+
 /// Ended flows remembered.
 const ENDED: usize = 16_384;
 
 impl Sums {
-    /// Remembers up to `capacity` flows that were pushed out.
-    pub fn new(capacity: usize) -> Self {
+    /// Remembers up to `capacity` flows that were pushed out, and the sums of so many groups of those before.
+    pub fn new(capacity: usize, groups: usize) -> Self {
         Sums {
             bytes: (0, 0),
             ledger: Ledger::default(),
@@ -43,7 +52,7 @@ impl Sums {
             order: VecDeque::new(),
             capacity,
             pushed: 0,
-            forgotten: 0,
+            forgotten: Forgotten::new(groups),
             ended: HashMap::default(),
             ended_order: VecDeque::new(),
         }
@@ -59,19 +68,56 @@ impl Sums {
         if other_counts || !flow.is_primary() || self.other_end_counted(flow) {
             return;
         }
+        let before = self.before(flow);
+        if before == Before::Elsewhere {
+            return;
+        }
         let id = streams.of(flow);
         flow.stream = Some(id);
-        let counted = self.pushed_out.remove(&self.hash(&flow.key()));
-        if let Some((accounted, place)) = counted {
-            flow.accounted = accounted;
-            // It is what it was, until its bytes say otherwise.
-            flow.in_ledger = place;
+        match before {
+            Before::Counted(accounted) => flow.accounted = accounted,
+            Before::Unsure(missing) => {
+                // What it has by now is left to its group.
+                flow.accounted = flow.bytes();
+                if let Some(missing) = missing {
+                    self.make_up(streams, flow, missing);
+                }
+            }
+            Before::Never | Before::Elsewhere => {}
         }
         if let Some(stream) = streams.get_mut(id) {
-            stream.flows += u64::from(counted.is_none());
+            stream.flows += u64::from(before == Before::Never);
             stream.open += 1;
             stream.learn(flow);
         }
+    }
+
+    /// What a flow had counted when it was pushed out, if it was.
+    fn before(&mut self, flow: &mut Flow) -> Before {
+        let hash = self.hash(&flow.key());
+        match self.pushed_out.remove(&hash) {
+            Some(PushedOut { counted: Some(accounted), place }) => {
+                // It is what it was, until its bytes say otherwise.
+                flow.in_ledger = place;
+                Before::Counted(accounted)
+            }
+            Some(PushedOut { counted: None, .. }) => Before::Elsewhere,
+            None if flow.seen.pushed_out => self.forgotten.heard(hash, flow.bytes()),
+            None => Before::Never,
+        }
+    }
+
+    /// Counts what flows had that nobody can tell apart, under nobody's name.
+    fn make_up(&mut self, streams: &mut Streams, flow: &Flow, missing: (u64, u64)) {
+        let id = streams.others(flow);
+        if let Some(stream) = streams.get_mut(id) {
+            stream.client_bytes += missing.0;
+            stream.server_bytes += missing.1;
+        }
+        self.bytes.0 += missing.0;
+        self.bytes.1 += missing.1;
+        let unknown = Facts::unknown(UnknownReason::Silent);
+        self.ledger.count(&mut Place::default(), 0, &unknown, missing.0 + missing.1);
     }
 
     /// Adds what the flow has counted since the last time.
@@ -114,25 +160,31 @@ impl Sums {
         self.ended.insert(own, if flow.closed_ns == 0 { flow.last_ns } else { flow.closed_ns });
     }
 
-    /// Whether a flow that is heard of was pushed out before.
+    /// Whether a flow that is heard of was pushed out before, or may have been.
     pub fn was_pushed_out(&self, key: &FlowKey) -> bool {
-        self.pushed_out.contains_key(&self.hash(key))
+        let hash = self.hash(key);
+        self.pushed_out.contains_key(&hash) || self.forgotten.may_hold(hash)
+    }
+
+    /// A flow begins anew under a key that another one had: it has counted nothing.
+    pub fn begin(&mut self, key: &FlowKey) {
+        let hash = self.hash(key);
+        self.pushed_out.remove(&hash);
     }
 
     /// A flow was pushed out of the table while it lived.
     pub fn push_out(&mut self, flow: &Flow) {
-        if flow.stream.is_none() {
-            return;
-        }
         if self.order.len() >= self.capacity
             && let Some(oldest) = self.order.pop_front()
+            && let Some(flow) = self.pushed_out.remove(&oldest)
         {
-            self.forgotten += u64::from(self.pushed_out.remove(&oldest).is_some());
+            self.forgotten.forget(oldest, flow.counted);
         }
         self.pushed += 1;
         let hash = self.hash(&flow.key());
         self.order.push_back(hash);
-        self.pushed_out.insert(hash, (flow.accounted, flow.in_ledger));
+        let counted = flow.stream.is_some().then_some(flow.accounted);
+        self.pushed_out.insert(hash, PushedOut { counted, place: flow.in_ledger });
     }
 
     /// Sixty-four bits, keyed anew at each start: two flows alike are not to be expected, and cannot be made.

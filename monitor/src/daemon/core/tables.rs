@@ -14,7 +14,7 @@ impl Core {
             evicted,
         };
         let traffic = &self.watching.traffic;
-        vec![
+        let mut tables = vec![
             table("flows", self.table.capacity(), self.table.len(), 0, self.table.evicted),
             table("evidence_bytes", EVIDENCE, self.held.total(), 0, self.evidence_cut),
             table("read_on_bytes", watching::HELD, self.watching.held, 0, self.watching.cut),
@@ -31,7 +31,14 @@ impl Core {
                 traffic.evicted,
             ),
             table("alerts", crate::alert::HELD, self.alerts.len(), self.alerts.refused, 0),
-        ]
+        ];
+        let forgotten = &self.sums.forgotten;
+        if forgotten.unsure.0 > 0 {
+            // So many bytes more may belong to the totals: see `forgotten`.
+            let used = usize::try_from(forgotten.open).unwrap_or(usize::MAX);
+            tables.push(table("bytes_not_told_apart", usize::MAX, used, 0, 0));
+        }
+        tables
     }
 
     /// The same as losses: what came to a table, what it took, what it had no room for.
@@ -44,9 +51,10 @@ impl Core {
             lost,
             lost_bytes: 0,
         };
+        let (unsure, lost_bytes) = self.sums.forgotten.unsure;
         let mut rows = vec![
             row("flow", self.table.seen, self.table.evicted),
-            row("pushed_out", self.sums.pushed, self.sums.forgotten),
+            LossRow { lost_bytes, ..row("pushed_out", self.sums.pushed, unsure) },
             row("first_bytes", self.table.seen, self.evidence_cut),
             row("read_on", self.watching.asked, self.watching.refused),
             row("early_capture", self.early_seen, self.early_lost),

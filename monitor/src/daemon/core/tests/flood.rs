@@ -165,3 +165,89 @@ fn a_noisy_party_leaves_streams_and_alerts_to_others() {
     assert_eq!(rig.core.streams.refused, 950);
     assert_eq!(rig.core.total_bytes().0, 3_005);
 }
+
+/// What so many flows of a table of 16 have counted, in the totals, by stream and by class; and what is not told
+/// apart.
+fn counted(rig: &Rig) -> (u64, u64, u64, u64) {
+    let streams = rig.core.streams.iter().map(|stream| stream.client_bytes).sum();
+    let classes = rig.core.class_bytes().iter().map(|class| class.bytes).sum();
+    (rig.core.total_bytes().0, streams, classes, rig.core.sums.forgotten.open)
+}
+
+/// Beyond three times the table's size, flows are remembered by groups only: nothing counts twice when they are
+/// heard of again, what is left out until a group is whole is told, and in the end every byte is there.
+#[test]
+fn flows_that_were_forgotten_count_once_when_they_are_heard_of_again() {
+    const FLOWS: u64 = 400;
+    let mut rig = Rig::new(CoreSettings { capacity: 16, closed_keep: 0, ..settings() });
+    let event = |rig: &Rig, kind, cookie: u64| {
+        rig.event(kind, cookie, &format!("10.0.0.1:{}", 40_000 + cookie), SERVER, false)
+    };
+    for cookie in 1..=FLOWS {
+        let open = event(&rig, Kind::Open, cookie);
+        rig.feed(Kind::Open, open);
+        rig.records();
+        rig.feed(Kind::Progress, FlowEvent { sent_bytes: 10, ..open });
+        rig.pass(2 * SECOND);
+        rig.records();
+    }
+    assert_eq!(counted(&rig), (10 * FLOWS, 10 * FLOWS, 10 * FLOWS, 0));
+    // Each goes on, and is pushed out again by the next.
+    for cookie in 1..=FLOWS {
+        let more = event(&rig, Kind::Progress, cookie);
+        rig.feed(Kind::Progress, FlowEvent { sent_bytes: 30, ..more });
+        rig.pass(2 * SECOND);
+        rig.records();
+        let (total, streams, classes, open) = counted(&rig);
+        let truth = 10 * FLOWS + 20 * cookie;
+        assert_eq!((total, total), (streams, classes));
+        assert!(total <= truth && truth <= total + open, "{total} and {open}, of {truth}");
+    }
+    let told = rig.core.table_losses().into_iter().find(|row| row.kind == "pushed_out").unwrap();
+    assert!(told.lost > 0 && told.lost_bytes > 0, "{told:?}");
+    let open = |rig: &Rig| {
+        rig.core.table_views().iter().find(|it| it.name == "bytes_not_told_apart").map(|it| it.used)
+    };
+    assert!(open(&rig) > Some(0));
+    for cookie in 1..=FLOWS {
+        let close = event(&rig, Kind::Close, cookie);
+        rig.feed(Kind::Close, FlowEvent { sent_bytes: 37, ..close });
+        rig.records();
+    }
+    assert_eq!(counted(&rig), (37 * FLOWS, 37 * FLOWS, 37 * FLOWS, 0));
+    assert_eq!(open(&rig), Some(0));
+}
+
+/// The server's end of a connection does not count where the client's does, pushed out or not.
+#[test]
+fn an_end_that_does_not_count_does_not_count_when_it_is_heard_of_again() {
+    let mut rig = Rig::new(CoreSettings { capacity: 4, closed_keep: 0, ..settings() });
+    for (cookie, passive) in [(1, false), (2, true)] {
+        let (local, remote) = if passive { (SERVER, CLIENT) } else { (CLIENT, SERVER) };
+        let open = rig.event(Kind::Open, cookie, local, remote, passive);
+        rig.feed(Kind::Open, open);
+    }
+    rig.records();
+    let (client, server) = (
+        rig.event(Kind::Progress, 1, CLIENT, SERVER, false),
+        rig.event(Kind::Progress, 2, SERVER, CLIENT, true),
+    );
+    rig.feed(Kind::Progress, FlowEvent { sent_bytes: 10, ..client });
+    rig.feed(Kind::Progress, FlowEvent { received_bytes: 10, ..server });
+    rig.pass(2 * SECOND);
+    rig.records();
+    assert_eq!(rig.core.total_bytes(), (10, 0));
+    for cookie in 3..=7 {
+        let open = rig.event(Kind::Open, cookie, &format!("10.0.0.1:{}", 40_000 + cookie), SERVER, false);
+        rig.feed(Kind::Open, open);
+        rig.records();
+    }
+    rig.feed(Kind::Progress, FlowEvent { received_bytes: 20, ..server });
+    rig.pass(2 * SECOND);
+    rig.records();
+    assert_eq!(rig.core.total_bytes(), (10, 0), "the client's end has not told of more yet");
+    rig.feed(Kind::Close, FlowEvent { sent_bytes: 20, ..client });
+    rig.feed(Kind::Close, FlowEvent { received_bytes: 20, ..server });
+    rig.records();
+    assert_eq!(rig.core.total_bytes(), (20, 0));
+}
