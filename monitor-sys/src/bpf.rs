@@ -119,3 +119,29 @@ pub fn open(path: &Path) -> io::Result<OwnedFd> {
     let name = text(path)?;
     bpf(OBJ_GET, &Object { path: name.as_ptr() as u64, fd: 0, flags: 0 }).map(descriptor)
 }
+
+/// Loads the least program there is, `r0 = 0; exit`, and lets go of it.
+///
+/// # Errors
+/// This process may not load programs.
+pub fn load_trivial() -> io::Result<()> {
+    const PROG_LOAD: libc::c_long = 5;
+    /// `BPF_PROG_TYPE_SOCKET_FILTER`: the one that most kernels let most processes load.
+    const SOCKET_FILTER: u32 = 1;
+    #[repr(C)]
+    struct Load {
+        kind: u32,
+        instructions: u32,
+        code: u64,
+        licence: u64,
+    }
+    let code: [u64; 2] = [0xb7, 0x95];
+    let attr = Load {
+        kind: SOCKET_FILTER,
+        instructions: 2,
+        code: code.as_ptr() as u64,
+        licence: c"GPL".as_ptr() as u64,
+    };
+    drop(descriptor(bpf(PROG_LOAD, &attr)?));
+    Ok(())
+}

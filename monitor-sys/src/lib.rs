@@ -4,8 +4,13 @@
 //! In: descriptors of this process. Out: safe values. Must never: look into what a record says.
 
 pub mod bpf;
+pub mod confined;
+mod descriptors;
 mod mapping;
+mod peer;
 mod ring;
 
+pub use descriptors::keep_from_programs;
 pub use mapping::Mapping;
+pub use peer::peer_groups;
 pub use ring::RingReader;

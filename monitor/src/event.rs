@@ -7,21 +7,30 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use monitor_common::{CaptureHead, Counters, FlowEvent, Kind, Record, Refusal, UdpFlow, UdpKey};
 
+use serde::{Deserialize, Serialize};
+
 use crate::model::Tampered;
+use crate::wire::{kind, plain, plain_box, plain_option};
 
 /// What the kernel side tells the core.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub enum Event {
     /// A step in the life of a flow, or of a listening socket.
-    Flow(Kind, FlowEvent),
+    Flow(#[serde(with = "kind")] Kind, #[serde(with = "plain")] FlowEvent),
     /// First bytes of one direction.
-    Capture(CaptureHead, Box<[u8]>),
+    Capture(#[serde(with = "plain")] CaptureHead, Box<[u8]>),
     /// The counters of all processors, added up; once a second.
-    Counters(Box<Counters>),
+    Counters(#[serde(with = "plain_box")] Box<Counters>),
     /// Totals of a UDP flow, read from the table; `ended`: its entry there is gone.
-    Udp { key: UdpKey, totals: Option<UdpFlow>, ended: bool },
+    Udp {
+        #[serde(with = "plain")]
+        key: UdpKey,
+        #[serde(with = "plain_option")]
+        totals: Option<UdpFlow>,
+        ended: bool,
+    },
     /// Counted since before this daemon.
-    UdpLeft(UdpKey, UdpFlow),
+    UdpLeft(#[serde(with = "plain")] UdpKey, #[serde(with = "plain")] UdpFlow),
     /// What was done to our hooks.
     Tampered(Vec<Tampered>),
 }

@@ -34,3 +34,4 @@ pub mod tally;
 pub mod tunnel;
 pub mod verdict;
 pub mod watch;
+pub mod wire;

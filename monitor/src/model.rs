@@ -3,6 +3,7 @@
 //! Plain values that every later stage reads: records, listings, policy, detectors. No behaviour
 //! beyond naming.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -343,13 +344,13 @@ impl Severity {
 }
 
 /// What was done to a hook of ours, and what became of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tampered {
     /// Our program.
-    pub hook: &'static str,
+    pub hook: Cow<'static, str>,
     /// The cgroup hook that it was attached to.
-    pub attach: &'static str,
-    pub what: &'static str,
+    pub attach: Cow<'static, str>,
+    pub what: Cow<'static, str>,
     /// It was put right, or why it could not be; `None`: that was not wanted.
     pub restored: Option<Result<(), String>>,
 }

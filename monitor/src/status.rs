@@ -48,8 +48,26 @@ pub struct StatusView {
     /// The datagram to ourselves; none where the daemon itself is not watched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub self_check: Option<SelfCheckView>,
-    /// Resident memory of the daemon.
+    /// The process that reads what comes from outside.
+    #[serde(default)]
+    pub worker: WorkerView,
+    /// Resident memory of the daemon, both of its processes.
     pub memory_bytes: u64,
+}
+
+/// The process that reads what comes from outside, and what it may do.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerView {
+    pub pid: u32,
+    /// How often it ended by itself and was started again, and how it ended last.
+    pub restarts: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_end: Option<String>,
+    /// It ended again and again: traffic is counted, and nobody looks at it.
+    pub counts_only: bool,
+    /// What confines it, in words.
+    pub landlock: String,
+    pub seccomp: String,
 }
 
 /// One kernel program and its place.

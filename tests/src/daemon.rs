@@ -328,6 +328,16 @@ impl Daemon {
         self.end_with(1)
     }
 
+    /// [`Daemon::stop_with`], of one whose worker was killed so many times: each may have cut a line, which the
+    /// next has ended.
+    ///
+    /// # Errors
+    /// More than that is no JSON.
+    pub fn stop_cut(self, signal: Signal, lines: usize) -> Result<Ended> {
+        self.signal(signal);
+        self.end_with(lines)
+    }
+
     fn end(self) -> Result<Ended> {
         self.end_with(0)
     }

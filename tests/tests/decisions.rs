@@ -49,7 +49,9 @@ impl Rig {
             tick_ms: TICK.as_millis() as u32,
         };
         let mut kernel = Kernel::load(&sizes, lab.cgroup.path(), None)?;
-        let (ring, control) = kernel.split()?;
+        let control = kernel.take_control()?;
+        let (map, size) = kernel.ring()?;
+        let ring = Ring::new(map.try_clone_to_owned()?, size)?;
         let mut serve = lab.server().command(traffic::program());
         serve.args(["echo", "--listen", &format!("[::]:{PORT}")]);
         let mut server = Process::start("echo", &lab.directory, serve)?;

@@ -9,11 +9,11 @@ use std::process::{ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use monitor_sys::bpf;
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use tests::traffic::{self, Connection};
@@ -33,13 +33,13 @@ fn main() -> ExitCode {
     let (kills, upgrades) = (times(KILLS, 20), times(UPGRADES, 8));
     Suite::new("restarts")
         .test("killed at any moment under load: every byte, and nothing new twice", &[], move || {
-            under_load(kills, |daemon, pause| {
+            under_load(kills, 0, |house, daemon, pause| {
                 thread::sleep(pause);
-                daemon.kill()
+                house.next(daemon.kill()?)
             })
         })
         .test("upgraded in place under load: every byte, and nothing new twice", &[], move || {
-            under_load(upgrades, |daemon, pause| {
+            under_load(upgrades, 0, |house, daemon, pause| {
                 thread::sleep(pause);
                 let ended = daemon.stop()?;
                 ensure!(ended.status.success(), "it ended with {}:\n{}", ended.status, ended.stderr);
@@ -48,7 +48,14 @@ fn main() -> ExitCode {
                     "it does not say what stays:\n{}",
                     ended.stderr
                 );
-                Ok(ended)
+                house.next(ended)
+            })
+        })
+        .test("the worker killed under load: every byte, and nothing new twice", &[], || {
+            under_load(6, 6, |_, daemon, pause| {
+                thread::sleep(pause);
+                kill_worker(&daemon)?;
+                Ok((Vec::new(), daemon))
             })
         })
         .test("UDP goes on over a restart", &[], datagrams)
@@ -92,6 +99,17 @@ impl House {
                 ..DaemonOptions::default()
             },
         )
+    }
+
+    /// What one wrote, and the daemon that takes over from it.
+    fn next(&self, ended: Ended) -> Result<(Vec<Heard>, Daemon)> {
+        let daemon = self.daemon("")?;
+        ensure!(
+            daemon.stderr().contains("took over the hooks"),
+            "it does not say that it took over:\n{}",
+            daemon.stderr()
+        );
+        Ok((ended.heard, daemon))
     }
 
     /// Runs the command line on this daemon's places.
@@ -157,8 +175,12 @@ fn action(record: &Value) -> &str {
     text(record, "event.action")
 }
 
-/// Daemons come and go under load, `times`; then everything that all of them wrote is added up.
-fn under_load(times: u32, end: impl Fn(Daemon, Duration) -> Result<Ended>) -> Result<()> {
+/// Daemons come and go under load, `times`, and the last of them may have cut so many lines; then everything that all of them wrote is added up.
+fn under_load(
+    times: u32,
+    cut: usize,
+    turn: impl Fn(&House, Daemon, Duration) -> Result<(Vec<Heard>, Daemon)>,
+) -> Result<()> {
     let house = House::new()?;
     let _server = house.serve()?;
     let mut heard: Vec<Heard> = Vec::new();
@@ -170,15 +192,11 @@ fn under_load(times: u32, end: impl Fn(Daemon, Duration) -> Result<Ended>) -> Re
         let lives = (|| {
             for _ in 0..times {
                 let pause = Duration::from_millis(random.u64(0..400));
-                heard.extend(end(daemon, pause)?.heard);
-                daemon = house.daemon("")?;
-                ensure!(
-                    daemon.stderr().contains("took over the hooks"),
-                    "it does not say that it took over:\n{}",
-                    daemon.stderr()
-                );
+                let (told, next) = turn(&house, daemon, pause)?;
+                heard.extend(told);
+                daemon = next;
             }
-            Ok(daemon)
+            anyhow::Ok(daemon)
         })();
         stop.store(true, Ordering::Release);
         let made = loading.join().map_err(|_| anyhow!("the load panicked"))?;
@@ -215,7 +233,7 @@ fn under_load(times: u32, end: impl Fn(Daemon, Duration) -> Result<Ended>) -> Re
             eprintln!("restarts: {}", error.to_string().lines().next().unwrap_or_default());
             anyhow::Ok(())
         })?;
-    heard.extend(daemon.stop_with(Signal::INT)?.heard);
+    heard.extend(daemon.stop_cut(Signal::INT, cut)?.heard);
     let records: Vec<&Value> = heard.iter().map(|heard| &heard.record).collect();
     // While no daemon runs nobody settles a flow, and first bytes may fill their part of the ring. Beginnings
     // and ends have theirs.
@@ -255,6 +273,21 @@ fn under_load(times: u32, end: impl Fn(Daemon, Duration) -> Result<Ended>) -> Re
         opened.len()
     );
     exact::compare(&made, ends.values().copied())
+}
+
+/// Kills the process that reads traffic, and waits until another one serves.
+fn kill_worker(daemon: &Daemon) -> Result<()> {
+    let worker = |status: &Value| number(status, "worker.pid").unwrap_or_default();
+    let old = worker(&daemon.status()?);
+    let pid = Pid::from_raw(old as i32).context("the daemon names no worker")?;
+    kill_process(pid, Signal::KILL)?;
+    let deadline = Instant::now() + SOON;
+    // Between two of them nobody answers.
+    while daemon.status().map_or(old, |status| worker(&status)) == old {
+        ensure!(Instant::now() < deadline, "no other worker serves:\n{}", daemon.stderr());
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
 }
 
 /// A UDP socket with a peer, from before the restart until after it.

@@ -27,7 +27,7 @@ use crate::tools;
 use crate::workspace;
 
 /// In the order of what hostile bytes reach first.
-const TARGETS: [&str; 17] = [
+const TARGETS: [&str; 18] = [
     "stream",
     "datagrams",
     "tls",
@@ -39,6 +39,7 @@ const TARGETS: [&str; 17] = [
     "activity",
     "names",
     "ring",
+    "link",
     "identity",
     "request",
     "query",

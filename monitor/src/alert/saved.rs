@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::detect::Baseline;
 use crate::model::{Acknowledgement, AlertState, AlertView, Rule, Severity, Silence};
+use crate::wire::json;
 
 /// An alert as it is kept: without the flow that showed it, which is gone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,25 +65,28 @@ impl SavedAlert {
 }
 
 /// Something to be kept, or not any more.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Change {
     /// An alert that is open, as it stands.
-    Open(SavedAlert),
+    Open(#[serde(with = "json")] SavedAlert),
     /// It is resolved.
     Closed(String),
     /// It was told.
-    Told(SavedAlert),
+    Told(#[serde(with = "json")] SavedAlert),
     /// All silences there are.
-    Silences(Vec<Silence>),
+    Silences(#[serde(with = "json")] Vec<Silence>),
     /// The past traffic of a stream.
     Baseline(Baseline),
 }
 
 /// What was kept.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Saved {
+    #[serde(with = "json")]
     pub open: Vec<SavedAlert>,
+    #[serde(with = "json")]
     pub told: Vec<SavedAlert>,
+    #[serde(with = "json")]
     pub silences: Vec<Silence>,
     /// By stream, encoded.
     pub baselines: Vec<(String, Vec<u8>)>,

@@ -27,9 +27,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use followers::{Counters, Followers};
-pub use peer::Role;
+pub use peer::{Access, Role};
 pub use request::{Reply, Request, Word};
-pub use server::{ApiHandle, start, start_with};
+pub use server::{ApiHandle, Door, serve, start, start_with};
 pub use socket::{InstanceLock, SocketError};
 
 use crate::record::Context;
@@ -73,6 +73,19 @@ pub struct Limits {
     pub answer_timeout: Duration,
     /// A request's head.
     pub head_bytes: usize,
+}
+
+impl Limits {
+    /// For so many connections at once.
+    pub fn of(connections: usize) -> Self {
+        let connections = connections.max(1);
+        Limits {
+            connections,
+            per_user: connections.div_ceil(4),
+            followers: connections.div_ceil(2),
+            ..Limits::default()
+        }
+    }
 }
 
 impl Default for Limits {

@@ -5,6 +5,7 @@
 //! a word of the client for who it is.
 
 use rustix::net::UCred;
+use serde::{Deserialize, Serialize};
 
 use super::SocketError;
 
@@ -18,33 +19,37 @@ pub enum Role {
 }
 
 /// The groups whose members have a role. Root and the daemon's own user are operators.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Access {
-    pub viewers: Option<u32>,
-    pub operators: Option<u32>,
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Access {
+    pub(super) viewers: Option<u32>,
+    pub(super) operators: Option<u32>,
+    /// The user who started the daemon.
+    pub(super) owner: u32,
 }
 
 impl Access {
     /// `viewers` and `operators` by name or number.
-    pub fn of(viewers: Option<&str>, operators: Option<&str>) -> Result<Self, SocketError> {
+    pub(super) fn of(viewers: Option<&str>, operators: Option<&str>) -> Result<Self, SocketError> {
         let number = |key, group: Option<&str>| group.map(|group| group_id(key, group)).transpose();
         Ok(Access {
             viewers: number("api.viewers", viewers)?,
             operators: number("api.operators", operators)?,
+            owner: rustix::process::geteuid().as_raw(),
         })
     }
 
     /// Both, one if they are the same.
-    pub fn groups(&self) -> impl Iterator<Item = u32> {
+    pub(super) fn groups(&self) -> impl Iterator<Item = u32> {
         let second = self.operators.filter(|operators| self.viewers != Some(*operators));
         self.viewers.into_iter().chain(second)
     }
 
-    /// The role of this peer; `None`: it is nobody's business.
-    pub fn role(&self, peer: UCred) -> Option<Role> {
+    /// The role of this peer, who has these supplementary groups; `None`: it is nobody's business.
+    pub fn role(&self, peer: UCred, groups: &[u32]) -> Option<Role> {
         let uid = peer.uid.as_raw();
-        let is_in = |group: Option<u32>| group.is_some_and(|it| is_member(peer, it));
-        if uid == 0 || uid == rustix::process::geteuid().as_raw() || is_in(self.operators) {
+        let is_in =
+            |group: Option<u32>| group.is_some_and(|it| peer.gid.as_raw() == it || groups.contains(&it));
+        if uid == 0 || uid == self.owner || is_in(self.operators) {
             return Some(Role::Operator);
         }
         is_in(self.viewers).then_some(Role::Viewer)
@@ -72,16 +77,6 @@ fn number_of(text: &str, group: &str) -> Option<u32> {
     lines.find_map(|mut fields| if fields.next()? == group { fields.nth(1)?.parse().ok() } else { None })
 }
 
-/// Primary group as the kernel took it at `connect`; supplementary ones as `/proc` has them, for a
-/// process that still has the same user.
-fn is_member(peer: UCred, group: u32) -> bool {
-    if peer.gid.as_raw() == group {
-        return true;
-    }
-    let Ok(process) = procfs::process::Process::new(peer.pid.as_raw_nonzero().get()) else { return false };
-    process.status().is_ok_and(|status| status.euid == peer.uid.as_raw() && status.groups.contains(&group))
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -102,12 +97,13 @@ mod tests {
     #[test]
     fn strangers_stay_out() {
         let stranger = UCred { pid: Pid::INIT, uid: Uid::from_raw(54321), gid: Gid::from_raw(777) };
-        let role = |viewers, operators, peer| Access { viewers, operators }.role(peer);
+        let role = |viewers, operators, peer| Access { viewers, operators, owner: 0 }.role(peer, &[888]);
         assert_eq!(role(None, None, stranger), None);
         assert_eq!(role(Some(778), Some(779), stranger), None);
         assert_eq!(role(Some(777), Some(779), stranger), Some(Role::Viewer));
         assert_eq!(role(Some(778), Some(777), stranger), Some(Role::Operator));
         assert_eq!(role(Some(777), Some(777), stranger), Some(Role::Operator), "the more of both");
+        assert_eq!(role(Some(888), None, stranger), Some(Role::Viewer), "by a supplementary group");
         assert_eq!(role(None, None, UCred { uid: Uid::ROOT, ..stranger }), Some(Role::Operator));
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,7 +38,8 @@ const LINGER: Duration = Duration::from_millis(500);
 pub struct ApiHandle {
     stop: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
-    socket: std::path::PathBuf,
+    /// To be removed at the end.
+    socket: Option<PathBuf>,
 }
 
 /// Listens and serves on a thread of its own. Take [`super::InstanceLock`] first. The core answers
@@ -50,13 +52,7 @@ pub fn start(
     requests: Sender<Request>,
     alerts: broadcast::Sender<Arc<AlertView>>,
 ) -> Result<ApiHandle, SocketError> {
-    let connections = options.connections.max(1);
-    let limits = Limits {
-        connections,
-        per_user: connections.div_ceil(4),
-        followers: connections.div_ceil(2),
-        ..Limits::default()
-    };
+    let limits = Limits::of(options.connections);
     start_with(options, limits, requests, alerts)
 }
 
@@ -70,16 +66,51 @@ pub fn start_with(
     requests: Sender<Request>,
     alerts: broadcast::Sender<Arc<AlertView>>,
 ) -> Result<ApiHandle, SocketError> {
+    let door = Door::open(&options.socket, options.viewers.as_deref(), options.operators.as_deref())?;
     let socket = options.socket.clone();
-    let failed = |source: io::Error| SocketError::Io { what: "serve", path: socket.clone(), source };
+    let mut handle = serve(door, options, limits, requests, alerts)?;
+    handle.socket = Some(socket);
+    Ok(handle)
+}
+
+/// Where clients come in, and who may.
+#[derive(Debug)]
+pub struct Door {
+    pub listener: std::os::unix::net::UnixListener,
+    pub access: Access,
+}
+
+impl Door {
+    /// Listens on `socket`; see [`Options`]. Take [`super::InstanceLock`] first.
+    ///
+    /// # Errors
+    /// No such group, or no socket.
+    pub fn open(socket: &Path, viewers: Option<&str>, operators: Option<&str>) -> Result<Self, SocketError> {
+        let access = Access::of(viewers, operators)?;
+        let listener = bind(socket, &access.groups().collect::<Vec<_>>())?;
+        Ok(Door { listener, access })
+    }
+}
+
+/// [`start_with`] at a door that somebody else opened, and will close.
+///
+/// # Errors
+/// No thread.
+pub fn serve(
+    door: Door,
+    options: Options,
+    limits: Limits,
+    requests: Sender<Request>,
+    alerts: broadcast::Sender<Arc<AlertView>>,
+) -> Result<ApiHandle, SocketError> {
+    let failed = |source: io::Error| SocketError::Io { what: "serve", path: options.socket.clone(), source };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(WORKERS)
         .thread_name("api-filter")
         .build()
         .map_err(failed)?;
-    let access = Access::of(options.viewers.as_deref(), options.operators.as_deref())?;
-    let listener = bind(&options.socket, &access.groups().collect::<Vec<_>>())?;
+    let Door { listener, access } = door;
     let listener = {
         let _inside = runtime.enter();
         UnixListener::from_std(listener).map_err(failed)?
@@ -110,7 +141,7 @@ pub fn start_with(
             runtime.shutdown_background();
         })
         .map_err(failed)?;
-    Ok(ApiHandle { stop, thread: Some(thread), socket })
+    Ok(ApiHandle { stop, thread: Some(thread), socket: None })
 }
 
 impl ApiHandle {
@@ -124,7 +155,9 @@ impl ApiHandle {
         // The thread may have ended by itself: then nobody listens for this.
         let _ = self.stop.send(true);
         // Nobody can be served any more: clients see "not running" rather than a closed connection.
-        let _ = std::fs::remove_file(&self.socket);
+        if let Some(socket) = &self.socket {
+            let _ = std::fs::remove_file(socket);
+        }
         // A panic there has been told on stderr already.
         let _ = thread.join();
     }
@@ -164,7 +197,9 @@ impl Gate {
                 }
             };
             let Ok(peer) = rustix::net::sockopt::socket_peercred(&stream) else { continue };
-            let Some(role) = self.access.role(peer) else {
+            // As the kernel took them at `connect`. One that does not tell gives nobody more than is known.
+            let groups = monitor_sys::peer_groups(&stream).unwrap_or_default();
+            let Some(role) = self.access.role(peer, &groups) else {
                 let message = "only root and members of the configured groups may ask";
                 self.refuse(stream, StatusCode::FORBIDDEN, message);
                 continue;

@@ -2,9 +2,12 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt, PermissionsExt, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, OFlags, flock};
 
@@ -44,8 +47,12 @@ fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Socket
 /// Held while the daemon runs: the kernel gives it back however the daemon ends.
 #[derive(Debug)]
 pub struct InstanceLock {
-    _file: File,
+    file: File,
 }
+
+/// How long another's lock is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_millis(5);
 
 impl InstanceLock {
     /// The file beside `socket` that is locked.
@@ -68,7 +75,15 @@ impl InstanceLock {
             .custom_flags(OFlags::NOFOLLOW.bits() as i32)
             .open(&path)
             .map_err(io_error("open", &path))?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        // The worker of a daemon that was killed holds it for a moment longer.
+        let until = Instant::now() + PATIENCE;
+        let taken = loop {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < until => thread::sleep(PAUSE),
+                taken => break taken,
+            }
+        };
+        match taken {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
                 let mut text = String::new();
@@ -84,7 +99,12 @@ impl InstanceLock {
             writeln!(file, "{}", std::process::id())
         };
         write_pid(&mut file).map_err(io_error("write", &path))?;
-        Ok(InstanceLock { _file: file })
+        Ok(InstanceLock { file })
+    }
+
+    /// For a process that holds it as well: it is free once both have ended.
+    pub fn share(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 
     /// The daemon that holds the lock beside `socket`; `None`: nobody does.

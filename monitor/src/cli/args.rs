@@ -126,6 +126,19 @@ pub enum Command {
         /// Show the memory that this configuration takes
         #[arg(long, env = "STREAMWATCH_CONFIG", value_name = "FILE")]
         config: Option<PathBuf>,
+        /// What each process of the running daemon may do, as the kernel says; and what one that is confined
+        /// as its worker is tries in vain. Exit 1 if that is more than it should be
+        #[arg(long = "self")]
+        own: bool,
+    },
+    /// The daemon's process that reads traffic: started by 'run'
+    #[command(hide = true)]
+    Worker {
+        /// Confine this process as the worker is, try what it must not do, and say what came of it
+        #[arg(long)]
+        trial: bool,
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
     },
     /// Completions for a shell, on stdout
     Completions { shell: clap_complete::Shell },

@@ -13,6 +13,7 @@ mod ending;
 mod failure;
 mod inventory;
 mod listing;
+mod own;
 mod policy;
 mod run;
 mod screen;
@@ -28,6 +29,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
+use crate::daemon;
 pub use args::{Arguments, Command};
 pub use failure::Failure;
 
@@ -76,7 +78,12 @@ fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Policy { what } => policy::policy(what, socket),
         Command::Stop { place, detach } => ending::stop(place, socket, detach),
         Command::Uninstall { place, keep_state } => ending::uninstall(place, socket, keep_state),
-        Command::Doctor { json, config } => done(doctor::report(json, config.as_deref())),
+        Command::Doctor { json, config, own: true } => own::report(json, config.as_deref(), socket),
+        Command::Doctor { json, config, own: false } => done(doctor::report(json, config.as_deref())),
+        Command::Worker { trial: true, config } => own::trial(config.as_deref()),
+        Command::Worker { trial: false, .. } => {
+            done(daemon::work().map_err(|error| Failure::Host(error.to_string())))
+        }
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "streamwatch", &mut script);

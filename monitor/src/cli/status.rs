@@ -11,7 +11,7 @@ use super::table::{Align, Cell, Column, Table};
 use super::{Failure, many, shares, write_out};
 use crate::inventory;
 use crate::record::{printable, units};
-use crate::status::{SelfCheckView, StateView, StatusView};
+use crate::status::{SelfCheckView, StateView, StatusView, WorkerView};
 
 use Align::{Elastic, Left, Right};
 
@@ -103,6 +103,7 @@ fn page(status: &StatusView, screen: Screen) -> String {
         sampling.samples,
         sampling.paused
     );
+    page.push_str(&worker(&status.worker));
     page.push_str(&kept(&status.state));
     if let Some(check) = &status.self_check {
         page.push_str(&self_check(check));
@@ -181,6 +182,22 @@ fn page(status: &StatusView, screen: Screen) -> String {
         screen,
     ));
     page
+}
+
+/// The process that reads traffic, in a line or more.
+fn worker(worker: &WorkerView) -> String {
+    let mut lines =
+        format!("traffic is read by pid {}; Landlock {}\n", worker.pid, printable(&worker.landlock));
+    if worker.counts_only {
+        lines.push_str(
+            "NOT LOOKED AT: what is captured; it ended those who looked, so this one only counts\n",
+        );
+    }
+    if worker.restarts > 0 {
+        let how = worker.last_end.as_deref().unwrap_or("not known how");
+        let _ = writeln!(lines, "it ended by itself {} times, last by {}", worker.restarts, printable(how));
+    }
+    lines
 }
 
 /// What outlives the daemon, in a line or more.

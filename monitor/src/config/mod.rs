@@ -37,6 +37,7 @@ pub struct Config {
     pub kernel: Kernel,
     pub flows: Flows,
     pub pipeline: Pipeline,
+    pub worker: Worker,
     pub policy: PolicyFile,
     pub api: Api,
     pub output: Output,
@@ -169,6 +170,15 @@ pub struct PolicyFile {
     /// `None`: the built-in rules alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<PathBuf>,
+}
+
+/// The process that reads what comes from outside.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Worker {
+    /// Its user, by name or number, never root; `None`: `streamwatch`, or a number that nobody has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
 }
 
 /// The Unix socket that the command line asks.

@@ -1,6 +1,7 @@
 //! Core to kernel: decisions into the maps; totals, overflow and counters out of them. And whether the
 //! hooks are still ours.
 
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -44,9 +45,58 @@ pub struct Late {
     pub receiver: Receiver<Vec<Event>>,
 }
 
-/// Works until the other end of `stop` is gone; the counters are read once more after that.
+/// Ends that are read stay in their table so long: whoever is killed meanwhile leaves them to the next.
+const FORGET_AFTER: Duration = Duration::from_secs(3);
+
+/// Ends that found the ring full, and were read.
+struct Read {
+    /// When each was written, by its place in the table.
+    seen: HashMap<u64, u64>,
+    order: VecDeque<(Instant, u64)>,
+    /// With more of them the table needs the room.
+    most: usize,
+}
+
+impl Read {
+    /// Those that were not read before.
+    fn new_ones(&mut self, control: &Control, now: Instant) -> Vec<Event> {
+        let mut ends = Vec::new();
+        for (key, event) in control.overflow() {
+            if let Some(kind) = Kind::from_byte(event.kind)
+                && self.seen.insert(key, event.at_ns) != Some(event.at_ns)
+            {
+                self.order.push_back((now, key));
+                ends.push(Event::Flow(kind, event));
+            }
+        }
+        ends
+    }
+
+    /// Frees the places of those that were told by now.
+    fn forget(&mut self, control: &mut Control, now: Instant) {
+        while let Some((at, key)) = self.order.front().copied()
+            && (now.saturating_duration_since(at) >= FORGET_AFTER || self.order.len() > self.most)
+        {
+            self.order.pop_front();
+            if let Some(at_ns) = self.seen.remove(&key) {
+                control.forget_overflow(key, at_ns);
+            }
+        }
+    }
+
+    /// All of them: everything was told.
+    fn forget_all(&mut self, control: &mut Control) {
+        for (key, at_ns) in self.seen.drain() {
+            control.forget_overflow(key, at_ns);
+        }
+        self.order.clear();
+    }
+}
+
+/// Works until the other end of `stop` is gone; the counters are read once more after that. Where nobody
+/// takes the events any more, what was read stays in its table for the next one.
 pub fn run(
-    mut control: Control,
+    control: &mut Control,
     watched: &Watched,
     commands: &Receiver<Command>,
     events: &Sender<Batch>,
@@ -56,11 +106,13 @@ pub fn run(
     let mut due = Instant::now() + EVERY;
     let mut wrong = false;
     let mut ends = Vec::new();
+    let most = control.overflow_capacity() / 2;
+    let mut read = Read { seen: HashMap::new(), order: VecDeque::new(), most };
     loop {
         select! {
             recv(commands) -> command => {
                 let Ok(command) = command else { return };
-                if let Some(event) = apply(&mut control, command)
+                if let Some(event) = apply(control, command)
                     && events.send(alone(event)).is_err()
                 {
                     return;
@@ -68,7 +120,7 @@ pub fn run(
             }
             recv(stop) -> _ => {
                 while let Ok(command) = commands.try_recv() {
-                    if let Some(event) = apply(&mut control, command) {
+                    if let Some(event) = apply(control, command) {
                         let _ = events.send(alone(event));
                     }
                 }
@@ -76,23 +128,27 @@ pub fn run(
                 for ends in late.receiver.try_iter() {
                     let _ = events.send(Batch { events: ends, end: None });
                 }
-                ends.extend(drain(&mut control));
-                let _ = events.send(Batch { events: ends, end: None });
-                let _ = report(&control, None, events);
+                ends.extend(read.new_ones(control, Instant::now()));
+                if events.send(Batch { events: ends, end: None }).is_ok() {
+                    read.forget_all(control);
+                }
+                let _ = report(control, None, events);
                 return;
             }
             default(due.saturating_duration_since(Instant::now())) => {}
         }
         if Instant::now() >= due {
             due = Instant::now() + EVERY;
-            ends.extend(drain(&mut control));
+            let now = Instant::now();
+            ends.extend(read.new_ones(control, now));
+            read.forget(control, now);
             // A reader that has still to take earlier ones takes these with the next round.
             if !ends.is_empty()
                 && let Err(refused) = late.sender.try_send(std::mem::take(&mut ends))
             {
                 ends = refused.into_inner();
             }
-            if report(&control, watched.look(&mut wrong), events).is_err() {
+            if report(control, watched.look(&mut wrong), events).is_err() {
                 return;
             }
         }
@@ -125,17 +181,6 @@ fn apply(control: &mut Control, command: Command) -> Option<Event> {
 
 fn alone(event: Event) -> Batch {
     Batch { events: vec![event], end: None }
-}
-
-/// Ends that found the ring full.
-fn drain(control: &mut Control) -> Vec<Event> {
-    let mut ends = Vec::new();
-    control.drain_overflow(|event| {
-        if let Some(kind) = Kind::from_byte(event.kind) {
-            ends.push(Event::Flow(kind, event));
-        }
-    });
-    ends
 }
 
 fn report(control: &Control, seen: Option<Event>, events: &Sender<Batch>) -> Result<(), ()> {

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded, never, select};
 use jiff::Timestamp;
 
-use super::stages::Stage;
 use super::state::{Answer, Ask, Keeping, Opener};
 use super::work::Order;
 use crate::alert::{Change, Saved};
@@ -27,8 +26,6 @@ const RESTORE: Duration = Duration::from_secs(5);
 /// What goes into the keeper and out of it.
 pub struct Links {
     pub changes: Receiver<Vec<Change>>,
-    /// They as a stage.
-    pub stage: Arc<Stage>,
     pub orders: Sender<Order>,
     /// Somebody wants the key to be looked at again.
     pub check: Receiver<()>,
@@ -133,7 +130,6 @@ impl Keeper {
 
     fn hold(&mut self, batch: Vec<Change>) {
         let count = batch.len() as u64;
-        self.links.stage.of(0).deliver(count);
         let memory = &self.links.keeping.memory;
         memory.of(0).offer(count);
         memory.of(0).lose(self.pending.add(batch));
@@ -196,6 +192,10 @@ impl Keeper {
     fn restore(&mut self, saved: Saved) {
         self.pending.forget_silences();
         let (done, wait) = bounded(1);
+        // Whoever asked may have left.
+        let done = Box::new(move |damaged| {
+            let _ = done.send(damaged);
+        });
         if self.links.orders.send(Order::Restore(Box::new(saved), done)).is_ok()
             && let Ok(damaged) = wait.recv_timeout(RESTORE)
             && damaged > 0

@@ -21,6 +21,7 @@ use tokio::sync::broadcast;
 use super::core::{Command, Core, Found, Lookup};
 use super::keep::{Keeper, Links};
 use super::reader::{self, Batch, ReaderCounters, Reading, Source};
+use super::stages::Loader;
 use super::state::{self, Keeping};
 use super::work::{self, Inlets, Outlets};
 use super::{About, Clock, CoreSettings, Stage, Stages, monotonic_ns};
@@ -28,7 +29,7 @@ use crate::alert::Change;
 use crate::api::{self, tests::Place};
 use crate::config::Config;
 use crate::event::{Event, to_bytes};
-use crate::hook::Hooks;
+use crate::hook::{Hooks, Notice};
 use crate::model::{Identity, LossRow};
 use crate::policy::Policy;
 use crate::record::{Format, samples};
@@ -254,6 +255,7 @@ fn follow(socket: &Path, mut pauses: Pauses, at_most: u64) -> (Arc<Heard>, threa
 
 fn settings() -> CoreSettings {
     CoreSettings {
+        counts_only: false,
         // Smaller than what is open at a time: flows are pushed out.
         capacity: 32,
         closed_keep: 8,
@@ -340,21 +342,28 @@ fn run(seed: u64, slow: Slow) -> Result<(), TestCaseError> {
     config.alerts.state = Some(place.socket().with_file_name("state.redb"));
     config.state.memory_bytes = 4096;
     let keeping = Arc::new(Keeping::new(&config));
+    let loader = Arc::new(Loader::default());
+    let hooks = Arc::new(Hooks::start(&[hook]).unwrap());
     let stages = Stages {
         reader: read.clone(),
         events: Stage::events(2),
         lookups: Stage::lookups(3),
         commands: Stage::commands(3),
         changes: Stage::changes(3),
-        keeping: keeping.clone(),
+        alerts: Stage::alerts(2),
+        loader: loader.clone(),
         api: counters.clone(),
         requests_capacity: 2,
-        hooks: Hooks::start(&[hook], &samples::context()).unwrap(),
         sink: records.clone(),
         sink_capacity: 24,
     };
-    let seen = [&stages.events, &stages.lookups, &stages.commands, &stages.changes].map(Arc::clone);
-    let [events_stage, lookups_stage, commands_stage, changes_stage] = seen;
+    let seen = [&stages.events, &stages.lookups, &stages.commands, &stages.changes, &stages.alerts];
+    let [events_stage, lookups_stage, commands_stage, changes_stage, alerts_stage] = seen.map(Arc::clone);
+    let (notices_in, notices) = bounded::<Notice>(2);
+    let noticing = {
+        let hooks = hooks.clone();
+        thread::spawn(move || notices.iter().for_each(|notice| hooks.offer(&Arc::new(notice))))
+    };
 
     let reader = {
         let queue = Queue { kernel: kernel.clone(), pauses: Mutex::new(pauses(2, slow.ring)), read: 0 };
@@ -388,7 +397,6 @@ fn run(seed: u64, slow: Slow) -> Result<(), TestCaseError> {
     let (_check_in, check) = bounded::<()>(1);
     let links = Links {
         changes: kept,
-        stage: changes_stage.clone(),
         orders: orders_in.clone(),
         check,
         keeping: keeping.clone(),
@@ -419,6 +427,7 @@ fn run(seed: u64, slow: Slow) -> Result<(), TestCaseError> {
         found: found.clone(),
         stages,
         changes: changes_in,
+        hooks: Some((notices_in, samples::context())),
     };
     let about = About { started_ns: 0, hooks: Vec::new(), ring_bytes: 0 };
     let core =
@@ -440,7 +449,8 @@ fn run(seed: u64, slow: Slow) -> Result<(), TestCaseError> {
     reader.join().unwrap();
     drop(events_in);
     relaying.join().unwrap();
-    let (sink, hooks) = core.join().unwrap();
+    let sink = core.join().unwrap();
+    noticing.join().unwrap();
     let hook_counts = {
         wait_until("the hook is done", || {
             hooks.rows().iter().all(|row| {
@@ -500,6 +510,8 @@ fn run(seed: u64, slow: Slow) -> Result<(), TestCaseError> {
     balanced("state, in memory", keeping.memory.of(0))?;
     prop_assert_eq!(changes_stage.of(0).delivered(), keeping.memory.of(0).offered());
     // Alerts to hooks and to each client.
+    balanced("alerts for hooks", alerts_stage.of(0))?;
+    prop_assert_eq!(alerts_stage.of(0).delivered(), hook_counts.offered);
     prop_assert_eq!(hook_counts.offered, hook_counts.delivered + hook_counts.lost);
     balanced("requests", &counters.requests)?;
     prop_assert!(clients.len() >= 2);

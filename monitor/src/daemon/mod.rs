@@ -9,9 +9,15 @@
 //! them; where a listing reads along, for one chunk of the table at most.
 
 mod clock;
+mod confine;
 mod control;
 mod core;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod keep;
+mod link;
+mod lives;
+mod loader;
 mod loss;
 #[cfg(test)]
 mod loss_tests;
@@ -21,13 +27,16 @@ mod reader;
 mod resolve;
 mod self_check;
 mod serve;
+mod session;
 mod signals;
 mod stages;
 mod start;
 mod state;
 mod work;
+mod worker;
 
 pub use clock::{Clock, monotonic_ns};
+pub use confine::{Attempt, Confined, User, attempt_all, capabilities, confine};
 pub use core::{Command, Core, CoreSettings, Found, Lookup, Output, unseen};
 pub use loss::Losses;
 pub use pinned::{place as pin_place, told_file};
@@ -35,3 +44,4 @@ pub use serve::About;
 pub use stages::{Stage, Stages};
 pub use start::{RunError, RunOptions, load_config, run, sizes};
 pub use state::{Keeping, path as state_path};
+pub use worker::run as work;

@@ -1,13 +1,13 @@
 //! Hooks that outlive the daemon: where they are, what the one before left, and what stays at the end.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
+use super::start::RunError;
 use crate::api;
 use crate::config::{Config, Pin};
 use crate::kernel::{Beginning, Kernel, LoadError, PinError, Pins, usual_place};
-use crate::sink::{Memory, Past, ToldLog};
+use crate::sink::ToldLog;
 
 /// Where hooks and maps are pinned with this configuration; `None`: nowhere.
 pub fn place(config: &Config) -> Option<PathBuf> {
@@ -40,22 +40,25 @@ pub fn open(config: &Config) -> Result<Option<Pins>, LoadError> {
     }
 }
 
-/// What outlives the process of what is written, and what the daemon before wrote.
-pub fn memory(config: &Config, kernel: &Kernel) -> Result<Option<(Memory, Past)>, LoadError> {
+/// Where it is noted what was told: in a file, for the next daemon, where the hooks outlive this one; else
+/// in memory, for the next worker.
+///
+/// # Errors
+/// The kernel gives no memory.
+pub fn told(config: &Config, kernel: &Kernel) -> Result<File, RunError> {
+    let in_memory =
+        || ToldLog::memory().map_err(|error| RunError::Host(format!("no memory for what was told: {error}")));
     if kernel.pinned_at().is_none() {
-        return Ok(None);
+        return in_memory();
     }
     let path = told_file(&config.api.socket);
-    match ToldLog::open(&path, u64::from(kernel.ring_id()?)) {
-        Ok((log, past)) => Ok(Some((Memory { log, told: Arc::new(AtomicU64::new(0)) }, past))),
-        Err(error) => {
-            eprintln!(
-                "streamwatch: {}: {error}: what is told when the daemon is killed may be told again",
-                path.display()
-            );
-            Ok(None)
-        }
-    }
+    ToldLog::file(&path).or_else(|error| {
+        eprintln!(
+            "streamwatch: {}: {error}: what is told when the daemon is killed may be told again",
+            path.display()
+        );
+        in_memory()
+    })
 }
 
 /// The file that says what was told, beside the API's socket.

@@ -50,7 +50,10 @@ fn once(orders: &Sender<Order>) -> io::Result<()> {
     let here = socket.local_addr()?;
     let (ready, wait) = bounded(1);
     // A core that is gone, or too busy to say so, is expected to hear of it all the same.
-    if orders.send(Order::SelfCheck(here.port(), ready)).is_ok() {
+    let ready = Box::new(move |()| {
+        let _ = ready.send(());
+    });
+    if orders.send(Order::SelfCheck { port: here.port(), pid: std::process::id(), ready }).is_ok() {
         let _ = wait.recv_timeout(PATIENCE);
     }
     socket.connect(here)?;

@@ -84,6 +84,7 @@ impl Core {
     }
 
     fn status(&self, about: &About, stages: &Stages, now_ns: u64) -> StatusView {
+        let loader = stages.loader.report();
         let (client_bytes, server_bytes) = self.total_bytes();
         // Those of the kernel are as of the last second, the others as of now.
         let mut loss = self.losses.rows();
@@ -109,16 +110,10 @@ impl Core {
             totals: Totals { client_bytes, server_bytes },
             classes: self.class_bytes(),
             sampling: self.watching.cost(),
-            state: stages.keeping.view(),
+            state: loader.state,
             self_check: self.self_check_view(),
-            memory_bytes: resident_bytes(),
+            worker: loader.worker,
+            memory_bytes: loader.memory_bytes,
         }
     }
-}
-
-/// Resident memory of this process; 0 where `/proc` does not tell.
-fn resident_bytes() -> u64 {
-    procfs::process::Process::myself()
-        .and_then(|process| process.statm())
-        .map_or(0, |statm| statm.resident * procfs::page_size())
 }

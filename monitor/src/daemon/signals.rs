@@ -41,8 +41,8 @@ impl Signals {
         Ok(Signals { signals })
     }
 
-    /// The next one; `None` when none can come any more.
-    pub fn wait(&self) -> Option<Signal> {
-        self.signals.recv().ok()
+    /// Where they come.
+    pub fn received(&self) -> &Receiver<Signal> {
+        &self.signals
     }
 }

@@ -1,19 +1,18 @@
 //! Back-pressure, made visible: how full each stage is and was, and what found it full. In every stage,
 //! and for every kind: offered = delivered + lost, once nothing waits in it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::api;
-use crate::hook::Hooks;
 use crate::model::LossRow;
 use crate::sink::SinkCounters;
 use crate::status::{ClientView, StageView};
 use crate::tally::{Tallies, Tally};
 
 use super::core::{Command, Lookup};
+use super::link::Report;
 use super::reader::ReaderCounters;
-use super::state::Keeping;
 
 /// One bounded channel, watched.
 #[derive(Debug)]
@@ -55,7 +54,12 @@ impl Stage {
         Arc::new(Stage::new("state", capacity, &["change"]))
     }
 
-    /// The same, where they wait for a key or a disk; its capacity is in bytes.
+    /// Alerts on their way to hooks.
+    pub fn alerts(capacity: usize) -> Arc<Self> {
+        Arc::new(Stage::new("hooks", capacity, &["alert"]))
+    }
+
+    /// Changes of the state that wait for a key or a disk; its capacity is in bytes.
     pub fn memory(bytes: usize) -> Self {
         Stage::new("state-memory", bytes, &["change"])
     }
@@ -76,7 +80,8 @@ impl Stage {
         self.tallies.rows(self.name)
     }
 
-    fn view(&self) -> StageView {
+    /// As `status` shows it.
+    pub fn view(&self) -> StageView {
         StageView {
             name: self.name.to_owned(),
             capacity: self.capacity,
@@ -85,6 +90,20 @@ impl Stage {
             offered: self.tallies.offered(),
             dropped: self.tallies.lost(),
         }
+    }
+}
+
+/// What the other process said of itself last.
+#[derive(Debug, Default)]
+pub struct Loader(Mutex<Report>);
+
+impl Loader {
+    pub fn report(&self) -> Report {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn set(&self, report: Report) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = report;
     }
 }
 
@@ -99,9 +118,10 @@ pub struct Stages {
     /// Questions, and what their askers were told of alerts.
     pub api: Arc<api::Counters>,
     pub requests_capacity: usize,
-    /// What waits there for a key or a disk.
-    pub keeping: Arc<Keeping>,
-    pub hooks: Hooks,
+    /// Alerts for hooks, on their way to those who deliver them.
+    pub alerts: Arc<Stage>,
+    /// What the loader does: the state, and hooks.
+    pub loader: Arc<Loader>,
     pub sink: Arc<SinkCounters>,
     pub sink_capacity: usize,
 }
@@ -128,11 +148,11 @@ impl Stages {
             self.commands.view(),
             whole("requests", self.requests_capacity, asked.offered(), asked.delivered(), asked.lost()),
             self.changes.view(),
-            self.keeping.memory.view(),
+            self.alerts.view(),
             whole("sink", self.sink_capacity, sink.offered(), sink.delivered(), sink.lost()),
             whole("followers", 0, told.offered, told.delivered, told.lost),
         ];
-        views.extend(self.hooks.views());
+        views.extend(self.loader.report().stages);
         views
     }
 
@@ -144,14 +164,13 @@ impl Stages {
     /// What was offered to the stages behind the kernel, delivered and lost: one row a stage and kind.
     pub fn loss_rows(&self) -> Vec<LossRow> {
         let mut rows = self.reader.tallies.rows("reader");
-        for stage in [&self.events, &self.lookups, &self.commands, &self.changes] {
+        for stage in [&self.events, &self.lookups, &self.commands, &self.changes, &self.alerts] {
             rows.extend(stage.rows());
         }
-        rows.extend(self.keeping.memory.rows());
         rows.push(self.api.requests.row("requests", "request"));
         rows.extend(self.sink.rows());
         rows.push(self.api.followers.total());
-        rows.extend(self.hooks.rows());
+        rows.extend(self.loader.report().rows);
         rows.retain(|row| row.offered > 0);
         rows
     }

@@ -14,9 +14,10 @@ use super::serve::About;
 use super::stages::{Stage, Stages};
 use crate::alert::{Change, Saved};
 use crate::api::Request;
-use crate::hook::Hooks;
+use crate::hook::Notice;
 use crate::model::{AlertView, Record};
 use crate::policy::Policy;
+use crate::record::Context;
 use crate::sink::{LossesTold, SinkHandle};
 
 /// How often the core looks around: where something waits for it, and where nothing does. On a quiet host
@@ -32,16 +33,23 @@ const ANSWERS: usize = 64;
 
 /// What the core is told from outside the pipeline.
 pub enum Order {
-    /// A datagram to ourselves leaves when this is heard: from this port.
-    SelfCheck(u16, Sender<()>),
+    /// A datagram to ourselves leaves when this is heard: from this port of this process.
+    SelfCheck {
+        port: u16,
+        pid: u32,
+        ready: Done<()>,
+    },
     /// It could not be sent, for this reason.
     SelfCheckFailed(String),
     Policy(Arc<Policy>),
     /// Bring all totals up to date, and say when that is done.
-    Refresh(Sender<()>),
+    Refresh(Done<()>),
     /// What was kept by the daemon before, which could not be read until now; gives how many baselines were damaged.
-    Restore(Box<Saved>, Sender<usize>),
+    Restore(Box<Saved>, Done<usize>),
 }
+
+/// Called once, when something is done, with what came of it.
+pub type Done<T> = Box<dyn FnOnce(T) + Send>;
 
 /// What comes into the core thread.
 pub struct Inlets {
@@ -66,15 +74,17 @@ pub struct Outlets {
     pub found: Receiver<Found>,
     pub stages: Stages,
     pub changes: Sender<Vec<Change>>,
+    /// To whoever runs the hooks for alerts; `None`: there are none.
+    pub hooks: Option<(Sender<Notice>, Context)>,
 }
 
 /// The core thread: ends when the kernel side has hung up.
-pub fn run(mut core: Core, mut inlets: Inlets, outlets: Outlets, about: &About) -> (SinkHandle, Hooks) {
+pub fn run(mut core: Core, mut inlets: Inlets, outlets: Outlets, about: &About) -> SinkHandle {
     let mut ticked = Instant::now();
     let mut marked = 0;
     let mut noted = *core.losses_told();
     let mut counted = ticked;
-    let mut refreshed: Vec<Sender<()>> = Vec::new();
+    let mut refreshed: Vec<Done<()>> = Vec::new();
     let mut end = None;
     loop {
         let every = if core.is_waiting() { TICK } else { QUIET_TICK };
@@ -136,9 +146,9 @@ pub fn run(mut core: Core, mut inlets: Inlets, outlets: Outlets, about: &About) 
             }
             recv(inlets.orders) -> order => {
                 match order {
-                    Ok(Order::SelfCheck(port, ready)) => {
-                        core.expect_self_check(port, monotonic_ns());
-                        let _ = ready.send(());
+                    Ok(Order::SelfCheck { port, pid, ready }) => {
+                        core.expect_self_check(port, pid, monotonic_ns());
+                        ready(());
                     }
                     Ok(Order::SelfCheckFailed(error)) => core.self_check_failed(error),
                     Ok(Order::Policy(policy)) => core.set_policy(policy, monotonic_ns()),
@@ -147,8 +157,7 @@ pub fn run(mut core: Core, mut inlets: Inlets, outlets: Outlets, about: &About) 
                         refreshed.push(done);
                     }
                     Ok(Order::Restore(saved, done)) => {
-                        // Whoever asked may have left.
-                        let _ = done.send(core.restore(*saved, monotonic_ns()));
+                        done(core.restore(*saved, monotonic_ns()));
                     }
                     Err(_) => inlets.orders = never(),
                 }
@@ -165,7 +174,7 @@ pub fn run(mut core: Core, mut inlets: Inlets, outlets: Outlets, about: &About) 
         }
         if !core.is_refreshing() {
             for done in refreshed.drain(..) {
-                let _ = done.send(());
+                done(());
             }
         }
     }
@@ -177,7 +186,7 @@ pub fn run(mut core: Core, mut inlets: Inlets, outlets: Outlets, about: &About) 
     if let (true, Some(end)) = (outlets.pinned, end) {
         outlets.sink.mark(end);
     }
-    (outlets.sink, outlets.stages.hooks)
+    outlets.sink
 }
 
 impl Outlets {
@@ -192,16 +201,20 @@ impl Outlets {
                 let count = changes.len() as u64;
                 self.stages.changes.of(0).offer(count);
                 self.stages.changes.observed(self.changes.len() + 1);
-                // The keeper says what it has kept.
-                if self.changes.try_send(changes).is_err() {
-                    self.stages.changes.of(0).lose(count);
+                match self.changes.try_send(changes) {
+                    Ok(()) => self.stages.changes.of(0).deliver(count),
+                    Err(_) => self.stages.changes.of(0).lose(count),
                 }
             }
             for record in records {
                 if let Record::Alert { alert, .. } = &record {
                     // Without followers there is nobody to tell.
                     let _ = self.alerts.send(alert.clone());
-                    self.stages.hooks.offer(alert);
+                    if let Some((hooks, context)) = &self.hooks
+                        && let Some(notice) = Notice::of(context, alert)
+                    {
+                        offer(&self.stages.alerts, 0, notice, hooks);
+                    }
                 }
                 self.sink.send(record);
             }

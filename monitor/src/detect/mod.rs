@@ -126,6 +126,26 @@ pub fn tampered(hook: &Tampered) -> Finding {
     }
 }
 
+/// The process that reads what comes from outside ended by itself: by a fault, or by what it read.
+pub fn worker_ended(how: &str, times: u64, counts_only: bool) -> Finding {
+    let now = match counts_only {
+        true => "since that goes on, traffic is counted, and what is captured of it is not looked at",
+        false => "another one goes on where it stopped",
+    };
+    let times = if times == 1 { "once".to_owned() } else { format!("{times} times") };
+    Finding {
+        rule: Rule::MonitorTampered,
+        subject: "worker".to_owned(),
+        severity: if counts_only { Severity::Critical } else { Severity::High },
+        reason: format!("the process that reads traffic ended by itself ({how}; {times} since the start): {now}"),
+        remedy: "Somebody may have sent what it cannot read: look at who connected at that time, and report it with \
+                 what standard error says; 'streamwatch status' tells whether it goes on."
+            .to_owned(),
+        flow: None,
+        listener: None,
+    }
+}
+
 /// How people call the two ends of a flow.
 fn ends(flow: &FlowView) -> (String, String) {
     let client = flow.client_identity().map_or_else(

@@ -13,9 +13,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use serde::{Deserialize, Serialize};
 
 use crate::config;
-use crate::model::{AlertState, AlertView, LossRow, Severity};
+use crate::model::{AlertState, AlertView, LossRow, Rule, Severity};
 use crate::record::{Context, ecs, printable};
 use crate::status::StageView;
 use crate::tally::Tally;
@@ -34,6 +35,32 @@ pub enum HookError {
     Thread(std::io::Error),
 }
 
+/// What hooks are told of an alert. It comes from the process that reads traffic: whoever runs the hooks takes
+/// its record as bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notice {
+    pub severity: Severity,
+    pub rule: Rule,
+    pub state: AlertState,
+    pub reason: String,
+    /// One line of JSON.
+    pub record: Vec<u8>,
+}
+
+impl Notice {
+    /// `None`: silenced or acknowledged, which goes to no hook.
+    pub fn of(context: &Context, alert: &AlertView) -> Option<Notice> {
+        let known = alert.acknowledged.is_some() && alert.state != AlertState::Resolved;
+        if alert.silenced.is_some() || known {
+            return None;
+        }
+        let mut record = Vec::new();
+        ecs::encode_alert(context, alert, &mut record);
+        let (severity, rule, state) = (alert.severity, alert.rule, alert.state);
+        Some(Notice { severity, rule, state, reason: alert.reason.clone(), record })
+    }
+}
+
 /// All hooks, running.
 #[derive(Debug, Default)]
 pub struct Hooks {
@@ -43,7 +70,7 @@ pub struct Hooks {
 #[derive(Debug)]
 struct Running {
     severity: Severity,
-    queue: Sender<Arc<AlertView>>,
+    queue: Sender<Arc<Notice>>,
     counters: Arc<Counters>,
     ended: Receiver<()>,
 }
@@ -68,7 +95,7 @@ impl Hooks {
     ///
     /// # Errors
     /// A hook is not one thing, or its certificates cannot be read.
-    pub fn start(settings: &[config::Hook], context: &Context) -> Result<Hooks, HookError> {
+    pub fn start(settings: &[config::Hook]) -> Result<Hooks, HookError> {
         let mut hooks = Vec::new();
         for (number, hook) in (1..).zip(settings) {
             let timeout = Duration::from_secs(u64::from(hook.timeout_s));
@@ -91,13 +118,13 @@ impl Hooks {
             let (end, ended) = bounded::<()>(0);
             let counters =
                 Arc::new(Counters { name, capacity: u64::from(hook.queue), tally: Tally::default() });
-            let (counted, context) = (counters.clone(), context.clone());
+            let counted = counters.clone();
             thread::Builder::new()
                 .name("hook".into())
                 .spawn(move || {
                     // Dropped at the end: whoever waits for it sees that.
                     let _end = end;
-                    deliver_all(&target, &waiting, timeout, &context, &counted);
+                    deliver_all(&target, &waiting, timeout, &counted);
                 })
                 .map_err(HookError::Thread)?;
             hooks.push(Running { severity: hook.severity, queue, counters, ended });
@@ -105,12 +132,13 @@ impl Hooks {
         Ok(Hooks { hooks })
     }
 
+    /// There is none.
+    pub fn is_empty(&self) -> bool {
+        self.hooks.is_empty()
+    }
+
     /// Offers an alert to every hook that wants it.
-    pub fn offer(&self, alert: &Arc<AlertView>) {
-        let known = alert.acknowledged.is_some() && alert.state != AlertState::Resolved;
-        if alert.silenced.is_some() || known {
-            return;
-        }
+    pub fn offer(&self, alert: &Arc<Notice>) {
         for hook in self.hooks.iter().filter(|hook| alert.severity >= hook.severity) {
             hook.counters.tally.offer(1);
             if hook.queue.try_send(alert.clone()).is_err() {
@@ -151,23 +179,16 @@ impl Hooks {
     }
 }
 
-fn deliver_all(
-    target: &Target,
-    waiting: &Receiver<Arc<AlertView>>,
-    timeout: Duration,
-    context: &Context,
-    counters: &Counters,
-) {
+fn deliver_all(target: &Target, waiting: &Receiver<Arc<Notice>>, timeout: Duration, counters: &Counters) {
     let mut told = false;
     while let Ok(alert) = waiting.recv() {
-        let mut record = Vec::new();
-        ecs::encode_alert(context, &alert, &mut record);
+        let record = &alert.record;
         let delivered = match target {
-            Target::Command(command) => command::run(command, &record, timeout),
+            Target::Command(command) => command::run(command, record, timeout),
             Target::Webhook(webhook) => {
                 let mut attempt = 1;
                 loop {
-                    match webhook.post(&record) {
+                    match webhook.post(record) {
                         Err(_) if attempt < ATTEMPTS => thread::sleep(PAUSE * attempt),
                         last => break last,
                     }
@@ -211,6 +232,10 @@ mod tests {
     use super::*;
     use crate::record::samples;
 
+    fn notice() -> Notice {
+        Notice::of(&samples::context(), &samples::alert()).unwrap()
+    }
+
     fn hook(command: &[&str]) -> config::Hook {
         let command = Some(command.iter().map(|part| (*part).to_owned()).collect());
         config::Hook { command, timeout_s: 1, queue: 2, ..config::Hook::default() }
@@ -220,8 +245,8 @@ mod tests {
     fn a_command_gets_the_record() {
         let file = std::env::temp_dir().join(format!("streamwatch-hook-{}", std::process::id()));
         let script = format!("cat > {}", file.display());
-        let hooks = Hooks::start(&[hook(&["/bin/sh", "-c", &script])], &samples::context()).unwrap();
-        hooks.offer(&Arc::new(samples::alert()));
+        let hooks = Hooks::start(&[hook(&["/bin/sh", "-c", &script])]).unwrap();
+        hooks.offer(&Arc::new(notice()));
         hooks.finish(Duration::from_secs(20));
         let record: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
         std::fs::remove_file(&file).unwrap();
@@ -231,9 +256,9 @@ mod tests {
     #[test]
     fn what_is_not_delivered_is_counted() {
         let wanted = [hook(&["/bin/sh", "-c", "sleep 60"]), hook(&["/nonexistent/program"])];
-        let hooks = Hooks::start(&wanted, &samples::context()).unwrap();
+        let hooks = Hooks::start(&wanted).unwrap();
         for _ in 0..20 {
-            hooks.offer(&Arc::new(samples::alert()));
+            hooks.offer(&Arc::new(notice()));
         }
         let deadline = Instant::now() + Duration::from_secs(60);
         // Two wait and one is under way, at most; the others found the queue full.
@@ -247,14 +272,15 @@ mod tests {
     fn silences_acknowledgements_and_lesser_severities_go_to_no_hook() {
         let high = config::Hook { log: true, severity: Severity::Critical, ..config::Hook::default() };
         let all = config::Hook { log: true, ..config::Hook::default() };
-        let hooks = Hooks::start(&[high, all], &samples::context()).unwrap();
+        let hooks = Hooks::start(&[high, all]).unwrap();
         let at = jiff::Timestamp::UNIX_EPOCH;
         let why = String::new();
         let known = crate::model::Acknowledgement { by: 0, at, until: at, why: why.clone() };
         let silence = crate::model::Silence { id: 1, filter: why.clone(), by: 0, at, until: at, why };
-        hooks.offer(&Arc::new(AlertView { acknowledged: Some(known), ..samples::alert() }));
-        hooks.offer(&Arc::new(AlertView { silenced: Some(silence), ..samples::alert() }));
-        hooks.offer(&Arc::new(samples::alert()));
+        let of = |alert: &AlertView| Notice::of(&samples::context(), alert);
+        assert_eq!(of(&AlertView { acknowledged: Some(known), ..samples::alert() }), None);
+        assert_eq!(of(&AlertView { silenced: Some(silence), ..samples::alert() }), None);
+        hooks.offer(&Arc::new(notice()));
         assert_eq!(hooks.views().iter().map(|view| view.offered).collect::<Vec<_>>(), [0, 1]);
         hooks.finish(Duration::from_secs(5));
     }
@@ -289,7 +315,7 @@ mod tests {
     fn a_hook_is_exactly_one_thing() {
         let both = config::Hook { log: true, webhook: Some("http://x/".into()), ..config::Hook::default() };
         for wrong in [config::Hook::default(), both] {
-            assert!(Hooks::start(&[wrong], &samples::context()).is_err());
+            assert!(Hooks::start(&[wrong]).is_err());
         }
         assert!(Webhook::new("ftp://x/", None, PAUSE).is_err());
     }

@@ -40,10 +40,12 @@ pub use tunnels::{Tunnels, Way};
 
 use std::net::SocketAddr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::model::{Direction, Identity, Transport};
 
 /// A process, as the kernel saw it use a socket.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ProcessSeen {
     /// Thread group id: the pid of user space. 0: unknown.
     pub tgid: u32,
@@ -58,7 +60,7 @@ pub struct ProcessSeen {
 }
 
 /// A socket whose user is wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SocketKey {
     pub transport: Transport,
     /// Cookie of the network namespace, as the kernel programs say; 0: unknown. A hint: the
@@ -73,7 +75,7 @@ pub struct SocketKey {
 }
 
 /// A socket that was there already, and who holds it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Existing {
     pub socket: SocketSeen,
     /// Inode of its network namespace, as in `/proc/PID/ns/net`.

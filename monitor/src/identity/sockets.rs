@@ -14,6 +14,7 @@ use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP, IPPROT
 use netlink_packet_sock_diag::inet::nlas::Nla;
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags};
 use netlink_sys::Socket;
+use serde::{Deserialize, Serialize};
 
 use super::namespaces::{Netns, sock_diag_socket};
 use crate::model::Transport;
@@ -22,7 +23,7 @@ use crate::model::Transport;
 const ANSWER: usize = 64 << 10;
 
 /// One socket.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SocketSeen {
     pub transport: Transport,
     /// Of the socket: an IPv6 socket may carry IPv4.
@@ -48,7 +49,7 @@ pub struct SocketSeen {
 
 /// State of a TCP socket (`include/net/tcp_states.h`). A UDP socket is `Established` when it is
 /// connected and `Close` when it is not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum TcpState {
     Established,
     SynSent,
@@ -67,7 +68,7 @@ pub enum TcpState {
 
 /// Counters of `struct tcp_info` (`include/uapi/linux/tcp.h`). An older kernel leaves out the last
 /// ones: those are 0.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TcpCounts {
     /// Bytes that the peer acknowledged, its SYN and FIN included.
     pub bytes_acked: u64,

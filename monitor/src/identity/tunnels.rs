@@ -11,6 +11,8 @@ use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use super::namespaces::{Netns, namespaces};
 use super::tunnels_ipsec::{Ipsec, Path};
 use super::tunnels_routes::{Routes, Sender};
@@ -27,7 +29,7 @@ const SCAN_SHARE: u32 = 1000;
 const SCAN_AT_LEAST_EVERY: Duration = Duration::from_secs(30);
 
 /// The way of a flow's packets.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Way {
     Through(Tunnel),
     /// Past every tunnel.

@@ -22,13 +22,17 @@ pub type UdpTotals = UdpFlow;
 pub struct Control {
     decisions: HashMap<Owned, u64, Bytes<DECISION>>,
     overflow: HashMap<Owned, u64, Bytes<FLOW>>,
+    overflow_capacity: usize,
     udp: HashMap<Owned, Bytes<UDP_KEY>, Bytes<UDP_FLOW>>,
     counters: PerCpuArray<Owned, Bytes<COUNTERS>>,
 }
 
 impl Control {
     pub(super) fn new(decisions: Map, overflow: Map, udp: Map, counters: Map) -> Result<Self, LoadError> {
+        let Map::HashMap(entries) = &overflow else { return Err(LoadError::Map("OVERFLOW".to_owned())) };
+        let overflow_capacity = entries.info()?.max_entries() as usize;
         Ok(Control {
+            overflow_capacity,
             decisions: HashMap::try_from(decisions)?,
             overflow: HashMap::try_from(overflow)?,
             udp: HashMap::try_from(udp)?,
@@ -49,20 +53,27 @@ impl Control {
         }
     }
 
-    /// Takes the close events that found the ring full.
-    pub fn drain_overflow(&mut self, mut each: impl FnMut(FlowEvent)) {
-        let keys: Vec<u64> = self.overflow.keys().filter_map(Result::ok).collect();
-        for key in keys {
-            let Ok(bytes) = self.overflow.get(&key, 0) else { continue };
-            let Some(event) = FlowEvent::read_from(&bytes) else { continue };
+    /// The close events that found the ring full, by their place in the table. They stay there until they
+    /// are forgotten: whoever reads them may be killed before they are told.
+    pub fn overflow(&self) -> impl Iterator<Item = (u64, FlowEvent)> {
+        let entries = self.overflow.iter().filter_map(Result::ok);
+        entries
+            .filter_map(|(key, bytes)| Some((key, FlowEvent::read_from(&bytes)?)))
             // Not whole yet: the next round takes it.
-            if event.kind == 0 {
-                continue;
-            }
-            if self.overflow.remove(&key).is_ok() {
-                each(event);
-            }
+            .filter(|(_, event)| event.kind != 0)
+    }
+
+    /// Frees the place of one, unless another has taken it.
+    pub fn forget_overflow(&mut self, key: u64, at_ns: u64) {
+        let now = self.overflow.get(&key, 0).ok().and_then(|bytes| FlowEvent::read_from(&bytes));
+        if now.is_some_and(|now| now.at_ns == at_ns) {
+            let _ = self.overflow.remove(&key);
         }
+    }
+
+    /// How many it holds.
+    pub fn overflow_capacity(&self) -> usize {
+        self.overflow_capacity
     }
 
     /// Every peer of a UDP socket that is counted.

@@ -61,7 +61,12 @@ impl Hooks {
             };
             let restored = restore
                 .then(|| held.restore(what, &self.cgroup, hook.number).map_err(|error| error.to_string()));
-            all.push(Tampered { hook: hook.name, attach: hook.attach, what, restored });
+            all.push(Tampered {
+                hook: hook.name.into(),
+                attach: hook.attach.into(),
+                what: what.into(),
+                restored,
+            });
         }
         all
     }

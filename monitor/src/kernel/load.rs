@@ -14,7 +14,7 @@ use monitor_sys::bpf;
 
 use super::hooks::Hooks;
 use super::pins::{Left, PinError, Pins};
-use super::{Control, OBJECT, Ring, clock};
+use super::{Control, OBJECT, clock};
 
 /// Map sizes and budgets, as configured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -222,31 +222,51 @@ impl Kernel {
     /// Which ring this is, among all that the kernel has had since it was started.
     ///
     /// # Errors
-    /// The map was taken, or cannot be asked.
+    /// The map is missing, or cannot be asked.
     pub fn ring_id(&self) -> Result<u32, LoadError> {
-        match self.ebpf.map("EVENTS") {
-            Some(Map::RingBuf(map)) => Ok(map.info()?.id()),
-            _ => Err(LoadError::Map("EVENTS".to_owned())),
-        }
+        Ok(self.ring_map()?.info()?.id())
     }
 
-    /// The ring and the maps, to be used by threads of their own.
+    /// The maps, to be used by a thread of its own.
     ///
     /// # Errors
     /// When the object lacks a map, or it was taken before.
-    pub fn split(&mut self) -> Result<(Ring, Control), LoadError> {
-        let ring = Ring::new(self.take("EVENTS")?)?;
-        let control = Control::new(
+    pub fn take_control(&mut self) -> Result<Control, LoadError> {
+        Control::new(
             self.take("DECISIONS")?,
             self.take("OVERFLOW")?,
             self.take("UDP_FLOWS")?,
             self.take("COUNTERS")?,
-        )?;
-        Ok((ring, control))
+        )
+    }
+
+    /// The ring, and its size in bytes, for its reader.
+    ///
+    /// # Errors
+    /// The map is missing, or cannot be asked.
+    pub fn ring(&self) -> Result<(BorrowedFd<'_>, u32), LoadError> {
+        let map = self.ring_map()?;
+        Ok((map.fd().as_fd(), map.info()?.max_entries()))
+    }
+
+    fn ring_map(&self) -> Result<&MapData, LoadError> {
+        match self.ebpf.map("EVENTS") {
+            Some(Map::RingBuf(map)) => Ok(map),
+            _ => Err(LoadError::Map("EVENTS".to_owned())),
+        }
     }
 
     fn take(&mut self, name: &str) -> Result<Map, LoadError> {
         self.ebpf.take_map(name).ok_or_else(|| LoadError::Map(name.to_owned()))
+    }
+
+    /// Detaches the hooks, pinned or not: what is in the ring by now is all there will be.
+    ///
+    /// # Errors
+    /// A pin cannot be removed.
+    pub fn detach(&mut self) -> Result<(), PinError> {
+        self.hooks = None;
+        self.pins.take().map_or(Ok(()), Pins::remove)
     }
 
     /// The end. Pinned hooks stay where `keep` says so; all others go.

@@ -1,33 +1,32 @@
 //! The event ring: raw bytes, drained in bounded steps, and given back when they are told.
 
-use std::os::fd::AsFd;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use aya::maps::{Map, MapData, MapError};
 use monitor_sys::RingReader;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::load::LoadError;
-
-/// The consumer's end of the ring. One thread holds it.
+/// The consumer's end of the ring. One thread of one process holds it.
 pub struct Ring {
-    map: MapData,
+    map: OwnedFd,
     reader: RingReader,
 }
 
 impl Ring {
-    pub(super) fn new(map: Map) -> Result<Self, LoadError> {
-        let Map::RingBuf(map) = map else { return Err(LoadError::Map("EVENTS".to_owned())) };
-        let size = map.info()?.max_entries() as usize;
-        let reader =
-            RingReader::new(map.fd(), size).map_err(|error| LoadError::Open(MapError::IoError(error)))?;
+    /// The ring `map` of `size` bytes, from where its last reader gave back. Asks for no privilege.
+    ///
+    /// # Errors
+    /// It cannot be mapped.
+    pub fn new(map: OwnedFd, size: u32) -> io::Result<Self> {
+        let reader = RingReader::new(&map, size as usize)?;
         Ok(Ring { map, reader })
     }
 
     /// Waits until there is something to read, or the time is up. With something read and not given back
     /// the kernel wakes nobody, and this returns at once.
     pub fn wait(&self, at_most: Duration) {
-        let mut fds = [PollFd::from_borrowed_fd(self.map.fd().as_fd(), PollFlags::IN)];
+        let mut fds = [PollFd::from_borrowed_fd(self.map.as_fd(), PollFlags::IN)];
         let timeout =
             Timespec { tv_sec: at_most.as_secs() as i64, tv_nsec: i64::from(at_most.subsec_nanos()) };
         // An interrupted or failed wait is a short one: the caller looks at the ring anyway.

@@ -70,6 +70,10 @@ pub struct Policy {
     requires: bool,
 }
 
+/// The files of a policy, as they are; none: the built-in policy.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct PolicyTexts(Vec<sources::SourceText>);
+
 /// What a policy asks that costs something to find out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Wants {
@@ -203,7 +207,23 @@ impl Policy {
     /// Reads and checks a file, or all `*.toml` of a directory as one. The error is one line:
     /// `file:line:column: what, expected …`.
     pub fn load(path: &Path) -> Result<Policy, PolicyError> {
-        file::compile(&sources::read(path)?)
+        Policy::compile(&Policy::texts(path)?)
+    }
+
+    /// Reads a file, or all `*.toml` of a directory, and checks nothing.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn texts(path: &Path) -> Result<PolicyTexts, PolicyError> {
+        Ok(PolicyTexts(sources::read(path)?))
+    }
+
+    /// Checks what [`Policy::texts`] has read.
+    ///
+    /// # Errors
+    /// See [`Policy::load`].
+    pub fn compile(texts: &PolicyTexts) -> Result<Policy, PolicyError> {
+        if texts.0.is_empty() { Ok(Policy::builtin()) } else { file::compile(&texts.0) }
     }
 
     /// Checks a text; `path` only names it in errors.
@@ -238,6 +258,12 @@ impl Policy {
     #[must_use]
     pub fn with_resolvers(self, resolvers: Vec<IpAddr>) -> Policy {
         Policy { resolvers, ..self }
+    }
+
+    /// Answers of the host's DNS servers count where it wants names and names no servers of its own.
+    #[must_use]
+    pub fn with_host_resolvers(self, host: Vec<IpAddr>) -> Policy {
+        if self.wants.names && self.resolvers.is_empty() { self.with_resolvers(host) } else { self }
     }
 
     /// Builds what decisions need, from what the files say.

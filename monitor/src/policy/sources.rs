@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use super::PolicyError;
 use crate::config::{LARGEST_FILE, read_capped};
 
@@ -9,7 +11,7 @@ use crate::config::{LARGEST_FILE, read_capped};
 const MOST_FILES: usize = 1024;
 
 /// One file.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SourceText {
     pub path: PathBuf,
     pub text: String,

@@ -20,6 +20,8 @@ pub use format::{Encoder, Format};
 pub use json::{write_line, write_value};
 pub use printable::{is_active, printable};
 
+use serde::{Deserialize, Serialize};
+
 /// RFC 3339, UTC, always nine digits of a second: as every record writes a time.
 pub fn time(at: jiff::Timestamp) -> String {
     format!("{at:.9}")
@@ -32,7 +34,7 @@ pub fn certificate(certificate: &dissect::Certificate) -> serde_json::Value {
 }
 
 /// What every record says about where it comes from.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Context {
     pub host_name: String,
     /// Stable for this host: `/etc/machine-id`.

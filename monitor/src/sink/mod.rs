@@ -36,6 +36,8 @@ enum Item {
 
 /// What outlives the process of what was written.
 pub struct Memory {
+    /// The output is that of the process before, which may have been killed within a line.
+    pub same_output: bool,
     pub log: ToldLog,
     /// The ring's position up to which everything was told.
     pub told: Arc<AtomicU64>,
@@ -80,8 +82,9 @@ impl Sink {
         let (records, queue) = bounded(capacity);
         let (ended, end) = bounded(1);
         let counters = Arc::new(SinkCounters::default());
-        let worker =
-            Worker { encoder, output: Output::new(writer), counters: counters.clone(), queue, memory };
+        let mut output = Output::new(writer);
+        output.mid_line = memory.as_ref().is_some_and(|memory| memory.same_output && memory.log.was_cut());
+        let worker = Worker { encoder, output, counters: counters.clone(), queue, memory };
         let thread = thread::Builder::new().name("sink".into()).spawn(move || {
             worker.run();
             // The handle may be gone: then nobody waits for this.

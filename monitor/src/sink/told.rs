@@ -6,7 +6,7 @@
 //! traffic: of an id there is a hash.
 
 use std::collections::HashSet;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -15,7 +15,7 @@ use std::sync::atomic::Ordering::{Acquire, Release};
 
 use monitor_common::{Counters, Plain};
 use monitor_sys::Mapping;
-use rustix::fs::OFlags;
+use rustix::fs::{MemfdFlags, OFlags, memfd_create};
 
 use crate::model::{FlowAction, FlowView};
 
@@ -34,6 +34,8 @@ const RING: usize = 8;
 const WRITTEN: usize = 16;
 /// Entries that were about to be written.
 const MEANT: usize = 24;
+/// 1 while something is written.
+const WRITING: usize = 32;
 const HEAD: usize = 4096;
 const LENGTH: usize = HEAD + 8 * ENTRIES as usize;
 
@@ -100,6 +102,7 @@ fn entry(id: &str, action: FlowAction) -> Option<u64> {
 pub struct ToldLog {
     map: Arc<Mapping>,
     meant: u64,
+    cut: bool,
 }
 
 /// Notes which losses were told. One thread holds it.
@@ -119,11 +122,11 @@ impl LossesTold {
 }
 
 impl ToldLog {
-    /// Opens the file, made where it is missing, and reads what the daemon before told of the same ring.
+    /// Opens the file, made where it is missing.
     ///
     /// # Errors
-    /// It cannot be made or mapped.
-    pub fn open(path: &Path, ring: u64) -> io::Result<(ToldLog, Past)> {
+    /// It cannot be made.
+    pub fn file(path: &Path) -> io::Result<File> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -133,8 +136,26 @@ impl ToldLog {
             .custom_flags(OFlags::NOFOLLOW.bits() as i32)
             .open(path)?;
         file.set_len(LENGTH as u64)?;
-        let map = Arc::new(Mapping::new(&file, 0, LENGTH, true)?);
-        let mut log = ToldLog { map, meant: 0 };
+        Ok(file)
+    }
+
+    /// The same without a place: it outlives the process that writes, if another holds it too.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn memory() -> io::Result<File> {
+        let file = File::from(memfd_create(c"streamwatch-told", MemfdFlags::CLOEXEC)?);
+        file.set_len(LENGTH as u64)?;
+        Ok(file)
+    }
+
+    /// Reads what the process before told of the same ring, and goes on from there.
+    ///
+    /// # Errors
+    /// It cannot be mapped.
+    pub fn new(file: &File, ring: u64) -> io::Result<(ToldLog, Past)> {
+        let map = Arc::new(Mapping::new(file, 0, LENGTH, true)?);
+        let mut log = ToldLog { map, meant: 0, cut: false };
         let same = log.load(MAGIC) == WORD && log.load(RING) == ring;
         let past = if same { log.past() } else { Past::default() };
         log.losses().note(&past.losses);
@@ -148,6 +169,8 @@ impl ToldLog {
             }
         }
         log.meant = at;
+        log.cut = same && log.load(WRITING) != 0;
+        log.map.word(WRITING).store(0, Release);
         log.map.word(MEANT).store(at, Release);
         log.map.word(WRITTEN).store(at, Release);
         log.map.word(RING).store(ring, Release);
@@ -196,14 +219,21 @@ impl ToldLog {
         }
     }
 
+    /// Whether the process before was killed while it wrote: its last line may be cut.
+    pub fn was_cut(&self) -> bool {
+        self.cut
+    }
+
     /// Writing begins.
     pub fn begin(&self) {
+        self.map.word(WRITING).store(1, Release);
         self.map.word(MEANT).store(self.meant, Release);
     }
 
     /// Everything that was meant has been written.
     pub fn done(&self) {
         self.map.word(WRITTEN).store(self.meant, Release);
+        self.map.word(WRITING).store(0, Release);
     }
 }
 
@@ -214,6 +244,10 @@ mod tests {
     use super::*;
     use crate::record::samples;
 
+    fn open(path: &Path, ring: u64) -> io::Result<(ToldLog, Past)> {
+        ToldLog::new(&ToldLog::file(path)?, ring)
+    }
+
     fn flow(id: &str) -> FlowView {
         FlowView { id: id.to_owned(), ..samples::flow() }
     }
@@ -222,7 +256,7 @@ mod tests {
     fn what_was_written_is_known_and_what_was_being_written_is_in_doubt() {
         let path = std::env::temp_dir().join(format!("streamwatch-told-{}", std::process::id()));
         let _ = std::fs::remove_file(&path);
-        let (mut log, past) = ToldLog::open(&path, 7).unwrap();
+        let (mut log, past) = open(&path, 7).unwrap();
         assert!(past.is_empty());
         log.mean(&flow("a"), FlowAction::FlowOpened);
         log.mean(&flow("a"), FlowAction::FlowProgress);
@@ -234,7 +268,8 @@ mod tests {
         // Killed here. One that is only meant and not begun was not written.
         log.mean(&flow("b"), FlowAction::FlowOpened);
         drop(log);
-        let (log, past) = ToldLog::open(&path, 7).unwrap();
+        let (log, past) = open(&path, 7).unwrap();
+        assert!(log.was_cut());
         assert_eq!(past.said("a", FlowAction::FlowOpened), Said::Told);
         assert_eq!(past.said("a", FlowAction::FlowSettled), Said::No);
         assert_eq!(past.said("a", FlowAction::FlowClosed), Said::Perhaps);
@@ -243,12 +278,13 @@ mod tests {
         assert_eq!(past.losses.lost_bytes, 77);
         drop(log);
         // That one was killed before it told the end.
-        let (log, past) = ToldLog::open(&path, 7).unwrap();
+        let (log, past) = open(&path, 7).unwrap();
+        assert!(!log.was_cut());
         assert_eq!(past.said("a", FlowAction::FlowOpened), Said::Told);
         assert_eq!(past.said("a", FlowAction::FlowClosed), Said::No);
         drop(log);
         // Another ring: another life.
-        assert!(ToldLog::open(&path, 8).unwrap().1.is_empty());
+        assert!(open(&path, 8).unwrap().1.is_empty());
         std::fs::remove_file(&path).unwrap();
     }
 
@@ -256,21 +292,21 @@ mod tests {
     fn more_than_it_holds_pushes_out_the_oldest_and_any_file_is_read() {
         let path = std::env::temp_dir().join(format!("streamwatch-told-many-{}", std::process::id()));
         let _ = std::fs::remove_file(&path);
-        let (mut log, _) = ToldLog::open(&path, 1).unwrap();
+        let (mut log, _) = open(&path, 1).unwrap();
         for number in 0..ENTRIES + 10 {
             log.mean(&flow(&number.to_string()), FlowAction::FlowOpened);
             log.begin();
             log.done();
         }
         drop(log);
-        let (log, past) = ToldLog::open(&path, 1).unwrap();
+        let (log, past) = open(&path, 1).unwrap();
         assert_eq!(past.len() as u64, ENTRIES);
         assert_eq!(past.said("9", FlowAction::FlowOpened), Said::No);
         assert_eq!(past.said("10", FlowAction::FlowOpened), Said::Told);
         log.map.word(MEANT).store(u64::MAX, Release);
         log.map.word(WRITTEN).store(5, Release);
         drop(log);
-        assert!(ToldLog::open(&path, 1).unwrap().1.is_empty());
+        assert!(open(&path, 1).unwrap().1.is_empty());
         std::fs::remove_file(&path).unwrap();
     }
 }

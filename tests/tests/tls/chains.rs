@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use dissect::{Hint, Prefix, Reassembly, TlsFacts, inspect_stream};
 use monitor::event::{Event, decode};
-use monitor::kernel::{Kernel, Sizes};
+use monitor::kernel::{Kernel, Ring, Sizes};
 use monitor_common::capture_flag;
 use tests::{Daemon, DaemonOptions, Directory, Lab, Place, Process, finish, is_flow, show, text};
 
@@ -85,8 +85,9 @@ fn captured(lab: &Lab, directory: &Directory, version: &str, place: &Place, host
         listener_captures: 64,
         tick_ms: 100,
     };
-    let mut kernel = Kernel::load(&sizes, lab.cgroup.path(), None)?;
-    let (mut ring, _control) = kernel.split()?;
+    let kernel = Kernel::load(&sizes, lab.cgroup.path(), None)?;
+    let (map, size) = kernel.ring()?;
+    let mut ring = Ring::new(map.try_clone_to_owned()?, size)?;
     let _server = server(lab, directory, version)?;
     visit(place, host)?;
     // Of the client's socket: what it sent, and what it received.

@@ -33,6 +33,9 @@ pub fn write(target: &str, corpus: &Path) -> Result<()> {
         "activity" => seeds.extend(exchanges(&fixtures.join("activity"))?),
         "ring" => seeds
             .extend([1u8, 2, 3, 4].map(|kind| (format!("kind-{kind}"), [&[kind][..], &[0; 300]].concat()))),
+        "link" => {
+            seeds.extend((0u8..10).map(|kind| (format!("message-{kind}"), [&[kind][..], &[0; 120]].concat())))
+        }
         "query" => seeds
             .extend(QUERIES.iter().enumerate().map(|(at, text)| (at.to_string(), text.as_bytes().into()))),
         "tls" => {

@@ -31,6 +31,9 @@ impl Core {
     }
 
     pub(super) fn capture(&mut self, head: CaptureHead, data: Box<[u8]>, now_ns: u64) {
+        if self.settings.counts_only {
+            return self.pass_over(&head, now_ns);
+        }
         if head.flags & capture_flag::LISTENER != 0 {
             self.early_seen += 1;
             if self.early.len() >= EARLY {
@@ -74,6 +77,19 @@ impl Core {
             // Told already; the decision got lost on its way, or is still under way.
             self.settle(id);
         }
+    }
+
+    /// Nobody looks at captures now: the flow counts as one whose captures were lost, and no more of them
+    /// are wanted.
+    fn pass_over(&mut self, head: &CaptureHead, now_ns: u64) {
+        self.passed_over += 1;
+        let Some(id) = self.table.id(&key_of_capture(head)) else { return };
+        let Some(mut flow) = self.table.get_mut(id) else { return };
+        flow.seen.lost_captures = flow.seen.lost_captures.max(1);
+        drop(flow);
+        self.inspect(id, true);
+        self.settle(id);
+        self.advance(id, now_ns);
     }
 
     pub(super) fn evidence(

@@ -4,30 +4,37 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use monitor_common::Decision;
+use serde::{Deserialize, Serialize};
 
 use crate::alert::Change;
 use crate::config;
 use crate::flows::FlowKey;
 use crate::identity::{Existing, ProcessSeen, SocketKey, TcpCounts, TcpState, Way};
 use crate::model::{Identity, Record};
+use crate::wire::plain;
 
 /// What the core wants done by others.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub enum Command {
     Decide {
+        #[serde(with = "plain")]
         key: FlowKey,
+        #[serde(with = "plain")]
         decision: Decision,
     },
     /// Read the totals of a UDP flow.
     ReadUdp {
+        #[serde(with = "plain")]
         key: FlowKey,
     },
     /// End a UDP flow and read its last totals.
     EndUdp {
+        #[serde(with = "plain")]
         key: FlowKey,
     },
     /// End a UDP flow if it has counted no more than this many packets.
     EndUdpIfIdle {
+        #[serde(with = "plain")]
         key: FlowKey,
         packets: u64,
     },
@@ -64,24 +71,37 @@ impl Lookup {
 }
 
 /// What the core wants to know of the host.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub enum Lookup {
     /// The process behind a flow.
-    Owner { key: FlowKey, seen: ProcessSeen },
+    Owner {
+        #[serde(with = "plain")]
+        key: FlowKey,
+        seen: ProcessSeen,
+    },
     /// The process that uses a socket now, whoever made it.
-    User { key: FlowKey, socket: SocketKey },
+    User {
+        #[serde(with = "plain")]
+        key: FlowKey,
+        socket: SocketKey,
+    },
     /// The process behind a listening socket.
     Listener { cookie: u64, seen: ProcessSeen },
     /// The TCP sockets that are there, and their counters.
     Sockets,
     /// The tunnel that a flow's packets go through.
-    Tunnel { key: FlowKey, socket: SocketKey },
+    Tunnel {
+        #[serde(with = "plain")]
+        key: FlowKey,
+        socket: SocketKey,
+    },
 }
 
 /// What comes back.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub enum Found {
     Owner {
+        #[serde(with = "plain")]
         key: FlowKey,
         /// As it was asked.
         seen: ProcessSeen,
@@ -89,6 +109,7 @@ pub enum Found {
     },
     /// `None`: nobody holds it (any more).
     User {
+        #[serde(with = "plain")]
         key: FlowKey,
         identity: Option<Arc<Identity>>,
     },
@@ -105,6 +126,7 @@ pub enum Found {
     /// Whether there is any tunnel on this host.
     Tunnels(bool),
     Tunnel {
+        #[serde(with = "plain")]
         key: FlowKey,
         way: Way,
     },
@@ -144,4 +166,6 @@ pub struct CoreSettings {
     pub measured_streams: usize,
     /// Histograms begin again after this time; 0: never.
     pub reset_histograms_ns: u64,
+    /// Captured bytes are not looked at: who did so before ended again and again.
+    pub counts_only: bool,
 }

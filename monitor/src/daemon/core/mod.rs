@@ -140,6 +140,8 @@ pub struct Core {
     throttles: Throttles,
     /// Flows judged early because that was too much.
     pub(in crate::daemon) evidence_cut: u64,
+    /// Captures that nobody looked at.
+    passed_over: u64,
     /// Flows that wait for something: an identity, facts, or their patience.
     waiting: Vec<FlowId>,
     /// How far the walk over all flows came, and when.
@@ -201,6 +203,7 @@ impl Core {
             held: Held::new(EVIDENCE),
             throttles: Throttles::default(),
             evidence_cut: 0,
+            passed_over: 0,
             waiting: Vec::new(),
             walked: 0,
             walked_ns: 0,

@@ -11,6 +11,8 @@ const OVERDUE: u64 = 5_000_000_000;
 pub(super) struct SelfCheck {
     /// Of the socket; 0: none is expected.
     port: u16,
+    /// The process that sends it.
+    pid: u32,
     cookie: u64,
     sent_ns: u64,
     opened: bool,
@@ -30,9 +32,9 @@ impl SelfCheck {
 
 impl Core {
     /// A datagram to ourselves is about to leave.
-    pub fn expect_self_check(&mut self, port: u16, now_ns: u64) {
+    pub fn expect_self_check(&mut self, port: u16, pid: u32, now_ns: u64) {
         let seen_ns = self.self_check.seen_ns;
-        self.self_check = SelfCheck { port, sent_ns: now_ns, seen_ns, ..SelfCheck::default() };
+        self.self_check = SelfCheck { port, pid, sent_ns: now_ns, seen_ns, ..SelfCheck::default() };
     }
 
     /// It could not be sent.
@@ -52,7 +54,7 @@ impl Core {
         };
         match event {
             Event::Flow(kind, event) if ours(event.transport, event.local_port, event.remote_port) => {
-                if *kind == Kind::Open && event.owner.tgid == std::process::id() {
+                if *kind == Kind::Open && event.owner.tgid == check.pid {
                     (check.opened, check.cookie) = (true, event.cookie);
                 } else if check.cookie == 0 || check.cookie != event.cookie {
                     return false;
@@ -102,6 +104,11 @@ impl Core {
             overdue: check.told,
             failed: check.failed.clone(),
         })
+    }
+
+    /// The worker before this one ended by itself.
+    pub fn worker_ended(&mut self, how: &str, times: u64, counts_only: bool, now_ns: u64) {
+        self.tell(detect::worker_ended(how, times, counts_only), false, now_ns);
     }
 
     /// What was done to hooks, as of the last look.

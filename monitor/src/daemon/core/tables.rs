@@ -56,6 +56,7 @@ impl Core {
             row("flow", self.table.seen, self.table.evicted),
             LossRow { lost_bytes, ..row("pushed_out", self.sums.pushed, unsure) },
             row("first_bytes", self.table.seen, self.evidence_cut),
+            row("capture", self.passed_over, self.passed_over),
             row("read_on", self.watching.asked, self.watching.refused),
             row("early_capture", self.early_seen, self.early_lost),
             row("listener", self.listeners_seen, self.listeners_lost),

@@ -25,6 +25,7 @@ fn tunnel() -> Tunnel {
 
 fn settings() -> CoreSettings {
     CoreSettings {
+        counts_only: false,
         capacity: 64,
         closed_keep: 64,
         udp_idle_ns: 60 * SECOND,

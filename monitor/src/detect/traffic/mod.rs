@@ -34,6 +34,7 @@ mod tests;
 use std::collections::HashMap;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use self::past::Past;
 use super::Finding;
@@ -87,7 +88,7 @@ pub enum Departure {
 }
 
 /// What is to be written down of a stream.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Baseline {
     /// Its past, encoded.
     Kept(String, Vec<u8>),

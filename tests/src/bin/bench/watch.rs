@@ -62,7 +62,7 @@ impl Watch {
         };
         let mut watch = Watch { process, cgroup, socket, directory, alerts, reader: Some(reader) };
         let deadline = Instant::now() + READY;
-        while std::os::unix::net::UnixStream::connect(&watch.socket).is_err() {
+        while watch.status().is_err() {
             if watch.process.ended()?.is_some() || Instant::now() > deadline {
                 let said = fs::read_to_string(watch.directory.path().join("stderr")).unwrap_or_default();
                 bail!("the monitor does not answer; it said:\n{said}");
@@ -127,9 +127,10 @@ impl Watch {
         Ok((seen, kernel + sum("stages", "dropped")? + sum("tables", "refused")?))
     }
 
-    /// Resident memory, bytes.
+    /// Resident memory of both of its processes, bytes, as it says itself.
     pub fn resident(&self) -> u64 {
-        resident(self.pid())
+        let said = self.status().ok().and_then(|status| status["memory_bytes"].as_u64());
+        said.unwrap_or(0)
     }
 
     /// Ends it.

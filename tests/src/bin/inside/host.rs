@@ -21,6 +21,7 @@ pub const STEP_NS: u64 = 1_000;
 
 pub fn settings(capacity: usize, streams: usize) -> CoreSettings {
     CoreSettings {
+        counts_only: false,
         capacity,
         closed_keep: 4096,
         udp_idle_ns: 60 * SECOND,

@@ -12,10 +12,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use crossbeam_channel::{Receiver, bounded};
 use monitor::api::{self, Request};
-use monitor::config::Config;
-use monitor::daemon::{About, Keeping, Stage, Stages};
+use monitor::daemon::{About, Stage, Stages};
 use monitor::event::Event;
-use monitor::hook::Hooks;
 use monitor::policy::Policy;
 use monitor_common::Kind;
 use tokio::sync::broadcast;
@@ -176,8 +174,8 @@ fn stages() -> Stages {
         changes: Stage::changes(64),
         api: Arc::default(),
         requests_capacity: 64,
-        keeping: Arc::new(Keeping::new(&Config::default())),
-        hooks: Hooks::default(),
+        alerts: Stage::alerts(64),
+        loader: Arc::default(),
         sink: Arc::default(),
         sink_capacity: 64,
     }

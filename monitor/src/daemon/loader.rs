@@ -1,0 +1,122 @@
+//! What the loader holds for its workers, one after the other.
+
+use std::fs::File;
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+
+use super::confine::User;
+use super::control::Watched;
+use super::link::{Descriptors, Life, Report, Start};
+use super::start::RunError;
+use crate::alert::Saved;
+use crate::api::{Door, InstanceLock};
+use crate::config::Config;
+use crate::identity::Asked;
+use crate::kernel::{Beginning, Control, Kernel, LoadError};
+use crate::policy::PolicyTexts;
+use crate::record::Context;
+use crate::status::HookView;
+
+/// All of it; see [`super::start`].
+pub struct Loader {
+    pub config: Config,
+    pub policy: PolicyTexts,
+    pub resolvers: Vec<IpAddr>,
+    pub context: Context,
+    pub boot_id: String,
+    pub started_ns: u64,
+    pub cgroup: PathBuf,
+    pub kernel: Kernel,
+    pub watched: Watched,
+    pub door: Door,
+    pub lock: InstanceLock,
+    /// What was told, for the next worker or the next daemon.
+    pub told: File,
+    pub user: User,
+    /// What the policy in force asks of identities.
+    pub wanted: Asked,
+    /// Datagrams of this process are seen by the hooks.
+    pub is_watched: bool,
+    /// Lent to the worker's session.
+    pub control: Option<Control>,
+}
+
+impl Loader {
+    /// What a worker is told first.
+    ///
+    /// # Errors
+    /// The ring cannot be asked.
+    pub fn start(
+        &self,
+        life: Life,
+        saved: Option<Saved>,
+        report: Report,
+        alerts: bool,
+    ) -> Result<Start, RunError> {
+        let (_, ring_bytes) = self.kernel.ring()?;
+        Ok(Start {
+            config: self.config.clone(),
+            policy: self.policy.clone(),
+            resolvers: self.resolvers.clone(),
+            context: self.context.clone(),
+            boot_id: self.boot_id.clone(),
+            access: self.door.access,
+            hooks: self.hooks(),
+            ring_bytes,
+            ring_id: u64::from(self.kernel.ring_id()?),
+            started_ns: self.started_ns,
+            taken_over: self.is_taken_over(&life),
+            user: (self.user.id, self.user.group),
+            life,
+            saved,
+            report,
+            alerts,
+        })
+    }
+
+    /// The hooks went on while no worker ran.
+    pub fn is_taken_over(&self, life: &Life) -> bool {
+        *self.kernel.beginning() == Beginning::TakenOver || life.number > 0
+    }
+
+    fn hooks(&self) -> Vec<HookView> {
+        let hooks = self.kernel.hooks().iter();
+        hooks
+            .map(|hook| HookView {
+                name: hook.attach.to_owned(),
+                attached: true,
+                detail: Some(format!("{} at {}", hook.name, self.cgroup.display())),
+            })
+            .collect()
+    }
+
+    /// Gives a worker its descriptors.
+    ///
+    /// # Errors
+    /// It is gone, or the ring is.
+    pub fn hand_over(&self, to: &UnixStream) -> Result<(), RunError> {
+        let (ring, _) = self.kernel.ring()?;
+        let descriptors = Descriptors {
+            ring,
+            told: self.told.as_fd(),
+            listener: self.door.listener.as_fd(),
+            lock: self.lock.share(),
+        };
+        descriptors.send(to).map_err(|error| RunError::Host(format!("the worker cannot be started: {error}")))
+    }
+
+    /// The maps, for a session.
+    ///
+    /// # Errors
+    /// They are lent already.
+    pub fn take_control(&mut self) -> Result<Control, RunError> {
+        self.control.take().ok_or_else(|| LoadError::Map("DECISIONS".to_owned()).into())
+    }
+
+    /// They come back.
+    pub fn give_back(&mut self, control: Control) {
+        self.control = Some(control);
+    }
+}

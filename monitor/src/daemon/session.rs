@@ -1,0 +1,338 @@
+//! One worker, and what the loader does for it: looks up, reads maps, keeps the state, tells hooks.
+//!
+//! In: requests of the worker, which may be in the hands of whoever wrote what it reads. Out: answers, and
+//! whether it ended by itself. Must never: act on more than the types of [`super::link`] say; wait for a
+//! worker that does not read.
+
+mod ear;
+mod mouth;
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command as Program, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded, select};
+
+use super::control::{self, Late};
+use super::core::{Command, Found, Lookup};
+use super::keep::{Keeper, Links};
+use super::link::{Life, ToWorker};
+use super::loader::Loader;
+use super::reader::Batch;
+use super::start::{RunError, spawn};
+use super::state::{self, Begun, Keeping};
+use super::work::{Done, Order};
+use super::{resolve, self_check};
+use crate::alert::Change;
+use crate::event::Event;
+use crate::hook::Hooks;
+use crate::kernel::Control;
+use crate::status::WorkerView;
+use crate::store::Opened;
+use crate::wire::{Frames, WireError};
+use ear::{Ear, Ready, Step};
+use mouth::{Mouth, Reporter};
+
+/// How long a worker may take until it serves.
+const READY: Duration = Duration::from_secs(30);
+
+/// How long each step of its end may take.
+const STEP: Duration = Duration::from_secs(8);
+
+/// How long the last look at all sockets may take.
+const REFRESH: Duration = Duration::from_secs(3);
+
+/// How long hooks may take at the end.
+const FINISH: Duration = Duration::from_secs(5);
+
+/// Rounds of ends that wait for the reader.
+const LATE: usize = 4;
+
+/// Batches of changes that wait for the disk, and of events that wait for the worker.
+const BATCHES: usize = 256;
+
+/// What the loader itself says.
+const DIRECT: usize = 16;
+
+/// Of the environment: how it writes to a terminal, and what it says of a panic.
+const ENVIRONMENT: [&str; 4] = ["NO_COLOR", "TERM", "COLUMNS", "RUST_BACKTRACE"];
+
+/// What is still to be answered, each kind in turn.
+#[derive(Default)]
+struct Asked {
+    expecting: Vec<Done<()>>,
+    refreshed: Vec<Done<()>>,
+    restored: Vec<Done<usize>>,
+}
+
+/// Why a worker did not come to serve. One line.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SessionError {
+    #[error(transparent)]
+    Run(#[from] RunError),
+    #[error("the worker cannot be started: {0}")]
+    Spawn(#[from] io::Error),
+    #[error("the worker cannot be told what to do: {0}")]
+    Wire(#[from] WireError),
+    #[error("the worker ended before it served: {0}")]
+    Ended(String),
+    #[error("the worker did not serve within {} s", READY.as_secs())]
+    Late,
+}
+
+/// A worker, and the threads that serve it.
+pub(super) struct Session {
+    child: Child,
+    direct: Sender<ToWorker>,
+    steps: Receiver<Step>,
+    /// Dropped to end the control thread.
+    hold: Sender<()>,
+    control: JoinHandle<Control>,
+    keeper: JoinHandle<()>,
+    mouth: JoinHandle<()>,
+    ear: JoinHandle<()>,
+    hooks: Arc<Hooks>,
+    /// Has the key of the state looked at.
+    check_key: Sender<()>,
+    asked: Arc<Mutex<Asked>>,
+}
+
+impl Session {
+    /// Starts a worker and waits until it serves.
+    ///
+    /// # Errors
+    /// It does not; the loader has back what it lent.
+    pub fn start(loader: &mut Loader, life: Life) -> Result<Session, SessionError> {
+        let config = &loader.config;
+        let keeping = Arc::new(Keeping::new(config));
+        let Begun { opener, mut opened } = state::begin(config, &keeping)?;
+        let hooks = Arc::new(Hooks::start(&config.alerts.hooks).map_err(RunError::from)?);
+        let saved = match &mut opened {
+            Some(Ok(Opened { saved, damage, .. })) => {
+                keeping.damage(damage);
+                Some(std::mem::take(saved))
+            }
+            _ => None,
+        };
+        let (socket, theirs) = UnixStream::pair()?;
+        let child = program(theirs)?;
+        let view = Arc::new(Mutex::new(WorkerView {
+            pid: child.id(),
+            restarts: life.ended,
+            last_end: life.last.clone(),
+            counts_only: life.counts_only,
+            ..WorkerView::default()
+        }));
+        let channel = config.pipeline.channel as usize;
+        let (direct, direct_out) = bounded::<ToWorker>(DIRECT);
+        let (orders, orders_out) = bounded::<Order>(4);
+        let (changes, changes_out) = bounded::<Vec<Change>>(BATCHES);
+        let (commands, commands_out) = bounded::<Command>(channel);
+        let (lookups, lookups_out) = bounded::<Lookup>(channel);
+        let (found_in, found) = bounded::<Found>(channel);
+        let (events_in, events) = bounded::<Batch>(BATCHES);
+        let (late_in, late_out) = bounded::<Vec<Event>>(LATE);
+        let (steps_in, steps) = bounded::<Step>(8);
+        let (ready_in, ready) = bounded::<Ready>(1);
+        let (check_key, check) = bounded::<()>(1);
+        let (hold, held) = bounded::<()>(0);
+        let asked = Arc::new(Mutex::new(Asked::default()));
+
+        let reporter = Reporter { keeping: keeping.clone(), hooks: hooks.clone(), view: view.clone() };
+        let start = loader.start(life.clone(), saved, reporter.now(), !hooks.is_empty())?;
+        let links =
+            Links { changes: changes_out, orders: orders.clone(), check, keeping: keeping.clone(), opener };
+        let check_every = Duration::from_secs(u64::from(config.state.check_every_s));
+        let memory = config.state.memory_bytes as usize;
+        let keeper = match opened {
+            Some(Ok(Opened { store, .. })) => Keeper::new(links, Some(store), memory, check_every),
+            Some(Err(error)) => Keeper::new(links, None, memory, check_every).waiting(Some(&error)),
+            None => Keeper::new(links, None, memory, check_every).waiting(None),
+        };
+        let keeper = spawn("keeper", move || keeper.run())?;
+        let mouth = {
+            let asked = asked.clone();
+            let late = late_out.clone();
+            let mouth =
+                Mouth { found, events, late, orders: orders_out, direct: direct_out, asked, reporter };
+            let socket = socket.try_clone()?;
+            loader.hand_over(&socket)?;
+            let mut frames = Frames::new(socket);
+            frames.put(&start)?;
+            frames.flush()?;
+            drop(start);
+            // A worker that is gone is heard of by the other thread.
+            spawn("to-worker", move || drop(mouth.run(frames)))?
+        };
+        let ear = {
+            let (hooks, asked) = (hooks.clone(), asked.clone());
+            let ear = Ear { commands, lookups, changes, hooks, asked, ready: ready_in, steps: steps_in };
+            spawn("from-worker", move || ear.run(socket))?
+        };
+        let (wanted, cgroup) = (loader.wanted.clone(), loader.cgroup.clone());
+        spawn("resolver", move || resolve::run(&lookups_out, &found_in, wanted, &cgroup))?;
+        if loader.is_watched {
+            let held = held.clone();
+            spawn("self-check", move || self_check::run(&orders, &held))?;
+        }
+        let mut maps = loader.take_control()?;
+        let taken_over = loader.is_taken_over(&life);
+        let late = Late { sender: late_in, receiver: late_out };
+        let watched = loader.watched.clone();
+        let control = spawn("control", move || {
+            if taken_over {
+                // Before what the ring says of them: the end of a socket is that of all its peers.
+                let left = maps.all_udp().into_iter().map(|(key, totals)| Event::UdpLeft(key, totals));
+                let _ = events_in.send(Batch { events: left.collect(), end: None });
+            }
+            control::run(&mut maps, &watched, &commands_out, &events_in, &late, &held);
+            maps
+        })?;
+        let session =
+            Session { child, direct, steps, hold, control, keeper, mouth, ear, hooks, check_key, asked };
+        let came = select! {
+            recv(ready) -> came => came.ok(),
+            recv(session.steps) -> _ => None,
+            default(READY) => return Err(session.late(loader)),
+        };
+        let Some(Ready { damaged, landlock, seccomp }) = came else {
+            return Err(SessionError::Ended(session.ended(loader)));
+        };
+        if damaged > 0 {
+            keeping.damage(&[format!("{damaged} baselines could not be read, and begin anew")]);
+        }
+        let mut view = view.lock().unwrap_or_else(PoisonError::into_inner);
+        (view.landlock, view.seccomp) = (landlock, seccomp);
+        drop(view);
+        Ok(session)
+    }
+
+    /// Something has happened to it: it is gone.
+    pub fn gone(&self) -> &Receiver<Step> {
+        &self.steps
+    }
+
+    /// Says something to the worker. One that does not read gets no more.
+    pub fn say(&self, message: ToWorker) {
+        let _ = self.direct.send_timeout(message, STEP);
+    }
+
+    /// Has the key of the state looked at.
+    pub fn check_key(&self) {
+        // One that waits already does as well.
+        let _ = self.check_key.try_send(());
+    }
+
+    /// Brings the totals of open flows up to date.
+    pub fn refresh(&self) {
+        let (done, wait) = bounded(1);
+        let done: Done<()> = Box::new(move |()| {
+            let _ = done.send(());
+        });
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).refreshed.push(done);
+        self.say(ToWorker::Refresh);
+        // Late or never: then the totals are those of the last event.
+        let _ = wait.recv_timeout(REFRESH);
+    }
+
+    /// Ends every stage in the order in which data goes, so that nothing that was read is lost.
+    pub fn stop(self, loader: &mut Loader, hooks_stay: bool) {
+        self.say(ToWorker::Stop { hooks_stay });
+        if !self.reaches(Step::RingRead) {
+            let how = self.ended(loader);
+            eprintln!("streamwatch: the worker did not end in good order: {how}");
+            return;
+        }
+        let Session { mut child, direct, steps, hold, control, keeper, mouth, ear, hooks, .. } = self;
+        drop(hold);
+        if let Ok(maps) = control.join() {
+            loader.give_back(maps);
+        }
+        let until = Instant::now() + STEP;
+        while let Ok(step) = steps.recv_deadline(until)
+            && step == Step::RingRead
+        {}
+        let how = wait(&mut child, STEP);
+        if !how.success() {
+            eprintln!("streamwatch: the worker did not end in good order: {}", in_words(how));
+        }
+        drop(direct);
+        let _ = (mouth.join(), ear.join());
+        if let Some(hooks) = Arc::into_inner(hooks) {
+            hooks.finish(FINISH);
+        }
+        // The core has hung up: what is left is written.
+        let _ = keeper.join();
+    }
+
+    fn reaches(&self, wanted: Step) -> bool {
+        self.steps.recv_timeout(STEP) == Ok(wanted)
+    }
+
+    fn late(self, loader: &mut Loader) -> SessionError {
+        let _ = self.ended(loader);
+        SessionError::Late
+    }
+
+    /// It has ended by itself, or is to: takes back what it was lent. Returns how it ended.
+    pub fn ended(self, loader: &mut Loader) -> String {
+        let Session { mut child, direct, hold, control, keeper, mouth, ear, hooks, .. } = self;
+        // It may only have closed the socket.
+        let how = wait(&mut child, Duration::from_millis(100));
+        drop(direct);
+        let _ = (mouth.join(), ear.join());
+        // After the thread that spoke: what the maps hold stays there, for the next one.
+        drop(hold);
+        if let Ok(maps) = control.join() {
+            loader.give_back(maps);
+        }
+        let _ = keeper.join();
+        if let Some(hooks) = Arc::into_inner(hooks) {
+            thread::spawn(move || hooks.finish(FINISH));
+        }
+        in_words(how)
+    }
+}
+
+/// This very program, as the worker; standard input is its end of the socket.
+fn program(theirs: UnixStream) -> io::Result<Child> {
+    let environment = ENVIRONMENT.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
+    Program::new("/proc/self/exe")
+        .arg0("streamwatch")
+        .arg("worker")
+        .env_clear()
+        .envs(environment)
+        .current_dir("/")
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .spawn()
+}
+
+/// Waits for so long, and then no longer.
+fn wait(child: &mut Child, patience: Duration) -> ExitStatus {
+    let until = Instant::now() + patience;
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return status,
+            Ok(None) if Instant::now() < until => thread::sleep(Duration::from_millis(2)),
+            _ => break,
+        }
+    }
+    // It is our child, and was not waited for: the number is still its own.
+    let _ = child.kill();
+    child.wait().unwrap_or_default()
+}
+
+fn in_words(status: ExitStatus) -> String {
+    match status.signal() {
+        Some(signal) => match signal_hook::low_level::signal_name(signal) {
+            Some(name) => format!("signal {signal}, {name}"),
+            None => format!("signal {signal}"),
+        },
+        None => format!("exit status {}", status.code().unwrap_or_default()),
+    }
+}

@@ -1,0 +1,100 @@
+//! What the worker says, to whom it concerns.
+
+use std::io::BufReader;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crossbeam_channel::Sender;
+
+use super::super::core::{Command, Lookup};
+use super::super::link::{FROM_WORKER, ToLoader};
+use super::Asked;
+use crate::alert::Change;
+use crate::hook::Hooks;
+use crate::wire;
+
+/// How far the worker has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    RingRead,
+    Ended,
+    /// It is gone, or makes no sense.
+    Gone,
+}
+
+/// It serves.
+#[derive(Debug)]
+pub struct Ready {
+    pub damaged: u64,
+    pub landlock: String,
+    pub seccomp: String,
+}
+
+/// Where it goes.
+pub struct Ear {
+    pub commands: Sender<Command>,
+    pub lookups: Sender<Lookup>,
+    pub changes: Sender<Vec<Change>>,
+    pub hooks: Arc<Hooks>,
+    pub asked: Arc<Mutex<Asked>>,
+    pub ready: Sender<Ready>,
+    pub steps: Sender<Step>,
+}
+
+impl Ear {
+    /// Hears until it is gone.
+    pub fn run(self, socket: UnixStream) {
+        let mut from = BufReader::with_capacity(1 << 16, socket);
+        let mut buffer = Vec::new();
+        loop {
+            match wire::read(&mut from, FROM_WORKER, &mut buffer) {
+                Ok(Some(message)) => self.pass_on(message),
+                Ok(None) => break,
+                Err(error) => {
+                    eprintln!("streamwatch: the worker said what it must not: {error}");
+                    break;
+                }
+            }
+        }
+        let _ = self.steps.send(Step::Gone);
+    }
+
+    /// Whoever is gone is not missed.
+    fn pass_on(&self, message: ToLoader) {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        match message {
+            ToLoader::Expecting => done(&mut asked.expecting, ()),
+            ToLoader::Refreshed => done(&mut asked.refreshed, ()),
+            ToLoader::Restored(damaged) => {
+                done(&mut asked.restored, usize::try_from(damaged).unwrap_or(usize::MAX));
+            }
+            other => {
+                drop(asked);
+                self.rest(other);
+            }
+        }
+    }
+
+    fn rest(&self, message: ToLoader) {
+        match message {
+            ToLoader::Command(command) => drop(self.commands.send(command)),
+            ToLoader::Lookup(lookup) => drop(self.lookups.send(lookup)),
+            ToLoader::Changes(changes) => drop(self.changes.send(changes)),
+            ToLoader::Alert(alert) => self.hooks.offer(&Arc::new(alert)),
+            ToLoader::Ready { damaged, landlock, seccomp } => {
+                // A second one says nothing.
+                let _ = self.ready.try_send(Ready { damaged, landlock, seccomp });
+            }
+            ToLoader::RingRead => drop(self.steps.try_send(Step::RingRead)),
+            ToLoader::Ended => drop(self.steps.try_send(Step::Ended)),
+            ToLoader::Expecting | ToLoader::Refreshed | ToLoader::Restored(_) => {}
+        }
+    }
+}
+
+/// The first that waits has its answer. An answer that nobody asked for is none.
+fn done<T>(waiting: &mut Vec<super::Done<T>>, value: T) {
+    if !waiting.is_empty() {
+        waiting.remove(0)(value);
+    }
+}

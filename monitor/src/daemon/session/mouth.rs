@@ -1,0 +1,157 @@
+//! What the worker is told: what was looked up, what the maps say, what is ordered, how the loader is.
+
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, never, select};
+
+use super::super::core::Found;
+use super::super::link::{Report, ToWorker};
+use super::super::reader::Batch;
+use super::super::state::Keeping;
+use super::super::work::Order;
+use super::Asked;
+use crate::event::Event;
+use crate::hook::Hooks;
+use crate::status::WorkerView;
+use crate::wire::{Frames, WireError};
+
+/// How often the loader looks at itself, and how often it tells that only its memory has changed.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+const TELL_EVERY: Duration = Duration::from_secs(1);
+
+/// Answers that are taken at one go.
+const BURST: usize = 256;
+
+/// Where it comes from.
+pub struct Mouth {
+    pub found: Receiver<Found>,
+    pub events: Receiver<Batch>,
+    pub late: Receiver<Vec<Event>>,
+    pub orders: Receiver<Order>,
+    /// What the loader itself says; with its other end gone, all is said.
+    pub direct: Receiver<ToWorker>,
+    pub asked: Arc<Mutex<Asked>>,
+    pub reporter: Reporter,
+}
+
+/// How the loader is.
+pub struct Reporter {
+    pub keeping: Arc<Keeping>,
+    pub hooks: Arc<Hooks>,
+    pub view: Arc<Mutex<WorkerView>>,
+}
+
+impl Reporter {
+    pub fn now(&self) -> Report {
+        let worker = self.view.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut stages = vec![self.keeping.memory.view()];
+        stages.extend(self.hooks.views());
+        let mut rows = self.keeping.memory.rows();
+        rows.extend(self.hooks.rows());
+        let memory_bytes = resident(&["self", &worker.pid.to_string()]);
+        Report { state: self.keeping.view(), stages, rows, worker, memory_bytes }
+    }
+}
+
+/// Resident memory of processes of one program, bytes: what each has for itself, and once what they share, the
+/// program (proc_pid_statm(5)). What `/proc` does not tell counts nothing.
+fn resident(processes: &[&str]) -> u64 {
+    let (mut own, mut shared) = (0, 0);
+    for process in processes {
+        let text = std::fs::read_to_string(format!("/proc/{process}/statm")).unwrap_or_default();
+        let mut pages = text.split(' ').skip(1).map(|pages| pages.parse().unwrap_or(0));
+        let (resident, files): (u64, u64) = (pages.next().unwrap_or(0), pages.next().unwrap_or(0));
+        own += resident.saturating_sub(files);
+        shared = shared.max(files);
+    }
+    (own + shared) * rustix::param::page_size() as u64
+}
+
+impl Mouth {
+    /// Speaks until all is said.
+    ///
+    /// # Errors
+    /// The worker is gone.
+    pub fn run(mut self, mut frames: Frames<UnixStream>) -> Result<(), WireError> {
+        let mut told = Report::default();
+        let mut told_at = Instant::now();
+        let mut look_at = Instant::now();
+        loop {
+            select! {
+                recv(self.found) -> first => match first {
+                    Ok(first) => {
+                        for found in std::iter::once(first).chain(self.found.try_iter().take(BURST)) {
+                            frames.put(&ToWorker::Found(found))?;
+                        }
+                    }
+                    Err(_) => self.found = never(),
+                },
+                recv(self.events) -> batch => match batch {
+                    Ok(batch) => frames.put(&ToWorker::Events(batch.events))?,
+                    Err(_) => {
+                        // Those that nobody else will take.
+                        for ends in self.late.try_iter() {
+                            frames.put(&ToWorker::Late(ends))?;
+                        }
+                        frames.put(&ToWorker::MapsRead)?;
+                        self.events = never();
+                    }
+                },
+                recv(self.late) -> ends => match ends {
+                    Ok(ends) => frames.put(&ToWorker::Late(ends))?,
+                    Err(_) => self.late = never(),
+                },
+                recv(self.orders) -> order => match order {
+                    Ok(order) => {
+                        if let Some(message) = self.ordered(order) {
+                            frames.put(&message)?;
+                        }
+                    }
+                    Err(_) => self.orders = never(),
+                },
+                recv(self.direct) -> message => match message {
+                    Ok(message) => frames.put(&message)?,
+                    Err(_) => return frames.flush(),
+                },
+                default(look_at.saturating_duration_since(Instant::now())) => {}
+            }
+            let now = Instant::now();
+            if now >= look_at {
+                look_at = now + LOOK_EVERY;
+                let report = self.reporter.now();
+                let same = Report { memory_bytes: told.memory_bytes, ..report.clone() } == told;
+                if !same || now >= told_at + TELL_EVERY {
+                    frames.put(&ToWorker::Report(report.clone()))?;
+                    (told, told_at) = (report, now);
+                }
+            }
+            if self.found.is_empty() && self.events.is_empty() {
+                frames.flush()?;
+            }
+        }
+    }
+
+    /// An order as a message; who waits for its answer is remembered first.
+    fn ordered(&self, order: Order) -> Option<ToWorker> {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(match order {
+            Order::SelfCheck { port, pid, ready } => {
+                asked.expecting.push(ready);
+                ToWorker::SelfCheck { port, pid }
+            }
+            Order::SelfCheckFailed(why) => ToWorker::SelfCheckFailed(why),
+            Order::Refresh(done) => {
+                asked.refreshed.push(done);
+                ToWorker::Refresh
+            }
+            Order::Restore(saved, done) => {
+                asked.restored.push(done);
+                ToWorker::Restore(*saved)
+            }
+            // As its texts, by the loader itself.
+            Order::Policy(_) => return None,
+        })
+    }
+}

@@ -1,0 +1,92 @@
+//! What the loader says, to whom it concerns.
+
+use std::io::BufReader;
+use std::os::unix::net::UnixStream;
+use std::process::exit;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crossbeam_channel::Sender;
+
+use super::super::core::Found;
+use super::super::link::{FROM_LOADER, ToLoader, ToWorker};
+use super::super::reader::Batch;
+use super::super::stages::Loader;
+use super::super::work::Order;
+use crate::event::Event;
+use crate::policy::Policy;
+use crate::wire;
+
+/// Where it goes.
+pub(super) struct Ears {
+    pub found: Sender<Found>,
+    pub events: Sender<Batch>,
+    pub late: Sender<Vec<Event>>,
+    /// The ring is at its end: nobody takes late ends any more.
+    pub ring_read: Arc<AtomicBool>,
+    pub orders: Sender<Order>,
+    /// Answers to what was ordered.
+    pub replies: Sender<ToLoader>,
+    pub loader: Arc<Loader>,
+    /// Told whether the hooks stay when it is to end.
+    pub stop: Sender<bool>,
+}
+
+/// Hears until nothing comes from the maps any more. A loader that is gone ends the process: the next one
+/// takes over what was not told.
+pub(super) fn run(mut from: BufReader<UnixStream>, ears: Ears) {
+    let mut buffer = Vec::new();
+    loop {
+        match wire::read(&mut from, FROM_LOADER, &mut buffer) {
+            Ok(Some(ToWorker::MapsRead)) => return,
+            Ok(Some(message)) => ears.pass_on(message),
+            Ok(None) => exit(0),
+            Err(error) => {
+                eprintln!("streamwatch: the worker cannot understand its loader: {error}");
+                exit(1);
+            }
+        }
+    }
+}
+
+impl Ears {
+    /// Nobody who is gone is missed: then the end is near.
+    fn pass_on(&self, message: ToWorker) {
+        match message {
+            ToWorker::Found(found) => drop(self.found.send(found)),
+            ToWorker::Events(events) => drop(self.events.send(Batch { events, end: None })),
+            ToWorker::Late(ends) if self.ring_read.load(Ordering::Acquire) => {
+                drop(self.events.send(Batch { events: ends, end: None }));
+            }
+            ToWorker::Late(ends) => drop(self.late.send(ends)),
+            ToWorker::SelfCheck { port, pid } => {
+                let ready = self.reply(|()| ToLoader::Expecting);
+                self.order(Order::SelfCheck { port, pid, ready });
+            }
+            ToWorker::SelfCheckFailed(why) => self.order(Order::SelfCheckFailed(why)),
+            ToWorker::Refresh => self.order(Order::Refresh(self.reply(|()| ToLoader::Refreshed))),
+            ToWorker::Restore(saved) => {
+                let reply = self.reply(|damaged: usize| ToLoader::Restored(damaged as u64));
+                self.order(Order::Restore(Box::new(saved), reply));
+            }
+            ToWorker::Policy(texts, resolvers) => match Policy::compile(&texts) {
+                Ok(policy) => self.order(Order::Policy(Arc::new(policy.with_host_resolvers(resolvers)))),
+                // The loader has checked it.
+                Err(error) => eprintln!("streamwatch: the old policy stays in force: {error}"),
+            },
+            ToWorker::Report(report) => self.loader.set(report),
+            ToWorker::Stop { hooks_stay } => drop(self.stop.send(hooks_stay)),
+            ToWorker::MapsRead => {}
+        }
+    }
+
+    fn order(&self, order: Order) {
+        let _ = self.orders.send(order);
+    }
+
+    fn reply<T>(&self, form: impl FnOnce(T) -> ToLoader + Send + 'static) -> Box<dyn FnOnce(T) + Send> {
+        let replies = self.replies.clone();
+        // There is room: the loader asks one thing at a time.
+        Box::new(move |value| drop(replies.try_send(form(value))))
+    }
+}

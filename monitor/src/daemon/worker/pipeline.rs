@@ -1,0 +1,249 @@
+//! The worker's threads: reader, core, sink, API, and the two that speak with the loader.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use tokio::sync::broadcast;
+
+use super::super::clock::{Clock, monotonic_ns};
+use super::super::confine::Confined;
+use super::super::core::{Command, Core, CoreSettings, Found, Lookup};
+use super::super::link::{Descriptors, Start, ToLoader};
+use super::super::reader::{self, BATCH, Batch, ReaderCounters, Reading};
+use super::super::serve::About;
+use super::super::stages::{Loader, Stage, Stages};
+use super::super::start::spawn;
+use super::super::work::{self, Inlets, Order, Outlets};
+use super::WorkerError;
+use super::hear::{self, Ears};
+use super::speak::{self, Mouths};
+use crate::alert::Change;
+use crate::api::{self, Door, Limits, Request};
+use crate::config::{Config, Format as Wanted};
+use crate::event::Event;
+use crate::hook::Notice;
+use crate::kernel::Ring;
+use crate::model::AlertView;
+use crate::policy::Policy;
+use crate::record::Format;
+use crate::sink::{Memory, Sink, ToldLog};
+
+/// Streams held at a time; the flows of more go under one name, and are counted.
+const STREAMS: usize = 65_536;
+
+/// Requests of the API that wait for the core.
+const REQUESTS: usize = 64;
+
+/// Alerts that a follower of the API may be behind, and that wait for hooks.
+const FOLLOW: usize = 1024;
+
+/// How long the output may take at the end.
+const FINISH: Duration = Duration::from_secs(5);
+
+/// Batches of changes that wait for the disk.
+const CHANGES: usize = 256;
+
+/// Rounds of ends that wait for the reader.
+const LATE: usize = 4;
+
+/// Answers to the loader.
+const REPLIES: usize = 64;
+
+/// Runs all of it until the loader says that it is to end.
+pub(super) fn run(
+    start: Start,
+    descriptors: Descriptors<std::os::fd::OwnedFd>,
+    from: BufReader<UnixStream>,
+    socket: UnixStream,
+    confined: Confined,
+) -> Result<(), WorkerError> {
+    let (config, life) = (&start.config.clone(), &start.life.clone());
+    let channel = config.pipeline.channel as usize;
+    let batches = channel.div_ceil(BATCH).max(2);
+    let Descriptors { ring, told, listener, lock: _lock } = descriptors;
+    let ring = Ring::new(ring, start.ring_bytes)?;
+    let (log, past) = ToldLog::new(&File::from(told), start.ring_id)?;
+    let told = Arc::new(AtomicU64::new(0));
+    let memory = Memory { same_output: life.number > 0, log, told: told.clone() };
+    let losses = memory.log.losses();
+
+    let stop = Arc::new(AtomicBool::new(false));
+    let hooks_stay = Arc::new(AtomicBool::new(false));
+    let ring_read = Arc::new(AtomicBool::new(false));
+    let (events_in, events) = bounded::<Batch>(batches);
+    let (commands, commands_out) = bounded::<Command>(channel);
+    let (lookups, lookups_out) = bounded::<Lookup>(channel);
+    let (found_in, found) = bounded::<Found>(channel);
+    let (requests_in, requests) = bounded::<Request>(REQUESTS);
+    let (orders, orders_out) = bounded::<Order>(4);
+    let (changes, changes_out) = bounded::<Vec<Change>>(CHANGES);
+    let (hooks, hooks_out) = bounded::<Notice>(FOLLOW);
+    let (replies, replies_out) = bounded::<ToLoader>(REPLIES);
+    let (late_in, late) = bounded::<Vec<Event>>(LATE);
+    let (stop_in, stop_out) = bounded::<bool>(1);
+    let (alerts, _) = broadcast::channel::<Arc<AlertView>>(FOLLOW);
+
+    let format = format(config);
+    let sink =
+        Sink::start_stdout(format, start.context.clone(), config.pipeline.sink_queue as usize, Some(memory))?;
+    let loader = Arc::new(Loader::default());
+    loader.set(start.report);
+    let read = Arc::new(ReaderCounters::default());
+    let asked_of_api = Arc::<api::Counters>::default();
+    let stages = Stages {
+        reader: read.clone(),
+        events: Stage::events(batches),
+        lookups: Stage::lookups(channel),
+        commands: Stage::commands(channel),
+        api: asked_of_api.clone(),
+        requests_capacity: REQUESTS,
+        changes: Stage::changes(CHANGES),
+        alerts: Stage::alerts(FOLLOW),
+        loader: loader.clone(),
+        sink: sink.counters().clone(),
+        sink_capacity: sink.capacity(),
+    };
+    let about =
+        About { started_ns: start.started_ns, hooks: start.hooks, ring_bytes: u64::from(start.ring_bytes) };
+    let policy = Policy::compile(&start.policy)?.with_host_resolvers(start.resolvers);
+    let mut core =
+        Core::new(core_settings(config, life.counts_only), start.boot_id, Arc::new(policy), Clock::now());
+    let mut damaged = 0;
+    if let Some(saved) = start.saved {
+        damaged = core.restore(saved, monotonic_ns());
+    }
+    if start.taken_over {
+        core.take_over(past, monotonic_ns());
+    }
+    core.keep_position();
+    if let Some(how) = &life.last {
+        core.worker_ended(how, life.ended, life.counts_only, monotonic_ns());
+    }
+    let outlets = Outlets {
+        pinned: true,
+        losses: Some(losses),
+        hooks_stay: hooks_stay.clone(),
+        sink,
+        alerts: alerts.clone(),
+        commands,
+        lookups,
+        found: found.clone(),
+        stages,
+        changes,
+        hooks: start.alerts.then(|| (hooks, start.context.clone())),
+    };
+    let door = Door { listener: UnixListener::from(listener), access: start.access };
+    let options = api::Options {
+        socket: config.api.socket.clone(),
+        counters: asked_of_api,
+        context: start.context,
+        ..api::Options::default()
+    };
+    let limits = Limits::of(config.api.connections as usize);
+
+    let mouths = Mouths {
+        commands: commands_out,
+        lookups: lookups_out,
+        changes: changes_out,
+        alerts: hooks_out,
+        replies: replies_out,
+    };
+    let speaker = spawn("to-loader", move || speak::run(mouths, socket))?;
+    let inlets = Inlets { events, found, requests, orders: orders_out };
+    let core = spawn("core", move || work::run(core, inlets, outlets, &about))?;
+    let ears = Ears {
+        found: found_in,
+        events: events_in.clone(),
+        late: late_in,
+        ring_read: ring_read.clone(),
+        orders,
+        replies: replies.clone(),
+        loader,
+        stop: stop_in,
+    };
+    let (heard_in, heard) = bounded::<()>(0);
+    spawn("from-loader", move || {
+        let _until_here = heard_in;
+        hear::run(from, ears);
+    })?;
+    let reading =
+        Reading { counters: read, stop: stop.clone(), told: Some(told.clone()), late: late.clone() };
+    let reader = {
+        let events = events_in.clone();
+        spawn("reader", move || reader::run(ring, &events, &reading))?
+    };
+    let api = api::serve(door, options, limits, requests_in, alerts)?;
+    let Confined { landlock, seccomp } = confined;
+    let _ = replies.send(ToLoader::Ready { damaged: damaged as u64, landlock, seccomp });
+
+    // A loader that is gone ends the process where it is heard.
+    let stay = stop_out.recv().unwrap_or(false);
+    hooks_stay.store(stay, Ordering::Release);
+    stop.store(true, Ordering::Release);
+    let ring = reader.join();
+    ring_read.store(true, Ordering::Release);
+    let _ = replies.send(ToLoader::RingRead);
+    until_maps_are_read(&heard, &late, &events_in);
+    drop(events_in);
+    if let Ok(sink) = core.join() {
+        sink.finish(FINISH);
+    }
+    // What nobody took in time is told by the next one.
+    if let (Ok(mut ring), true) = (ring, stay) {
+        ring.give_back(told.load(Ordering::Acquire));
+    }
+    api.stop();
+    let _ = replies.send(ToLoader::Ended);
+    let _ = speaker.join();
+    Ok(())
+}
+
+/// Late ends that the reader has not taken are told all the same.
+fn until_maps_are_read(heard: &Receiver<()>, late: &Receiver<Vec<Event>>, events: &Sender<Batch>) {
+    loop {
+        let over = heard.recv_timeout(Duration::from_millis(10)) == Err(RecvTimeoutError::Disconnected);
+        for ends in late.try_iter() {
+            let _ = events.send(Batch { events: ends, end: None });
+        }
+        if over {
+            return;
+        }
+    }
+}
+
+fn core_settings(config: &Config, counts_only: bool) -> CoreSettings {
+    CoreSettings {
+        capacity: config.flows.capacity as usize,
+        closed_keep: config.flows.closed_keep as usize,
+        udp_idle_ns: u64::from(config.flows.udp_idle_s) * 1_000_000_000,
+        tcp_budget: config.kernel.tcp_budget,
+        handshake_budget: config.kernel.handshake_budget,
+        interval_ns: u64::from(config.output.interval_s) * 1_000_000_000,
+        loopback_alerts: config.alerts.loopback,
+        repeat_every_s: config.alerts.repeat_every_s,
+        resolve_after_s: config.alerts.resolve_after_s,
+        failures: (config.detect.connect_failures.threshold, config.detect.connect_failures.window_s),
+        detect: config.detect.clone(),
+        sampling: config.sampling.clone(),
+        streams: STREAMS,
+        measured_streams: config.histograms.streams as usize,
+        reset_histograms_ns: u64::from(config.histograms.reset_every_s) * 1_000_000_000,
+        counts_only,
+    }
+}
+
+fn format(config: &Config) -> Format {
+    use std::io::IsTerminal;
+    match config.output.format {
+        Wanted::Auto if std::io::stdout().is_terminal() => Format::Text,
+        Wanted::Auto | Wanted::Ecs => Format::Ecs,
+        Wanted::Ocsf => Format::Ocsf,
+        Wanted::Zeek => Format::Zeek,
+        Wanted::Text => Format::Text,
+    }
+}

@@ -1,0 +1,216 @@
+//! The process that reads traffic: what it may do, that another takes its place when it ends, and what is
+//! left alone when that goes on.
+
+use std::process::{Command, ExitCode};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use tests::traffic;
+use tests::{
+    Daemon, DaemonOptions, Lab, Place, Process, Suite, binary, exact, field, finish, is_alert, is_flow,
+    number, text,
+};
+
+const PORT: u16 = 34_900;
+const SOON: Duration = Duration::from_secs(30);
+
+fn main() -> ExitCode {
+    Suite::new("worker")
+        .test("what each process may do is what the kernel says", &[], powers)
+        .test("what the worker must not do, it cannot", &[], attempts)
+        .test("with the loader killed, the worker is gone", &[], orphaned)
+        .test("ended again and again: counted to the byte, not looked at, and said", &[], crash_loop)
+        .test("what a shell left open is not for the worker", &[], left_open)
+        .main()
+}
+
+struct House {
+    lab: Lab,
+    daemon: Daemon,
+}
+
+impl House {
+    fn new() -> Result<House> {
+        let lab = Lab::new("worker")?;
+        let daemon = Daemon::start(&lab, DaemonOptions::default())?;
+        Ok(House { lab, daemon })
+    }
+
+    fn worker(&self) -> Result<u32> {
+        worker_of(&self.daemon)
+    }
+
+    /// `doctor --self`, as JSON lines, and how it exits.
+    fn doctor(&self) -> Result<(Vec<Value>, bool)> {
+        let mut command = Place::default().command(binary());
+        command.arg("--socket").arg(self.daemon.socket()).args(["doctor", "--self", "--json"]);
+        let finished = finish(command, SOON)?;
+        let lines = finished.stdout.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+        Ok((lines, finished.status.success()))
+    }
+}
+
+fn worker_of(daemon: &Daemon) -> Result<u32> {
+    let pid = number(&daemon.status()?, "worker.pid").context("the daemon names no worker")?;
+    Ok(u32::try_from(pid)?)
+}
+
+fn process<'a>(lines: &'a [Value], name: &str) -> Result<&'a Value> {
+    lines.iter().find(|line| line["process"] == name).with_context(|| format!("no process {name}: {lines:?}"))
+}
+
+/// What `doctor --self` says is what `/proc` says, and what is promised.
+fn powers() -> Result<()> {
+    let house = House::new()?;
+    let (lines, good) = house.doctor()?;
+    ensure!(good, "it is not content: {lines:?}");
+    let (loader, worker) = (process(&lines, "loader")?, process(&lines, "worker")?);
+    ensure!(number(loader, "pid") == Some(house.daemon.pid().into()), "{loader}");
+    ensure!(number(worker, "pid") == Some(house.worker()?.into()), "{worker}");
+    let none = Vec::new();
+    for what in ["capabilities", "bounding", "groups"] {
+        ensure!(worker[what].as_array() == Some(&none), "{what}: {worker}");
+    }
+    ensure!(number(worker, "uid") != Some(0) && number(worker, "gid") != Some(0), "{worker}");
+    ensure!(worker["no_new_privileges"] == true && worker["seccomp"] == "filter", "{worker}");
+    let held = field(worker, "descriptors").as_object().context("no descriptors")?;
+    let known = ["output", "lock", "socket", "pipe", "device", "map of the kernel", "events"];
+    ensure!(held.keys().all(|kind| known.contains(&kind.as_str())), "{held:?}");
+    ensure!(held.get("map of the kernel").and_then(Value::as_u64) == Some(1), "the ring alone: {held:?}");
+    // The same in the kernel's own words.
+    let status = std::fs::read_to_string(format!("/proc/{}/status", house.worker()?))?;
+    let line =
+        |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim();
+    for set in ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"] {
+        ensure!(line(set) == "0000000000000000", "{set} {}", line(set));
+    }
+    ensure!(line("NoNewPrivs:") == "1" && line("Seccomp:") == "2", "{status}");
+    ensure!(!line("Uid:").split('\t').any(|uid| uid == "0"), "{}", line("Uid:"));
+    // The loader keeps what it has a use for.
+    let kept: Vec<&str> =
+        loader["capabilities"].as_array().context("none")?.iter().filter_map(Value::as_str).collect();
+    for needless in ["SYS_MODULE", "SYS_RAWIO", "SYS_BOOT", "SYS_TIME", "MKNOD", "DAC_OVERRIDE", "NET_RAW"] {
+        ensure!(!kept.contains(&needless), "the loader keeps {needless}: {kept:?}");
+    }
+    ensure!(kept.contains(&"BPF"), "{kept:?}");
+    Ok(())
+}
+
+/// Each thing is refused to a confined process; most of them root may do, so that the refusal means something.
+fn attempts() -> Result<()> {
+    let house = House::new()?;
+    let (lines, _) = house.doctor()?;
+    let attempts: Vec<&Value> = lines.iter().filter(|line| line["what"].is_string()).collect();
+    ensure!(attempts.len() >= 14, "{attempts:?}");
+    for wanted in ["open a file", "connect over TCP", "load a kernel program", "signal another process"] {
+        ensure!(attempts.iter().any(|attempt| attempt["what"] == wanted), "{wanted} was not tried");
+    }
+    for attempt in attempts {
+        ensure!(attempt["refused"].is_string(), "{attempt}");
+    }
+    Ok(())
+}
+
+fn orphaned() -> Result<()> {
+    let house = House::new()?;
+    let worker = house.worker()?;
+    house.daemon.kill()?;
+    let deadline = Instant::now() + SOON;
+    while std::fs::exists(format!("/proc/{worker}"))? {
+        ensure!(Instant::now() < deadline, "the worker outlives its loader");
+        thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}
+
+/// Waits until another worker than `old` serves.
+fn next_worker(daemon: &Daemon, old: u32) -> Result<u32> {
+    let deadline = Instant::now() + SOON;
+    loop {
+        match worker_of(daemon) {
+            Ok(now) if now != old => return Ok(now),
+            _ => ensure!(Instant::now() < deadline, "no other worker serves:\n{}", daemon.stderr()),
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn crash_loop() -> Result<()> {
+    let House { lab, daemon } = House::new()?;
+    let mut command = lab.server().command(traffic::program());
+    command.args(["serve", "--listen", &format!("[::]:{PORT}")]);
+    command.args(["--log", &lab.directory.file("server.log")]);
+    let mut server = Process::start("traffic", &lab.directory, command)?;
+    server.wait_for_port("tcp", PORT, SOON)?;
+    let mut worker = worker_of(&daemon)?;
+    for _ in 0..3 {
+        kill_process(Pid::from_raw(worker.cast_signed()).context("a pid")?, Signal::KILL)?;
+        worker = next_worker(&daemon, worker)?;
+    }
+    let status = daemon.status()?;
+    ensure!(field(&status, "worker.counts_only") == &Value::Bool(true), "{}", status["worker"]);
+    ensure!(number(&status, "worker.restarts") == Some(3), "{}", status["worker"]);
+    ensure!(text(&status, "worker.last_end").contains("SIGKILL"), "{}", status["worker"]);
+    let told = daemon.wait_for("alert that the worker ended", SOON, is_alert, |record| {
+        is_alert(record)
+            && text(record, "rule.id") == "monitor-tampered"
+            && text(record, "event.reason").contains("not looked at")
+    })?;
+    ensure!(number(&told.record, "event.severity") == Some(4), "{}", told.record);
+    let log = lab.directory.file("client.log");
+    let mut command = lab.client().command(traffic::program());
+    command.args(["load", "--count", "200", "--largest", "20000", "--parallel", "2", "--log", &log]);
+    command.args(["--to", &format!("10.213.0.2:{PORT}")]);
+    lab.run(command, SOON)?;
+    let made = traffic::read_log(&log)?;
+    let mine = |record: &Value| {
+        is_flow(record)
+            && text(record, "event.action") == "flow_closed"
+            && number(record, "server.port") == Some(PORT.into())
+    };
+    daemon.wait_until("record of every connection", SOON, mine, |now| {
+        (now.iter().filter(|heard| mine(&heard.record)).count() >= 2 * made.len()).then_some(())
+    })?;
+    let ended = daemon.stop_cut(Signal::TERM, 3)?;
+    let ends: Vec<&Value> =
+        ended.heard.iter().map(|heard| &heard.record).filter(|record| mine(record)).collect();
+    for end in &ends {
+        let verdict = field(end, "streamwatch.verdict");
+        ensure!(verdict["encrypted"]["answer"] == "unknown", "{verdict}");
+        ensure!(verdict["watched"]["answer"] == "no", "{verdict}");
+    }
+    exact::compare(&made, ends.into_iter())
+}
+
+/// A descriptor that whoever started the daemon had open, and a terminal's name of it.
+fn left_open() -> Result<()> {
+    let lab = Lab::new("left-open")?;
+    let socket = lab.directory.file("api.sock");
+    let mut command = Command::new("/bin/sh");
+    let script = "exec 9</etc/passwd; exec \"$0\" --socket \"$1\" run --cgroup \"$2\" --output ecs";
+    command.args(["-c", script]).arg(binary()).arg(&socket).arg(lab.cgroup.path());
+    let process = Process::start("streamwatch", &lab.directory, command)?;
+    let deadline = Instant::now() + SOON;
+    let worker = loop {
+        let mut command = Place::default().command(binary());
+        command.args(["--socket", &socket, "status", "--json"]);
+        let finished = finish(command, SOON)?;
+        if let Ok(status) = serde_json::from_str::<Value>(&finished.stdout)
+            && let Some(worker) = number(&status, "worker.pid")
+        {
+            break worker;
+        }
+        ensure!(Instant::now() < deadline, "the daemon does not answer:\n{}", process.said());
+        thread::sleep(Duration::from_millis(50));
+    };
+    let opened = std::fs::read_dir(format!("/proc/{worker}/fd"))?
+        .flatten()
+        .filter_map(|entry| std::fs::read_link(entry.path()).ok())
+        .any(|target| target.ends_with("passwd"));
+    ensure!(!opened, "the worker has what the shell left open");
+    Ok(())
+}
