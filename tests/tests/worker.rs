@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         .test("what the worker must not do, it cannot", &[], attempts)
         .test("with the loader killed, the worker is gone", &[], orphaned)
         .test("ended again and again: counted to the byte, not looked at, and said", &[], crash_loop)
+        .test("caught in something: killed, and another goes on", &[], caught)
         .test("what a shell left open is not for the worker", &[], left_open)
         .main()
 }
@@ -125,6 +126,22 @@ fn orphaned() -> Result<()> {
         thread::sleep(Duration::from_millis(10));
     }
     Ok(())
+}
+
+/// One that is stopped does as little as one that is caught in what it reads.
+fn caught() -> Result<()> {
+    let House { lab: _lab, daemon } = House::new()?;
+    let worker = worker_of(&daemon)?;
+    kill_process(Pid::from_raw(worker.cast_signed()).context("a pid")?, Signal::STOP)?;
+    // Half a minute until it is given up.
+    let deadline = Instant::now() + 4 * SOON;
+    while !daemon.stderr().contains("did nothing for") {
+        ensure!(Instant::now() < deadline, "it is not given up:\n{}", daemon.stderr());
+        thread::sleep(Duration::from_millis(100));
+    }
+    next_worker(&daemon, worker)?;
+    ensure!(number(&daemon.status()?, "worker.restarts") == Some(1), "{}", daemon.status()?["worker"]);
+    daemon.stop_cut(Signal::TERM, 1).map(drop)
 }
 
 /// Waits until another worker than `old` serves.

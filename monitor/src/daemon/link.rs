@@ -137,6 +137,8 @@ pub enum ToLoader {
     Expecting,
     Refreshed,
     Restored(u64),
+    /// When its core went round last, CLOCK_MONOTONIC ns; said at each [`ToWorker::Report`].
+    Alive(u64),
     /// The ring was read to its end.
     RingRead,
     /// Everything was told.

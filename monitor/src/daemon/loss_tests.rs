@@ -427,6 +427,7 @@ fn run(seed: u64, slow: Slow) -> Result<(), TestCaseError> {
         found: found.clone(),
         stages,
         changes: changes_in,
+        alive: Arc::default(),
         hooks: Some((notices_in, samples::context())),
     };
     let about = About { started_ns: 0, hooks: Vec::new(), ring_bytes: 0 };

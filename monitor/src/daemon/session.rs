@@ -12,12 +12,14 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command as Program, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 
+use super::clock::monotonic_ns;
 use super::control::{self, Late};
 use super::core::{Command, Found, Lookup};
 use super::keep::{Keeper, Links};
@@ -40,6 +42,9 @@ use mouth::{Mouth, Reporter};
 
 /// How long a worker may take until it serves.
 const READY: Duration = Duration::from_secs(30);
+
+/// How long its core may be busy with one thing.
+const CAUGHT: Duration = Duration::from_secs(30);
 
 /// How long each step of its end may take.
 const STEP: Duration = Duration::from_secs(8);
@@ -100,6 +105,8 @@ pub(super) struct Session {
     /// Has the key of the state looked at.
     check_key: Sender<()>,
     asked: Arc<Mutex<Asked>>,
+    /// When the worker's core went round last, CLOCK_MONOTONIC ns.
+    alive: Arc<AtomicU64>,
 }
 
 impl Session {
@@ -142,6 +149,7 @@ impl Session {
         let (check_key, check) = bounded::<()>(1);
         let (hold, held) = bounded::<()>(0);
         let asked = Arc::new(Mutex::new(Asked::default()));
+        let alive = Arc::new(AtomicU64::new(monotonic_ns()));
 
         let reporter = Reporter { keeping: keeping.clone(), hooks: hooks.clone(), view: view.clone() };
         let start = loader.start(life.clone(), saved, reporter.now(), !hooks.is_empty())?;
@@ -170,8 +178,9 @@ impl Session {
             spawn("to-worker", move || drop(mouth.run(frames)))?
         };
         let ear = {
-            let (hooks, asked) = (hooks.clone(), asked.clone());
-            let ear = Ear { commands, lookups, changes, hooks, asked, ready: ready_in, steps: steps_in };
+            let (hooks, asked, alive) = (hooks.clone(), asked.clone(), alive.clone());
+            let (ready, steps) = (ready_in, steps_in);
+            let ear = Ear { commands, lookups, changes, hooks, asked, alive, ready, steps };
             spawn("from-worker", move || ear.run(socket))?
         };
         let (wanted, cgroup) = (loader.wanted.clone(), loader.cgroup.clone());
@@ -193,8 +202,20 @@ impl Session {
             control::run(&mut maps, &watched, &commands_out, &events_in, &late, &held);
             maps
         })?;
-        let session =
-            Session { child, direct, steps, hold, control, keeper, mouth, ear, hooks, check_key, asked };
+        let session = Session {
+            child,
+            direct,
+            steps,
+            hold,
+            control,
+            keeper,
+            mouth,
+            ear,
+            hooks,
+            check_key,
+            asked,
+            alive,
+        };
         let came = select! {
             recv(ready) -> came => came.ok(),
             recv(session.steps) -> _ => None,
@@ -215,6 +236,17 @@ impl Session {
     /// Something has happened to it: it is gone.
     pub fn gone(&self) -> &Receiver<Step> {
         &self.steps
+    }
+
+    /// Kills a worker whose core has not gone round for long: it is caught in what it reads, and would tell
+    /// nothing any more. Says so; [`Session::gone`] hears of it.
+    pub fn kill_if_caught(&mut self) {
+        let silent = monotonic_ns().saturating_sub(self.alive.load(Ordering::Relaxed));
+        if Duration::from_nanos(silent) >= CAUGHT && self.child.kill().is_ok() {
+            eprintln!("streamwatch: the worker did nothing for {} s and is killed", CAUGHT.as_secs());
+            // Once is enough.
+            self.alive.store(u64::MAX, Ordering::Relaxed);
+        }
     }
 
     /// Says something to the worker. One that does not read gets no more.

@@ -4,9 +4,9 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{never, select};
+use crossbeam_channel::{never, select, tick};
 
 use super::clock::monotonic_ns;
 use super::confine::{User, UserError, keep_needed};
@@ -25,6 +25,9 @@ use crate::kernel::{CgroupError, Kernel, LoadError, Sizes, cgroup_at, cgroup_roo
 use crate::names::host_resolvers;
 use crate::policy::{Policy, PolicyError, PolicyTexts};
 use crate::record::Context;
+
+/// How often a look is taken whether the worker still does something.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// What the command line says.
 #[derive(Clone, Debug, Default)]
@@ -150,6 +153,7 @@ fn supervise(loader: &mut Loader, options: &RunOptions, signals: &Signals) -> Re
     }
     // Ready: from here on everything is seen. Outside systemd there is nobody to tell.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    let looks = tick(LOOK_EVERY);
     loop {
         let gone = session.as_ref().map_or_else(never, |session| session.gone().clone());
         let due = lives.due().map_or_else(never, crossbeam_channel::at);
@@ -162,6 +166,7 @@ fn supervise(loader: &mut Loader, options: &RunOptions, signals: &Signals) -> Re
                 }
                 Ok(Signal::Interrupt) | Err(_) => return Ok(end(loader, session, false)),
             },
+            recv(looks) -> _ => session.as_mut().map_or((), Session::kill_if_caught),
             recv(gone) -> _ => {
                 if let Some(session) = session.take() {
                     let how = session.ended(loader);

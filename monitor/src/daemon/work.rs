@@ -1,7 +1,7 @@
 //! The core thread: takes from every side, passes on to every side, waits for nobody.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, never, select};
@@ -74,6 +74,8 @@ pub struct Outlets {
     pub found: Receiver<Found>,
     pub stages: Stages,
     pub changes: Sender<Vec<Change>>,
+    /// When the core went round last, CLOCK_MONOTONIC ns: one that is caught in what it reads does not.
+    pub alive: Arc<AtomicU64>,
     /// To whoever runs the hooks for alerts; `None`: there are none.
     pub hooks: Option<(Sender<Notice>, Context)>,
 }
@@ -91,6 +93,7 @@ pub fn run(mut core: Core, mut inlets: Inlets, outlets: Outlets, about: &About) 
         let due = (ticked + every).saturating_duration_since(Instant::now());
         if due.is_zero() {
             ticked = Instant::now();
+            outlets.alive.store(monotonic_ns(), Ordering::Relaxed);
             outlets.stages.events.observed(inlets.events.len());
             // Of the last time: what was told then has been written.
             if let Some(losses) = &outlets.losses

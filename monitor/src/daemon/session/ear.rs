@@ -2,10 +2,12 @@
 
 use std::io::BufReader;
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_channel::Sender;
 
+use super::super::clock::monotonic_ns;
 use super::super::core::{Command, Lookup};
 use super::super::link::{FROM_WORKER, ToLoader};
 use super::Asked;
@@ -37,6 +39,7 @@ pub struct Ear {
     pub changes: Sender<Vec<Change>>,
     pub hooks: Arc<Hooks>,
     pub asked: Arc<Mutex<Asked>>,
+    pub alive: Arc<AtomicU64>,
     pub ready: Sender<Ready>,
     pub steps: Sender<Step>,
 }
@@ -85,6 +88,8 @@ impl Ear {
                 // A second one says nothing.
                 let _ = self.ready.try_send(Ready { damaged, landlock, seccomp });
             }
+            // One that says a later time than it is gains nothing that it could not have by saying it again.
+            ToLoader::Alive(at_ns) => self.alive.store(at_ns.min(monotonic_ns()), Ordering::Relaxed),
             ToLoader::RingRead => drop(self.steps.try_send(Step::RingRead)),
             ToLoader::Ended => drop(self.steps.try_send(Step::Ended)),
             ToLoader::Expecting | ToLoader::Refreshed | ToLoader::Restored(_) => {}

@@ -4,7 +4,7 @@ use std::io::BufReader;
 use std::os::unix::net::UnixStream;
 use std::process::exit;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crossbeam_channel::Sender;
 
@@ -28,6 +28,8 @@ pub(super) struct Ears {
     /// Answers to what was ordered.
     pub replies: Sender<ToLoader>,
     pub loader: Arc<Loader>,
+    /// See [`super::super::work::Outlets`].
+    pub alive: Arc<AtomicU64>,
     /// Told whether the hooks stay when it is to end.
     pub stop: Sender<bool>,
 }
@@ -74,7 +76,11 @@ impl Ears {
                 // The loader has checked it.
                 Err(error) => eprintln!("streamwatch: the old policy stays in force: {error}"),
             },
-            ToWorker::Report(report) => self.loader.set(report),
+            ToWorker::Report(report) => {
+                self.loader.set(report);
+                // One that finds no room is made up for by the next.
+                let _ = self.replies.try_send(ToLoader::Alive(self.alive.load(Ordering::Relaxed)));
+            }
             ToWorker::Stop { hooks_stay } => drop(self.stop.send(hooks_stay)),
             ToWorker::MapsRead => {}
         }

@@ -124,7 +124,9 @@ pub(super) fn run(
     if let Some(how) = &life.last {
         core.worker_ended(how, life.ended, life.counts_only, monotonic_ns());
     }
+    let alive = Arc::new(AtomicU64::new(monotonic_ns()));
     let outlets = Outlets {
+        alive: alive.clone(),
         pinned: true,
         losses: Some(losses),
         hooks_stay: hooks_stay.clone(),
@@ -164,6 +166,7 @@ pub(super) fn run(
         orders,
         replies: replies.clone(),
         loader,
+        alive,
         stop: stop_in,
     };
     let (heard_in, heard) = bounded::<()>(0);
