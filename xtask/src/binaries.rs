@@ -96,7 +96,9 @@ impl Binary {
     fn run(&self, arguments: &[&str]) -> Result<(ExitStatus, String)> {
         let directory = workspace::target().join("test-output");
         fs::create_dir_all(&directory).with_context(|| format!("{}", directory.display()))?;
-        let path = directory.join(self.program.file_name().unwrap_or_default());
+        // Programs of one name may run for several.
+        let program = self.program.file_name().unwrap_or_default().to_string_lossy();
+        let path = directory.join(format!("{}-{program}", self.name));
         let file = File::create(&path).with_context(|| format!("{}", path.display()))?;
         let mut command = Command::new(&self.program);
         command.args(arguments).current_dir(&self.directory).env("CARGO_MANIFEST_DIR", &self.directory);
