@@ -231,8 +231,7 @@ fn crash() -> Result<()> {
         ensure!(Instant::now() < deadline, "no alert about a service that is known");
     };
     acknowledge(&daemon, &first, "known")?;
-    // What is told is on disk a moment later.
-    thread::sleep(Duration::from_secs(2));
+    // What was answered is on the disk.
     daemon.stop_with(Signal::KILL)?;
     let daemon = clear.daemon("")?;
     let listed = listing(&daemon, "/v1/alerts")?;

@@ -51,6 +51,8 @@ pub enum Request {
         reply: Reply<Result<Silence, String>>,
     },
     Silences(Reply<Vec<Silence>>),
+    /// What was said so far is on the disk; answered at once where nothing can be kept now, which `status` tells.
+    Kept(Reply<()>),
     Histograms {
         /// Begin anew after this answer.
         reset: bool,

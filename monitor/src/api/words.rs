@@ -28,6 +28,7 @@ pub(super) async fn acknowledge(
     let (word, key) = word(uid, query, "key")?;
     let answer = shared.core.ask(|reply| Request::Acknowledge { key, word, reply }).await?;
     let alert = answer.map_err(Failure::Refused)?;
+    shared.core.ask(Request::Kept).await?;
     let mut line = Vec::new();
     crate::record::ecs::encode_alert(&shared.context, &alert, &mut line);
     Ok(response(JSON, full(line)))
@@ -41,7 +42,9 @@ pub(super) async fn silence(
 ) -> Result<Response<AnyBody>, Failure> {
     let (word, filter) = word(uid, query, "filter")?;
     let answer = shared.core.ask(|reply| Request::Silence { filter, word, reply }).await?;
-    one(&answer.map_err(Failure::Refused)?)
+    let silence = answer.map_err(Failure::Refused)?;
+    shared.core.ask(Request::Kept).await?;
+    one(&silence)
 }
 
 /// `POST /v1/silences/end?id=…`
@@ -58,7 +61,9 @@ pub(super) async fn unsilence(
     }
     let id = id.ok_or_else(|| Failure::Refused("id: expected the number of a silence".to_owned()))?;
     let answer = shared.core.ask(|reply| Request::Unsilence { id, reply }).await?;
-    one(&answer.map_err(Failure::Refused)?)
+    let silence = answer.map_err(Failure::Refused)?;
+    shared.core.ask(Request::Kept).await?;
+    one(&silence)
 }
 
 /// `GET /v1/silences`

@@ -38,6 +38,8 @@ pub struct Keeper {
     links: Links,
     store: Option<Store>,
     pending: Pending,
+    /// Changes that came.
+    received: u64,
     /// The core has what was kept.
     restored: bool,
     /// The opener has a question.
@@ -55,6 +57,7 @@ impl Keeper {
     pub fn new(links: Links, store: Option<Store>, memory_bytes: usize, check_every: Duration) -> Keeper {
         let mut keeper = Keeper {
             pending: Pending::new(memory_bytes),
+            received: 0,
             restored: store.is_some(),
             asked: false,
             next: Instant::now() + FIRST_RETRY,
@@ -130,6 +133,7 @@ impl Keeper {
 
     fn hold(&mut self, batch: Vec<Change>) {
         let count = batch.len() as u64;
+        self.received += count;
         let memory = &self.links.keeping.memory;
         memory.of(0).offer(count);
         memory.of(0).lose(self.pending.add(batch));
@@ -139,16 +143,19 @@ impl Keeper {
     }
 
     fn write(&mut self) {
+        let Some(store) = &mut self.store else { return };
         if self.pending.is_empty() {
+            // What came took back what came before it.
+            self.links.keeping.wrote(self.received);
             return;
         }
-        let Some(store) = &mut self.store else { return };
         match store.keep(&self.pending.changes()) {
             Ok(()) => {
                 self.pending.clear();
                 self.links.keeping.memory.observed(0);
                 self.links.keeping.memory.of(0).settle(Tally::deliver);
                 self.links.keeping.change(|view| view.pending = 0);
+                self.links.keeping.wrote(self.received);
             }
             // The files are opened again, and the changes stay.
             Err(error) => {

@@ -84,6 +84,8 @@ pub struct Life {
 pub struct Report {
     #[serde(with = "json")]
     pub state: StateView,
+    /// Changes of the state that are on the disk.
+    pub kept: u64,
     #[serde(with = "json")]
     pub stages: Vec<StageView>,
     #[serde(with = "json")]

@@ -102,6 +102,12 @@ impl Loader {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// How many changes of the state are on the disk; `None`: none can be kept now.
+    pub fn kept(&self) -> Option<u64> {
+        let report = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        report.state.kept.then_some(report.kept)
+    }
+
     pub fn set(&self, report: Report) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = report;
     }

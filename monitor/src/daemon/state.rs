@@ -4,6 +4,7 @@
 //! keeper never does, and the core waits at the start alone, for so long as `state.wait_s` says.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -57,6 +58,8 @@ pub struct Begun {
 pub struct Keeping {
     view: Mutex<StateView>,
     pub memory: Stage,
+    /// Changes that are on the disk.
+    written: AtomicU64,
 }
 
 impl Keeping {
@@ -66,11 +69,24 @@ impl Keeping {
             key: config.state.key.to_string(),
             ..StateView::default()
         };
-        Keeping { view: Mutex::new(view), memory: Stage::memory(config.state.memory_bytes as usize) }
+        Keeping {
+            view: Mutex::new(view),
+            memory: Stage::memory(config.state.memory_bytes as usize),
+            written: AtomicU64::new(0),
+        }
     }
 
     pub fn view(&self) -> StateView {
         self.view.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn written(&self) -> u64 {
+        self.written.load(Ordering::Acquire)
+    }
+
+    /// So many changes, of all that came, are on the disk.
+    pub fn wrote(&self, changes: u64) {
+        self.written.store(changes, Ordering::Release);
     }
 
     pub fn change(&self, change: impl FnOnce(&mut StateView)) {

@@ -13,7 +13,7 @@ use super::reader::{Batch, Sums};
 use super::serve::About;
 use super::stages::{Stage, Stages};
 use crate::alert::{Change, Saved};
-use crate::api::Request;
+use crate::api::{Reply, Request};
 use crate::hook::Notice;
 use crate::model::{AlertView, Record};
 use crate::policy::Policy;
@@ -87,9 +87,10 @@ pub fn run(mut core: Core, mut inlets: Inlets, outlets: Outlets, about: &About) 
     let mut noted = *core.losses_told();
     let mut counted = ticked;
     let mut refreshed: Vec<Done<()>> = Vec::new();
+    let mut unkept: Vec<(u64, Reply<()>)> = Vec::new();
     let mut end = None;
     loop {
-        let every = if core.is_waiting() { TICK } else { QUIET_TICK };
+        let every = if core.is_waiting() || !unkept.is_empty() { TICK } else { QUIET_TICK };
         let due = (ticked + every).saturating_duration_since(Instant::now());
         if due.is_zero() {
             ticked = Instant::now();
@@ -143,7 +144,14 @@ pub fn run(mut core: Core, mut inlets: Inlets, outlets: Outlets, about: &About) 
                     Err(_) => inlets.requests = never(),
                     Ok(request) => {
                     outlets.stages.api.requests.deliver(1);
-                    core.answer(request, about, &outlets.stages, monotonic_ns());
+                    match request {
+                        Request::Kept(reply) => {
+                            // Of what was said before it.
+                            outlets.pass_on(&mut core);
+                            unkept.push((outlets.stages.changes.of(0).delivered(), reply));
+                        }
+                        request => core.answer(request, about, &outlets.stages, monotonic_ns()),
+                    }
                     }
                 }
             }
@@ -168,6 +176,13 @@ pub fn run(mut core: Core, mut inlets: Inlets, outlets: Outlets, about: &About) 
             default(due) => {}
         }
         outlets.pass_on(&mut core);
+        if !unkept.is_empty() {
+            let kept = outlets.stages.loader.kept();
+            for (_, reply) in unkept.extract_if(.., |(wanted, _)| kept.is_none_or(|kept| kept >= *wanted)) {
+                // Whoever asked may have left.
+                let _ = reply.send(());
+            }
+        }
         if let (true, Some(end)) = (outlets.pinned, end) {
             let told = core.told_up_to(end);
             if told > marked {

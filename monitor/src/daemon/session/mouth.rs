@@ -51,7 +51,9 @@ impl Reporter {
         let mut rows = self.keeping.memory.rows();
         rows.extend(self.hooks.rows());
         let memory_bytes = resident(&["self", &worker.pid.to_string()]);
-        Report { state: self.keeping.view(), stages, rows, worker, memory_bytes }
+        // In this order: what is kept is so in the state that is told.
+        let (state, kept) = (self.keeping.view(), self.keeping.written());
+        Report { state, kept, stages, rows, worker, memory_bytes }
     }
 }
 
