@@ -7,7 +7,7 @@
 //! The ring cannot say whose its bytes are, so they are counted as they go in, and only once it is a quarter
 //! full: before, nothing is looked at but that. Time is the ring's own: when the daemon has read up to where a
 //! count began, all from before that is gone, and the next count begins. So what a cgroup is held to have is no
-//! less than it has of what was counted, and at most twice that.
+//! less than it has of what was counted, at most twice that, and never more than there is.
 
 use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_CONS_POS, BPF_RB_PROD_POS};
 use aya_ebpf::helpers::generated::bpf_ringbuf_query;
@@ -17,7 +17,11 @@ use crate::counters::add;
 use crate::maps::{EVENTS, SHARES, settings};
 
 /// Cgroups whose numbers are alike in their last byte share a share.
-pub const SLOTS: usize = 256;
+const CGROUPS: u32 = 256;
+/// Behind them: where the ring was when this map began to count. What stands before that, put in by the programs of
+/// a daemon that is gone, may be anybody's, and is held against everybody until it is read.
+const BEGAN: u32 = CGROUPS;
+pub const SLOTS: usize = CGROUPS as usize + 1;
 
 /// What wants to go into the ring.
 #[derive(Clone, Copy)]
@@ -53,28 +57,34 @@ fn take(cgroup: u32, bytes: u32, wants: u32) -> u32 {
     let ring = (&raw const EVENTS).cast_mut().cast();
     let half = u64::from(settings().capture_room);
     let whole = 2 * half;
-    // SAFETY: the helper reads the ring's head; the slot is checked to be there.
+    // SAFETY: the helper reads the ring's head; slots are checked to be there.
     unsafe {
         let full = bpf_ringbuf_query(ring, u64::from(BPF_RB_AVAIL_DATA));
+        let Some(began) = SHARES.get_ptr_mut(BEGAN) else { return 1 };
+        if (*began).since == 0 {
+            (*began).since = bpf_ringbuf_query(ring, u64::from(BPF_RB_PROD_POS)) + 1;
+        }
         if full <= half / 2 {
             return 1;
         }
-        let Some(share) = SHARES.get_ptr_mut(cgroup & (SLOTS as u32 - 1)) else { return 1 };
-        // Two processors may do this at once: then the count before is lost, and this one again no less.
-        if bpf_ringbuf_query(ring, u64::from(BPF_RB_CONS_POS)) >= (*share).since {
+        let Some(share) = SHARES.get_ptr_mut(cgroup & (CGROUPS - 1)) else { return 1 };
+        let read = bpf_ringbuf_query(ring, u64::from(BPF_RB_CONS_POS));
+        // Two processors may do this at once: then the count before is lost, and this one begins twice.
+        if read >= (*share).since {
             (*share).before = (*share).now;
             (*share).now = 0;
             (*share).since = bpf_ringbuf_query(ring, u64::from(BPF_RB_PROD_POS));
         }
         let bytes = u64::from(if wants == Wants::Capture as u32 { record(bytes) } else { bytes });
         let free = whole.saturating_sub(full);
-        let own = (*share).before + (*share).now + bytes;
+        let counted = (*share).before + (*share).now + (*began).since.saturating_sub(read + 1);
+        let own = counted.min(full) + bytes;
         let fits = if wants == Wants::Capture as u32 {
             // Half of the ring is for what happens to flows; but those that hold little are not to be unknown
             // because of those that hold much.
             full + bytes <= half || (own <= free / 4 && free > whole / 16)
         } else {
-            own <= 3 * free || (wants == Wants::End as u32 && free > whole / 8)
+            own <= 8 * free || (wants == Wants::End as u32 && free > whole / 8)
         };
         if !fits {
             return 0;

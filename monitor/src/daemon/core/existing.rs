@@ -5,6 +5,10 @@ use super::*;
 /// Places of the table that are brought up to date at a time.
 const SHARE: usize = 16_384;
 
+/// How long what happens to a connection may stand in the ring, ns: one that came up while the daemon started is
+/// found by the first look at the host, and may have ended before its beginning is read.
+const UNREAD: u64 = 2_000_000_000;
+
 /// What the kernel said of all TCP sockets, by cookie.
 pub(super) struct Sockets {
     seen: HashMap<u64, (TcpState, TcpCounts)>,
@@ -18,6 +22,7 @@ pub(super) struct Sockets {
 impl Core {
     /// What was there before us.
     pub(super) fn existing(&mut self, sockets: Vec<Existing>, at_ns: u64) {
+        let ended = self.ended_early.take().unwrap_or_default();
         let begun: HashSet<(SocketAddr, SocketAddr)> = sockets
             .iter()
             .filter(|existing| existing.direction == Some(Direction::Egress))
@@ -39,6 +44,8 @@ impl Core {
                     _ => None,
                 };
                 self.listeners.insert(socket.cookie, ListenerEntry { address: socket.local, holder });
+            } else if ended.contains(&socket.cookie) {
+                // All of it was told while the look was made.
             } else if socket.transport == Transport::Tcp && carries_data(socket.state) {
                 self.adopt(&existing, at_ns);
             }
@@ -78,8 +85,8 @@ impl Core {
             flow.direction = direction;
             flow.cgroup = socket.cgroup as u32;
             flow.set_owner(identity);
-            // It was told by the daemon before, as new or as there before it.
-            flow.told.opened = self.was_there(at_ns.saturating_sub(1));
+            // It was told by the daemon before, as new or as there before it; or its beginning stands in the ring.
+            flow.told.opened = self.took_over();
             if let Some(counts) = &socket.tcp {
                 flow.refresh(socket.state, counts);
             }
@@ -128,7 +135,9 @@ impl Core {
             }
             match sockets.seen.get(&flow.cookie()) {
                 Some((state, counts)) => moved.push((id, *state, *counts)),
-                None if (sockets.all || flow.seen.before_start) && flow.last_ns < sockets.began_ns => {
+                None if (sockets.all && flow.last_ns < sockets.began_ns)
+                    || (flow.seen.before_start && flow.last_ns + UNREAD < sockets.began_ns) =>
+                {
                     gone.push(id);
                 }
                 None => {}

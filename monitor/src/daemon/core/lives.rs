@@ -75,6 +75,9 @@ impl Core {
     pub(super) fn ensure(&mut self, event: &FlowEvent, now_ns: u64) -> FlowId {
         let key = key_of(event);
         if let Some(id) = self.table.id(&key) {
+            if event.kind == Kind::Open as u8 {
+                self.began(id, event);
+            }
             self.update(id, event);
             return id;
         }
@@ -95,6 +98,23 @@ impl Core {
             flow.seen.beginning_lost = true;
         }
         self.insert(flow, now_ns)
+    }
+
+    /// A connection that the first look at the host found, and took for one from before, begins: it came up while
+    /// this daemon took over, and its beginning stood in the ring.
+    fn began(&mut self, id: FlowId, event: &FlowEvent) {
+        if !self.took_over() {
+            return;
+        }
+        let Some(mut flow) = self.table.get_mut(id) else { return };
+        if flow.seen.before_start && flow.transport == Transport::Tcp {
+            let active = event.flags & flow_flag::ACTIVE != 0;
+            flow.direction = if active { Direction::Egress } else { Direction::Ingress };
+            flow.opened_ns = event.opened_ns;
+            flow.seen.before_start = false;
+            // Unless the daemon before did, which is asked when it is told.
+            flow.told.opened = false;
+        }
     }
 
     fn update(&mut self, id: FlowId, event: &FlowEvent) {

@@ -91,6 +91,9 @@ const USER_EVERY: u64 = 100_000_000;
 /// Early captures of connections that are not accepted yet.
 pub(in crate::daemon) const EARLY: usize = 4096;
 
+/// Connections that end before the first look at the host is answered.
+const ENDED_EARLY: usize = 65_536;
+
 /// Listeners remembered whose connections are used by another process than made them.
 const HANDED_OVER: usize = 65_536;
 
@@ -155,6 +158,8 @@ pub struct Core {
     sockets: Option<Sockets>,
     /// The end is near: no time for shares.
     hurries: bool,
+    /// Connections that ended before the first look at the host was answered, which may have found them.
+    ended_early: Option<HashSet<u64>>,
     /// When the sockets were last asked for.
     sockets_due_ns: u64,
     /// Listener owners whose accepted sockets are used by another process.
@@ -212,6 +217,7 @@ impl Core {
             sockets_asked: false,
             sockets: None,
             hurries: false,
+            ended_early: Some(HashSet::new()),
             sockets_due_ns: 0,
             handed_over: HashSet::new(),
             recent: Recent::default(),

@@ -210,6 +210,12 @@ impl Core {
     /// A flow has left the table: its last record, its place in the histograms, its alerts.
     pub(super) fn finish(&mut self, mut flow: Flow, now_ns: u64) {
         let failed = flow.state == FlowState::Failed;
+        if let Some(ended) = &mut self.ended_early
+            && flow.transport == Transport::Tcp
+            && ended.len() < ENDED_EARLY
+        {
+            ended.insert(flow.cookie());
+        }
         if !flow.is_over() {
             // The monitor ends before it.
             flow.seen.end_concluded = true;

@@ -100,6 +100,11 @@ impl Core {
         self.before.since_ns != 0 && opened_ns < self.before.since_ns
     }
 
+    /// Hooks went on from a daemon before this one.
+    pub(super) fn took_over(&self) -> bool {
+        self.before.since_ns != 0
+    }
+
     /// A peer of a UDP socket whose counts went on.
     pub(super) fn udp_left(&mut self, key: &FlowKey, totals: &UdpFlow, now_ns: u64) {
         if self.table.id(key).is_some() {

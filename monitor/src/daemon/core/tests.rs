@@ -7,6 +7,7 @@ mod flood;
 mod hidden;
 mod named;
 mod quiet_day;
+mod taken_over;
 
 use super::*;
 use crate::event::to_bytes;

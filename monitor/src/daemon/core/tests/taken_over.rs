@@ -1,0 +1,96 @@
+//! A daemon goes on where another was: what the first look at the host finds, and what stands in the ring, are put
+//! together so that each connection begins and ends once.
+
+use super::*;
+use crate::identity::SocketSeen;
+use crate::sink::Past;
+
+/// What the first look says of the client's end of a connection.
+fn found(rig: &Rig, bytes: u64) -> Found {
+    let socket = SocketSeen {
+        transport: Transport::Tcp,
+        ipv6: false,
+        local: CLIENT.parse().unwrap(),
+        remote: SERVER.parse().unwrap(),
+        state: TcpState::Established,
+        cookie: 1,
+        inode: 0,
+        uid: 0,
+        device: 0,
+        mark: 0,
+        cgroup: 0,
+        tcp: Some(TcpCounts { bytes_acked: bytes + 1, ..TcpCounts::default() }),
+    };
+    let existing = Existing { socket, netns: 1, direction: Some(Direction::Egress), holders: Vec::new() };
+    // The look takes its time: it began after the take-over, and found what came up meanwhile.
+    Found::Existing { sockets: vec![existing], at_ns: rig.now_ns }
+}
+
+/// What is told of flows, with the client's bytes.
+fn told(rig: &mut Rig) -> Vec<(FlowAction, u64)> {
+    let records = rig.records();
+    flows(&records).iter().map(|(action, flow)| (*action, flow.sent.bytes)).collect()
+}
+
+/// A later look, which does not find it.
+fn is_gone(rig: &mut Rig) {
+    let began_ns = rig.now_ns;
+    rig.core.found(Found::Sockets { seen: Some(HashMap::new()), began_ns }, rig.now_ns);
+}
+
+#[test]
+fn a_connection_that_came_up_meanwhile_begins_and_ends_once() {
+    let mut rig = Rig::new(settings());
+    rig.core.take_over(Past::default(), rig.now_ns);
+    rig.pass(SECOND / 10);
+    let open = rig.event(Kind::Open, 1, CLIENT, SERVER, false);
+    rig.pass(SECOND / 100);
+    let answer = found(&rig, 100);
+    rig.core.found(answer, rig.now_ns);
+    assert_eq!(told(&mut rig), []);
+    // It ended, before its beginning is read.
+    rig.pass(SECOND / 100);
+    is_gone(&mut rig);
+    assert_eq!(told(&mut rig), []);
+    rig.feed(Kind::Open, open);
+    assert_eq!(
+        told(&mut rig).iter().map(|(action, _)| *action).collect::<Vec<_>>(),
+        [FlowAction::FlowOpened]
+    );
+    rig.feed(Kind::Close, FlowEvent { sent_bytes: 120, ..open });
+    let ends = told(&mut rig);
+    assert_eq!(ends.last(), Some(&(FlowAction::FlowClosed, 120)));
+    assert!(!ends.iter().any(|(action, _)| *action == FlowAction::FlowOpened), "{ends:?}");
+    assert_eq!(rig.core.total_bytes(), (120, 0));
+}
+
+#[test]
+fn a_connection_that_ended_before_the_look_was_answered_does_not_come_back() {
+    let mut rig = Rig::new(settings());
+    rig.core.take_over(Past::default(), rig.now_ns);
+    rig.pass(SECOND / 10);
+    let open = rig.event(Kind::Open, 1, CLIENT, SERVER, false);
+    let answer = found(&rig, 100);
+    rig.feed(Kind::Open, open);
+    rig.feed(Kind::Close, FlowEvent { sent_bytes: 120, ..open });
+    assert!(told(&mut rig).contains(&(FlowAction::FlowClosed, 120)));
+    rig.core.found(answer, rig.now_ns);
+    rig.pass(10 * SECOND);
+    is_gone(&mut rig);
+    assert_eq!(told(&mut rig), []);
+    assert_eq!(rig.core.total_bytes(), (120, 0));
+}
+
+/// One that was there before, and of whose end nobody tells.
+#[test]
+fn a_connection_from_before_ends_when_it_is_gone() {
+    let mut rig = Rig::new(settings());
+    rig.core.take_over(Past::default(), rig.now_ns);
+    let answer = found(&rig, 100);
+    rig.core.found(answer, rig.now_ns);
+    rig.pass(10 * SECOND);
+    is_gone(&mut rig);
+    let ends = told(&mut rig);
+    assert_eq!(ends.last(), Some(&(FlowAction::FlowClosed, 100)));
+    assert!(!ends.iter().any(|(action, _)| *action == FlowAction::FlowOpened), "the daemon before told it");
+}
