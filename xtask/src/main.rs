@@ -68,7 +68,7 @@ enum Verb {
     Fuzz {
         /// Only these
         targets: Vec<String>,
-        /// Of processor time for each
+        /// For each, without what it is kept waiting for a processor
         #[arg(long, default_value_t = 60)]
         seconds: u32,
     },

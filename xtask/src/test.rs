@@ -44,7 +44,7 @@ const TWO_AT_A_TIME: [&str; 2] = ["log_ins", "protocols"];
 const TIMED: [&str; 3] = ["-Z", "unstable-options", "--report-time"];
 
 /// What runs beside the rest.
-const LOW_PRIORITY: i32 = 19;
+const LOW_PRIORITY: i32 = 10;
 
 /// Sets up, checks and tests. A check that fails does not hide what the later ones say; only the
 /// end-to-end tests need the builds before them.
