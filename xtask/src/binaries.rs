@@ -66,17 +66,24 @@ fn binary(message: &Value) -> Option<Binary> {
     })
 }
 
-/// Runs them, so many at a time, and hands over what each left as it ends.
-pub fn run(binaries: &[Binary], at_a_time: usize, arguments: &[&str], mut each: impl FnMut(Ran)) {
+/// Runs them, so many at a time, each with the arguments for its name, and hands over what it left as it ends.
+pub fn run<'a>(
+    binaries: &[Binary],
+    at_a_time: usize,
+    arguments: impl Fn(&str) -> &'a [&'a str] + Sync,
+    mut each: impl FnMut(Ran),
+) {
     let next = AtomicUsize::new(0);
     let (sender, ended) = mpsc::channel();
     thread::scope(|scope| {
         for _ in 0..at_a_time {
-            let (sender, next) = (sender.clone(), &next);
+            let (sender, next, arguments) = (sender.clone(), &next, &arguments);
             scope.spawn(move || {
-                while let Some(binary) = binaries.get(next.fetch_add(1, Ordering::Relaxed)) {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(binary) = binaries.get(number) else { break };
                     let began = Instant::now();
-                    let (outcome, said) = match binary.run(arguments) {
+                    let (outcome, said) = match binary.run(number, arguments(&binary.name)) {
                         Ok((status, said)) => (Ok(status), said),
                         Err(error) => (Err(error), String::new()),
                     };
@@ -93,12 +100,10 @@ pub fn run(binaries: &[Binary], at_a_time: usize, arguments: &[&str], mut each: 
 
 impl Binary {
     /// Runs it to its end. What it says is in `target/test-output/` while it runs.
-    fn run(&self, arguments: &[&str]) -> Result<(ExitStatus, String)> {
+    fn run(&self, number: usize, arguments: &[&str]) -> Result<(ExitStatus, String)> {
         let directory = workspace::target().join("test-output");
         fs::create_dir_all(&directory).with_context(|| format!("{}", directory.display()))?;
-        // Programs of one name may run for several.
-        let program = self.program.file_name().unwrap_or_default().to_string_lossy();
-        let path = directory.join(format!("{}-{program}", self.name));
+        let path = directory.join(format!("{number:02}-{}", self.name));
         let file = File::create(&path).with_context(|| format!("{}", path.display()))?;
         let mut command = Command::new(&self.program);
         command.args(arguments).current_dir(&self.directory).env("CARGO_MANIFEST_DIR", &self.directory);
@@ -136,15 +141,21 @@ mod tests {
             |name: &str| Binary { name: name.into(), program: "/bin/sh".into(), directory: "/".into() };
         let binaries: Vec<Binary> = (0..7).map(|number| shell(&format!("xtask-pool-{number}"))).collect();
         let mut seen = Vec::new();
-        run(&binaries, 3, &["-c", "echo one; sleep 0.01; echo two >&2; exit 3"], |ran| {
-            assert_eq!(ran.outcome.expect("it ran").code(), Some(3));
-            assert_eq!(ran.said, "one\ntwo\n");
-            seen.push(ran.name);
-        });
+        let script = ["-c", "echo one; sleep 0.01; echo two >&2; exit 3"];
+        run(
+            &binaries,
+            3,
+            |_| &script,
+            |ran| {
+                assert_eq!(ran.outcome.expect("it ran").code(), Some(3));
+                assert_eq!(ran.said, "one\ntwo\n");
+                seen.push(ran.name);
+            },
+        );
         seen.sort();
         assert_eq!(seen, (0..7).map(|number| format!("xtask-pool-{number}")).collect::<Vec<_>>());
         let missing =
             Binary { name: "xtask-pool-none".into(), program: "/nowhere".into(), directory: "/".into() };
-        run(&[missing], 1, &[], |ran| assert!(ran.outcome.is_err()));
+        run(&[missing], 1, |_| &[], |ran| assert!(ran.outcome.is_err()));
     }
 }

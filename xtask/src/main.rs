@@ -9,6 +9,7 @@
 // One file a verb.
 mod bench;
 mod build;
+mod deny;
 mod fuzz;
 mod kernels;
 mod miri;
@@ -25,7 +26,6 @@ mod python;
 mod report;
 mod requirements;
 mod step;
-mod supply;
 mod tally;
 mod timing;
 mod toolchain;
@@ -68,10 +68,12 @@ enum Verb {
     Fuzz {
         /// Only these
         targets: Vec<String>,
-        /// Of processor time for each
+        /// For each, without what it is kept waiting for a processor
         #[arg(long, default_value_t = 60)]
         seconds: u32,
     },
+    /// Hold licences, duplicates and sources of dependencies to deny.toml, and look for advisories on them
+    Deny,
     /// Run the tests of the crate that casts bytes to structures under Miri
     Miri,
     /// Boot other kernels in QEMU: does everything load, and are the answers right?
@@ -112,6 +114,7 @@ fn main() -> ExitCode {
         Verb::Test { filters } => test::test(policy, &filters),
         Verb::Build => build::build(policy),
         Verb::Fuzz { targets, seconds } => fuzz::fuzz(policy, &targets, seconds),
+        Verb::Deny => deny::deny(policy),
         Verb::Miri => miri::miri(policy),
         Verb::Kernels { only, list } => kernels::kernels(policy, &only, list),
         Verb::Bench { names, list, pairs, seconds, write } => {

@@ -93,15 +93,18 @@ const BENCH_PACKAGES: &[Package] = &[
 /// What `scope` needs and this machine lacks.
 pub fn missing(scope: Scope) -> Missing {
     let mut missing = Missing::default();
-    if scope == Scope::Fuzz {
-        missing
-            .tools
-            .extend(tools::TOOLS.iter().filter(|tool| tool.name == "cargo-fuzz" && !tool.is_there()));
+    let of_cargo = match scope {
+        Scope::Fuzz => Some("cargo-fuzz"),
+        Scope::Deny => Some("cargo-deny"),
+        _ => None,
+    };
+    if let Some(name) = of_cargo {
+        missing.tools.extend(tools::TOOLS.iter().filter(|tool| tool.name == name && !tool.is_there()));
         return missing;
     }
     kernel_toolchain(&mut missing);
     match scope {
-        Scope::Build | Scope::Fuzz => {}
+        Scope::Build | Scope::Fuzz | Scope::Deny => {}
         Scope::Test => {
             test_servers(&mut missing);
             packages(KERNEL_PACKAGES, &mut missing);

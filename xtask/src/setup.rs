@@ -24,6 +24,8 @@ pub enum Scope {
     Test,
     /// cargo-fuzz.
     Fuzz,
+    /// cargo-deny.
+    Deny,
     /// The toolchain, and what boots other kernels.
     Kernels,
     /// The toolchain, what makes the load of the benchmarks, and what they are compared with.

@@ -17,7 +17,7 @@ use crate::report::Report;
 use crate::setup::{self, Later, Policy, Scope};
 use crate::step::{self, Shown};
 use crate::tally::Tally;
-use crate::{build, fuzz, kernel_object, kernels, miri, python, supply, workspace};
+use crate::{build, deny, fuzz, kernel_object, kernels, miri, python, workspace};
 
 /// Of all test binaries those that take longest, so that none is left to the end.
 const LONGEST: [&str; 14] = [
@@ -37,11 +37,14 @@ const LONGEST: [&str; 14] = [
     "audit",
 ];
 
+/// Files of many tests that wait for servers: two of each at a time, or they would go on when all others have ended.
+const TWO_AT_A_TIME: [&str; 2] = ["log_ins", "protocols"];
+
 /// Of libtest, which tells how long each test took; our own suites do so unasked.
 const TIMED: [&str; 3] = ["-Z", "unstable-options", "--report-time"];
 
 /// What runs beside the rest.
-const LOW_PRIORITY: i32 = 19;
+const LOW_PRIORITY: i32 = 10;
 
 /// Sets up, checks and tests. A check that fails does not hide what the later ones say; only the
 /// end-to-end tests need the builds before them.
@@ -63,8 +66,8 @@ pub fn test(policy: Policy, filters: &[String]) -> Result<()> {
             // Who waits for it lives longer than this thread.
             let _ = is_set_up.send(());
             if everything {
-                report.check("licences, duplicates and sources of dependencies", supply::check);
-                report.check_if_possible("advisories on dependencies", supply::advisories);
+                report.check("licences, duplicates and sources of dependencies", deny::check);
+                report.check_if_possible("advisories on dependencies", deny::advisories);
                 report.check_if_possible("unsafe code under Miri", || miri::check(policy, Shown::IfItFails));
                 report.check("fuzzing", || fuzz::briefly(policy));
             }
@@ -179,7 +182,9 @@ fn run(
     let filters = filters.iter().map(String::as_str);
     let arguments: Vec<&str> =
         ["--format", "pretty"].into_iter().chain(options.iter().copied()).chain(filters).collect();
-    binaries::run(binaries, at_a_time, &arguments, |ran| read(report, ran));
+    let twice = [&arguments, &["--test-threads", "2"][..]].concat();
+    let of = |name: &str| if TWO_AT_A_TIME.contains(&name) { &twice[..] } else { &arguments[..] };
+    binaries::run(binaries, at_a_time, of, |ran| read(report, ran));
     report.timings.step(name, began.elapsed());
 }
 

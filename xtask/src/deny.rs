@@ -6,7 +6,8 @@ use std::process::Command;
 use anyhow::Result;
 
 use crate::report::Verdict;
-use crate::step::{self, Shown};
+use crate::setup::{self, Policy, Scope};
+use crate::step::{self, Shown, failure};
 use crate::{tools, workspace};
 
 /// Each has a lock file of its own.
@@ -17,6 +18,21 @@ const MANIFESTS: [&str; 5] = [
     "tests/quic-echo/Cargo.toml",
     "tests/tls-peer/Cargo.toml",
 ];
+
+/// Everything, and says so.
+///
+/// # Errors
+/// Set-up failed, something was found, or the advisories cannot be had.
+pub fn deny(policy: Policy) -> Result<()> {
+    setup::ensure(policy, Scope::Deny)?;
+    check()?;
+    println!("xtask: licences, duplicates and sources are as deny.toml wants them");
+    match advisories()? {
+        Verdict::Passed => println!("xtask: no advisory on what we use"),
+        Verdict::Skipped(reason) => return Err(failure(reason, "run it where the database can be reached")),
+    }
+    Ok(())
+}
 
 /// Licences, duplicates and sources.
 ///
