@@ -264,9 +264,12 @@ impl Daemon {
         let deadline = Instant::now() + patience;
         let mut output = self.shared.lock();
         loop {
+            let began = Instant::now();
             if let Some(found) = enough(&output.heard) {
                 return Ok(found);
             }
+            // Whoever reads the records waits while this looks through all of them.
+            let rest = Duration::from_millis(2).max(4 * began.elapsed());
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() || output.ended {
                 let why =
@@ -275,7 +278,7 @@ impl Daemon {
             }
             // Woken by every record; under load a look now and then is enough.
             drop(output);
-            thread::sleep(Duration::from_millis(2));
+            thread::sleep(rest);
             output = self.shared.lock();
             let pause = left.min(Duration::from_millis(100));
             (output, _) =

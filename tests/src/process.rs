@@ -242,8 +242,8 @@ pub fn finish(mut command: Command, patience: Duration) -> Result<Finished> {
     Ok(Finished { status, stdout, stderr })
 }
 
-/// A process that stands still while this lives.
-pub struct Stopped(Pid);
+/// A process, and those that it started, that stand still while this lives.
+pub struct Stopped(Vec<Pid>);
 
 impl Stopped {
     /// # Errors
@@ -251,12 +251,24 @@ impl Stopped {
     pub fn new(pid: u32) -> Result<Self> {
         let pid = Pid::from_raw(pid.cast_signed()).context("pid 0")?;
         kill_process(pid, Signal::STOP)?;
-        Ok(Stopped(pid))
+        // From here on it starts no other.
+        let mut all = Stopped(vec![pid]);
+        for process in procfs::process::all_processes()?.filter_map(Result::ok) {
+            if process.stat().is_ok_and(|stat| stat.ppid == pid.as_raw_nonzero().get())
+                && let Some(child) = Pid::from_raw(process.pid)
+            {
+                kill_process(child, Signal::STOP)?;
+                all.0.push(child);
+            }
+        }
+        Ok(all)
     }
 }
 
 impl Drop for Stopped {
     fn drop(&mut self) {
-        let _ = kill_process(self.0, Signal::CONT);
+        for pid in &self.0 {
+            let _ = kill_process(*pid, Signal::CONT);
+        }
     }
 }

@@ -181,10 +181,14 @@ fn tiny_ring() -> Result<()> {
     let (mut unwatched, mut blind) = (0, 0);
     for heard in ended.heard.iter().filter(|heard| is_flow(&heard.record)) {
         let verdict = field(&heard.record, "streamwatch.verdict");
-        let has_bytes = number(&heard.record, "client.bytes").unwrap_or(0) > 0;
+        let bytes = |name| number(&heard.record, name).unwrap_or(0);
+        let has_bytes = bytes("client.bytes") > 0;
+        // All of it was seen, and it is not enough to tell.
+        let few = bytes("client.bytes") + bytes("server.bytes") < 32
+            && text(verdict, "encrypted.reason") == "too few bytes to tell";
         match text(verdict, "watched.answer") {
             "no" => unwatched += 1,
-            "yes" if has_bytes && text(verdict, "encrypted.answer") == "unknown" => {
+            "yes" if has_bytes && !few && text(verdict, "encrypted.answer") == "unknown" => {
                 blind += 1;
                 eprintln!("watched, and yet not known: {}", show(&heard.record));
             }

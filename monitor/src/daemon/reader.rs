@@ -29,10 +29,10 @@ pub const BATCH: usize = 256;
 /// How far the reader falls behind under load.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// How much of the ring is kept for what is still to be told, in a thousand: more than captures may fill
-/// while nobody reads, and not so much that they would be lost for it. And for how long, without anything
-/// being told; at the start, when everybody has to be found out, for longer.
-const KEPT: u64 = 700;
+/// How much of the ring is kept for what is still to be told, in a thousand: no more is read before something of
+/// it was told. Captures have half of the ring, and the fuller it is, the less of it a cgroup may fill. And for how
+/// long, without anything being told; at the start, when everybody has to be found out, for longer.
+const KEPT: u64 = 350;
 const KEPT_FOR: Duration = Duration::from_secs(1);
 const KEPT_AT_FIRST: Duration = Duration::from_secs(10);
 
@@ -181,9 +181,12 @@ pub(super) fn run<R: Source>(mut ring: R, events: &Sender<Batch>, reading: &Read
         if last.is_none() && stop.load(Ordering::Acquire) {
             last = Some(ring.produced());
         }
+        // Nothing is read far ahead of what was told: a backlog that was read at one go would have to be given
+        // back untold.
+        let waits = told.is_some() && last.is_none() && ring.held_share() > KEPT;
         let mut batch = Batch { events: Vec::with_capacity(BATCH), end: None };
         let (mut offered, mut broken) = (Sums::default(), Sums::default());
-        let read = ring.drain(BATCH, |record| {
+        let read = ring.drain(if waits { 0 } else { BATCH }, |record| {
             let kind = record.first().and_then(|byte| Kind::from_byte(*byte)).map_or(0, |kind| kind as usize);
             offered.add(kind);
             match decode(record) {
@@ -203,7 +206,7 @@ pub(super) fn run<R: Source>(mut ring: R, events: &Sender<Batch>, reading: &Read
             counters.count(&sums, Tally::deliver);
         }
         if let Some((after, _)) = &held_back
-            && (ring.position() >= *after || read == 0)
+            && (ring.position() >= *after || (read == 0 && !waits))
             && let Some((_, ends)) = held_back.take()
             && events.send(Batch { events: ends, end: None }).is_err()
         {
@@ -229,7 +232,7 @@ pub(super) fn run<R: Source>(mut ring: R, events: &Sender<Batch>, reading: &Read
                     moved = Instant::now();
                 }
                 // Nobody takes our records, or somebody has to be found out: the kernel needs the room.
-                if ring.held_share() > KEPT || moved.elapsed() > kept_for {
+                if moved.elapsed() > kept_for {
                     ring.give_back(ring.position());
                 }
             }

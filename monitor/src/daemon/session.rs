@@ -43,8 +43,9 @@ use mouth::{Mouth, Reporter};
 /// How long a worker may take until it serves.
 const READY: Duration = Duration::from_secs(30);
 
-/// How long its core may be busy with one thing.
-const CAUGHT: Duration = Duration::from_secs(30);
+/// How often a look is taken whether the worker still does something, and how many in a row may see nothing.
+pub(super) const LOOK_EVERY: Duration = Duration::from_secs(5);
+const CAUGHT: u32 = 6;
 
 /// How long each step of its end may take.
 const STEP: Duration = Duration::from_secs(8);
@@ -107,6 +108,8 @@ pub(super) struct Session {
     asked: Arc<Mutex<Asked>>,
     /// When the worker's core went round last, CLOCK_MONOTONIC ns.
     alive: Arc<AtomicU64>,
+    /// The same at the last look, and for how many looks it has been that.
+    looked: (u64, u32),
 }
 
 impl Session {
@@ -215,6 +218,7 @@ impl Session {
             check_key,
             asked,
             alive,
+            looked: (0, 0),
         };
         let came = select! {
             recv(ready) -> came => came.ok(),
@@ -238,14 +242,20 @@ impl Session {
         &self.steps
     }
 
-    /// Kills a worker whose core has not gone round for long: it is caught in what it reads, and would tell
-    /// nothing any more. Says so; [`Session::gone`] hears of it.
+    /// Kills a worker whose core has not gone round at so many looks of the loader: it is caught in what it
+    /// reads, and would tell nothing any more. Says so; [`Session::gone`] hears of it. Looks are counted, and not
+    /// time: a loader that was stopped itself has heard of nothing.
     pub fn kill_if_caught(&mut self) {
-        let silent = monotonic_ns().saturating_sub(self.alive.load(Ordering::Relaxed));
-        if Duration::from_nanos(silent) >= CAUGHT && self.child.kill().is_ok() {
-            eprintln!("streamwatch: the worker did nothing for {} s and is killed", CAUGHT.as_secs());
-            // Once is enough.
-            self.alive.store(u64::MAX, Ordering::Relaxed);
+        let alive = self.alive.load(Ordering::Relaxed);
+        let (last, looks) = &mut self.looked;
+        if std::mem::replace(last, alive) != alive {
+            *looks = 0;
+            return;
+        }
+        *looks += 1;
+        if *looks == CAUGHT && self.child.kill().is_ok() {
+            let seconds = CAUGHT * LOOK_EVERY.as_secs() as u32;
+            eprintln!("streamwatch: the worker did nothing for {seconds} s and is killed");
         }
     }
 

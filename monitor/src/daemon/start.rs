@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crossbeam_channel::{never, select, tick};
 
@@ -14,7 +14,7 @@ use super::control::Watched;
 use super::link::ToWorker;
 use super::lives::Lives;
 use super::loader::Loader;
-use super::session::{Session, SessionError};
+use super::session::{LOOK_EVERY, Session, SessionError};
 use super::signals::{Signal, Signals};
 use super::{pinned, self_check};
 use crate::api::{self, Door};
@@ -25,9 +25,6 @@ use crate::kernel::{CgroupError, Kernel, LoadError, Sizes, cgroup_at, cgroup_roo
 use crate::names::host_resolvers;
 use crate::policy::{Policy, PolicyError, PolicyTexts};
 use crate::record::Context;
-
-/// How often a look is taken whether the worker still does something.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// What the command line says.
 #[derive(Clone, Debug, Default)]

@@ -71,15 +71,13 @@ impl Core {
         self.unfinished.wanted = true;
     }
 
-    /// A batch of the ring is taken up to this position.
+    /// A batch of the ring is taken up to this position. Only ends are waited for: a connection whose beginning
+    /// was read by a daemon that is killed is found by the next one, or tells all its totals when it ends.
     pub fn told_up_to(&mut self, end: u64) -> u64 {
         self.unfinished.at = end;
         while let Some((at, key)) = self.unfinished.waits.front().copied() {
-            let waits = self
-                .table
-                .id(&key)
-                .and_then(|id| self.table.get(id))
-                .is_some_and(|flow| !flow.told.opened || flow.is_over());
+            let waits =
+                self.table.id(&key).and_then(|id| self.table.get(id)).is_some_and(|flow| flow.is_over());
             if waits {
                 return at;
             }

@@ -120,14 +120,16 @@ pub(super) fn run(
     if start.taken_over {
         core.take_over(past, monotonic_ns());
     }
-    core.keep_position();
+    if start.pinned {
+        core.keep_position();
+    }
     if let Some(how) = &life.last {
         core.worker_ended(how, life.ended, life.counts_only, monotonic_ns());
     }
     let alive = Arc::new(AtomicU64::new(monotonic_ns()));
     let outlets = Outlets {
         alive: alive.clone(),
-        pinned: true,
+        pinned: start.pinned,
         losses: Some(losses),
         hooks_stay: hooks_stay.clone(),
         sink,
@@ -174,8 +176,12 @@ pub(super) fn run(
         let _until_here = heard_in;
         hear::run(from, ears);
     })?;
-    let reading =
-        Reading { counters: read, stop: stop.clone(), told: Some(told.clone()), late: late.clone() };
+    let reading = Reading {
+        counters: read,
+        stop: stop.clone(),
+        told: start.pinned.then(|| told.clone()),
+        late: late.clone(),
+    };
     let reader = {
         let events = events_in.clone();
         spawn("reader", move || reader::run(ring, &events, &reading))?
