@@ -162,7 +162,9 @@ impl Core {
                 flow.set_owner(self.identities.get(owner));
             }
             self.advance(id, now_ns);
-            if hooks_stay {
+            // What has ended has no other who would tell it.
+            let goes_on = self.table.get(id).is_some_and(|flow| !flow.is_over());
+            if hooks_stay && goes_on {
                 self.record(id, FlowAction::FlowProgress, now_ns);
             } else if let Some(flow) = self.table.remove(id) {
                 self.finish(flow, now_ns);
