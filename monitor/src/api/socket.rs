@@ -57,9 +57,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 impl InstanceLock {
     /// The file beside `socket` that is locked.
     pub fn path(socket: &Path) -> PathBuf {
-        let mut path = socket.as_os_str().to_owned();
-        path.push(".lock");
-        PathBuf::from(path)
+        crate::store::beside(socket, ".lock")
     }
 
     /// Takes the lock beside `socket`; makes the directory (0750) where it is missing.

@@ -125,9 +125,7 @@ pub fn files(state: &Path) -> Vec<PathBuf> {
 
 /// Where a file in the clear waits while a sealed one takes its name.
 fn aside(file: &Path) -> PathBuf {
-    let mut name = file.as_os_str().to_owned();
-    name.push(".clear");
-    PathBuf::from(name)
+    store::beside(file, ".clear")
 }
 
 impl Memory {
@@ -183,10 +181,7 @@ impl Memory {
             }
         }
         self.save()?;
-        let removed = fs::remove_file(clear).and_then(|()| {
-            let directory = clear.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            File::open(directory)?.sync_all()
-        });
+        let removed = fs::remove_file(clear).and_then(|()| store::sync_directory(clear));
         removed.map_err(|source| MemoryError::File { file: clear.to_owned(), source })
     }
 

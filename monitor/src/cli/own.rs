@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use procfs::process::{FDInfo, FDTarget};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::client::Client;
 use super::screen::Screen;
@@ -42,14 +42,6 @@ struct Powers {
     descriptors: BTreeMap<String, u32>,
 }
 
-/// What the trial says.
-#[derive(Debug, Serialize, Deserialize)]
-struct Trial {
-    landlock: String,
-    seccomp: String,
-    attempts: Vec<Attempt>,
-}
-
 /// Tells both; exit 1 where the worker may do what it must not.
 pub(super) fn report(
     json: bool,
@@ -71,13 +63,13 @@ pub(super) fn report(
         let worker = Powers::of("worker", status.worker.pid, status.worker.landlock);
         processes.push(worker.map_err(|error| host(&error))?);
     }
-    let trial = try_it(config)?;
-    let possible = trial.attempts.iter().filter(|attempt| attempt.refused.is_none()).count();
+    let attempts = try_it(config)?;
+    let possible = attempts.iter().filter(|attempt| attempt.refused.is_none()).count();
     let too_much: Vec<&str> = processes.iter().flat_map(Powers::too_much).collect();
     if json {
         let mut lines = Vec::new();
         processes.iter().for_each(|process| write_line(&mut lines, process));
-        trial.attempts.iter().for_each(|attempt| write_line(&mut lines, attempt));
+        attempts.iter().for_each(|attempt| write_line(&mut lines, attempt));
         write_out(&lines)?;
     } else {
         let screen = Screen::detect();
@@ -86,7 +78,7 @@ pub(super) fn report(
             text = format!("no daemon runs at {}\n", loaded.api.socket.display());
         }
         text.push('\n');
-        text.push_str(&attempts_table(&trial, screen));
+        text.push_str(&attempts_table(&attempts, screen));
         write_out(text.as_bytes())?;
     }
     if possible == 0 && too_much.is_empty() {
@@ -101,7 +93,7 @@ pub(super) fn report(
 }
 
 /// A process of its own does it: who is confined stays so.
-fn try_it(config: Option<&Path>) -> Result<Trial, Failure> {
+fn try_it(config: Option<&Path>) -> Result<Vec<Attempt>, Failure> {
     let mut program = Command::new("/proc/self/exe");
     program.args(["worker", "--trial"]).stdin(Stdio::null());
     if let Some(config) = config {
@@ -118,10 +110,9 @@ fn try_it(config: Option<&Path>) -> Result<Trial, Failure> {
 pub(super) fn trial(config: Option<&Path>) -> Result<ExitCode, Failure> {
     let config = Config::load(config).map_err(|error| Failure::Usage(error.to_string()))?;
     let user = User::of(config.worker.user.as_deref()).map_err(|error| Failure::Usage(error.to_string()))?;
-    let confined = confine(user).map_err(|error| Failure::Host(error.to_string()))?;
-    let trial = Trial { landlock: confined.landlock, seccomp: confined.seccomp, attempts: attempt_all() };
+    confine(user).map_err(|error| Failure::Host(error.to_string()))?;
     let mut line = Vec::new();
-    write_line(&mut line, &trial);
+    write_line(&mut line, &attempt_all());
     write_out(&line)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -241,9 +232,9 @@ fn processes_table(processes: &[Powers], screen: Screen) -> String {
     table.render(true, None, screen.style)
 }
 
-fn attempts_table(trial: &Trial, screen: Screen) -> String {
+fn attempts_table(attempts: &[Attempt], screen: Screen) -> String {
     let mut table = Table::new(ATTEMPTS);
-    for attempt in &trial.attempts {
+    for attempt in attempts {
         let (result, colour) = if attempt.refused.is_some() { ("refused", "32") } else { ("POSSIBLE", "31") };
         let why = attempt.refused.as_deref().unwrap_or("nothing stands in the way");
         table.row(vec![Cell::new(&attempt.what), Cell::coloured(result, colour), Cell::new(why)]);

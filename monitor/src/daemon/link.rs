@@ -16,6 +16,7 @@ use rustix::net::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::confine::Confined;
 use super::core::{Command, Found, Lookup};
 use crate::alert::{Change, Saved};
 use crate::api::Access;
@@ -33,6 +34,9 @@ pub const FROM_WORKER: u32 = 16 << 20;
 
 /// The longest one of the loader: the whole of what was kept.
 pub const FROM_LOADER: u32 = 1 << 30;
+
+/// Rounds of ends that wait for the reader, at either end.
+pub const LATE: usize = 4;
 
 /// Changes that go in one message.
 pub const CHANGES_TOGETHER: usize = 64;
@@ -130,8 +134,7 @@ pub enum ToLoader {
     /// It serves; what of the kept state could not be read, and what confines it.
     Ready {
         damaged: u64,
-        landlock: String,
-        seccomp: String,
+        confined: Confined,
     },
     Command(Command),
     Lookup(Lookup),

@@ -23,7 +23,7 @@ use super::clock::monotonic_ns;
 use super::control::{self, Late};
 use super::core::{Command, Found, Lookup};
 use super::keep::{Keeper, Links};
-use super::link::{Life, ToWorker};
+use super::link::{LATE, Life, ToWorker};
 use super::loader::Loader;
 use super::reader::Batch;
 use super::start::{RunError, spawn};
@@ -55,9 +55,6 @@ const REFRESH: Duration = Duration::from_secs(3);
 
 /// How long hooks may take at the end.
 const FINISH: Duration = Duration::from_secs(5);
-
-/// Rounds of ends that wait for the reader.
-const LATE: usize = 4;
 
 /// Batches of changes that wait for the disk, and of events that wait for the worker.
 const BATCHES: usize = 256;
@@ -155,7 +152,8 @@ impl Session {
         let alive = Arc::new(AtomicU64::new(monotonic_ns()));
 
         let reporter = Reporter { keeping: keeping.clone(), hooks: hooks.clone(), view: view.clone() };
-        let start = loader.start(life.clone(), saved, reporter.now(), !hooks.is_empty())?;
+        let start =
+            loader.start(life.clone(), saved, Reporter::with_memory(reporter.now()), !hooks.is_empty())?;
         let links =
             Links { changes: changes_out, orders: orders.clone(), check, keeping: keeping.clone(), opener };
         let check_every = Duration::from_secs(u64::from(config.state.check_every_s));
@@ -225,14 +223,14 @@ impl Session {
             recv(session.steps) -> _ => None,
             default(READY) => return Err(session.late(loader)),
         };
-        let Some(Ready { damaged, landlock, seccomp }) = came else {
+        let Some(Ready { damaged, confined }) = came else {
             return Err(SessionError::Ended(session.ended(loader)));
         };
         if damaged > 0 {
             keeping.damage(&[format!("{damaged} baselines could not be read, and begin anew")]);
         }
         let mut view = view.lock().unwrap_or_else(PoisonError::into_inner);
-        (view.landlock, view.seccomp) = (landlock, seccomp);
+        (view.landlock, view.seccomp) = (confined.landlock, confined.seccomp);
         drop(view);
         Ok(session)
     }

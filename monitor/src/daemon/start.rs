@@ -121,12 +121,14 @@ pub fn run(options: RunOptions) -> Result<(), RunError> {
         is_watched,
         control,
     };
-    let stay = supervise(&mut loader, &options, &signals)?;
+    let ended = supervise(&mut loader, &options, &signals);
     let Loader { kernel, config, lock, door, .. } = loader;
-    let place = kernel.pinned_at().filter(|_| stay).map(Path::to_owned);
-    kernel.end(stay).map_err(LoadError::from)?;
+    // Nobody is served any more, however it ended.
     let _ = std::fs::remove_file(&config.api.socket);
     drop(door);
+    let stay = ended?;
+    let place = kernel.pinned_at().filter(|_| stay).map(Path::to_owned);
+    drop(kernel);
     if let Some(place) = place {
         pinned::tell_end(&place);
     } else {
@@ -159,9 +161,9 @@ fn supervise(loader: &mut Loader, options: &RunOptions, signals: &Signals) -> Re
                 Ok(Signal::Reload) => reload(loader, session.as_ref(), options),
                 Ok(Signal::Terminate) => {
                     let stay = loader.kernel.pinned_at().is_some();
-                    return Ok(end(loader, session, stay));
+                    return end(loader, session, stay);
                 }
-                Ok(Signal::Interrupt) | Err(_) => return Ok(end(loader, session, false)),
+                Ok(Signal::Interrupt) | Err(_) => return end(loader, session, false),
             },
             recv(looks) -> _ => session.as_mut().map_or((), Session::kill_if_caught),
             recv(gone) -> _ => {
@@ -190,19 +192,18 @@ fn supervise(loader: &mut Loader, options: &RunOptions, signals: &Signals) -> Re
 
 /// The end: totals of what stays open, while they can be had; then the hooks, whose last words are still
 /// told.
-fn end(loader: &mut Loader, session: Option<Session>, stay: bool) -> bool {
+fn end(loader: &mut Loader, session: Option<Session>, stay: bool) -> Result<bool, RunError> {
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     if let Some(session) = &session {
         session.refresh();
     }
     drop(loader.watched.take());
-    if !stay && let Err(error) = loader.kernel.detach() {
-        eprintln!("streamwatch: {error}");
-    }
+    let detached = if stay { Ok(()) } else { loader.kernel.detach() };
     if let Some(session) = session {
         session.stop(loader, stay);
     }
-    stay
+    detached.map_err(LoadError::from)?;
+    Ok(stay)
 }
 
 /// Reads the policy again. A bad file changes nothing and says why.

@@ -268,21 +268,6 @@ impl Kernel {
         self.hooks = None;
         self.pins.take().map_or(Ok(()), Pins::remove)
     }
-
-    /// The end. Pinned hooks stay where `keep` says so; all others go.
-    ///
-    /// # Errors
-    /// A pin cannot be removed.
-    pub fn end(self, keep: bool) -> Result<(), PinError> {
-        let Kernel { ebpf, hooks, pins, .. } = self;
-        if let Some(pins) = pins
-            && !keep
-        {
-            pins.remove()?;
-        }
-        drop((hooks, ebpf));
-        Ok(())
-    }
 }
 
 /// Attaches every program anew, and pins each hook where there is a place.

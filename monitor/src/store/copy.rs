@@ -266,5 +266,7 @@ fn remove(path: &Path) -> Result<(), String> {
 
 /// A name that was given or taken is on the disk.
 pub fn sync_directory(path: &Path) -> std::io::Result<()> {
-    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
+    // That of a bare name is the one that we are in.
+    let directory = path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(directory)?.sync_all()
 }

@@ -31,6 +31,7 @@ use envelope::Envelope;
 use ledger::Ledger;
 use record::{Address, Book, Sealer, Table, split_named};
 
+pub use copy::sync_directory;
 pub use pending::Pending;
 
 /// Records that one key may seal; NIST SP 800-38D allows 2^32.
@@ -98,7 +99,7 @@ fn lock_path(path: &Path) -> PathBuf {
 }
 
 /// The same name with something after it.
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+pub fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)

@@ -3,11 +3,12 @@
 use std::io::BufReader;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crossbeam_channel::Sender;
 
 use super::super::clock::monotonic_ns;
+use super::super::confine::Confined;
 use super::super::core::{Command, Lookup};
 use super::super::link::{FROM_WORKER, ToLoader};
 use super::Asked;
@@ -28,8 +29,7 @@ pub enum Step {
 #[derive(Debug)]
 pub struct Ready {
     pub damaged: u64,
-    pub landlock: String,
-    pub seccomp: String,
+    pub confined: Confined,
 }
 
 /// Where it goes.
@@ -64,36 +64,31 @@ impl Ear {
 
     /// Whoever is gone is not missed.
     fn pass_on(&self, message: ToLoader) {
-        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        match message {
-            ToLoader::Expecting => done(&mut asked.expecting, ()),
-            ToLoader::Refreshed => done(&mut asked.refreshed, ()),
-            ToLoader::Restored(damaged) => {
-                done(&mut asked.restored, usize::try_from(damaged).unwrap_or(usize::MAX));
-            }
-            other => {
-                drop(asked);
-                self.rest(other);
-            }
-        }
-    }
-
-    fn rest(&self, message: ToLoader) {
         match message {
             ToLoader::Command(command) => drop(self.commands.send(command)),
             ToLoader::Lookup(lookup) => drop(self.lookups.send(lookup)),
             ToLoader::Changes(changes) => drop(self.changes.send(changes)),
-            ToLoader::Alert(alert) => self.hooks.offer(&Arc::new(alert)),
-            ToLoader::Ready { damaged, landlock, seccomp } => {
-                // A second one says nothing.
-                let _ = self.ready.try_send(Ready { damaged, landlock, seccomp });
-            }
+            ToLoader::Alert(notice) => self.hooks.offer(&Arc::new(notice)),
+            // A second one says nothing.
+            ToLoader::Ready { damaged, confined } => drop(self.ready.try_send(Ready { damaged, confined })),
             // One that says a later time than it is gains nothing that it could not have by saying it again.
             ToLoader::Alive(at_ns) => self.alive.store(at_ns.min(monotonic_ns()), Ordering::Relaxed),
-            ToLoader::RingRead => drop(self.steps.try_send(Step::RingRead)),
-            ToLoader::Ended => drop(self.steps.try_send(Step::Ended)),
-            ToLoader::Expecting | ToLoader::Refreshed | ToLoader::Restored(_) => {}
+            ToLoader::Expecting => done(&mut self.asked().expecting, ()),
+            ToLoader::Refreshed => done(&mut self.asked().refreshed, ()),
+            ToLoader::Restored(damaged) => {
+                done(&mut self.asked().restored, usize::try_from(damaged).unwrap_or(usize::MAX));
+            }
+            ToLoader::RingRead => {
+                let _ = self.steps.try_send(Step::RingRead);
+            }
+            ToLoader::Ended => {
+                let _ = self.steps.try_send(Step::Ended);
+            }
         }
+    }
+
+    fn asked(&self) -> MutexGuard<'_, Asked> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -50,10 +50,15 @@ impl Reporter {
         stages.extend(self.hooks.views());
         let mut rows = self.keeping.memory.rows();
         rows.extend(self.hooks.rows());
-        let memory_bytes = resident(&["self", &worker.pid.to_string()]);
         // In this order: what is kept is so in the state that is told.
         let (state, kept) = (self.keeping.view(), self.keeping.written());
-        Report { state, kept, stages, rows, worker, memory_bytes }
+        Report { state, kept, stages, rows, worker, memory_bytes: 0 }
+    }
+
+    /// The same with the memory that both take, which is asked of `/proc`.
+    pub fn with_memory(report: Report) -> Report {
+        let memory_bytes = resident(&["self", &report.worker.pid.to_string()]);
+        Report { memory_bytes, ..report }
     }
 }
 
@@ -123,9 +128,8 @@ impl Mouth {
             if now >= look_at {
                 look_at = now + LOOK_EVERY;
                 let report = self.reporter.now();
-                let same = Report { memory_bytes: told.memory_bytes, ..report.clone() } == told;
-                if !same || now >= told_at + TELL_EVERY {
-                    frames.put(&ToWorker::Report(report.clone()))?;
+                if report != told || now >= told_at + TELL_EVERY {
+                    frames.put(&ToWorker::Report(Reporter::with_memory(report.clone())))?;
                     (told, told_at) = (report, now);
                 }
             }

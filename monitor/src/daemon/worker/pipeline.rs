@@ -13,7 +13,7 @@ use tokio::sync::broadcast;
 use super::super::clock::{Clock, monotonic_ns};
 use super::super::confine::Confined;
 use super::super::core::{Command, Core, CoreSettings, Found, Lookup};
-use super::super::link::{Descriptors, Start, ToLoader};
+use super::super::link::{Descriptors, LATE, Start, ToLoader};
 use super::super::reader::{self, BATCH, Batch, ReaderCounters, Reading};
 use super::super::serve::About;
 use super::super::stages::{Loader, Stage, Stages};
@@ -47,9 +47,6 @@ const FINISH: Duration = Duration::from_secs(5);
 
 /// Batches of changes that wait for the disk.
 const CHANGES: usize = 256;
-
-/// Rounds of ends that wait for the reader.
-const LATE: usize = 4;
 
 /// Answers to the loader.
 const REPLIES: usize = 64;
@@ -187,8 +184,7 @@ pub(super) fn run(
         spawn("reader", move || reader::run(ring, &events, &reading))?
     };
     let api = api::serve(door, options, limits, requests_in, alerts)?;
-    let Confined { landlock, seccomp } = confined;
-    let _ = replies.send(ToLoader::Ready { damaged: damaged as u64, landlock, seccomp });
+    let _ = replies.send(ToLoader::Ready { damaged: damaged as u64, confined });
 
     // A loader that is gone ends the process where it is heard.
     let stay = stop_out.recv().unwrap_or(false);
