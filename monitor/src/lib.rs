@@ -22,6 +22,7 @@ pub mod identity;
 pub mod inventory;
 pub mod kernel;
 pub mod keys;
+mod lock;
 pub mod model;
 pub mod names;
 pub mod policy;

@@ -3,7 +3,7 @@
 //! refused or lost is counted and alerted. And a cgroup that makes so many connections that the ring fills.
 
 use std::io::{BufRead, BufReader, Write};
-use std::process::{ExitCode, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -154,12 +154,7 @@ fn full() -> Result<()> {
     // The sockets are there before the daemon is: later ones get their notes when they are made.
     let mut command = lab.client().as_user(USER).command(python());
     command.args(["-c", FULL, "10.213.0.2", &PORT.to_string(), &SIZE.to_string(), &COUNT.to_string()]);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut attacker = Process::start_piped("attacker", command)?;
-    let mut said = String::new();
-    let stdout = attacker.child().stdout.take().context("no stdout")?;
-    BufReader::new(stdout).read_line(&mut said)?;
-    let keys: u32 = said.trim().parse().with_context(|| format!("the attacker said {said:?}"))?;
+    let (mut attacker, keys) = attack(command)?;
     ensure!((1..4096).contains(&keys), "the option memory was not used up: {keys} keys");
 
     let daemon = Daemon::start(&lab, DaemonOptions::default())?;
@@ -210,12 +205,7 @@ fn full_udp() -> Result<()> {
     let mut command = lab.client().as_user(USER).command(python());
     command.args(["-c", FULL_UDP, "10.213.0.2"]);
     command.args([u64::from(PORT), SIZE, COUNT, ROUNDS].map(|number| number.to_string()));
-    command.stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut attacker = Process::start_piped("attacker", command)?;
-    let mut said = String::new();
-    let stdout = attacker.child().stdout.take().context("no stdout")?;
-    BufReader::new(stdout).read_line(&mut said)?;
-    let steps: u32 = said.trim().parse().with_context(|| format!("the attacker said {said:?}"))?;
+    let (mut attacker, steps) = attack(command)?;
     ensure!((1..4095).contains(&steps), "the option memory was not used up: {steps}");
 
     let daemon = Daemon::start(&lab, DaemonOptions::default())?;
@@ -370,6 +360,17 @@ fn share() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Starts one that uses up the option memory of its sockets, says in how many steps, and waits for a word.
+fn attack(mut command: Command) -> Result<(Process, u32)> {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut attacker = Process::start_piped("attacker", command)?;
+    let mut said = String::new();
+    let stdout = attacker.child().stdout.take().context("no stdout")?;
+    BufReader::new(stdout).read_line(&mut said)?;
+    let steps = said.trim().parse().with_context(|| format!("the attacker said {said:?}"))?;
+    Ok((attacker, steps))
 }
 
 fn is_end(record: &Value) -> bool {

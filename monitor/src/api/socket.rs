@@ -6,10 +6,11 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt, PermissionsExt, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, OFlags, flock};
+
+use crate::lock;
 
 /// Why there is no socket.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +53,6 @@ pub struct InstanceLock {
 
 /// How long another's lock is waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
-const PAUSE: Duration = Duration::from_millis(5);
 
 impl InstanceLock {
     /// The file beside `socket` that is locked.
@@ -74,22 +74,11 @@ impl InstanceLock {
             .open(&path)
             .map_err(io_error("open", &path))?;
         // The worker of a daemon that was killed holds it for a moment longer.
-        let until = Instant::now() + PATIENCE;
-        let taken = loop {
-            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < until => thread::sleep(PAUSE),
-                taken => break taken,
-            }
-        };
-        match taken {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                let mut text = String::new();
-                // The pid is a courtesy: the refusal stands without it.
-                let _ = file.take(32).read_to_string(&mut text);
-                return Err(SocketError::Running { pid: text.trim().parse().ok(), lock: path });
-            }
-            Err(error) => return Err(io_error("lock", &path)(error.into())),
+        if !lock::take(&file, PATIENCE).map_err(io_error("lock", &path))? {
+            let mut text = String::new();
+            // The pid is a courtesy: the refusal stands without it.
+            let _ = file.take(32).read_to_string(&mut text);
+            return Err(SocketError::Running { pid: text.trim().parse().ok(), lock: path });
         }
         let write_pid = |file: &mut File| {
             file.set_len(0)?;

@@ -90,7 +90,7 @@ pub(super) enum SessionError {
 
 /// A worker, and the threads that serve it.
 pub(super) struct Session {
-    child: Child,
+    child: Worker,
     direct: Sender<ToWorker>,
     steps: Receiver<Step>,
     /// Dropped to end the control thread.
@@ -127,9 +127,9 @@ impl Session {
             _ => None,
         };
         let (socket, theirs) = UnixStream::pair()?;
-        let child = program(theirs)?;
+        let child = Worker(program(theirs)?);
         let view = Arc::new(Mutex::new(WorkerView {
-            pid: child.id(),
+            pid: child.0.id(),
             restarts: life.ended,
             last_end: life.last.clone(),
             counts_only: life.counts_only,
@@ -251,7 +251,7 @@ impl Session {
             return;
         }
         *looks += 1;
-        if *looks == CAUGHT && self.child.kill().is_ok() {
+        if *looks == CAUGHT && self.child.0.kill().is_ok() {
             let seconds = CAUGHT * LOOK_EVERY.as_secs() as u32;
             eprintln!("streamwatch: the worker did nothing for {seconds} s and is killed");
         }
@@ -297,7 +297,7 @@ impl Session {
         while let Ok(step) = steps.recv_deadline(until)
             && step == Step::RingRead
         {}
-        let how = wait(&mut child, STEP);
+        let how = child.wait(STEP);
         if !how.success() {
             eprintln!("streamwatch: the worker did not end in good order: {}", in_words(how));
         }
@@ -323,7 +323,7 @@ impl Session {
     pub fn ended(self, loader: &mut Loader) -> String {
         let Session { mut child, direct, hold, control, keeper, mouth, ear, hooks, .. } = self;
         // It may only have closed the socket.
-        let how = wait(&mut child, Duration::from_millis(100));
+        let how = child.wait(Duration::from_millis(100));
         drop(direct);
         let _ = (mouth.join(), ear.join());
         // After the thread that spoke: what the maps hold stays there, for the next one.
@@ -352,19 +352,30 @@ fn program(theirs: UnixStream) -> io::Result<Child> {
         .spawn()
 }
 
-/// Waits for so long, and then no longer.
-fn wait(child: &mut Child, patience: Duration) -> ExitStatus {
-    let until = Instant::now() + patience;
-    loop {
-        match child.try_wait() {
-            Ok(Some(status)) => return status,
-            Ok(None) if Instant::now() < until => thread::sleep(Duration::from_millis(2)),
-            _ => break,
+/// The process, waited for in any case: also where it could not be told what to do.
+struct Worker(Child);
+
+impl Worker {
+    /// Waits for so long, and then no longer.
+    fn wait(&mut self, patience: Duration) -> ExitStatus {
+        let until = Instant::now() + patience;
+        loop {
+            match self.0.try_wait() {
+                Ok(Some(status)) => return status,
+                Ok(None) if Instant::now() < until => thread::sleep(Duration::from_millis(2)),
+                _ => break,
+            }
         }
+        // It is our child, and was not waited for: the number is still its own.
+        let _ = self.0.kill();
+        self.0.wait().unwrap_or_default()
     }
-    // It is our child, and was not waited for: the number is still its own.
-    let _ = child.kill();
-    child.wait().unwrap_or_default()
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.wait(Duration::ZERO);
+    }
 }
 
 fn in_words(status: ExitStatus) -> String {

@@ -20,6 +20,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -302,11 +303,10 @@ fn records_of(changes: &[Change], sealer: &Sealer) -> Result<(Records, VecDeque<
     Ok((edits.into_iter().filter_map(|edit| Some((edit.address, edit.value?))).collect(), told))
 }
 
-/// One daemon at a time.
 /// How long another's lock is waited for.
-const LOCK_TRIES: u32 = 20;
-const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
+const LOCK_PATIENCE: Duration = Duration::from_millis(200);
 
+/// One daemon at a time.
 fn lock(path: &Path) -> Result<File, StoreError> {
     let failed = |source| StoreError::File { path: path.to_owned(), source };
     if let Some(parent) = path.parent() {
@@ -316,14 +316,10 @@ fn lock(path: &Path) -> Result<File, StoreError> {
         OpenOptions::new().create(true).append(true).mode(0o600).open(lock_path(path)).map_err(failed)?;
     // A child that is being started (the command of a hook) has the descriptor of a lock that was let go of
     // until it is another program: that is no other daemon.
-    for _ in 0..LOCK_TRIES {
-        match rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(lock),
-            Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(LOCK_PAUSE),
-            Err(error) => return Err(failed(error.into())),
-        }
+    match crate::lock::take(&lock, LOCK_PATIENCE).map_err(failed)? {
+        true => Ok(lock),
+        false => Err(StoreError::InUse { path: path.to_owned() }),
     }
-    Err(StoreError::InUse { path: path.to_owned() })
 }
 
 #[cfg(test)]

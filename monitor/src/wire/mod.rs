@@ -8,10 +8,14 @@ mod forms;
 
 use std::io::{self, ErrorKind, Read, Write};
 
+use crossbeam_channel::Receiver;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use forms::{json, kind, plain, plain_box, plain_option};
+
+/// Messages of one kind that are taken at one go.
+const BURST: usize = 256;
 
 /// Frames that are written together, bytes.
 const TOGETHER: usize = 64 << 10;
@@ -52,6 +56,19 @@ impl<W: Write> Frames<W> {
         let length = u32::try_from(length).map_err(|_| WireError::Long(length as u64))?;
         self.waiting[at..at + 4].copy_from_slice(&length.to_le_bytes());
         if self.waiting.len() >= TOGETHER { self.flush() } else { Ok(()) }
+    }
+
+    /// Puts one, and those of its channel that are there already, in the form that `form` gives them.
+    ///
+    /// # Errors
+    /// See [`Frames::put`].
+    pub fn put_burst<T, M: Serialize>(
+        &mut self,
+        first: T,
+        rest: &Receiver<T>,
+        form: impl Fn(T) -> M,
+    ) -> Result<(), WireError> {
+        std::iter::once(first).chain(rest.try_iter().take(BURST)).try_for_each(|one| self.put(&form(one)))
     }
 
     /// Writes what waits.

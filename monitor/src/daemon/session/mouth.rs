@@ -21,9 +21,6 @@ use crate::wire::{Frames, WireError};
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 const TELL_EVERY: Duration = Duration::from_secs(1);
 
-/// Answers that are taken at one go.
-const BURST: usize = 256;
-
 /// Where it comes from.
 pub struct Mouth {
     pub found: Receiver<Found>,
@@ -88,11 +85,7 @@ impl Mouth {
         loop {
             select! {
                 recv(self.found) -> first => match first {
-                    Ok(first) => {
-                        for found in std::iter::once(first).chain(self.found.try_iter().take(BURST)) {
-                            frames.put(&ToWorker::Found(found))?;
-                        }
-                    }
+                    Ok(first) => frames.put_burst(first, &self.found, ToWorker::Found)?,
                     Err(_) => self.found = never(),
                 },
                 recv(self.events) -> batch => match batch {

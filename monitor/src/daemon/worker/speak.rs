@@ -10,9 +10,6 @@ use crate::alert::Change;
 use crate::hook::Notice;
 use crate::wire::{Frames, WireError};
 
-/// Messages of one kind that are taken at one go.
-const BURST: usize = 256;
-
 /// Where it comes from.
 pub(super) struct Mouths {
     pub commands: Receiver<Command>,
@@ -36,19 +33,11 @@ fn speak(mut mouths: Mouths, socket: UnixStream) -> Result<(), WireError> {
     loop {
         select! {
             recv(mouths.commands) -> first => match first {
-                Ok(first) => {
-                    for command in std::iter::once(first).chain(mouths.commands.try_iter().take(BURST)) {
-                        frames.put(&ToLoader::Command(command))?;
-                    }
-                }
+                Ok(first) => frames.put_burst(first, &mouths.commands, ToLoader::Command)?,
                 Err(_) => mouths.commands = never(),
             },
             recv(mouths.lookups) -> first => match first {
-                Ok(first) => {
-                    for lookup in std::iter::once(first).chain(mouths.lookups.try_iter().take(BURST)) {
-                        frames.put(&ToLoader::Lookup(lookup))?;
-                    }
-                }
+                Ok(first) => frames.put_burst(first, &mouths.lookups, ToLoader::Lookup)?,
                 Err(_) => mouths.lookups = never(),
             },
             recv(mouths.changes) -> batch => match batch {
