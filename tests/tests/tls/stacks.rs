@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::{ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -392,28 +391,29 @@ impl<'a> Clients<'a> {
     }
 }
 
+/// Whether an answer came, and not only its first part: a server may send it in several records.
+fn is_whole(answer: &str) -> bool {
+    answer.contains("HTTP/1.0 200") && (!answer.contains(COUNT) || seen(answer).is_some())
+}
+
 /// Until a client has an answer, or has ended.
 fn wait_for_answer(process: &mut Process, said: &str) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
-    while process.ended()?.is_none()
-        && !String::from_utf8_lossy(&std::fs::read(said)?).contains("HTTP/1.0 200")
-    {
+    while process.ended()?.is_none() && !is_whole(&String::from_utf8_lossy(&std::fs::read(said)?)) {
         ensure!(Instant::now() < deadline, "no answer after {PATIENCE:?}");
         thread::sleep(Duration::from_millis(10));
     }
     Ok(())
 }
 
-/// How many certificates of the client the server says it saw.
+/// What servers of ours say before a count.
+const COUNT: &str = "client certificates: ";
+
+/// Whether the server says that it saw certificates of the client; nothing where it says neither, or is cut off.
 pub fn seen(answer: &str) -> Option<bool> {
-    static PHRASES: OnceLock<Vec<(&str, bool)>> = OnceLock::new();
-    let phrases = PHRASES.get_or_init(|| {
-        vec![
-            ("client certificates: 0", false),
-            ("client certificates: ", true),
-            ("no client certificate available", false),
-            ("Client certificate", true),
-        ]
-    });
+    if let Some((_, count)) = answer.split_once(COUNT) {
+        return count.chars().next()?.to_digit(10).map(|digit| digit > 0);
+    }
+    let phrases = [("no client certificate available", false), ("Client certificate", true)];
     phrases.iter().find(|(phrase, _)| answer.contains(phrase)).map(|(_, seen)| *seen)
 }
