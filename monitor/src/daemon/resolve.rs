@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use rustix::time::{ClockId, clock_gettime};
 
 use super::clock::monotonic_ns;
 use super::core::{Found, Lookup};
@@ -15,7 +16,8 @@ use crate::identity::{self, Asked, Resolver, SocketKey, SocketLister, Subtree, T
 use crate::model::Transport;
 
 /// A walk over all descriptors of all processes is made at most this often, and takes at most a
-/// fiftieth of the time.
+/// fiftieth of a processor's time. Not of time as it passes: where a walk has to wait for a processor, so that
+/// all that wait for its answer would wait fifty times longer.
 const WALK_EVERY: Duration = Duration::from_millis(100);
 const WALK_SHARE: u32 = 50;
 
@@ -79,13 +81,19 @@ pub fn run(lookups: &Receiver<Lookup>, found: &Sender<Found>, asked: Asked, cgro
             }
         }
         if !users.is_empty() && Instant::now() >= walk_at {
-            let began = Instant::now();
+            let before = processor_time();
             if walk(&mut resolver, std::mem::take(&mut users), found).is_err() {
                 return;
             }
-            walk_at = Instant::now() + WALK_EVERY.max(began.elapsed() * WALK_SHARE);
+            walk_at = Instant::now() + WALK_EVERY.max(processor_time().saturating_sub(before) * WALK_SHARE);
         }
     }
+}
+
+/// What this thread has used.
+fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
 }
 
 fn walk(resolver: &mut Resolver, users: Vec<(FlowKey, SocketKey)>, found: &Sender<Found>) -> Result<(), ()> {

@@ -178,6 +178,7 @@ impl Core {
         let key = flow.key();
         drop(flow);
         self.will_tell(key);
+        self.ended_without_owner(id);
         self.advance(id, at_ns);
     }
 

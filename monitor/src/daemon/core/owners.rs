@@ -6,16 +6,29 @@ use super::*;
 impl Core {
     /// Names the owner, where it is known, or asks who that is.
     pub(super) fn find_owner(&mut self, flow: &mut Flow, now_ns: u64) {
+        if self.user_is_another(flow) {
+            self.ask_for_user(flow, now_ns);
+        } else if let Some(identity) = self.known_or_asked(flow.key(), flow.process_seen(), now_ns) {
+            flow.set_owner(identity);
+        }
+    }
+
+    /// Whether who made the socket is not known, or known to hand over what it accepts: then its user is looked
+    /// for.
+    fn user_is_another(&self, flow: &Flow) -> bool {
         let seen = flow.process_seen();
         let handed_over = flow.direction == Direction::Ingress
             && flow.transport == Transport::Tcp
             && (seen.tgid == 1 || self.handed_over.contains(&(seen.tgid, seen.seen_ns)));
-        if seen.tgid == 0 || handed_over {
-            self.ask_for_user(flow, now_ns);
-            return;
-        }
-        if let Some(identity) = self.known_or_asked(flow.key(), seen, now_ns) {
-            flow.set_owner(identity);
+        seen.tgid == 0 || handed_over
+    }
+
+    /// A connection ended whose user is still looked for: by now there is none to be found. A look that saw it in
+    /// time has answered before the next tick.
+    pub(super) fn ended_without_owner(&mut self, id: FlowId) {
+        let Some(flow) = self.table.get(id) else { return };
+        if flow.owner.is_none() && self.user_is_another(&flow) {
+            self.users_wanted.push(flow.key());
         }
     }
 
@@ -53,19 +66,34 @@ impl Core {
     /// Asks for the users that could wait. A connection that is over has none any more: who closed it was
     /// its last.
     pub(super) fn ask_for_users(&mut self, now_ns: u64) {
+        // Who holds the listeners comes first, and answers for most.
+        if self.ended_early.is_some() {
+            return;
+        }
         for key in std::mem::take(&mut self.users_wanted) {
             let Some(id) = self.table.id(&key) else { continue };
             let Some(flow) = self.table.get(id) else { continue };
             let seen = flow.process_seen();
             let (known, over, socket) = (flow.owner.is_some(), flow.is_over(), socket_of(&flow));
+            let holder = if known { None } else { self.holder_of_old_listener(&flow) };
             drop(flow);
             match (known, over) {
                 (true, _) => {}
+                (false, _) if holder.is_some() => self.held_by(id, holder, now_ns),
                 (false, false) => self.out.lookups.push(Lookup::User { key, socket }),
                 (false, true) if seen.tgid == 0 => self.nobody_is_known(id, &seen, now_ns),
                 (false, true) => self.find_owner_of(id, now_ns),
             }
         }
+    }
+
+    /// Who holds the listener that accepted a flow has it.
+    fn held_by(&mut self, id: FlowId, holder: Option<Arc<Identity>>, now_ns: u64) {
+        let Some(holder) = holder else { return };
+        if let Some(mut flow) = self.table.get_mut(id) {
+            flow.set_maker(holder.pid.unwrap_or(0));
+        }
+        self.owner(id, holder, now_ns);
     }
 
     /// The process behind the listener from before us that accepted this flow, where there is no

@@ -6,6 +6,7 @@ mod clocks;
 mod flood;
 mod hidden;
 mod named;
+mod owners;
 mod quiet_day;
 mod taken_over;
 

@@ -1,0 +1,59 @@
+//! Connections whose maker the kernel does not know: who is said to have them, and when.
+
+use super::*;
+use crate::identity::SocketSeen;
+
+/// A connection to a server here, of which nobody knows who made it; and its end.
+fn passing(rig: &mut Rig) {
+    let open = FlowEvent { owner: Owner::default(), ..rig.event(Kind::Open, 1, SERVER, CLIENT, true) };
+    rig.feed(Kind::Open, open);
+    rig.pass(SECOND / 100);
+    rig.feed(Kind::Close, open);
+}
+
+fn looked(rig: &mut Rig, sockets: Vec<Existing>) {
+    rig.core.found(Found::Existing { sockets, at_ns: rig.now_ns }, rig.now_ns);
+}
+
+/// Ends that are told while no look-up is answered: the pids of their owners.
+fn ends(rig: &mut Rig) -> Vec<Option<u32>> {
+    let records = rig.core.take_output().records;
+    let ends = flows(&records).into_iter().filter(|(action, _)| *action == FlowAction::FlowClosed);
+    ends.map(|(_, flow)| flow.owner.pid).collect()
+}
+
+#[test]
+fn an_end_does_not_wait_for_a_look_that_can_find_nobody() {
+    let mut rig = Rig::new(settings());
+    looked(&mut rig, Vec::new());
+    passing(&mut rig);
+    assert_eq!(ends(&mut rig), []);
+    rig.pass(SECOND / 20);
+    assert_eq!(ends(&mut rig), [None]);
+}
+
+#[test]
+fn an_end_waits_until_the_listeners_are_known() {
+    let mut rig = Rig::new(settings());
+    passing(&mut rig);
+    rig.pass(SECOND / 20);
+    assert_eq!(ends(&mut rig), []);
+    let socket = SocketSeen {
+        transport: Transport::Tcp,
+        ipv6: false,
+        local: SERVER.parse().unwrap(),
+        remote: "0.0.0.0:0".parse().unwrap(),
+        state: TcpState::Listen,
+        cookie: 9,
+        inode: 0,
+        uid: 0,
+        device: 0,
+        mark: 0,
+        cgroup: 0,
+        tcp: None,
+    };
+    let holder = Identity { pid: Some(7), ..Identity::default() };
+    looked(&mut rig, vec![Existing { socket, netns: 1, direction: None, holders: vec![holder] }]);
+    rig.pass(SECOND / 20);
+    assert_eq!(ends(&mut rig), [Some(7)]);
+}
