@@ -11,10 +11,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use monitor_sys::bpf;
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use tests::traffic::{self, Connection};
 use tests::{
@@ -183,7 +183,7 @@ fn under_load(
 ) -> Result<()> {
     let house = House::new()?;
     let _server = house.serve()?;
-    let mut heard: Vec<Heard> = Vec::new();
+    let mut told = Told::default();
     let mut daemon = house.daemon("")?;
     let stop = Arc::new(AtomicBool::new(false));
     let made = thread::scope(|scope| {
@@ -197,9 +197,9 @@ fn under_load(
                 let longest = (2 * start).max(Duration::from_millis(400));
                 let pause = Duration::from_millis(random.u64(0..longest.as_millis() as u64));
                 let began = Instant::now();
-                let (told, next) = turn(&house, daemon, pause)?;
+                let (heard, next) = turn(&house, daemon, pause)?;
                 start = began.elapsed().saturating_sub(pause);
-                heard.extend(told);
+                told.add(heard)?;
                 daemon = next;
             }
             anyhow::Ok(daemon)
@@ -212,13 +212,6 @@ fn under_load(
     let (made, daemon) = made?;
     ensure!(made.len() >= 1000, "there was no load: {} connections", made.len());
     // The last connections are told when their owners are known.
-    let mine = |record: &Value| number(record, "server.port") == Some(u64::from(PORT));
-    let closed = |record: &Value| is_flow(record) && action(record) == "flow_closed" && mine(record);
-    let before: HashSet<String> = heard
-        .iter()
-        .filter(|heard| closed(&heard.record))
-        .map(|heard| text(&heard.record, "streamwatch.flow.id").to_owned())
-        .collect();
     daemon
         .wait_until(
             "record of every connection",
@@ -227,11 +220,11 @@ fn under_load(
             |now| {
                 let now: HashSet<&str> = now
                     .iter()
-                    .filter(|heard| closed(&heard.record))
+                    .filter(|heard| Told::is_mine(&heard.record) && action(&heard.record) == "flow_closed")
                     .map(|heard| text(&heard.record, "streamwatch.flow.id"))
-                    .filter(|id| !before.contains(*id))
+                    .filter(|id| !told.ends.contains_key(*id))
                     .collect();
-                (before.len() + now.len() >= 2 * made.len()).then_some(())
+                (told.ends.len() + now.len() >= 2 * made.len()).then_some(())
             },
         )
         .or_else(|error| {
@@ -239,52 +232,97 @@ fn under_load(
             eprintln!("restarts: {}", error.to_string().lines().next().unwrap_or_default());
             anyhow::Ok(())
         })?;
-    heard.extend(daemon.stop_cut(Signal::INT, cut)?.heard);
-    let records: Vec<&Value> = heard.iter().map(|heard| &heard.record).collect();
-    // While no daemon runs nobody settles a flow, and first bytes may fill their part of the ring. Beginnings
-    // and ends have theirs.
-    let mut lost: HashMap<String, u64> = HashMap::new();
-    for record in records.iter().filter(|record| is_loss(record)) {
+    told.add(daemon.stop_cut(Signal::INT, cut)?.heard)?;
+    eprintln!(
+        "restarts: {times} times, {} connections, {} flows told as new, {} ends told again, lost: {:?}",
+        made.len(),
+        told.opened.len(),
+        told.again,
+        told.lost
+    );
+    exact::compare(&made, told.ends.values())
+}
+
+/// What daemons told of the load, one after the other. Records are many: of each only what is compared is kept.
+#[derive(Default)]
+struct Told {
+    opened: HashSet<String>,
+    ends: HashMap<String, Value>,
+    /// Ends that came a second time.
+    again: u32,
+    /// By kind of event.
+    lost: HashMap<String, u64>,
+}
+
+impl Told {
+    fn is_mine(record: &Value) -> bool {
+        is_flow(record) && number(record, "server.port") == Some(u64::from(PORT))
+    }
+
+    fn add(&mut self, heard: Vec<Heard>) -> Result<()> {
+        for Heard { record, .. } in heard {
+            if is_loss(&record) {
+                self.add_loss(&record)?;
+            } else if Told::is_mine(&record) {
+                self.add_flow(&record)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// While no daemon runs nobody settles a flow, and first bytes may fill their part of the ring. Beginnings and
+    /// ends have theirs.
+    fn add_loss(&mut self, record: &Value) -> Result<()> {
         for row in field(record, "streamwatch.loss.rows").as_array().into_iter().flatten() {
             let kind = text(row, "kind");
             ensure!(
                 text(row, "stage") == "kernel" && kind == "capture",
                 "more than first bytes was lost: {record}"
             );
-            lost.insert(kind.to_owned(), number(row, "lost").unwrap_or_default());
+            self.lost.insert(kind.to_owned(), number(row, "lost").unwrap_or_default());
         }
+        Ok(())
     }
-    let mut opened: HashMap<&str, u32> = HashMap::new();
-    for record in records.iter().filter(|record| is_flow(record) && mine(record)) {
-        if action(record) == "flow_opened" {
-            *opened.entry(text(record, "streamwatch.flow.id")).or_default() += 1;
+
+    fn add_flow(&mut self, record: &Value) -> Result<()> {
+        let id = text(record, "streamwatch.flow.id").to_owned();
+        match action(record) {
+            "flow_opened" => {
+                ensure!(
+                    self.opened.insert(id),
+                    "a flow was told as new twice, the second time so:\n{record}"
+                );
+            }
+            "flow_closed" => {
+                let party = |end: &str| {
+                    json!({
+                        "ip": field(record, &format!("{end}.ip")),
+                        "port": field(record, &format!("{end}.port")),
+                        "bytes": field(record, &format!("{end}.bytes")),
+                    })
+                };
+                let end = json!({
+                    "network": { "direction": text(record, "network.direction") },
+                    "client": party("client"),
+                    "server": party("server"),
+                    "source": party("source"),
+                    "destination": party("destination"),
+                });
+                // An end that was being written when the daemon was killed may come again: the same.
+                if let Some(first) = self.ends.insert(id, end) {
+                    let bytes =
+                        |record: &Value| (number(record, "client.bytes"), number(record, "server.bytes"));
+                    ensure!(
+                        bytes(&first) == bytes(record),
+                        "an end was told twice, with other bytes:\n{first}\n{record}"
+                    );
+                    self.again += 1;
+                }
+            }
+            _ => {}
         }
+        Ok(())
     }
-    let twice: Vec<_> = opened.iter().filter(|(_, times)| **times > 1).collect();
-    if let Some((first, _)) = twice.first() {
-        let all = records.iter().filter(|record| text(record, "streamwatch.flow.id") == **first);
-        let all: Vec<String> = all.map(ToString::to_string).collect();
-        bail!("{} flows were told as new twice, the first one so:\n{}", twice.len(), all.join("\n"));
-    }
-    // An end that was being written when the daemon was killed may come again: the same.
-    let mut ends: HashMap<&str, &Value> = HashMap::new();
-    let mut again = 0;
-    for record in records.iter().filter(|record| closed(record)) {
-        let bytes = |record: &Value| (number(record, "client.bytes"), number(record, "server.bytes"));
-        if let Some(first) = ends.insert(text(record, "streamwatch.flow.id"), record) {
-            ensure!(
-                bytes(first) == bytes(record),
-                "an end was told twice, with other bytes:\n{first}\n{record}"
-            );
-            again += 1;
-        }
-    }
-    eprintln!(
-        "restarts: {times} times, {} connections, {} flows told as new, {again} ends told again, lost: {lost:?}",
-        made.len(),
-        opened.len()
-    );
-    exact::compare(&made, ends.values().copied())
 }
 
 /// Kills the process that reads traffic, and waits until another one serves.
