@@ -20,7 +20,7 @@ use tokio::sync::broadcast;
 
 use super::core::{Command, Core, Found, Lookup};
 use super::keep::{Keeper, Links};
-use super::reader::{self, Batch, ReaderCounters, Reading, Source};
+use super::reader::{self, Batch, Patience, ReaderCounters, Reading, Source};
 use super::stages::Loader;
 use super::state::{self, Keeping};
 use super::work::{self, Inlets, Outlets};
@@ -373,6 +373,7 @@ fn run(seed: u64, slow: Slow) -> Result<(), TestCaseError> {
             stop: stop.clone(),
             told: None,
             late: crossbeam_channel::never(),
+            patience: Patience::default(),
         };
         thread::spawn(move || drop(reader::run(queue, &events_in, &reading)))
     };

@@ -30,11 +30,23 @@ pub const BATCH: usize = 256;
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// How much of the ring is kept for what is still to be told, in a thousand: no more is read before something of
-/// it was told. Captures have half of the ring, and the fuller it is, the less of it a cgroup may fill. And for how
-/// long, without anything being told; at the start, when everybody has to be found out, for longer.
+/// it was told. Captures have half of the ring, and the fuller it is, the less of it a cgroup may fill.
 const KEPT: u64 = 350;
-const KEPT_FOR: Duration = Duration::from_secs(1);
-const KEPT_AT_FIRST: Duration = Duration::from_secs(10);
+
+/// How long something is kept without anything being told.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// Where nothing more is read until then.
+    pub held_up: Duration,
+    /// Where there is room; and at the start, when everybody has to be found out.
+    pub otherwise: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Patience { held_up: Duration::from_secs(1), otherwise: Duration::from_secs(10) }
+    }
+}
 
 /// Events on their way to the core.
 #[derive(Debug, Default)]
@@ -167,16 +179,17 @@ pub struct Reading {
     pub told: Option<Arc<AtomicU64>>,
     /// Ends that found the ring full: they come after what stood in it before them.
     pub late: Receiver<Vec<Event>>,
+    pub patience: Patience,
 }
 
 /// Reads until `stop` is set and what was in the ring by then is read. Gives the ring back.
 pub(super) fn run<R: Source>(mut ring: R, events: &Sender<Batch>, reading: &Reading) -> R {
-    let Reading { counters, stop, told, late } = reading;
+    let Reading { counters, stop, told, late, patience } = reading;
     let mut held_back: Option<(u64, Vec<Event>)> = None;
     let mut busy = false;
     let mut last = None;
     let mut moved = Instant::now();
-    let mut kept_for = KEPT_AT_FIRST;
+    let mut ever_moved = false;
     loop {
         if last.is_none() && stop.load(Ordering::Acquire) {
             last = Some(ring.produced());
@@ -225,14 +238,12 @@ pub(super) fn run<R: Source>(mut ring: R, events: &Sender<Batch>, reading: &Read
             Some(told) => {
                 let before = ring.held();
                 ring.give_back(told.load(Ordering::Acquire));
-                if ring.held() < before {
-                    kept_for = KEPT_FOR;
-                }
+                ever_moved |= ring.held() < before;
                 if ring.held() < before || ring.held() == 0 {
                     moved = Instant::now();
                 }
                 // Nobody takes our records, or somebody has to be found out: the kernel needs the room.
-                if moved.elapsed() > kept_for {
+                if moved.elapsed() > if waits && ever_moved { patience.held_up } else { patience.otherwise } {
                     ring.give_back(ring.position());
                 }
             }
@@ -243,5 +254,83 @@ pub(super) fn run<R: Source>(mut ring: R, events: &Sender<Batch>, reading: &Read
             thread::sleep(PAUSE);
         }
         busy = read > 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use crossbeam_channel::{never, unbounded};
+
+    use super::*;
+
+    /// A ring of records that nobody can read.
+    struct Records {
+        all: u64,
+        read: u64,
+        given_back: u64,
+        /// What it says of itself once something is held, in a thousand.
+        share: u64,
+        stop: Arc<AtomicBool>,
+        looks: u32,
+    }
+
+    impl Source for Records {
+        fn drain(&mut self, limit: usize, mut each: impl FnMut(&[u8])) -> usize {
+            let count = limit.min((self.all - self.read) as usize);
+            (0..count).for_each(|_| each(&[0]));
+            self.read += count as u64;
+            self.looks += 1;
+            if self.looks == 20 {
+                self.stop.store(true, Ordering::Release);
+            }
+            count
+        }
+
+        fn wait(&self, _: Duration) {}
+
+        fn produced(&self) -> u64 {
+            self.all
+        }
+
+        fn position(&self) -> u64 {
+            self.read
+        }
+
+        fn held(&self) -> u64 {
+            self.read - self.given_back
+        }
+
+        fn held_share(&self) -> u64 {
+            if self.held() > 0 { self.share } else { 0 }
+        }
+
+        fn give_back(&mut self, up_to: u64) {
+            self.given_back = self.given_back.max(up_to);
+        }
+    }
+
+    /// How much is given back when of so much of the ring only the first record was told.
+    fn given_back(share: u64) -> u64 {
+        let stop = Arc::<AtomicBool>::default();
+        let ring = Records { all: 100, read: 0, given_back: 0, share, stop: stop.clone(), looks: 0 };
+        let reading = Reading {
+            counters: Arc::default(),
+            stop,
+            told: Some(Arc::new(AtomicU64::new(1))),
+            late: never(),
+            patience: Patience { held_up: Duration::ZERO, otherwise: Duration::from_secs(3600) },
+        };
+        let (events, taken) = unbounded();
+        let ring = run(ring, &events, &reading);
+        assert_eq!((ring.read, taken.len()), (100, 1));
+        ring.given_back
+    }
+
+    #[test]
+    fn what_is_not_told_is_given_back_only_where_it_holds_up_others() {
+        assert_eq!(given_back(KEPT), 1);
+        assert_eq!(given_back(KEPT + 1), 100);
     }
 }

@@ -14,7 +14,7 @@ use super::super::clock::{Clock, monotonic_ns};
 use super::super::confine::Confined;
 use super::super::core::{Command, Core, CoreSettings, Found, Lookup};
 use super::super::link::{Descriptors, LATE, Start, ToLoader};
-use super::super::reader::{self, BATCH, Batch, ReaderCounters, Reading};
+use super::super::reader::{self, BATCH, Batch, Patience, ReaderCounters, Reading};
 use super::super::serve::About;
 use super::super::stages::{Loader, Stage, Stages};
 use super::super::start::spawn;
@@ -178,6 +178,7 @@ pub(super) fn run(
         stop: stop.clone(),
         told: start.pinned.then(|| told.clone()),
         late: late.clone(),
+        patience: Patience::default(),
     };
     let reader = {
         let events = events_in.clone();
