@@ -1,8 +1,11 @@
 //! The whole way of an event, with the stages that the daemon has, each of them slow at random: what was
 //! offered to a stage was delivered or is counted as lost, and what one delivered is what the next was
-//! offered. The ring is a queue here, and nobody asks `/proc`; all else is what runs.
+//! offered, on the other side of the socket between the two processes, too. The ring is a queue here, the
+//! processes are threads, and nobody asks `/proc`; all else is what runs.
 
 #![allow(clippy::unwrap_used)]
+
+mod link;
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -21,9 +24,12 @@ use tokio::sync::broadcast;
 use super::core::{Command, Core, Found, Lookup};
 use super::keep::{Keeper, Links};
 use super::reader::{self, Batch, Patience, ReaderCounters, Reading, Source};
+use super::session::ear::Ear;
+use super::session::mouth::Reporter;
 use super::stages::Loader;
 use super::state::{self, Keeping};
 use super::work::{self, Inlets, Outlets};
+use super::worker::speak::Mouths;
 use super::{About, Clock, CoreSettings, Stage, Stages, monotonic_ns};
 use crate::alert::Change;
 use crate::api::{self, tests::Place};
@@ -49,6 +55,7 @@ struct Slow {
     writer: u8,
     keeper: u8,
     client: u8,
+    link: u8,
 }
 
 /// Random pauses, the same for a seed.
@@ -319,10 +326,16 @@ fn run(seed: u64, slow: Slow) -> Result<(), TestCaseError> {
     let (stop, read) = (Arc::new(AtomicBool::new(false)), Arc::<ReaderCounters>::default());
     let (events_in, relayed) = bounded::<Batch>(2);
     let (relay, events) = bounded::<Batch>(2);
-    let (lookups_in, lookups) = bounded::<Lookup>(3);
-    let (commands_in, commands) = bounded::<Command>(3);
-    let (changes_in, changes) = bounded::<Vec<Change>>(3);
-    let (found_in, found) = bounded::<Found>(1024);
+    let (lookups_in, lookups_out) = bounded::<Lookup>(3);
+    let (commands_in, commands_out) = bounded::<Command>(3);
+    let (changes_in, changes_out) = bounded::<Vec<Change>>(3);
+    let (found_out, found) = bounded::<Found>(1024);
+    // At the loader's end.
+    let (lookups_heard, lookups) = bounded::<Lookup>(1);
+    let (commands_heard, commands) = bounded::<Command>(1);
+    let (changes_heard, changes) = bounded::<Vec<Change>>(1);
+    let (found_in, found_said) = bounded::<Found>(1);
+    let (map_events_in, map_events) = bounded::<Batch>(1);
     let (requests_in, requests) = bounded(2);
     let (orders_in, orders) = bounded(1);
     let (alerts, _) = broadcast::channel(8);
@@ -360,10 +373,36 @@ fn run(seed: u64, slow: Slow) -> Result<(), TestCaseError> {
     let seen = [&stages.events, &stages.lookups, &stages.commands, &stages.changes, &stages.alerts];
     let [events_stage, lookups_stage, commands_stage, changes_stage, alerts_stage] = seen.map(Arc::clone);
     let (notices_in, notices) = bounded::<Notice>(2);
-    let noticing = {
-        let hooks = hooks.clone();
-        thread::spawn(move || notices.iter().for_each(|notice| hooks.offer(&Arc::new(notice))))
-    };
+    let (replies_in, replies) = bounded(4);
+    let link = link::start(
+        Mouths {
+            commands: commands_out,
+            lookups: lookups_out,
+            changes: changes_out,
+            alerts: notices,
+            replies,
+        },
+        replies_in,
+        Ear {
+            commands: commands_heard,
+            lookups: lookups_heard,
+            changes: changes_heard,
+            hooks: hooks.clone(),
+            asked: Arc::default(),
+            alive: Arc::default(),
+            ready: bounded(1).0,
+            steps: bounded(8).0,
+        },
+        link::ToTheWorker {
+            found: found_said,
+            events: map_events,
+            found_out,
+            events_out: events_in.clone(),
+            reporter: Reporter { keeping: keeping.clone(), hooks: hooks.clone(), view: Arc::default() },
+            loader,
+        },
+        &pauses(10, slow.link),
+    );
 
     let reader = {
         let queue = Queue { kernel: kernel.clone(), pauses: Mutex::new(pauses(2, slow.ring)), read: 0 };
@@ -442,17 +481,17 @@ fn run(seed: u64, slow: Slow) -> Result<(), TestCaseError> {
     let asking = ask(&place.socket(), enough.clone());
 
     let offered = offer(&kernel, seed, 600);
-    // As the control thread does: the kernel's counters come by the same way.
-    events_in.send(Batch { events: vec![Event::Counters(Box::new(offered))], end: None }).unwrap();
+    // As the control thread does: the kernel's counters come from the loader.
+    map_events_in.send(Batch { events: vec![Event::Counters(Box::new(offered))], end: None }).unwrap();
     wait_until("the ring is read", || kernel.queue.lock().unwrap().is_empty());
     enough.store(true, Ordering::Release);
     asking.join().unwrap();
     stop.store(true, Ordering::Release);
     reader.join().unwrap();
-    drop(events_in);
+    drop((events_in, map_events_in));
     relaying.join().unwrap();
     let sink = core.join().unwrap();
-    noticing.join().unwrap();
+    link.end();
     let hook_counts = {
         wait_until("the hook is done", || {
             hooks.rows().iter().all(|row| {
@@ -552,8 +591,8 @@ fn ask(socket: &Path, stop: Arc<AtomicBool>) -> thread::JoinHandle<()> {
 
 fn slow() -> impl Strategy<Value = Slow> {
     let percent = || prop_oneof![Just(0_u8), 1..100_u8];
-    (percent(), percent(), percent(), percent(), percent(), percent(), percent()).prop_map(
-        |(ring, core, resolver, control, writer, keeper, client)| Slow {
+    (percent(), percent(), percent(), percent(), percent(), percent(), percent(), percent()).prop_map(
+        |(ring, core, resolver, control, writer, keeper, client, link)| Slow {
             ring,
             core,
             resolver,
@@ -561,6 +600,7 @@ fn slow() -> impl Strategy<Value = Slow> {
             writer,
             keeper,
             client,
+            link,
         },
     )
 }

@@ -4,8 +4,8 @@
 //! whether it ended by itself. Must never: act on more than the types of [`super::link`] say; wait for a
 //! worker that does not read.
 
-mod ear;
-mod mouth;
+pub(super) mod ear;
+pub(super) mod mouth;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -67,7 +67,7 @@ const ENVIRONMENT: [&str; 4] = ["NO_COLOR", "TERM", "COLUMNS", "RUST_BACKTRACE"]
 
 /// What is still to be answered, each kind in turn.
 #[derive(Default)]
-struct Asked {
+pub(super) struct Asked {
     expecting: Vec<Done<()>>,
     refreshed: Vec<Done<()>>,
     restored: Vec<Done<usize>>,

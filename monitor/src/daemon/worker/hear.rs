@@ -2,7 +2,6 @@
 
 use std::io::BufReader;
 use std::os::unix::net::UnixStream;
-use std::process::exit;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -15,15 +14,23 @@ use super::super::stages::Loader;
 use super::super::work::Order;
 use crate::event::Event;
 use crate::policy::Policy;
-use crate::wire;
+use crate::wire::{self, WireError};
 
-/// Where it goes.
-pub(super) struct Ears {
-    pub found: Sender<Found>,
+/// What the maps say.
+pub(in super::super) struct FromMaps {
     pub events: Sender<Batch>,
     pub late: Sender<Vec<Event>>,
     /// The ring is at its end: nobody takes late ends any more.
     pub ring_read: Arc<AtomicBool>,
+    /// Dropped with the others, when all is said.
+    pub _until_here: Sender<()>,
+}
+
+/// Where it goes.
+pub(in super::super) struct Ears {
+    pub found: Sender<Found>,
+    /// Until nothing comes from them any more.
+    pub maps: Option<FromMaps>,
     pub orders: Sender<Order>,
     /// Answers to what was ordered.
     pub replies: Sender<ToLoader>,
@@ -34,33 +41,44 @@ pub(super) struct Ears {
     pub stop: Sender<bool>,
 }
 
-/// Hears until nothing comes from the maps any more. A loader that is gone ends the process: the next one
-/// takes over what was not told.
-pub(super) fn run(mut from: BufReader<UnixStream>, ears: Ears) {
+/// Hears until the loader is gone: answers may come when nothing comes from the maps any more.
+///
+/// # Errors
+/// It cannot be understood.
+pub(in super::super) fn run(mut from: BufReader<UnixStream>, mut ears: Ears) -> Result<(), WireError> {
     let mut buffer = Vec::new();
-    loop {
-        match wire::read(&mut from, FROM_LOADER, &mut buffer) {
-            Ok(Some(ToWorker::MapsRead)) => return,
-            Ok(Some(message)) => ears.pass_on(message),
-            Ok(None) => exit(0),
-            Err(error) => {
-                eprintln!("streamwatch: the worker cannot understand its loader: {error}");
-                exit(1);
-            }
+    while let Some(message) = wire::read(&mut from, FROM_LOADER, &mut buffer)? {
+        ears.pass_on(message);
+    }
+    Ok(())
+}
+
+impl FromMaps {
+    fn late(&self, ends: Vec<Event>) {
+        if self.ring_read.load(Ordering::Acquire) {
+            let _ = self.events.send(Batch { events: ends, end: None });
+        } else {
+            let _ = self.late.send(ends);
         }
     }
 }
 
 impl Ears {
     /// Nobody who is gone is missed: then the end is near.
-    fn pass_on(&self, message: ToWorker) {
+    fn pass_on(&mut self, message: ToWorker) {
         match message {
             ToWorker::Found(found) => drop(self.found.send(found)),
-            ToWorker::Events(events) => drop(self.events.send(Batch { events, end: None })),
-            ToWorker::Late(ends) if self.ring_read.load(Ordering::Acquire) => {
-                drop(self.events.send(Batch { events: ends, end: None }));
+            ToWorker::Events(events) => {
+                if let Some(maps) = &self.maps {
+                    let _ = maps.events.send(Batch { events, end: None });
+                }
             }
-            ToWorker::Late(ends) => drop(self.late.send(ends)),
+            ToWorker::Late(ends) => {
+                if let Some(maps) = &self.maps {
+                    maps.late(ends);
+                }
+            }
+            ToWorker::MapsRead => self.maps = None,
             ToWorker::SelfCheck { port, pid } => {
                 let ready = self.reply(|()| ToLoader::Expecting);
                 self.order(Order::SelfCheck { port, pid, ready });
@@ -82,7 +100,6 @@ impl Ears {
                 let _ = self.replies.try_send(ToLoader::Alive(self.alive.load(Ordering::Relaxed)));
             }
             ToWorker::Stop { hooks_stay } => drop(self.stop.send(hooks_stay)),
-            ToWorker::MapsRead => {}
         }
     }
 

@@ -4,9 +4,9 @@
 //! In: the ring, and what the loader looks up and reads. Out: records, answers, and requests to the loader.
 //! Must never: open, connect to or start anything: see [`super::confine`].
 
-mod hear;
+pub(super) mod hear;
 mod pipeline;
-mod speak;
+pub(super) mod speak;
 
 use std::io::BufReader;
 use std::os::fd::AsFd;

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::BufReader;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::exit;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -20,7 +21,7 @@ use super::super::stages::{Loader, Stage, Stages};
 use super::super::start::spawn;
 use super::super::work::{self, Inlets, Order, Outlets};
 use super::WorkerError;
-use super::hear::{self, Ears};
+use super::hear::{self, Ears, FromMaps};
 use super::speak::{self, Mouths};
 use crate::alert::Change;
 use crate::api::{self, Door, Limits, Request};
@@ -154,24 +155,35 @@ pub(super) fn run(
         alerts: hooks_out,
         replies: replies_out,
     };
-    let speaker = spawn("to-loader", move || speak::run(mouths, socket))?;
+    let speaker = spawn("to-loader", move || {
+        if speak::run(mouths, socket).is_err() {
+            exit(0);
+        }
+    })?;
     let inlets = Inlets { events, found, requests, orders: orders_out };
     let core = spawn("core", move || work::run(core, inlets, outlets, &about))?;
+    let (until_here, heard) = bounded::<()>(0);
     let ears = Ears {
         found: found_in,
-        events: events_in.clone(),
-        late: late_in,
-        ring_read: ring_read.clone(),
+        maps: Some(FromMaps {
+            events: events_in.clone(),
+            late: late_in,
+            ring_read: ring_read.clone(),
+            _until_here: until_here,
+        }),
         orders,
         replies: replies.clone(),
         loader,
         alive,
         stop: stop_in,
     };
-    let (heard_in, heard) = bounded::<()>(0);
-    spawn("from-loader", move || {
-        let _until_here = heard_in;
-        hear::run(from, ears);
+    // A loader that is gone ends the process: the next one takes over what was not told.
+    spawn("from-loader", move || match hear::run(from, ears) {
+        Ok(()) => exit(0),
+        Err(error) => {
+            eprintln!("streamwatch: the worker cannot understand its loader: {error}");
+            exit(1);
+        }
     })?;
     let reading = Reading {
         counters: read,

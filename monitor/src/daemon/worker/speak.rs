@@ -11,7 +11,7 @@ use crate::hook::Notice;
 use crate::wire::{Frames, WireError};
 
 /// Where it comes from.
-pub(super) struct Mouths {
+pub(in super::super) struct Mouths {
     pub commands: Receiver<Command>,
     pub lookups: Receiver<Lookup>,
     pub changes: Receiver<Vec<Change>>,
@@ -20,15 +20,11 @@ pub(super) struct Mouths {
     pub replies: Receiver<ToLoader>,
 }
 
-/// Speaks until the last of `replies` is said. With the loader gone there is nobody to speak to, and the
-/// process ends.
-pub(super) fn run(mouths: Mouths, socket: UnixStream) {
-    if speak(mouths, socket).is_err() {
-        std::process::exit(0);
-    }
-}
-
-fn speak(mut mouths: Mouths, socket: UnixStream) -> Result<(), WireError> {
+/// Speaks until the last of `replies` is said.
+///
+/// # Errors
+/// The loader is gone: there is nobody to speak to.
+pub(in super::super) fn run(mut mouths: Mouths, socket: UnixStream) -> Result<(), WireError> {
     let mut frames = Frames::new(socket);
     loop {
         select! {
