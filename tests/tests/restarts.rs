@@ -250,7 +250,7 @@ struct Told {
     ends: HashMap<String, Value>,
     /// Ends that came a second time.
     again: u32,
-    /// By kind of event.
+    /// By stage and kind of event.
     lost: HashMap<String, u64>,
 }
 
@@ -270,16 +270,14 @@ impl Told {
         Ok(())
     }
 
-    /// While no daemon runs nobody settles a flow, and first bytes may fill their part of the ring. Beginnings and
-    /// ends have theirs.
+    /// While no daemon runs nobody settles a flow, and first bytes may fill their part of the ring; a worker that
+    /// follows several that ended looks at none. Beginnings and ends have their part.
     fn add_loss(&mut self, record: &Value) -> Result<()> {
         for row in field(record, "streamwatch.loss.rows").as_array().into_iter().flatten() {
             let kind = text(row, "kind");
-            ensure!(
-                text(row, "stage") == "kernel" && kind == "capture",
-                "more than first bytes was lost: {record}"
-            );
-            self.lost.insert(kind.to_owned(), number(row, "lost").unwrap_or_default());
+            ensure!(kind == "capture", "more than first bytes was lost: {record}");
+            let from = format!("{}, {kind}", text(row, "stage"));
+            self.lost.insert(from, number(row, "lost").unwrap_or_default());
         }
         Ok(())
     }

@@ -82,9 +82,13 @@ impl Flight {
             let Some((body, next)) = after.split_at_checked(length) else { return };
             rest = next;
             match head[0] {
-                2 => self.chosen = server_hello(body),
+                2 if self.chosen.is_none() => self.chosen = server_hello(body),
                 13 => self.asks_for_certificate = true,
-                14 => self.done = true,
+                14 => {
+                    // What comes now would answer something that nobody has said.
+                    self.done = true;
+                    return;
+                }
                 _ => {}
             }
             if self.chosen.is_some_and(|chosen| chosen.version >= super::hello::TLS_1_3) {
@@ -159,6 +163,21 @@ mod tests {
         let flight = Flight::read(&hello(0x0303, [0; 32], &[0, 35, 0, 0]));
         assert!(flight.chosen.is_some_and(|chosen| chosen.ticket && !chosen.retry));
         assert!(!flight.is_complete());
+    }
+
+    /// Found by fuzzing.
+    #[test]
+    fn what_was_chosen_stays_chosen() {
+        let first = hello(0x0303, [0; 32], &[0, 35, 0, 0]);
+        let done = [22, 3, 3, 0, 4, 14, 0, 0, 0];
+        let other = hello(0x0302, [1; 32], &[]);
+        let chosen = Flight::read(&first).chosen;
+        assert!(chosen.is_some());
+        for flight in [[&first[..], &done, &other].concat(), [&first[..], &other, &done].concat()] {
+            let flight = Flight::read(&flight);
+            assert!(flight.done);
+            assert_eq!(flight.chosen, chosen);
+        }
     }
 
     #[test]
