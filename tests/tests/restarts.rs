@@ -191,7 +191,8 @@ fn under_load(
         let mut random = fastrand::Rng::with_seed(7);
         let lives = (|| {
             // On a busy machine a start takes long, and all else with it: a daemon lives as long as the next one
-            // takes to start, at random up to twice that. One that never came to tell anything would only fill the ring.
+            // takes to start, at random up to twice that. One that never came to tell anything would only fill the
+            // ring.
             let mut start = Duration::ZERO;
             for _ in 0..times {
                 let longest = (2 * start).max(Duration::from_millis(400));

@@ -16,8 +16,8 @@ use crate::identity::{self, Asked, Resolver, SocketKey, SocketLister, Subtree, T
 use crate::model::Transport;
 
 /// A walk over all descriptors of all processes is made at most this often, and takes at most a
-/// fiftieth of a processor's time. Not of time as it passes: where a walk has to wait for a processor, so that
-/// all that wait for its answer would wait fifty times longer.
+/// fiftieth of a processor's time. Not of time as it passes: where a walk has to wait for a processor, all
+/// that wait for its answer would wait fifty times longer.
 const WALK_EVERY: Duration = Duration::from_millis(100);
 const WALK_SHARE: u32 = 50;
 

@@ -77,9 +77,12 @@ impl Core {
             let (known, over, socket) = (flow.owner.is_some(), flow.is_over(), socket_of(&flow));
             let holder = if known { None } else { self.holder_of_old_listener(&flow) };
             drop(flow);
+            if let Some(holder) = holder {
+                self.held_by(id, holder, now_ns);
+                continue;
+            }
             match (known, over) {
                 (true, _) => {}
-                (false, _) if holder.is_some() => self.held_by(id, holder, now_ns),
                 (false, false) => self.out.lookups.push(Lookup::User { key, socket }),
                 (false, true) if seen.tgid == 0 => self.nobody_is_known(id, &seen, now_ns),
                 (false, true) => self.find_owner_of(id, now_ns),
@@ -88,8 +91,7 @@ impl Core {
     }
 
     /// Who holds the listener that accepted a flow has it.
-    fn held_by(&mut self, id: FlowId, holder: Option<Arc<Identity>>, now_ns: u64) {
-        let Some(holder) = holder else { return };
+    fn held_by(&mut self, id: FlowId, holder: Arc<Identity>, now_ns: u64) {
         if let Some(mut flow) = self.table.get_mut(id) {
             flow.set_maker(holder.pid.unwrap_or(0));
         }
