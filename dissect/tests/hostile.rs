@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot read its fixture has failed")]
 
 use dissect::{
-    Hint, Inspection, Plain, Prefix, Protection, UnknownReason, inspect_datagrams, inspect_stream,
+    Hint, Inspection, Plain, Prefix, Protection, UnknownReason, Upgrade, inspect_datagrams, inspect_stream,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -265,16 +265,36 @@ fn the_late_end_of_a_line_that_is_too_long_changes_no_settled_answer() {
     let command = [&b"a1 CAPABILITY "[..], &[b'x'; 1200], b"\r\na2 LOGIN who secret\r\n"].concat();
     let short = b"* OK IMAP4rev1 ready\r\n* CAPABILITY IMAP4rev1 STARTTLS\r\na1 OK done\r\na2 OK in\r\n";
     let asks = [&b"a1 CAPABILITY\r\na2 STARTTLS\r\n"[..], &fixture("tls13.client")].concat();
-    for (client, server) in [(&asks[..], &long[..]), (&command[..], &short[..])] {
-        let last = look(client, server, true, false);
-        for n in 0..=client.len().max(server.len()) {
-            let (c, s) = (client.len().min(n), server.len().min(n));
-            for (c, s) in [(c, s), (client.len(), s), (c, server.len())] {
-                let now = look(&client[..c], &server[..s], false, false);
-                if now.settled {
-                    assert_eq!(now.facts.protection, last.facts.protection, "{c} {s}");
-                    assert_eq!(now.facts.detail, last.facts.detail, "{c} {s}");
-                }
+    stays_settled(&asks, &long);
+    stays_settled(&command, short);
+}
+
+/// A proxy refused, whatever else its answer says.
+#[test]
+fn a_tunnel_that_was_refused_stays_refused_when_the_length_of_the_answer_is_none() {
+    let connect = b"CONNECT www.example.org:443 HTTP/1.1\r\nHost: www.example.org:443\r\n\r\n";
+    for length in [&b"0\xff"[..], b"-1", b"", b"99999999999999999999999", b"7, 8"] {
+        let refused = [b"HTTP/1.1 403 Forbidden\r\nContent-Length: ", length, b"\r\n\r\n"].concat();
+        assert_eq!(look(connect, &refused, true, false).facts.upgrade, Some(Upgrade::Refused));
+        stays_settled(connect, &refused);
+        // No length says where the next answer begins.
+        let asked = [b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: ", length].concat();
+        let asked = [&asked[..], b"\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", &fixture("tls13.server")].concat();
+        let again = [&connect[..], connect, &fixture("tls13.client")].concat();
+        assert!(!encrypted(&look(&again, &asked, true, false)));
+        stays_settled(&again, &asked);
+    }
+}
+
+/// However they are cut, and whichever comes first.
+fn stays_settled(client: &[u8], server: &[u8]) {
+    let last = look(client, server, true, false);
+    for n in 0..=client.len().max(server.len()) {
+        let (c, s) = (client.len().min(n), server.len().min(n));
+        for (c, s) in [(c, s), (client.len(), s), (c, server.len())] {
+            let now = look(&client[..c], &server[..s], false, false);
+            if now.settled {
+                assert_eq!(now.facts, last.facts, "{c} {s}");
             }
         }
     }

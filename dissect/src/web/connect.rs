@@ -40,7 +40,7 @@ pub(crate) fn tunnel(client: Prefix<'_>, server: Prefix<'_>) -> Option<Tunnel> {
         if response.status != 407 {
             return None;
         }
-        server_at = server_at.checked_add(response.content_length)?;
+        server_at = server_at.checked_add(response.content_length?)?;
     }
     None
 }

@@ -211,7 +211,8 @@ pub(super) struct Response {
     pub status: u16,
     /// Where the header section ends, once it is complete.
     pub end: Option<usize>,
-    pub content_length: usize,
+    /// None: one was said that is no length.
+    pub content_length: Option<usize>,
 }
 
 impl Response {
@@ -219,7 +220,7 @@ impl Response {
         let (status_line, mut at) = line(bytes)?;
         let rest = status_line.strip_prefix(b"HTTP/1.")?.get(2..5)?;
         let status = std::str::from_utf8(rest).ok()?.parse().ok()?;
-        let mut response = Response { status, end: None, content_length: 0 };
+        let mut response = Response { status, end: None, content_length: Some(0) };
         while let Some((header, next)) = bytes.get(at..).and_then(line) {
             at += next;
             if header.is_empty() {
@@ -228,7 +229,8 @@ impl Response {
             }
             if starts_with_ignore_case(header, b"content-length:") {
                 let value = header[b"content-length:".len()..].trim_ascii();
-                response.content_length = std::str::from_utf8(value).ok()?.parse().ok()?;
+                response.content_length =
+                    std::str::from_utf8(value).ok().and_then(|digits| digits.parse().ok());
             }
         }
         Some(response)
