@@ -1,14 +1,14 @@
 //! Ring to core: drained in bounded steps, decoded, sent on in batches.
 //!
 //! The kernel wakes a consumer that has caught up with every record, and a wake-up costs more than
-//! the record itself. So under load this thread falls behind on purpose, by [`PAUSE`]: then one
-//! record in many wakes it. After silence the first record is read at once.
+//! the record itself; and each batch wakes every thread behind this one. So under load this thread falls behind on
+//! purpose ([`Pace`]). After silence the first record is read at once, and what follows it soon.
 //!
 //! A core that is slow makes this thread wait, then the ring fills, and the kernel counts what does
 //! not fit: a loss is always counted where it happens.
 //!
-//! Where the hooks outlive the daemon, a record is given back to the kernel once everything that came of it
-//! was told: what a killed daemon had read and not told is read again. That holds up nobody: no more than a
+//! A record is given back to the kernel once everything that came of it was told: what a worker that ended by
+//! itself had read and not told is read again, and where the hooks outlive the daemon, what a killed daemon had. That holds up nobody: no more than a
 //! part of the ring is kept, and not for long.
 
 use std::sync::Arc;
@@ -26,8 +26,36 @@ use crate::tally::{Tallies, Tally};
 /// Records taken at one go.
 pub const BATCH: usize = 256;
 
-/// How far the reader falls behind under load.
-const PAUSE: Duration = Duration::from_millis(2);
+/// How far the reader falls behind: a little after silence, further with every look that finds something, and no
+/// further than what is read at one go is few.
+struct Pace {
+    pause: Duration,
+    /// Records since the last pause.
+    read: usize,
+}
+
+impl Pace {
+    const SHORTEST: Duration = Duration::from_millis(1);
+    const LONGEST: Duration = Duration::from_millis(10);
+    /// Records that are few, and that are many.
+    const FEW: usize = 1024;
+    const MANY: usize = 2048;
+
+    fn new() -> Pace {
+        Pace { pause: Self::SHORTEST, read: 0 }
+    }
+
+    /// How long to wait until the next look.
+    fn pause(&mut self) -> Duration {
+        let pause = self.pause;
+        match std::mem::take(&mut self.read) {
+            ..Self::FEW => self.pause = (pause * 2).min(Self::LONGEST),
+            Self::MANY.. => self.pause = (pause / 2).max(Self::SHORTEST),
+            _ => {}
+        }
+        pause
+    }
+}
 
 /// How much of the ring is kept for what is still to be told, in a thousand: no more is read before something of
 /// it was told. Captures have half of the ring, and the fuller it is, the less of it a cgroup may fill.
@@ -175,8 +203,8 @@ impl Source for Ring {
 pub struct Reading {
     pub counters: Arc<ReaderCounters>,
     pub stop: Arc<AtomicBool>,
-    /// The position up to which everything was told; `None`: nobody reads again what was read.
-    pub told: Option<Arc<AtomicU64>>,
+    /// The position up to which everything was told.
+    pub told: Arc<AtomicU64>,
     /// Ends that found the ring full: they come after what stood in it before them.
     pub late: Receiver<Vec<Event>>,
     pub patience: Patience,
@@ -187,6 +215,7 @@ pub(super) fn run<R: Source>(mut ring: R, events: &Sender<Batch>, reading: &Read
     let Reading { counters, stop, told, late, patience } = reading;
     let mut held_back: Option<(u64, Vec<Event>)> = None;
     let mut busy = false;
+    let mut pace = Pace::new();
     let mut last = None;
     let mut moved = Instant::now();
     let mut ever_moved = false;
@@ -196,7 +225,7 @@ pub(super) fn run<R: Source>(mut ring: R, events: &Sender<Batch>, reading: &Read
         }
         // Nothing is read far ahead of what was told: a backlog that was read at one go would have to be given
         // back untold.
-        let waits = told.is_some() && last.is_none() && ring.held_share() > KEPT;
+        let waits = last.is_none() && ring.held_share() > KEPT;
         let mut batch = Batch { events: Vec::with_capacity(BATCH), end: None };
         let (mut offered, mut broken) = (Sums::default(), Sums::default());
         let read = ring.drain(if waits { 0 } else { BATCH }, |record| {
@@ -233,25 +262,24 @@ pub(super) fn run<R: Source>(mut ring: R, events: &Sender<Batch>, reading: &Read
         if held_back.is_none() && last.is_some_and(|last| ring.position() >= last || read == 0) {
             return ring;
         }
-        match told {
-            None => ring.give_back(ring.position()),
-            Some(told) => {
-                let before = ring.held();
-                ring.give_back(told.load(Ordering::Acquire));
-                ever_moved |= ring.held() < before;
-                if ring.held() < before || ring.held() == 0 {
-                    moved = Instant::now();
-                }
-                // Nobody takes our records, or somebody has to be found out: the kernel needs the room.
-                if moved.elapsed() > if waits && ever_moved { patience.held_up } else { patience.otherwise } {
-                    ring.give_back(ring.position());
-                }
-            }
+        let before = ring.held();
+        ring.give_back(told.load(Ordering::Acquire));
+        ever_moved |= ring.held() < before;
+        if ring.held() < before || ring.held() == 0 {
+            moved = Instant::now();
+        }
+        // Nobody takes our records, or somebody has to be found out: the kernel needs the room.
+        if moved.elapsed() > if waits && ever_moved { patience.held_up } else { patience.otherwise } {
+            ring.give_back(ring.position());
         }
         if read == 0 && !busy && ring.held() == 0 && held_back.is_none() {
             ring.wait(Duration::from_millis(200));
-        } else if read < BATCH {
-            thread::sleep(PAUSE);
+            pace = Pace::new();
+        } else {
+            pace.read += read;
+            if read < BATCH {
+                thread::sleep(pace.pause());
+            }
         }
         busy = read > 0;
     }
@@ -318,7 +346,7 @@ mod tests {
         let reading = Reading {
             counters: Arc::default(),
             stop,
-            told: Some(Arc::new(AtomicU64::new(1))),
+            told: Arc::new(AtomicU64::new(1)),
             late: never(),
             patience: Patience { held_up: Duration::ZERO, otherwise: Duration::from_secs(3600) },
         };

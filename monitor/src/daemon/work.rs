@@ -61,9 +61,7 @@ pub struct Inlets {
 
 /// What goes out of it.
 pub struct Outlets {
-    /// The hooks outlive a daemon that is killed: the sink is told how far the ring was taken.
-    pub pinned: bool,
-    /// Where that is noted, too.
+    /// Where it is noted what was told to be lost.
     pub losses: Option<LossesTold>,
     /// They outlive this one's end, too: open flows are not at theirs.
     pub hooks_stay: Arc<AtomicBool>,
@@ -121,9 +119,7 @@ pub fn run(mut core: Core, mut inlets: Inlets, outlets: Outlets, about: &About) 
                     stage.of(kind).deliver(count);
                 });
                 let now_ns = monotonic_ns();
-                for event in batch.events {
-                    core.event(event, now_ns);
-                }
+                core.events(batch.events, now_ns);
                 end = batch.end.or(end);
             }
             recv(inlets.found) -> found => {
@@ -183,7 +179,7 @@ pub fn run(mut core: Core, mut inlets: Inlets, outlets: Outlets, about: &About) 
                 let _ = reply.send(());
             }
         }
-        if let (true, Some(end)) = (outlets.pinned, end) {
+        if let Some(end) = end {
             let told = core.told_up_to(end);
             if told > marked {
                 marked = told;
@@ -201,7 +197,7 @@ pub fn run(mut core: Core, mut inlets: Inlets, outlets: Outlets, about: &About) 
     outlets.last_answers(&mut core);
     core.shut_down(monotonic_ns(), outlets.hooks_stay.load(Ordering::Acquire));
     outlets.pass_on(&mut core);
-    if let (true, Some(end)) = (outlets.pinned, end) {
+    if let Some(end) = end {
         outlets.sink.mark(end);
     }
     outlets.sink

@@ -118,16 +118,13 @@ pub(super) fn run(
     if start.taken_over {
         core.take_over(past, monotonic_ns());
     }
-    if start.pinned {
-        core.keep_position();
-    }
+    core.keep_position();
     if let Some(how) = &life.last {
         core.worker_ended(how, life.ended, life.counts_only, monotonic_ns());
     }
     let alive = Arc::new(AtomicU64::new(monotonic_ns()));
     let outlets = Outlets {
         alive: alive.clone(),
-        pinned: start.pinned,
         losses: Some(losses),
         hooks_stay: hooks_stay.clone(),
         sink,
@@ -188,7 +185,7 @@ pub(super) fn run(
     let reading = Reading {
         counters: read,
         stop: stop.clone(),
-        told: start.pinned.then(|| told.clone()),
+        told: told.clone(),
         late: late.clone(),
         patience: Patience::default(),
     };
