@@ -26,6 +26,9 @@ const SEALED: usize = 64;
 
 pub(crate) fn look(client: Prefix<'_>, server: Prefix<'_>) -> Secure {
     let from_client = Identification::find(client, false);
+    if matches!(from_client, Identification::No) {
+        return Secure::No;
+    }
     let from_server = Identification::find(server, true);
     let ssh = SshFacts {
         client_version: from_client.text(),

@@ -24,6 +24,9 @@ const WALK_SHARE: u32 = 50;
 /// Sockets asked for in one walk.
 const WALK_AT_MOST: usize = 4096;
 
+/// Answers that are given together: each that went alone would wake every thread on its way.
+const TOGETHER: usize = 64;
+
 /// Answers until the core hangs up. First comes what is there already, of the cgroup that is watched.
 pub fn run(lookups: &Receiver<Lookup>, found: &Sender<Found>, asked: Asked, cgroup: &Path) {
     let mut resolver = Resolver::new().asked(asked);
@@ -42,6 +45,7 @@ pub fn run(lookups: &Receiver<Lookup>, found: &Sender<Found>, asked: Asked, cgro
     }
     let mut users: Vec<(FlowKey, SocketKey)> = Vec::new();
     let mut walk_at = Instant::now();
+    let mut answers = Vec::with_capacity(TOGETHER);
     loop {
         let wait = if users.is_empty() {
             tunnels.due_in()
@@ -49,25 +53,24 @@ pub fn run(lookups: &Receiver<Lookup>, found: &Sender<Found>, asked: Asked, cgro
             walk_at.saturating_duration_since(Instant::now())
         };
         match lookups.recv_timeout(wait) {
-            Ok(lookup) => {
-                let answer = match lookup {
+            Ok(first) => {
+                let rest = lookups.try_iter().take(TOGETHER - 1);
+                answers.extend(std::iter::once(first).chain(rest).filter_map(|lookup| match lookup {
                     Lookup::Owner { key, seen } => {
-                        Found::Owner { key, seen, identity: Arc::new(resolver.process(&seen)) }
+                        Some(Found::Owner { key, seen, identity: Arc::new(resolver.process(&seen)) })
                     }
                     Lookup::Listener { cookie, seen } => {
-                        Found::Listener { cookie, identity: Arc::new(resolver.process(&seen)) }
+                        Some(Found::Listener { cookie, identity: Arc::new(resolver.process(&seen)) })
                     }
-                    Lookup::Sockets => all_sockets(),
-                    Lookup::Tunnel { key, socket } => Found::Tunnel { key, way: tunnels.way(&socket) },
-                    Lookup::User { key, socket } => {
-                        if users.len() < WALK_AT_MOST {
-                            users.push((key, socket));
-                            continue;
-                        }
-                        Found::User { key, identity: None }
+                    Lookup::Sockets => Some(all_sockets()),
+                    Lookup::Tunnel { key, socket } => Some(Found::Tunnel { key, way: tunnels.way(&socket) }),
+                    Lookup::User { key, socket } if users.len() < WALK_AT_MOST => {
+                        users.push((key, socket));
+                        None
                     }
-                };
-                if found.send(answer).is_err() {
+                    Lookup::User { key, .. } => Some(Found::User { key, identity: None }),
+                }));
+                if answers.drain(..).try_for_each(|answer| found.send(answer)).is_err() {
                     return;
                 }
             }

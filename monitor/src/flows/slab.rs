@@ -14,7 +14,7 @@ use super::Flow;
 pub(super) const CHUNK: usize = 256;
 
 /// A flow's place in the table, and which of the flows that were there in turn it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FlowId {
     pub(super) index: u32,
     pub(super) generation: NonZeroU32,

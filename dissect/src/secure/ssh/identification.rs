@@ -1,7 +1,7 @@
 //! Identification strings (RFC 4253 section 4.2).
 
 use crate::Prefix;
-use crate::bytes::{line, may_start_with, printable};
+use crate::bytes::{line, may_start_with, position, printable};
 
 const IDENTIFICATION: &[u8] = b"SSH-";
 /// What a server may say before its identification string, as far as we wait for it.
@@ -36,11 +36,11 @@ impl<'a> Identification<'a> {
                     _ => Identification::No,
                 };
             }
-            let readable = !rest.iter().take(LONGEST_IDENTIFICATION).any(|b| *b == 0);
+            let readable = || position(&rest[..rest.len().min(LONGEST_IDENTIFICATION)], 0).is_none();
             match line(rest) {
                 _ if may_start_with(rest, IDENTIFICATION) => break,
-                Some((_, next)) if preamble && readable => at += next,
-                None if preamble && readable && rest.len() <= LONGEST_PREAMBLE => break,
+                Some((_, next)) if preamble && readable() => at += next,
+                None if preamble && readable() && rest.len() <= LONGEST_PREAMBLE => break,
                 _ => return Identification::No,
             }
         }

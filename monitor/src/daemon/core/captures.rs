@@ -67,8 +67,7 @@ impl Core {
         let sent = head.flags & capture_flag::SENT != 0;
         let middle = head.flags & capture_flag::MIDSTREAM != 0;
         if self.evidence(id, sent, head.offset, middle, head.at_ns, &data) {
-            self.inspect(id, false);
-            self.advance(id, now_ns);
+            self.grown.push(id);
         } else if self
             .table
             .get(id)
@@ -77,6 +76,21 @@ impl Core {
             // Told already; the decision got lost on its way, or is still under way.
             self.settle(id);
         }
+    }
+
+    /// Asks the dissectors about flows of which more is there than before, each once.
+    pub(super) fn look_at_grown(&mut self, now_ns: u64) {
+        let mut grown = std::mem::take(&mut self.grown);
+        grown.sort_unstable();
+        grown.dedup();
+        for id in grown.drain(..) {
+            // One that has ended since was looked at then.
+            if self.table.get(id).is_some_and(|flow| flow.evidence.is_some()) {
+                self.inspect(id, false);
+                self.advance(id, now_ns);
+            }
+        }
+        self.grown = grown;
     }
 
     /// Nobody looks at captures now: the flow counts as one whose captures were lost, and no more of them

@@ -22,7 +22,7 @@ impl Core {
             Kind::Open | Kind::Established | Kind::Progress => {
                 let id = self.ensure(event, now_ns);
                 if kind == Kind::Open && self.join_early(id, event) {
-                    self.inspect(id, false);
+                    self.grown.push(id);
                 }
                 self.advance(id, now_ns);
             }
@@ -140,6 +140,10 @@ impl Core {
             flow.set_owner(holder);
         } else {
             self.find_owner(&mut flow, now_ns);
+        }
+        if self.table.len() >= self.table.capacity() {
+            // One that has to go goes with all that is known of it.
+            self.look_at_grown(now_ns);
         }
         let (id, evicted) = self.table.insert(flow);
         if let Some(evicted) = evicted {

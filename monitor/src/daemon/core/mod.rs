@@ -134,6 +134,8 @@ pub struct Core {
     /// What the stages around the core lost, as of the last second.
     stage_rows: Vec<LossRow>,
     early: Vec<EarlyCapture>,
+    /// Flows of whose first bytes there are more than were looked at.
+    grown: Vec<FlowId>,
     /// Captures that were to wait, and those that found `early` full.
     early_seen: u64,
     pub(in crate::daemon) early_lost: u64,
@@ -203,6 +205,7 @@ impl Core {
             losses: Losses::default(),
             failed: 0,
             early: Vec::new(),
+            grown: Vec::new(),
             early_seen: 0,
             early_lost: 0,
             held: Held::new(EVIDENCE),
@@ -293,6 +296,17 @@ impl Core {
 
     /// One event from the kernel.
     pub fn event(&mut self, event: Event, now_ns: u64) {
+        self.events([event], now_ns);
+    }
+
+    /// Events from the kernel, in the order in which they came. First bytes that come one after the other are
+    /// looked at once.
+    pub fn events(&mut self, events: impl IntoIterator<Item = Event>, now_ns: u64) {
+        events.into_iter().for_each(|event| self.take_event(event, now_ns));
+        self.look_at_grown(now_ns);
+    }
+
+    fn take_event(&mut self, event: Event, now_ns: u64) {
         if self.is_self_check(&event, now_ns) {
             return;
         }
