@@ -7,6 +7,7 @@ pub mod bpf;
 pub mod confined;
 mod descriptors;
 mod mapping;
+pub mod memory;
 mod peer;
 mod ring;
 

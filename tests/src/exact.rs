@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::traffic::Connection;
@@ -14,6 +14,7 @@ use crate::{field, number, text};
 /// # Errors
 /// A connection is missing, has other bytes, or is there twice; the first ten.
 pub fn compare<'a>(made: &[Connection], records: impl Iterator<Item = &'a Value> + Clone) -> Result<()> {
+    let mut faults = Vec::new();
     for direction in ["egress", "ingress"] {
         let mut seen: HashMap<(SocketAddr, SocketAddr), Vec<(u64, u64)>> = HashMap::new();
         for record in records.clone().filter(|record| text(record, "network.direction") == direction) {
@@ -42,7 +43,7 @@ pub fn compare<'a>(made: &[Connection], records: impl Iterator<Item = &'a Value>
         let left: Vec<_> = seen.iter().filter(|(_, entries)| !entries.is_empty()).collect();
         if !wrong.is_empty() || !left.is_empty() {
             let first: Vec<_> = wrong.iter().take(10).collect();
-            bail!(
+            faults.push(format!(
                 "{direction}: {} of {} connections are not reported to the byte, the first ones:\n  {}\n\
                  and {} records belong to no connection, or not with these bytes: {:?}",
                 wrong.len(),
@@ -50,9 +51,10 @@ pub fn compare<'a>(made: &[Connection], records: impl Iterator<Item = &'a Value>
                 first.iter().map(|line| line.as_str()).collect::<Vec<_>>().join("\n  "),
                 left.len(),
                 left.iter().take(10).collect::<Vec<_>>(),
-            );
+            ));
         }
     }
+    ensure!(faults.is_empty(), "{}", faults.join("\n"));
     Ok(())
 }
 

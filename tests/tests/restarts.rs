@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use monitor_sys::bpf;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -270,6 +270,8 @@ impl Told {
                 self.add_loss(&record)?;
             } else if Told::is_mine(&record) {
                 self.add_flow(&record)?;
+            } else if is_flow(&record) && number(&record, "client.port") == Some(u64::from(PORT)) {
+                bail!("a flow was told the wrong way round:\n{record}");
             }
         }
         Ok(())

@@ -152,6 +152,8 @@ fn supervise(loader: &mut Loader, options: &RunOptions, signals: &Signals) -> Re
     }
     // Ready: from here on everything is seen. Outside systemd there is nobody to tell.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    // Programs and types of the kernel were read for the start alone.
+    monitor_sys::memory::give_back();
     let looks = tick(LOOK_EVERY);
     loop {
         let gone = session.as_ref().map_or_else(never, |session| session.gone().clone());

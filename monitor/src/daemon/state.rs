@@ -60,6 +60,8 @@ pub struct Keeping {
     pub memory: Stage,
     /// Changes that are on the disk.
     written: AtomicU64,
+    /// Something of this is new.
+    news: (Sender<()>, Receiver<()>),
 }
 
 impl Keeping {
@@ -73,6 +75,7 @@ impl Keeping {
             view: Mutex::new(view),
             memory: Stage::memory(config.state.memory_bytes as usize),
             written: AtomicU64::new(0),
+            news: bounded(1),
         }
     }
 
@@ -87,10 +90,22 @@ impl Keeping {
     /// So many changes, of all that came, are on the disk.
     pub fn wrote(&self, changes: u64) {
         self.written.store(changes, Ordering::Release);
+        self.tell();
     }
 
     pub fn change(&self, change: impl FnOnce(&mut StateView)) {
         change(&mut self.view.lock().unwrap_or_else(PoisonError::into_inner));
+        self.tell();
+    }
+
+    /// Hears when something is new here; for one who listens.
+    pub fn news(&self) -> Receiver<()> {
+        self.news.1.clone()
+    }
+
+    fn tell(&self) {
+        // Who has not heard of the last will see both.
+        let _ = self.news.0.try_send(());
     }
 
     /// Damage, on standard error and for `status`.

@@ -36,6 +36,9 @@ const WRITTEN: usize = 16;
 const MEANT: usize = 24;
 /// 1 while something is written.
 const WRITING: usize = 32;
+/// Entries that stand in their places, also those of which the writing has not begun: they stand where the oldest
+/// stood, and are not to be taken for them.
+const PLACED: usize = 40;
 const HEAD: usize = 4096;
 const LENGTH: usize = HEAD + 8 * ENTRIES as usize;
 
@@ -171,6 +174,7 @@ impl ToldLog {
         log.meant = at;
         log.cut = same && log.load(WRITING) != 0;
         log.map.word(WRITING).store(0, Release);
+        log.map.word(PLACED).store(at, Release);
         log.map.word(MEANT).store(at, Release);
         log.map.word(WRITTEN).store(at, Release);
         log.map.word(RING).store(ring, Release);
@@ -193,14 +197,15 @@ impl ToldLog {
 
     fn past(&self) -> Past {
         let (written, meant) = (self.load(WRITTEN), self.load(MEANT));
+        let placed = self.load(PLACED).max(meant);
         let losses: Vec<u8> =
             (0..LOSS_WORDS).flat_map(|word| self.load(LOSSES + 8 * word).to_ne_bytes()).collect();
         let mut past = Past { losses: Counters::read_from(&losses).unwrap_or_default(), ..Past::default() };
         // A file that somebody else wrote: no more than there is room for.
-        if meant < written || meant - written > ENTRIES {
+        if meant < written || placed - written > ENTRIES {
             return past;
         }
-        for number in meant.saturating_sub(ENTRIES)..meant {
+        for number in placed.saturating_sub(ENTRIES)..meant {
             let entry = self.load(ToldLog::slot(number));
             if number < written {
                 past.told.insert(entry)
@@ -214,6 +219,8 @@ impl ToldLog {
     /// A record is about to be written.
     pub fn mean(&mut self, flow: &FlowView, action: FlowAction) {
         if let Some(entry) = entry(&flow.id, action) {
+            // First, so that whoever reads this next knows that the place is taken.
+            self.map.word(PLACED).store(self.meant + 1, Release);
             self.map.word(ToldLog::slot(self.meant)).store(entry, Release);
             self.meant += 1;
         }
@@ -285,6 +292,32 @@ mod tests {
         drop(log);
         // Another ring: another life.
         assert!(open(&path, 8).unwrap().1.is_empty());
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    /// The places are used again and again: what was only meant stands where the oldest stood.
+    #[test]
+    fn what_was_only_meant_is_not_taken_for_the_oldest_that_was_written() {
+        let path = std::env::temp_dir().join(format!("streamwatch-told-meant-{}", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        let (mut log, _) = open(&path, 1).unwrap();
+        for number in 0..ENTRIES + 10 {
+            log.mean(&flow(&number.to_string()), FlowAction::FlowClosed);
+            log.begin();
+            log.done();
+        }
+        for id in ["a", "b", "c"] {
+            log.mean(&flow(id), FlowAction::FlowClosed);
+        }
+        // Killed here.
+        drop(log);
+        let (_, past) = open(&path, 1).unwrap();
+        for id in ["a", "b", "c"] {
+            assert_eq!(past.said(id, FlowAction::FlowClosed), Said::No);
+        }
+        assert_eq!(past.said(&(ENTRIES + 9).to_string(), FlowAction::FlowClosed), Said::Told);
+        assert_eq!(past.said("13", FlowAction::FlowClosed), Said::Told);
+        assert_eq!(past.len() as u64, ENTRIES - 3);
         std::fs::remove_file(&path).unwrap();
     }
 

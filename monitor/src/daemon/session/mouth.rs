@@ -17,9 +17,8 @@ use crate::hook::Hooks;
 use crate::status::WorkerView;
 use crate::wire::{Frames, WireError};
 
-/// How often the loader looks at itself, and how often it tells that only its memory has changed.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
-const TELL_EVERY: Duration = Duration::from_secs(1);
+/// How often the loader tells how it is, where nothing is new with what it keeps.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Where it comes from.
 pub struct Mouth {
@@ -79,8 +78,7 @@ impl Mouth {
     /// # Errors
     /// The worker is gone.
     pub fn run(mut self, mut frames: Frames<UnixStream>) -> Result<(), WireError> {
-        let mut told = Report::default();
-        let mut told_at = Instant::now();
+        let news = self.reporter.keeping.news();
         let mut look_at = Instant::now();
         loop {
             select! {
@@ -115,16 +113,13 @@ impl Mouth {
                     Ok(message) => frames.put(&message)?,
                     Err(_) => return frames.flush(),
                 },
+                recv(news) -> _ => look_at = Instant::now(),
                 default(look_at.saturating_duration_since(Instant::now())) => {}
             }
             let now = Instant::now();
             if now >= look_at {
                 look_at = now + LOOK_EVERY;
-                let report = self.reporter.now();
-                if report != told || now >= told_at + TELL_EVERY {
-                    frames.put(&ToWorker::Report(Reporter::with_memory(report.clone())))?;
-                    (told, told_at) = (report, now);
-                }
+                frames.put(&ToWorker::Report(Reporter::with_memory(self.reporter.now())))?;
             }
             if self.found.is_empty() && self.events.is_empty() {
                 frames.flush()?;

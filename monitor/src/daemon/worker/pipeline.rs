@@ -196,8 +196,13 @@ pub(super) fn run(
     let api = api::serve(door, options, limits, requests_in, alerts)?;
     let _ = replies.send(ToLoader::Ready { damaged: damaged as u64, confined });
 
-    // A loader that is gone ends the process where it is heard.
-    let stay = stop_out.recv().unwrap_or(false);
+    // A loader that is gone ends the process where it is heard: until then nothing is ended here, and no open flow
+    // is told as closed.
+    let Ok(stay) = stop_out.recv() else {
+        loop {
+            std::thread::park();
+        }
+    };
     hooks_stay.store(stay, Ordering::Release);
     stop.store(true, Ordering::Release);
     let ring = reader.join();
