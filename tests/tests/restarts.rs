@@ -54,9 +54,6 @@ fn main() -> ExitCode {
         .test("the worker killed under load: every byte, and nothing new twice", &[], || {
             worker_killed(House::new()?)
         })
-        .test("the worker killed under load, and nothing pinned: every byte", &[], || {
-            worker_killed(House::unpinned()?)
-        })
         .test("UDP goes on over a restart", &[], datagrams)
         .test("another layout is told and moved over", &[], other_layout)
         .test("another size of the ring is told and moved over", &[], other_size)
@@ -69,9 +66,8 @@ fn main() -> ExitCode {
         .main()
 }
 
-/// A lab, and a place for hooks that outlive daemons, which may stay empty.
+/// A lab, and a place for hooks that outlive daemons.
 struct House {
-    pinned: bool,
     // Before the lab, whose directory it lies in.
     bpffs: Bpffs,
     lab: Lab,
@@ -81,11 +77,7 @@ impl House {
     fn new() -> Result<House> {
         let lab = Lab::new("restarts")?;
         let bpffs = Bpffs::new(&lab.directory)?;
-        Ok(House { pinned: true, bpffs, lab })
-    }
-
-    fn unpinned() -> Result<House> {
-        Ok(House { pinned: false, ..House::new()? })
+        Ok(House { bpffs, lab })
     }
 
     fn socket(&self) -> PathBuf {
@@ -99,7 +91,7 @@ impl House {
             DaemonOptions {
                 config: Some(format!("[alerts]\nstate = \"{state}\"\n{config}")),
                 socket: Some(self.socket()),
-                pin: self.pinned.then(|| self.bpffs.place()),
+                pin: Some(self.bpffs.place()),
                 ..DaemonOptions::default()
             },
         )

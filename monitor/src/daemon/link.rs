@@ -61,6 +61,8 @@ pub struct Start {
     pub started_ns: u64,
     /// The hooks went on while no worker ran.
     pub taken_over: bool,
+    /// The hooks outlive the daemon: what was read is given back when it was told.
+    pub pinned: bool,
     /// The user to be, and its group.
     pub user: (u32, u32),
     pub life: Life,

@@ -68,6 +68,7 @@ impl Loader {
             ring_id: u64::from(self.kernel.ring_id()?),
             started_ns: self.started_ns,
             taken_over: self.is_taken_over(&life),
+            pinned: self.kernel.pinned_at().is_some(),
             user: (self.user.id, self.user.group),
             life,
             saved,

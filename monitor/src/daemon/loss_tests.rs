@@ -410,7 +410,7 @@ fn run(seed: u64, slow: Slow) -> Result<(), TestCaseError> {
         let reading = Reading {
             counters: read.clone(),
             stop: stop.clone(),
-            told: Arc::default(),
+            told: None,
             late: crossbeam_channel::never(),
             patience: Patience::default(),
         };
@@ -457,6 +457,7 @@ fn run(seed: u64, slow: Slow) -> Result<(), TestCaseError> {
     )
     .unwrap();
     let outlets = Outlets {
+        pinned: false,
         losses: None,
         hooks_stay: Arc::default(),
         sink,

@@ -7,8 +7,8 @@
 //! A core that is slow makes this thread wait, then the ring fills, and the kernel counts what does
 //! not fit: a loss is always counted where it happens.
 //!
-//! A record is given back to the kernel once everything that came of it was told: what a worker that ended by
-//! itself had read and not told is read again, and where the hooks outlive the daemon, what a killed daemon had. That holds up nobody: no more than a
+//! Where the hooks outlive the daemon, a record is given back to the kernel once everything that came of it
+//! was told: what a killed daemon had read and not told is read again. That holds up nobody: no more than a
 //! part of the ring is kept, and not for long.
 
 use std::sync::Arc;
@@ -203,8 +203,8 @@ impl Source for Ring {
 pub struct Reading {
     pub counters: Arc<ReaderCounters>,
     pub stop: Arc<AtomicBool>,
-    /// The position up to which everything was told.
-    pub told: Arc<AtomicU64>,
+    /// The position up to which everything was told; `None`: nobody reads again what was read.
+    pub told: Option<Arc<AtomicU64>>,
     /// Ends that found the ring full: they come after what stood in it before them.
     pub late: Receiver<Vec<Event>>,
     pub patience: Patience,
@@ -225,7 +225,7 @@ pub(super) fn run<R: Source>(mut ring: R, events: &Sender<Batch>, reading: &Read
         }
         // Nothing is read far ahead of what was told: a backlog that was read at one go would have to be given
         // back untold.
-        let waits = last.is_none() && ring.held_share() > KEPT;
+        let waits = told.is_some() && last.is_none() && ring.held_share() > KEPT;
         let mut batch = Batch { events: Vec::with_capacity(BATCH), end: None };
         let (mut offered, mut broken) = (Sums::default(), Sums::default());
         let read = ring.drain(if waits { 0 } else { BATCH }, |record| {
@@ -262,15 +262,20 @@ pub(super) fn run<R: Source>(mut ring: R, events: &Sender<Batch>, reading: &Read
         if held_back.is_none() && last.is_some_and(|last| ring.position() >= last || read == 0) {
             return ring;
         }
-        let before = ring.held();
-        ring.give_back(told.load(Ordering::Acquire));
-        ever_moved |= ring.held() < before;
-        if ring.held() < before || ring.held() == 0 {
-            moved = Instant::now();
-        }
-        // Nobody takes our records, or somebody has to be found out: the kernel needs the room.
-        if moved.elapsed() > if waits && ever_moved { patience.held_up } else { patience.otherwise } {
-            ring.give_back(ring.position());
+        match told {
+            None => ring.give_back(ring.position()),
+            Some(told) => {
+                let before = ring.held();
+                ring.give_back(told.load(Ordering::Acquire));
+                ever_moved |= ring.held() < before;
+                if ring.held() < before || ring.held() == 0 {
+                    moved = Instant::now();
+                }
+                // Nobody takes our records, or somebody has to be found out: the kernel needs the room.
+                if moved.elapsed() > if waits && ever_moved { patience.held_up } else { patience.otherwise } {
+                    ring.give_back(ring.position());
+                }
+            }
         }
         if read == 0 && !busy && ring.held() == 0 && held_back.is_none() {
             ring.wait(Duration::from_millis(200));
@@ -346,7 +351,7 @@ mod tests {
         let reading = Reading {
             counters: Arc::default(),
             stop,
-            told: Arc::new(AtomicU64::new(1)),
+            told: Some(Arc::new(AtomicU64::new(1))),
             late: never(),
             patience: Patience { held_up: Duration::ZERO, otherwise: Duration::from_secs(3600) },
         };

@@ -61,6 +61,8 @@ pub struct Inlets {
 
 /// What goes out of it.
 pub struct Outlets {
+    /// The hooks outlive a daemon that is killed: the sink is told how far the ring was taken.
+    pub pinned: bool,
     /// Where it is noted what was told to be lost.
     pub losses: Option<LossesTold>,
     /// They outlive this one's end, too: open flows are not at theirs.
@@ -179,7 +181,7 @@ pub fn run(mut core: Core, mut inlets: Inlets, outlets: Outlets, about: &About) 
                 let _ = reply.send(());
             }
         }
-        if let Some(end) = end {
+        if let (true, Some(end)) = (outlets.pinned, end) {
             let told = core.told_up_to(end);
             if told > marked {
                 marked = told;
@@ -197,7 +199,7 @@ pub fn run(mut core: Core, mut inlets: Inlets, outlets: Outlets, about: &About) 
     outlets.last_answers(&mut core);
     core.shut_down(monotonic_ns(), outlets.hooks_stay.load(Ordering::Acquire));
     outlets.pass_on(&mut core);
-    if let Some(end) = end {
+    if let (true, Some(end)) = (outlets.pinned, end) {
         outlets.sink.mark(end);
     }
     outlets.sink

@@ -118,13 +118,16 @@ pub(super) fn run(
     if start.taken_over {
         core.take_over(past, monotonic_ns());
     }
-    core.keep_position();
+    if start.pinned {
+        core.keep_position();
+    }
     if let Some(how) = &life.last {
         core.worker_ended(how, life.ended, life.counts_only, monotonic_ns());
     }
     let alive = Arc::new(AtomicU64::new(monotonic_ns()));
     let outlets = Outlets {
         alive: alive.clone(),
+        pinned: start.pinned,
         losses: Some(losses),
         hooks_stay: hooks_stay.clone(),
         sink,
@@ -185,7 +188,7 @@ pub(super) fn run(
     let reading = Reading {
         counters: read,
         stop: stop.clone(),
-        told: told.clone(),
+        told: start.pinned.then(|| told.clone()),
         late: late.clone(),
         patience: Patience::default(),
     };
