@@ -194,7 +194,10 @@ pub(super) fn read_answer(
             NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => {
                 found.extend(socket_seen(&response, transport));
             }
-            NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
+            // Negative, of a kernel that means well; the library's own conversion fails on the least of all.
+            NetlinkPayload::Error(error) if error.code.is_some() => {
+                return Err(io::Error::from_raw_os_error(error.raw_code().saturating_neg()));
+            }
             NetlinkPayload::Done(_) => return Ok(Progress::Done),
             _ => {}
         }
