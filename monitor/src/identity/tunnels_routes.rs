@@ -163,7 +163,9 @@ where
                 .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
             match message.payload {
                 NetlinkPayload::InnerMessage(inner) => each(inner),
-                NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
+                NetlinkPayload::Error(error) if error.code.is_some() => {
+                    return Err(io::Error::from_raw_os_error(error.raw_code().saturating_neg()));
+                }
                 NetlinkPayload::Done(_) => return Ok(()),
                 _ => {}
             }
