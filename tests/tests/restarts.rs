@@ -33,13 +33,13 @@ fn main() -> ExitCode {
     let (kills, upgrades) = (times(KILLS, 20), times(UPGRADES, 8));
     Suite::new("restarts")
         .test("killed at any moment under load: every byte, and nothing new twice", &[], move || {
-            under_load(&House::new()?, kills, 0, |house, daemon, pause| {
+            under_load(kills, 0, |house, daemon, pause| {
                 thread::sleep(pause);
                 house.next(daemon.kill()?)
             })
         })
         .test("upgraded in place under load: every byte, and nothing new twice", &[], move || {
-            under_load(&House::new()?, upgrades, 0, |house, daemon, pause| {
+            under_load(upgrades, 0, |house, daemon, pause| {
                 thread::sleep(pause);
                 let ended = daemon.stop()?;
                 ensure!(ended.status.success(), "it ended with {}:\n{}", ended.status, ended.stderr);
@@ -52,7 +52,11 @@ fn main() -> ExitCode {
             })
         })
         .test("the worker killed under load: every byte, and nothing new twice", &[], || {
-            worker_killed(House::new()?)
+            under_load(6, 6, |_, daemon, pause| {
+                thread::sleep(pause);
+                kill_worker(&daemon)?;
+                Ok((Vec::new(), daemon))
+            })
         })
         .test("UDP goes on over a restart", &[], datagrams)
         .test("another layout is told and moved over", &[], other_layout)
@@ -173,17 +177,17 @@ fn action(record: &Value) -> &str {
 
 /// Daemons come and go under load, `times`, and the last of them may have cut so many lines; then everything that all of them wrote is added up.
 fn under_load(
-    house: &House,
     times: u32,
     cut: usize,
     turn: impl Fn(&House, Daemon, Duration) -> Result<(Vec<Heard>, Daemon)>,
 ) -> Result<()> {
+    let house = House::new()?;
     let _server = house.serve()?;
     let mut told = Told::default();
     let mut daemon = house.daemon("")?;
     let stop = Arc::new(AtomicBool::new(false));
     let made = thread::scope(|scope| {
-        let loading = scope.spawn(|| load(house, &stop));
+        let loading = scope.spawn(|| load(&house, &stop));
         let mut random = fastrand::Rng::with_seed(7);
         let lives = (|| {
             // On a busy machine a start takes long, and all else with it: a daemon lives as long as the next one
@@ -194,7 +198,7 @@ fn under_load(
                 let longest = (2 * start).max(Duration::from_millis(400));
                 let pause = Duration::from_millis(random.u64(0..longest.as_millis() as u64));
                 let began = Instant::now();
-                let (heard, next) = turn(house, daemon, pause)?;
+                let (heard, next) = turn(&house, daemon, pause)?;
                 start = began.elapsed().saturating_sub(pause);
                 told.add(heard)?;
                 daemon = next;
@@ -320,15 +324,6 @@ impl Told {
         }
         Ok(())
     }
-}
-
-/// Its process that reads traffic, again and again, under load.
-fn worker_killed(house: House) -> Result<()> {
-    under_load(&house, 6, 6, |_, daemon, pause| {
-        thread::sleep(pause);
-        kill_worker(&daemon)?;
-        Ok((Vec::new(), daemon))
-    })
 }
 
 /// Kills the process that reads traffic, and waits until another one serves.

@@ -7,7 +7,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use netlink_packet_core::{
-    NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload, Nla as Attribute,
+    ErrorMessage, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload, Nla as Attribute,
 };
 use netlink_packet_sock_diag::SockDiagMessage;
 use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP};
@@ -182,6 +182,12 @@ pub(super) enum Progress {
     Done,
 }
 
+/// What the kernel refuses, as an error of the system: negative, where it means well. The library's own conversion
+/// fails on the least number of all.
+pub(super) fn refusal(error: &ErrorMessage) -> io::Error {
+    io::Error::from_raw_os_error(error.raw_code().saturating_neg())
+}
+
 pub(super) fn read_answer(
     mut bytes: &[u8],
     transport: Transport,
@@ -194,10 +200,7 @@ pub(super) fn read_answer(
             NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => {
                 found.extend(socket_seen(&response, transport));
             }
-            // Negative, of a kernel that means well; the library's own conversion fails on the least of all.
-            NetlinkPayload::Error(error) if error.code.is_some() => {
-                return Err(io::Error::from_raw_os_error(error.raw_code().saturating_neg()));
-            }
+            NetlinkPayload::Error(error) if error.code.is_some() => return Err(refusal(&error)),
             NetlinkPayload::Done(_) => return Ok(Progress::Done),
             _ => {}
         }

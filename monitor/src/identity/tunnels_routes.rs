@@ -14,6 +14,7 @@ use netlink_sys::Socket;
 use netlink_sys::protocols::NETLINK_ROUTE;
 
 use super::namespaces::{Netns, netlink_socket};
+use super::sockets::refusal;
 use crate::model::Transport;
 
 /// Room for one answer of the kernel: it never fills more than 32 KiB at a time.
@@ -163,9 +164,7 @@ where
                 .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
             match message.payload {
                 NetlinkPayload::InnerMessage(inner) => each(inner),
-                NetlinkPayload::Error(error) if error.code.is_some() => {
-                    return Err(io::Error::from_raw_os_error(error.raw_code().saturating_neg()));
-                }
+                NetlinkPayload::Error(error) if error.code.is_some() => return Err(refusal(&error)),
                 NetlinkPayload::Done(_) => return Ok(()),
                 _ => {}
             }

@@ -248,6 +248,8 @@ impl ToldLog {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use std::path::PathBuf;
+
     use super::*;
     use crate::record::samples;
 
@@ -257,6 +259,19 @@ mod tests {
 
     fn flow(id: &str) -> FlowView {
         FlowView { id: id.to_owned(), ..samples::flow() }
+    }
+
+    /// A log, and its file, in which ten more were written than it holds.
+    fn overfull(name: &str, action: FlowAction) -> (PathBuf, ToldLog) {
+        let path = std::env::temp_dir().join(format!("streamwatch-told-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        let (mut log, _) = open(&path, 1).unwrap();
+        for number in 0..ENTRIES + 10 {
+            log.mean(&flow(&number.to_string()), action);
+            log.begin();
+            log.done();
+        }
+        (path, log)
     }
 
     #[test]
@@ -298,14 +313,7 @@ mod tests {
     /// The places are used again and again: what was only meant stands where the oldest stood.
     #[test]
     fn what_was_only_meant_is_not_taken_for_the_oldest_that_was_written() {
-        let path = std::env::temp_dir().join(format!("streamwatch-told-meant-{}", std::process::id()));
-        let _ = std::fs::remove_file(&path);
-        let (mut log, _) = open(&path, 1).unwrap();
-        for number in 0..ENTRIES + 10 {
-            log.mean(&flow(&number.to_string()), FlowAction::FlowClosed);
-            log.begin();
-            log.done();
-        }
+        let (path, mut log) = overfull("meant", FlowAction::FlowClosed);
         for id in ["a", "b", "c"] {
             log.mean(&flow(id), FlowAction::FlowClosed);
         }
@@ -323,14 +331,7 @@ mod tests {
 
     #[test]
     fn more_than_it_holds_pushes_out_the_oldest_and_any_file_is_read() {
-        let path = std::env::temp_dir().join(format!("streamwatch-told-many-{}", std::process::id()));
-        let _ = std::fs::remove_file(&path);
-        let (mut log, _) = open(&path, 1).unwrap();
-        for number in 0..ENTRIES + 10 {
-            log.mean(&flow(&number.to_string()), FlowAction::FlowOpened);
-            log.begin();
-            log.done();
-        }
+        let (path, log) = overfull("many", FlowAction::FlowOpened);
         drop(log);
         let (log, past) = open(&path, 1).unwrap();
         assert_eq!(past.len() as u64, ENTRIES);
