@@ -1,8 +1,8 @@
 //! Ring to core: drained in bounded steps, decoded, sent on in batches.
 //!
 //! The kernel wakes a consumer that has caught up with every record, and a wake-up costs more than
-//! the record itself; and each batch wakes every thread behind this one. So under load this thread falls behind on
-//! purpose ([`Pace`]). After silence the first record is read at once, and what follows it soon.
+//! the record itself. So under load this thread falls behind on purpose, by [`PAUSE`]: then one
+//! record in many wakes it. After silence the first record is read at once.
 //!
 //! A core that is slow makes this thread wait, then the ring fills, and the kernel counts what does
 //! not fit: a loss is always counted where it happens.
@@ -26,36 +26,9 @@ use crate::tally::{Tallies, Tally};
 /// Records taken at one go.
 pub const BATCH: usize = 256;
 
-/// How far the reader falls behind: a little after silence, further with every look that finds something, and no
-/// further than what is read at one go is few.
-struct Pace {
-    pause: Duration,
-    /// Records since the last pause.
-    read: usize,
-}
-
-impl Pace {
-    const SHORTEST: Duration = Duration::from_millis(1);
-    const LONGEST: Duration = Duration::from_millis(10);
-    /// Records that are few, and that are many.
-    const FEW: usize = 1024;
-    const MANY: usize = 2048;
-
-    fn new() -> Pace {
-        Pace { pause: Self::SHORTEST, read: 0 }
-    }
-
-    /// How long to wait until the next look.
-    fn pause(&mut self) -> Duration {
-        let pause = self.pause;
-        match std::mem::take(&mut self.read) {
-            ..Self::FEW => self.pause = (pause * 2).min(Self::LONGEST),
-            Self::MANY.. => self.pause = (pause / 2).max(Self::SHORTEST),
-            _ => {}
-        }
-        pause
-    }
-}
+/// How far the reader falls behind under load. Longer costs less, and what is asked of the kernel because of what
+/// was read comes too late: sampled sessions then miss what they are read for.
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// How much of the ring is kept for what is still to be told, in a thousand: no more is read before something of
 /// it was told. Captures have half of the ring, and the fuller it is, the less of it a cgroup may fill.
@@ -215,7 +188,6 @@ pub(super) fn run<R: Source>(mut ring: R, events: &Sender<Batch>, reading: &Read
     let Reading { counters, stop, told, late, patience } = reading;
     let mut held_back: Option<(u64, Vec<Event>)> = None;
     let mut busy = false;
-    let mut pace = Pace::new();
     let mut last = None;
     let mut moved = Instant::now();
     let mut ever_moved = false;
@@ -279,12 +251,8 @@ pub(super) fn run<R: Source>(mut ring: R, events: &Sender<Batch>, reading: &Read
         }
         if read == 0 && !busy && ring.held() == 0 && held_back.is_none() {
             ring.wait(Duration::from_millis(200));
-            pace = Pace::new();
-        } else {
-            pace.read += read;
-            if read < BATCH {
-                thread::sleep(pace.pause());
-            }
+        } else if read < BATCH {
+            thread::sleep(PAUSE);
         }
         busy = read > 0;
     }
