@@ -20,7 +20,7 @@ pub use event::{
 pub use settings::Settings;
 
 /// Layout version; the daemon refuses an object built with another one.
-pub const ABI_VERSION: u32 = 6;
+pub const ABI_VERSION: u32 = 7;
 
 /// A structure that may be read from any bytes of its size.
 ///

@@ -150,11 +150,6 @@ pub struct SocketState {
     pub udp_peers: u32,
     pub udp_ports: u32,
     pub udp_remote: [u32; 4],
-    /// UDP totals over all peers.
-    pub udp_sent_packets: u64,
-    pub udp_sent_bytes: u64,
-    pub udp_received_packets: u64,
-    pub udp_received_bytes: u64,
 }
 
 const _: () = assert!(core::mem::offset_of!(SocketState, cookie) + 8 <= 56);

@@ -38,12 +38,8 @@ pub fn packet<const SENT: bool>(skb: *mut __sk_buff, state: *mut SocketState) ->
     unsafe {
         if sent {
             counters::total::<{ totals::UDP_SENT }>(u64::from(payload));
-            add(&raw mut (*state).udp_sent_packets, 1);
-            add(&raw mut (*state).udp_sent_bytes, u64::from(payload));
         } else {
             counters::total::<{ totals::UDP_RECEIVED }>(u64::from(payload));
-            add(&raw mut (*state).udp_received_packets, 1);
-            add(&raw mut (*state).udp_received_bytes, u64::from(payload));
         }
         let mut key =
             UdpKey { cookie: (*state).cookie, remote: [0; 16], remote_port, local_port, reserved: 0 };
@@ -244,10 +240,6 @@ pub unsafe fn socket_closed(state: *mut SocketState) {
         }
         emit::flow(Kind::SocketClosed, (*state).owner.cgroup, Some((*state).cookie), |event| {
             emit::copy_state(event, state);
-            (*event).sent_bytes = (*state).udp_sent_bytes;
-            (*event).sent_packets = (*state).udp_sent_packets;
-            (*event).received_bytes = (*state).udp_received_bytes;
-            (*event).received_packets = (*state).udp_received_packets;
         });
     }
 }

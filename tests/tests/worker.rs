@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         .test("with the loader killed, the worker is gone", &[], orphaned)
         .test("ended again and again: counted to the byte, not looked at, and said", &[], crash_loop)
         .test("caught in something: killed, and another goes on", &[], caught)
+        .test("with the loader stopped, traffic is told, and so is that", &[], stopped_loader)
         .test("what a shell left open is not for the worker", &[], left_open)
         .main()
 }
@@ -142,6 +143,32 @@ fn caught() -> Result<()> {
     next_worker(&daemon, worker)?;
     ensure!(number(&daemon.status()?, "worker.restarts") == Some(1), "{}", daemon.status()?["worker"]);
     daemon.stop_cut(Signal::TERM, 1).map(drop)
+}
+
+/// What holds the hooks stands still: what reads goes on, tells, and says what is amiss.
+fn stopped_loader() -> Result<()> {
+    let House { lab, daemon } = House::new()?;
+    let mut command = lab.server().command(traffic::program());
+    command.args(["serve", "--listen", &format!("[::]:{PORT}")]);
+    command.args(["--log", &lab.directory.file("server.log")]);
+    let mut server = Process::start("traffic", &lab.directory, command)?;
+    server.wait_for_port("tcp", PORT, SOON)?;
+    let loader = Pid::from_raw(daemon.pid().cast_signed()).context("a pid")?;
+    kill_process(loader, Signal::STOP)?;
+    let mut command = lab.client().command(traffic::program());
+    command.args(["load", "--count", "1", "--largest", "1000", "--to", &format!("10.213.0.2:{PORT}")]);
+    command.args(["--log", &lab.directory.file("client.log")]);
+    lab.run(command, SOON)?;
+    let is_end = |record: &Value| is_flow(record) && text(record, "event.action") == "flow_closed";
+    daemon.wait_for("end of the connection", SOON, is_flow, is_end)?;
+    let is_told = |record: &Value| {
+        text(record, "rule.id") == "monitor-tampered"
+            && text(record, "message").contains("has said nothing for")
+    };
+    daemon.wait_for("alert that the loader is silent", 4 * SOON, is_alert, is_told)?;
+    kill_process(loader, Signal::CONT)?;
+    ensure!(number(&daemon.status()?, "worker.restarts") == Some(0), "{}", daemon.status()?["worker"]);
+    daemon.stop().map(drop)
 }
 
 /// Waits until another worker than `old` serves.

@@ -13,7 +13,6 @@ use super::clock::monotonic_ns;
 use super::core::{Found, Lookup};
 use crate::flows::FlowKey;
 use crate::identity::{self, Asked, Resolver, SocketKey, SocketLister, Subtree, Tunnels};
-use crate::model::Transport;
 
 /// A walk over all descriptors of all processes is made at most this often, and takes at most a
 /// fiftieth of a processor's time. Not of time as it passes: where a walk has to wait for a processor, all
@@ -117,7 +116,7 @@ fn all_sockets() -> Found {
         let Ok(lister) = SocketLister::enter(&namespace) else {
             return Found::Sockets { seen: None, began_ns };
         };
-        let Ok(list) = lister.list(Transport::Tcp) else { return Found::Sockets { seen: None, began_ns } };
+        let Ok(list) = lister.list_counted() else { return Found::Sockets { seen: None, began_ns } };
         // What is left of a closed connection (TIME-WAIT) bears its cookie, and no counters.
         seen.extend(list.into_iter().filter_map(|socket| Some((socket.cookie, (socket.state, socket.tcp?)))));
     }

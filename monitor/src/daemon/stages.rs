@@ -95,21 +95,31 @@ impl Stage {
 
 /// What the other process said of itself last.
 #[derive(Debug, Default)]
-pub struct Loader(Mutex<Report>);
+pub struct Loader {
+    last: Mutex<Report>,
+    /// How many there were.
+    heard: AtomicU64,
+}
 
 impl Loader {
     pub fn report(&self) -> Report {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How often it said something of itself.
+    pub fn heard(&self) -> u64 {
+        self.heard.load(Ordering::Relaxed)
     }
 
     /// How many changes of the state are on the disk; `None`: none can be kept now.
     pub fn kept(&self) -> Option<u64> {
-        let report = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let report = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         report.state.kept.then_some(report.kept)
     }
 
     pub fn set(&self, report: Report) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = report;
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = report;
+        self.heard.fetch_add(1, Ordering::Relaxed);
     }
 }
 

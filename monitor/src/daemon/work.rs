@@ -106,6 +106,7 @@ pub fn run(mut core: Core, mut inlets: Inlets, outlets: Outlets, about: &About) 
             if ticked >= counted + COUNT_EVERY {
                 counted = ticked;
                 core.note_stages(outlets.stages.loss_rows());
+                core.look_for_loader(outlets.stages.loader.heard(), monotonic_ns());
             }
             core.tick(monotonic_ns(), Clock::now());
             outlets.pass_on(&mut core);

@@ -106,6 +106,25 @@ pub fn silent(missing: &str) -> Finding {
     }
 }
 
+/// The process that holds the hooks and looks things up says nothing any more: it is stopped, or caught.
+pub fn loader_silent(seconds: u64) -> Finding {
+    Finding {
+        rule: Rule::MonitorTampered,
+        subject: "loader".to_owned(),
+        severity: Severity::Critical,
+        reason: format!(
+            "the process of the monitor that holds the hooks has said nothing for {seconds} s or more: traffic is counted and \
+             judged, but owners are not looked up, what is to be kept is not, and nobody sees whether a hook is gone"
+        ),
+        remedy:
+            "Find out who stopped it (state T in 'ps'), or what it waits for, and let it go on or restart \
+                 streamwatch."
+                .to_owned(),
+        flow: None,
+        listener: None,
+    }
+}
+
 /// Somebody took a hook of ours away, or put another program in its place.
 pub fn tampered(hook: &Tampered) -> Finding {
     let restored = match &hook.restored {

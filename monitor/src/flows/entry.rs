@@ -401,6 +401,10 @@ impl Flow {
     /// Takes over what sock_diag tells of a connection that is up; true when a total moved. The
     /// kernel counts our SYN and the peer's FIN as a byte each.
     pub fn refresh(&mut self, state: TcpState, counts: &TcpCounts) -> bool {
+        // Its end had the last word, whenever the kernel was asked.
+        if self.is_over() {
+            return false;
+        }
         let fin = match state {
             TcpState::Established => 0,
             TcpState::CloseWait => 1,

@@ -23,7 +23,7 @@ pub fn read(which: usize, bytes: &[u8]) -> Vec<String> {
         6 => text.lines().filter_map(namespaces::mount).map(|it| it.root + &it.kind).collect(),
         7 => {
             let mut found = Vec::new();
-            let _ = sockets::read_answer(bytes, Transport::Tcp, &mut found);
+            let _ = sockets::read_answer(bytes, Transport::Tcp, &mut |socket| found.push(socket));
             found.iter().map(|socket| format!("{socket:?}")).collect()
         }
         _ => match serde_json::from_slice(bytes) {

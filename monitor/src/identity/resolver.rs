@@ -186,8 +186,8 @@ impl Resolver {
             };
             // One by one: a kernel without `udp_diag` still lists TCP.
             let mut sockets = Vec::new();
-            for transport in [Transport::Tcp, Transport::Udp] {
-                match lister.list(transport) {
+            for listed in [lister.list_counted(), lister.list(Transport::Udp)] {
+                match listed {
                     Ok(listed) => sockets.extend(listed),
                     Err(error) => errors.push(error),
                 }

@@ -3,6 +3,7 @@
 //! Out: TCP and UDP sockets with their addresses, cookie, inode and the kernel's own TCP counters.
 //! v4-mapped addresses are given as IPv4.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
@@ -67,7 +68,7 @@ pub enum TcpState {
 }
 
 /// Counters of `struct tcp_info` (`include/uapi/linux/tcp.h`). An older kernel leaves out the last
-/// ones: those are 0.
+/// ones: those are 0. All are, where they would not be those of the socket's state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TcpCounts {
     /// Bytes that the peer acknowledged, its SYN and FIN included.
@@ -119,11 +120,33 @@ impl SocketLister {
 
     pub fn list(&self, transport: Transport) -> Result<Vec<SocketSeen>, SocketError> {
         let mut found = Vec::new();
+        self.each(transport, ExtensionFlags::INFO, |socket| found.push(socket))?;
+        Ok(found)
+    }
+
+    /// TCP sockets, with counters that are those of the state beside them. The kernel reads the state first and
+    /// waits for the socket's lock then (`inet_sk_diag_fill` in net/ipv4/inet_diag.c): a FIN that comes or goes
+    /// meanwhile is counted as a byte. So the states are asked for once more, and no state comes back.
+    pub fn list_counted(&self) -> Result<Vec<SocketSeen>, SocketError> {
+        let found = self.list(Transport::Tcp)?;
+        let mut later = HashMap::with_capacity(found.len());
+        self.each(Transport::Tcp, ExtensionFlags::empty(), |socket| {
+            later.insert(socket.cookie, socket.state);
+        })?;
+        Ok(counted(found, &later))
+    }
+
+    fn each(
+        &self,
+        transport: Transport,
+        extensions: ExtensionFlags,
+        mut each: impl FnMut(SocketSeen),
+    ) -> Result<(), SocketError> {
         for id in [SocketId::new_v4(), SocketId::new_v6()] {
-            self.ask(transport, id, NLM_F_DUMP, &mut found)
+            self.ask(transport, id, NLM_F_DUMP, extensions.clone(), &mut each)
                 .map_err(|source| SocketError::List { inode: self.inode, source })?;
         }
-        Ok(found)
+        Ok(())
     }
 
     /// One connection, without a walk over all. `cookie` 0: whichever has these addresses.
@@ -139,7 +162,7 @@ impl SocketLister {
             id.interface_id = local.scope_id();
         }
         let mut found = Vec::new();
-        self.ask(Transport::Tcp, id, 0, &mut found).ok()?;
+        self.ask(Transport::Tcp, id, 0, ExtensionFlags::INFO, &mut |socket| found.push(socket)).ok()?;
         found.into_iter().find(|socket| cookie == 0 || socket.cookie == cookie)
     }
 
@@ -148,14 +171,15 @@ impl SocketLister {
         transport: Transport,
         id: SocketId,
         flags: u16,
-        found: &mut Vec<SocketSeen>,
+        extensions: ExtensionFlags,
+        each: &mut impl FnMut(SocketSeen),
     ) -> io::Result<()> {
         let mut header = NetlinkHeader::default();
         header.flags = NLM_F_REQUEST | flags;
         let request = InetRequest {
             family: if id.source_address.is_ipv4() { AF_INET } else { AF_INET6 },
             protocol: if transport == Transport::Tcp { IPPROTO_TCP } else { IPPROTO_UDP },
-            extensions: ExtensionFlags::INFO,
+            extensions,
             states: StateFlags::from_bits_retain(u32::MAX),
             socket_id: id,
         };
@@ -169,11 +193,21 @@ impl SocketLister {
         loop {
             answer.clear();
             self.netlink.recv(&mut answer, 0)?;
-            if read_answer(&answer, transport, found)? == Progress::Done || flags & NLM_F_DUMP == 0 {
+            if read_answer(&answer, transport, each)? == Progress::Done || flags & NLM_F_DUMP == 0 {
                 return Ok(());
             }
         }
     }
+}
+
+/// Leaves the counters of those that are in the same state later.
+fn counted(mut found: Vec<SocketSeen>, later: &HashMap<u64, TcpState>) -> Vec<SocketSeen> {
+    for socket in &mut found {
+        if later.get(&socket.cookie) != Some(&socket.state) {
+            socket.tcp = socket.tcp.map(|_| TcpCounts::default());
+        }
+    }
+    found
 }
 
 #[derive(PartialEq, Eq)]
@@ -191,14 +225,14 @@ pub(super) fn refusal(error: &ErrorMessage) -> io::Error {
 pub(super) fn read_answer(
     mut bytes: &[u8],
     transport: Transport,
-    found: &mut Vec<SocketSeen>,
+    each: &mut impl FnMut(SocketSeen),
 ) -> io::Result<Progress> {
     while !bytes.is_empty() {
         let message = NetlinkMessage::<SockDiagMessage>::deserialize(bytes)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         match message.payload {
             NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => {
-                found.extend(socket_seen(&response, transport));
+                socket_seen(&response, transport).into_iter().for_each(&mut *each);
             }
             NetlinkPayload::Error(error) if error.code.is_some() => return Err(refusal(&error)),
             NetlinkPayload::Done(_) => return Ok(Progress::Done),

@@ -128,6 +128,25 @@ fn another_namespace_is_listed_and_not_entered() {
     assert!(own.iter().all(|seen| seen.cookie != socket_cookie(&client).unwrap()));
 }
 
+/// A FIN that comes or goes while the kernel answers is counted as a byte.
+#[test]
+fn counters_of_a_socket_whose_state_changes_meanwhile_are_not_believed() {
+    let (_listener, client, server) = connection("127.0.0.1:0");
+    let (staying, leaving) = (socket_cookie(&client).unwrap(), socket_cookie(&server).unwrap());
+    let found = SocketLister::enter(&Netns::own().unwrap()).unwrap().list_counted().unwrap();
+    assert!(
+        [&client, &server].iter().all(|socket| by_cookie(&found, socket).tcp.unwrap().segments_received > 0)
+    );
+
+    let later = HashMap::from([(staying, TcpState::Established), (leaving, TcpState::CloseWait)]);
+    let believed = counted(found.clone(), &later);
+    assert_eq!(by_cookie(&believed, &client).tcp, by_cookie(&found, &client).tcp);
+    // It was there all the same, and so was one that is gone.
+    assert_eq!(by_cookie(&believed, &server).tcp, Some(TcpCounts::default()));
+    let gone = counted(found, &HashMap::new());
+    assert_eq!(by_cookie(&gone, &client).tcp, Some(TcpCounts::default()));
+}
+
 #[test]
 fn a_cookie_is_put_together_again() {
     for number in [0, 1, u64::from(u32::MAX), 1 << 32, u64::MAX, 0x0123_4567_89ab_cdef] {
@@ -147,6 +166,6 @@ fn counters_of_an_older_kernel_are_shorter() {
 proptest::proptest! {
     #[test]
     fn any_answer_is_read_or_refused(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200)) {
-        let _ = read_answer(&bytes, Transport::Tcp, &mut Vec::new());
+        let _ = read_answer(&bytes, Transport::Tcp, &mut |_| {});
     }
 }

@@ -41,7 +41,7 @@ use decisions::Decisions;
 use existing::Sockets;
 use held::Held;
 use recent::Recent;
-use self_check::SelfCheck;
+use self_check::{SelfCheck, Silence};
 use silences::Silences;
 use sums::Sums;
 use taken_over::{Before, Unfinished};
@@ -179,6 +179,7 @@ pub struct Core {
     silences: Silences,
     before: Before,
     self_check: SelfCheck,
+    silence: Silence,
     /// Hooks that are not as they were left.
     pub(in crate::daemon) detached: Vec<crate::model::Tampered>,
     unfinished: Unfinished,
@@ -234,6 +235,7 @@ impl Core {
             silences: Silences::default(),
             before: Before::default(),
             self_check: SelfCheck::default(),
+            silence: Silence::default(),
             detached: Vec::new(),
             unfinished: Unfinished::default(),
             watching: Watching::new(&settings.detect, &settings.sampling),

@@ -6,6 +6,17 @@ use crate::status::SelfCheckView;
 /// How long it may take from the socket to here, ns.
 const OVERDUE: u64 = 5_000_000_000;
 
+/// The loader speaks once a second. That it does not is told after so many seconds, and again as often.
+const SILENT: u64 = 30;
+
+/// How long nothing was heard of the loader.
+#[derive(Debug, Default)]
+pub(super) struct Silence {
+    heard: u64,
+    /// Looks since then, one a second: time in which this process stood still does not count.
+    looks: u64,
+}
+
 /// One datagram, and what came of it.
 #[derive(Debug, Default)]
 pub(super) struct SelfCheck {
@@ -94,6 +105,20 @@ impl Core {
         .collect();
         let finding = detect::silent(&missing.join(", "));
         self.tell(finding, false, now_ns);
+    }
+
+    /// Call it once a second with how often the loader has spoken: its silence is told.
+    pub fn look_for_loader(&mut self, heard: u64, now_ns: u64) {
+        let silence = &mut self.silence;
+        if silence.heard != heard {
+            *silence = Silence { heard, looks: 0 };
+            return;
+        }
+        silence.looks += 1;
+        if silence.looks.is_multiple_of(SILENT) {
+            let finding = detect::loader_silent(silence.looks);
+            self.tell(finding, false, now_ns);
+        }
     }
 
     /// As `status` shows it; `None`: nothing is sent.

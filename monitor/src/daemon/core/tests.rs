@@ -499,6 +499,49 @@ fn totals_from_the_kernel_reach_every_flow_share_by_share() {
     assert_eq!(rig.core.total_bytes().0, 7 * flows);
 }
 
+#[test]
+fn a_loader_that_says_nothing_for_half_a_minute_is_told_and_told_again() {
+    let mut rig = Rig::new(settings());
+    for heard in 1..=100 {
+        rig.core.look_for_loader(heard, rig.now_ns);
+    }
+    let mut look = |times: u32| {
+        for _ in 0..times {
+            rig.now_ns += SECOND;
+            rig.core.look_for_loader(100, rig.now_ns);
+        }
+        let records = rig.records();
+        alerts(&records).iter().map(|alert| (alert.rule, alert.severity)).collect::<Vec<_>>()
+    };
+    assert_eq!(look(29), []);
+    assert_eq!(look(1), [(Rule::MonitorTampered, crate::model::Severity::Critical)]);
+    look(29);
+    assert_eq!(rig.core.open_alerts()[0].count, 1);
+    rig.core.look_for_loader(100, rig.now_ns);
+    assert_eq!(rig.core.open_alerts()[0].count, 2);
+    for _ in 0..29 {
+        rig.core.look_for_loader(101, rig.now_ns);
+    }
+    assert_eq!(rig.core.open_alerts()[0].count, 2);
+}
+
+/// It was asked before, and may have read its state before our FIN left and its counters after.
+#[test]
+fn what_the_kernel_said_of_a_socket_changes_nothing_after_its_end() {
+    let mut rig = Rig::new(settings());
+    let open = rig.event(Kind::Open, 1, CLIENT, SERVER, false);
+    rig.feed(Kind::Open, open);
+    rig.feed(Kind::Close, FlowEvent { sent_bytes: 7, ..open });
+    let counts = TcpCounts { bytes_acked: 9, ..TcpCounts::default() };
+    let seen = HashMap::from([(1, (TcpState::CloseWait, counts))]);
+    rig.core.found(Found::Sockets { seen: Some(seen), began_ns: rig.now_ns }, rig.now_ns);
+    let records = rig.records();
+    let told = flows(&records);
+    let (action, flow) = told.last().unwrap();
+    assert_eq!((*action, flow.sent.bytes), (FlowAction::FlowClosed, 7));
+    assert_eq!(rig.core.total_bytes().0, 7);
+}
+
 /// The answer about who made the socket can come after the event that says who used it.
 #[test]
 fn a_late_answer_about_the_maker_does_not_undo_who_closed_it() {

@@ -1,12 +1,12 @@
-//! UDP: datagrams of 64 bytes to one socket, from one peer and from 1,000.
+//! UDP: datagrams of 64 bytes to one socket, from one peer and from 1,000; all sockets watched, and the one.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
-use tests::{Lab, Process};
+use tests::{Cgroup, Lab, Place, Process};
 
-use crate::pairs::{Effort, compare, whole};
+use crate::pairs::{Effort, Ground, compare, whole};
 use crate::programs;
 use crate::report::{Findings, Must};
 
@@ -18,9 +18,20 @@ pub fn run(effort: &Effort) -> Result<Findings> {
     let mut findings = Findings::new("udp");
     let lab = Lab::new("bench")?;
     crate::churn::many_ports(&lab)?;
-    for peers in [1, 1000_u32] {
-        let found = compare(effort, &whole(lab.cgroup.path()), 0.01, || datagrams(&lab, peers))?;
-        let name = format!("{peers} peer{}", if peers == 1 { "" } else { "s" });
+    let outside = Cgroup::new("bench-outside")?;
+    let outsider = Place { cgroup: Some(outside.path().to_owned()), ..lab.client() };
+    let both = whole(lab.cgroup.path());
+    let one_socket = Ground {
+        watched: lab.cgroup.path().to_owned(),
+        load: vec![lab.cgroup.path().to_owned(), outside.path().to_owned()],
+    };
+    let variants = [
+        ("1 peer, both ends watched", &both, lab.client(), 1),
+        ("1000 peers, both ends watched", &both, lab.client(), 1000),
+        ("1000 peers, the one socket watched", &one_socket, outsider, 1000),
+    ];
+    for (name, ground, client, peers) in variants {
+        let found = compare(effort, ground, 0.01, || datagrams(&lab, &client, peers))?;
         let note = found.note(0, "received/s");
         findings.ratio(format!("{name}: throughput"), found.ratio(0), Some(Must::AtLeast(0.97))).note = note;
         let note = found.note(1, "");
@@ -35,13 +46,13 @@ pub fn run(effort: &Effort) -> Result<Findings> {
 }
 
 /// One run: datagrams received a second, and their share of those sent.
-fn datagrams(lab: &Lab, peers: u32) -> Result<Vec<f64>> {
+fn datagrams(lab: &Lab, client: &Place, peers: u32) -> Result<Vec<f64>> {
     let mut serve = programs::load(&lab.server());
     serve.args(["datagrams-serve", "--listen", &format!("0.0.0.0:{PORT}")]);
     serve.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::piped());
     let mut server = Process::start_piped("datagrams", serve)?;
     server.wait_for_port("udp", PORT, Duration::from_secs(10))?;
-    let mut command = programs::load(&lab.client());
+    let mut command = programs::load(client);
     command.args(["datagrams", "--to", &format!("10.213.0.2:{PORT}")]);
     command.args(["--peers", &peers.to_string(), "--count", &DATAGRAMS.to_string()]);
     lab.run(command, Duration::from_secs(60))?;
