@@ -13,8 +13,8 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tests::servers::{program, python, tool};
 use tests::{
-    Certificates, Daemon, DaemonOptions, Directory, Lab, Place, Process, Suite, finish, is_alert, number,
-    text,
+    Certificates, Daemon, DaemonOptions, Directory, Lab, Place, Process, Suite, binary, finish, is_alert,
+    number, text,
 };
 
 const PORT: u16 = 34_660;
@@ -229,10 +229,15 @@ fn comes_late() -> Result<()> {
     ensure!(state["dropped"] == 0, "{state}");
     let now = [fs::read(&site.state)?, fs::read(site.state.with_file_name("state.redb.copy"))?];
     ensure!(before == now, "files without a key were written to");
+    // What is said now holds, and whoever says it knows where it is.
+    let said = silence(&daemon, "rule == \"weak-tls\"")?;
+    ensure!(said.contains("in memory alone"), "{said}");
 
     fs::rename(&aside, &key)?;
     daemon.signal(Signal::HUP);
     wait_for(&daemon, KEY, "kept", is_kept)?;
+    let said = silence(&daemon, "rule == \"weak-cipher\"")?;
+    ensure!(said.starts_with("silence 2 until") && !said.contains("memory"), "{said}");
     let both = open_alert(&daemon)?;
     ensure!(number(&both, "streamwatch.alert.count") >= Some(2), "{both}");
     let began = text(&first, "event.start");
@@ -249,6 +254,14 @@ fn comes_late() -> Result<()> {
     ensure!(row.iter().all(|cursor| again.contains(cursor)), "{row:?} {again:?}");
     ensure!(number(&open_alert(&daemon)?, "streamwatch.alert.count") >= Some(2), "not kept as one");
     daemon.stop().map(drop)
+}
+
+/// What the command line answers to a silence.
+fn silence(daemon: &Daemon, filter: &str) -> Result<String> {
+    let mut command = Place::default().command(binary());
+    command.arg("--socket").arg(daemon.socket());
+    command.args(["alerts", "silence", "--for", "1h", "--why", "a test", "--filter", filter]);
+    Ok(finish(command, SOON)?.success()?.stdout)
 }
 
 fn open_to_others() -> Result<()> {

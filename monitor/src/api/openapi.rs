@@ -59,20 +59,20 @@ pub(super) fn document(version: &str) -> String {
             "/v1/alerts/ack": { "post": {
                 "summary": "Somebody knows of an alert: it is not repeated until then, unless it gets worse.",
                 "parameters": said("key", "The streamwatch.alert.key of an open alert."),
-                "responses": responses("application/json"),
+                "responses": words(),
             }},
             "/v1/silences": {
                 "get": { "summary": "Silences in force.", "responses": responses("application/x-ndjson") },
                 "post": {
                     "summary": "Nobody wants to hear of alerts that fulfil a filter.",
                     "parameters": said("filter", "An expression, as for listings."),
-                    "responses": responses("application/json"),
+                    "responses": words(),
                 },
             },
             "/v1/silences/end": { "post": {
                 "summary": "They are to be heard of again.",
                 "parameters": [parameter("id", "integer", "The silence's.")],
-                "responses": responses("application/json"),
+                "responses": words(),
             }},
             "/v1/histograms": listing("Percentiles and HdrHistogram V2 encodings, a line each.", &[]),
             "/v1/histograms/reset": { "post": {
@@ -94,6 +94,17 @@ pub(super) fn document(version: &str) -> String {
 
 fn parameter(name: &str, kind: &str, description: &str) -> Value {
     json!({ "name": name, "in": "query", "description": description, "schema": { "type": kind } })
+}
+
+/// To what somebody says, which is to be kept.
+fn words() -> Value {
+    let mut responses = responses("application/json");
+    responses["200"]["description"] = json!("It is on the disk.");
+    responses["202"] = json!({
+        "description": "It holds, in memory alone: the state cannot be kept now.",
+        "content": { "application/json": {} },
+    });
+    responses
 }
 
 fn responses(content: &str) -> Value {

@@ -51,8 +51,8 @@ pub enum Request {
         reply: Reply<Result<Silence, String>>,
     },
     Silences(Reply<Vec<Silence>>),
-    /// What was said so far is on the disk; answered at once where nothing can be kept now, which `status` tells.
-    Kept(Reply<()>),
+    /// What was said so far is on the disk; false, and at once, where nothing can be kept now.
+    Kept(Reply<bool>),
     Histograms {
         /// Begin anew after this answer.
         reset: bool,

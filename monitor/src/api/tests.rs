@@ -106,7 +106,7 @@ fn answering(request: Request) {
         }
         Request::Unsilence { reply, .. } => drop(reply.send(Err("there is no silence".into()))),
         Request::Silences(reply) => drop(reply.send(Vec::new())),
-        Request::Kept(reply) => drop(reply.send(())),
+        Request::Kept(reply) => drop(reply.send(true)),
     }
 }
 

@@ -1,12 +1,13 @@
 //! What people say of alerts: acknowledgements and silences. Each names who said it, by the kernel's word
-//! for the other end of the socket, until when, and why.
+//! for the other end of the socket, until when, and why. The answer is 200 (OK) when that is on the disk, and 202
+//! (Accepted) where it is held in memory alone, since the state cannot be written now.
 //!
 //! Only an operator may: see [`super::routes::ROUTES`].
 
 use std::sync::Arc;
 
 use form_urlencoded::parse;
-use hyper::Response;
+use hyper::{Response, StatusCode};
 
 use super::body::{AnyBody, full};
 use super::routes::{Failure, JSON, JSON_LINES, Shared, response};
@@ -28,10 +29,10 @@ pub(super) async fn acknowledge(
     let (word, key) = word(uid, query, "key")?;
     let answer = shared.core.ask(|reply| Request::Acknowledge { key, word, reply }).await?;
     let alert = answer.map_err(Failure::Refused)?;
-    shared.core.ask(Request::Kept).await?;
+    let kept = shared.core.ask(Request::Kept).await?;
     let mut line = Vec::new();
     crate::record::ecs::encode_alert(&shared.context, &alert, &mut line);
-    Ok(response(JSON, full(line)))
+    Ok(said(line, kept))
 }
 
 /// `POST /v1/silences?filter=…&for=2h&why=…`
@@ -43,8 +44,8 @@ pub(super) async fn silence(
     let (word, filter) = word(uid, query, "filter")?;
     let answer = shared.core.ask(|reply| Request::Silence { filter, word, reply }).await?;
     let silence = answer.map_err(Failure::Refused)?;
-    shared.core.ask(Request::Kept).await?;
-    one(&silence)
+    let kept = shared.core.ask(Request::Kept).await?;
+    one(&silence, kept)
 }
 
 /// `POST /v1/silences/end?id=…`
@@ -62,8 +63,8 @@ pub(super) async fn unsilence(
     let id = id.ok_or_else(|| Failure::Refused("id: expected the number of a silence".to_owned()))?;
     let answer = shared.core.ask(|reply| Request::Unsilence { id, reply }).await?;
     let silence = answer.map_err(Failure::Refused)?;
-    shared.core.ask(Request::Kept).await?;
-    one(&silence)
+    let kept = shared.core.ask(Request::Kept).await?;
+    one(&silence, kept)
 }
 
 /// `GET /v1/silences`
@@ -75,10 +76,18 @@ pub(super) async fn silences(shared: &Arc<Shared>) -> Result<Response<AnyBody>, 
     Ok(response(JSON_LINES, full(lines)))
 }
 
-fn one(value: &impl serde::Serialize) -> Result<Response<AnyBody>, Failure> {
+fn one(value: &impl serde::Serialize, kept: bool) -> Result<Response<AnyBody>, Failure> {
     let mut line = Vec::new();
     write_line(&mut line, value);
-    Ok(response(JSON, full(line)))
+    Ok(said(line, kept))
+}
+
+fn said(line: Vec<u8>, kept: bool) -> Response<AnyBody> {
+    let mut response = response(JSON, full(line));
+    if !kept {
+        *response.status_mut() = StatusCode::ACCEPTED;
+    }
+    response
 }
 
 /// Who says it, for how long and why; and what it is about.

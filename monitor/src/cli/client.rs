@@ -42,6 +42,16 @@ impl Client {
         })
     }
 
+    /// Says something that is to be kept: the body, and whether it is on the disk.
+    pub fn say(&self, target: &str) -> Result<(Bytes, bool), Failure> {
+        self.runtime.block_on(async {
+            let response = self.ask(Method::POST, target).await?;
+            let kept = response.status() != StatusCode::ACCEPTED;
+            let body = response.into_body().collect().await.map_err(|error| self.broken(&error))?;
+            Ok((body.to_bytes(), kept))
+        })
+    }
+
     /// One JSON value.
     pub fn value<T: DeserializeOwned>(&self, target: &str) -> Result<T, Failure> {
         let text = self.text(Method::GET, target)?;

@@ -21,20 +21,22 @@ pub(super) fn say(what: AlertsCommand, socket: Option<PathBuf>) -> Result<(), Fa
     match what {
         AlertsCommand::Ack { key, time, why } => {
             let target = target("/v1/alerts/ack", &[("key", &key), ("for", &time), ("why", &why)]);
-            let record: serde_json::Value = parse(&client.text(Method::POST, &target)?);
+            let (body, kept) = client.say(&target)?;
+            let record: serde_json::Value = parse(&body);
             let known = &record["streamwatch"]["alert"]["acknowledged"];
             let until = known["until"].as_str().unwrap_or("then");
-            write_out(format!("acknowledged until {}\n", printable(until)).as_bytes())
+            write_out(format!("acknowledged until {}{}\n", printable(until), where_it_is(kept)).as_bytes())
         }
         AlertsCommand::Silence { filter, time, why } => {
             filter.parse::<Expression>().map_err(|error| Failure::Usage(format!("--filter: {error}")))?;
             let target = target("/v1/silences", &[("filter", &filter), ("for", &time), ("why", &why)]);
-            let silence: Option<Silence> = parse(&client.text(Method::POST, &target)?);
+            let (body, kept) = client.say(&target)?;
+            let silence: Option<Silence> = parse(&body);
             let said = silence.map_or_else(
-                || "silenced\n".to_owned(),
-                |silence| format!("silence {} until {}\n", silence.id, silence.until),
+                || "silenced".to_owned(),
+                |silence| format!("silence {} until {}", silence.id, silence.until),
             );
-            write_out(said.as_bytes())
+            write_out(format!("{said}{}\n", where_it_is(kept)).as_bytes())
         }
         AlertsCommand::Silences => {
             let mut text = String::new();
@@ -54,9 +56,16 @@ pub(super) fn say(what: AlertsCommand, socket: Option<PathBuf>) -> Result<(), Fa
             write_out(text.as_bytes())
         }
         AlertsCommand::Unsilence { id } => {
-            client.text(Method::POST, &target("/v1/silences/end", &[("id", &id.to_string())]))?;
-            Ok(())
+            let (_, kept) = client.say(&target("/v1/silences/end", &[("id", &id.to_string())]))?;
+            write_out(format!("silence {id} ended{}\n", where_it_is(kept)).as_bytes())
         }
+    }
+}
+
+fn where_it_is(kept: bool) -> &'static str {
+    match kept {
+        true => "",
+        false => ", in memory alone: the state cannot be kept now ('streamwatch status' says why)",
     }
 }
 

@@ -3,12 +3,22 @@
 //! Shared by the configuration and the policy. A file is somebody's text: nothing of it reaches a
 //! message unescaped, and no text makes it panic.
 
-use std::fs::File;
-use std::io::Read;
+use std::fs::{File, OpenOptions};
+use std::io::{Error, ErrorKind, Read, Result as IoResult};
 use std::ops::Range;
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 use serde::de::DeserializeOwned;
+
+/// How long a pipe may take to say all that it says: who names one may be about to write to it, and a daemon that
+/// waited for ever would hear no signal any more.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why a file was refused.
 #[derive(Debug, thiserror::Error)]
@@ -32,12 +42,17 @@ impl FileError {
     }
 }
 
-/// Reads a file of at most `most` bytes as UTF-8.
+/// Reads a file of at most `most` bytes as UTF-8; of a pipe, what it says within [`PATIENCE`].
 pub fn read_capped(path: &Path, most: u64) -> Result<String, FileError> {
+    read_in_time(path, most, PATIENCE)
+}
+
+fn read_in_time(path: &Path, most: u64, patience: Duration) -> Result<String, FileError> {
     let unreadable = |source| FileError::Unreadable { file: path.to_owned(), source };
-    let file = File::open(path).map_err(unreadable)?;
-    let mut bytes = Vec::new();
-    file.take(most + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    // A pipe is opened without waiting for who writes to it.
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(unreadable)?;
+    let bytes = all_of(file, most + 1, patience).map_err(unreadable)?;
     if bytes.len() as u64 > most {
         return Err(FileError::TooLarge { file: path.to_owned(), most });
     }
@@ -46,6 +61,38 @@ pub fn read_capped(path: &Path, most: u64) -> Result<String, FileError> {
         let text = String::from_utf8_lossy(error.as_bytes());
         FileError::at(path, &text, good, "a byte that is not UTF-8, expected a TOML file in UTF-8")
     })
+}
+
+/// Up to so many bytes.
+fn all_of(mut file: File, most: u64, patience: Duration) -> IoResult<Vec<u8>> {
+    let mut bytes = Vec::new();
+    if file.metadata()?.is_file() {
+        file.take(most).read_to_end(&mut bytes)?;
+        return Ok(bytes);
+    }
+    let until = Instant::now() + patience;
+    let mut buffer = [0; 4096];
+    while (bytes.len() as u64) < most {
+        let rest =
+            Timespec::try_from(until.saturating_duration_since(Instant::now())).map_err(Error::other)?;
+        let mut fds = [PollFd::from_borrowed_fd(file.as_fd(), PollFlags::IN)];
+        match poll(&mut fds, Some(&rest)) {
+            Ok(0) => {
+                let what = format!("nothing more came of it in {patience:?}");
+                return Err(Error::new(ErrorKind::TimedOut, what));
+            }
+            Ok(_) => {}
+            Err(Errno::INTR) => continue,
+            Err(error) => return Err(error.into()),
+        }
+        match file.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(length) => bytes.extend_from_slice(&buffer[..length]),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(bytes)
 }
 
 /// Parses; the error names the place and what was expected.

@@ -40,7 +40,7 @@ impl Core {
             Request::Unsilence { id, reply } => drop(reply.send(self.unsilence(id))),
             Request::Silences(reply) => drop(reply.send(self.silences())),
             // Who waits for the disk is with the channels.
-            Request::Kept(reply) => drop(reply.send(())),
+            Request::Kept(reply) => drop(reply.send(true)),
             Request::Histograms { reset, reply } => {
                 let views = self.histogram_views();
                 if reset {

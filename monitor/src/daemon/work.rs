@@ -87,7 +87,7 @@ pub fn run(mut core: Core, mut inlets: Inlets, outlets: Outlets, about: &About) 
     let mut noted = *core.losses_told();
     let mut counted = ticked;
     let mut refreshed: Vec<Done<()>> = Vec::new();
-    let mut unkept: Vec<(u64, Reply<()>)> = Vec::new();
+    let mut unkept: Vec<(u64, Reply<bool>)> = Vec::new();
     let mut end = None;
     loop {
         let every = if core.is_waiting() || !unkept.is_empty() { TICK } else { QUIET_TICK };
@@ -179,7 +179,7 @@ pub fn run(mut core: Core, mut inlets: Inlets, outlets: Outlets, about: &About) 
             let kept = outlets.stages.loader.kept();
             for (_, reply) in unkept.extract_if(.., |(wanted, _)| kept.is_none_or(|kept| kept >= *wanted)) {
                 // Whoever asked may have left.
-                let _ = reply.send(());
+                let _ = reply.send(kept.is_some());
             }
         }
         if let (true, Some(end)) = (outlets.pinned, end) {

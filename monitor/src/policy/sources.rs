@@ -53,6 +53,11 @@ pub fn read(path: &Path) -> Result<Vec<SourceText>, PolicyError> {
     files
         .into_iter()
         .map(|path| {
+            // One that is no file could keep whoever reads waiting, and so could each of a thousand.
+            if !path.is_file() {
+                let source = std::io::Error::other("is no regular file");
+                return Err(PolicyError::Unreadable { file: path, source });
+            }
             let text = read_capped(&path, LARGEST_FILE)?;
             Ok(SourceText::new(path, text))
         })

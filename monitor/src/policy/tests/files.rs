@@ -1,5 +1,7 @@
 //! Files: directories, errors, the schema, what two mean differently.
 
+use std::io::Write;
+
 use super::*;
 
 #[test]
@@ -113,6 +115,35 @@ fn a_directory_is_one_policy() {
     let expected =
         "30-again.toml:3:8: the service \"web\" is there twice, expected a name that line 2 of 20-web.toml";
     assert!(message.contains(expected), "{message}");
+}
+
+/// A daemon that waited for it would hear no signal any more.
+#[test]
+fn a_pipe_is_read_to_its_end_and_nobody_waits_for_ever() {
+    let directory = Directory::new("pipe");
+    let pipe = directory.0.join("pipe.toml");
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    // Somebody writes to it, and stays.
+    let mut writer = std::fs::OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
+    writer.write_all(b"[groups]\n").unwrap();
+    let message = Policy::load(&pipe).unwrap_err().to_string();
+    assert!(message.ends_with("pipe.toml: can't be read: nothing more came of it in 5s"), "{message}");
+    drop(writer);
+
+    let path = pipe.clone();
+    let writer = std::thread::spawn(move || {
+        let mut writer = std::fs::File::create(path).unwrap();
+        writer.write_all(b"[[service]]\nname = \"web\"\n").unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        writer.write_all(b"ports = [80]\n").unwrap();
+    });
+    assert_eq!(Policy::load(&pipe).unwrap().service_count(), 1);
+    writer.join().unwrap();
+
+    // In a directory there may be a thousand of them.
+    let message = Policy::load(&directory.0).unwrap_err().to_string();
+    assert!(message.ends_with("pipe.toml: can't be read: is no regular file"), "{message}");
 }
 
 #[test]
