@@ -114,8 +114,22 @@ impl Core {
         serving.all(|other| other.holder.as_ref() == Some(&holder)).then_some(holder)
     }
 
+    /// Nobody answers: what the kernel saw has to do. An answer that comes after all is taken.
+    pub(super) fn tell_without_owners(&mut self, now_ns: u64) {
+        for id in self.waiting.clone() {
+            let Some(flow) = self.table.get(id) else { continue };
+            let (seen, age_ns) = (flow.process_seen(), now_ns.saturating_sub(flow.opened_ns));
+            let waits = flow.owner.is_none() && age_ns > PATIENCE;
+            drop(flow);
+            if waits {
+                self.nobody_is_known(id, &seen, now_ns);
+            }
+        }
+    }
+
     /// An answer from the resolver.
     pub fn found(&mut self, found: Found, now_ns: u64) {
+        self.silence.answers += 1;
         match found {
             Found::Owner { key, seen, identity } => {
                 let identity = self.identities.share(identity);

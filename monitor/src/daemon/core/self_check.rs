@@ -9,12 +9,20 @@ const OVERDUE: u64 = 5_000_000_000;
 /// The loader speaks once a second. That it does not is told after so many seconds, and again as often.
 const SILENT: u64 = 30;
 
+/// Nobody is waited for longer who is asked who is behind a flow, seconds, while no answer comes at all.
+const UNANSWERED: u64 = 10;
+
 /// How long nothing was heard of the loader.
 #[derive(Debug, Default)]
 pub(super) struct Silence {
     heard: u64,
     /// Looks since then, one a second: time in which this process stood still does not count.
     looks: u64,
+    /// Answers to look-ups.
+    pub(super) answers: u64,
+    answers_before: u64,
+    /// Looks since the last of them at which somebody waited for one.
+    unanswered: u64,
 }
 
 /// One datagram, and what came of it.
@@ -107,11 +115,19 @@ impl Core {
         self.tell(finding, false, now_ns);
     }
 
-    /// Call it once a second with how often the loader has spoken: its silence is told.
+    /// Call it once a second with how often the loader has spoken: its silence is told, and what waits for its
+    /// answers is told without.
     pub fn look_for_loader(&mut self, heard: u64, now_ns: u64) {
+        let waits = self.waits_for_owners();
         let silence = &mut self.silence;
-        if silence.heard != heard {
-            *silence = Silence { heard, looks: 0 };
+        let answered = std::mem::replace(&mut silence.answers_before, silence.answers) != silence.answers;
+        silence.unanswered = if answered { 0 } else { silence.unanswered + u64::from(waits) };
+        if silence.unanswered >= UNANSWERED {
+            self.tell_without_owners(now_ns);
+        }
+        let silence = &mut self.silence;
+        if std::mem::replace(&mut silence.heard, heard) != heard {
+            silence.looks = 0;
             return;
         }
         silence.looks += 1;

@@ -136,7 +136,7 @@ fn a_pipe_is_read_to_its_end_and_nobody_waits_for_ever() {
         let mut writer = std::fs::File::create(path).unwrap();
         writer.write_all(b"[[service]]\nname = \"web\"\n").unwrap();
         std::thread::sleep(std::time::Duration::from_millis(20));
-        writer.write_all(b"ports = [80]\n").unwrap();
+        writer.write_all(b"ports = [80]\n[[service.client]]\naddress = [\"0.0.0.0/0\"]\n").unwrap();
     });
     assert_eq!(Policy::load(&pipe).unwrap().service_count(), 1);
     writer.join().unwrap();

@@ -33,6 +33,44 @@ fn an_end_does_not_wait_for_a_look_that_can_find_nobody() {
 }
 
 #[test]
+fn where_nobody_answers_what_the_kernel_saw_has_to_do() {
+    let mut rig = Rig::new(settings());
+    let look = |rig: &mut Rig, times: u32| {
+        for _ in 0..times {
+            rig.pass(SECOND);
+            rig.core.look_for_loader(0, rig.now_ns);
+        }
+    };
+    let open = rig.event(Kind::Open, 1, CLIENT, SERVER, false);
+    rig.feed(Kind::Open, open);
+    rig.feed(Kind::Close, open);
+    look(&mut rig, 9);
+    assert_eq!(ends(&mut rig), []);
+    look(&mut rig, 1);
+    assert_eq!(ends(&mut rig), [Some(open.owner.tgid)]);
+
+    // The next one has not to wait as long.
+    let open = rig.event(Kind::Open, 2, CLIENT, SERVER, false);
+    rig.feed(Kind::Open, open);
+    look(&mut rig, 2);
+    let records = rig.core.take_output().records;
+    let (action, flow) = flows(&records)[0];
+    assert_eq!(
+        (action, flow.owner.missing.as_deref()),
+        (FlowAction::FlowOpened, Some("it was not looked up"))
+    );
+    // Late is better than never.
+    let identity = Arc::new(Identity { pid: flow.owner.pid, name: Some("it".into()), ..Identity::default() });
+    let seen = seen_of(&open.owner);
+    rig.core.found(Found::Owner { key: key_of(&open), seen, identity }, rig.now_ns);
+    rig.feed(Kind::Close, open);
+    let records = rig.core.take_output().records;
+    let told = flows(&records);
+    let (_, flow) = told.last().unwrap();
+    assert_eq!(flow.owner.name.as_deref(), Some("it"));
+}
+
+#[test]
 fn an_end_waits_until_the_listeners_are_known() {
     let mut rig = Rig::new(settings());
     passing(&mut rig);
