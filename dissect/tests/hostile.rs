@@ -286,6 +286,14 @@ fn a_tunnel_that_was_refused_stays_refused_when_the_length_of_the_answer_is_none
     }
 }
 
+#[test]
+fn a_request_line_that_is_none_while_it_comes_is_none_when_it_has_come() {
+    for line in [&b"CONNECT ?a\r\0 HTTP/1.1\r\n\r\n"[..], b"GET /a\x01b HTTP/1.1\r\n\r\n"] {
+        assert!(!matches!(look(line, b"", true, false).facts.protocol, Some(dissect::Protocol::Http)));
+        stays_settled(line, b"220 mail.example.org ready\r\n");
+    }
+}
+
 /// However they are cut, and whichever comes first.
 fn stays_settled(client: &[u8], server: &[u8]) {
     let last = look(client, server, true, false);

@@ -133,8 +133,7 @@ impl<'a> Request<'a> {
         let Some(after) = bytes.get(method.len() + 1..) else { return Begin::Maybe };
         let Some((request_line, next)) = line(after) else {
             // A target longer than what was captured.
-            let plausible = after.iter().all(|b| b.is_ascii_graphic() || matches!(b, b' ' | b'\r' | 0x80..));
-            return match (plausible, client.ended && after.starts_with(b"/")) {
+            return match (is_plausible(after), client.ended && after.starts_with(b"/")) {
                 (false, _) => Begin::No,
                 (true, false) => Begin::Maybe,
                 (true, true) => Begin::Request(Request {
@@ -148,7 +147,8 @@ impl<'a> Request<'a> {
         };
         let Some(version_at) = request_line.iter().rposition(|b| *b == b' ') else { return Begin::No };
         let (target, version) = (&request_line[..version_at], &request_line[version_at + 1..]);
-        if target.is_empty() || !version.starts_with(b"HTTP/1.") {
+        // What is none while it comes is none when it has come.
+        if target.is_empty() || !version.starts_with(b"HTTP/1.") || !is_plausible(request_line) {
             return Begin::No;
         }
         let mut request = Request { method, target, host: None, upgrade: Upgrade::None, end: None };
@@ -200,6 +200,11 @@ impl<'a> Request<'a> {
             _ => phrase,
         })
     }
+}
+
+/// No control characters stand in a request line (RFC 9112 section 3).
+fn is_plausible(line: &[u8]) -> bool {
+    line.iter().all(|b| b.is_ascii_graphic() || matches!(b, b' ' | b'\r' | 0x80..))
 }
 
 /// What stands before `@` is a name and a password.
