@@ -58,11 +58,6 @@ impl<W: Write> Frames<W> {
         if self.waiting.len() >= TOGETHER { self.flush() } else { Ok(()) }
     }
 
-    /// Nothing waits to be written.
-    pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
-    }
-
     /// Puts one, and those of its channel that are there already, in the form that `form` gives them.
     ///
     /// # Errors

@@ -1,8 +1,6 @@
 //! What the worker wants of the loader, on one socket: what is there goes together.
 
 use std::os::unix::net::UnixStream;
-use std::thread;
-use std::time::Duration;
 
 use crossbeam_channel::{Receiver, never, select};
 
@@ -11,10 +9,6 @@ use super::super::link::{CHANGES_TOGETHER, ToLoader};
 use crate::alert::Change;
 use crate::hook::Notice;
 use crate::wire::{Frames, WireError};
-
-/// How long the first command or look-up waits for others: what a batch of the ring gives comes one after the
-/// other, and each that went alone would wake every thread on its way.
-const GATHER: Duration = Duration::from_micros(200);
 
 /// Where it comes from.
 pub(in super::super) struct Mouths {
@@ -35,17 +29,11 @@ pub(in super::super) fn run(mut mouths: Mouths, socket: UnixStream) -> Result<()
     loop {
         select! {
             recv(mouths.commands) -> first => match first {
-                Ok(first) => {
-                    gather(&frames);
-                    frames.put_burst(first, &mouths.commands, ToLoader::Command)?;
-                }
+                Ok(first) => frames.put_burst(first, &mouths.commands, ToLoader::Command)?,
                 Err(_) => mouths.commands = never(),
             },
             recv(mouths.lookups) -> first => match first {
-                Ok(first) => {
-                    gather(&frames);
-                    frames.put_burst(first, &mouths.lookups, ToLoader::Lookup)?;
-                }
+                Ok(first) => frames.put_burst(first, &mouths.lookups, ToLoader::Lookup)?,
                 Err(_) => mouths.lookups = never(),
             },
             recv(mouths.changes) -> batch => match batch {
@@ -79,12 +67,6 @@ pub(in super::super) fn run(mut mouths: Mouths, socket: UnixStream) -> Result<()
         if !more {
             frames.flush()?;
         }
-    }
-}
-
-fn gather(frames: &Frames<UnixStream>) {
-    if frames.is_empty() {
-        thread::sleep(GATHER);
     }
 }
 
