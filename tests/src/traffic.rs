@@ -3,9 +3,15 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
+
+use crate::{Lab, Process};
+
+/// How long it may take until it listens, on a busy host.
+const READY: Duration = Duration::from_secs(30);
 
 /// One connection as one of its ends saw it. IPv4 addresses are IPv4, whatever the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -32,6 +38,16 @@ pub fn program() -> PathBuf {
     // Beside the test's own directory: target/PROFILE/deps/TEST, target/PROFILE/traffic.
     let here = std::env::current_exe().unwrap_or_default();
     here.ancestors().nth(2).unwrap_or(Path::new("")).join("traffic")
+}
+
+/// The server in the lab, at a port of every address; what it took is in `server.log`.
+pub fn serve(lab: &Lab, port: u16) -> Result<Process> {
+    let mut command = lab.server().command(program());
+    command.args(["serve", "--listen", &format!("[::]:{port}")]);
+    command.args(["--log", &lab.directory.file("server.log")]);
+    let mut server = Process::start("traffic", &lab.directory, command)?;
+    server.wait_for_port("tcp", port, READY)?;
+    Ok(server)
 }
 
 /// Reads a log of the traffic program.

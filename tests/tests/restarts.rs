@@ -144,12 +144,7 @@ impl House {
     }
 
     fn serve(&self) -> Result<Process> {
-        let mut command = self.lab.server().command(traffic::program());
-        command.args(["serve", "--listen", &format!("[::]:{PORT}")]);
-        command.args(["--log", &self.lab.directory.file("server.log")]);
-        let mut server = Process::start("traffic", &self.lab.directory, command)?;
-        server.wait_for_port("tcp", PORT, SOON)?;
-        Ok(server)
+        traffic::serve(&self.lab, PORT)
     }
 }
 

@@ -148,11 +148,7 @@ fn caught() -> Result<()> {
 /// What holds the hooks stands still: what reads goes on, tells, and says what is amiss.
 fn stopped_loader() -> Result<()> {
     let House { lab, daemon } = House::new()?;
-    let mut command = lab.server().command(traffic::program());
-    command.args(["serve", "--listen", &format!("[::]:{PORT}")]);
-    command.args(["--log", &lab.directory.file("server.log")]);
-    let mut server = Process::start("traffic", &lab.directory, command)?;
-    server.wait_for_port("tcp", PORT, SOON)?;
+    let _server = traffic::serve(&lab, PORT)?;
     let loader = Pid::from_raw(daemon.pid().cast_signed()).context("a pid")?;
     kill_process(loader, Signal::STOP)?;
     let mut command = lab.client().command(traffic::program());
@@ -185,11 +181,7 @@ fn next_worker(daemon: &Daemon, old: u32) -> Result<u32> {
 
 fn crash_loop() -> Result<()> {
     let House { lab, daemon } = House::new()?;
-    let mut command = lab.server().command(traffic::program());
-    command.args(["serve", "--listen", &format!("[::]:{PORT}")]);
-    command.args(["--log", &lab.directory.file("server.log")]);
-    let mut server = Process::start("traffic", &lab.directory, command)?;
-    server.wait_for_port("tcp", PORT, SOON)?;
+    let _server = traffic::serve(&lab, PORT)?;
     let mut worker = worker_of(&daemon)?;
     for _ in 0..3 {
         kill_process(Pid::from_raw(worker.cast_signed()).context("a pid")?, Signal::KILL)?;

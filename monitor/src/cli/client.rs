@@ -35,20 +35,21 @@ impl Client {
 
     /// The whole answer.
     pub fn text(&self, method: Method, target: &str) -> Result<Bytes, Failure> {
-        self.runtime.block_on(async {
-            let response = self.ask(method, target).await?;
-            let body = response.into_body().collect().await.map_err(|error| self.broken(&error))?;
-            Ok(body.to_bytes())
-        })
+        self.whole(method, target).map(|(_, body)| body)
     }
 
     /// Says something that is to be kept: the body, and whether it is on the disk.
     pub fn say(&self, target: &str) -> Result<(Bytes, bool), Failure> {
+        let (status, body) = self.whole(Method::POST, target)?;
+        Ok((body, status != StatusCode::ACCEPTED))
+    }
+
+    fn whole(&self, method: Method, target: &str) -> Result<(StatusCode, Bytes), Failure> {
         self.runtime.block_on(async {
-            let response = self.ask(Method::POST, target).await?;
-            let kept = response.status() != StatusCode::ACCEPTED;
+            let response = self.ask(method, target).await?;
+            let status = response.status();
             let body = response.into_body().collect().await.map_err(|error| self.broken(&error))?;
-            Ok((body.to_bytes(), kept))
+            Ok((status, body.to_bytes()))
         })
     }
 

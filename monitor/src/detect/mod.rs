@@ -113,8 +113,9 @@ pub fn loader_silent(seconds: u64) -> Finding {
         subject: "loader".to_owned(),
         severity: Severity::Critical,
         reason: format!(
-            "the process of the monitor that holds the hooks has said nothing for {seconds} s or more: traffic is counted and \
-             judged, but owners are not looked up, what is to be kept is not, and nobody sees whether a hook is gone"
+            "the process of the monitor that holds the hooks has said nothing for {seconds} s or more: traffic is \
+             counted and judged, but owners are not looked up, what is to be kept is not, and nobody sees whether a \
+             hook is gone"
         ),
         remedy:
             "Find out who stopped it (state T in 'ps'), or what it waits for, and let it go on or restart \

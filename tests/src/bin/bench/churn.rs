@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use tests::{Certificates, Cgroup, Lab, Place, Process};
 
-use crate::pairs::{Effort, Ground, compare, whole};
+use crate::pairs::{Effort, beside, compare, whole};
 use crate::report::{Findings, Must};
 
 /// Connections of one run.
@@ -22,10 +22,7 @@ pub fn run(effort: &Effort) -> Result<Findings> {
     let outside = Cgroup::new("bench-outside")?;
     let outsider = Place { cgroup: Some(outside.path().to_owned()), ..lab.client() };
     let both = whole(lab.cgroup.path());
-    let server_alone = Ground {
-        watched: lab.cgroup.path().to_owned(),
-        load: vec![lab.cgroup.path().to_owned(), outside.path().to_owned()],
-    };
+    let server_alone = beside(lab.cgroup.path(), outside.path());
     let variants = [
         ("plaintext, both ends watched", &both, lab.client(), false, 2, PLAIN),
         ("plaintext, the server's end watched", &server_alone, outsider, false, 1, PLAIN),

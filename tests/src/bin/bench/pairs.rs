@@ -220,3 +220,8 @@ impl Comparison {
 pub fn whole(cgroup: &Path) -> Ground {
     Ground { watched: cgroup.to_owned(), load: vec![cgroup.to_owned()] }
 }
+
+/// The same, with a part of the load outside of what is watched.
+pub fn beside(watched: &Path, outside: &Path) -> Ground {
+    Ground { watched: watched.to_owned(), load: vec![watched.to_owned(), outside.to_owned()] }
+}

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 use tests::{Cgroup, Lab, Place, Process};
 
-use crate::pairs::{Effort, Ground, compare, whole};
+use crate::pairs::{Effort, beside, compare, whole};
 use crate::programs;
 use crate::report::{Findings, Must};
 
@@ -21,10 +21,7 @@ pub fn run(effort: &Effort) -> Result<Findings> {
     let outside = Cgroup::new("bench-outside")?;
     let outsider = Place { cgroup: Some(outside.path().to_owned()), ..lab.client() };
     let both = whole(lab.cgroup.path());
-    let one_socket = Ground {
-        watched: lab.cgroup.path().to_owned(),
-        load: vec![lab.cgroup.path().to_owned(), outside.path().to_owned()],
-    };
+    let one_socket = beside(lab.cgroup.path(), outside.path());
     let variants = [
         ("1 peer, both ends watched", &both, lab.client(), 1),
         ("1000 peers, both ends watched", &both, lab.client(), 1000),
