@@ -41,6 +41,9 @@ pub fn program() -> PathBuf {
 }
 
 /// The server in the lab, at a port of every address; what it took is in `server.log`.
+///
+/// # Errors
+/// It does not start, or does not listen in time.
 pub fn serve(lab: &Lab, port: u16) -> Result<Process> {
     let mut command = lab.server().command(program());
     command.args(["serve", "--listen", &format!("[::]:{port}")]);
