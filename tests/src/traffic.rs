@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Lab, Process};
 
 /// How long it may take until it listens, on a busy host.
-const READY: Duration = Duration::from_secs(30);
+const READY: Duration = Duration::from_secs(20);
 
 /// One connection as one of its ends saw it. IPv4 addresses are IPv4, whatever the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
