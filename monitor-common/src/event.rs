@@ -75,6 +75,18 @@ pub struct FlowEvent {
     pub owner: Owner,
 }
 
+/// Slots of the journal: its head, and ends that were taken from the ring and given back before they were told.
+pub const JOURNAL_SLOTS: u32 = 16_385;
+
+/// One slot of the journal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct JournalSlot {
+    /// The ring's position after the record.
+    pub position: u64,
+    pub end: FlowEvent,
+}
+
 /// Flags of a [`FlowEvent`].
 pub mod flow_flag {
     /// This host began the connection or sent the first datagram.
@@ -246,6 +258,8 @@ unsafe impl Plain for Owner {}
 // SAFETY: as above.
 unsafe impl Plain for FlowEvent {}
 // SAFETY: as above.
+unsafe impl Plain for JournalSlot {}
+// SAFETY: as above.
 unsafe impl Plain for CaptureHead {}
 // SAFETY: as above.
 unsafe impl Plain for Decision {}
@@ -256,6 +270,7 @@ unsafe impl Plain for UdpFlow {}
 
 const _: () = assert!(size_of::<Owner>() == 40);
 const _: () = assert!(size_of::<FlowEvent>() == 8 + 11 * 8 + 4 * 3 + 4 + 32 + 40);
+const _: () = assert!(size_of::<JournalSlot>() == 8 + size_of::<FlowEvent>());
 const _: () = assert!(size_of::<CaptureHead>() == 8 + 3 * 8 + 3 * 4 + 4 + 32);
 const _: () = assert!(size_of::<Decision>() == 16);
 const _: () = assert!(size_of::<UdpKey>() == 32);

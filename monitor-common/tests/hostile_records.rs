@@ -5,8 +5,8 @@
 use std::fmt::Debug;
 
 use monitor_common::{
-    CaptureHead, Counters, Decision, FlowEvent, Kind, Owner, Plain, Record, Refusal, Settings, UdpFlow,
-    UdpKey, decode,
+    CaptureHead, Counters, Decision, FlowEvent, JournalSlot, Kind, Owner, Plain, Record, Refusal, Settings,
+    UdpFlow, UdpKey, decode,
 };
 
 /// Bytes that look random and are the same every time (xorshift64).
@@ -41,6 +41,7 @@ fn any_bytes_at_any_address_are_a_value_and_the_same_bytes_again() {
     any_bytes_are_one::<CaptureHead>();
     any_bytes_are_one::<Decision>();
     any_bytes_are_one::<FlowEvent>();
+    any_bytes_are_one::<JournalSlot>();
     any_bytes_are_one::<Owner>();
     any_bytes_are_one::<UdpFlow>();
     any_bytes_are_one::<UdpKey>();

@@ -56,6 +56,28 @@ pub static REFUSALS: PerCpuArray<crate::refused::Told, 1> = PerCpuArray::new();
 #[btf_map]
 pub static SHARES: Array<crate::share::Share, { crate::share::SLOTS }> = Array::new();
 
+/// Ends that user space has taken from the ring and not told: pinned with it, mapped, and no program's business.
+#[repr(C)]
+pub struct Journal {
+    r#type: *const [i32; aya_ebpf::bindings::bpf_map_type::BPF_MAP_TYPE_ARRAY as usize],
+    key: *const u32,
+    value: *const monitor_common::JournalSlot,
+    max_entries: *const [i32; monitor_common::JOURNAL_SLOTS as usize],
+    map_flags: *const [i32; aya_ebpf::bindings::BPF_F_MMAPABLE as usize],
+}
+
+// SAFETY: the pointers only describe the map to the loader; nothing reads through them.
+unsafe impl Sync for Journal {}
+
+#[btf_map]
+pub static JOURNAL: Journal = Journal {
+    r#type: core::ptr::null(),
+    key: core::ptr::null(),
+    value: core::ptr::null(),
+    max_entries: core::ptr::null(),
+    map_flags: core::ptr::null(),
+};
+
 /// Jiffies and CLOCK_MONOTONIC ns, read together.
 #[btf_map]
 pub static CLOCK: Array<[u64; 2], 1> = Array::new();

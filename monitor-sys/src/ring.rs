@@ -50,23 +50,44 @@ impl RingReader {
     pub fn drain(&mut self, limit: usize, mut each: impl FnMut(&[u8])) -> usize {
         let mut count = 0;
         while count < limit && self.read != self.producer.word(0).load(Ordering::Acquire) {
-            let at = self.data + (self.read & self.mask) as usize;
-            // Pairs with the kernel's exchange when it commits the record.
-            let Some(head) = self.producer.half(at).map(|head| head.load(Ordering::Acquire)) else { break };
-            if head & BUSY != 0 {
-                break;
-            }
-            let length = (head & !(BUSY | DISCARDED)) as usize;
-            // SAFETY: committed, so the kernel writes it no more until it is given back, for which `self`
-            // would have to be borrowed a second time.
-            let Some(record) = (unsafe { self.producer.bytes(at + HEAD, length) }) else { break };
-            if head & DISCARDED == 0 {
+            let Some((record, next)) = self.record(self.read) else { break };
+            if let Some(record) = record {
                 each(record);
                 count += 1;
             }
-            self.read += (HEAD + length).next_multiple_of(8) as u64;
+            self.read = next;
         }
         count
+    }
+
+    /// Hands over, once more, what was read and not given back, each with the position after it.
+    pub fn each_held(&self, mut each: impl FnMut(u64, &[u8])) {
+        let mut at = self.given;
+        while at < self.read
+            && let Some((record, next)) = self.record(at)
+        {
+            if let Some(record) = record {
+                each(next, record);
+            }
+            at = next;
+        }
+    }
+
+    /// The record at a position that was not given back, unless it was discarded, and the position after it;
+    /// `None`: it is not whole yet.
+    fn record(&self, position: u64) -> Option<(Option<&[u8]>, u64)> {
+        let at = self.data + (position & self.mask) as usize;
+        // Pairs with the kernel's exchange when it commits the record.
+        let head = self.producer.half(at)?.load(Ordering::Acquire);
+        if head & BUSY != 0 {
+            return None;
+        }
+        let length = (head & !(BUSY | DISCARDED)) as usize;
+        // SAFETY: committed, so the kernel writes it no more until it is given back, for which `self` would
+        // have to be borrowed a second time.
+        let record = unsafe { self.producer.bytes(at + HEAD, length)? };
+        let next = position + (HEAD + length).next_multiple_of(8) as u64;
+        Some(((head & DISCARDED == 0).then_some(record), next))
     }
 
     /// Everything before this was read.

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -44,6 +45,8 @@ pub struct DaemonOptions {
     pub pin: Option<PathBuf>,
     /// Variables of its environment.
     pub environment: Vec<(String, String)>,
+    /// Nobody reads its output until it has ended, or [`Daemon::read_on`].
+    pub unread: bool,
     /// Watch the whole host, other tests' connections too, and not the lab's cgroup alone.
     pub whole_host: bool,
 }
@@ -57,6 +60,7 @@ impl Default for DaemonOptions {
             socket: None,
             pin: None,
             environment: Vec::new(),
+            unread: false,
             whole_host: false,
         }
     }
@@ -95,6 +99,8 @@ pub struct Daemon {
     socket: PathBuf,
     shared: Arc<Shared>,
     reader: Option<JoinHandle<()>>,
+    /// Dropped when the output may be read.
+    unread: Option<Sender<()>>,
     directory: Directory,
     notifications: UnixDatagram,
 }
@@ -155,11 +161,25 @@ impl Daemon {
         let mut process = Process::start_piped("streamwatch", command)?;
         let stdout = process.child().stdout.take().context("the daemon has no stdout")?;
         let shared = Arc::new(Shared::default());
+        let (unread, may_read) = channel();
         let reader = {
             let shared = Arc::clone(&shared);
-            thread::spawn(move || read(BufReader::with_capacity(1 << 20, stdout), &shared, options.keep))
+            thread::spawn(move || {
+                if options.unread {
+                    let _ = may_read.recv();
+                }
+                read(BufReader::with_capacity(1 << 20, stdout), &shared, options.keep);
+            })
         };
-        Ok(Daemon { process, socket, shared, reader: Some(reader), directory, notifications })
+        Ok(Daemon {
+            process,
+            socket,
+            shared,
+            reader: Some(reader),
+            unread: Some(unread),
+            directory,
+            notifications,
+        })
     }
 
     /// Starts it and expects that it ends by itself (a second instance, a bad file).
@@ -220,6 +240,11 @@ impl Daemon {
     /// The file system refused.
     pub fn write_policy(&self, text: &str) -> Result<()> {
         self.directory.write("policy.toml", text).map(drop)
+    }
+
+    /// Its output is read from now on.
+    pub fn read_on(&mut self) {
+        self.unread = None;
     }
 
     /// What it has said on stderr.
@@ -347,6 +372,7 @@ impl Daemon {
 
     fn end_with(mut self, broken: usize) -> Result<Ended> {
         let status = self.process.wait(END).with_context(|| self.stderr())?;
+        self.read_on();
         if let Some(reader) = self.reader.take() {
             reader.join().map_err(|_| anyhow!("the reader of the daemon's output panicked"))?;
         }

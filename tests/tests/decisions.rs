@@ -51,7 +51,7 @@ impl Rig {
         let mut kernel = Kernel::load(&sizes, lab.cgroup.path(), None)?;
         let control = kernel.take_control()?;
         let (map, size) = kernel.ring()?;
-        let ring = Ring::new(map.try_clone_to_owned()?, size)?;
+        let ring = Ring::new(map.try_clone_to_owned()?, size, kernel.journal()?)?;
         let mut serve = lab.server().command(traffic::program());
         serve.args(["echo", "--listen", &format!("[::]:{PORT}")]);
         let mut server = Process::start("echo", &lab.directory, serve)?;

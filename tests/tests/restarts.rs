@@ -33,13 +33,13 @@ fn main() -> ExitCode {
     let (kills, upgrades) = (times(KILLS, 20), times(UPGRADES, 8));
     Suite::new("restarts")
         .test("killed at any moment under load: every byte, and nothing new twice", &[], move || {
-            under_load(kills, 0, |house, daemon, pause| {
+            under_load(House::new()?, kills, 0, |house, daemon, pause| {
                 thread::sleep(pause);
                 house.next(daemon.kill()?)
             })
         })
         .test("upgraded in place under load: every byte, and nothing new twice", &[], move || {
-            under_load(upgrades, 0, |house, daemon, pause| {
+            under_load(House::new()?, upgrades, 0, |house, daemon, pause| {
                 thread::sleep(pause);
                 let ended = daemon.stop()?;
                 ensure!(ended.status.success(), "it ended with {}:\n{}", ended.status, ended.stderr);
@@ -52,12 +52,13 @@ fn main() -> ExitCode {
             })
         })
         .test("the worker killed under load: every byte, and nothing new twice", &[], || {
-            under_load(6, 6, |_, daemon, pause| {
-                thread::sleep(pause);
-                kill_worker(&daemon)?;
-                Ok((Vec::new(), daemon))
-            })
+            workers_under_load(House::new()?)
         })
+        .test("the same where hooks are not pinned", &[], || {
+            workers_under_load(House { pinned: false, ..House::new()? })
+        })
+        .test("killed with its output stuck for long: the next one tells every end", &[], stuck)
+        .test("the same of a worker where hooks are not pinned", &[], stuck_worker)
         .test("UDP goes on over a restart", &[], datagrams)
         .test("another layout is told and moved over", &[], other_layout)
         .test("another size of the ring is told and moved over", &[], other_size)
@@ -72,6 +73,7 @@ fn main() -> ExitCode {
 
 /// A lab, and a place for hooks that outlive daemons.
 struct House {
+    pinned: bool,
     // Before the lab, whose directory it lies in.
     bpffs: Bpffs,
     lab: Lab,
@@ -81,7 +83,7 @@ impl House {
     fn new() -> Result<House> {
         let lab = Lab::new("restarts")?;
         let bpffs = Bpffs::new(&lab.directory)?;
-        Ok(House { bpffs, lab })
+        Ok(House { pinned: true, bpffs, lab })
     }
 
     fn socket(&self) -> PathBuf {
@@ -89,16 +91,17 @@ impl House {
     }
 
     fn daemon(&self, config: &str) -> Result<Daemon> {
+        Daemon::start(&self.lab, self.options(config))
+    }
+
+    fn options(&self, config: &str) -> DaemonOptions {
         let state = self.lab.directory.file("state.redb");
-        Daemon::start(
-            &self.lab,
-            DaemonOptions {
-                config: Some(format!("[alerts]\nstate = \"{state}\"\n{config}")),
-                socket: Some(self.socket()),
-                pin: Some(self.bpffs.place()),
-                ..DaemonOptions::default()
-            },
-        )
+        DaemonOptions {
+            config: Some(format!("[alerts]\nstate = \"{state}\"\n{config}")),
+            socket: Some(self.socket()),
+            pin: Some(if self.pinned { self.bpffs.place() } else { "off".into() }),
+            ..DaemonOptions::default()
+        }
     }
 
     /// What one wrote, and the daemon that takes over from it.
@@ -153,17 +156,20 @@ fn load(house: &House, stop: &Arc<AtomicBool>) -> Result<Vec<Connection>> {
     let mut made = Vec::new();
     let mut seed = 1;
     while !stop.load(Ordering::Acquire) {
-        let log = house.lab.directory.file(&format!("client-{seed}.log"));
-        let mut command = house.lab.client().command(traffic::program());
-        command.args(["load", "--count", "500", "--largest", "50000", "--parallel", "4", "--pause", "10"]);
-        command.args(["--log", &log]);
-        command.args(["--seed", &seed.to_string()]);
-        command.args(["--to", &format!("10.213.0.2:{PORT}"), "--to", &format!("[fd13::2]:{PORT}")]);
-        house.lab.run(command, LOAD)?;
-        made.extend(traffic::read_log::<Connection>(&log)?);
+        made.extend(connections(house, 500, seed)?);
         seed += 1;
     }
     Ok(made)
+}
+
+fn connections(house: &House, count: u32, seed: u32) -> Result<Vec<Connection>> {
+    let log = house.lab.directory.file(&format!("client-{seed}.log"));
+    let mut command = house.lab.client().command(traffic::program());
+    command.args(["load", "--largest", "50000", "--parallel", "4", "--pause", "10", "--log", &log]);
+    command.args(["--count", &count.to_string(), "--seed", &seed.to_string()]);
+    command.args(["--to", &format!("10.213.0.2:{PORT}"), "--to", &format!("[fd13::2]:{PORT}")]);
+    house.lab.run(command, LOAD)?;
+    traffic::read_log(&log)
 }
 
 fn action(record: &Value) -> &str {
@@ -172,11 +178,11 @@ fn action(record: &Value) -> &str {
 
 /// Daemons come and go under load, `times`, and the last of them may have cut so many lines; then everything that all of them wrote is added up.
 fn under_load(
+    house: House,
     times: u32,
     cut: usize,
     turn: impl Fn(&House, Daemon, Duration) -> Result<(Vec<Heard>, Daemon)>,
 ) -> Result<()> {
-    let house = House::new()?;
     let _server = house.serve()?;
     let mut told = Told::default();
     let mut daemon = house.daemon("")?;
@@ -207,27 +213,7 @@ fn under_load(
     });
     let (made, daemon) = made?;
     ensure!(made.len() >= 1000, "there was no load: {} connections", made.len());
-    // The last connections are told when their owners are known.
-    daemon
-        .wait_until(
-            "record of every connection",
-            SOON,
-            |_| false,
-            |now| {
-                let now: HashSet<&str> = now
-                    .iter()
-                    .filter(|heard| Told::is_mine(&heard.record) && action(&heard.record) == "flow_closed")
-                    .map(|heard| text(&heard.record, "streamwatch.flow.id"))
-                    .filter(|id| !told.ends.contains_key(*id))
-                    .collect();
-                (told.ends.len() + now.len() >= 2 * made.len()).then_some(())
-            },
-        )
-        .or_else(|error| {
-            // Which are missing is said below.
-            eprintln!("restarts: {}", error.to_string().lines().next().unwrap_or_default());
-            anyhow::Ok(())
-        })?;
+    told.rest(&made, &daemon)?;
     told.add(daemon.stop_cut(Signal::INT, cut)?.heard)?;
     eprintln!(
         "restarts: {times} times, {} connections, {} flows told as new, {} ends told again, lost: {:?}",
@@ -236,6 +222,52 @@ fn under_load(
         told.again,
         told.lost
     );
+    exact::compare(&made, told.ends.values())
+}
+
+/// The process that reads traffic is killed under load, again and again.
+fn workers_under_load(house: House) -> Result<()> {
+    under_load(house, 6, 6, |_, daemon, pause| {
+        thread::sleep(pause);
+        kill_worker(&daemon)?;
+        Ok((Vec::new(), daemon))
+    })
+}
+
+/// Nothing of what it reads is told, and the kernel needs the room in the ring: it is given back all the same, and
+/// with another daemon every end is told.
+fn stuck() -> Result<()> {
+    let house = House::new()?;
+    let _server = house.serve()?;
+    let config = "[kernel]\nring_bytes = 1048576\n";
+    let daemon = Daemon::start(&house.lab, DaemonOptions { unread: true, ..house.options(config) })?;
+    let mut made = connections(&house, 1500, 1)?;
+    // More than a reader is patient for.
+    thread::sleep(Duration::from_secs(12));
+    made.extend(connections(&house, 500, 2)?);
+    let mut told = Told::default();
+    told.add(daemon.kill()?.heard)?;
+    let before = told.ends.len();
+    ensure!(before < made.len(), "its output was not stuck: it told {before} ends");
+    let daemon = house.daemon(config)?;
+    told.rest(&made, &daemon)?;
+    told.add(daemon.stop()?.heard)?;
+    exact::compare(&made, told.ends.values())
+}
+
+/// Where nothing is pinned the ring is given back at once: what a worker that ends had not told is told by the next.
+fn stuck_worker() -> Result<()> {
+    let house = House { pinned: false, ..House::new()? };
+    let _server = house.serve()?;
+    let mut daemon = Daemon::start(&house.lab, DaemonOptions { unread: true, ..house.options("") })?;
+    let made = connections(&house, 500, 1)?;
+    // The ring is read, and what came of it waits for the output.
+    thread::sleep(Duration::from_secs(1));
+    kill_worker(&daemon)?;
+    daemon.read_on();
+    let mut told = Told::default();
+    told.rest(&made, &daemon)?;
+    told.add(daemon.stop_cut(Signal::TERM, 1)?.heard)?;
     exact::compare(&made, told.ends.values())
 }
 
@@ -251,6 +283,32 @@ struct Told {
 }
 
 impl Told {
+    /// Waits until a daemon has told what is missing: the last connections are told when their owners are known.
+    fn rest(&self, made: &[Connection], daemon: &Daemon) -> Result<()> {
+        daemon
+            .wait_until(
+                "record of every connection",
+                SOON,
+                |_| false,
+                |now| {
+                    let now: HashSet<&str> = now
+                        .iter()
+                        .filter(|heard| {
+                            Told::is_mine(&heard.record) && action(&heard.record) == "flow_closed"
+                        })
+                        .map(|heard| text(&heard.record, "streamwatch.flow.id"))
+                        .filter(|id| !self.ends.contains_key(*id))
+                        .collect();
+                    (self.ends.len() + now.len() >= 2 * made.len()).then_some(())
+                },
+            )
+            .or_else(|error| {
+                // Which are missing is said when they are compared.
+                eprintln!("restarts: {}", error.to_string().lines().next().unwrap_or_default());
+                Ok(())
+            })
+    }
+
     fn is_mine(record: &Value) -> bool {
         is_flow(record) && number(record, "server.port") == Some(u64::from(PORT))
     }
@@ -412,7 +470,7 @@ fn moved_over(house: &House, daemon: Daemon, why: &str) -> Result<()> {
 fn interrupted() -> Result<()> {
     let house = House::new()?;
     let daemon = house.daemon("")?;
-    ensure!(house.pins().len() == 15, "not nine hooks and six maps: {:?}", house.pins());
+    ensure!(house.pins().len() == 16, "not nine hooks and seven maps: {:?}", house.pins());
     let link = bpf::open(&house.pin("link_sent"))?;
     daemon.stop_with(Signal::INT)?;
     gone(&house, link)
@@ -503,7 +561,7 @@ fn put_right() -> Result<()> {
     tampered(&daemon, "the hook lifecycle was detached; it was put right")?;
     std::fs::remove_file(house.pin("link_sent"))?;
     tampered(&daemon, "the hook sent lost its pin; it was put right")?;
-    ensure!(house.pins().len() == 15, "not every pin is back: {:?}", house.pins());
+    ensure!(house.pins().len() == 16, "not every pin is back: {:?}", house.pins());
     house.request()?;
     let ours = |record: &Value| is_flow(record) && number(record, "server.port") == Some(u64::from(PORT));
     daemon.wait_for("end of a flow", SOON, ours, |record| ours(record) && action(record) == "flow_closed")?;

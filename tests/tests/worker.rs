@@ -82,7 +82,10 @@ fn powers() -> Result<()> {
     let held = field(worker, "descriptors").as_object().context("no descriptors")?;
     let known = ["output", "lock", "socket", "pipe", "device", "map of the kernel", "events"];
     ensure!(held.keys().all(|kind| known.contains(&kind.as_str())), "{held:?}");
-    ensure!(held.get("map of the kernel").and_then(Value::as_u64) == Some(1), "the ring alone: {held:?}");
+    ensure!(
+        held.get("map of the kernel").and_then(Value::as_u64) == Some(2),
+        "the ring and its journal: {held:?}"
+    );
     // The same in the kernel's own words.
     let status = std::fs::read_to_string(format!("/proc/{}/status", house.worker()?))?;
     let line =

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::client::Client;
 use super::views::text;
-use super::{Failure, write_out};
+use super::{Failure, many, write_out};
 use crate::api::query::field::at;
 use crate::model::{Reach, Severity, reach};
 use crate::record::printable;
@@ -38,7 +38,7 @@ pub(super) fn check(severity: Severity, quiet: bool, socket: Option<PathBuf>) ->
     if !quiet {
         let mut lines: String = broken.iter().map(|line| format!("{}\n", printable(line))).collect();
         if broken.is_empty() {
-            lines = format!("{} streams, no rule broken\n", streams.len());
+            lines = format!("{}, no rule broken\n", many(streams.len() as u64, "stream"));
         }
         write_out(lines.as_bytes())?;
     }

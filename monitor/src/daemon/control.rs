@@ -45,37 +45,38 @@ pub struct Late {
     pub receiver: Receiver<Vec<Event>>,
 }
 
-/// Ends that are read stay in their table so long: whoever is killed meanwhile leaves them to the next.
-const FORGET_AFTER: Duration = Duration::from_secs(3);
-
 /// Ends that found the ring full, and were read.
 struct Read {
     /// When each was written, by its place in the table.
     seen: HashMap<u64, u64>,
-    order: VecDeque<(Instant, u64)>,
+    /// Their places, each with the round in which it goes to the worker.
+    order: VecDeque<(u64, u64)>,
+    /// Rounds that went.
+    sent: u64,
     /// With more of them the table needs the room.
     most: usize,
 }
 
 impl Read {
-    /// Those that were not read before.
-    fn new_ones(&mut self, control: &Control, now: Instant) -> Vec<Event> {
+    /// Those that were not read before: for the next round.
+    fn new_ones(&mut self, control: &Control) -> Vec<Event> {
         let mut ends = Vec::new();
         for (key, event) in control.overflow() {
             if let Some(kind) = Kind::from_byte(event.kind)
                 && self.seen.insert(key, event.at_ns) != Some(event.at_ns)
             {
-                self.order.push_back((now, key));
+                self.order.push_back((self.sent + 1, key));
                 ends.push(Event::Flow(kind, event));
             }
         }
         ends
     }
 
-    /// Frees the places of those that were told by now.
-    fn forget(&mut self, control: &mut Control, now: Instant) {
-        while let Some((at, key)) = self.order.front().copied()
-            && (now.saturating_duration_since(at) >= FORGET_AFTER || self.order.len() > self.most)
+    /// Frees the places of those that were told by now: until then, whoever is killed leaves them to the next.
+    fn forget(&mut self, control: &mut Control) {
+        let told = control.late_told();
+        while let Some((round, key)) = self.order.front().copied()
+            && (round <= told || self.order.len() > self.most)
         {
             self.order.pop_front();
             if let Some(at_ns) = self.seen.remove(&key) {
@@ -107,7 +108,7 @@ pub fn run(
     let mut wrong = false;
     let mut ends = Vec::new();
     let most = control.overflow_capacity() / 2;
-    let mut read = Read { seen: HashMap::new(), order: VecDeque::new(), most };
+    let mut read = Read { seen: HashMap::new(), order: VecDeque::new(), sent: 0, most };
     loop {
         select! {
             recv(commands) -> command => {
@@ -128,7 +129,7 @@ pub fn run(
                 for ends in late.receiver.try_iter() {
                     let _ = events.send(Batch { events: ends, end: None });
                 }
-                ends.extend(read.new_ones(control, Instant::now()));
+                ends.extend(read.new_ones(control));
                 if events.send(Batch { events: ends, end: None }).is_ok() {
                     read.forget_all(control);
                 }
@@ -139,14 +140,14 @@ pub fn run(
         }
         if Instant::now() >= due {
             due = Instant::now() + EVERY;
-            let now = Instant::now();
-            ends.extend(read.new_ones(control, now));
-            read.forget(control, now);
+            ends.extend(read.new_ones(control));
+            read.forget(control);
             // A reader that has still to take earlier ones takes these with the next round.
-            if !ends.is_empty()
-                && let Err(refused) = late.sender.try_send(std::mem::take(&mut ends))
-            {
-                ends = refused.into_inner();
+            if !ends.is_empty() {
+                match late.sender.try_send(std::mem::take(&mut ends)) {
+                    Ok(()) => read.sent += 1,
+                    Err(refused) => ends = refused.into_inner(),
+                }
             }
             if report(control, watched.look(&mut wrong), events).is_err() {
                 return;

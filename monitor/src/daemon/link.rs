@@ -156,6 +156,8 @@ pub enum ToLoader {
 #[derive(Debug)]
 pub struct Descriptors<F> {
     pub ring: F,
+    /// Of the ring: see `kernel/journal.rs`.
+    pub journal: F,
     /// What was told, for the next one.
     pub told: F,
     pub listener: F,
@@ -169,8 +171,8 @@ impl Descriptors<BorrowedFd<'_>> {
     /// # Errors
     /// The other end is gone.
     pub fn send(&self, to: &UnixStream) -> io::Result<()> {
-        let all = [self.ring, self.told, self.listener, self.lock];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+        let all = [self.ring, self.journal, self.told, self.listener, self.lock];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(5))];
         let mut buffer = SendAncillaryBuffer::new(&mut space);
         if !buffer.push(SendAncillaryMessage::ScmRights(&all)) {
             return Err(io::ErrorKind::OutOfMemory.into());
@@ -186,7 +188,7 @@ impl Descriptors<OwnedFd> {
     /// # Errors
     /// The other end is gone, or is no loader.
     pub fn receive(from: impl AsFd) -> io::Result<Self> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(5))];
         let mut buffer = RecvAncillaryBuffer::new(&mut space);
         let mut byte = [0];
         recvmsg(from, &mut [IoSliceMut::new(&mut byte)], &mut buffer, RecvFlags::CMSG_CLOEXEC)?;
@@ -196,9 +198,9 @@ impl Descriptors<OwnedFd> {
                 all.extend(descriptors);
             }
         }
-        let [ring, told, listener, lock] = <[OwnedFd; 4]>::try_from(all)
-            .map_err(|all| io::Error::other(format!("{} descriptors instead of four", all.len())))?;
-        Ok(Descriptors { ring, told, listener, lock })
+        let [ring, journal, told, listener, lock] = <[OwnedFd; 5]>::try_from(all)
+            .map_err(|all| io::Error::other(format!("{} descriptors instead of five", all.len())))?;
+        Ok(Descriptors { ring, journal, told, listener, lock })
     }
 }
 
@@ -218,7 +220,7 @@ mod tests {
         let (one, other) = UnixStream::pair().unwrap();
         let file = std::fs::File::open("/dev/null").unwrap();
         let fd = file.as_fd();
-        Descriptors { ring: fd, told: fd, listener: one.as_fd(), lock: fd }.send(&one).unwrap();
+        Descriptors { ring: fd, journal: fd, told: fd, listener: one.as_fd(), lock: fd }.send(&one).unwrap();
         let got = Descriptors::receive(&other).unwrap();
         assert!(UnixStream::from(got.listener).peer_addr().is_ok());
         assert_ne!(got.ring.as_raw_fd(), fd.as_raw_fd());

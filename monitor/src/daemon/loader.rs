@@ -101,6 +101,7 @@ impl Loader {
         let (ring, _) = self.kernel.ring()?;
         let descriptors = Descriptors {
             ring,
+            journal: self.kernel.journal()?,
             told: self.told.as_fd(),
             listener: self.door.listener.as_fd(),
             lock: self.lock.share(),

@@ -36,6 +36,7 @@ use crate::api::{self, tests::Place};
 use crate::config::Config;
 use crate::event::{Event, to_bytes};
 use crate::hook::{Hooks, Notice};
+use crate::kernel::Left;
 use crate::model::{Identity, LossRow};
 use crate::policy::Policy;
 use crate::record::{Format, samples};
@@ -130,7 +131,15 @@ impl Source for Queue {
 
     fn give_back(&mut self, _: u64) {}
 
-    fn wait(&self, _: Duration) {
+    fn give_back_untold(&mut self) {}
+
+    fn left(&mut self) -> Left {
+        Left::default()
+    }
+
+    fn late_told(&mut self, _: u64) {}
+
+    fn wait(&mut self, _: Duration) {
         thread::sleep(Duration::from_millis(1));
     }
 }
@@ -410,9 +419,9 @@ fn run(seed: u64, slow: Slow) -> Result<(), TestCaseError> {
         let reading = Reading {
             counters: read.clone(),
             stop: stop.clone(),
-            told: None,
+            told: Arc::default(),
             late: crossbeam_channel::never(),
-            patience: Patience::default(),
+            patience: Patience::NONE,
         };
         thread::spawn(move || drop(reader::run(queue, &events_in, &reading)))
     };
@@ -457,7 +466,6 @@ fn run(seed: u64, slow: Slow) -> Result<(), TestCaseError> {
     )
     .unwrap();
     let outlets = Outlets {
-        pinned: false,
         losses: None,
         hooks_stay: Arc::default(),
         sink,

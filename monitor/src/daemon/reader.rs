@@ -9,18 +9,20 @@
 //!
 //! Where the hooks outlive the daemon, a record is given back to the kernel once everything that came of it
 //! was told: what a killed daemon had read and not told is read again. That holds up nobody: no more than a
-//! part of the ring is kept, and not for long.
+//! part of the ring is kept, and not for long. What has to be given back before it was told leaves its ends in
+//! the journal (`kernel/journal.rs`), for the next reader.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, SendError, Sender};
 use monitor_common::Kind;
 
 use crate::event::{Event, decode};
-use crate::kernel::Ring;
+use crate::kernel::{Left, Ring};
 use crate::tally::{Tallies, Tally};
 
 /// Records taken at one go.
@@ -30,17 +32,30 @@ pub const BATCH: usize = 256;
 /// was read comes too late: sampled sessions then miss what they are read for.
 const PAUSE: Duration = Duration::from_millis(2);
 
+/// How long it sleeps while nothing comes: a record wakes it; the end, and ends that found the ring full, do not.
+const IDLE: Duration = Duration::from_millis(500);
+
 /// How much of the ring is kept for what is still to be told, in a thousand: no more is read before something of
 /// it was told. Captures have half of the ring, and the fuller it is, the less of it a cgroup may fill.
 const KEPT: u64 = 350;
 
-/// How long something is kept without anything being told.
+/// How long something is kept in the ring without anything being told.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
     /// Where nothing more is read until then.
     pub held_up: Duration,
     /// Where there is room; and at the start, when everybody has to be found out.
     pub otherwise: Duration,
+}
+
+impl Patience {
+    /// Where the hooks go with the daemon nothing is: on a busy machine that costs first bytes, and only a worker
+    /// that ends by itself would have it read again.
+    pub const NONE: Patience = Patience { held_up: Duration::ZERO, otherwise: Duration::ZERO };
+
+    fn is_none(self) -> bool {
+        self.held_up.is_zero() && self.otherwise.is_zero()
+    }
 }
 
 impl Default for Patience {
@@ -129,7 +144,7 @@ pub(super) trait Source {
     /// See [`Ring::drain`].
     fn drain(&mut self, limit: usize, each: impl FnMut(&[u8])) -> usize;
     /// See [`Ring::wait`].
-    fn wait(&self, at_most: Duration);
+    fn wait(&mut self, at_most: Duration);
     /// See [`Ring::produced`].
     fn produced(&self) -> u64;
     /// See [`Ring::position`].
@@ -140,6 +155,12 @@ pub(super) trait Source {
     fn held_share(&self) -> u64;
     /// See [`Ring::give_back`].
     fn give_back(&mut self, up_to: u64);
+    /// See [`Ring::give_back_untold`].
+    fn give_back_untold(&mut self);
+    /// See [`Ring::left`].
+    fn left(&mut self) -> Left;
+    /// See [`Ring::late_told`].
+    fn late_told(&mut self, rounds: u64);
 }
 
 impl Source for Ring {
@@ -147,7 +168,7 @@ impl Source for Ring {
         Ring::drain(self, limit, each)
     }
 
-    fn wait(&self, at_most: Duration) {
+    fn wait(&mut self, at_most: Duration) {
         Ring::wait(self, at_most);
     }
 
@@ -170,14 +191,26 @@ impl Source for Ring {
     fn give_back(&mut self, up_to: u64) {
         Ring::give_back(self, up_to);
     }
+
+    fn give_back_untold(&mut self) {
+        Ring::give_back_untold(self);
+    }
+
+    fn left(&mut self) -> Left {
+        Ring::left(self)
+    }
+
+    fn late_told(&mut self, rounds: u64) {
+        Ring::late_told(self, rounds);
+    }
 }
 
 /// What is read when, and given back when.
 pub struct Reading {
     pub counters: Arc<ReaderCounters>,
     pub stop: Arc<AtomicBool>,
-    /// The position up to which everything was told; `None`: nobody reads again what was read.
-    pub told: Option<Arc<AtomicU64>>,
+    /// The position up to which everything was told.
+    pub told: Arc<AtomicU64>,
     /// Ends that found the ring full: they come after what stood in it before them.
     pub late: Receiver<Vec<Event>>,
     pub patience: Patience,
@@ -186,7 +219,11 @@ pub struct Reading {
 /// Reads until `stop` is set and what was in the ring by then is read. Gives the ring back.
 pub(super) fn run<R: Source>(mut ring: R, events: &Sender<Batch>, reading: &Reading) -> R {
     let Reading { counters, stop, told, late, patience } = reading;
+    if tell_what_was_left(&mut ring, events, counters).is_err() {
+        return ring;
+    }
     let mut held_back: Option<(u64, Vec<Event>)> = None;
+    let mut rounds = Rounds::default();
     let mut busy = false;
     let mut last = None;
     let mut moved = Instant::now();
@@ -197,7 +234,7 @@ pub(super) fn run<R: Source>(mut ring: R, events: &Sender<Batch>, reading: &Read
         }
         // Nothing is read far ahead of what was told: a backlog that was read at one go would have to be given
         // back untold.
-        let waits = told.is_some() && last.is_none() && ring.held_share() > KEPT;
+        let waits = !patience.is_none() && last.is_none() && ring.held_share() > KEPT;
         let mut batch = Batch { events: Vec::with_capacity(BATCH), end: None };
         let (mut offered, mut broken) = (Sums::default(), Sums::default());
         let read = ring.drain(if waits { 0 } else { BATCH }, |record| {
@@ -222,9 +259,11 @@ pub(super) fn run<R: Source>(mut ring: R, events: &Sender<Batch>, reading: &Read
         if let Some((after, _)) = &held_back
             && (ring.position() >= *after || (read == 0 && !waits))
             && let Some((_, ends)) = held_back.take()
-            && events.send(Batch { events: ends, end: None }).is_err()
         {
-            return ring;
+            if events.send(Batch { events: ends, end: None }).is_err() {
+                return ring;
+            }
+            rounds.went(ring.position());
         }
         if held_back.is_none()
             && let Ok(ends) = late.try_recv()
@@ -234,27 +273,73 @@ pub(super) fn run<R: Source>(mut ring: R, events: &Sender<Batch>, reading: &Read
         if held_back.is_none() && last.is_some_and(|last| ring.position() >= last || read == 0) {
             return ring;
         }
-        match told {
-            None => ring.give_back(ring.position()),
-            Some(told) => {
-                let before = ring.held();
-                ring.give_back(told.load(Ordering::Acquire));
-                ever_moved |= ring.held() < before;
-                if ring.held() < before || ring.held() == 0 {
-                    moved = Instant::now();
-                }
-                // Nobody takes our records, or somebody has to be found out: the kernel needs the room.
-                if moved.elapsed() > if waits && ever_moved { patience.held_up } else { patience.otherwise } {
-                    ring.give_back(ring.position());
-                }
-            }
+        let before = ring.held();
+        let up_to = told.load(Ordering::Acquire);
+        ring.give_back(up_to);
+        if let Some(rounds) = rounds.told(up_to) {
+            ring.late_told(rounds);
+        }
+        ever_moved |= ring.held() < before;
+        if ring.held() < before || ring.held() == 0 {
+            moved = Instant::now();
+        }
+        // Nobody takes our records, or somebody has to be found out: the kernel needs the room.
+        let patience = if waits && ever_moved { patience.held_up } else { patience.otherwise };
+        if ring.held() > 0 && (patience.is_zero() || moved.elapsed() > patience) {
+            ring.give_back_untold();
         }
         if read == 0 && !busy && ring.held() == 0 && held_back.is_none() {
-            ring.wait(Duration::from_millis(200));
+            ring.wait(IDLE);
         } else if read < BATCH {
             thread::sleep(PAUSE);
         }
         busy = read > 0;
+    }
+}
+
+/// What the reader before gave back and perhaps did not tell comes before all that stands in the ring.
+fn tell_what_was_left<R: Source>(
+    ring: &mut R,
+    events: &Sender<Batch>,
+    counters: &ReaderCounters,
+) -> Result<(), SendError<Batch>> {
+    let Left { ends, lost } = ring.left();
+    let of_ends = counters.tallies.of(Kind::Close as usize);
+    of_ends.offer(lost);
+    of_ends.lose(lost);
+    if ends.is_empty() {
+        return Ok(());
+    }
+    let left: Vec<Event> = ends.into_iter().map(|(kind, end)| Event::Flow(kind, end)).collect();
+    let sums = Sums::of(&left);
+    counters.count(&sums, Tally::offer);
+    events.send(Batch { events: left, end: Some(ring.position()) })?;
+    counters.count(&sums, Tally::deliver);
+    Ok(())
+}
+
+/// Rounds of ends that found the ring full, on their way to be told.
+#[derive(Default)]
+struct Rounds {
+    went: u64,
+    /// Each with the position that the ring was read to when it went.
+    waits: VecDeque<(u64, u64)>,
+}
+
+impl Rounds {
+    fn went(&mut self, position: u64) {
+        self.went += 1;
+        self.waits.push_back((position, self.went));
+    }
+
+    /// How many were told, if those are more than before, where everything before `up_to` was. They have no position
+    /// of their own: what came after them was told, then.
+    fn told(&mut self, up_to: u64) -> Option<u64> {
+        let mut told = None;
+        while let Some((_, round)) = self.waits.pop_front_if(|(position, _)| *position < up_to) {
+            told = Some(round);
+        }
+        told
     }
 }
 
@@ -263,6 +348,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use crossbeam_channel::{never, unbounded};
+    use monitor_common::FlowEvent;
 
     use super::*;
 
@@ -271,10 +357,13 @@ mod tests {
         all: u64,
         read: u64,
         given_back: u64,
+        /// So much of it was told then.
+        told: u64,
         /// What it says of itself once something is held, in a thousand.
         share: u64,
         stop: Arc<AtomicBool>,
         looks: u32,
+        left: Option<Left>,
     }
 
     impl Source for Records {
@@ -289,7 +378,7 @@ mod tests {
             count
         }
 
-        fn wait(&self, _: Duration) {}
+        fn wait(&mut self, _: Duration) {}
 
         fn produced(&self) -> u64 {
             self.all
@@ -309,29 +398,97 @@ mod tests {
 
         fn give_back(&mut self, up_to: u64) {
             self.given_back = self.given_back.max(up_to);
+            self.told = self.told.max(up_to);
         }
+
+        fn give_back_untold(&mut self) {
+            self.given_back = self.read;
+        }
+
+        fn left(&mut self) -> Left {
+            self.left.take().unwrap_or_default()
+        }
+
+        fn late_told(&mut self, _: u64) {}
     }
 
-    /// How much is given back when of so much of the ring only the first record was told.
-    fn given_back(share: u64) -> u64 {
+    /// How much is given back when of so much of the ring only the first record was told, and how much of that as
+    /// told.
+    fn given_back(share: u64) -> (u64, u64) {
         let stop = Arc::<AtomicBool>::default();
-        let ring = Records { all: 100, read: 0, given_back: 0, share, stop: stop.clone(), looks: 0 };
+        let ring = Records {
+            all: 100,
+            read: 0,
+            given_back: 0,
+            told: 0,
+            share,
+            stop: stop.clone(),
+            looks: 0,
+            left: None,
+        };
         let reading = Reading {
             counters: Arc::default(),
             stop,
-            told: Some(Arc::new(AtomicU64::new(1))),
+            told: Arc::new(AtomicU64::new(1)),
             late: never(),
             patience: Patience { held_up: Duration::ZERO, otherwise: Duration::from_secs(3600) },
         };
         let (events, taken) = unbounded();
         let ring = run(ring, &events, &reading);
         assert_eq!((ring.read, taken.len()), (100, 1));
-        ring.given_back
+        (ring.given_back, ring.told)
     }
 
     #[test]
     fn what_is_not_told_is_given_back_only_where_it_holds_up_others() {
-        assert_eq!(given_back(KEPT), 1);
-        assert_eq!(given_back(KEPT + 1), 100);
+        assert_eq!(given_back(KEPT), (1, 1));
+        assert_eq!(given_back(KEPT + 1), (100, 1));
+    }
+
+    #[test]
+    fn a_round_of_late_ends_is_told_when_what_came_after_it_is() {
+        let mut rounds = Rounds::default();
+        assert_eq!(rounds.told(u64::MAX), None);
+        rounds.went(10);
+        rounds.went(10);
+        rounds.went(20);
+        assert_eq!(rounds.told(10), None);
+        assert_eq!(rounds.told(11), Some(2));
+        assert_eq!(rounds.told(20), None);
+        assert_eq!(rounds.told(21), Some(3));
+        assert_eq!(rounds.told(21), None);
+    }
+
+    #[test]
+    fn what_the_reader_before_left_comes_first_and_what_it_had_no_room_for_is_lost() {
+        let ends = [Kind::Close, Kind::Failed, Kind::SocketClosed].map(|kind| (kind, FlowEvent::default()));
+        let left = Left { ends: ends.to_vec(), lost: 4 };
+        let stop = Arc::<AtomicBool>::default();
+        let ring = Records {
+            all: 3,
+            read: 0,
+            given_back: 0,
+            told: 0,
+            share: 0,
+            stop: stop.clone(),
+            looks: 0,
+            left: Some(left),
+        };
+        let reading = Reading {
+            counters: Arc::default(),
+            stop,
+            told: Arc::default(),
+            late: never(),
+            patience: Patience::NONE,
+        };
+        let (events, taken) = unbounded();
+        run(ring, &events, &reading);
+        let first = taken.recv().unwrap();
+        let kinds: Vec<usize> = first.events.iter().map(kind_of).collect();
+        assert_eq!(kinds, [Kind::Close, Kind::Failed, Kind::SocketClosed].map(|kind| kind as usize));
+        assert_eq!(first.end, Some(0));
+        let rows = reading.counters.tallies.rows("reader");
+        let closes = rows.iter().find(|row| row.kind == "close").unwrap();
+        assert_eq!((closes.offered, closes.delivered, closes.lost), (5, 1, 4));
     }
 }

@@ -126,6 +126,9 @@ impl Session {
             }
             _ => None,
         };
+        if let Some(control) = &loader.control {
+            control.begin();
+        }
         let (socket, theirs) = UnixStream::pair()?;
         let child = Worker(program(theirs)?);
         let view = Arc::new(Mutex::new(WorkerView {

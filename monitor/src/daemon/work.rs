@@ -61,8 +61,6 @@ pub struct Inlets {
 
 /// What goes out of it.
 pub struct Outlets {
-    /// The hooks outlive a daemon that is killed: the sink is told how far the ring was taken.
-    pub pinned: bool,
     /// Where it is noted what was told to be lost.
     pub losses: Option<LossesTold>,
     /// They outlive this one's end, too: open flows are not at theirs.
@@ -182,7 +180,7 @@ pub fn run(mut core: Core, mut inlets: Inlets, outlets: Outlets, about: &About) 
                 let _ = reply.send(kept.is_some());
             }
         }
-        if let (true, Some(end)) = (outlets.pinned, end) {
+        if let Some(end) = end {
             let told = core.told_up_to(end);
             if told > marked {
                 marked = told;
@@ -200,7 +198,7 @@ pub fn run(mut core: Core, mut inlets: Inlets, outlets: Outlets, about: &About) 
     outlets.last_answers(&mut core);
     core.shut_down(monotonic_ns(), outlets.hooks_stay.load(Ordering::Acquire));
     outlets.pass_on(&mut core);
-    if let (true, Some(end)) = (outlets.pinned, end) {
+    if let Some(end) = end {
         outlets.sink.mark(end);
     }
     outlets.sink

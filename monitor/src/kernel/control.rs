@@ -3,6 +3,7 @@
 use aya::maps::{HashMap, Map, MapError, PerCpuArray};
 use monitor_common::{Counters, Decision, FlowEvent, KINDS, Plain, UdpFlow, UdpKey};
 
+use super::journal::LateTold;
 use super::load::{LoadError, Owned};
 
 type Bytes<const N: usize> = [u8; N];
@@ -25,10 +26,17 @@ pub struct Control {
     overflow_capacity: usize,
     udp: HashMap<Owned, Bytes<UDP_KEY>, Bytes<UDP_FLOW>>,
     counters: PerCpuArray<Owned, Bytes<COUNTERS>>,
+    late_told: LateTold,
 }
 
 impl Control {
-    pub(super) fn new(decisions: Map, overflow: Map, udp: Map, counters: Map) -> Result<Self, LoadError> {
+    pub(super) fn new(
+        decisions: Map,
+        overflow: Map,
+        udp: Map,
+        counters: Map,
+        late_told: LateTold,
+    ) -> Result<Self, LoadError> {
         let Map::HashMap(entries) = &overflow else { return Err(LoadError::Map("OVERFLOW".to_owned())) };
         let overflow_capacity = entries.info()?.max_entries() as usize;
         Ok(Control {
@@ -37,6 +45,7 @@ impl Control {
             overflow: HashMap::try_from(overflow)?,
             udp: HashMap::try_from(udp)?,
             counters: PerCpuArray::try_from(counters)?,
+            late_told,
         })
     }
 
@@ -69,6 +78,16 @@ impl Control {
         if now.is_some_and(|now| now.at_ns == at_ns) {
             let _ = self.overflow.remove(&key);
         }
+    }
+
+    /// How many rounds of them the worker has told.
+    pub fn late_told(&self) -> u64 {
+        self.late_told.rounds()
+    }
+
+    /// Another worker begins, and counts its rounds anew.
+    pub fn begin(&self) {
+        self.late_told.reset();
     }
 
     /// How many it holds.

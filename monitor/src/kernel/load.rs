@@ -9,12 +9,14 @@ use std::path::{Path, PathBuf};
 use aya::maps::{Map, MapData, MapError};
 use aya::programs::{CgroupSkb, CgroupSock, CgroupSockAddr, ProgramError, SockOps};
 use aya::{Ebpf, EbpfError, EbpfLoader};
-use monitor_common::{Counters, Decision, FlowEvent, Plain, Settings, UdpFlow, UdpKey};
+use monitor_common::{
+    Counters, Decision, FlowEvent, JOURNAL_SLOTS, JournalSlot, Plain, Settings, UdpFlow, UdpKey,
+};
 use monitor_sys::bpf;
 
 use super::hooks::Hooks;
 use super::pins::{Left, PinError, Pins};
-use super::{Control, OBJECT, clock};
+use super::{Control, LateTold, OBJECT, clock};
 
 /// Map sizes and budgets, as configured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +51,7 @@ pub enum LoadError {
     Attach { name: &'static str, error: io::Error },
     #[error(transparent)]
     Pin(#[from] PinError),
-    #[error("a map is missing in the kernel object: {0}")]
+    #[error("a map of the kernel object is missing, or cannot be used: {0}")]
     Map(String),
     #[error("a map cannot be opened: {0}")]
     Open(#[from] MapError),
@@ -101,11 +103,12 @@ pub(super) const HOOKS: [Hook; 9] = [
 ];
 
 /// The maps that outlive a daemon with its hooks.
-pub(super) const MAPS: [&str; 6] = ["EVENTS", "OVERFLOW", "DECISIONS", "UDP_FLOWS", "COUNTERS", "SOCKETS"];
+pub(super) const MAPS: [&str; 7] =
+    ["EVENTS", "OVERFLOW", "DECISIONS", "UDP_FLOWS", "COUNTERS", "SOCKETS", "JOURNAL"];
 
 /// Entries of each of [`MAPS`]; 0: not configured.
 fn entries(sizes: &Sizes) -> [u32; MAPS.len()] {
-    [sizes.ring_bytes, sizes.overflow, sizes.decisions, sizes.udp_flows, 0, 0]
+    [sizes.ring_bytes, sizes.overflow, sizes.decisions, sizes.udp_flows, 0, 0, JOURNAL_SLOTS]
 }
 
 /// How the hooks came to be.
@@ -237,7 +240,19 @@ impl Kernel {
             self.take("OVERFLOW")?,
             self.take("UDP_FLOWS")?,
             self.take("COUNTERS")?,
+            LateTold::new(self.journal()?).map_err(|error| LoadError::Map(format!("JOURNAL: {error}")))?,
         )
+    }
+
+    /// Where the ring's reader keeps what it gives back untold.
+    ///
+    /// # Errors
+    /// The map is missing.
+    pub fn journal(&self) -> Result<BorrowedFd<'_>, LoadError> {
+        match self.ebpf.map("JOURNAL") {
+            Some(Map::Array(map)) => Ok(map.fd().as_fd()),
+            _ => Err(LoadError::Map("JOURNAL".to_owned())),
+        }
     }
 
     /// The ring, and its size in bytes, for its reader.
@@ -332,6 +347,11 @@ pub fn map_memory(sizes: &Sizes, processors: u64) -> Vec<MapMemory> {
     };
     vec![
         MapMemory { name: "ring", entries: 1, bytes: u64::from(sizes.ring_bytes) },
+        MapMemory {
+            name: "journal",
+            entries: u64::from(JOURNAL_SLOTS) - 1,
+            bytes: u64::from(JOURNAL_SLOTS) * size_of::<JournalSlot>() as u64,
+        },
         hash("overflow", sizes.overflow, 8, size_of::<FlowEvent>()),
         hash("decisions", sizes.decisions, 8, size_of::<Decision>()),
         hash("udp_flows", sizes.udp_flows, size_of::<UdpKey>(), size_of::<UdpFlow>()),

@@ -7,6 +7,7 @@ mod cgroup;
 mod clock;
 mod control;
 mod hooks;
+mod journal;
 mod load;
 #[cfg(feature = "kernel-log")]
 mod log;
@@ -16,6 +17,7 @@ mod ring;
 pub use cgroup::{CgroupError, cgroup_at, cgroup_root};
 pub use control::{Control, Snapshot, UdpTotals};
 pub use hooks::Hooks;
+pub use journal::{LateTold, Left};
 pub use load::{Beginning, Hook, Kernel, LoadError, MapMemory, Sizes, map_memory};
 pub use pins::{PinError, Pins, usual_place};
 pub use ring::Ring;

@@ -7,25 +7,34 @@ use std::time::Duration;
 use monitor_sys::RingReader;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::journal::{Journal, Left};
+
 /// The consumer's end of the ring. One thread of one process holds it.
 pub struct Ring {
     map: OwnedFd,
     reader: RingReader,
+    journal: Journal,
 }
 
 impl Ring {
-    /// The ring `map` of `size` bytes, from where its last reader gave back. Asks for no privilege.
+    /// The ring `map` of `size` bytes, from where its last reader gave back; and its journal. Asks for no privilege.
     ///
     /// # Errors
-    /// It cannot be mapped.
-    pub fn new(map: OwnedFd, size: u32) -> io::Result<Self> {
+    /// They cannot be mapped.
+    pub fn new(map: OwnedFd, size: u32, journal: impl AsFd) -> io::Result<Self> {
         let reader = RingReader::new(&map, size as usize)?;
-        Ok(Ring { map, reader })
+        Ok(Ring { map, reader, journal: Journal::new(journal)? })
+    }
+
+    /// What the reader before had given back and perhaps not told.
+    pub fn left(&mut self) -> Left {
+        self.journal.left(self.reader.position())
     }
 
     /// Waits until there is something to read, or the time is up. With something read and not given back
     /// the kernel wakes nobody, and this returns at once.
-    pub fn wait(&self, at_most: Duration) {
+    pub fn wait(&mut self, at_most: Duration) {
+        self.journal.rest();
         let mut fds = [PollFd::from_borrowed_fd(self.map.as_fd(), PollFlags::IN)];
         let timeout =
             Timespec { tv_sec: at_most.as_secs() as i64, tv_nsec: i64::from(at_most.subsec_nanos()) };
@@ -58,8 +67,22 @@ impl Ring {
         self.reader.held() * 1000 / self.reader.size()
     }
 
-    /// Gives back to the kernel what was read before a position.
+    /// Everything that was read before a position was told: gives it back to the kernel.
     pub fn give_back(&mut self, up_to: u64) {
         self.reader.give_back(up_to);
+        self.journal.told(up_to);
+    }
+
+    /// Gives back what was read and perhaps not told. Its ends are kept in the journal.
+    pub fn give_back_untold(&mut self) {
+        let Ring { reader, journal, .. } = self;
+        reader.each_held(|position, record| journal.keep(position, record));
+        journal.count_unkept();
+        reader.give_back(reader.position());
+    }
+
+    /// So many rounds of ends that found the ring full were told.
+    pub fn late_told(&mut self, rounds: u64) {
+        self.journal.late_told(rounds);
     }
 }

@@ -87,7 +87,7 @@ fn captured(lab: &Lab, directory: &Directory, version: &str, place: &Place, host
     };
     let kernel = Kernel::load(&sizes, lab.cgroup.path(), None)?;
     let (map, size) = kernel.ring()?;
-    let mut ring = Ring::new(map.try_clone_to_owned()?, size)?;
+    let mut ring = Ring::new(map.try_clone_to_owned()?, size, kernel.journal()?)?;
     let _server = server(lab, directory, version)?;
     visit(place, host)?;
     // Of the client's socket: what it sent, and what it received.

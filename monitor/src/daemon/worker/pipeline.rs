@@ -63,8 +63,8 @@ pub(super) fn run(
     let (config, life) = (&start.config.clone(), &start.life.clone());
     let channel = config.pipeline.channel as usize;
     let batches = channel.div_ceil(BATCH).max(2);
-    let Descriptors { ring, told, listener, lock: _lock } = descriptors;
-    let ring = Ring::new(ring, start.ring_bytes)?;
+    let Descriptors { ring, journal, told, listener, lock: _lock } = descriptors;
+    let ring = Ring::new(ring, start.ring_bytes, journal)?;
     let (log, past) = ToldLog::new(&File::from(told), start.ring_id)?;
     let told = Arc::new(AtomicU64::new(0));
     let memory = Memory { same_output: life.number > 0, log, told: told.clone() };
@@ -118,16 +118,13 @@ pub(super) fn run(
     if start.taken_over {
         core.take_over(past, monotonic_ns());
     }
-    if start.pinned {
-        core.keep_position();
-    }
+    core.keep_position();
     if let Some(how) = &life.last {
         core.worker_ended(how, life.ended, life.counts_only, monotonic_ns());
     }
     let alive = Arc::new(AtomicU64::new(monotonic_ns()));
     let outlets = Outlets {
         alive: alive.clone(),
-        pinned: start.pinned,
         losses: Some(losses),
         hooks_stay: hooks_stay.clone(),
         sink,
@@ -188,9 +185,9 @@ pub(super) fn run(
     let reading = Reading {
         counters: read,
         stop: stop.clone(),
-        told: start.pinned.then(|| told.clone()),
+        told: told.clone(),
         late: late.clone(),
-        patience: Patience::default(),
+        patience: if start.pinned { Patience::default() } else { Patience::NONE },
     };
     let reader = {
         let events = events_in.clone();
