@@ -116,7 +116,7 @@ fn all_sockets() -> Found {
         let Ok(lister) = SocketLister::enter(&namespace) else {
             return Found::Sockets { seen: None, began_ns };
         };
-        let Ok(list) = lister.list_counted() else { return Found::Sockets { seen: None, began_ns } };
+        let Ok(list) = lister.list_counting() else { return Found::Sockets { seen: None, began_ns } };
         // What is left of a closed connection (TIME-WAIT) bears its cookie, and no counters.
         seen.extend(list.into_iter().filter_map(|socket| Some((socket.cookie, (socket.state, socket.tcp?)))));
     }

@@ -20,6 +20,21 @@ use serde::{Deserialize, Serialize};
 use super::namespaces::{Netns, sock_diag_socket};
 use crate::model::Transport;
 
+/// Every state.
+const ALL: StateFlags = StateFlags::from_bits_retain(u32::MAX);
+
+/// States in which a socket counts: neither those that listen or are only bound, for which the kernel goes through
+/// tables of their own, nor what is left of a closed connection, of which a busy host has a hundred thousand.
+const COUNTING: StateFlags = StateFlags::ESTABLISHED
+    .union(StateFlags::SYN_SENT)
+    .union(StateFlags::SYN_RECV)
+    .union(StateFlags::FIN_WAIT1)
+    .union(StateFlags::FIN_WAIT2)
+    .union(StateFlags::CLOSE)
+    .union(StateFlags::CLOSE_WAIT)
+    .union(StateFlags::LAST_ACK)
+    .union(StateFlags::CLOSING);
+
 /// Room for one answer of the kernel: it never fills more than 32 KiB at a time.
 const ANSWER: usize = 64 << 10;
 
@@ -120,7 +135,7 @@ impl SocketLister {
 
     pub fn list(&self, transport: Transport) -> Result<Vec<SocketSeen>, SocketError> {
         let mut found = Vec::new();
-        self.each(transport, ExtensionFlags::INFO, |socket| found.push(socket))?;
+        self.each(transport, ExtensionFlags::INFO, ALL, |socket| found.push(socket))?;
         Ok(found)
     }
 
@@ -128,9 +143,24 @@ impl SocketLister {
     /// waits for the socket's lock then (`inet_sk_diag_fill` in net/ipv4/inet_diag.c): a FIN that comes or goes
     /// meanwhile is counted as a byte. So the states are asked for once more, and no state comes back.
     pub fn list_counted(&self) -> Result<Vec<SocketSeen>, SocketError> {
-        let found = self.list(Transport::Tcp)?;
+        self.count(self.list(Transport::Tcp)?)
+    }
+
+    /// Those of them that have counters.
+    pub fn list_counting(&self) -> Result<Vec<SocketSeen>, SocketError> {
+        let mut found = Vec::new();
+        self.each(Transport::Tcp, ExtensionFlags::INFO, COUNTING, |socket| found.push(socket))?;
+        found.retain(|socket| socket.tcp.is_some());
+        self.count(found)
+    }
+
+    fn count(&self, found: Vec<SocketSeen>) -> Result<Vec<SocketSeen>, SocketError> {
+        // Each question has the kernel go through all connections of the host.
+        if found.iter().all(|socket| socket.tcp.is_none()) {
+            return Ok(found);
+        }
         let mut later = HashMap::with_capacity(found.len());
-        self.each(Transport::Tcp, ExtensionFlags::empty(), |socket| {
+        self.each(Transport::Tcp, ExtensionFlags::empty(), COUNTING, |socket| {
             later.insert(socket.cookie, socket.state);
         })?;
         Ok(counted(found, &later))
@@ -140,10 +170,11 @@ impl SocketLister {
         &self,
         transport: Transport,
         extensions: ExtensionFlags,
+        states: StateFlags,
         mut each: impl FnMut(SocketSeen),
     ) -> Result<(), SocketError> {
         for id in [SocketId::new_v4(), SocketId::new_v6()] {
-            self.ask(transport, id, NLM_F_DUMP, extensions.clone(), &mut each)
+            self.ask(transport, id, NLM_F_DUMP, extensions.clone(), states.clone(), &mut each)
                 .map_err(|source| SocketError::List { inode: self.inode, source })?;
         }
         Ok(())
@@ -162,7 +193,7 @@ impl SocketLister {
             id.interface_id = local.scope_id();
         }
         let mut found = Vec::new();
-        self.ask(Transport::Tcp, id, 0, ExtensionFlags::INFO, &mut |socket| found.push(socket)).ok()?;
+        self.ask(Transport::Tcp, id, 0, ExtensionFlags::INFO, ALL, &mut |socket| found.push(socket)).ok()?;
         found.into_iter().find(|socket| cookie == 0 || socket.cookie == cookie)
     }
 
@@ -172,6 +203,7 @@ impl SocketLister {
         id: SocketId,
         flags: u16,
         extensions: ExtensionFlags,
+        states: StateFlags,
         each: &mut impl FnMut(SocketSeen),
     ) -> io::Result<()> {
         let mut header = NetlinkHeader::default();
@@ -180,7 +212,7 @@ impl SocketLister {
             family: if id.source_address.is_ipv4() { AF_INET } else { AF_INET6 },
             protocol: if transport == Transport::Tcp { IPPROTO_TCP } else { IPPROTO_UDP },
             extensions,
-            states: StateFlags::from_bits_retain(u32::MAX),
+            states,
             socket_id: id,
         };
         let mut message = NetlinkMessage::new(header, SockDiagMessage::InetRequest(request).into());

@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::process::Command;
 use std::thread;
@@ -126,6 +126,28 @@ fn another_namespace_is_listed_and_not_entered() {
     assert_eq!(Netns::own().unwrap(), before);
     let own = sockets(&before).unwrap();
     assert!(own.iter().all(|seen| seen.cookie != socket_cookie(&client).unwrap()));
+}
+
+/// Also those that are half closed; not those that listen, nor what is left of one that was closed.
+#[test]
+fn sockets_that_count_are_listed_alone() {
+    let (listener, client, server) = connection("127.0.0.1:0");
+    client.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(std::io::Read::read(&mut &server, &mut [0; 16]).unwrap(), 0);
+    let (_other, gone, gone_server) = connection("[::1]:0");
+    let cookies = [&gone, &gone_server].map(|socket| socket_cookie(socket).unwrap());
+    drop(gone);
+    drop(gone_server);
+    let lister = SocketLister::enter(&Netns::own().unwrap()).unwrap();
+    let found = lister.list_counting().unwrap();
+    assert_eq!(by_cookie(&found, &client).local, client.local_addr().unwrap());
+    assert!([&client, &server].iter().all(|socket| by_cookie(&found, socket).tcp.is_some()));
+    let listening = socket_cookie(&listener).unwrap();
+    assert!(found.iter().all(|socket| socket.cookie != listening && !cookies.contains(&socket.cookie)));
+    // The same as of all sockets.
+    let all = lister.list_counted().unwrap();
+    let mine = [&client, &server].map(|socket| by_cookie(&all, socket).state);
+    assert_eq!([&client, &server].map(|socket| by_cookie(&found, socket).state), mine);
 }
 
 /// A FIN that comes or goes while the kernel answers is counted as a byte.
