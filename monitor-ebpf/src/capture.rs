@@ -87,7 +87,7 @@ pub unsafe fn send(skb: *mut __sk_buff, state: *mut SocketState, mut piece: Piec
 
 /// So many bytes of a flow are not captured.
 #[inline(always)]
-unsafe fn lose(state: *mut SocketState, bytes: u32) {
+pub unsafe fn lose(state: *mut SocketState, bytes: u32) {
     counters::lost(Kind::Capture, u64::from(bytes));
     // SAFETY: the caller's storage.
     unsafe { (*state).lost_captures += 1 };

@@ -8,7 +8,7 @@ use crate::capture::{self, Piece};
 use crate::maps::{settings, tick};
 use crate::packet::{self, Packet};
 use crate::socket::{Sequence, Side, SocketState, TCP};
-use crate::{decision, emit};
+use crate::{counters, decision, emit};
 
 const FIN: u8 = 1;
 const SYN: u8 = 2;
@@ -84,7 +84,7 @@ pub fn segment(skb: *mut __sk_buff, packet: &Packet) -> Option<Segment> {
         sequence: u32::from_be(sequence),
         flags: bits[1],
         payload_at,
-        payload: crate::counters::packet_len(skb).saturating_sub(payload_at),
+        payload: counters::packet_len(skb).saturating_sub(payload_at),
         source_port: u16::from_be(ports[0]),
         destination_port: u16::from_be(ports[1]),
     })
@@ -107,11 +107,10 @@ pub fn packet<const SENT: bool>(skb: *mut __sk_buff, state: *mut SocketState) ->
     if skb.is_null() || state.is_null() {
         return 0;
     }
-    let Some(packet) = packet::parse(skb) else { return 0 };
-    if packet.transport != TCP {
-        return 0;
-    }
-    let Some(segment) = segment(skb, &packet) else { return 0 };
+    let Some(packet) = packet::parse(skb).filter(|packet| packet.transport == TCP) else {
+        return unread(skb, state, sent);
+    };
+    let Some(segment) = segment(skb, &packet) else { return unread(skb, state, sent) };
     // SAFETY: context fields, null is checked; the caller's storage.
     unsafe {
         let sk = (*skb).__bindgen_anon_2.sk;
@@ -172,6 +171,19 @@ pub fn packet<const SENT: bool>(skb: *mut __sk_buff, state: *mut SocketState) ->
             return 0;
         }
         first_bytes(skb, state, tcp, &packet, &segment, sent);
+    }
+    0
+}
+
+/// A segment whose header is not found: it may hold first bytes, which then nobody sees.
+#[inline(always)]
+fn unread(skb: *mut __sk_buff, state: *mut SocketState, sent: bool) -> i32 {
+    // SAFETY: the caller's storage.
+    unsafe {
+        if *SocketState::limit(state, sent) != 0 {
+            counters::offered(Kind::Capture);
+            capture::lose(state, counters::packet_len(skb));
+        }
     }
     0
 }

@@ -11,6 +11,13 @@ use crate::packet::{self, Packet};
 use crate::socket::{SocketState, UDP};
 use crate::{decision as decisions, emit};
 
+/// A datagram whose header is not found belongs to no flow. Its own headers are counted with it.
+#[inline(always)]
+fn unread(skb: *mut __sk_buff) -> i32 {
+    counters::udp_untracked(u64::from(packet_len(skb)));
+    0
+}
+
 /// One datagram.
 #[inline(never)]
 pub fn packet<const SENT: bool>(skb: *mut __sk_buff, state: *mut SocketState) -> i32 {
@@ -18,15 +25,14 @@ pub fn packet<const SENT: bool>(skb: *mut __sk_buff, state: *mut SocketState) ->
     if skb.is_null() || state.is_null() {
         return 0;
     }
-    let Some(packet) = packet::parse(skb) else { return 0 };
-    if packet.transport != UDP {
-        return 0;
-    }
+    let Some(packet) = packet::parse(skb).filter(|packet| packet.transport == UDP) else {
+        return unread(skb);
+    };
     let ports = match packet::look::<[u16; 2]>(skb, packet.header & 63) {
         Some(ports) if packet.header < 64 => ports,
         _ => match packet::load(skb, packet.header) {
             Some(ports) => ports,
-            None => return 0,
+            None => return unread(skb),
         },
     };
     let payload = packet_len(skb).saturating_sub(packet.header + 8);

@@ -469,6 +469,8 @@ def raw(host, port, way):
         atomic = b"\0" + bytes([0, 0, 0, 0, 0, 7])
         tcp.headers = {
             "headers-destination": [(options, padding)] * 8,
+            "headers-many": [(options, padding)] * 140,
+            "headers-beyond": [(options, padding)] * 200,
             "headers-hop": [(0, padding), (options, padding)],
             "headers-route": [(options, padding), (43, route), (options, padding)],
             "headers-atomic": [(44, atomic), (options, padding)],

@@ -10,7 +10,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tests::servers::{program, python};
-use tests::{Daemon, DaemonOptions, Lab, Process, Suite, finish, is_flow, number, show, text};
+use tests::{
+    Daemon, DaemonOptions, Lab, Process, Suite, field, finish, is_flow, is_loss, number, show, text,
+};
 
 const PORT: u16 = 34_800;
 const V4: &str = "10.213.0.2";
@@ -70,6 +72,7 @@ const ROWS: &[Row] = &[
     row("in IP fragments, the last first", Sender::Packets, V4, "fragments-backwards"),
     row("behind IP fragments that overlap", Sender::Packets, V4, "fragments-overlapping"),
     row("behind eight destination options", Sender::Packets, V6, "headers-destination"),
+    row("behind as many as fit into a packet", Sender::Packets, V6, "headers-many"),
     row("behind hop-by-hop options", Sender::Packets, V6, "headers-hop"),
     row("behind a routing header", Sender::Packets, V6, "headers-route"),
     row("behind an atomic fragment header", Sender::Packets, V6, "headers-atomic"),
@@ -84,6 +87,7 @@ fn main() -> ExitCode {
     suite
         .test("to one of two listeners (SO_REUSEPORT)", &["python3"], reuseport)
         .test("datagrams with sendmmsg and recvmmsg", &["python3"], datagrams)
+        .test("behind more headers than are walked: lost, counted, not called watched", &["python3"], beyond)
         .main()
 }
 
@@ -176,6 +180,26 @@ fn in_the_clear_and_whole(daemon: &Daemon, direction: &str, done: &Done) -> Resu
             show(&record)
         );
     }
+    Ok(())
+}
+
+/// Into a packet of 1500 bytes they do not fit.
+fn beyond() -> Result<()> {
+    let lab = Lab::new("evasion")?;
+    for end in [&lab.pair.left, &lab.pair.right] {
+        end.ip(&["link", "set", "link0", "mtu", "9000"])?;
+    }
+    let daemon = Daemon::start(&lab, DaemonOptions::default())?;
+    let _server = serve(&lab, "")?;
+    be_found(&lab)?;
+    let done = client(lab.client(), &["raw", V6, &PORT.to_string(), "headers-beyond"])?;
+    let record = ended(&daemon, "ingress", &done)?;
+    ensure!(text(&record, "streamwatch.verdict.watched.answer") == "no", "{}", show(&record));
+    ensure!(text(&record, "streamwatch.verdict.encrypted.answer") != "yes", "{}", show(&record));
+    daemon.wait_for("loss", PATIENCE, is_loss, |record| {
+        let rows = field(record, "streamwatch.loss.rows").as_array();
+        rows.is_some_and(|rows| rows.iter().any(|row| text(row, "kind") == "capture"))
+    })?;
     Ok(())
 }
 
