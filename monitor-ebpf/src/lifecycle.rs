@@ -18,8 +18,10 @@ use crate::socket::{self, Sequence, SocketState, TCP};
 use crate::{counters, decision, emit};
 
 // include/net/tcp_states.h
+const TCP_ESTABLISHED: u32 = 1;
 const TCP_SYN_SENT: u32 = 2;
 const TCP_SYN_RECV: u32 = 3;
+const TCP_FIN_WAIT1: u32 = 4;
 const TCP_CLOSE: u32 = 7;
 const TCP_CLOSE_WAIT: u32 = 8;
 const TCP_LISTEN: u32 = 10;
@@ -211,6 +213,10 @@ fn state_changed(ctx: &SockOpsContext) {
         // SAFETY: a storage value that is not null.
         unsafe {
             (*state).flags &= !SocketState::LIVE;
+            if from == TCP_ESTABLISHED || from == TCP_FIN_WAIT1 {
+                // The peer's FIN would have led elsewhere: one that was on the wire was thrown away.
+                (*state).received.fin_end = Sequence::UNKNOWN;
+            }
             decision::forget((*state).cookie);
         }
     }

@@ -460,9 +460,26 @@ def hello(length):
     return body[:length]
 
 
+def reset(tcp, data):
+    """A FIN with a wrong checksum in the place of the last byte, the byte, and a reset. Of what is short the kernel
+    looks at the checksum before our hook does."""
+    length, decoy = 150, 100
+    tcp.open()
+    tcp.send(0, data[:length - 1])
+    tcp.send(length - 1 - decoy, data[length - 1 - decoy:length - 1], flags=FIN | ACK, spoil=True)
+    tcp.send(length - 1, data[length - 1:length])
+    tcp.sent = length
+    tcp.take(10, lambda: tcp.acked >= length)
+    tcp.send(length, flags=RST | ACK)
+    print(json.dumps({"port": tcp.port, "sent": length, "got": 0}), flush=True)
+
+
 def raw(host, port, way):
     data = request(way, 120)
     tcp = Raw(host, port)
+    if way == "reset":
+        reset(tcp, data)
+        return
     if way.startswith("headers-"):
         options, padding = 60, b"\0" + bytes([1, 4, 0, 0, 0, 0])
         route = b"\0" + bytes([0, 0, 0, 0, 0, 0])

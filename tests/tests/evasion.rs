@@ -87,6 +87,7 @@ fn main() -> ExitCode {
     suite
         .test("to one of two listeners (SO_REUSEPORT)", &["python3"], reuseport)
         .test("datagrams with sendmmsg and recvmmsg", &["python3"], datagrams)
+        .test("reset after the decoy of an end: every byte", &["python3"], decoy_end)
         .test("behind more headers than are walked: lost, counted, not called watched", &["python3"], beyond)
         .main()
 }
@@ -180,6 +181,18 @@ fn in_the_clear_and_whole(daemon: &Daemon, direction: &str, done: &Done) -> Resu
             show(&record)
         );
     }
+    Ok(())
+}
+
+/// The kernel throws it away; the byte in its place counts.
+fn decoy_end() -> Result<()> {
+    let lab = Lab::new("evasion")?;
+    let daemon = Daemon::start(&lab, DaemonOptions::default())?;
+    let _server = serve(&lab, "")?;
+    be_found(&lab)?;
+    let done = client(lab.client(), &["raw", V4, &PORT.to_string(), "reset"])?;
+    let record = ended(&daemon, "ingress", &done)?;
+    ensure!(number(&record, "client.bytes") == Some(done.sent), "not {}: {}", done.sent, show(&record));
     Ok(())
 }
 
