@@ -40,8 +40,10 @@ pub fn packet<const SENT: bool>(skb: *mut __sk_buff, state: *mut SocketState) ->
     let (local_port, remote_port) = (u16::from_be(local_port), u16::from_be(remote_port));
     let (local, remote) =
         if sent { (packet.source, packet.destination) } else { (packet.destination, packet.source) };
-    // SAFETY: the caller's storage.
+    // SAFETY: the caller's storage, and a context field.
     unsafe {
+        // Several that the kernel handles as one (UDP_SEGMENT, UDP_GRO), without the headers between them.
+        let datagrams = u64::from((*skb).gso_segs.max(1));
         if sent {
             counters::total::<{ totals::UDP_SENT }>(u64::from(payload));
         } else {
@@ -63,10 +65,10 @@ pub fn packet<const SENT: bool>(skb: *mut __sk_buff, state: *mut SocketState) ->
             }
         };
         if sent {
-            add(&raw mut (*flow).sent_packets, 1);
+            add(&raw mut (*flow).sent_packets, datagrams);
             add(&raw mut (*flow).sent_bytes, u64::from(payload));
         } else {
-            add(&raw mut (*flow).received_packets, 1);
+            add(&raw mut (*flow).received_packets, datagrams);
             add(&raw mut (*flow).received_bytes, u64::from(payload));
         }
         let now = bpf_jiffies64();

@@ -273,7 +273,12 @@ def datagrams(host, port, way):
     """sendmmsg and recvmmsg: several datagrams in one call, to a socket that answers likewise."""
     client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     client.connect((host, port))
-    lengths = mmsg(client, 307, [b"question %d" % n for n in range(8)])
+    if way == "datagrams-segmented":
+        # UDP_SEGMENT: one call, and one packet as far as most of the kernel goes.
+        client.setsockopt(socket.IPPROTO_UDP, 103, len(b"question 0"))
+        lengths = [client.send(b"".join(b"question %d" % n for n in range(8)))]
+    else:
+        lengths = mmsg(client, 307, [b"question %d" % n for n in range(8)])
     client.settimeout(30)
     got = sum(len(client.recv(4096)) for _ in range(8))
     print(json.dumps({"port": client.getsockname()[1], "sent": sum(lengths), "got": got}), flush=True)
@@ -559,7 +564,7 @@ def main():
             serve(int(sys.argv[2]), how)
     else:
         host, port, way = sys.argv[2], int(sys.argv[3]), sys.argv[4]
-        call = raw if verb == "raw" else datagrams if way == "datagrams" else connect
+        call = raw if verb == "raw" else datagrams if way.startswith("datagrams") else connect
         call(host, port, way)
 
 

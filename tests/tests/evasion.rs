@@ -86,7 +86,8 @@ fn main() -> ExitCode {
     }
     suite
         .test("to one of two listeners (SO_REUSEPORT)", &["python3"], reuseport)
-        .test("datagrams with sendmmsg and recvmmsg", &["python3"], datagrams)
+        .test("datagrams with sendmmsg and recvmmsg", &["python3"], || datagrams("datagrams"))
+        .test("datagrams with UDP_SEGMENT", &["python3"], || datagrams("datagrams-segmented"))
         .test("reset after the decoy of an end: every byte", &["python3"], decoy_end)
         .test("behind more headers than are walked: lost, counted, not called watched", &["python3"], beyond)
         .main()
@@ -229,11 +230,11 @@ fn reuseport() -> Result<()> {
     Ok(())
 }
 
-fn datagrams() -> Result<()> {
+fn datagrams(way: &'static str) -> Result<()> {
     let lab = Lab::new("evasion")?;
     let daemon = Daemon::start(&lab, DaemonOptions::default())?;
     let _server = serve(&lab, "datagrams")?;
-    let done = client(lab.client(), &["connect", V4, &PORT.to_string(), "datagrams"])?;
+    let done = client(lab.client(), &["connect", V4, &PORT.to_string(), way])?;
     let record = ended(&daemon, "egress", &done)?;
     ensure!(
         number(&record, "client.bytes") == Some(done.sent)
