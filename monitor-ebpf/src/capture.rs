@@ -46,8 +46,7 @@ pub unsafe fn send(skb: *mut __sk_buff, state: *mut SocketState, mut piece: Piec
     // SAFETY: the caller's promise.
     unsafe {
         if !share::has_room((*state).owner.cgroup, piece.wanted, Wants::Capture) {
-            counters::offered(Kind::Capture);
-            lose(state, piece.wanted);
+            miss(state, piece.wanted);
             return;
         }
     }
@@ -85,9 +84,20 @@ pub unsafe fn send(skb: *mut __sk_buff, state: *mut SocketState, mut piece: Piec
     }
 }
 
+/// So many bytes should have been captured, and nothing of them is tried.
+///
+/// # Safety
+/// `state` is a storage value.
+#[inline(always)]
+pub unsafe fn miss(state: *mut SocketState, bytes: u32) {
+    counters::offered(Kind::Capture);
+    // SAFETY: the caller's promise.
+    unsafe { lose(state, bytes) };
+}
+
 /// So many bytes of a flow are not captured.
 #[inline(always)]
-pub unsafe fn lose(state: *mut SocketState, bytes: u32) {
+unsafe fn lose(state: *mut SocketState, bytes: u32) {
     counters::lost(Kind::Capture, u64::from(bytes));
     // SAFETY: the caller's storage.
     unsafe { (*state).lost_captures += 1 };

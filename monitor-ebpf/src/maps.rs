@@ -57,26 +57,14 @@ pub static REFUSALS: PerCpuArray<crate::refused::Told, 1> = PerCpuArray::new();
 pub static SHARES: Array<crate::share::Share, { crate::share::SLOTS }> = Array::new();
 
 /// Ends that user space has taken from the ring and not told: pinned with it, mapped, and no program's business.
-#[repr(C)]
-pub struct Journal {
-    r#type: *const [i32; aya_ebpf::bindings::bpf_map_type::BPF_MAP_TYPE_ARRAY as usize],
-    key: *const u32,
-    value: *const monitor_common::JournalSlot,
-    max_entries: *const [i32; monitor_common::JOURNAL_SLOTS as usize],
-    map_flags: *const [i32; aya_ebpf::bindings::BPF_F_MMAPABLE as usize],
-}
-
-// SAFETY: the pointers only describe the map to the loader; nothing reads through them.
-unsafe impl Sync for Journal {}
-
 #[btf_map]
-pub static JOURNAL: Journal = Journal {
-    r#type: core::ptr::null(),
-    key: core::ptr::null(),
-    value: core::ptr::null(),
-    max_entries: core::ptr::null(),
-    map_flags: core::ptr::null(),
-};
+pub static JOURNAL: Described<
+    u32,
+    monitor_common::JournalSlot,
+    { aya_ebpf::bindings::bpf_map_type::BPF_MAP_TYPE_ARRAY as usize },
+    { monitor_common::JOURNAL_SLOTS as usize },
+    { aya_ebpf::bindings::BPF_F_MMAPABLE as usize },
+> = Described::new();
 
 /// Jiffies and CLOCK_MONOTONIC ns, read together.
 #[btf_map]
@@ -89,25 +77,42 @@ pub fn note_clock() {
     }
 }
 
-/// Socket storage that accepted sockets inherit. aya's type has neither the flag nor the contexts.
+/// Socket storage that accepted sockets inherit.
+#[btf_map]
+pub static SOCKETS: Described<
+    i32,
+    SocketState,
+    { aya_ebpf::bindings::bpf_map_type::BPF_MAP_TYPE_SK_STORAGE as usize },
+    0,
+    { (aya_ebpf::bindings::BPF_F_NO_PREALLOC | aya_ebpf::bindings::BPF_F_CLONE) as usize },
+> = Described::new();
+
+/// A map as the loader reads it from the types, with flags, which aya's own types have not.
 #[repr(C)]
-pub struct SocketStorage {
-    r#type: *const [i32; aya_ebpf::bindings::bpf_map_type::BPF_MAP_TYPE_SK_STORAGE as usize],
-    key: *const i32,
-    value: *const SocketState,
-    max_entries: *const [i32; 0],
-    map_flags:
-        *const [i32; (aya_ebpf::bindings::BPF_F_NO_PREALLOC | aya_ebpf::bindings::BPF_F_CLONE) as usize],
+pub struct Described<K, V, const TYPE: usize, const ENTRIES: usize, const FLAGS: usize> {
+    r#type: *const [i32; TYPE],
+    key: *const K,
+    value: *const V,
+    max_entries: *const [i32; ENTRIES],
+    map_flags: *const [i32; FLAGS],
+}
+
+impl<K, V, const TYPE: usize, const ENTRIES: usize, const FLAGS: usize>
+    Described<K, V, TYPE, ENTRIES, FLAGS>
+{
+    const fn new() -> Self {
+        Described {
+            r#type: core::ptr::null(),
+            key: core::ptr::null(),
+            value: core::ptr::null(),
+            max_entries: core::ptr::null(),
+            map_flags: core::ptr::null(),
+        }
+    }
 }
 
 // SAFETY: the pointers only describe the map to the loader; nothing reads through them.
-unsafe impl Sync for SocketStorage {}
-
-#[btf_map]
-pub static SOCKETS: SocketStorage = SocketStorage {
-    r#type: core::ptr::null(),
-    key: core::ptr::null(),
-    value: core::ptr::null(),
-    max_entries: core::ptr::null(),
-    map_flags: core::ptr::null(),
-};
+unsafe impl<K, V, const TYPE: usize, const ENTRIES: usize, const FLAGS: usize> Sync
+    for Described<K, V, TYPE, ENTRIES, FLAGS>
+{
+}

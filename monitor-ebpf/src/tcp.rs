@@ -181,8 +181,7 @@ fn unread(skb: *mut __sk_buff, state: *mut SocketState, sent: bool) -> i32 {
     // SAFETY: the caller's storage.
     unsafe {
         if *SocketState::limit(state, sent) != 0 {
-            counters::offered(Kind::Capture);
-            capture::lose(state, counters::packet_len(skb));
+            capture::miss(state, counters::packet_len(skb));
         }
     }
     0

@@ -52,10 +52,6 @@ impl Patience {
     /// Where the hooks go with the daemon nothing is: on a busy machine that costs first bytes, and only a worker
     /// that ends by itself would have it read again.
     pub const NONE: Patience = Patience { held_up: Duration::ZERO, otherwise: Duration::ZERO };
-
-    fn is_none(self) -> bool {
-        self.held_up.is_zero() && self.otherwise.is_zero()
-    }
 }
 
 impl Default for Patience {
@@ -234,7 +230,7 @@ pub(super) fn run<R: Source>(mut ring: R, events: &Sender<Batch>, reading: &Read
         }
         // Nothing is read far ahead of what was told: a backlog that was read at one go would have to be given
         // back untold.
-        let waits = !patience.is_none() && last.is_none() && ring.held_share() > KEPT;
+        let waits = last.is_none() && ring.held_share() > KEPT;
         let mut batch = Batch { events: Vec::with_capacity(BATCH), end: None };
         let (mut offered, mut broken) = (Sums::default(), Sums::default());
         let read = ring.drain(if waits { 0 } else { BATCH }, |record| {
@@ -285,7 +281,7 @@ pub(super) fn run<R: Source>(mut ring: R, events: &Sender<Batch>, reading: &Read
         }
         // Nobody takes our records, or somebody has to be found out: the kernel needs the room.
         let patience = if waits && ever_moved { patience.held_up } else { patience.otherwise };
-        if ring.held() > 0 && (patience.is_zero() || moved.elapsed() > patience) {
+        if ring.held() > 0 && moved.elapsed() >= patience {
             ring.give_back_untold();
         }
         if read == 0 && !busy && ring.held() == 0 && held_back.is_none() {
@@ -353,6 +349,7 @@ mod tests {
     use super::*;
 
     /// A ring of records that nobody can read.
+    #[derive(Default)]
     struct Records {
         all: u64,
         read: u64,
@@ -412,27 +409,23 @@ mod tests {
         fn late_told(&mut self, _: u64) {}
     }
 
+    /// So much was told.
+    fn reading(told: u64, patience: Patience) -> Reading {
+        Reading {
+            counters: Arc::default(),
+            stop: Arc::default(),
+            told: Arc::new(AtomicU64::new(told)),
+            late: never(),
+            patience,
+        }
+    }
+
     /// How much is given back when of so much of the ring only the first record was told, and how much of that as
     /// told.
     fn given_back(share: u64) -> (u64, u64) {
-        let stop = Arc::<AtomicBool>::default();
-        let ring = Records {
-            all: 100,
-            read: 0,
-            given_back: 0,
-            told: 0,
-            share,
-            stop: stop.clone(),
-            looks: 0,
-            left: None,
-        };
-        let reading = Reading {
-            counters: Arc::default(),
-            stop,
-            told: Arc::new(AtomicU64::new(1)),
-            late: never(),
-            patience: Patience { held_up: Duration::ZERO, otherwise: Duration::from_secs(3600) },
-        };
+        let patience = Patience { held_up: Duration::ZERO, otherwise: Duration::from_secs(3600) };
+        let reading = reading(1, patience);
+        let ring = Records { all: 100, share, stop: reading.stop.clone(), ..Records::default() };
         let (events, taken) = unbounded();
         let ring = run(ring, &events, &reading);
         assert_eq!((ring.read, taken.len()), (100, 1));
@@ -463,24 +456,8 @@ mod tests {
     fn what_the_reader_before_left_comes_first_and_what_it_had_no_room_for_is_lost() {
         let ends = [Kind::Close, Kind::Failed, Kind::SocketClosed].map(|kind| (kind, FlowEvent::default()));
         let left = Left { ends: ends.to_vec(), lost: 4 };
-        let stop = Arc::<AtomicBool>::default();
-        let ring = Records {
-            all: 3,
-            read: 0,
-            given_back: 0,
-            told: 0,
-            share: 0,
-            stop: stop.clone(),
-            looks: 0,
-            left: Some(left),
-        };
-        let reading = Reading {
-            counters: Arc::default(),
-            stop,
-            told: Arc::default(),
-            late: never(),
-            patience: Patience::NONE,
-        };
+        let reading = reading(0, Patience::NONE);
+        let ring = Records { all: 3, stop: reading.stop.clone(), left: Some(left), ..Records::default() };
         let (events, taken) = unbounded();
         run(ring, &events, &reading);
         let first = taken.recv().unwrap();

@@ -134,8 +134,12 @@ impl SocketLister {
     }
 
     pub fn list(&self, transport: Transport) -> Result<Vec<SocketSeen>, SocketError> {
+        self.list_in(transport, ALL)
+    }
+
+    fn list_in(&self, transport: Transport, states: StateFlags) -> Result<Vec<SocketSeen>, SocketError> {
         let mut found = Vec::new();
-        self.each(transport, ExtensionFlags::INFO, ALL, |socket| found.push(socket))?;
+        self.each(transport, ExtensionFlags::INFO, states, |socket| found.push(socket))?;
         Ok(found)
     }
 
@@ -148,8 +152,7 @@ impl SocketLister {
 
     /// Those of them that have counters.
     pub fn list_counting(&self) -> Result<Vec<SocketSeen>, SocketError> {
-        let mut found = Vec::new();
-        self.each(Transport::Tcp, ExtensionFlags::INFO, COUNTING, |socket| found.push(socket))?;
+        let mut found = self.list_in(Transport::Tcp, COUNTING)?;
         found.retain(|socket| socket.tcp.is_some());
         self.count(found)
     }
