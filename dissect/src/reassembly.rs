@@ -18,6 +18,9 @@ pub struct Reassembly {
     limit: u32,
     /// The last copy of each byte, once two differed.
     later: Option<Vec<u8>>,
+    /// Of a byte that has two readings came a third one: a copy between the first and the last may be what was
+    /// taken.
+    disputed: bool,
     /// Where pieces end, as long as each began where the one before it ended.
     ends: Vec<u32>,
     /// One did not: no more ends are noted.
@@ -43,6 +46,11 @@ impl Reassembly {
         self.later.as_ref().map(|later| &later[..self.have as usize])
     }
 
+    /// A byte came more than twice, and not alike: neither reading needs to be what the receiver took.
+    pub fn is_disputed(&self) -> bool {
+        self.disputed
+    }
+
     /// Bytes held in order, of both readings.
     pub fn held(&self) -> usize {
         self.prefix().len() + self.later_prefix().map_or(0, <[u8]>::len)
@@ -65,6 +73,8 @@ impl Reassembly {
         let differs = self.differs(offset, piece);
         if differs && self.later.is_none() {
             self.later = Some(self.bytes.clone());
+        } else if differs {
+            self.disputed |= self.is_third(offset, piece);
         }
         let grew = self.add(offset, piece);
         if let Some(later) = &mut self.later {
@@ -97,6 +107,13 @@ impl Reassembly {
             from < to
                 && held[from as usize..to as usize] != piece[(from - offset) as usize..(to - offset) as usize]
         })
+    }
+
+    /// Whether it has another reading of a byte that has two.
+    fn is_third(&self, offset: u32, piece: &[u8]) -> bool {
+        let Some(later) = &self.later else { return false };
+        let held = self.bytes.iter().zip(later).skip(offset as usize);
+        held.zip(piece).any(|((first, last), new)| first != last && last != new)
     }
 
     fn add(&mut self, offset: u32, piece: &[u8]) -> bool {
@@ -221,6 +238,20 @@ mod tests {
         assert_eq!(whole.later_prefix(), Some(&b"GET /x___yyy"[..]));
         assert_eq!(whole.prefix(), b"abcd/x___yzz");
         assert_eq!(whole.held(), 24);
+    }
+
+    #[test]
+    fn a_third_copy_that_differs_leaves_nothing_to_believe() {
+        let mut whole = Reassembly::new(16);
+        whole.push(0, b"abcd");
+        whole.push(0, b"GET ");
+        // Of another byte it is the second one.
+        whole.push(4, b"efgh");
+        whole.push(4, b"EFGH");
+        assert!(!whole.is_disputed());
+        // What it was at first: first and last copy are alike, and the one between them is not.
+        whole.push(0, b"abcd");
+        assert!(whole.is_disputed());
     }
 
     #[test]

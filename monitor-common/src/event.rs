@@ -33,7 +33,8 @@ pub struct FlowEvent {
     /// [`flow_flag`].
     pub flags: u16,
     /// Close, failed: the TCP state that the connection left, as in `include/net/tcp_states.h`. Open of
-    /// an accepted connection: the sequence number of offset 0 of what is received.
+    /// an accepted connection: the sequence number of offset 0 of what is received. The end of a UDP socket: 1 where
+    /// it had one peer, which the event names.
     pub detail: u32,
     /// Socket cookie.
     pub cookie: u64,

@@ -66,6 +66,12 @@ pub fn flow(kind: Kind, cgroup: u64, rescue: Option<u64>, fill: impl Fn(*mut Flo
     }
 }
 
+/// The place of an end in the overflow map: a socket can have one connection after the other.
+#[inline(always)]
+pub fn rescue_key(cookie: u64, opened_ns: u64) -> u64 {
+    cookie ^ opened_ns.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
 #[inline(always)]
 unsafe fn zero(slot: *mut FlowEvent) {
     let words: *mut u64 = slot.cast();
@@ -148,8 +154,11 @@ pub fn mapped(v4: u32) -> [u32; 4] {
 pub unsafe fn from_storage(kind: Kind, state: *mut SocketState, flags: u16) {
     // SAFETY: the caller's promise.
     unsafe {
-        let cookie = (*state).cookie;
-        let rescue = if kind as u8 == Kind::Close as u8 { Some(cookie) } else { None };
+        let rescue = if kind as u8 == Kind::Close as u8 {
+            Some(rescue_key((*state).cookie, (*state).opened_ns))
+        } else {
+            None
+        };
         flow(kind, (*state).owner.cgroup, rescue, |event| {
             copy_state(event, state);
             (*event).flags |= flags;

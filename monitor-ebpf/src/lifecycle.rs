@@ -83,6 +83,9 @@ fn begun(ctx: &SockOpsContext) {
         unsafe {
             socket::arm(state);
             (*state).cookie = bpf_get_socket_cookie(ctx.as_ptr());
+            // The socket may have had another connection: what was decided is not about this one.
+            (*state).generation = 0;
+            decision::forget((*state).cookie);
             (*state).opened_ns = bpf_ktime_get_ns();
             (*state).established_ns = 0;
             (*state).lost_captures = 0;
@@ -142,7 +145,8 @@ fn accepted(ctx: &SockOpsContext) {
                 socket::arm(state);
                 (*state).cookie = bpf_get_socket_cookie(ctx.as_ptr());
                 (*state).opened_ns = bpf_ktime_get_ns();
-                (*state).lost_captures = 0;
+                // What its listener missed a moment ago may be of this one.
+                (*state).lost_captures = u32::from((*state).lost_captures != 0);
                 (*state).generation = 0;
                 (*state).flags = SocketState::LIVE;
                 (*state).asked = 0;
@@ -266,9 +270,11 @@ fn send(ctx: &SockOpsContext, state: *mut SocketState, kind: Kind, detail: u32, 
     let ops = ctx.ops;
     // SAFETY: the context of this program type.
     let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
-    let rescue = if kind as u8 == Kind::Close as u8 { Some(cookie) } else { None };
     // SAFETY: the storage is checked.
-    let cgroup = if state.is_null() { 0 } else { unsafe { (*state).owner.cgroup } };
+    let (cgroup, opened_ns) =
+        if state.is_null() { (0, 0) } else { unsafe { ((*state).owner.cgroup, (*state).opened_ns) } };
+    let rescue =
+        if kind as u8 == Kind::Close as u8 { Some(emit::rescue_key(cookie, opened_ns)) } else { None };
     emit::flow(kind, cgroup, rescue, |event: *mut FlowEvent| {
         // SAFETY: `emit` hands over writable memory; context fields; the storage is checked.
         unsafe {

@@ -106,6 +106,9 @@ fn adopt(skb: *mut __sk_buff, sk: *mut bpf_sock) -> *mut socket::SocketState {
         (*state).transport = transport;
         (*state).cookie = bpf_get_socket_cookie(skb.cast());
         (*state).flags = u32::from(flow_flag::MIDSTREAM);
+        if (*sk).state == tcp::LISTEN {
+            (*state).flags |= socket::SocketState::LISTENING;
+        }
         socket::arm(state);
         state
     }

@@ -15,7 +15,9 @@ const SYN: u8 = 2;
 pub const RST: u8 = 4;
 pub const ACK: u8 = 16;
 
-const TCP_LISTEN: u32 = 10;
+// include/net/tcp_states.h
+const SYN_SENT: u32 = 2;
+pub const LISTEN: u32 = 10;
 
 /// Whether a segment of a settled flow is of no interest: no end of the flow, and no tick.
 ///
@@ -59,6 +61,7 @@ unsafe fn flags(skb: *mut __sk_buff) -> u8 {
 
 /// The fields of a TCP header that matter here, host byte order.
 pub struct Segment {
+    /// Of its first payload byte: data in a SYN begins one after its number.
     pub sequence: u32,
     pub flags: u8,
     payload_at: u32,
@@ -81,7 +84,7 @@ pub fn segment(skb: *mut __sk_buff, packet: &Packet) -> Option<Segment> {
         };
     let payload_at = packet.header + u32::from(bits[0] >> 4) * 4;
     Some(Segment {
-        sequence: u32::from_be(sequence),
+        sequence: u32::from_be(sequence).wrapping_add(u32::from(bits[1] & SYN != 0)),
         flags: bits[1],
         payload_at,
         payload: counters::packet_len(skb).saturating_sub(payload_at),
@@ -124,13 +127,21 @@ pub fn packet<const SENT: bool>(skb: *mut __sk_buff, state: *mut SocketState) ->
         if segment.payload == 0 && segment.flags & (FIN | SYN) == 0 && !ticked && !midstream {
             return 0;
         }
-        if (*sk).state == TCP_LISTEN {
+        if (*sk).state == LISTEN {
             if ticked {
                 (*state).due = now + tick();
                 (*state).listener_captures = 0;
+                (*state).lost_captures = 0;
             }
             if !sent && segment.payload > 0 {
                 before_accept(skb, state, &packet, &segment);
+            }
+            return 0;
+        }
+        // Accepted on another processor this very moment: its storage is still the listener's.
+        if (*state).flags & SocketState::LISTENING != 0 {
+            if !sent && segment.payload > 0 {
+                capture::miss(state, segment.payload);
             }
             return 0;
         }
@@ -160,6 +171,13 @@ pub fn packet<const SENT: bool>(skb: *mut __sk_buff, state: *mut SocketState) ->
             decision::apply(state, wanted);
         }
         if segment.payload == 0 || *limit == 0 {
+            return 0;
+        }
+        if !sent && (*sk).state == SYN_SENT {
+            // The kernel takes no data before the answer to our SYN: whoever sends some may hide what follows.
+            if segment.flags & SYN == 0 {
+                capture::miss(state, segment.payload);
+            }
             return 0;
         }
         if (*side).first_ns == 0 {
@@ -194,13 +212,14 @@ unsafe fn may_be_decided(state: *mut SocketState) -> bool {
     unsafe { (*state).sent.spent | (*state).received.spent | (*state).generation != 0 }
 }
 
-/// SYN gives offset 0, FIN the end.
+/// Our SYN gives offset 0, FIN the end. The peer's SYN is believed when the kernel does (`lifecycle`): it may
+/// acknowledge what was never sent, and is thrown away then.
 #[inline(always)]
 unsafe fn note_ends(side: *mut Side, tcp: *mut bpf_tcp_sock, segment: &Segment, sent: bool) {
     // SAFETY: a side of a storage value, and the socket's TCP view.
     unsafe {
-        if segment.flags & SYN != 0 {
-            (*side).starts_at(segment.sequence.wrapping_add(1));
+        if sent && segment.flags & SYN != 0 {
+            (*side).starts_at(segment.sequence);
         }
         if segment.flags & FIN != 0 {
             let taken = !sent && (*side).fin_end.is((*tcp).rcv_nxt);
@@ -218,20 +237,19 @@ unsafe fn before_accept(skb: *mut __sk_buff, state: *mut SocketState, packet: &P
     let settings = settings();
     // SAFETY: the caller's storage.
     unsafe {
+        let wanted = segment.payload.min(settings.tcp_budget);
         if (*state).listener_captures >= settings.listener_captures {
+            capture::miss(state, wanted);
             return;
         }
         (*state).listener_captures += 1;
-        let wanted = segment.payload.min(settings.tcp_budget);
-        // Data in a SYN begins one after its sequence number.
-        let sequence = segment.sequence.wrapping_add(u32::from(segment.flags & SYN != 0));
         capture::send(
             skb,
             state,
             Piece {
                 transport: TCP,
                 flags: capture_flag::LISTENER,
-                offset: sequence,
+                offset: segment.sequence,
                 payload: segment.payload,
                 at: segment.payload_at,
                 wanted,
@@ -334,8 +352,15 @@ unsafe fn first_bytes(
                 *budget = 0;
                 return;
             }
+            // Taken already, so thrown away now: it may be other content.
+            if (next.wrapping_sub(offset) as i32) > 0 {
+                skip += next - offset;
+                offset = next;
+            }
             // Segments out of order can come again and again.
             if (*side).spent >= limit.saturating_mul(4) {
+                capture::miss(state, segment.payload);
+                *budget = 0;
                 return;
             }
         }

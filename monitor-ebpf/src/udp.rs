@@ -206,6 +206,7 @@ unsafe fn tell(kind: Kind, state: *mut SocketState, flow: *mut UdpFlow, key: Udp
         emit::flow(kind, (*state).owner.cgroup, rescue, |event| {
             emit::copy_state(event, state);
             (*event).flags = (*flow).flags as u16;
+            (*event).detail = u32::from(kind as u8 == Kind::SocketClosed as u8);
             (*event).opened_ns = (*flow).opened_ns;
             (*event).sent_bytes = (*flow).sent_bytes;
             (*event).sent_packets = (*flow).sent_packets;

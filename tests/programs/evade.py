@@ -1,6 +1,7 @@
 """One HTTP request and its answer, sent in a way that a watcher may misread.
 
-Usage: evade.py serve PORT [fastopen|mptcp|reuseport|splice|zerocopy|uring]
+Usage: evade.py serve PORT [deferred|fastopen|mptcp|reuseport|splice|zerocopy|uring]
+       evade.py answer HOST PORT WAY      with packets of its own, to one connection of HOST
        evade.py connect HOST PORT WAY     with the sockets of the kernel
        evade.py raw HOST PORT WAY         with packets of its own, from the address behind the last one
                                           (the other end has to know where that is: `ip neigh`)
@@ -102,6 +103,8 @@ def serve(port, how):
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if how == "fastopen":
             listener.setsockopt(socket.IPPROTO_TCP, TCP_FASTOPEN, 16)
+        if how == "deferred":
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 5)
         listener.bind(("0.0.0.0" if how == "mptcp" else "::", port))
         listener.listen(64)
         listeners.append(listener)
@@ -201,8 +204,17 @@ def connect(host, port, way):
         client.close()
         print(json.dumps({"port": port, "sent": len(got), "got": len(got)}), flush=True)
         return None
+    if way == "eight":
+        for _ in range(8):
+            client = socket.create_connection((host, port))
+            client.sendall(request(way))
+            finish(client, len(request(way)))
+        return None
     client = socket.socket(family, socket.SOCK_STREAM, MPTCP if way == "mptcp" else 0)
     client.settimeout(30)
+    if way == "reused":
+        reused(client, host, port)
+        return None
     client.connect((host, port))
     if way != "mptcp":
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -267,6 +279,21 @@ def connect(host, port, way):
         data = b"\0" * 3000 + data
     client.sendall(data)
     return finish(client, len(data))
+
+
+def reused(client, host, port):
+    """One connection after the other with one socket, each of another length."""
+    for count in range(6):
+        client.connect((host, port))
+        data = request("reused", count * 1000)
+        client.sendall(data)
+        port_here, got = client.getsockname()[1], 0
+        while more := client.recv(1 << 16):
+            got += len(more)
+        print(json.dumps({"port": port_here, "sent": len(data), "got": got}), flush=True)
+        # AF_UNSPEC: the socket is no more connected.
+        if libc.connect(client.fileno(), ctypes.create_string_buffer(16), 16) != 0:
+            raise OSError(ctypes.get_errno(), "connect to nothing")
 
 
 def datagrams(host, port, way):
@@ -459,6 +486,51 @@ class Raw:
         assert self.got == ANSWER, self.got
 
 
+class Answering(Raw):
+    """The same, as the server of one connection."""
+
+    def accept(self, way):
+        caller = self.awaited()
+        self.port, (self.server_port, theirs) = self.server_port, caller
+        if way == "decoy-answer":
+            # It acknowledges what was never sent: the caller resets it, and goes on calling.
+            self.isn, self.ack = 0x6000_0000, (theirs + 4711) & 0xFFFFFFFF
+            self.put(self.packet(self.segment(0, flags=SYN | ACK)))
+        elif way == "data-first":
+            self.ack = 0
+            self.put(self.packet(self.segment(0, b"x" * 100, flags=PSH)))
+        time.sleep(0.1)
+        self.isn, self.ack = 1000, (theirs + 1) & 0xFFFFFFFF
+        self.put(self.packet(self.segment(0, flags=SYN | ACK)))
+        time.sleep(0.1)
+        self.link.setblocking(False)
+        try:
+            while True:
+                self.link.recv(65536)
+        except BlockingIOError:
+            self.link.settimeout(0.2)
+        # What came meanwhile comes again.
+        self.take(10, lambda: b"\r\n\r\n" in self.got)
+        self.send(0, ANSWER)
+        self.sent = len(ANSWER)
+        self.send(self.sent, flags=FIN | ACK)
+        self.sent += 1
+        self.take(10, lambda: self.ended)
+
+    def awaited(self):
+        while True:
+            try:
+                frame = self.link.recv(65536)
+            except TimeoutError:
+                continue
+            tcp = frame[34:]
+            if frame[12:14] != b"\x08\x00" or frame[23] != 6 or len(tcp) < 20:
+                continue
+            source, target, sequence = struct.unpack("!HHI", tcp[:8])
+            if target == self.server_port and tcp[13] & SYN:
+                return source, sequence
+
+
 def hello(length):
     """What begins like a ClientHello."""
     body = bytes([22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3]) + os.urandom(length)
@@ -480,7 +552,7 @@ def reset(tcp, data):
 
 
 def raw(host, port, way):
-    data = request(way, 120)
+    data = request(way, 1500 if way == "early-often" else 120)
     tcp = Raw(host, port)
     if way == "reset":
         reset(tcp, data)
@@ -528,6 +600,28 @@ def raw(host, port, way):
         tcp.take(1, lambda: tcp.acked >= 50)
         tcp.send(0, hello(50))
         tcp.send(50, data[50:])
+    elif way == "middle-copy":
+        # The kernel takes the second of three copies: before and after it, decoys with a wrong checksum.
+        decoy = hello(150)
+        tcp.send(0, decoy[:100], spoil=True)
+        tcp.send(0, data[:50])
+        tcp.send(0, decoy[:100], spoil=True)
+        tcp.send(50, data[50:100])
+        tcp.send(50, decoy[50:150], spoil=True)
+        tcp.send(100, data[100:])
+    elif way == "early-middle":
+        # The same before the first byte has come: a copy of what waits is thrown away.
+        decoy = hello(150)
+        tcp.send(1, decoy[1:110], spoil=True)
+        tcp.send(1, data[1:110])
+        tcp.send(1, decoy[1:110])
+        tcp.send(0, data[:1])
+        tcp.send(110, data[110:])
+    elif way == "early-often":
+        for _ in range(40):
+            tcp.send(1, data[1:1400])
+        tcp.send(0, data[:1])
+        tcp.send(1400, data[1400:])
     elif way == "urgent-pointer":
         # A pointer far behind what is sent.
         tcp.send(0, data, flags=ACK | PSH | URG, urgent=5000)
@@ -564,6 +658,10 @@ def main():
             serve(int(sys.argv[2]), how)
     else:
         host, port, way = sys.argv[2], int(sys.argv[3]), sys.argv[4]
+        if verb == "answer":
+            print("ready", flush=True)
+            Answering(host, port).accept(way)
+            return
         call = raw if verb == "raw" else datagrams if way.startswith("datagrams") else connect
         call(host, port, way)
 

@@ -5,7 +5,7 @@
 //! TLS first and plaintext after: `detectors`. Over a link that drops and reorders: `first_bytes`.
 
 use std::process::{Command, ExitCode};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -17,6 +17,8 @@ use tests::{
 const PORT: u16 = 34_800;
 const V4: &str = "10.213.0.2";
 const V6: &str = "fd13::2";
+/// The address that nobody has.
+const OWN: &str = "10.213.0.99";
 /// The slowest client on a busy host.
 const CLIENT: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -66,6 +68,7 @@ const ROWS: &[Row] = &[
     row("with an urgent pointer to nowhere", Sender::Packets, V4, "urgent-pointer"),
     row("and again what was taken, with other content", Sender::Packets, V4, "taken-again"),
     row("early, and again with other content", Sender::Packets, V4, "rewritten"),
+    row("as the second of three copies", Sender::Packets, V4, "middle-copy"),
     row("behind a decoy with a wrong checksum", Sender::Packets, V4, "spoiled"),
     row("behind a decoy with an old timestamp", Sender::Packets, V4, "old-stamp"),
     row("in IP fragments", Sender::Packets, V4, "fragments"),
@@ -89,6 +92,16 @@ fn main() -> ExitCode {
         .test("datagrams with sendmmsg and recvmmsg", &["python3"], || datagrams("datagrams"))
         .test("datagrams with UDP_SEGMENT", &["python3"], || datagrams("datagrams-segmented"))
         .test("reset after the decoy of an end: every byte", &["python3"], decoy_end)
+        .test("answered with a decoy first: every byte, and none made up", &["python3"], decoy_answer)
+        .test(
+            "data before the answer to a SYN: not taken for first bytes, and told",
+            &["python3"],
+            data_first,
+        )
+        .test("as the second of three copies, early: nothing is believed", &["python3"], early_middle)
+        .test("early bytes again and again: seen, or told", &["python3"], early_often)
+        .test("the first bytes of a deferred accept: seen, or told", &["python3"], deferred)
+        .test("one socket, one connection after the other: each by itself", &["python3"], reused)
         .test("behind more headers than are walked: lost, counted, not called watched", &["python3"], beyond)
         .main()
 }
@@ -115,18 +128,28 @@ struct Done {
 }
 
 fn client(place: tests::Place, arguments: &[&str]) -> Result<Done> {
+    let mut all = clients(place, arguments)?;
+    ensure!(all.len() == 1, "{} connections", all.len());
+    Ok(all.remove(0))
+}
+
+/// The same of one that makes several connections.
+fn clients(place: tests::Place, arguments: &[&str]) -> Result<Vec<Done>> {
     let said = finish(evade_py(place, arguments), CLIENT)?;
     ensure!(said.status.success(), "the client failed: {said:?}");
-    let said: Value = serde_json::from_str(said.stdout.trim()).context(said.stdout)?;
-    let of = |field: &str| number(&said, field).with_context(|| format!("no {field}: {said}"));
-    Ok(Done { port: of("port")?, sent: of("sent")?, got: of("got")? })
+    let done = said.stdout.lines().map(|line| {
+        let said: Value = serde_json::from_str(line).with_context(|| line.to_owned())?;
+        let of = |field: &str| number(&said, field).with_context(|| format!("no {field}: {said}"));
+        Ok(Done { port: of("port")?, sent: of("sent")?, got: of("got")? })
+    });
+    done.collect()
 }
 
 /// Packets for the address that nobody has go to the program that made them.
 fn be_found(lab: &Lab) -> Result<()> {
     const LINK: &str = "02:00:00:00:00:63";
     lab.pair.left.ip(&["link", "set", "link0", "address", LINK])?;
-    for own in ["10.213.0.99", "fd13::63"] {
+    for own in [OWN, "fd13::63"] {
         lab.pair.right.ip(&["neigh", "replace", own, "lladdr", LINK, "nud", "permanent", "dev", "link0"])?;
     }
     Ok(())
@@ -164,13 +187,17 @@ fn evade(row: &'static Row) -> Result<()> {
     let done = client(place, &[verb, row.host, &port, row.way])
         .with_context(|| server.as_ref().map(Process::said).unwrap_or_default())?;
     for direction in directions {
-        in_the_clear_and_whole(&daemon, direction, &done)?;
+        let record = in_the_clear_and_whole(&daemon, direction, &done)?;
+        if row.way == "fastopen" {
+            let evidence = text(&record, "streamwatch.verdict.encrypted.evidence");
+            ensure!(evidence.contains("POST /evade/fastopen"), "{direction}: {evidence:?}");
+        }
     }
     Ok(())
 }
 
 /// What one end's record says of what was done.
-fn in_the_clear_and_whole(daemon: &Daemon, direction: &str, done: &Done) -> Result<()> {
+fn in_the_clear_and_whole(daemon: &Daemon, direction: &str, done: &Done) -> Result<Value> {
     let record = ended(daemon, direction, done)?;
     let answer = text(&record, "streamwatch.verdict.encrypted.answer");
     let reason = text(&record, "streamwatch.verdict.encrypted.reason");
@@ -182,7 +209,7 @@ fn in_the_clear_and_whole(daemon: &Daemon, direction: &str, done: &Done) -> Resu
             show(&record)
         );
     }
-    Ok(())
+    Ok(record)
 }
 
 /// The kernel throws it away; the byte in its place counts.
@@ -194,6 +221,109 @@ fn decoy_end() -> Result<()> {
     let done = client(lab.client(), &["raw", V4, &PORT.to_string(), "reset"])?;
     let record = ended(&daemon, "ingress", &done)?;
     ensure!(number(&record, "client.bytes") == Some(done.sent), "not {}: {}", done.sent, show(&record));
+    Ok(())
+}
+
+/// A connection of the kernel's to a server that makes its own packets.
+fn answered(way: &str) -> Result<Value> {
+    let lab = Lab::new("evasion")?;
+    let daemon = Daemon::start(&lab, DaemonOptions::default())?;
+    be_found(&lab)?;
+    let port = PORT.to_string();
+    let server = evade_py(lab.client(), &["answer", V4, &port, way]);
+    let server = Process::start("answer", &lab.directory, server)?;
+    let until = Instant::now() + CLIENT;
+    while !server.said().contains("ready") {
+        ensure!(Instant::now() < until, "the server does not begin: {}", server.said());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let done =
+        client(lab.server(), &["connect", OWN, &port, "undisturbed"]).with_context(|| server.said())?;
+    let record = ended(&daemon, "egress", &done)?;
+    for (field, bytes) in [("client.bytes", done.sent), ("server.bytes", done.got)] {
+        ensure!(number(&record, field) == Some(bytes), "{field} is not {bytes}: {}", show(&record));
+    }
+    Ok(record)
+}
+
+/// What the kernel does not take begins nothing.
+fn decoy_answer() -> Result<()> {
+    let record = answered("decoy-answer")?;
+    ensure!(text(&record, "streamwatch.verdict.encrypted.answer") == "no", "{}", show(&record));
+    ensure!(text(&record, "streamwatch.verdict.watched.answer") == "yes", "{}", show(&record));
+    Ok(())
+}
+
+fn data_first() -> Result<()> {
+    let record = answered("data-first")?;
+    ensure!(text(&record, "streamwatch.verdict.encrypted.answer") == "no", "{}", show(&record));
+    ensure!(text(&record, "streamwatch.verdict.watched.answer") == "no", "{}", show(&record));
+    Ok(())
+}
+
+/// The request was read, or it is said that not all was seen.
+fn seen_or_told(record: &Value) -> Result<bool> {
+    let seen = text(record, "streamwatch.verdict.encrypted.evidence").contains("POST /evade/");
+    let told = text(record, "streamwatch.verdict.watched.answer") == "no";
+    ensure!(seen || told, "neither seen nor told: {}", show(record));
+    Ok(told)
+}
+
+/// The first and the last copy are alike, and neither was taken.
+fn early_middle() -> Result<()> {
+    let lab = Lab::new("evasion")?;
+    let daemon = Daemon::start(&lab, DaemonOptions::default())?;
+    let _server = serve(&lab, "")?;
+    be_found(&lab)?;
+    let done = client(lab.client(), &["raw", V4, &PORT.to_string(), "early-middle"])?;
+    let record = ended(&daemon, "ingress", &done)?;
+    let reason = text(&record, "streamwatch.verdict.encrypted.reason");
+    ensure!(text(&record, "streamwatch.verdict.encrypted.answer") == "unknown", "{}", show(&record));
+    ensure!(reason.contains("came twice, with different content"), "{reason}");
+    Ok(())
+}
+
+fn early_often() -> Result<()> {
+    let lab = Lab::new("evasion")?;
+    let daemon = Daemon::start(&lab, DaemonOptions::default())?;
+    let _server = serve(&lab, "")?;
+    be_found(&lab)?;
+    let done = client(lab.client(), &["raw", V4, &PORT.to_string(), "early-often"])?;
+    let record = ended(&daemon, "ingress", &done)?;
+    ensure!(number(&record, "client.bytes") == Some(done.sent), "not {}: {}", done.sent, show(&record));
+    seen_or_told(&record).map(drop)
+}
+
+/// The kernel makes the connection when its first bytes come: until then there is only the listener.
+fn deferred() -> Result<()> {
+    let lab = Lab::new("evasion")?;
+    let config = Some("[kernel]\nlistener_captures = 1\n".to_owned());
+    let daemon = Daemon::start(&lab, DaemonOptions { config, ..DaemonOptions::default() })?;
+    let _server = serve(&lab, "deferred")?;
+    let mut told = 0;
+    for done in clients(lab.client(), &["connect", V4, &PORT.to_string(), "eight"])? {
+        let record = ended(&daemon, "ingress", &done)?;
+        ensure!(number(&record, "client.bytes") == Some(done.sent), "not {}: {}", done.sent, show(&record));
+        told += u32::from(seen_or_told(&record)?);
+    }
+    ensure!(told > 0, "more was captured than was asked for");
+    daemon.wait_for("loss", PATIENCE, is_loss, |record| {
+        let rows = field(record, "streamwatch.loss.rows").as_array();
+        rows.is_some_and(|rows| rows.iter().any(|row| text(row, "kind") == "capture"))
+    })?;
+    Ok(())
+}
+
+/// The socket stays the same, and so does its cookie.
+fn reused() -> Result<()> {
+    let lab = Lab::new("evasion")?;
+    let daemon = Daemon::start(&lab, DaemonOptions::default())?;
+    let _server = serve(&lab, "")?;
+    for done in clients(lab.client(), &["connect", V4, &PORT.to_string(), "reused"])? {
+        for direction in ["egress", "ingress"] {
+            in_the_clear_and_whole(&daemon, direction, &done)?;
+        }
+    }
     Ok(())
 }
 

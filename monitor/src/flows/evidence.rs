@@ -76,7 +76,11 @@ impl Evidence {
                     return first;
                 }
                 let last = [client, server].map(|side| side.later_prefix().unwrap_or(side.prefix()));
-                either(first, inspect(last[0], last[1]))
+                let mut inspection = either(first, inspect(last[0], last[1]));
+                if client.is_disputed() || server.is_disputed() {
+                    inspection.facts = Facts::unknown(UnknownReason::Contradictory);
+                }
+                inspection
             }
             Evidence::Datagrams { client, server } => {
                 let client: Vec<&[u8]> = client.iter().map(|datagram| &**datagram).collect();
@@ -109,13 +113,15 @@ impl Evidence {
         }
     }
 
-    /// The first bytes of client and server of a connection, and whether it was open before.
+    /// The first bytes of client and server of a connection, and whether it was open before, or more may have been
+    /// said than these tell: they came twice, and not alike.
     pub fn first_bytes(&self) -> Option<(&[u8], &[u8], bool)> {
         match self {
             Evidence::Stream { client, server, midstream, .. } => {
+                let twice = client.later_prefix().is_some() || server.later_prefix().is_some();
                 let [client, server] =
                     [client, server].map(|side| side.later_prefix().unwrap_or(side.prefix()));
-                Some((client, server, *midstream))
+                Some((client, server, *midstream || twice))
             }
             Evidence::Datagrams { .. } => None,
         }
