@@ -56,12 +56,38 @@ pub enum FailReason {
 /// A container, as the cgroup path names it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Container {
-    /// Full id, lower-case hex where the runtime uses that.
+    /// Full id, lower-case hex where the runtime uses that. What others than the host itself may have made
+    /// has them in front: `user@1000.service/ID` of a user, `NODE/ID` of a pod inside a container. It is
+    /// another one than that with the bare id.
     pub id: String,
     /// `docker`, `containerd`, `podman`, `cri-o`, …
     pub runtime: String,
-    /// Kubernetes pod uid, where the path has one.
+    /// Kubernetes pod uid, where the path has one; with the same in front as the id.
     pub pod: Option<String>,
+}
+
+impl Container {
+    /// The id as people write it: 12 characters, and short forms of what stands in front.
+    pub fn short_id(&self) -> String {
+        let short = |id: &str| id.get(..12).unwrap_or(id).to_owned();
+        match self.id.rsplit_once('/') {
+            Some((outer, id)) if outer.len() == 64 => format!("{}/{}", short(outer), short(id)),
+            Some((outer, id)) => format!("{outer}/{}", short(id)),
+            None => short(&self.id),
+        }
+    }
+
+    /// A user's own, rootless: what it says of itself is that user's word.
+    pub fn is_of_user(&self) -> bool {
+        self.id.split_once('/').is_some_and(|(outer, _)| is_of_user(outer))
+    }
+}
+
+/// The units that a user's own processes are in, and may make cgroups below (pam_systemd(8),
+/// user@.service(5)).
+pub fn is_of_user(unit: &str) -> bool {
+    unit.starts_with("user@") && unit.ends_with(".service")
+        || unit.starts_with("session-") && unit.ends_with(".scope")
 }
 
 /// What the runtime of a container says of it.
@@ -115,7 +141,7 @@ impl Identity {
         }
         let name = self.name.as_deref().unwrap_or("?");
         match &self.container {
-            Some(container) => format!("{name}@{}", &container.id.get(..12).unwrap_or(&container.id)),
+            Some(container) => format!("{name}@{}", container.short_id()),
             None => name.to_owned(),
         }
     }

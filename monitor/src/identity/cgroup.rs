@@ -5,10 +5,14 @@
 //! The unit is the one of this host's systemd: the first component that is not a slice, as
 //! `cg_path_get_unit` of systemd has it (`src/basic/cgroup-util.c`). A deeper one belongs to a
 //! user's or a container's own manager, which may call its units whatever it likes.
+//!
+//! So with containers: who may make cgroups may name them after any container of this host. The outermost
+//! one is who it is; what stands below a user's own cgroup, or is a pod inside a container (`kind`), carries
+//! that in front of its id, and is never taken for the one that has the bare id.
 
 use std::borrow::Cow;
 
-use crate::model::Container;
+use crate::model::{Container, is_of_user};
 
 /// Where a process runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,7 +20,7 @@ pub struct Place {
     /// As `systemctl` shows it. A unit of a user's own manager carries that manager's name:
     /// `user@1000.service/app.service`.
     pub unit: Option<String>,
-    /// The innermost container.
+    /// The outermost container; of a cluster inside one, the pod's within it.
     pub container: Option<Container>,
 }
 
@@ -84,8 +88,16 @@ fn is_unit(component: &str) -> bool {
 }
 
 fn container(components: &[&str]) -> Option<Container> {
+    // In front of the ids of what somebody else than the host may have made.
+    let mut within = components
+        .iter()
+        .map(|component| unescaped_component(component))
+        .find(|component| !is_slice(component))
+        .filter(|component| is_of_user(component))
+        .map(|manager| format!("{manager}/"))
+        .unwrap_or_default();
     let mut pod = None;
-    let mut found = None;
+    let mut found: Option<Container> = None;
     let mut in_kubernetes = false;
     for (depth, component) in components.iter().enumerate() {
         let parent = depth.checked_sub(1).map(|above| components[above]);
@@ -98,9 +110,21 @@ fn container(components: &[&str]) -> Option<Container> {
         if in_kubernetes && let Some(uid) = pod_uid(slice) {
             pod = Some(uid);
         }
+        if found.is_some() && pod.is_none() {
+            continue;
+        }
         if let Some((runtime, id)) = container_here(&name, parent, depth, in_kubernetes) {
-            let pod = if in_kubernetes { pod.clone() } else { None };
+            let inner = found.is_some();
+            let id = format!("{within}{id}");
+            let pod = pod.take().map(|pod| format!("{within}{pod}"));
+            // A pod has nothing more to show: what it makes below itself is its own.
+            let last = inner || pod.is_some();
+            within = format!("{id}/");
             found = Some(Container { id, runtime: runtime.to_owned(), pod });
+            if last {
+                break;
+            }
+            in_kubernetes = false;
         }
     }
     found

@@ -74,8 +74,65 @@ fn podman() {
     check(
         "/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{ID}.scope/container",
         Some("user@1000.service/libpod-{ID}.scope"),
-        in_container("podman", ID, None),
+        // Rootless: the id that the user's podman shows, as that user's.
+        in_container("podman", &format!("user@1000.service/{ID}"), None),
     );
+}
+
+#[test]
+fn a_cgroup_that_a_user_made_is_not_the_container_that_it_is_named_after() {
+    let manager = "/user.slice/user-1000.slice/user@1000.service";
+    let pod = "4dc7a1b2-0c1d-4e2f-8a3b-5c6d7e8f9a0b";
+    for (below, runtime) in [
+        (format!("docker-{ID}.scope"), "docker"),
+        (format!("app.slice/cri-containerd-{ID}.scope"), "containerd"),
+        (format!("a/b/docker/{ID}"), "docker"),
+        (format!("app.slice/web.service/{ID}"), "unknown"),
+    ] {
+        let container = place_of_cgroup_path(&format!("{manager}/{below}")).container;
+        assert_eq!(container, in_container(runtime, &format!("user@1000.service/{ID}"), None), "{below}");
+    }
+    let inside = place_of_cgroup_path(&format!("{manager}/kubepods/pod{pod}/{ID}")).container;
+    let (id, pod) = (format!("user@1000.service/{ID}"), format!("user@1000.service/{pod}"));
+    assert_eq!(inside, in_container("kubernetes", &id, Some(&pod)));
+    let session =
+        place_of_cgroup_path(&format!("/user.slice/user-1000.slice/session-3.scope/docker-{ID}.scope"));
+    assert_eq!(session.container, in_container("docker", &format!("session-3.scope/{ID}"), None));
+    let named = place_of_cgroup_path(&format!("{manager}/machine-web.scope")).container;
+    assert_eq!(named, in_container("systemd-nspawn", "user@1000.service/web", None));
+}
+
+#[test]
+fn what_a_container_makes_below_itself_is_not_another_container() {
+    let pod = "kubepods/burstable/pod4dc7a1b2-0c1d-4e2f-8a3b-5c6d7e8f9a0b";
+    for (path, container) in [
+        (format!("/docker/{NODE}/docker/{ID}"), in_container("docker", NODE, None)),
+        (format!("/system.slice/docker-{NODE}.scope/docker-{ID}.scope"), in_container("docker", NODE, None)),
+        (format!("/lxc.payload.web/machine-db.scope"), in_container("lxc", "web", None)),
+        (
+            format!("/{pod}/{NODE}/crio-{ID}"),
+            in_container("kubernetes", NODE, Some("4dc7a1b2-0c1d-4e2f-8a3b-5c6d7e8f9a0b")),
+        ),
+        // As a pod of this host it would have the bare ids.
+        (
+            format!("/docker/{NODE}/{pod}/{ID}"),
+            in_container(
+                "kubernetes",
+                &format!("{NODE}/{ID}"),
+                Some(&format!("{NODE}/4dc7a1b2-0c1d-4e2f-8a3b-5c6d7e8f9a0b")),
+            ),
+        ),
+        (
+            format!("/docker/{NODE}/{pod}/{ID}/{pod}/{NODE}"),
+            in_container(
+                "kubernetes",
+                &format!("{NODE}/{ID}"),
+                Some(&format!("{NODE}/4dc7a1b2-0c1d-4e2f-8a3b-5c6d7e8f9a0b")),
+            ),
+        ),
+    ] {
+        assert_eq!(place_of_cgroup_path(&path).container, container, "{path}");
+    }
 }
 
 #[test]
@@ -123,16 +180,17 @@ fn kubernetes() {
         Some("containerd.service"),
         in_container("containerd", ID, Some(uid)),
     );
-    // kind: a cluster inside a Docker container. The innermost is the one that runs the process.
+    // kind: a cluster inside a Docker container, which names its pods as it likes.
+    let (inner, inner_pod) = (format!("{NODE}/{ID}"), format!("{NODE}/{uid}"));
     check(
         "/docker/{NODE}/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod4dc7a1b2_0c1d_4e2f_8a3b_5c6d7e8f9a0b.slice/cri-containerd-{ID}.scope",
         None,
-        in_container("containerd", ID, Some(uid)),
+        in_container("containerd", &inner, Some(&inner_pod)),
     );
     check(
         "/system.slice/docker-{NODE}.scope/kubelet/kubepods/besteffort/pod4dc7a1b2-0c1d-4e2f-8a3b-5c6d7e8f9a0b/{ID}",
         Some("docker-{NODE}.scope"),
-        in_container("kubernetes", ID, Some(uid)),
+        in_container("kubernetes", &inner, Some(&inner_pod)),
     );
     check(
         "/system.slice/docker-{NODE}.scope/system.slice/containerd.service",
@@ -190,5 +248,25 @@ proptest! {
         )
     ) {
         place_of_proc_cgroup(&format!("0::/{}", parts.join("/")));
+    }
+
+    /// Whatever a user, or a container, makes below its own cgroup: it is never anybody else.
+    #[test]
+    fn nothing_below_a_user_or_a_container_is_another_one(
+        parts in proptest::collection::vec(
+            "(kubepods|docker|lxc|moby|docker-|cri-containerd-|crio-|machine-|pod[0-9a-f]{8}|kubepods-pod[0-9a-f]{8}|:|[0-9a-f]{64}|web|\\.slice|\\.scope|\\.service|/){1,3}",
+            1..8,
+        )
+    ) {
+        let below = parts.join("/");
+        let of_user = place_of_cgroup_path(&format!("/user.slice/user-7.slice/user@7.service/{below}"));
+        if let Some(container) = of_user.container {
+            prop_assert!(container.id.starts_with("user@7.service/"));
+            prop_assert!(container.pod.is_none_or(|pod| pod.starts_with("user@7.service/")));
+        }
+        let inside = place_of_cgroup_path(&format!("/docker/{NODE}/{below}")).container.expect("a container");
+        let within = format!("{NODE}/");
+        prop_assert!(inside.id == NODE || inside.id.starts_with(&within));
+        prop_assert!(inside.pod.is_none_or(|pod| pod.starts_with(&within)));
     }
 }

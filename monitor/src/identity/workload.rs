@@ -38,23 +38,24 @@ impl Workloads {
 
     /// `None`: no runtime tells of it. `now_ns`: CLOCK_MONOTONIC.
     pub fn of(&mut self, container: &Container, now_ns: u64) -> Option<Workload> {
+        // What is inside a container is what its outermost one is. A user's manager is none.
+        let id = container.id.split('/').next().unwrap_or_default();
         // The id becomes part of a path.
-        let plain =
-            container.id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
-        if !plain || container.id.is_empty() {
+        let plain = id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+        if !plain || id.is_empty() {
             return None;
         }
-        if let Some((workload, read_ns)) = self.known.get(&container.id) {
+        if let Some((workload, read_ns)) = self.known.get(id) {
             let keep = if workload.is_some() { REMEMBER } else { REMEMBER_NOTHING };
             if now_ns.saturating_sub(*read_ns) < keep {
                 return workload.clone();
             }
         }
-        let workload = self.read(&container.id);
+        let workload = self.read(id);
         if self.known.len() >= MOST {
             self.known.clear();
         }
-        self.known.insert(container.id.clone(), (workload.clone(), now_ns));
+        self.known.insert(id.to_owned(), (workload.clone(), now_ns));
         workload
     }
 

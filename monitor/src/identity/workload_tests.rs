@@ -81,3 +81,18 @@ fn what_is_no_state_tells_nothing() {
         assert_eq!(root.of(id), None, "{id:?}");
     }
 }
+
+#[test]
+fn a_user_is_not_told_what_a_container_of_the_host_is() {
+    let root = Root::new("user");
+    root.write(
+        "var/lib/docker/containers/d1/config.v2.json",
+        r#"{"Name":"/web","Config":{"Image":"nginx:1"}}"#,
+    );
+    assert!(root.of("d1").is_some());
+    assert_eq!(root.of("user@1000.service/d1"), None);
+    assert_eq!(root.of("session-3.scope/d1"), None);
+    // What is inside a container is it.
+    assert_eq!(root.of("d1/d2"), root.of("d1"));
+    assert_eq!(root.of("d2/d1"), None);
+}

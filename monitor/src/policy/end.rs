@@ -122,7 +122,8 @@ impl<'a> End<'a> {
 
     /// Whether it may have labels that could not be seen.
     pub fn may_have_labels(&self) -> bool {
-        self.identity.is_some_and(|identity| identity.container.is_some() || identity.missing.is_some())
+        let tells = |identity: &Identity| identity.container.as_ref().is_some_and(|own| !own.is_of_user());
+        self.identity.is_some_and(|identity| tells(identity) || identity.missing.is_some())
     }
 
     /// Calls `each` with every value of a field.
@@ -244,6 +245,8 @@ fn of_identity(field: Field, identity: &Identity, each: &mut dyn FnMut(&str)) ->
             });
             match (value, &identity.container) {
                 (Some(value), _) => one(Some(value)),
+                // A user's own: it has none that counts.
+                (None, Some(container)) if container.is_of_user() => incomplete,
                 // In a container whose runtime does not tell.
                 (None, Some(_)) => Presence::Unseen,
                 (None, None) => incomplete,

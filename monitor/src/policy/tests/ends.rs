@@ -94,6 +94,31 @@ fn what_was_not_looked_at_is_unknown() {
     }
 }
 
+#[test]
+fn a_container_of_a_user_is_not_that_of_the_host_with_its_id() {
+    let id = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+    let within = |outer: &str| Identity {
+        container: Some(Container { id: format!("{outer}/{id}"), runtime: "docker".into(), pod: None }),
+        workload: None,
+        ..container()
+    };
+    let (of_user, nested) = (within("user@1000.service"), within(&"ab".repeat(32)));
+    for (entry, user, inner) in [
+        (format!("container = \"{id}\""), 'n', 'n'),
+        ("container = \"0123456789ab\"".to_owned(), 'n', 'n'),
+        ("container = \"cart\"".to_owned(), 'n', 'n'),
+        (format!("container = \"user@1000.service/{id}\""), 'y', 'n'),
+        // All that is in a container is in it.
+        ("container = \"abababababab\"".to_owned(), 'n', 'y'),
+        ("image = \"docker.io/shop/*\"".to_owned(), 'n', '?'),
+        ("labels = { app = \"cart\" }".to_owned(), 'n', '?'),
+        ("process = \"java\"\nuser = \"1000\"".to_owned(), 'y', 'y'),
+    ] {
+        assert_eq!(says(&with_client(&entry), Some(&of_user), Seen::default()), user, "{entry}");
+        assert_eq!(says(&with_client(&entry), Some(&nested), Seen::default()), inner, "{entry}");
+    }
+}
+
 fn tls(change: impl FnOnce(&mut TlsFacts)) -> Facts {
     let mut tls = TlsFacts { established: true, ..TlsFacts::default() };
     change(&mut tls);
