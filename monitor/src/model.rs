@@ -145,6 +145,24 @@ impl Identity {
             None => name.to_owned(),
         }
     }
+
+    /// By whom places in tables are shared: unit, else container, else user; all that a user runs by itself
+    /// is that user's. Never a name that a process gives itself, or one could be as many as it likes.
+    pub fn party(&self) -> String {
+        let outermost = |path: &str| path.split('/').next().unwrap_or_default().to_owned();
+        let unit = self.unit.as_deref().map(outermost);
+        let of_system = unit.or_else(|| self.container.as_ref().map(|it| outermost(&it.id)));
+        match of_system {
+            Some(name) if !is_of_user(&name) => name,
+            manager => {
+                let of_manager = manager.as_deref().and_then(|unit| unit.strip_prefix("user@"));
+                let of_manager = of_manager.and_then(|rest| rest.strip_suffix(".service"));
+                let uid = of_manager.map(str::to_owned).or_else(|| self.uid.map(|uid| uid.to_string()));
+                // Nobody can say whose it is: they all share.
+                format!("uid:{}", uid.as_deref().unwrap_or("?"))
+            }
+        }
+    }
 }
 
 /// Payload bytes and packets of one direction.
@@ -324,9 +342,9 @@ pub struct StreamView {
     /// How people call the client: unit, container, process, or address.
     pub client: String,
     pub server: String,
-    /// Address of the service; of the most recent flow.
+    /// Address of the service; of the first flow.
     pub server_address: SocketAddr,
-    /// Address of the client; of the most recent flow.
+    /// Address of the client; of the first flow.
     pub client_address: IpAddr,
     pub transport: Transport,
     pub direction: Direction,
@@ -674,5 +692,41 @@ pub fn reach(address: IpAddr) -> Reach {
                 Reach::Public
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn who(name: &str, uid: u32, unit: Option<&str>, container: Option<&str>) -> String {
+        let container = container.map(|id| Container { id: id.into(), runtime: "docker".into(), pod: None });
+        let (name, unit) = (Some(name.to_owned()), unit.map(str::to_owned));
+        Identity { name, uid: Some(uid), unit, container, ..Identity::default() }.party()
+    }
+
+    #[test]
+    fn a_party_is_not_what_a_process_calls_itself() {
+        for name in ["a", "nginx", "uid:0"] {
+            assert_eq!(who(name, 1000, None, None), "uid:1000");
+            assert_eq!(who(name, 33, Some("nginx.service"), None), "nginx.service");
+            assert_eq!(who(name, 1000, Some("session-3.scope"), None), "uid:1000");
+            assert_eq!(who(name, 1000, Some(&format!("user@1000.service/{name}.service")), None), "uid:1000");
+            assert_eq!(who(name, 0, None, Some("c1")), "c1");
+            assert_eq!(who(name, 0, None, Some(&format!("c1/{name}"))), "c1");
+            assert_eq!(who(name, 1000, None, Some(&format!("user@1000.service/{name}"))), "uid:1000");
+            assert_eq!(who(name, 0, Some("web.service"), Some("c1")), "web.service");
+        }
+        assert_eq!(Identity::default().party(), "uid:?");
+    }
+
+    #[test]
+    fn containers_are_told_apart_by_their_short_ids() {
+        let short = |id: String| Container { id, runtime: "docker".into(), pod: None }.short_id();
+        let (id, node) = ("0123456789abcdef".repeat(4), "ab".repeat(32));
+        assert_eq!(short(id.clone()), "0123456789ab");
+        assert_eq!(short(format!("user@1000.service/{id}")), "user@1000.service/0123456789ab");
+        assert_eq!(short(format!("{node}/{id}")), "abababababab/0123456789ab");
+        assert_eq!(short("é".repeat(20)), "é".repeat(6), "of any text");
     }
 }

@@ -24,6 +24,9 @@ use journal::Journal;
 /// Alerts held at a time.
 pub const HELD: usize = 16_384;
 
+/// Of those, for what the monitor finds of itself, whatever others fill.
+const OWN: usize = 64;
+
 /// Counts of open alerts are kept as often as this, ns; what is told is kept at once.
 const KEEP_EVERY: u64 = 5_000_000_000;
 
@@ -99,7 +102,7 @@ impl Alerts {
     pub fn restore(&mut self, open: Vec<SavedAlert>, told: Vec<SavedAlert>, now_ns: u64) {
         let late = !self.alerts.is_empty();
         self.journal.restore(told.into_iter().map(|told| Arc::new(told.view())).collect());
-        for open in open.into_iter().take(HELD) {
+        for open in open.into_iter().take(HELD - OWN) {
             let key = open.key.clone();
             if let Some(alert) = self.alerts.get_mut(&open.key).filter(|alert| !alert.resolved) {
                 alert.count = alert.count.saturating_add(open.count);
@@ -168,9 +171,9 @@ impl Alerts {
         let key = finding.key();
         let known = self.alerts.get(&key).map(|alert| alert.party.clone());
         let party = known.clone().unwrap_or_else(|| party_of(&finding));
-        if known.is_none() && !self.has_room(&party) {
+        if known.is_none() && !self.has_room(finding.rule, &party) {
             self.forget(|_, alert| alert.resolved);
-            if !self.has_room(&party) {
+            if !self.has_room(finding.rule, &party) {
                 self.refused += 1;
                 return None;
             }
@@ -253,12 +256,14 @@ impl Alerts {
         true
     }
 
-    /// Whether a party may have another alert: as many as are free, so that a noisy one leaves room.
-    fn has_room(&self, party: &str) -> bool {
+    /// Whether a party may have another alert: as many as are free, so that a noisy one leaves room. What is
+    /// about the monitor itself is nobody's noise.
+    fn has_room(&self, rule: Rule, party: &str) -> bool {
+        if matches!(rule, Rule::MonitorTampered | Rule::EvidenceLost) {
+            return self.alerts.len() < HELD;
+        }
         let has = self.by_party.get(party).copied().unwrap_or(0);
-        // What is about the host itself is not anybody's noise.
-        let most = HELD.saturating_sub(self.alerts.len());
-        if party.is_empty() { most > 0 } else { has < most }
+        has < (HELD - OWN).saturating_sub(self.alerts.len())
     }
 
     fn forget(&mut self, mut gone: impl FnMut(&str, &Alert) -> bool) {
@@ -389,12 +394,12 @@ impl Alerts {
 
 /// Who of this host a finding is about.
 fn party_of(finding: &Finding) -> Arc<str> {
-    let label = match (&finding.flow, &finding.listener) {
-        (Some(flow), _) => Some(flow.owner.label()),
-        (None, Some(listener)) => Some(listener.owner.label()),
+    let party = match (&finding.flow, &finding.listener) {
+        (Some(flow), _) => Some(flow.owner.party()),
+        (None, Some(listener)) => Some(listener.owner.party()),
         (None, None) => None,
     };
-    label.unwrap_or_default().into()
+    party.unwrap_or_default().into()
 }
 
 fn state_of(alert: &Alert) -> AlertState {
@@ -478,6 +483,34 @@ mod tests {
             alerts.find(finding(), false, 42 * SECOND, wall).map(|a| (a.state, a.count)),
             Some((AlertState::Opened, 1))
         );
+    }
+
+    fn listening(name: String, uid: u32) -> Finding {
+        let owner = crate::model::Identity { name: Some(name.clone()), uid: Some(uid), ..Default::default() };
+        let listener = ListenerView { address: "0.0.0.0:1".parse().expect("an address"), owner };
+        Finding { rule: Rule::NewService, subject: name, listener: Some(Arc::new(listener)), ..finding() }
+    }
+
+    #[test]
+    fn a_process_of_many_names_is_one_party_and_the_monitor_itself_is_always_heard() {
+        let mut alerts = Alerts::new(10, 30);
+        for n in 0..HELD {
+            alerts.find(listening(format!("a{n}"), 1000), false, 0, wall);
+        }
+        assert!(alerts.len() <= HELD / 2, "{}", alerts.len());
+        assert!(alerts.find(listening("b".into(), 1001), false, 0, wall).is_some());
+        // Even where as many others as there may be fill what they can.
+        for n in 0..2 * HELD {
+            alerts.find(listening(format!("c{n}"), 5000 + n as u32), false, 0, wall);
+        }
+        assert!(alerts.find(listening("d".into(), 7), false, 0, wall).is_none());
+        for rule in [Rule::MonitorTampered, Rule::EvidenceLost] {
+            for n in 0..OWN / 2 {
+                let own = Finding { rule, subject: format!("{n}"), ..finding() };
+                assert!(alerts.find(own, false, 0, wall).is_some());
+            }
+        }
+        assert_eq!(alerts.len(), HELD);
     }
 
     #[test]

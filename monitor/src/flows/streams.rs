@@ -120,7 +120,8 @@ pub struct Streams {
     by_key: HashMap<StreamKey, StreamId, RandomState>,
     /// The same by who exactly is at the ends: without putting names together.
     by_ends: HashMap<Ends, Known, RandomState>,
-    /// How many streams each party of this host has: one may have as many as there is room for others.
+    /// How many streams each party of this host has ([`Identity::party`]): one may have as many as there is room
+    /// for others.
     by_party: HashMap<Party, usize, RandomState>,
     capacity: usize,
     with_measures: usize,
@@ -203,7 +204,10 @@ impl Streams {
             self.by_ends.insert(ends, Known { id, _identities: identities });
             return id;
         }
-        let own = key.here().clone();
+        let own = match client_identity.or(server_identity) {
+            Some(identity) => Party::Local(identity.party()),
+            None => Party::Other,
+        };
         let has = self.by_party.get(&own).copied().unwrap_or(0);
         if has >= self.capacity.saturating_sub(self.list.len()) {
             self.refused += 1;
@@ -266,16 +270,6 @@ impl Streams {
         };
         let room = self.by_key.contains_key(&of_party) || self.list.len() < self.capacity;
         if room { of_party } else { all }
-    }
-}
-
-impl StreamKey {
-    /// The end on this host; the client's, where it is both or neither.
-    fn here(&self) -> &Party {
-        match (&self.client, &self.server) {
-            (Party::Remote(_), server @ Party::Local(_)) => server,
-            (client, _) => client,
-        }
     }
 }
 

@@ -109,6 +109,7 @@ impl Rig {
                     Arc::new(Identity {
                         pid: Some(pid),
                         name: Some(format!("p{pid}")),
+                        uid: Some(pid),
                         ..Identity::default()
                     })
                 };

@@ -161,7 +161,7 @@ fn a_noisy_party_leaves_streams_and_alerts_to_others() {
         rig.core.streams.iter().find(|it| it.key.to_string() == key).map(|it| (it.flows, it.client_bytes))
     };
     assert_eq!(bytes("p77 → 10.0.0.2:8080/tcp"), Some((1, 5)));
-    assert_eq!(bytes("p6 → (others):0/tcp"), Some((950, 2_850)), "named as whose they are");
+    assert_eq!(bytes("uid:6 → (others):0/tcp"), Some((950, 2_850)), "named as whose they are");
     assert_eq!(rig.core.streams.refused, 950);
     assert_eq!(rig.core.total_bytes().0, 3_005);
 }
