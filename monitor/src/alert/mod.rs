@@ -66,6 +66,8 @@ pub struct Alerts {
     by_party: HashMap<Arc<str>, usize, RandomState>,
     journal: Journal,
     changes: Vec<Change>,
+    /// Some are resolved, and could go.
+    some_resolved: bool,
     /// Open alerts whose counts have changed since they were kept.
     stale: HashSet<String, RandomState>,
     kept_ns: u64,
@@ -86,6 +88,7 @@ impl Alerts {
             by_party: HashMap::default(),
             journal: Journal::default(),
             changes: Vec::new(),
+            some_resolved: false,
             stale: HashSet::default(),
             kept_ns: 0,
             repeat_ns: u64::from(repeat_every_s) * 1_000_000_000,
@@ -172,7 +175,9 @@ impl Alerts {
         let known = self.alerts.get(&key).map(|alert| alert.party.clone());
         let party = known.clone().unwrap_or_else(|| party_of(&finding));
         if known.is_none() && !self.has_room(finding.rule, &party) {
-            self.forget(|_, alert| alert.resolved);
+            if std::mem::take(&mut self.some_resolved) {
+                self.forget(|_, alert| alert.resolved);
+            }
             if !self.has_room(finding.rule, &party) {
                 self.refused += 1;
                 return None;
@@ -310,6 +315,7 @@ impl Alerts {
             if let Some(alert) = self.alerts.get_mut(&key) {
                 alert.resolved = true;
                 alert.told_ns = now_ns;
+                self.some_resolved = true;
             }
             told.extend(self.told(&key, AlertState::Resolved, wall(now_ns)));
             self.stale.remove(&key);
