@@ -118,24 +118,31 @@ fn hash_judged(state: &RandomState, facts: &Arc<Facts>, seen: Seen, decision: Op
     state.hash_one((Arc::as_ptr(facts), seen.lost_captures, seen.before_start, address(decision)))
 }
 
-/// By what differs most; the rest is left to the comparison.
+/// By all that an end may choose: facts that hash alike are compared one by one.
 fn hash_of(facts: &Facts, state: &RandomState) -> u64 {
     let mut hasher = state.build_hasher();
     facts.protocol.hash(&mut hasher);
     facts.protection.hash(&mut hasher);
     facts.detail.hash(&mut hasher);
+    facts.upgrade.as_ref().map(std::mem::discriminant).hash(&mut hasher);
     if let Some(tls) = &facts.tls {
-        tls.version.hash(&mut hasher);
-        tls.cipher.hash(&mut hasher);
-        tls.server_name.hash(&mut hasher);
-        tls.ja3.hash(&mut hasher);
-        tls.established.hash(&mut hasher);
-        tls.server_certificates.first().map(|first| &first.sha256).hash(&mut hasher);
-        tls.client_certificates.first().map(|first| &first.sha256).hash(&mut hasher);
+        (&tls.version, &tls.version_protocol, &tls.version_offered).hash(&mut hasher);
+        (&tls.cipher, &tls.group, &tls.signature).hash(&mut hasher);
+        (&tls.server_name, &tls.alpn, &tls.alpn_offered).hash(&mut hasher);
+        (&tls.ja3, &tls.ja3s, &tls.ja4, &tls.ja4s).hash(&mut hasher);
+        (tls.established, tls.resumed, tls.retried, tls.renegotiated, tls.early_data).hash(&mut hasher);
+        (tls.post_quantum, tls.post_quantum_offered, tls.encrypted_client_hello).hash(&mut hasher);
+        tls.alert.as_ref().map(|alert| (alert.from, &alert.description)).hash(&mut hasher);
+        tls.client_certificate.hash(&mut hasher);
+        for certificate in tls.server_certificates.iter().chain(&tls.client_certificates) {
+            certificate.sha256.hash(&mut hasher);
+        }
     }
     if let Some(ssh) = &facts.ssh {
-        ssh.client_version.hash(&mut hasher);
-        ssh.server_version.hash(&mut hasher);
+        (&ssh.client_version, &ssh.server_version).hash(&mut hasher);
+        (&ssh.key_exchange, &ssh.host_key, ssh.post_quantum).hash(&mut hasher);
+        (&ssh.client_cipher, &ssh.server_cipher, &ssh.client_mac, &ssh.server_mac).hash(&mut hasher);
+        ssh.authentication.hash(&mut hasher);
     }
     hasher.finish()
 }
@@ -160,6 +167,44 @@ mod tests {
         let none = Arc::new(Decision::NoPolicy);
         let decided = judge.judge(&facts, Seen::default(), Some(&none), None);
         assert_ne!(decided.authorised.reason, first.authorised.reason);
+    }
+
+    /// Whoever chooses what differs does not choose that many facts are looked through.
+    #[test]
+    fn facts_that_differ_hash_apart() {
+        use dissect::{Certificate, End, SshFacts, TlsAlert, TlsFacts};
+        type Set = (&'static str, fn(&mut TlsFacts, &mut SshFacts, String));
+        let sets: [Set; 13] = [
+            ("alpn_offered", |tls, _, text| tls.alpn_offered = vec!["h2".into(), text]),
+            ("alpn", |tls, _, text| tls.alpn = Some(text)),
+            ("group", |tls, _, text| tls.group = Some(text)),
+            ("server_name", |tls, _, text| tls.server_name = Some(text)),
+            ("ja3s", |tls, _, text| tls.ja3s = Some(text)),
+            ("ja4", |tls, _, text| tls.ja4 = Some(text)),
+            ("signature", |tls, _, text| tls.signature = Some(text)),
+            ("alert", |tls, _, text| {
+                tls.alert = Some(TlsAlert { from: End::Client, description: Some(text) });
+            }),
+            ("second certificate", |tls, _, text| {
+                let other = Certificate { sha256: text, ..Certificate::default() };
+                tls.client_certificates = vec![Certificate::default(), other];
+            }),
+            ("key_exchange", |_, ssh, text| ssh.key_exchange = Some(text)),
+            ("host_key", |_, ssh, text| ssh.host_key = Some(text)),
+            ("client_cipher", |_, ssh, text| ssh.client_cipher = Some(text)),
+            ("server_mac", |_, ssh, text| ssh.server_mac = Some(text)),
+        ];
+        let state = RandomState::default();
+        for (field, set) in sets {
+            let hashes = (0..100).map(|n| {
+                let (mut tls, mut ssh) = (TlsFacts::default(), SshFacts::default());
+                set(&mut tls, &mut ssh, format!("{n}"));
+                let facts =
+                    Facts { tls: Some(tls), ssh: Some(ssh), ..Facts::unknown(UnknownReason::Handshake) };
+                hash_of(&facts, &state)
+            });
+            assert_eq!(hashes.collect::<std::collections::HashSet<u64>>().len(), 100, "{field}");
+        }
     }
 
     #[test]
