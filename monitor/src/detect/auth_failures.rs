@@ -12,12 +12,13 @@
 //! here, so that one user's mistakes and another one's success can meet. Pages that answer 403 to
 //! everybody, asked for five times a minute, are told at the lowest severity.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use dissect::activity::{Authentication, Outcome};
 use dissect::{ClientCertificateState, End, Facts, SshAuthenticationState};
 
+use super::watched::{Fill, Watched, party};
 use super::{Finding, ends};
 use crate::config;
 use crate::model::{FlowView, Rule, Severity};
@@ -31,7 +32,7 @@ pub struct AuthFailures {
     threshold: usize,
     window_ns: u64,
     /// By the name of the stream, and by [`place`].
-    streams: HashMap<String, Seen>,
+    streams: Watched<String, Seen>,
 }
 
 #[derive(Debug, Default)]
@@ -55,11 +56,13 @@ fn place(flow: &FlowView) -> String {
 
 impl AuthFailures {
     pub fn new(settings: &config::AuthFailures) -> Self {
-        AuthFailures {
-            threshold: settings.threshold as usize,
-            window_ns: u64::from(settings.window_s) * 1_000_000_000,
-            streams: HashMap::new(),
-        }
+        let window_ns = u64::from(settings.window_s) * 1_000_000_000;
+        let streams = Watched::new(WATCHED, window_ns);
+        AuthFailures { threshold: settings.threshold as usize, window_ns, streams }
+    }
+
+    pub fn fill(&self) -> Fill {
+        self.streams.fill()
     }
 
     /// A service answered a log-in.
@@ -72,25 +75,30 @@ impl AuthFailures {
     ) -> Option<Finding> {
         // A service may answer by another process each time: its address is looked at as well.
         let place = place(flow);
-        let by_name = self.count(subject, subject, answer, now_ns);
-        let by_place = self.count(&place, subject, answer, now_ns);
+        let by_name = self.count(flow, subject, subject, answer, now_ns);
+        let by_place = self.count(flow, &place, subject, answer, now_ns);
         let found = if by_place > by_name { by_place } else { by_name };
         let (count, severity) = found.filter(|(count, _)| *count >= self.threshold)?;
         // One alert, whatever the process is called that answers now.
-        let subject = self.streams.get(&place).map_or(subject, |seen| seen.subject.as_str());
+        let subject = self.streams.get(&place, now_ns).map_or(subject, |seen| seen.subject.as_str());
         Some(self.finding(flow, subject, answer, (severity, count)))
     }
 
     /// Counts an answer under a key: how many there are of its kind within the window.
     fn count(
         &mut self,
+        flow: &FlowView,
         key: &str,
         subject: &str,
         answer: &Authentication,
         now_ns: u64,
     ) -> Option<(usize, Severity)> {
         let (threshold, window_ns) = (self.threshold, self.window_ns);
-        let seen = self.seen(key, answer.outcome, now_ns)?;
+        let key = key.to_owned();
+        if answer.outcome == Outcome::Succeeded && self.streams.get(&key, now_ns).is_none() {
+            return None;
+        }
+        let seen = self.streams.add(key, || party(flow), now_ns);
         if seen.subject.is_empty() || now_ns.saturating_sub(seen.last_ns) > window_ns {
             subject.clone_into(&mut seen.subject);
         }
@@ -126,22 +134,6 @@ impl AuthFailures {
             last = self.answered(flow, subject, &answer, now_ns).or(last);
         }
         last
-    }
-
-    fn seen(&mut self, subject: &str, outcome: Outcome, now_ns: u64) -> Option<&mut Seen> {
-        if !self.streams.contains_key(subject) {
-            if outcome == Outcome::Succeeded {
-                return None;
-            }
-            if self.streams.len() >= WATCHED {
-                let window_ns = self.window_ns;
-                self.streams.retain(|_, seen| now_ns.saturating_sub(seen.last_ns) <= window_ns);
-            }
-            if self.streams.len() >= WATCHED {
-                return None;
-            }
-        }
-        Some(self.streams.entry(subject.to_owned()).or_default())
     }
 
     fn finding(

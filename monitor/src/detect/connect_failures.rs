@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::failures::Failures;
-use super::{Finding, ends};
+use super::{Fill, Finding, ends};
 use crate::model::{FailReason, FlowView, Rule, Severity};
 
 /// Failures of each stream within the window.
@@ -19,9 +19,13 @@ impl ConnectFailures {
         ConnectFailures { failures: Failures::new(threshold, window_s) }
     }
 
+    pub fn fill(&self) -> Fill {
+        self.failures.fill()
+    }
+
     /// One more connection that never came up.
     pub fn failed(&mut self, flow: &Arc<FlowView>, subject: &str, now_ns: u64) -> Option<Finding> {
-        let count = self.failures.add(subject, now_ns)?;
+        let count = self.failures.add(flow, subject, now_ns)?;
         let (client, server) = ends(flow);
         let why = match flow.failure {
             Some(FailReason::Refused) => "the peer refuses",

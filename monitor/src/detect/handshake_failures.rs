@@ -8,7 +8,7 @@ use std::sync::Arc;
 use dissect::{End, Facts, Protection, UnknownReason};
 
 use super::failures::Failures;
-use super::{Finding, ends};
+use super::{Fill, Finding, ends};
 use crate::model::{FlowView, Rule, Severity};
 
 /// Failures of each stream within the window.
@@ -28,9 +28,13 @@ impl HandshakeFailures {
         HandshakeFailures { failures: Failures::new(threshold, window_s) }
     }
 
+    pub fn fill(&self) -> Fill {
+        self.failures.fill()
+    }
+
     /// One more handshake that did not get through.
     pub fn failed(&mut self, flow: &Arc<FlowView>, subject: &str, now_ns: u64) -> Option<Finding> {
-        let count = self.failures.add(subject, now_ns)?;
+        let count = self.failures.add(flow, subject, now_ns)?;
         let (client, server) = ends(flow);
         let alert = flow.facts.tls.as_ref().and_then(|tls| tls.alert.as_ref());
         let (how, remedy) = match alert {

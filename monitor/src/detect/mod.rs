@@ -17,6 +17,7 @@ mod posture;
 mod scans;
 pub(crate) mod traffic;
 mod unexpected_peer;
+mod watched;
 pub(crate) mod weak_cipher;
 mod weak_tls;
 
@@ -32,6 +33,7 @@ pub use posture::{Breach, Fault, Sight, posture};
 pub use scans::Scans;
 pub use traffic::{Baseline, Departure, Totals, Traffic};
 pub use unexpected_peer::unexpected_peer;
+pub use watched::Fill;
 
 use crate::model::{FlowView, ListenerView, LossRow, Rule, Severity, Tampered};
 

@@ -6,11 +6,12 @@
 //! on either end, and what the kernel refuses with a reset; a SYN that is dropped, or a probe of a port that is
 //! served and never becomes a connection, is not.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::Finding;
+use super::watched::{Fill, Watched, party};
 use crate::config;
 use crate::model::{FlowView, Rule, Severity};
 
@@ -22,7 +23,7 @@ const WATCHED: usize = 4096;
 pub struct Scans {
     targets: usize,
     window_ns: u64,
-    clients: HashMap<Scan, Targets>,
+    clients: Watched<Scan, Targets>,
 }
 
 /// What is the same in all connections of a scan.
@@ -39,11 +40,13 @@ type Targets = VecDeque<((IpAddr, u16), u64)>;
 
 impl Scans {
     pub fn new(settings: &config::Scans) -> Self {
-        Scans {
-            targets: settings.targets as usize,
-            window_ns: u64::from(settings.window_s) * 1_000_000_000,
-            clients: HashMap::new(),
-        }
+        let window_ns = u64::from(settings.window_s) * 1_000_000_000;
+        let clients = Watched::new(WATCHED, window_ns);
+        Scans { targets: settings.targets as usize, window_ns, clients }
+    }
+
+    pub fn fill(&self) -> Fill {
+        self.clients.fill()
     }
 
     /// A connection never came up.
@@ -66,13 +69,7 @@ impl Scans {
     ) -> Option<Finding> {
         let window_ns = self.window_ns;
         let is_old = |at: u64| now_ns.saturating_sub(at) > window_ns;
-        if self.clients.len() >= WATCHED && !self.clients.contains_key(&scan) {
-            self.clients.retain(|_, targets| targets.back().is_some_and(|(_, at)| !is_old(*at)));
-            if self.clients.len() >= WATCHED {
-                return None;
-            }
-        }
-        let targets = self.clients.entry(scan.clone()).or_default();
+        let targets = self.clients.add(scan.clone(), || party(flow), now_ns);
         targets.retain(|(known, at)| *known != target && !is_old(*at));
         targets.push_back((target, now_ns));
         if targets.len() < self.targets {

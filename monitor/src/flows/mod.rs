@@ -25,6 +25,7 @@ pub use evidence::{Evidence, doubt_what_did_not_come};
 pub use interned::Interned;
 pub use judge::Judge;
 pub use reader::{FlowsReader, Place, Row, Scene};
+pub(crate) use shares::Shares;
 pub use slab::{FlowId, FlowRead, FlowWrite};
 pub use streams::{Party, Stream, StreamId, StreamKey, Streams};
 pub use table::{Addresses, Table, addresses};

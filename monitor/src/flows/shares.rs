@@ -1,21 +1,22 @@
-//! How much of a table each cgroup holds, and which of them gives a place up when it is full: one that
-//! holds more than its fair share, so that a noisy one pushes out its own and nobody else's.
+//! How much of a table each party (a cgroup, mostly) holds, and which of them gives a place up when it is full:
+//! one that holds more than its fair share, so that a noisy one pushes out its own and nobody else's.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 
 use foldhash::fast::RandomState;
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Share {
-    cgroup: u32,
+#[derive(Debug)]
+struct Share<P> {
+    party: P,
     held: u32,
 }
 
-/// Entries by cgroup. A share is named by a number, which is given out again when it holds nothing.
-#[derive(Debug, Default)]
-pub(super) struct Shares {
-    shares: Vec<Share>,
-    by_cgroup: HashMap<u32, u32, RandomState>,
+/// Entries by party. A share is named by a number, which is given out again when it holds nothing.
+#[derive(Debug)]
+pub(crate) struct Shares<P = u32> {
+    shares: Vec<Share<P>>,
+    by_party: HashMap<P, u32, RandomState>,
     free: Vec<u32>,
     total: u64,
     /// The last one that had to give something up.
@@ -24,10 +25,17 @@ pub(super) struct Shares {
     latest: u32,
 }
 
-impl Shares {
+impl<P> Default for Shares<P> {
+    fn default() -> Self {
+        let (shares, free) = (Vec::new(), Vec::new());
+        Shares { shares, by_party: HashMap::default(), free, total: 0, victim: 0, latest: 0 }
+    }
+}
+
+impl<P: Clone + Eq + Hash> Shares<P> {
     /// One entry more; gives the number of the share.
-    pub fn add(&mut self, cgroup: u32) -> u32 {
-        let number = self.number(cgroup);
+    pub fn add(&mut self, party: P) -> u32 {
+        let number = self.number(party);
         let share = &mut self.shares[number as usize];
         share.held += 1;
         self.total += 1;
@@ -38,28 +46,34 @@ impl Shares {
         number
     }
 
-    fn number(&mut self, cgroup: u32) -> u32 {
-        if let Some(number) = self.of(cgroup) {
+    fn number(&mut self, party: P) -> u32 {
+        if let Some(number) = self.of(&party) {
             self.latest = number;
             return number;
         }
-        let number = self.free.pop().unwrap_or_else(|| {
-            self.shares.push(Share::default());
-            self.shares.len() as u32 - 1
-        });
-        self.shares[number as usize] = Share { cgroup, held: 0 };
-        self.by_cgroup.insert(cgroup, number);
+        let share = Share { party: party.clone(), held: 0 };
+        let number = match self.free.pop() {
+            Some(number) => {
+                self.shares[number as usize] = share;
+                number
+            }
+            None => {
+                self.shares.push(share);
+                self.shares.len() as u32 - 1
+            }
+        };
+        self.by_party.insert(party, number);
         self.latest = number;
         number
     }
 
-    /// The number of the share that holds something of a cgroup.
-    pub fn of(&self, cgroup: u32) -> Option<u32> {
+    /// The number of the share that holds something of a party.
+    pub fn of(&self, party: &P) -> Option<u32> {
         let latest = self.shares.get(self.latest as usize);
-        if latest.is_some_and(|share| share.held > 0 && share.cgroup == cgroup) {
+        if latest.is_some_and(|share| share.held > 0 && share.party == *party) {
             return Some(self.latest);
         }
-        self.by_cgroup.get(&cgroup).copied()
+        self.by_party.get(party).copied()
     }
 
     /// One entry less.
@@ -68,7 +82,7 @@ impl Shares {
         share.held -= 1;
         self.total -= 1;
         if share.held == 0 {
-            self.by_cgroup.remove(&share.cgroup);
+            self.by_party.remove(&share.party);
             self.free.push(number);
         }
     }
@@ -86,7 +100,7 @@ impl Shares {
     /// long as that is true of it, else the next: who holds the most is not looked for, but a louder one
     /// makes itself heard in [`Shares::add`].
     pub fn victim(&mut self) -> Option<u32> {
-        let (total, groups) = (self.total, self.by_cgroup.len() as u64);
+        let (total, groups) = (self.total, self.by_party.len() as u64);
         let all = self.shares.len() as u32;
         let begin = self.victim.min(all);
         let loud = |number: &u32| {

@@ -188,7 +188,7 @@ impl Table {
         if flow.transport == Transport::Udp {
             self.by_cookie.remove(self.state.hash_one(key.cookie), id.index);
         }
-        if let Some(share) = self.shares.of(flow.cgroup) {
+        if let Some(share) = self.shares.of(&flow.cgroup) {
             self.shares.remove(share);
             self.order.remove(id.index, share);
         }

@@ -1,6 +1,7 @@
 //! What the core's tables hold, and what found them full.
 
 use super::*;
+use crate::detect::Fill;
 use crate::status::TableView;
 
 impl Core {
@@ -32,6 +33,9 @@ impl Core {
             ),
             table("alerts", crate::alert::HELD, self.alerts.len(), self.alerts.refused, 0),
         ];
+        for (name, _, fill) in self.detectors() {
+            tables.push(table(name, fill.capacity, fill.used, 0, fill.pushed_out));
+        }
         let forgotten = &self.sums.forgotten;
         if forgotten.unsure.0 > 0 {
             // So many bytes more may belong to the totals: see `forgotten`.
@@ -64,8 +68,19 @@ impl Core {
             row("name", self.names.learnt + self.names.refused, self.names.refused),
             row("finding", self.alerts.found, self.alerts.refused),
         ];
+        rows.extend(self.detectors().map(|(_, kind, fill)| row(kind, fill.made, fill.pushed_out)));
         rows.retain(|row| row.offered > 0);
         rows
+    }
+
+    /// What the detectors remember: the name of the table, of what is in it, and how full it is.
+    fn detectors(&self) -> [(&'static str, &'static str, Fill); 4] {
+        [
+            ("failed_connections", "failed_connection", self.failures.fill()),
+            ("failed_handshakes", "failed_handshake", self.handshakes.fill()),
+            ("failed_log_ins", "failed_log_in", self.watching.auth_failures.fill()),
+            ("scans", "scan", self.watching.scans.fill()),
+        ]
     }
 
     /// What was offered to the stages around the core, delivered and lost.

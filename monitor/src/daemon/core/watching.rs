@@ -32,7 +32,7 @@ const LATELY: u64 = 2_000_000_000;
 pub struct Watching {
     sampling: Sampling,
     pub auth_failures: AuthFailures,
-    scans: Scans,
+    pub(super) scans: Scans,
     pub(in crate::daemon) traffic: Traffic,
     /// The key of fingerprints: drawn at the start, never told.
     key: RandomState,

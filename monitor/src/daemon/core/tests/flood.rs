@@ -47,6 +47,24 @@ fn what_a_table_has_no_room_for_is_a_loss_record_and_an_alert() {
     assert!(loss(&rig.records()).is_empty(), "told once");
 }
 
+#[test]
+fn what_a_detector_had_no_room_for_is_a_loss_record_and_an_alert() {
+    let mut rig = Rig::new(settings());
+    for n in 0..5_000_u32 {
+        let remote = format!("10.{}.{}.9:{}", n / 200, n % 200, 1_000 + n).parse().unwrap();
+        let flow = FlowView { direction: Direction::Egress, remote, ..crate::record::samples::flow() };
+        rig.core.watching.failed(&Arc::new(flow), rig.now_ns);
+    }
+    let scans = rig.core.table_views().into_iter().find(|table| table.name == "scans").unwrap();
+    assert_eq!((scans.used, scans.capacity, scans.evicted), (4_096, 4_096, 10_000 - 4_096));
+    rig.core.event(Event::Counters(Box::default()), rig.now_ns);
+    let told = rig.records();
+    let rows = loss(&told);
+    assert!(rows.contains(&("table".into(), "scan".into(), 10_000, 4_096, 5_904)), "{rows:?}");
+    let alert = alerts(&told).into_iter().find(|alert| alert.rule == Rule::EvidenceLost).unwrap();
+    assert!(alert.reason.contains("5904 scan at table"), "{alert:?}");
+}
+
 /// The settings of a small host: 1,000 flows.
 fn small() -> CoreSettings {
     CoreSettings { capacity: 1_000, closed_keep: 200, streams: 2_000, ..settings() }
