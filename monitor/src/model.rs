@@ -129,6 +129,9 @@ pub struct Identity {
     pub missing: Option<String>,
 }
 
+/// What a label takes beside its texts, bytes.
+const LABEL: usize = 2 * size_of::<String>();
+
 impl Identity {
     /// The name under which people group it: unit, else container, else process name. A unit that
     /// is only a login session or scope of a user does not count.
@@ -153,15 +156,40 @@ impl Identity {
         let unit = self.unit.as_deref().map(outermost);
         let of_system = unit.or_else(|| self.container.as_ref().map(|it| outermost(&it.id)));
         match of_system {
-            Some(name) if !is_of_user(&name) => name,
-            manager => {
-                let of_manager = manager.as_deref().and_then(|unit| unit.strip_prefix("user@"));
-                let of_manager = of_manager.and_then(|rest| rest.strip_suffix(".service"));
-                let uid = of_manager.map(str::to_owned).or_else(|| self.uid.map(|uid| uid.to_string()));
-                // Nobody can say whose it is: they all share.
-                format!("uid:{}", uid.as_deref().unwrap_or("?"))
-            }
+            // What runs below a user's manager may have any of that user's many ids (subuid(5)).
+            Some(name) => match name.strip_prefix("user@").and_then(|rest| rest.strip_suffix(".service")) {
+                Some(uid) => format!("uid:{uid}"),
+                None => name,
+            },
+            // Nobody can say whose it is: they all share.
+            None => self.uid.map_or_else(|| "uid:?".to_owned(), |uid| format!("uid:{uid}")),
         }
+    }
+
+    /// What it takes in memory. Bounded: see [`crate::identity`].
+    pub fn bytes(&self) -> usize {
+        let length = |text: &Option<String>| text.as_ref().map_or(0, String::capacity);
+        let own = [
+            &self.name,
+            &self.executable,
+            &self.executable_sha256,
+            &self.command_line,
+            &self.user,
+            &self.unit,
+            &self.missing,
+        ];
+        let container = self.container.as_ref().map_or(0, |container| {
+            container.id.capacity() + container.runtime.capacity() + length(&container.pod)
+        });
+        let workload = self.workload.as_ref().map_or(0, |workload| {
+            let Workload { name, image, namespace, pod, labels } = &**workload;
+            let labels = labels.iter().flatten();
+            let of_labels: usize = labels.map(|(key, value)| LABEL + key.capacity() + value.capacity()).sum();
+            size_of::<Workload>()
+                + of_labels
+                + [name, image, namespace, pod].map(length).iter().sum::<usize>()
+        });
+        size_of::<Identity>() + own.map(length).iter().sum::<usize>() + container + workload
     }
 }
 
@@ -710,7 +738,8 @@ mod tests {
         for name in ["a", "nginx", "uid:0"] {
             assert_eq!(who(name, 1000, None, None), "uid:1000");
             assert_eq!(who(name, 33, Some("nginx.service"), None), "nginx.service");
-            assert_eq!(who(name, 1000, Some("session-3.scope"), None), "uid:1000");
+            assert_eq!(who(name, 1000, Some("session-3.scope"), None), "session-3.scope");
+            assert_eq!(who(name, 100_007, Some("user@1000.service/init.scope"), None), "uid:1000");
             assert_eq!(who(name, 1000, Some(&format!("user@1000.service/{name}.service")), None), "uid:1000");
             assert_eq!(who(name, 0, None, Some("c1")), "c1");
             assert_eq!(who(name, 0, None, Some(&format!("c1/{name}"))), "c1");

@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Config, ConfigError};
+use crate::flows;
 
 /// What the daemon may take.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,15 +32,18 @@ const RECORD: u64 = 1024;
 const EVENT: u64 = 512;
 /// Percentiles of a stream: seven measures, bytes.
 const MEASURES: u64 = 4096;
-/// Program, allocator, streams and baselines, alerts, first bytes and messages that are read on: what is not
-/// configured, bytes.
-const REST: u64 = 128 << 20;
+/// A stream with its names and what finds it, of usual size, bytes.
+const STREAM: u64 = 512;
+/// Program, allocator, baselines, alerts, first bytes and messages that are read on: what is not configured, bytes.
+const REST: u64 = 64 << 20;
 
 impl Config {
     /// What the configured tables and queues take when they are full, bytes.
     pub fn memory(&self) -> u64 {
         let of = |count: u32, bytes: u64| u64::from(count) * bytes;
-        REST + u64::from(self.kernel.ring_bytes)
+        REST + flows::STREAMS as u64 * STREAM
+            + flows::IDENTITY_BYTES as u64
+            + u64::from(self.kernel.ring_bytes)
             + of(self.flows.capacity, FLOW)
             + of(self.flows.closed_keep, RECORD)
             + of(self.pipeline.channel, EVENT)

@@ -27,5 +27,5 @@ pub use judge::Judge;
 pub use reader::{FlowsReader, Place, Row, Scene};
 pub(crate) use shares::Shares;
 pub use slab::{FlowId, FlowRead, FlowWrite};
-pub use streams::{Party, Stream, StreamId, StreamKey, Streams};
+pub use streams::{IDENTITY_BYTES, Party, STREAMS, Stream, StreamId, StreamKey, Streams};
 pub use table::{Addresses, Table, addresses};

@@ -1,6 +1,6 @@
 //! Streams: all flows from one client identity to one service.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -98,6 +98,11 @@ pub struct Stream {
     pub measures: Option<Box<Measures>>,
 }
 
+/// Streams that the daemon holds, and bytes of identities in them: those are as long as who is named makes
+/// them, and are held as long as their stream.
+pub const STREAMS: usize = 65_536;
+pub const IDENTITY_BYTES: usize = 32 << 20;
+
 /// Pairs of ends remembered in [`Streams::by_ends`].
 const ENDS: usize = 4096;
 
@@ -105,6 +110,13 @@ const ENDS: usize = 4096;
 /// and the service.
 type Ends = (End, End, (u16, Transport));
 type End = (usize, Option<IpAddr>);
+
+/// What a party has: streams, and bytes of identities in them.
+#[derive(Clone, Copy, Debug, Default)]
+struct Has {
+    streams: usize,
+    identity_bytes: usize,
+}
 
 /// A stream, and the identities whose addresses stand for them in [`Ends`].
 #[derive(Debug)]
@@ -120,9 +132,11 @@ pub struct Streams {
     by_key: HashMap<StreamKey, StreamId, RandomState>,
     /// The same by who exactly is at the ends: without putting names together.
     by_ends: HashMap<Ends, Known, RandomState>,
-    /// How many streams each party of this host has ([`Identity::party`]): one may have as many as there is room
-    /// for others.
-    by_party: HashMap<Party, usize, RandomState>,
+    /// What each party of this host has ([`Identity::party`]): one may have as much as there is room for others.
+    by_party: HashMap<Party, Has, RandomState>,
+    /// Identities that streams hold, by their addresses in memory, and the bytes of all.
+    identities: HashSet<usize, RandomState>,
+    identity_bytes: usize,
     capacity: usize,
     with_measures: usize,
     /// Flows that were put into a stream.
@@ -138,6 +152,8 @@ impl Streams {
             by_key: HashMap::default(),
             by_ends: HashMap::default(),
             by_party: HashMap::default(),
+            identities: HashSet::default(),
+            identity_bytes: 0,
             capacity,
             with_measures,
             assigned: 0,
@@ -178,7 +194,7 @@ impl Streams {
         self.assigned += 1;
         let [(client_identity, client), (server_identity, server)] = flow.ends();
         let end = |identity: Option<&Arc<Identity>>, address: SocketAddr| match identity {
-            Some(identity) => (Arc::as_ptr(identity) as usize, None),
+            Some(identity) => (in_memory(identity), None),
             None => (0, Some(address.ip())),
         };
         let service = (server.port(), flow.transport);
@@ -208,12 +224,21 @@ impl Streams {
             Some(identity) => Party::Local(identity.party()),
             None => Party::Other,
         };
-        let has = self.by_party.get(&own).copied().unwrap_or(0);
-        if has >= self.capacity.saturating_sub(self.list.len()) {
+        let has = self.by_party.get(&own).copied().unwrap_or_default();
+        let more = self.new_bytes([client_identity, server_identity]);
+        let fits = more == 0
+            || has.identity_bytes + more <= IDENTITY_BYTES.saturating_sub(self.identity_bytes + more);
+        if !fits || has.streams >= self.capacity.saturating_sub(self.list.len()) {
             self.refused += 1;
             key = self.others_of(key, &own);
         }
         self.make(key, own, flow)
+    }
+
+    /// Bytes of those identities that no stream holds yet.
+    fn new_bytes(&self, identities: [Option<&Arc<Identity>>; 2]) -> usize {
+        let new = identities.into_iter().flatten().filter(|who| !self.identities.contains(&in_memory(who)));
+        new.map(|identity| identity.bytes()).sum()
     }
 
     /// The stream of what is nobody's, made where there is none.
@@ -230,7 +255,13 @@ impl Streams {
         let [(client_identity, client), (server_identity, server)] = flow.ends();
         let id = StreamId::at(self.list.len());
         self.by_key.insert(key.clone(), id);
-        *self.by_party.entry(own).or_default() += 1;
+        let more = self.new_bytes([client_identity, server_identity]);
+        let addresses = [client_identity, server_identity].into_iter().flatten().map(in_memory);
+        self.identities.extend(addresses);
+        self.identity_bytes += more;
+        let has = self.by_party.entry(own).or_default();
+        has.streams += 1;
+        has.identity_bytes += more;
         self.list.push(Stream {
             subject: key.to_string().into(),
             key,
@@ -356,6 +387,10 @@ impl Stream {
             facts: self.facts.clone(),
         }
     }
+}
+
+fn in_memory(identity: &Arc<Identity>) -> usize {
+    Arc::as_ptr(identity) as usize
 }
 
 fn rank(answer: Answer) -> u8 {

@@ -6,6 +6,9 @@
 
 const HIDDEN: &str = "***";
 
+/// Bytes of arguments that are shown; `…` stands for the rest.
+const LONGEST: usize = 512;
+
 /// Parts of a name that say that the value is a secret.
 const SECRET: [&str; 13] = [
     "pass",
@@ -84,7 +87,13 @@ pub fn command_line(bytes: &[u8]) -> Option<String> {
         hide_next = next;
         shown.push(show);
     }
-    Some(shown.join(" "))
+    let mut shown = shown.join(" ");
+    if shown.len() > LONGEST {
+        shown.truncate(shown.floor_char_boundary(LONGEST));
+        shown.push('…');
+    }
+    shown.shrink_to_fit();
+    Some(shown)
 }
 
 /// What the argument before says of this one.
@@ -206,6 +215,19 @@ mod tests {
         ] {
             assert_eq!(shown(arguments), expected);
         }
+    }
+
+    #[test]
+    fn many_arguments_are_cut_after_their_secrets_are_hidden() {
+        let line = shown(&["curl", &"é".repeat(2000), "--password=hunter2"]);
+        assert!(line.starts_with("curl éé") && line.ends_with("é…"), "{line}");
+        // What is no UTF-8 grows threefold.
+        for bytes in [[0xff; 4096], [b'a'; 4096], [b'"'; 4096]] {
+            let line = command_line(&bytes).expect("arguments");
+            assert!(line.len() <= LONGEST + '…'.len_utf8() && line.capacity() <= LONGEST + 64);
+        }
+        let at_the_edge = format!("--token={}", "x".repeat(LONGEST));
+        assert_eq!(shown(&["a", &at_the_edge]), "a --token=***");
     }
 
     #[test]

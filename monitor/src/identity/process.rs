@@ -13,6 +13,8 @@ use rustix::fs::{CWD, Dir, Mode, OFlags, openat, readlinkat_raw};
 use super::cgroup::{Place, place_of_proc_cgroup};
 use super::command_line::command_line;
 
+/// An executable's path that is longer is not told, or a part of it would pass for the path of another.
+const LONGEST_PATH: usize = 512;
 const LONGEST_STAT: usize = 4096;
 const LONGEST_STATUS: usize = 16 << 10;
 const LONGEST_COMMAND_LINE: usize = 4096;
@@ -58,7 +60,7 @@ impl ProcessDirectory {
         let refused = matches!(&executable, Err(error) if error.kind() == io::ErrorKind::PermissionDenied);
         let read = |name, most| read_capped(directory, name, most).ok();
         Details {
-            executable: executable.ok(),
+            executable: executable.ok().map(path),
             command_line: read("cmdline", LONGEST_COMMAND_LINE).and_then(|bytes| command_line(&bytes)),
             uid: read("status", LONGEST_STATUS).and_then(|bytes| effective_uid(&bytes)),
             place: read("cgroup", LONGEST_CGROUPS)
@@ -106,6 +108,15 @@ pub fn read_link(at: BorrowedFd<'_>, name: impl rustix::path::Arg) -> io::Result
     Ok(String::from_utf8_lossy(target).into_owned())
 }
 
+/// The path as it is told: whole, or what no policy's path is.
+fn path(mut path: String) -> String {
+    if path.len() > LONGEST_PATH {
+        return format!("… (a path of {} bytes)", path.len());
+    }
+    path.shrink_to_fit();
+    path
+}
+
 /// The name stands in brackets and may itself hold brackets and spaces: it ends at the last one.
 pub fn stat(bytes: &[u8]) -> Option<Stat> {
     let open = bytes.iter().position(|byte| *byte == b'(')?;
@@ -142,7 +153,18 @@ mod tests {
     }
 
     #[test]
-    fn arguments_are_joined() {}
+    fn a_path_that_is_cut_is_no_path() {
+        let long = format!("/opt/{}/serve", "a".repeat(LONGEST_PATH));
+        assert_eq!(path(long), "… (a path of 523 bytes)");
+        let whole = format!("/{}", "a".repeat(LONGEST_PATH - 1));
+        assert_eq!(path(whole.clone()), whole);
+        // Lossy, it was three times as long.
+        assert!(path("\u{fffd}".repeat(4096)).len() < 64);
+        for pattern in ["/opt/*", "/*", "/opt/*serve?", "*serve", "*/serve*", "/????"] {
+            let long = path(format!("/opt/{}/serve", "a".repeat(600)));
+            assert!(!wildmatch::WildMatch::new(pattern).matches(&long), "{pattern}");
+        }
+    }
 
     #[test]
     fn the_effective_user_is_the_second() {

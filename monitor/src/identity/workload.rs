@@ -22,6 +22,8 @@ const REMEMBER: u64 = 300_000_000_000;
 const REMEMBER_NOTHING: u64 = 5_000_000_000;
 const MOST_LABELS: usize = 256;
 const LONGEST_TEXT: usize = 1024;
+/// Of all labels together; of one that has more, they are not known.
+const LONGEST_LABELS: usize = 16 << 10;
 
 /// Reads and remembers.
 #[derive(Debug)]
@@ -91,12 +93,20 @@ fn read_json(path: &Path) -> Option<Value> {
 
 fn text(value: Option<&Value>) -> Option<String> {
     let text = value?.as_str()?;
-    (!text.is_empty()).then(|| text[..text.floor_char_boundary(LONGEST_TEXT)].to_owned())
+    (!text.is_empty()).then(|| short(text))
 }
 
-fn labels(value: Option<&Value>) -> BTreeMap<String, String> {
+fn short(text: &str) -> String {
+    text[..text.floor_char_boundary(LONGEST_TEXT)].to_owned()
+}
+
+/// `None`: there are more than are looked at.
+fn labels(value: Option<&Value>) -> Option<BTreeMap<String, String>> {
     let map = value.and_then(Value::as_object).into_iter().flatten();
-    map.take(MOST_LABELS).filter_map(|(key, value)| Some((key.clone(), text(Some(value))?))).collect()
+    let labels: BTreeMap<String, String> =
+        map.take(MOST_LABELS + 1).filter_map(|(key, value)| Some((short(key), text(Some(value))?))).collect();
+    let bytes: usize = labels.iter().map(|(key, value)| key.len() + value.len()).sum();
+    (labels.len() <= MOST_LABELS && bytes <= LONGEST_LABELS).then_some(labels)
 }
 
 /// The same bytes as each runtime's, and as an entry of a list.
@@ -108,13 +118,14 @@ pub(super) fn fuzzed(state: &Value) -> Vec<Workload> {
 
 fn docker(state: &Value) -> Workload {
     let labels = labels(state.pointer("/Config/Labels"));
+    let label = |key: &str| labels.as_ref()?.get(key).cloned();
     Workload {
         name: text(state.get("Name")).map(|name| name.trim_start_matches('/').to_owned()),
         image: text(state.pointer("/Config/Image")),
         // As dockershim and cri-dockerd label the containers of a pod.
-        namespace: labels.get("io.kubernetes.pod.namespace").cloned(),
-        pod: labels.get("io.kubernetes.pod.name").cloned(),
-        labels: Some(labels),
+        namespace: label("io.kubernetes.pod.namespace"),
+        pod: label("io.kubernetes.pod.name"),
+        labels,
     }
 }
 
@@ -139,7 +150,7 @@ fn of_cri_o(spec: &Value) -> Option<Workload> {
         image: Some(image),
         namespace: annotation("io.kubernetes.pod.namespace"),
         pod: annotation("io.kubernetes.pod.name"),
-        labels: of_pod.as_ref().map(|of_pod| labels(Some(of_pod))),
+        labels: of_pod.as_ref().and_then(|of_pod| labels(Some(of_pod))),
     })
 }
 

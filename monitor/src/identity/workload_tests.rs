@@ -83,6 +83,19 @@ fn what_is_no_state_tells_nothing() {
 }
 
 #[test]
+fn labels_beyond_what_is_looked_at_are_not_known() {
+    let of =
+        |labels: serde_json::Value| docker(&serde_json::json!({ "Config": { "Labels": labels } })).labels;
+    let many = |count: usize, length: usize| {
+        let map = (0..count).map(|n| (format!("{n:03}{}", "k".repeat(length)), serde_json::Value::from("v")));
+        serde_json::Value::from(map.collect::<serde_json::Map<_, _>>())
+    };
+    assert_eq!(of(many(MOST_LABELS, 1)).map(|labels| labels.len()), Some(MOST_LABELS));
+    assert_eq!(of(many(MOST_LABELS + 1, 1)), None);
+    assert_eq!(of(many(40, 500)), None);
+}
+
+#[test]
 fn a_user_is_not_told_what_a_container_of_the_host_is() {
     let root = Root::new("user");
     root.write(

@@ -35,7 +35,6 @@ use crate::record::Format;
 use crate::sink::{Memory, Sink, ToldLog};
 
 /// Streams held at a time; the flows of more go under one name, and are counted.
-const STREAMS: usize = 65_536;
 
 /// Requests of the API that wait for the core.
 const REQUESTS: usize = 64;
@@ -250,7 +249,7 @@ fn core_settings(config: &Config, counts_only: bool) -> CoreSettings {
         failures: (config.detect.connect_failures.threshold, config.detect.connect_failures.window_s),
         detect: config.detect.clone(),
         sampling: config.sampling.clone(),
-        streams: STREAMS,
+        streams: crate::flows::STREAMS,
         measured_streams: config.histograms.streams as usize,
         reset_histograms_ns: u64::from(config.histograms.reset_every_s) * 1_000_000_000,
         counts_only,

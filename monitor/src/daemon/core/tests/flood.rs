@@ -184,6 +184,39 @@ fn a_noisy_party_leaves_streams_and_alerts_to_others() {
     assert_eq!(rig.core.total_bytes().0, 3_005);
 }
 
+/// Whoever names itself at length is held to as much as is free, and others have room.
+#[test]
+fn identities_of_streams_are_bounded_and_shared() {
+    let mut rig = Rig::new(CoreSettings { capacity: 10_000, ..small() });
+    let made = |rig: &mut Rig, n: u64, uid: u32, long: usize| {
+        let to = format!("10.9.{}.{}:80", n / 250, 1 + n % 250);
+        let tgid = 1_000 + n as u32;
+        let open = of_cgroup(rig.event(Kind::Open, 1 + n, "10.0.0.1:30000", &to, false), 666, tgid);
+        rig.feed(Kind::Open, open);
+        let key = crate::flows::key_of(&open);
+        let seen = ProcessSeen { tgid, ..ProcessSeen::default() };
+        let identity = Identity {
+            pid: Some(tgid),
+            uid: Some(uid),
+            name: Some(format!("p{n}")),
+            command_line: Some("x".repeat(long)),
+            ..Identity::default()
+        };
+        rig.core.found(Found::Owner { key, seen, identity: Arc::new(identity) }, rig.now_ns);
+        rig.feed(Kind::Close, FlowEvent { sent_bytes: 3, ..open });
+        rig.records();
+    };
+    // As many bytes as are held at most, five times.
+    for n in 0..160 {
+        made(&mut rig, n, 1000, 1 << 20);
+    }
+    let streams = rig.core.streams.len();
+    assert!((14..20).contains(&streams), "{streams}");
+    made(&mut rig, 500, 1001, 100);
+    assert!(rig.core.streams.iter().any(|it| it.key.to_string().starts_with("p500 → ")));
+    assert!(rig.core.streams.refused > 100);
+}
+
 /// What so many flows of a table of 16 have counted, in the totals, by stream and by class; and what is not told
 /// apart.
 fn counted(rig: &Rig) -> (u64, u64, u64, u64) {
