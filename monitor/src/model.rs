@@ -57,7 +57,7 @@ pub enum FailReason {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Container {
     /// Full id, lower-case hex where the runtime uses that. What others than the host itself may have made
-    /// has them in front: `user@1000.service/ID` of a user, `NODE/ID` of a pod inside a container. It is
+    /// has them in front: `user@1000.service/ID` or `uid:1000/ID` of a user, `NODE/ID` of a pod inside a container. It is
     /// another one than that with the bare id.
     pub id: String,
     /// `docker`, `containerd`, `podman`, `cri-o`, …
@@ -84,10 +84,11 @@ impl Container {
 }
 
 /// The units that a user's own processes are in, and may make cgroups below (pam_systemd(8),
-/// user@.service(5)).
+/// user@.service(5)); or a user whose directory it is below.
 pub fn is_of_user(unit: &str) -> bool {
     unit.starts_with("user@") && unit.ends_with(".service")
         || unit.starts_with("session-") && unit.ends_with(".scope")
+        || unit.starts_with("uid:")
 }
 
 /// What the runtime of a container says of it.

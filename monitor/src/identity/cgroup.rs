@@ -8,7 +8,8 @@
 //!
 //! So with containers: who may make cgroups may name them after any container of this host. The outermost
 //! one is who it is; what stands below a user's own cgroup, or is a pod inside a container (`kind`), carries
-//! that in front of its id, and is never taken for the one that has the bare id.
+//! that in front of its id, and is never taken for the one that has the bare id. The same holds below a
+//! directory that a user owns (a service with `User=` and `Delegate=`), where [`Maker`] tells.
 
 use std::borrow::Cow;
 
@@ -24,10 +25,21 @@ pub struct Place {
     pub container: Option<Container>,
 }
 
+/// Who may have made what is below a directory of the hierarchy of version 2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Maker {
+    /// Root alone.
+    Host,
+    /// The user that owns it, or one above.
+    User(u32),
+    /// It is gone.
+    Unknown,
+}
+
 /// Reads `/proc/PID/cgroup` (cgroups(7)): lines of `id:controllers:path`. Version 2 (`0::`) goes
 /// before systemd's own version 1 hierarchy, that before the controllers'. Hybrid hosts leave every
 /// process in the root of version 2.
-pub fn place_of_proc_cgroup(text: &str) -> Place {
+pub fn place_of_proc_cgroup(text: &str, maker: &dyn Fn(&str) -> Maker) -> Place {
     let mut lines: Vec<(u8, &str)> = text
         .lines()
         .filter_map(|line| {
@@ -43,8 +55,14 @@ pub fn place_of_proc_cgroup(text: &str) -> Place {
         .collect();
     lines.sort_by_key(|(rank, _)| *rank);
     let mut found = Place::default();
-    for (_, path) in lines {
-        let place = place_of_cgroup_path(path);
+    for (rank, path) in lines {
+        // Outside the cgroup namespace of the reader, a path does not lead there.
+        let leads = rank == 0 && !path.split('/').any(|component| component == "..");
+        let place = if leads {
+            place_of_cgroup_path(path, maker)
+        } else {
+            place_of_cgroup_path(path, &|_| Maker::Host)
+        };
         found.unit = found.unit.or(place.unit);
         found.container = found.container.or(place.container);
     }
@@ -52,12 +70,12 @@ pub fn place_of_proc_cgroup(text: &str) -> Place {
 }
 
 /// Reads one path, from the root of its hierarchy.
-pub fn place_of_cgroup_path(path: &str) -> Place {
+pub fn place_of_cgroup_path(path: &str, maker: &dyn Fn(&str) -> Maker) -> Place {
     let path = path.strip_suffix(" (deleted)").unwrap_or(path);
     // `..`: the process is outside the cgroup namespace of the reader.
     let components: Vec<&str> =
         path.split('/').filter(|component| !matches!(*component, "" | "." | "..")).collect();
-    Place { unit: unit(&components), container: container(&components) }
+    Place { unit: unit(&components), container: container(&components, maker) }
 }
 
 fn unit(components: &[&str]) -> Option<String> {
@@ -87,7 +105,7 @@ fn is_unit(component: &str) -> bool {
         && TYPES.iter().any(|kind| component.len() > kind.len() && component.ends_with(kind))
 }
 
-fn container(components: &[&str]) -> Option<Container> {
+fn container(components: &[&str], maker: &dyn Fn(&str) -> Maker) -> Option<Container> {
     // In front of the ids of what somebody else than the host may have made.
     let mut within = components
         .iter()
@@ -115,6 +133,16 @@ fn container(components: &[&str]) -> Option<Container> {
         }
         if let Some((runtime, id)) = container_here(&name, parent, depth, in_kubernetes) {
             let inner = found.is_some();
+            // Slices are the host's: systemd hands none over to a user.
+            let handed_over = components[..depth].iter().any(|above| !is_slice(above));
+            if within.is_empty() && handed_over {
+                match maker(&components[..depth].join("/")) {
+                    Maker::Host => {}
+                    Maker::User(uid) => within = format!("uid:{uid}/"),
+                    // Whose it is cannot be told any more.
+                    Maker::Unknown => return None,
+                }
+            }
             let id = format!("{within}{id}");
             let pod = pod.take().map(|pod| format!("{within}{pod}"));
             // A pod has nothing more to show: what it makes below itself is its own.

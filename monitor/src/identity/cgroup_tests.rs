@@ -7,6 +7,14 @@ use super::*;
 const ID: &str = "0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a69788796a5b4c3d2e1f0";
 const NODE: &str = "aaaabbbbccccddddeeeeffff0000111122223333444455556666777788889999";
 
+fn of_path(path: &str) -> Place {
+    place_of_cgroup_path(path, &|_| Maker::Host)
+}
+
+fn of_proc(text: &str) -> Place {
+    place_of_proc_cgroup(text, &|_| Maker::Host)
+}
+
 fn in_container(runtime: &str, id: &str, pod: Option<&str>) -> Option<Container> {
     Some(Container { id: id.to_owned(), runtime: runtime.to_owned(), pod: pod.map(str::to_owned) })
 }
@@ -14,7 +22,7 @@ fn in_container(runtime: &str, id: &str, pod: Option<&str>) -> Option<Container>
 fn check(path: &str, unit: Option<&str>, container: Option<Container>) {
     let path = path.replace("{ID}", ID).replace("{NODE}", NODE);
     let unit = unit.map(|unit| unit.replace("{ID}", ID).replace("{NODE}", NODE));
-    assert_eq!(place_of_cgroup_path(&path), Place { unit, container }, "{path}");
+    assert_eq!(of_path(&path), Place { unit, container }, "{path}");
 }
 
 #[test]
@@ -89,17 +97,41 @@ fn a_cgroup_that_a_user_made_is_not_the_container_that_it_is_named_after() {
         (format!("a/b/docker/{ID}"), "docker"),
         (format!("app.slice/web.service/{ID}"), "unknown"),
     ] {
-        let container = place_of_cgroup_path(&format!("{manager}/{below}")).container;
+        let container = of_path(&format!("{manager}/{below}")).container;
         assert_eq!(container, in_container(runtime, &format!("user@1000.service/{ID}"), None), "{below}");
     }
-    let inside = place_of_cgroup_path(&format!("{manager}/kubepods/pod{pod}/{ID}")).container;
+    let inside = of_path(&format!("{manager}/kubepods/pod{pod}/{ID}")).container;
     let (id, pod) = (format!("user@1000.service/{ID}"), format!("user@1000.service/{pod}"));
     assert_eq!(inside, in_container("kubernetes", &id, Some(&pod)));
-    let session =
-        place_of_cgroup_path(&format!("/user.slice/user-1000.slice/session-3.scope/docker-{ID}.scope"));
+    let session = of_path(&format!("/user.slice/user-1000.slice/session-3.scope/docker-{ID}.scope"));
     assert_eq!(session.container, in_container("docker", &format!("session-3.scope/{ID}"), None));
-    let named = place_of_cgroup_path(&format!("{manager}/machine-web.scope")).container;
+    let named = of_path(&format!("{manager}/machine-web.scope")).container;
     assert_eq!(named, in_container("systemd-nspawn", "user@1000.service/web", None));
+}
+
+#[test]
+fn below_a_service_that_is_handed_over_to_a_user_its_owner_decides() {
+    let path = format!("/system.slice/web.service/a/docker-{ID}.scope");
+    let made = |path: &str, by: Maker| {
+        place_of_cgroup_path(path, &|above: &str| {
+            assert_eq!(above, "system.slice/web.service/a");
+            by
+        })
+    };
+    let of_user = in_container("docker", &format!("uid:33/{ID}"), None);
+    assert_eq!(made(&path, Maker::User(33)).container, of_user);
+    assert!(of_user.is_some_and(|container| container.is_of_user()));
+    // podman of root, with `--cgroups=split`.
+    assert_eq!(made(&path, Maker::Host).container, in_container("docker", ID, None));
+    let gone = made(&path, Maker::Unknown);
+    assert_eq!((gone.unit.as_deref(), gone.container), (Some("web.service"), None));
+    // Nobody is asked about what stands in slices alone.
+    let never = |_: &str| -> Maker { panic!("asked") };
+    let path = format!("/kubepods.slice/kubepods-pod12345678.slice/cri-containerd-{ID}.scope");
+    assert!(place_of_cgroup_path(&path, &never).container.is_some());
+    // The hierarchies of version 1 are not those that can be asked.
+    let hybrid = format!("4:memory:/docker/{ID}\n0::/\n");
+    assert!(place_of_proc_cgroup(&hybrid, &never).container.is_some());
 }
 
 #[test]
@@ -131,7 +163,7 @@ fn what_a_container_makes_below_itself_is_not_another_container() {
             ),
         ),
     ] {
-        assert_eq!(place_of_cgroup_path(&path).container, container, "{path}");
+        assert_eq!(of_path(&path).container, container, "{path}");
     }
 }
 
@@ -221,23 +253,23 @@ fn machines() {
 #[test]
 fn lines_of_both_versions() {
     let hybrid = "9:name=systemd:/system.slice/nginx.service\n4:memory:/system.slice/wrong.service\n0::/\n";
-    assert_eq!(place_of_proc_cgroup(hybrid).unit.as_deref(), Some("nginx.service"));
+    assert_eq!(of_proc(hybrid).unit.as_deref(), Some("nginx.service"));
 
     let unified = "0::/system.slice/nginx.service\n";
-    assert_eq!(place_of_proc_cgroup(unified).unit.as_deref(), Some("nginx.service"));
+    assert_eq!(of_proc(unified).unit.as_deref(), Some("nginx.service"));
 
     let controllers = format!("9:name=systemd:/\n4:memory:/docker/{ID}\n3:cpu,cpuacct:/docker/{ID}\n0::/\n");
-    assert_eq!(place_of_proc_cgroup(&controllers).container, in_container("docker", ID, None));
+    assert_eq!(of_proc(&controllers).container, in_container("docker", ID, None));
 
     let odd = "0::/system.slice/a:b.service\nnonsense\n::\n1:\n";
-    assert_eq!(place_of_proc_cgroup(odd).unit.as_deref(), Some("a:b.service"));
-    assert_eq!(place_of_proc_cgroup(""), Place::default());
+    assert_eq!(of_proc(odd).unit.as_deref(), Some("a:b.service"));
+    assert_eq!(of_proc(""), Place::default());
 }
 
 proptest! {
     #[test]
     fn any_text_has_a_place(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-        place_of_proc_cgroup(&String::from_utf8_lossy(&bytes));
+        of_proc(&String::from_utf8_lossy(&bytes));
     }
 
     #[test]
@@ -247,7 +279,7 @@ proptest! {
             0..8,
         )
     ) {
-        place_of_proc_cgroup(&format!("0::/{}", parts.join("/")));
+        of_proc(&format!("0::/{}", parts.join("/")));
     }
 
     /// Whatever a user, or a container, makes below its own cgroup: it is never anybody else.
@@ -259,12 +291,12 @@ proptest! {
         )
     ) {
         let below = parts.join("/");
-        let of_user = place_of_cgroup_path(&format!("/user.slice/user-7.slice/user@7.service/{below}"));
+        let of_user = of_path(&format!("/user.slice/user-7.slice/user@7.service/{below}"));
         if let Some(container) = of_user.container {
             prop_assert!(container.id.starts_with("user@7.service/"));
             prop_assert!(container.pod.is_none_or(|pod| pod.starts_with("user@7.service/")));
         }
-        let inside = place_of_cgroup_path(&format!("/docker/{NODE}/{below}")).container.expect("a container");
+        let inside = of_path(&format!("/docker/{NODE}/{below}")).container.expect("a container");
         let within = format!("{NODE}/");
         prop_assert!(inside.id == NODE || inside.id.starts_with(&within));
         prop_assert!(inside.pod.is_none_or(|pod| pod.starts_with(&within)));

@@ -9,6 +9,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use super::cgroup::Maker;
 use super::namespaces::mounts;
 
 /// Directories that are remembered, and looked at in one walk.
@@ -44,6 +45,21 @@ impl CgroupTree {
         self.paths.get(&id).map(String::as_str)
     }
 
+    /// Who may have made what is below a directory.
+    pub fn maker(&self, path: &str) -> Maker {
+        let Some(root) = &self.root else { return Maker::Host };
+        let mut directory = root.clone();
+        for component in path.split('/') {
+            directory.push(component);
+            match fs::metadata(&directory).map(|meta| meta.uid()) {
+                Ok(0) => {}
+                Ok(uid) => return Maker::User(uid),
+                Err(_) => return Maker::Unknown,
+            }
+        }
+        Maker::Host
+    }
+
     fn walk(&mut self) {
         let Some(root) = self.root.clone() else { return };
         if self.paths.len() >= MOST {
@@ -75,6 +91,22 @@ impl CgroupTree {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_below_a_directory_of_a_user_may_be_made_by_that_user() {
+        let root = std::env::temp_dir().join(format!("streamwatch-cgroups-{}", std::process::id()));
+        fs::create_dir_all(root.join("a.service/b")).expect("a directory");
+        let owner = fs::metadata(&root).map(|meta| meta.uid()).unwrap_or_default();
+        let tree = CgroupTree { root: Some(root.clone()), ..CgroupTree::default() };
+        let own = if owner == 0 { Maker::Host } else { Maker::User(owner) };
+        assert_eq!(tree.maker("a.service/b"), own);
+        assert_eq!(tree.maker("gone.service"), Maker::Unknown);
+        if std::os::unix::fs::chown(root.join("a.service"), Some(7), None).is_ok() {
+            assert_eq!(tree.maker("a.service"), Maker::User(7));
+            assert_eq!(tree.maker("a.service/b"), Maker::User(7), "of one above");
+        }
+        let _ = fs::remove_dir_all(root);
+    }
 
     #[test]
     #[ignore = "needs cgroup v2"]

@@ -14,8 +14,8 @@ pub fn read(which: usize, bytes: &[u8]) -> Vec<String> {
         place.unit.into_iter().chain(container.into_iter().flatten()).collect()
     };
     match which {
-        0 => place(cgroup::place_of_proc_cgroup(&text)),
-        1 => place(cgroup::place_of_cgroup_path(&text)),
+        0 => place(cgroup::place_of_proc_cgroup(&text, &|_| cgroup::Maker::Host)),
+        1 => place(cgroup::place_of_cgroup_path(&text, &|_| cgroup::Maker::Host)),
         2 => command_line::command_line(bytes).into_iter().collect(),
         3 => process::stat(bytes).map(|stat| stat.name).into_iter().collect(),
         4 => process::effective_uid(bytes).map(|uid| uid.to_string()).into_iter().collect(),

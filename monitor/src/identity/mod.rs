@@ -30,7 +30,7 @@ mod users;
 mod workload;
 
 pub use asked::Asked;
-pub use cgroup::{Place, place_of_cgroup_path, place_of_proc_cgroup};
+pub use cgroup::{Maker, Place, place_of_cgroup_path, place_of_proc_cgroup};
 pub use holders::holders;
 pub use namespaces::{Netns, NetnsSource, namespaces};
 pub use resolver::Resolver;

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{CWD, Dir, Mode, OFlags, openat, readlinkat_raw};
 
-use super::cgroup::{Place, place_of_proc_cgroup};
+use super::cgroup::{Maker, Place, place_of_proc_cgroup};
 use super::command_line::command_line;
 
 /// An executable's path that is longer is not told, or a part of it would pass for the path of another.
@@ -54,7 +54,8 @@ impl ProcessDirectory {
         stat(&read_capped(self.0.as_fd(), "stat", LONGEST_STAT).ok()?)
     }
 
-    pub fn details(&self) -> Details {
+    /// `maker`: who may have made cgroups below a directory.
+    pub fn details(&self, maker: &dyn Fn(&str) -> Maker) -> Details {
         let directory = self.0.as_fd();
         let executable = read_link(directory, "exe");
         let refused = matches!(&executable, Err(error) if error.kind() == io::ErrorKind::PermissionDenied);
@@ -64,7 +65,7 @@ impl ProcessDirectory {
             command_line: read("cmdline", LONGEST_COMMAND_LINE).and_then(|bytes| command_line(&bytes)),
             uid: read("status", LONGEST_STATUS).and_then(|bytes| effective_uid(&bytes)),
             place: read("cgroup", LONGEST_CGROUPS)
-                .map(|bytes| place_of_proc_cgroup(&String::from_utf8_lossy(&bytes)))
+                .map(|bytes| place_of_proc_cgroup(&String::from_utf8_lossy(&bytes), maker))
                 .unwrap_or_default(),
             refused,
         }
@@ -175,7 +176,7 @@ mod tests {
     fn this_process_is_seen() {
         let directory = ProcessDirectory::open(std::process::id()).unwrap();
         assert!(directory.stat().unwrap().start_ticks > 0);
-        let details = directory.details();
+        let details = directory.details(&|_| Maker::Host);
         let own = std::env::current_exe().unwrap();
         assert_eq!(details.executable.as_deref(), own.to_str());
         assert_eq!(details.uid, Some(rustix::process::geteuid().as_raw()));
@@ -188,7 +189,7 @@ mod tests {
         let directory = ProcessDirectory::open(child.id()).unwrap();
         child.wait().unwrap();
         assert_eq!(directory.stat(), None);
-        assert_eq!(directory.details(), Details::default());
+        assert_eq!(directory.details(&|_| Maker::Host), Details::default());
     }
 
     proptest! {

@@ -240,7 +240,7 @@ impl Resolver {
         // Between two reads it may have executed another program: then the parts would not belong
         // together. In the midst of that it has a name and a binary and no arguments yet.
         for look in 1..=MOST_LOOKS {
-            let details = directory.details();
+            let details = directory.details(&|path| self.cgroups.maker(path));
             let after = directory.stat()?;
             let whole = details.executable.is_none() || details.command_line.is_some();
             if after.name == before.name && (whole || look == MOST_LOOKS) {
@@ -291,8 +291,8 @@ impl Resolver {
 
     /// What the kernel programs saw of a process that can't be looked at any more.
     fn ended(&mut self, seen: &ProcessSeen, now: u64) -> Identity {
-        let Place { unit, container } =
-            self.cgroups.path(seen.cgroup, now).map(place_of_cgroup_path).unwrap_or_default();
+        let path = self.cgroups.path(seen.cgroup, now).map(str::to_owned).unwrap_or_default();
+        let Place { unit, container } = place_of_cgroup_path(&path, &|path| self.cgroups.maker(path));
         let length = seen.comm.iter().position(|byte| *byte == 0).unwrap_or(seen.comm.len());
         let name = String::from_utf8_lossy(&seen.comm[..length]).into_owned();
         Identity {
