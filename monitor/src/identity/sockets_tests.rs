@@ -139,7 +139,13 @@ fn sockets_that_count_are_listed_alone() {
     drop(gone);
     drop(gone_server);
     let lister = SocketLister::enter(&Netns::own().unwrap()).unwrap();
-    let found = lister.list_counting().unwrap();
+    // The FIN may be acknowledged some milliseconds later.
+    let acknowledged = |sockets: &[SocketSeen]| by_cookie(sockets, &client).state == TcpState::FinWait2;
+    let looks = (0..1000).map(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+        lister.list_counting().unwrap()
+    });
+    let found = looks.into_iter().find(|sockets| acknowledged(sockets)).unwrap();
     assert_eq!(by_cookie(&found, &client).local, client.local_addr().unwrap());
     assert!([&client, &server].iter().all(|socket| by_cookie(&found, socket).tcp.is_some()));
     let listening = socket_cookie(&listener).unwrap();
