@@ -98,9 +98,9 @@ pub struct Stream {
     pub measures: Option<Box<Measures>>,
 }
 
-/// Streams that the daemon holds, and bytes of identities in them: those are as long as who is named makes
-/// them, and are held as long as their stream.
+/// Streams that the daemon holds at a time; the flows of more go under one name, and are counted.
 pub const STREAMS: usize = 65_536;
+/// Bytes of identities in them: who is named chooses how long that is, and a stream is held for ever.
 pub const IDENTITY_BYTES: usize = 32 << 20;
 
 /// Pairs of ends remembered in [`Streams::by_ends`].

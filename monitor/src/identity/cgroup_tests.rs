@@ -140,7 +140,7 @@ fn what_a_container_makes_below_itself_is_not_another_container() {
     for (path, container) in [
         (format!("/docker/{NODE}/docker/{ID}"), in_container("docker", NODE, None)),
         (format!("/system.slice/docker-{NODE}.scope/docker-{ID}.scope"), in_container("docker", NODE, None)),
-        (format!("/lxc.payload.web/machine-db.scope"), in_container("lxc", "web", None)),
+        ("/lxc.payload.web/machine-db.scope".to_owned(), in_container("lxc", "web", None)),
         (
             format!("/{pod}/{NODE}/crio-{ID}"),
             in_container("kubernetes", NODE, Some("4dc7a1b2-0c1d-4e2f-8a3b-5c6d7e8f9a0b")),

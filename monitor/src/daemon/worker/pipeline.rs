@@ -34,8 +34,6 @@ use crate::policy::Policy;
 use crate::record::Format;
 use crate::sink::{Memory, Sink, ToldLog};
 
-/// Streams held at a time; the flows of more go under one name, and are counted.
-
 /// Requests of the API that wait for the core.
 const REQUESTS: usize = 64;
 
