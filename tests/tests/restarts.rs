@@ -62,6 +62,9 @@ fn main() -> ExitCode {
         .test("UDP goes on over a restart", &[], datagrams)
         .test("another layout is told and moved over", &[], other_layout)
         .test("another size of the ring is told and moved over", &[], other_size)
+        .test("a start that was to replace them and did not come to its end costs nothing", &[], broken_off)
+        .test("a file system that others mounted stays theirs", &[], not_ours)
+        .test("daemons of one directory do not take each other's memory", &[], neighbours)
         .test("SIGINT takes the hooks away", &[], interrupted)
         .test("stop --detach and uninstall leave nothing", &[], nothing_left)
         .test("two daemons do not share a place", &[], in_use)
@@ -452,6 +455,57 @@ fn other_size() -> Result<()> {
     moved_over(&house, house.daemon("[kernel]\nring_bytes = 4194304\n")?, "EVENTS has 8388608")
 }
 
+/// As a kill, or a kernel that refuses, leaves it: the old set aside, and a new one that is not whole.
+fn broken_off() -> Result<()> {
+    let house = House::new()?;
+    house.daemon("")?.kill()?;
+    let _server = house.serve()?;
+    house.request()?;
+    let ours = format!("abi-{}", monitor_common::ABI_VERSION);
+    let place = house.bpffs.place();
+    std::fs::rename(place.join(&ours), place.join(format!("old-{ours}")))?;
+    std::fs::create_dir(place.join(&ours))?;
+    // Another one that cannot take over: it replaces what is not whole, and what counts goes last.
+    let daemon = house.daemon("")?;
+    ensure!(daemon.stderr().contains("took over the hooks"), "{}", daemon.stderr());
+    let ours = |record: &Value| is_flow(record) && number(record, "server.port") == Some(u64::from(PORT));
+    daemon.wait_for("end of a flow", SOON, ours, |record| ours(record) && action(record) == "flow_closed")?;
+    ensure!(std::fs::read_dir(&place)?.count() == 1, "the old set is left");
+    daemon.stop_with(Signal::INT).map(drop)
+}
+
+/// The root of a bpffs: what else is pinned there would go with it.
+fn not_ours() -> Result<()> {
+    let house = House::new()?;
+    let root = house.bpffs.path().to_owned();
+    std::fs::create_dir(root.join("abi-1"))?;
+    let options = DaemonOptions { pin: Some(root.clone()), ..house.options("") };
+    let refused = Daemon::refused(&house.lab, options)?;
+    ensure!(refused.status.code() == Some(4), "it ended with {}", refused.status);
+    ensure!(refused.stderr.contains("somebody else mounted; name a directory in it"), "{}", refused.stderr);
+    ensure!(root.join("abi-1").exists(), "what is pinned there is gone");
+    Ok(())
+}
+
+fn neighbours() -> Result<()> {
+    let house = House::new()?;
+    let _server = house.serve()?;
+    let first = house.daemon("")?;
+    house.request()?;
+    let ours = |record: &Value| is_flow(record) && number(record, "server.port") == Some(u64::from(PORT));
+    let end = |record: &Value| ours(record) && action(record) == "flow_closed";
+    first.wait_for("end of a flow", SOON, ours, end)?;
+    let socket = Some(house.lab.directory.path().join("other.sock"));
+    let second = Daemon::start(&house.lab, DaemonOptions { socket, ..DaemonOptions::default() })?;
+    second.stop_with(Signal::INT)?;
+    let told = house.lab.directory.path().join("api.sock.told");
+    ensure!(told.exists(), "what the first one told is forgotten");
+    first.kill()?;
+    house.daemon("")?.stop_with(Signal::INT)?;
+    ensure!(!told.exists(), "it is left behind, and the hooks are gone");
+    Ok(())
+}
+
 fn moved_over(house: &House, daemon: Daemon, why: &str) -> Result<()> {
     let said = daemon.stderr();
     ensure!(said.contains("new hooks") && said.contains(why), "it does not say why ({why}):\n{said}");
@@ -515,7 +569,7 @@ fn nothing_left() -> Result<()> {
     let left: Vec<String> = std::fs::read_dir(house.lab.directory.path())?
         .flatten()
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .filter(|name| name.starts_with("api.sock") || name.starts_with("state") || name == "told")
+        .filter(|name| name.starts_with("api.sock") || name.starts_with("state"))
         .collect();
     ensure!(left.is_empty(), "files are left: {left:?}");
     ensure!(

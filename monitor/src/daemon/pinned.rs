@@ -52,6 +52,10 @@ pub fn told(config: &Config, kernel: &Kernel) -> Result<File, RunError> {
         return in_memory();
     }
     let path = told_file(&config.api.socket);
+    // As versions before called it, whatever the socket was called.
+    if !path.exists() {
+        let _ = std::fs::rename(config.api.socket.with_file_name("told"), &path);
+    }
     ToldLog::file(&path).or_else(|error| {
         eprintln!(
             "streamwatch: {}: {error}: what is told when the daemon is killed may be told again",
@@ -63,7 +67,7 @@ pub fn told(config: &Config, kernel: &Kernel) -> Result<File, RunError> {
 
 /// The file that says what was told, beside the API's socket.
 pub fn told_file(socket: &Path) -> PathBuf {
-    socket.with_file_name("told")
+    crate::store::beside(socket, ".told")
 }
 
 /// Says what was found, where something was.

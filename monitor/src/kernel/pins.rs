@@ -3,6 +3,7 @@
 //! ```text
 //! PIN/abi-5/map_EVENTS …   the maps, with everything that was counted and not yet told
 //! PIN/abi-5/link_sent …    the hooks, which hold their programs
+//! PIN/old-abi-5/…          those that are being replaced
 //! ```
 //! In: a path. Out: what was left there by the daemon before. Must never: take over a set that is not
 //! whole, or whose layout or sizes are other than ours.
@@ -23,6 +24,15 @@ use super::load::{HOOKS, Hook, MAPS};
 /// `BPF_FS_MAGIC` of include/uapi/linux/magic.h.
 const BPF_FS: u64 = 0xcafe_4a11;
 
+/// Where one is mounted that is ours alone.
+const OWN: &str = "/run/streamwatch/bpf";
+
+/// In a bpffs that was mounted here: whoever mounted it unmounts it.
+const MOUNTED: &str = "mounted-by-streamwatch";
+
+/// Before the name of a set that is being replaced.
+const OLD: &str = "old-";
+
 /// Where distributions mount one.
 const USUAL: &str = "/sys/fs/bpf";
 
@@ -35,6 +45,8 @@ pub enum PinError {
     InUse(PathBuf),
     #[error("{}: belongs to somebody else, or others may write there; give another with --pin", .0.display())]
     NotOurs(PathBuf),
+    #[error("{}: is a file system that somebody else mounted; name a directory in it with --pin", .0.display())]
+    Mounted(PathBuf),
 }
 
 fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> PinError {
@@ -60,11 +72,7 @@ pub enum Left {
 
 /// The place where pins are, unless another is named: below the usual bpffs, or else a bpffs of our own.
 pub fn usual_place() -> PathBuf {
-    if is_bpffs(Path::new(USUAL)) {
-        Path::new(USUAL).join("streamwatch")
-    } else {
-        PathBuf::from("/run/streamwatch/bpf")
-    }
+    if is_bpffs(Path::new(USUAL)) { Path::new(USUAL).join("streamwatch") } else { PathBuf::from(OWN) }
 }
 
 fn is_bpffs(path: &Path) -> bool {
@@ -89,6 +97,10 @@ impl Pins {
                 c"mode=0700",
             )
             .map_err(|error| failed("mount a bpffs at", root)(error.into()))?;
+            let mark = root.join(MOUNTED);
+            fs::DirBuilder::new().mode(0o700).create(&mark).map_err(failed("make", &mark))?;
+        } else if is_mount_point(root) && !is_mounted_by_us(root) {
+            return Err(PinError::Mounted(root.to_owned()));
         }
         let seen = fs::metadata(root).map_err(failed("look at", root))?;
         if seen.uid() != rustix::process::geteuid().as_raw() {
@@ -111,14 +123,19 @@ impl Pins {
         self.root.join(format!("abi-{}", monitor_common::ABI_VERSION))
     }
 
+    /// Ours, while they are being replaced.
+    fn old(&self) -> PathBuf {
+        self.root.join(format!("{OLD}abi-{}", monitor_common::ABI_VERSION))
+    }
+
     /// The name of a map's pin.
     pub fn map(&self, name: &str) -> PathBuf {
-        self.ours().join(format!("map_{name}"))
+        self.ours().join(map_pin(name))
     }
 
     /// The name of a hook's pin.
     pub fn link(&self, hook: &Hook) -> PathBuf {
-        self.ours().join(format!("link_{}", hook.name))
+        self.ours().join(link_pin(hook))
     }
 
     /// What was left here. `wants`: entries of each map, as [`MAPS`] names them; 0: any number.
@@ -127,8 +144,20 @@ impl Pins {
         if sets.is_empty() {
             return Left::Nothing;
         }
-        let ours = self.ours();
-        if !sets.contains(&ours) {
+        let (ours, old) = (self.ours(), self.old());
+        let found = self.whole(&ours, wants, cgroup);
+        if found.is_err()
+            && let Ok(links) = self.whole(&old, wants, cgroup)
+        {
+            // A start that was to replace it did not come to its end: it went on counting.
+            let back =
+                remove_set(&ours).and_then(|()| fs::rename(&old, &ours).map_err(failed("rename", &old)));
+            return match back {
+                Ok(()) => Left::Same(links),
+                Err(error) => Left::Other(error.to_string()),
+            };
+        }
+        if !ours.exists() && !old.exists() {
             let names: Vec<_> = sets.iter().filter_map(|set| set.file_name()?.to_str()).collect();
             return Left::Other(format!(
                 "the layout of events changed ({} there, abi-{} now)",
@@ -136,11 +165,16 @@ impl Pins {
                 monitor_common::ABI_VERSION
             ));
         }
+        found.map_or_else(Left::Other, Left::Same)
+    }
+
+    /// The links of a set, in the order of the hooks; or why it cannot be taken over.
+    fn whole(&self, set: &Path, wants: &[u32; MAPS.len()], cgroup: u64) -> Result<Vec<OwnedFd>, String> {
         for (name, wants) in MAPS.iter().zip(wants) {
-            match MapInfo::from_pin(self.map(name)) {
-                Err(_) => return Left::Other(format!("the map {name} is missing")),
+            match MapInfo::from_pin(set.join(map_pin(name))) {
+                Err(_) => return Err(format!("the map {name} is missing")),
                 Ok(info) if *wants != 0 && info.max_entries() != *wants => {
-                    return Left::Other(format!(
+                    return Err(format!(
                         "the map {name} has {} places, and {wants} are wanted now",
                         info.max_entries()
                     ));
@@ -150,18 +184,18 @@ impl Pins {
         }
         let mut links = Vec::new();
         for hook in &HOOKS {
-            let Ok(link) = bpf::open(&self.link(hook)) else {
-                return Left::Other(format!("the hook {} is missing", hook.name));
+            let Ok(link) = bpf::open(&set.join(link_pin(hook))) else {
+                return Err(format!("the hook {} is missing", hook.name));
             };
             match bpf::link_info(link.as_fd()) {
                 Ok(info) if info.cgroup == cgroup => links.push(link),
                 Ok(info) if info.cgroup == 0 => {
-                    return Left::Other(format!("the hook {} was taken away", hook.name));
+                    return Err(format!("the hook {} was taken away", hook.name));
                 }
-                _ => return Left::Other("another cgroup was watched".to_owned()),
+                _ => return Err("another cgroup was watched".to_owned()),
             }
         }
-        Left::Same(links)
+        Ok(links)
     }
 
     /// Makes room for a new set; what was there keeps counting until [`Pins::forget_others`].
@@ -169,10 +203,11 @@ impl Pins {
     /// # Errors
     /// The directory cannot be changed.
     pub fn prepare(&self) -> Result<(), PinError> {
-        let ours = self.ours();
-        if ours.exists() {
-            let old = self.root.join("old");
-            remove_set(&old)?;
+        let (ours, old) = (self.ours(), self.old());
+        if old.exists() {
+            // The last start that was to replace it did not come to its end.
+            remove_set(&ours)?;
+        } else if ours.exists() {
             fs::rename(&ours, &old).map_err(failed("rename", &ours))?;
         }
         fs::DirBuilder::new().mode(0o700).create(&ours).map_err(failed("make", &ours))
@@ -193,7 +228,11 @@ impl Pins {
             .flatten()
             .filter(|entry| {
                 let name = entry.file_name();
-                name == "old" || name.to_str().is_some_and(|name| name.starts_with("abi-"))
+                // The first one: of versions before.
+                name == "old"
+                    || name
+                        .to_str()
+                        .is_some_and(|name| name.strip_prefix(OLD).unwrap_or(name).starts_with("abi-"))
             })
             .map(|entry| entry.path())
             .collect();
@@ -211,7 +250,7 @@ impl Pins {
         }
         let Pins { root, _lock: lock } = self;
         drop(lock);
-        if is_mount_point(&root) {
+        if is_mount_point(&root) && is_mounted_by_us(&root) {
             // Somebody looks into it: it goes when they leave.
             let _ = unmount(&root, UnmountFlags::DETACH);
         }
@@ -222,10 +261,23 @@ impl Pins {
     }
 }
 
+fn map_pin(name: &str) -> String {
+    format!("map_{name}")
+}
+
+fn link_pin(hook: &Hook) -> String {
+    format!("link_{}", hook.name)
+}
+
 /// Whether the file system begins here.
 fn is_mount_point(path: &Path) -> bool {
     let device = |path: &Path| fs::metadata(path).map(|seen| seen.dev()).ok();
     path.parent().is_some_and(|parent| device(parent) != device(path))
+}
+
+/// Versions before the mark mounted one in one place.
+fn is_mounted_by_us(root: &Path) -> bool {
+    root.join(MOUNTED).is_dir() || root == Path::new(OWN)
 }
 
 fn remove_set(set: &Path) -> Result<(), PinError> {
