@@ -50,6 +50,8 @@ pub struct Keeper {
     check_every: Duration,
     /// What was told of last, so that it is told once.
     told: Option<String>,
+    /// The files could be opened again; whether they can be written is still to be seen.
+    reopened: bool,
 }
 
 impl Keeper {
@@ -64,6 +66,7 @@ impl Keeper {
             retry: FIRST_RETRY,
             check_every,
             told: None,
+            reopened: false,
             links,
             store: None,
         };
@@ -147,6 +150,7 @@ impl Keeper {
         if self.pending.is_empty() {
             // What came took back what came before it.
             self.links.keeping.wrote(self.received);
+            self.is_kept();
             return;
         }
         match store.keep(&self.pending.changes()) {
@@ -156,6 +160,7 @@ impl Keeper {
                 self.links.keeping.memory.of(0).settle(Tally::deliver);
                 self.links.keeping.change(|view| view.pending = 0);
                 self.links.keeping.wrote(self.received);
+                self.is_kept();
             }
             // The files are opened again, and the changes stay.
             Err(error) => {
@@ -185,10 +190,7 @@ impl Keeper {
                 if !std::mem::replace(&mut self.restored, true) {
                     self.restore(saved);
                 }
-                eprintln!(
-                    "streamwatch: the state is kept again in {}, with what was held in memory",
-                    self.links.keeping.view().file
-                );
+                self.reopened = true;
                 self.take(store);
             }
             Err(error) => self.again(&error.to_string()),
@@ -197,7 +199,7 @@ impl Keeper {
 
     /// Gives the core what was kept before; what it puts together comes back as changes.
     fn restore(&mut self, saved: Saved) {
-        self.pending.forget_silences();
+        self.pending.give_way_to(&saved);
         let (done, wait) = bounded(1);
         // Whoever asked may have left.
         let done = Box::new(move |damaged| {
@@ -213,13 +215,11 @@ impl Keeper {
 
     fn take(&mut self, store: Store) {
         let (key_id, whole) = (store.key_id().to_owned(), store.is_whole());
+        let kept = !self.reopened;
         self.links.keeping.change(|view| {
-            (view.kept, view.whole, view.key_id) = (true, whole, Some(key_id));
-            (view.waiting_since, view.reason) = (None, None);
+            (view.kept, view.whole, view.key_id) = (kept, whole, Some(key_id));
         });
         self.store = Some(store);
-        self.told = None;
-        self.retry = FIRST_RETRY;
         // Soon: what was opened by a key of before is written anew under that of now.
         self.next = Instant::now() + FIRST_RETRY;
         if !whole {
@@ -227,6 +227,23 @@ impl Keeper {
             self.store = None;
             self.again("only one of the two copies can be written");
         }
+    }
+
+    /// Written, and not only opened: a disk that is full can be read.
+    fn is_kept(&mut self) {
+        if !std::mem::take(&mut self.reopened) {
+            return;
+        }
+        self.told = None;
+        self.retry = FIRST_RETRY;
+        self.links.keeping.change(|view| {
+            view.kept = true;
+            (view.waiting_since, view.reason) = (None, None);
+        });
+        eprintln!(
+            "streamwatch: the state is kept again in {}, with what was held in memory",
+            self.links.keeping.view().file
+        );
     }
 
     /// Later, and longer each time.
@@ -254,8 +271,12 @@ impl Keeper {
 
     /// The source of keys was asked in the course of things.
     fn looked_at(&mut self, key: Result<(Key, Wrapped), KeyError>) {
+        let Some(store) = &mut self.store else {
+            // A write failed meanwhile.
+            self.next = Instant::now();
+            return;
+        };
         self.next = Instant::now() + self.check_every;
-        let Some(store) = &mut self.store else { return };
         match key {
             Err(error) => {
                 // What is open stays open: the key is needed at the next start.
@@ -303,11 +324,11 @@ impl Keeper {
             while let Ok(answer) = self.links.opener.answers.recv_deadline(patience) {
                 self.asked = false;
                 if let Answer::Opened(opened) = answer {
-                    if let Ok(Opened { store, damage, .. }) = *opened {
+                    if let Ok(Opened { store, saved, damage }) = *opened {
                         self.links.keeping.damage(&damage);
                         // The core is gone: what was kept stays as it is, with what is held on top.
                         if !self.restored {
-                            self.pending.forget_silences();
+                            self.pending.give_way_to(&saved);
                         }
                         self.store = Some(store);
                         self.write();

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::alert::{Change, KEPT, SavedAlert};
+use crate::alert::{Change, KEPT, Saved, SavedAlert};
 use crate::detect::Baseline;
 use crate::model::Silence;
 
@@ -79,10 +79,8 @@ impl Pending {
     }
 
     fn put_baseline(&mut self, stream: String, past: Option<Vec<u8>>) {
-        let name = stream.len();
-        let size = |past: &Option<Vec<u8>>| EACH + name + past.as_ref().map_or(0, Vec::len);
-        let old = self.baselines.get(&stream).map_or(0, size);
-        let new = size(&past);
+        let old = self.baselines.get(&stream).map_or(0, |past| baseline_size(&stream, past.as_ref()));
+        let new = baseline_size(&stream, past.as_ref());
         self.bytes -= old.min(self.bytes);
         if self.fits(new, self.most / 4 * 3) {
             self.baselines.insert(stream, past);
@@ -102,9 +100,23 @@ impl Pending {
         fits
     }
 
-    /// Silences that were made without those on the disk are not to take their place.
-    pub fn forget_silences(&mut self) {
+    /// What was kept before, and was not to be had until now, is not pushed out by what was learnt without it: the
+    /// past of a stream stays, silences stay, and an alert that is open in both goes on.
+    pub fn give_way_to(&mut self, saved: &Saved) {
         self.silences = None;
+        for (stream, _) in &saved.baselines {
+            if let Some(past) = self.baselines.remove(stream) {
+                self.bytes -= baseline_size(stream, past.as_ref()).min(self.bytes);
+            }
+        }
+        for before in &saved.open {
+            let Some(Some(alert)) = self.open.get_mut(&before.key) else { continue };
+            alert.count += before.count;
+            alert.first_seen = alert.first_seen.min(before.first_seen);
+            if alert.acknowledged.is_none() {
+                alert.acknowledged.clone_from(&before.acknowledged);
+            }
+        }
     }
 
     /// Changes that wait.
@@ -143,6 +155,10 @@ impl Pending {
     pub fn clear(&mut self) {
         *self = Pending { dropped: self.dropped, ..Pending::new(self.most) };
     }
+}
+
+fn baseline_size(stream: &str, past: Option<&Vec<u8>>) -> usize {
+    EACH + stream.len() + past.map_or(0, Vec::len)
 }
 
 fn alert_size(alert: &SavedAlert) -> usize {
@@ -193,6 +209,39 @@ mod tests {
         // What was held is brought up to date all the same.
         assert_eq!(pending.add([Change::Open(alert(7, "a"))]), 0);
         assert_eq!(pending.dropped, dropped);
+    }
+
+    #[test]
+    fn what_was_kept_before_is_not_pushed_out_by_what_was_learnt_without_it() {
+        let mut pending = Pending::new(1 << 20);
+        let young = SavedAlert { count: 2, ..alert(9, "a") };
+        let mut old = SavedAlert { count: 40, ..alert(1, "a") };
+        old.first_seen = "2020-01-01T00:00:00Z".parse().unwrap();
+        let at = old.first_seen;
+        old.acknowledged = Some(crate::model::Acknowledgement { by: 0, at, until: at, why: "known".into() });
+        pending.add([Change::Open(young), Change::Silences(Vec::new())]);
+        for stream in ["known", "new"] {
+            pending.add([Change::Baseline(Baseline::Kept(stream.into(), vec![1; 100]))]);
+        }
+        let saved = Saved {
+            open: vec![old.clone(), alert(2, "b")],
+            baselines: vec![("known".into(), vec![2; 500])],
+            ..Saved::default()
+        };
+        pending.give_way_to(&saved);
+        let changes = pending.changes();
+        assert_eq!(changes.len(), 2, "{changes:?}");
+        assert!(changes.contains(&Change::Baseline(Baseline::Kept("new".into(), vec![1; 100]))));
+        let open = changes.iter().find_map(|change| match change {
+            Change::Open(alert) => Some(alert),
+            _ => None,
+        });
+        let open = open.unwrap();
+        assert_eq!((open.count, open.cursor, open.first_seen), (42, 9, old.first_seen));
+        assert_eq!(open.acknowledged, old.acknowledged);
+        let left = pending.bytes;
+        pending.give_way_to(&Saved::default());
+        assert_eq!(pending.bytes, left);
     }
 
     #[test]
