@@ -27,6 +27,7 @@ pub struct RingReader {
     read: u64,
     /// Everything before this was given back.
     given: u64,
+    is_sound: bool,
 }
 
 impl RingReader {
@@ -42,8 +43,21 @@ impl RingReader {
         let map = map.as_fd();
         let consumer = Mapping::new(map, 0, page, true)?;
         let producer = Mapping::new(map, page, page + 2 * size, false)?;
-        let given = consumer.word(0).load(Ordering::Acquire);
-        Ok(RingReader { consumer, producer, data: page, mask: size as u64 - 1, read: given, given })
+        let mut given = consumer.word(0).load(Ordering::Acquire);
+        let produced = producer.word(0).load(Ordering::Acquire);
+        let is_sound = produced.wrapping_sub(given) <= size as u64 && given.is_multiple_of(8);
+        if !is_sound {
+            given = produced;
+            consumer.word(0).store(given, Ordering::Release);
+        }
+        let mask = size as u64 - 1;
+        Ok(RingReader { consumer, producer, data: page, mask, read: given, given, is_sound })
+    }
+
+    /// Where its last reader gave back is a place in the ring. If not, the kernel could put nothing in, and what
+    /// stood there is left out.
+    pub fn is_sound(&self) -> bool {
+        self.is_sound
     }
 
     /// Hands over at most `limit` records, oldest first; returns how many there were.
@@ -87,6 +101,9 @@ impl RingReader {
         // have to be borrowed a second time.
         let record = unsafe { self.producer.bytes(at + HEAD, length)? };
         let next = position + (HEAD + length).next_multiple_of(8) as u64;
+        if next > self.produced() {
+            return None;
+        }
         Some(((head & DISCARDED == 0).then_some(record), next))
     }
 

@@ -5,6 +5,9 @@
 
 #![forbid(unsafe_code)]
 
+#[macro_use]
+mod say;
+
 pub mod alert;
 pub mod api;
 pub mod audit;

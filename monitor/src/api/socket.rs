@@ -1,7 +1,7 @@
 //! The socket's place in the file system: one daemon a place, for root and the configured groups only.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt, PermissionsExt, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -64,28 +64,23 @@ impl InstanceLock {
     pub fn acquire(socket: &Path) -> Result<Self, SocketError> {
         make_directory(socket)?;
         let path = InstanceLock::path(socket);
-        let mut file = fs::OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .custom_flags(OFlags::NOFOLLOW.bits() as i32)
-            .open(&path)
-            .map_err(io_error("open", &path))?;
+        let open = |options: &mut fs::OpenOptions| {
+            let options = options.mode(0o600).custom_flags(OFlags::NOFOLLOW.bits() as i32);
+            options.open(&path).map_err(io_error("open", &path))
+        };
+        let mut writer = open(fs::OpenOptions::new().write(true).create(true).truncate(false))?;
+        // The one that is kept, and shared: who has it alone can write nothing into it.
+        let file = open(fs::OpenOptions::new().read(true))?;
         // The worker of a daemon that was killed holds it for a moment longer.
         if !lock::take(&file, PATIENCE).map_err(io_error("lock", &path))? {
-            let mut text = String::new();
             // The pid is a courtesy: the refusal stands without it.
-            let _ = file.take(32).read_to_string(&mut text);
-            return Err(SocketError::Running { pid: text.trim().parse().ok(), lock: path });
+            return Err(SocketError::Running { pid: pid_in(&file).ok().flatten(), lock: path });
         }
         let write_pid = |file: &mut File| {
             file.set_len(0)?;
-            file.rewind()?;
             writeln!(file, "{}", std::process::id())
         };
-        write_pid(&mut file).map_err(io_error("write", &path))?;
+        write_pid(&mut writer).map_err(io_error("write", &path))?;
         Ok(InstanceLock { file })
     }
 
@@ -100,23 +95,26 @@ impl InstanceLock {
     /// The lock cannot be read.
     pub fn holder(socket: &Path) -> Result<Option<u32>, SocketError> {
         let path = InstanceLock::path(socket);
-        let mut file = match File::open(&path) {
+        let file = match File::open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file.map_err(io_error("open", &path))?,
         };
         match flock(&file, FlockOperation::NonBlockingLockShared) {
             Ok(()) => Ok(None),
             Err(rustix::io::Errno::WOULDBLOCK) => {
-                let mut text = String::new();
-                file.read_to_string(&mut text).map_err(io_error("read", &path))?;
-                text.trim()
-                    .parse()
-                    .map(Some)
-                    .map_err(|_| io_error("read", &path)(io::ErrorKind::InvalidData.into()))
+                let pid = pid_in(&file).map_err(io_error("read", &path))?;
+                pid.map(Some).ok_or_else(|| io_error("read", &path)(io::ErrorKind::InvalidData.into()))
             }
             Err(error) => Err(io_error("lock", &path)(error.into())),
         }
     }
+}
+
+/// The process number that stands in a lock's file.
+fn pid_in(file: &File) -> io::Result<Option<u32>> {
+    let mut text = String::new();
+    file.take(32).read_to_string(&mut text)?;
+    Ok(text.trim().parse().ok())
 }
 
 /// Listens on `path`, for root and these groups only from the first moment on: the socket gets its mode
@@ -222,7 +220,11 @@ mod tests {
         let held = InstanceLock::acquire(&place.socket()).unwrap();
         let refused = InstanceLock::acquire(&place.socket()).unwrap_err().to_string();
         assert!(refused.contains(&format!("(pid {})", std::process::id())), "{refused}");
-        drop(held);
+        // Whoever it is shared with cannot name another process.
+        let mut shared = File::from(held.share().try_clone_to_owned().unwrap());
+        assert!(shared.write_all(b"1").is_err() && shared.set_len(0).is_err());
+        assert_eq!(InstanceLock::holder(&place.socket()).unwrap(), Some(std::process::id()));
+        drop((held, shared));
         InstanceLock::acquire(&place.socket()).unwrap();
     }
 

@@ -240,7 +240,7 @@ impl Keeper {
             view.kept = true;
             (view.waiting_since, view.reason) = (None, None);
         });
-        eprintln!(
+        say!(
             "streamwatch: the state is kept again in {}, with what was held in memory",
             self.links.keeping.view().file
         );
@@ -261,7 +261,7 @@ impl Keeper {
         });
         // Once: a service that is not there would fill the log.
         if self.told.as_deref() != Some(why) {
-            eprintln!(
+            say!(
                 "streamwatch: the state is not kept now: {why}; watching goes on, and what is to be kept is held \
                  in memory"
             );
@@ -282,7 +282,7 @@ impl Keeper {
                 // What is open stays open: the key is needed at the next start.
                 let reason = format!("the key could not be looked at: {error}");
                 if self.told.as_deref() != Some(&reason) {
-                    eprintln!("streamwatch: state: {reason}; it is kept under the one before");
+                    say!("streamwatch: state: {reason}; it is kept under the one before");
                     self.told = Some(reason.clone());
                 }
                 self.links.keeping.change(|view| view.reason = Some(reason));
@@ -299,7 +299,7 @@ impl Keeper {
                 let key_id = wrapped.key_id.clone();
                 match store.rewrite(&key, wrapped, Timestamp::now()) {
                     Ok(()) => {
-                        eprintln!("streamwatch: state: written anew under the key {key_id}");
+                        say!("streamwatch: state: written anew under the key {key_id}");
                         self.links.keeping.change(|view| view.key_id = Some(key_id));
                     }
                     Err(error) => {
@@ -342,7 +342,7 @@ impl Keeper {
         match self.store {
             Some(store) if self.pending.is_empty() => store.close(),
             _ if self.pending.is_empty() && self.pending.dropped == 0 => {}
-            _ => eprintln!(
+            _ => say!(
                 "streamwatch: {} changes of the state were not kept: {}",
                 self.pending.len() as u64 + self.pending.dropped,
                 self.told.unwrap_or_default()

@@ -33,7 +33,7 @@ pub fn open(config: &Config) -> Result<Option<Pins>, LoadError> {
     match Pins::open(&place) {
         Ok(pins) => Ok(Some(pins)),
         Err(error @ PinError::Io { .. }) if config.kernel.pin == Pin::Auto => {
-            eprintln!("streamwatch: the hooks go with the daemon: {error}");
+            say!("streamwatch: the hooks go with the daemon: {error}");
             Ok(None)
         }
         Err(error) => Err(error.into()),
@@ -57,7 +57,7 @@ pub fn told(config: &Config, kernel: &Kernel) -> Result<File, RunError> {
         let _ = std::fs::rename(config.api.socket.with_file_name("told"), &path);
     }
     ToldLog::file(&path).or_else(|error| {
-        eprintln!(
+        say!(
             "streamwatch: {}: {error}: what is told when the daemon is killed may be told again",
             path.display()
         );
@@ -75,11 +75,11 @@ pub fn tell(kernel: &Kernel) {
     let Some(place) = kernel.pinned_at() else { return };
     match kernel.beginning() {
         Beginning::Fresh => {}
-        Beginning::TakenOver => eprintln!(
+        Beginning::TakenOver => say!(
             "streamwatch: took over the hooks in {}: what passed while no daemon ran was counted",
             place.display()
         ),
-        Beginning::MovedOver(why) => eprintln!(
+        Beginning::MovedOver(why) => say!(
             "streamwatch: new hooks in {}, since {why}: connections that are open now count as from before the \
              start",
             place.display()
@@ -89,7 +89,7 @@ pub fn tell(kernel: &Kernel) {
 
 /// Says what stays.
 pub fn tell_end(place: &Path) {
-    eprintln!(
+    say!(
         "streamwatch: ended; the hooks in {} stay and go on counting for the next start ('streamwatch stop \
          --detach' removes them)",
         place.display()

@@ -8,6 +8,7 @@ pub(super) mod ear;
 pub(super) mod mouth;
 
 use std::io;
+use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -91,6 +92,8 @@ pub(super) enum SessionError {
 /// A worker, and the threads that serve it.
 pub(super) struct Session {
     child: Worker,
+    /// Ours of the socket between both.
+    socket: UnixStream,
     direct: Sender<ToWorker>,
     steps: Receiver<Step>,
     /// Dropped to end the control thread.
@@ -167,6 +170,7 @@ impl Session {
             None => Keeper::new(links, None, memory, check_every).waiting(None),
         };
         let keeper = spawn("keeper", move || keeper.run())?;
+        let ours = socket.try_clone()?;
         let mouth = {
             let asked = asked.clone();
             let late = late_out.clone();
@@ -208,6 +212,7 @@ impl Session {
         })?;
         let session = Session {
             child,
+            socket: ours,
             direct,
             steps,
             hold,
@@ -244,9 +249,14 @@ impl Session {
     }
 
     /// Kills a worker whose core has not gone round at so many looks of the loader: it is caught in what it
-    /// reads, and would tell nothing any more. Says so; [`Session::gone`] hears of it. Looks are counted, and not
-    /// time: a loader that was stopped itself has heard of nothing.
+    /// reads, and would tell nothing any more. Says so; [`Session::gone`] hears of it, as it does of one that is
+    /// gone without that its end of the socket is closed. Looks are counted, and not time: a loader that was
+    /// stopped itself has heard of nothing.
     pub fn kill_if_caught(&mut self) {
+        if !matches!(self.child.0.try_wait(), Ok(None)) {
+            hang_up(&self.socket);
+            return;
+        }
         let alive = self.alive.load(Ordering::Relaxed);
         let (last, looks) = &mut self.looked;
         if std::mem::replace(last, alive) != alive {
@@ -255,8 +265,9 @@ impl Session {
         }
         *looks += 1;
         if *looks == CAUGHT && self.child.0.kill().is_ok() {
+            hang_up(&self.socket);
             let seconds = CAUGHT * LOOK_EVERY.as_secs() as u32;
-            eprintln!("streamwatch: the worker did nothing for {seconds} s and is killed");
+            say!("streamwatch: the worker did nothing for {seconds} s and is killed");
         }
     }
 
@@ -288,10 +299,10 @@ impl Session {
         self.say(ToWorker::Stop { hooks_stay });
         if !self.reaches(Step::RingRead) {
             let how = self.ended(loader);
-            eprintln!("streamwatch: the worker did not end in good order: {how}");
+            say!("streamwatch: the worker did not end in good order: {how}");
             return;
         }
-        let Session { mut child, direct, steps, hold, control, keeper, mouth, ear, hooks, .. } = self;
+        let Session { mut child, socket, direct, steps, hold, control, keeper, mouth, ear, hooks, .. } = self;
         drop(hold);
         if let Ok(maps) = control.join() {
             loader.give_back(maps);
@@ -302,8 +313,9 @@ impl Session {
         {}
         let how = child.wait(STEP);
         if !how.success() {
-            eprintln!("streamwatch: the worker did not end in good order: {}", in_words(how));
+            say!("streamwatch: the worker did not end in good order: {}", in_words(how));
         }
+        hang_up(&socket);
         drop(direct);
         let _ = (mouth.join(), ear.join());
         if let Some(hooks) = Arc::into_inner(hooks) {
@@ -324,9 +336,10 @@ impl Session {
 
     /// It has ended by itself, or is to: takes back what it was lent. Returns how it ended.
     pub fn ended(self, loader: &mut Loader) -> String {
-        let Session { mut child, direct, hold, control, keeper, mouth, ear, hooks, .. } = self;
+        let Session { mut child, socket, direct, hold, control, keeper, mouth, ear, hooks, .. } = self;
         // It may only have closed the socket.
         let how = child.wait(Duration::from_millis(100));
+        hang_up(&socket);
         drop(direct);
         let _ = (mouth.join(), ear.join());
         // After the thread that spoke: what the maps hold stays there, for the next one.
@@ -340,6 +353,13 @@ impl Session {
         }
         in_words(how)
     }
+}
+
+/// Nobody is at the other end any more. Where a worker sent its own end along with what it said, and that was not
+/// read, the kernel would hold it open for ever.
+fn hang_up(socket: &UnixStream) {
+    // It may be so already.
+    let _ = socket.shutdown(Shutdown::Both);
 }
 
 /// This very program, as the worker; standard input is its end of the socket.
@@ -388,5 +408,43 @@ fn in_words(status: ExitStatus) -> String {
             None => format!("signal {signal}"),
         },
         None => format!("exit status {}", status.code().unwrap_or_default()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::io::{IoSlice, Read, Write};
+    use std::mem::MaybeUninit;
+    use std::os::fd::AsFd;
+
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+
+    use super::*;
+
+    #[test]
+    fn a_worker_that_left_its_end_in_what_it_said_is_hung_up_on() {
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        let rights = [theirs.as_fd()];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut with = SendAncillaryBuffer::new(&mut space);
+        assert!(with.push(SendAncillaryMessage::ScmRights(&rights)));
+        sendmsg(&theirs, &[IoSlice::new(b"x")], &mut with, SendFlags::empty()).unwrap();
+        drop(theirs);
+        ours.set_nonblocking(true).unwrap();
+        let chunk = [0; 1 << 16];
+        let full = loop {
+            if let Err(error) = ours.write(&chunk) {
+                break error;
+            }
+        };
+        assert_eq!(full.kind(), io::ErrorKind::WouldBlock, "the kernel knows that it is gone");
+        hang_up(&ours);
+        assert_eq!(ours.write(&chunk).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        // What was said is still heard, and then that it is gone: as an end, or as a reset.
+        let mut heard = Vec::new();
+        let end = ours.read_to_end(&mut heard).map_err(|error| error.kind());
+        assert_eq!(heard, b"x");
+        assert_ne!(end, Err(io::ErrorKind::WouldBlock));
     }
 }

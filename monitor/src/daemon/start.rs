@@ -172,19 +172,19 @@ fn supervise(loader: &mut Loader, options: &RunOptions, signals: &Signals) -> Re
                 if let Some(session) = session.take() {
                     let how = session.ended(loader);
                     lives.ended(&how, Instant::now());
-                    eprintln!("streamwatch: the worker ended by itself ({how}): {}", lives.consequence());
+                    say!("streamwatch: the worker ended by itself ({how}): {}", lives.consequence());
                 }
             }
             recv(due) -> _ => {
                 if let Some(session) = session.take() {
-                    eprintln!("streamwatch: a new worker looks at what is captured again");
+                    say!("streamwatch: a new worker looks at what is captured again");
                     session.stop(loader, true);
                 }
                 match Session::start(loader, lives.next()) {
                     Ok(new) => session = Some(new),
                     Err(error) => {
                         lives.ended(&error.to_string(), Instant::now());
-                        eprintln!("streamwatch: {error}: {}", lives.consequence());
+                        say!("streamwatch: {error}: {}", lives.consequence());
                     }
                 }
             }
@@ -219,7 +219,7 @@ fn reload(loader: &mut Loader, session: Option<&Session>, options: &RunOptions) 
     });
     match policy {
         Ok(((policy, wanted), name)) => {
-            eprintln!(
+            say!(
                 "streamwatch: reloaded: {} in force",
                 name.map_or_else(
                     || "the built-in policy is".to_owned(),
@@ -232,7 +232,7 @@ fn reload(loader: &mut Loader, session: Option<&Session>, options: &RunOptions) 
                 session.say(ToWorker::Policy(loader.policy.clone(), loader.resolvers.clone()));
             }
         }
-        Err(error) => eprintln!("streamwatch: not reloaded, the old policy stays in force: {error}"),
+        Err(error) => say!("streamwatch: not reloaded, the old policy stays in force: {error}"),
     }
 }
 
@@ -242,12 +242,12 @@ fn greet(config: &Config, cgroup: &Path) {
         usual if usual == Path::new(api::DEFAULT_SOCKET) => String::new(),
         other => format!(" --socket {}", other.display()),
     };
-    eprintln!(
-        "streamwatch {} watches every socket under {}. What is wrong appears here; for the rest ask, from\n\
-         another terminal, 'streamwatch{socket} streams' (or flows, alerts, hist, status). Ctrl-C ends it.",
+    say!(
+        "streamwatch {} watches every socket under {}. What is wrong appears here; for the rest ask, from",
         env!("CARGO_PKG_VERSION"),
         cgroup.display()
     );
+    say!("another terminal, 'streamwatch{socket} streams' (or flows, alerts, hist, status). Ctrl-C ends it.");
 }
 
 /// The configuration: file, then environment and flags on top, checked.

@@ -111,7 +111,7 @@ impl Keeping {
     /// Damage, on standard error and for `status`.
     pub fn damage(&self, lines: &[String]) {
         for line in lines {
-            eprintln!("streamwatch: state: {line}");
+            say!("streamwatch: state: {line}");
         }
         self.change(|view| {
             view.damage.extend_from_slice(lines);

@@ -202,7 +202,7 @@ fn deliver_all(target: &Target, waiting: &Receiver<Arc<Notice>>, timeout: Durati
                     AlertState::Repeated => " again",
                     AlertState::Resolved => " resolved",
                 };
-                eprintln!("streamwatch: {severity} {rule}{state}: {}", printable(&alert.reason));
+                say!("streamwatch: {severity} {rule}{state}: {}", printable(&alert.reason));
                 Ok(())
             }
         };
@@ -215,7 +215,7 @@ fn deliver_all(target: &Target, waiting: &Receiver<Arc<Notice>>, timeout: Durati
                 counters.tally.lose(1);
                 // Once until it works again: `status` has the count.
                 if !std::mem::replace(&mut told, true) {
-                    eprintln!("streamwatch: {}: not delivered: {}", counters.name, printable(&why));
+                    say!("streamwatch: {}: not delivered: {}", counters.name, printable(&why));
                 }
             }
         }

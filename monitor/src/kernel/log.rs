@@ -17,7 +17,7 @@ impl log::Log for Lines {
     }
 
     fn log(&self, record: &log::Record<'_>) {
-        eprintln!("kernel programs: {}", record.args());
+        say!("kernel programs: {}", record.args());
     }
 
     fn flush(&self) {}
@@ -35,6 +35,6 @@ pub fn follow(ebpf: &mut Ebpf) {
                 }
             });
         }
-        Err(error) => eprintln!("streamwatch: the kernel programs say nothing: {error}"),
+        Err(error) => say!("streamwatch: the kernel programs say nothing: {error}"),
     }
 }

@@ -23,6 +23,9 @@ impl Ring {
     /// They cannot be mapped.
     pub fn new(map: OwnedFd, size: u32, journal: impl AsFd) -> io::Result<Self> {
         let reader = RingReader::new(&map, size as usize)?;
+        if !reader.is_sound() {
+            say!("streamwatch: the ring's last reader left it in disorder: what stood in it is lost");
+        }
         Ok(Ring { map, reader, journal: Journal::new(journal)? })
     }
 

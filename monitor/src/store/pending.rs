@@ -216,7 +216,7 @@ mod tests {
         let mut pending = Pending::new(1 << 20);
         let young = SavedAlert { count: 2, ..alert(9, "a") };
         let mut old = SavedAlert { count: 40, ..alert(1, "a") };
-        old.first_seen = "2020-01-01T00:00:00Z".parse().unwrap();
+        old.first_seen = "2020-01-01T00:00:00Z".parse().expect("a time");
         let at = old.first_seen;
         old.acknowledged = Some(crate::model::Acknowledgement { by: 0, at, until: at, why: "known".into() });
         pending.add([Change::Open(young), Change::Silences(Vec::new())]);
@@ -236,7 +236,7 @@ mod tests {
             Change::Open(alert) => Some(alert),
             _ => None,
         });
-        let open = open.unwrap();
+        let open = open.expect("it is open");
         assert_eq!((open.count, open.cursor, open.first_seen), (42, 9, old.first_seen));
         assert_eq!(open.acknowledged, old.acknowledged);
         let left = pending.bytes;

@@ -122,8 +122,15 @@ fn allowed() -> Result<BTreeMap<i64, Vec<SeccompRule>>, BackendError> {
     rules.insert(libc::SYS_tgkill, vec![argument(0, SeccompCmpOp::Eq, own)?]);
     // Names of threads.
     rules.insert(libc::SYS_prctl, vec![argument(0, SeccompCmpOp::Eq, libc::PR_SET_NAME as u64)?]);
-    // Between its own threads.
-    rules.insert(libc::SYS_socketpair, vec![argument(0, SeccompCmpOp::Eq, libc::AF_UNIX as u64)?]);
+    // Between its own threads; with one of datagrams any socket that has a path can be reached (unix(7)).
+    let kinds = 0xf;
+    rules.insert(
+        libc::SYS_socketpair,
+        vec![SeccompRule::new(vec![
+            condition(0, SeccompCmpOp::Eq, libc::AF_UNIX as u64)?,
+            condition(1, SeccompCmpOp::MaskedEq(kinds), libc::SOCK_STREAM as u64)?,
+        ])?],
+    );
     // Whether it waits, and whether it writes to a terminal, and how wide that is.
     let asked = [libc::FIONBIO, libc::TCGETS, libc::TIOCGWINSZ];
     let asked = asked.into_iter().map(|request| argument(1, SeccompCmpOp::Eq, request));
@@ -132,6 +139,9 @@ fn allowed() -> Result<BTreeMap<i64, Vec<SeccompRule>>, BackendError> {
 }
 
 fn argument(number: u8, compare: SeccompCmpOp, value: u64) -> Result<SeccompRule, BackendError> {
-    let condition = SeccompCondition::new(number, SeccompCmpArgLen::Dword, compare, value)?;
-    SeccompRule::new(vec![condition])
+    SeccompRule::new(vec![condition(number, compare, value)?])
+}
+
+fn condition(number: u8, compare: SeccompCmpOp, value: u64) -> Result<SeccompCondition, BackendError> {
+    SeccompCondition::new(number, SeccompCmpArgLen::Dword, compare, value)
 }

@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::net::{TcpStream, UdpSocket};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::process::Command;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -31,6 +31,7 @@ pub fn attempt_all() -> Vec<Attempt> {
         attempt("connect over TCP", TcpStream::connect(("127.0.0.1", 9)).map(drop)),
         attempt("send a datagram", UdpSocket::bind(("127.0.0.1", 0)).map(drop)),
         attempt("connect to a Unix socket", UnixStream::connect("/run/streamwatch/api.sock").map(drop)),
+        attempt("send to a Unix socket by its path", UnixDatagram::pair().map(drop)),
         attempt("start a program", Command::new("/bin/true").spawn().map(drop)),
         attempt("load a kernel program", load_program()),
         attempt("signal another process", signal_parent()),
@@ -97,6 +98,7 @@ mod tests {
             "list a directory",
             "connect over TCP",
             "send a datagram",
+            "send to a Unix socket by its path",
             "start a program",
             "load a kernel program",
             "signal another process",

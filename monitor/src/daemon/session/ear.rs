@@ -54,7 +54,7 @@ impl Ear {
                 Ok(Some(message)) => self.pass_on(message),
                 Ok(None) => break,
                 Err(error) => {
-                    eprintln!("streamwatch: the worker said what it must not: {error}");
+                    say!("streamwatch: the worker said what it must not: {error}");
                     break;
                 }
             }

@@ -92,7 +92,7 @@ impl Ears {
             ToWorker::Policy(texts, resolvers) => match Policy::compile(&texts) {
                 Ok(policy) => self.order(Order::Policy(Arc::new(policy.with_host_resolvers(resolvers)))),
                 // The loader has checked it.
-                Err(error) => eprintln!("streamwatch: the old policy stays in force: {error}"),
+                Err(error) => say!("streamwatch: the old policy stays in force: {error}"),
             },
             ToWorker::Report(report) => {
                 self.loader.set(report);

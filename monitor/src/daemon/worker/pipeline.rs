@@ -175,7 +175,7 @@ pub(super) fn run(
     spawn("from-loader", move || match hear::run(from, ears) {
         Ok(()) => exit(0),
         Err(error) => {
-            eprintln!("streamwatch: the worker cannot understand its loader: {error}");
+            say!("streamwatch: the worker cannot understand its loader: {error}");
             exit(1);
         }
     })?;
