@@ -52,6 +52,17 @@ impl Core {
         }
     }
 
+    /// Flows whose question is no longer kept ask again.
+    pub(super) fn ask_again(&mut self, now_ns: u64) {
+        for key in self.recent.take_left() {
+            if let Some(id) = self.table.id(&key)
+                && self.table.get(id).is_some_and(|flow| flow.owner.is_none())
+            {
+                self.find_owner_of(id, now_ns);
+            }
+        }
+    }
+
     /// One walk over all processes answers for many sockets. So the first question of a while is asked
     /// at once, and the others with the next tick, for those connections that are still there.
     fn ask_for_user(&mut self, flow: &Flow, now_ns: u64) {

@@ -32,6 +32,8 @@ type Key = (u32, u32, [u8; 16], u64);
 pub(super) struct Recent {
     known: HashMap<Key, Known, RandomState>,
     asked: HashMap<Key, Question, RandomState>,
+    /// Flows whose question is no longer kept: they are to ask again.
+    left: Vec<FlowKey>,
 }
 
 #[derive(Debug)]
@@ -92,7 +94,14 @@ impl Recent {
             return Answer::Known(identity);
         }
         if self.asked.len() >= MOST {
-            self.asked.retain(|_, question| now_ns.saturating_sub(question.asked_ns) < ASK_AGAIN);
+            let left = &mut self.left;
+            self.asked.retain(|_, question| {
+                let young = now_ns.saturating_sub(question.asked_ns) < ASK_AGAIN;
+                if !young {
+                    left.append(&mut question.waiting);
+                }
+                young
+            });
         }
         let room = self.asked.len() < MOST;
         match self.asked.get_mut(&key(seen)) {
@@ -110,6 +119,16 @@ impl Recent {
             None => {}
         }
         Answer::Ask
+    }
+
+    /// Forgets who was found, and nobody who waits.
+    pub(super) fn forget_known(&mut self) {
+        self.known.clear();
+    }
+
+    /// The flows that are to ask again.
+    pub(super) fn take_left(&mut self) -> Vec<FlowKey> {
+        std::mem::take(&mut self.left)
     }
 
     fn get(&self, seen: &ProcessSeen, now_ns: u64) -> Option<Arc<Identity>> {
@@ -167,6 +186,24 @@ mod tests {
         assert_eq!(recent.ask(&seen(3), flow(3), 1 + ASK_AGAIN), Answer::Ask);
         let gone = Arc::new(Identity { missing: Some("ended".into()), ..Identity::default() });
         assert_eq!(recent.found(&seen(3), &gone, 2 * ASK_AGAIN), [flow(2)], "whoever it was");
+    }
+
+    #[test]
+    fn who_waited_for_a_question_that_had_to_go_asks_again() {
+        let mut recent = Recent::default();
+        let flow = |cookie| FlowKey { cookie, ..FlowKey::default() };
+        assert_eq!(recent.ask(&seen(1), flow(1), 1), Answer::Ask);
+        assert_eq!(recent.ask(&seen(2), flow(2), 2), Answer::UnderWay);
+        for tgid in 1000..1000 + MOST as u32 {
+            let other = ProcessSeen { tgid, ..seen(3) };
+            assert_eq!(recent.ask(&other, flow(u64::from(tgid)), 3), Answer::Ask);
+        }
+        assert!(recent.take_left().is_empty());
+        let late = ProcessSeen { tgid: 8, ..seen(ASK_AGAIN + 2) };
+        assert_eq!(recent.ask(&late, flow(3), ASK_AGAIN + 2), Answer::Ask);
+        assert_eq!(recent.take_left(), [flow(2)]);
+        let who = Arc::new(Identity { pid: Some(7), ..Identity::default() });
+        assert!(recent.found(&seen(1), &who, ASK_AGAIN + 3).is_empty());
     }
 
     #[test]

@@ -17,6 +17,7 @@ impl Core {
         self.forget_the_past(now_ns);
         self.look_for_self_check(now_ns);
         self.ask_for_users(now_ns);
+        self.ask_again(now_ns);
         let waiting = std::mem::take(&mut self.waiting);
         for id in waiting {
             self.advance(id, now_ns);
@@ -130,7 +131,7 @@ impl Core {
         self.policy = policy;
         self.decisions.forget();
         // The new one may go by what was not asked of a process before.
-        self.recent = Recent::default();
+        self.recent.forget_known();
         for id in self.table.ids() {
             if let Some(mut flow) = self.table.get_mut(id) {
                 flow.undecide();

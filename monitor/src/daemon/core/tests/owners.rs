@@ -95,3 +95,24 @@ fn an_end_waits_until_the_listeners_are_known() {
     rig.pass(SECOND / 20);
     assert_eq!(ends(&mut rig), [Some(7)]);
 }
+
+/// Another policy may ask more of a process, but who waits for an answer that is under way still gets one.
+#[test]
+fn another_policy_leaves_nobody_waiting() {
+    let mut rig = Rig::new(settings());
+    looked(&mut rig, Vec::new());
+    rig.core.keep_position();
+    let opens: Vec<FlowEvent> = (1..=2)
+        .map(|cookie| {
+            let local = format!("10.0.0.1:{}", 40_000 + cookie);
+            let open = rig.event(Kind::Open, cookie, &local, SERVER, false);
+            FlowEvent { owner: Owner { tgid: 7, seen_ns: 1, ..Owner::default() }, ..open }
+        })
+        .collect();
+    opens.iter().for_each(|open| rig.feed(Kind::Open, *open));
+    rig.core.set_policy(Arc::new(Policy::builtin()), rig.now_ns);
+    rig.feed(Kind::Close, opens[1]);
+    assert_eq!(rig.records().iter().filter(|record| matches!(record, Record::Flow { .. })).count(), 3);
+    rig.pass(SECOND);
+    assert_eq!(rig.core.told_up_to(9), 9);
+}
