@@ -111,6 +111,10 @@ impl Core {
             }
             flow.detected.remove(Detected::PLAINTEXT);
         }
+        if flow.verdict.authorised.answer != Answer::No && flow.holds.remove(Rule::UnexpectedPeer) {
+            // Another policy is in force, or the ends turned out to be others.
+            self.alerts.release(&alert_key(Rule::UnexpectedPeer, &stream.subject), now_ns);
+        }
         if !plaintext && !unexpected && !failed && !broken && faults.is_empty() {
             return;
         }
@@ -152,11 +156,13 @@ impl Core {
             findings.extend(self.handshakes.failed(&view, &subject, now_ns));
         }
         findings.extend(faults.into_iter().map(|fault| fault.finding(&view, &subject)));
-        // A flow that is judged again repeats nothing.
-        findings.retain(|finding| flow.holds.insert(finding.rule));
+        // A flow that is judged again repeats nothing. What is said of more than its stream is not held by it.
+        let of_stream = |finding: &Finding| *finding.subject == *subject;
+        findings.retain(|finding| !of_stream(finding) || flow.holds.insert(finding.rule));
         drop(guard);
         for finding in findings {
-            self.tell(finding, true, now_ns);
+            let hold = of_stream(&finding);
+            self.tell(finding, hold, now_ns);
         }
     }
 
