@@ -94,6 +94,8 @@ pub struct Stream {
     pub facts: Arc<dissect::Facts>,
     /// The verdict is of a flow that carried something.
     judged: bool,
+    /// Another policy is in force since a flow was learned: its third answer is of none.
+    undecided: bool,
     /// `None`: beyond the number of streams that have histograms of their own.
     pub measures: Option<Box<Measures>>,
 }
@@ -281,6 +283,7 @@ impl Streams {
             verdict: flow.verdict.clone(),
             facts: flow.facts.clone(),
             judged: false,
+            undecided: false,
             measures: (self.list.len() < self.with_measures).then(Box::default),
         });
         id
@@ -322,9 +325,17 @@ impl Stream {
         if !self.judged {
             self.verdict = flow.verdict.clone();
             self.judged = carried;
+            self.undecided = false;
             return;
         }
-        if !carried || Arc::ptr_eq(&self.verdict, &flow.verdict) {
+        if !carried {
+            return;
+        }
+        if std::mem::take(&mut self.undecided) {
+            self.verdict =
+                Arc::new(Verdict { authorised: flow.verdict.authorised.clone(), ..(*self.verdict).clone() });
+        }
+        if Arc::ptr_eq(&self.verdict, &flow.verdict) {
             return;
         }
         let old = &*self.verdict;
@@ -345,7 +356,9 @@ impl Stream {
         }
     }
 
-    /// Another policy is in force: what the old one said of this stream no longer counts.
+    /// Another policy is in force: what the old one said of this stream no longer counts. The first flow's
+    /// ends are all that the new one can be asked about, and others may have had others: so that makes no yes
+    /// of what was none.
     pub fn decide(&mut self, policy: &Policy) {
         let decision = policy.decide(&FlowFacts {
             client: self.client_identity.as_deref(),
@@ -354,8 +367,12 @@ impl Stream {
             server_address: self.server_address,
             transport: self.key.transport,
         });
-        let verdict = Verdict { authorised: verdict::authorised(Some(&decision)), ..(*self.verdict).clone() };
-        self.verdict = Arc::new(verdict);
+        let mut authorised = verdict::authorised(Some(&decision));
+        if authorised.answer == Answer::Yes && self.verdict.authorised.answer != Answer::Yes {
+            authorised = Judged::new(Answer::Unknown, "not seen since the policy changed");
+        }
+        self.verdict = Arc::new(Verdict { authorised, ..(*self.verdict).clone() });
+        self.undecided = true;
     }
 
     pub fn sample(&mut self, sample: &Sample) {

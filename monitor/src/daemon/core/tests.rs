@@ -7,6 +7,7 @@ mod flood;
 mod hidden;
 mod named;
 mod owners;
+mod policies;
 mod quiet_day;
 mod taken_over;
 
@@ -357,6 +358,26 @@ fn what_fails_is_told_and_counted() {
     assert!(failed.iter().all(|(_, flow)| flow.failure == Some(FailReason::Refused)));
     let alerts = alerts(&told);
     assert_eq!(alerts.iter().map(|alert| alert.rule).collect::<Vec<_>>(), [Rule::ConnectFailures]);
+}
+
+/// Nothing of a flow holds what is said of many places.
+#[test]
+fn a_scan_by_a_client_here_is_resolved_when_it_is_quiet() {
+    let mut rig = Rig::new(settings());
+    for port in 1..40 {
+        let remote = format!("10.0.0.2:{port}");
+        let mut open = rig.event(Kind::Open, port, CLIENT, &remote, false);
+        open.owner.tgid = 7;
+        rig.feed(Kind::Open, open);
+        let flags = flow_flag::ACTIVE | flow_flag::ANSWERED;
+        rig.feed(Kind::Failed, FlowEvent { flags, ..open });
+        rig.records();
+    }
+    let open = |rig: &Rig| rig.core.alerts.open();
+    let scans = |rig: &Rig| open(rig).iter().filter(|alert| alert.key.contains("many ports")).count();
+    assert_eq!(scans(&rig), 1);
+    rig.pass(400 * SECOND);
+    assert_eq!(scans(&rig), 0);
 }
 
 /// No socket of ours takes part; a client on this host is told by its own flow.

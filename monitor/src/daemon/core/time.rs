@@ -137,6 +137,8 @@ impl Core {
                 flow.undecide();
             }
             self.advance(id, now_ns);
+            // Its stream is told anew what it says, alike or not.
+            self.account(id, true);
         }
     }
 
