@@ -29,11 +29,25 @@ const UPGRADE_PATIENCE: u64 = 2_000_000_000;
 /// IPv4's unspecified address, as the events have it.
 const UNSPECIFIED_V4: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 0, 0];
 
-/// Which records of a flow were written.
+/// What a bit is enough for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Told {
-    pub opened: bool,
-    pub settled: bool,
+pub struct Marks(u8);
+
+impl Marks {
+    /// The record that it opened was written.
+    pub const TOLD_OPENED: Marks = Marks(1);
+    /// The record that it is settled was written.
+    pub const TOLD_SETTLED: Marks = Marks(2);
+    /// Its socket had another connection before.
+    pub const AGAIN: Marks = Marks(4);
+
+    pub fn has(self, which: Marks) -> bool {
+        self.0 & which.0 != 0
+    }
+
+    pub fn set(&mut self, which: Marks, value: bool) {
+        self.0 = if value { self.0 | which.0 } else { self.0 & !which.0 };
+    }
 }
 
 /// One flow, as the events so far tell it.
@@ -98,7 +112,7 @@ pub struct Flow {
     pub settled: bool,
     /// Whether it is settled which stream it counts in, if any: fixed once.
     pub assigned: bool,
-    pub told: Told,
+    pub marks: Marks,
     /// What was found already.
     pub detected: Detected,
 }
@@ -246,7 +260,7 @@ impl Flow {
             failure: None,
             settled: false,
             assigned: false,
-            told: Told::default(),
+            marks: Marks::default(),
             detected: Detected::default(),
         };
         flow.update(event);
@@ -523,6 +537,9 @@ impl Flow {
     /// As [`FlowView::id`].
     pub fn id(&self, boot_id: &str) -> String {
         match self.transport {
+            Transport::Tcp if self.marks.has(Marks::AGAIN) => {
+                format!("{}-{:x}", super::name::of(boot_id, self.cookie), self.opened_ns)
+            }
             Transport::Tcp => super::name::of(boot_id, self.cookie),
             Transport::Udp => format!("{boot_id}-{:x}-{}-{}", self.cookie, self.local.port(), self.remote()),
         }

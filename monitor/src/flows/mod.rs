@@ -20,10 +20,11 @@ mod streams;
 mod table;
 
 pub use endpoint::Endpoint;
-pub use entry::{Detected, Flow, FlowKey, Holds, Told, key_of, key_of_capture, key_of_socket};
+pub use entry::{Detected, Flow, FlowKey, Holds, Marks, key_of, key_of_capture, key_of_socket};
 pub use evidence::{Evidence, doubt_what_did_not_come};
 pub use interned::Interned;
 pub use judge::Judge;
+pub use name::of as id_of_socket;
 pub use reader::{FlowsReader, Place, Row, Scene};
 pub(crate) use shares::Shares;
 pub use slab::{FlowId, FlowRead, FlowWrite};

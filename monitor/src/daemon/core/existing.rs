@@ -86,7 +86,7 @@ impl Core {
             flow.cgroup = socket.cgroup as u32;
             flow.set_owner(identity);
             // It was told by the daemon before, as new or as there before it; or its beginning stands in the ring.
-            flow.told.opened = self.took_over();
+            flow.marks.set(Marks::TOLD_OPENED, self.took_over());
             if let Some(counts) = &socket.tcp {
                 flow.refresh(socket.state, counts);
             }
@@ -130,7 +130,8 @@ impl Core {
         let mut moved = Vec::new();
         let mut gone = Vec::new();
         self.table.each_in(sockets.next..end, |id, flow| {
-            if flow.transport != Transport::Tcp {
+            // What began since may not be what its socket was then.
+            if flow.transport != Transport::Tcp || flow.opened_ns > sockets.began_ns {
                 return;
             }
             match sockets.seen.get(&flow.cookie()) {

@@ -74,7 +74,9 @@ impl Core {
     /// The flow of an event, brought up to its totals; made where there is none.
     pub(super) fn ensure(&mut self, event: &FlowEvent, now_ns: u64) -> FlowId {
         let key = key_of(event);
-        if let Some(id) = self.table.id(&key) {
+        if let Some(id) = self.table.id(&key)
+            && !self.ended_for_another(id, event, now_ns)
+        {
             if event.kind == Kind::Open as u8 {
                 self.began(id, event);
             }
@@ -87,12 +89,13 @@ impl Core {
         if left {
             // The daemon before told that it opened.
             flow.seen.before_start = true;
-            flow.told.opened = true;
+            flow.marks.set(Marks::TOLD_OPENED, true);
         }
-        if first && flow.transport == Transport::Udp {
-            // A peer that the kernel had let go, and counts from nothing.
+        flow.marks.set(Marks::AGAIN, self.had_another(event));
+        if event.kind == Kind::Open as u8 {
+            // A peer that the kernel had let go, or another connection of a socket: it counts from nothing.
             self.sums.begin(&key);
-        } else if !first && self.sums.was_pushed_out(&key) {
+        } else if !first && !flow.marks.has(Marks::AGAIN) && self.sums.was_pushed_out(&key) {
             flow.seen.pushed_out = true;
         } else if !first && !flow.seen.before_start && flow.transport == Transport::Tcp {
             flow.seen.beginning_lost = true;
@@ -113,7 +116,7 @@ impl Core {
             flow.opened_ns = event.opened_ns;
             flow.seen.before_start = false;
             // Unless the daemon before did, which is asked when it is told.
-            flow.told.opened = false;
+            flow.marks.set(Marks::TOLD_OPENED, false);
         }
     }
 

@@ -12,6 +12,7 @@ use monitor_common::{
     CaptureHead, Counters, Decision, FlowEvent, Kind, Owner, capture_flag, decision, flow_flag,
 };
 
+mod again;
 mod captures;
 mod decisions;
 mod existing;
@@ -37,6 +38,7 @@ mod throttle;
 mod time;
 pub(in crate::daemon) mod watching;
 
+use again::EndedSockets;
 use decisions::Decisions;
 use existing::Sockets;
 use held::Held;
@@ -57,7 +59,7 @@ use crate::api::Word;
 use crate::detect::{self, ConnectFailures, Finding, HandshakeFailures, Listener, NewServices};
 use crate::event::{Event, address};
 use crate::flows::{
-    Flow, FlowId, FlowKey, FlowsReader, Interned, Judge, Scene, StreamKey, Streams, Table, key_of,
+    Flow, FlowId, FlowKey, FlowsReader, Interned, Judge, Marks, Scene, StreamKey, Streams, Table, key_of,
     key_of_capture,
 };
 use crate::hist::{Measures, Sample};
@@ -162,6 +164,8 @@ pub struct Core {
     hurries: bool,
     /// Connections that ended before the first look at the host was answered, which may have found them.
     ended_early: Option<HashSet<u64>>,
+    /// Sockets whose connections ended: they may make others.
+    ended_sockets: EndedSockets,
     /// When the sockets were last asked for.
     sockets_due_ns: u64,
     /// Listener owners whose accepted sockets are used by another process.
@@ -222,6 +226,7 @@ impl Core {
             sockets: None,
             hurries: false,
             ended_early: Some(HashSet::new()),
+            ended_sockets: EndedSockets::default(),
             sockets_due_ns: 0,
             handed_over: HashSet::new(),
             recent: Recent::default(),

@@ -40,8 +40,8 @@ impl Core {
             flow.decision = Some(roles::decide(&mut self.decisions, &self.policy, &self.names, flow, seen));
         }
         let changed = flow.judge(&mut self.judge);
-        if !flow.told.opened {
-            flow.told.opened = true;
+        if !flow.marks.has(Marks::TOLD_OPENED) {
+            flow.marks.set(Marks::TOLD_OPENED, true);
             flow.told_progress(now_ns);
             if (!over || flow.state == FlowState::Closed)
                 && !self.before.told(flow, FlowAction::FlowOpened, &self.boot_id)
@@ -53,8 +53,8 @@ impl Core {
             self.sums.assign(&mut self.streams, flow, other_counts);
         }
         self.sums.account(&mut self.streams, flow, changed);
-        if flow.settled && !flow.told.settled {
-            flow.told.settled = true;
+        if flow.settled && !flow.marks.has(Marks::TOLD_SETTLED) {
+            flow.marks.set(Marks::TOLD_SETTLED, true);
             if flow.state != FlowState::Failed
                 && (known || !over)
                 && !self.before.told(flow, FlowAction::FlowSettled, &self.boot_id)
@@ -222,6 +222,7 @@ impl Core {
         {
             ended.insert(flow.cookie());
         }
+        self.ended_sockets.ended(&flow);
         if !flow.is_over() {
             // The monitor ends before it.
             flow.seen.end_concluded = true;

@@ -45,6 +45,16 @@ impl Before {
             Said::Perhaps => !matches!(action, FlowAction::FlowClosed | FlowAction::ConnectionFailed),
         }
     }
+
+    /// Whether the daemon before told the end of a connection of a socket that has another one since.
+    pub(super) fn told_end_of(&self, cookie: u64, opened_ns: u64, boot_id: &str) -> bool {
+        if self.past.is_empty() || opened_ns < self.since_ns {
+            return false;
+        }
+        let id = crate::flows::id_of_socket(boot_id, cookie);
+        let ends = [FlowAction::FlowClosed, FlowAction::ConnectionFailed];
+        ends.into_iter().any(|end| self.past.said(&id, end) != Said::No)
+    }
 }
 
 impl Core {

@@ -89,7 +89,10 @@ impl Core {
                 // Quiet since its last event, which may have been told before its last datagram.
                 commands.push(Command::ReadUdp { key: flow.key() });
             }
-            if interval_ns > 0 && flow.told.opened && flow.is_progress_due(now_ns, interval_ns) {
+            if interval_ns > 0
+                && flow.marks.has(Marks::TOLD_OPENED)
+                && flow.is_progress_due(now_ns, interval_ns)
+            {
                 told.push(id);
             }
             if glances.len() < GLANCES && Core::is_to_be_glanced_at(sampling, flow, now_ns) {

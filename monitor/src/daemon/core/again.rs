@@ -1,0 +1,98 @@
+//! Sockets that have one connection after the other: `connect` again after one that failed, or after
+//! `connect(AF_UNSPEC)`. The kernel knows the socket by the same cookie all along; each connection is a flow
+//! of its own, under an id of its own.
+
+use std::collections::VecDeque;
+
+use foldhash::fast::RandomState;
+
+use super::*;
+
+/// Sockets remembered whose connections ended.
+const ENDED: usize = 65_536;
+
+/// When the last connection of a socket ended, CLOCK_MONOTONIC ns, by its cookie.
+#[derive(Debug, Default)]
+pub(super) struct EndedSockets {
+    closed_ns: HashMap<u64, u64, RandomState>,
+    order: VecDeque<u64>,
+}
+
+impl EndedSockets {
+    pub fn ended(&mut self, flow: &Flow) {
+        if flow.transport != Transport::Tcp {
+            return;
+        }
+        if self.closed_ns.insert(flow.cookie(), flow.closed_ns.max(flow.opened_ns)).is_some() {
+            return;
+        }
+        self.order.push_back(flow.cookie());
+        if self.order.len() > ENDED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.closed_ns.remove(&oldest);
+        }
+    }
+
+    /// Whether a connection that began then is another one.
+    fn before(&self, cookie: u64, opened_ns: u64) -> bool {
+        self.closed_ns.get(&cookie).is_some_and(|closed_ns| *closed_ns <= opened_ns)
+    }
+}
+
+impl Core {
+    /// Whether the socket of an event had another connection, which has left the table.
+    pub(super) fn had_another(&self, event: &FlowEvent) -> bool {
+        let opened_ns = began_ns(event);
+        event.transport == 6
+            && opened_ns != 0
+            && (self.ended_sockets.before(event.cookie, opened_ns)
+                || self.before.told_end_of(event.cookie, opened_ns, &self.boot_id))
+    }
+
+    /// Ends the flow of an event's socket where the event is about the connection after it: with what the kernel
+    /// saw, if its owner is not known by now. False where it is about this one.
+    pub(super) fn ended_for_another(&mut self, id: FlowId, event: &FlowEvent, now_ns: u64) -> bool {
+        let Some(flow) = self.table.get(id) else { return false };
+        let opened_ns = began_ns(event);
+        let over = flow.is_over();
+        let another = flow.transport == Transport::Tcp
+            && match over {
+                true => opened_ns != 0 && opened_ns >= flow.closed_ns,
+                // Nobody told its end.
+                false => {
+                    event.kind == Kind::Open as u8 && opened_ns > flow.last_ns && !flow.seen.before_start
+                }
+            };
+        let owner = flow.owner.is_none().then(|| unseen(&flow.process_seen()));
+        let last_ns = flow.last_ns;
+        drop(flow);
+        if !another {
+            return false;
+        }
+        if let Some(mut flow) = self.table.get_mut(id) {
+            if let Some(owner) = owner {
+                flow.set_owner(self.identities.get(owner));
+            }
+            flow.seen.end_concluded |= !over;
+        }
+        if over {
+            self.advance(id, now_ns);
+        } else {
+            self.close(id, last_ns, FlowState::Closed);
+        }
+        // One that waits for its other end waits no longer.
+        if let Some(flow) = self.table.remove(id) {
+            self.finish(flow, now_ns);
+        }
+        true
+    }
+}
+
+/// When the connection of an event began; 0: not known.
+fn began_ns(event: &FlowEvent) -> u64 {
+    match event.kind {
+        kind if event.opened_ns == 0 && kind == Kind::Open as u8 => event.at_ns,
+        _ => event.opened_ns,
+    }
+}
