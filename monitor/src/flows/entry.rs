@@ -78,7 +78,8 @@ pub struct Flow {
     progress_ms: u32,
     pub sent: Count,
     pub received: Count,
-    /// Client's and server's bytes that the stream has counted.
+    /// Client's and server's bytes that the stream has counted. Of one that does not count: those that its other
+    /// end had counted when that ended.
     pub accounted: (u64, u64),
     /// The rest of what the kernel saw of the process, until its owner is known.
     owner_seen: Option<Box<Owner>>,
@@ -468,6 +469,30 @@ impl Flow {
     /// host, the client's.
     pub fn is_primary(&self) -> bool {
         self.twin.is_none() || self.direction == Direction::Egress
+    }
+
+    /// Whether these can be the two sockets of one connection, which have each other's addresses: one asked for it,
+    /// and the other was made after that.
+    pub fn may_be_twin_of(&self, other: &Flow) -> bool {
+        let (client, server) = match (self.direction, other.direction) {
+            (Direction::Egress, Direction::Ingress) => (self, other),
+            (Direction::Ingress, Direction::Egress) => (other, self),
+            _ => return false,
+        };
+        Flow::is_in_order(client.began_ns(), server.began_ns())
+    }
+
+    /// Whether a server's socket can be of a connection, by when both began, where that is known.
+    pub fn is_in_order(client_ns: Option<u64>, server_ns: Option<u64>) -> bool {
+        client_ns.zip(server_ns).is_none_or(|(client, server)| client <= server)
+    }
+
+    /// When it began, CLOCK_MONOTONIC ns; `None`: that was not seen, or the first datagrams need not be told in
+    /// their order.
+    pub fn began_ns(&self) -> Option<u64> {
+        let Seen { before_start, beginning_lost, pushed_out, .. } = self.seen;
+        let seen = !before_start && !beginning_lost && !pushed_out;
+        (seen && self.transport == Transport::Tcp).then_some(self.opened_ns)
     }
 
     /// Whether its facts can be acted on: they are settled, or nothing came that could change them

@@ -224,10 +224,11 @@ impl Table {
     }
 
     /// The flow at the other end of the same connection, where that is on this host: same
-    /// addresses the other way round, and the opposite role.
+    /// addresses the other way round, and the opposite role. One that has its other end is nobody else's: in
+    /// another network namespace there may be a connection with the same addresses.
     pub fn find_twin(&self, id: FlowId) -> Option<FlowId> {
         let flow = self.flows.get(id)?;
-        let (transport, netns, direction) = (flow.transport, flow.netns, flow.direction);
+        let (transport, netns) = (flow.transport, flow.netns);
         let (remote, local) = flow.endpoints();
         drop(flow);
         let mut other = self.find_at(transport, local, remote, netns);
@@ -239,8 +240,12 @@ impl Table {
             };
         }
         let other = other?;
-        let twin = self.flows.get(other)?;
-        (other != id && twin.direction != direction).then_some(other)
+        if other == id {
+            return None;
+        }
+        let (flow, twin) = (self.flows.get(id)?, self.flows.get(other)?);
+        let free = twin.twin.is_none_or(|third| third == id || self.flows.get(third).is_none());
+        (free && twin.may_be_twin_of(&flow)).then_some(other)
     }
 
     /// The flow with these addresses of ours.

@@ -83,7 +83,7 @@ impl Core {
         }
         // One that waits for its other end waits no longer.
         if let Some(flow) = self.table.remove(id) {
-            self.finish(flow, now_ns);
+            self.finish(id, flow, now_ns);
         }
         true
     }
@@ -91,8 +91,8 @@ impl Core {
 
 /// When the connection of an event began; 0: not known.
 fn began_ns(event: &FlowEvent) -> u64 {
-    match event.kind {
-        kind if event.opened_ns == 0 && kind == Kind::Open as u8 => event.at_ns,
-        _ => event.opened_ns,
-    }
+    let begins = event.opened_ns == 0 && event.kind == Kind::Open as u8;
+    // One whose SYN never left is told once, with when its socket was made.
+    let never_left = event.flags & flow_flag::NOT_SENT != 0;
+    if begins || never_left { event.at_ns } else { event.opened_ns }
 }

@@ -91,7 +91,12 @@ impl Core {
             flow.seen.before_start = true;
             flow.marks.set(Marks::TOLD_OPENED, true);
         }
-        flow.marks.set(Marks::AGAIN, self.had_another(event));
+        if self.had_another(event) {
+            flow.marks.set(Marks::AGAIN, true);
+            if event.flags & flow_flag::NOT_SENT != 0 {
+                flow.opened_ns = event.at_ns;
+            }
+        }
         if event.kind == Kind::Open as u8 {
             // A peer that the kernel had let go, or another connection of a socket: it counts from nothing.
             self.sums.begin(&key);

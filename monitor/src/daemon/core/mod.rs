@@ -15,6 +15,7 @@ use monitor_common::{
 mod again;
 mod captures;
 mod decisions;
+mod doubts;
 mod existing;
 mod forgotten;
 mod held;
@@ -40,6 +41,7 @@ pub(in crate::daemon) mod watching;
 
 use again::EndedSockets;
 use decisions::Decisions;
+use doubts::Doubts;
 use existing::Sockets;
 use held::Held;
 use recent::Recent;
@@ -164,6 +166,8 @@ pub struct Core {
     hurries: bool,
     /// Connections that ended before the first look at the host was answered, which may have found them.
     ended_early: Option<HashSet<u64>>,
+    /// Flows that ended before the other end that counts for them.
+    doubts: Doubts,
     /// Sockets whose connections ended: they may make others.
     ended_sockets: EndedSockets,
     /// When the sockets were last asked for.
@@ -226,6 +230,7 @@ impl Core {
             sockets: None,
             hurries: false,
             ended_early: Some(HashSet::new()),
+            doubts: Doubts::default(),
             ended_sockets: EndedSockets::default(),
             sockets_due_ns: 0,
             handed_over: HashSet::new(),

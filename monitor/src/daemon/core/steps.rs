@@ -69,7 +69,7 @@ impl Core {
         self.harvest(id, now_ns);
         self.judge_hidden_success(id, now_ns);
         if over && let Some(flow) = self.table.remove(id) {
-            self.finish(flow, now_ns);
+            self.finish(id, flow, now_ns);
         }
     }
 
@@ -89,7 +89,10 @@ impl Core {
     pub(super) fn detect(&mut self, id: FlowId, now_ns: u64) {
         let Some(mut guard) = self.table.get_mut(id) else { return };
         let flow = &mut *guard;
-        let Some(stream) = flow.stream.and_then(|id| self.streams.get(id)) else { return };
+        let Some(stream) = flow.stream.and_then(|id| self.streams.get(id)) else {
+            drop(guard);
+            return self.stand_in(id, now_ns);
+        };
         let plaintext =
             flow.verdict.encrypted.answer == Answer::No && !flow.detected.has(Detected::PLAINTEXT);
         let unexpected =
@@ -188,6 +191,12 @@ impl Core {
         flow.judge(&mut self.judge);
         self.sums.account(&mut self.streams, &mut flow, true);
         self.sums.push_out(&flow);
+        if let Some(mut twin) = flow.twin.and_then(|twin| self.table.get_mut(twin)) {
+            // What this one will have counted is not known to it.
+            if twin.stream.is_none() {
+                twin.accounted = (u64::MAX, u64::MAX);
+            }
+        }
         if let Some(stream) = flow.stream.and_then(|id| self.streams.get_mut(id)) {
             stream.open = stream.open.saturating_sub(1);
         }
@@ -214,7 +223,7 @@ impl Core {
     }
 
     /// A flow has left the table: its last record, its place in the histograms, its alerts.
-    pub(super) fn finish(&mut self, mut flow: Flow, now_ns: u64) {
+    pub(super) fn finish(&mut self, id: FlowId, mut flow: Flow, now_ns: u64) {
         let failed = flow.state == FlowState::Failed;
         if let Some(ended) = &mut self.ended_early
             && flow.transport == Transport::Tcp
@@ -244,6 +253,7 @@ impl Core {
             self.out.records.push(Record::Flow { flow: view.clone(), action, at: self.clock.wall(now_ns) });
         }
         self.table.keep_closed(flow.cgroup, view);
+        self.compare_ends(id, flow, now_ns);
     }
 
     pub(super) fn sample(&mut self, flow: &Flow, failed: bool, now_ns: u64) {

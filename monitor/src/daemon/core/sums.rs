@@ -7,8 +7,9 @@ use dissect::{Facts, UnknownReason};
 use foldhash::quality::RandomState;
 
 use super::forgotten::{Before, Forgotten};
-use crate::flows::{Addresses, Flow, FlowKey, Streams, addresses};
+use crate::flows::{Addresses, Flow, FlowKey, StreamId, Streams, addresses};
 use crate::inventory::{Ledger, Place};
+use crate::model::Direction;
 
 /// What flows have added up to.
 #[derive(Debug)]
@@ -25,9 +26,9 @@ pub struct Sums {
     pub pushed: u64,
     /// Those that are no longer remembered one by one.
     pub forgotten: Forgotten,
-    /// Addresses of flows that were counted and have ended, and when: their other ends may be heard
-    /// of later, when events were lost on the way.
-    ended: HashMap<Addresses, u64, RandomState>,
+    /// Flows that were counted and have ended, by their addresses: their other ends may be heard of later, when
+    /// events were lost on the way.
+    ended: HashMap<Addresses, Ended, RandomState>,
     ended_order: VecDeque<Addresses>,
 }
 
@@ -37,6 +38,16 @@ struct PushedOut {
     /// Bytes of client and server; `None`: it does not count, its other end does.
     counted: Option<(u64, u64)>,
     place: Place,
+}
+
+/// A flow that was counted and has ended.
+#[derive(Clone, Copy, Debug)]
+struct Ended {
+    direction: Direction,
+    began_ns: Option<u64>,
+    closed_ns: u64,
+    /// Bytes of client and server.
+    counted: (u64, u64),
 }
 
 /// Ended flows remembered.
@@ -65,7 +76,11 @@ impl Sums {
             return;
         }
         flow.assigned = true;
-        if other_counts || !flow.is_primary() || self.other_end_counted(flow) {
+        if other_counts || !flow.is_primary() {
+            return;
+        }
+        if let Some(counted) = self.other_end_counted(flow) {
+            flow.accounted = counted;
             return;
         }
         let before = self.before(flow);
@@ -138,11 +153,31 @@ impl Sums {
         }
     }
 
-    /// Whether this connection was counted at its other end, which has ended since.
-    fn other_end_counted(&self, flow: &Flow) -> bool {
+    /// What was counted of this connection at its other end, where that has ended since.
+    fn other_end_counted(&self, flow: &Flow) -> Option<(u64, u64)> {
         let (local, remote) = flow.endpoints();
-        let other = addresses(flow.transport, remote, local, flow.netns);
-        self.ended.get(&other).is_some_and(|closed_ns| *closed_ns >= flow.opened_ns)
+        let other = self.ended.get(&addresses(flow.transport, remote, local, flow.netns))?;
+        let in_order = match flow.direction {
+            Direction::Egress => Flow::is_in_order(flow.began_ns(), other.began_ns),
+            Direction::Ingress => Flow::is_in_order(other.began_ns, flow.began_ns()),
+        };
+        let same = other.direction != flow.direction && in_order && other.closed_ns >= flow.opened_ns;
+        same.then_some(other.counted)
+    }
+
+    /// A flow that does not count has ended, and so has its other end, which does. What that end cannot have
+    /// counted is counted here: the two were no ends of one connection, or the last of it was never acknowledged.
+    /// Gives the stream where there is such.
+    pub fn make_good(&mut self, streams: &mut Streams, flow: &mut Flow) -> Option<StreamId> {
+        let ((client, server), counted) = (flow.bytes(), flow.accounted);
+        // What had been counted of one from before is not known here.
+        let known = !flow.seen.before_start && !flow.seen.pushed_out;
+        if flow.stream.is_some() || !known || (client <= counted.0 && server <= counted.1) {
+            return None;
+        }
+        flow.stream = Some(streams.of(flow));
+        self.account(streams, flow, true);
+        flow.stream
     }
 
     /// A flow that counted has ended.
@@ -157,7 +192,13 @@ impl Sums {
         }
         let own = flow.addresses();
         self.ended_order.push_back(own);
-        self.ended.insert(own, if flow.closed_ns == 0 { flow.last_ns } else { flow.closed_ns });
+        let ended = Ended {
+            direction: flow.direction,
+            began_ns: flow.began_ns(),
+            closed_ns: if flow.closed_ns == 0 { flow.last_ns } else { flow.closed_ns },
+            counted: flow.accounted,
+        };
+        self.ended.insert(own, ended);
     }
 
     /// Whether a flow that is heard of was pushed out before, or may have been.

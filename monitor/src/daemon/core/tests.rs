@@ -4,6 +4,7 @@
 
 mod again;
 mod clocks;
+mod ends;
 mod flood;
 mod hidden;
 mod named;

@@ -18,13 +18,15 @@ impl Core {
         self.look_for_self_check(now_ns);
         self.ask_for_users(now_ns);
         self.ask_again(now_ns);
+        self.settle_doubts(now_ns);
         let waiting = std::mem::take(&mut self.waiting);
         for id in waiting {
             self.advance(id, now_ns);
-            let waits = self
-                .table
-                .get(id)
-                .is_some_and(|flow| !flow.assigned || (flow.captured_ns != 0 && !flow.is_ripe(now_ns)));
+            let waits = self.table.get(id).is_some_and(|flow| {
+                !flow.assigned
+                    || (flow.captured_ns != 0 && !flow.is_ripe(now_ns))
+                    || self.may_stand_in(&flow, now_ns)
+            });
             if waits {
                 self.waiting.push(id);
             }
@@ -173,7 +175,7 @@ impl Core {
             if hooks_stay && goes_on {
                 self.record(id, FlowAction::FlowProgress, now_ns);
             } else if let Some(flow) = self.table.remove(id) {
-                self.finish(flow, now_ns);
+                self.finish(id, flow, now_ns);
             }
         }
         self.alerts.keep_all();

@@ -1,0 +1,191 @@
+//! Both ends of a connection on this host, and what only looks like that: the same addresses in another
+//! network namespace.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// The client's address, on the other side of the world.
+const FAR: &str = "203.0.113.5:5555";
+
+fn at(rig: &mut Rig, kind: Kind, event: FlowEvent, sent_bytes: u64, received_bytes: u64) {
+    rig.now_ns += SECOND / 1000;
+    rig.feed(kind, FlowEvent { sent_bytes, received_bytes, at_ns: rig.now_ns, ..event });
+}
+
+fn plaintexts(rig: &Rig) -> Vec<u64> {
+    let open = rig.core.alerts.open().into_iter().filter(|alert| alert.rule == Rule::Plaintext);
+    open.map(|alert| alert.count).collect()
+}
+
+/// A server here talks to somebody elsewhere, while a client in a namespace of its own has that one's address.
+fn fooled(rig: &mut Rig) -> (FlowEvent, FlowEvent) {
+    let fake = FlowEvent { netns: 2, ..rig.event(Kind::Open, 1, FAR, SERVER, false) };
+    rig.feed(Kind::Open, fake);
+    rig.now_ns += SECOND / 1000;
+    let real = rig.event(Kind::Open, 2, SERVER, FAR, true);
+    rig.feed(Kind::Open, real);
+    rig.records();
+    (fake, real)
+}
+
+#[test]
+fn a_connection_is_not_hidden_by_another_with_its_addresses() {
+    for fake_ends_first in [true, false] {
+        for fake_goes_on in [true, false] {
+            let mut rig = Rig::new(settings());
+            let (fake, real) = fooled(&mut rig);
+            rig.capture(&real, false, 0, REQUEST);
+            rig.capture(&real, true, 0, RESPONSE);
+            rig.pass(SECOND);
+            rig.records();
+            if fake_ends_first && !fake_goes_on {
+                at(&mut rig, Kind::Close, fake, 3, 4);
+            }
+            at(&mut rig, Kind::Close, real, 1_000_000, 50);
+            if !fake_ends_first && !fake_goes_on {
+                at(&mut rig, Kind::Close, fake, 3, 4);
+            }
+            rig.records();
+            rig.pass(61 * SECOND);
+            let told = (plaintexts(&rig), rig.core.total_bytes().1);
+            assert_eq!(told, (vec![1], 1_000_000), "{fake_ends_first} {fake_goes_on}");
+        }
+    }
+}
+
+#[test]
+fn what_only_one_end_shows_is_told_while_the_connection_is_open() {
+    let mut rig = Rig::new(settings());
+    let (_, real) = fooled(&mut rig);
+    rig.capture(&real, false, 0, REQUEST);
+    rig.capture(&real, true, 0, RESPONSE);
+    for _ in 0..20 {
+        rig.pass(SECOND / 2);
+        rig.records();
+    }
+    assert_eq!(plaintexts(&rig), [1]);
+    assert_eq!(rig.core.streams.iter().next().unwrap().verdict.encrypted.answer, Answer::No);
+}
+
+#[test]
+fn what_began_before_its_client_or_asked_for_it_too_is_no_other_end() {
+    for passive in [true, false] {
+        let mut rig = Rig::new(settings());
+        let real = rig.event(Kind::Open, 2, SERVER, FAR, passive);
+        rig.feed(Kind::Open, real);
+        rig.now_ns += SECOND / 1000;
+        let fake = FlowEvent { netns: 2, ..rig.event(Kind::Open, 1, FAR, SERVER, false) };
+        rig.feed(Kind::Open, fake);
+        at(&mut rig, Kind::Close, fake, 3, 4);
+        rig.records();
+        at(&mut rig, Kind::Close, real, 1000, 50);
+        rig.records();
+        let (client, server) = rig.core.total_bytes();
+        assert_eq!(client + server, 1057, "{passive}");
+        assert_eq!(rig.core.streams.iter().map(|stream| stream.flows).sum::<u64>(), 2);
+    }
+}
+
+/// In whichever order they end, soon after one another or long after.
+#[test]
+fn real_ends_count_once_in_any_order() {
+    for server_ends_first in [true, false] {
+        for last_is_late in [true, false] {
+            let mut rig = Rig::new(settings());
+            let client = rig.event(Kind::Open, 1, CLIENT, SERVER, false);
+            rig.feed(Kind::Open, client);
+            let server = rig.event(Kind::Open, 2, SERVER, CLIENT, true);
+            rig.feed(Kind::Open, server);
+            for (event, sent) in [(client, true), (server, false)] {
+                rig.capture(&event, sent, 0, REQUEST);
+                rig.capture(&event, !sent, 0, RESPONSE);
+            }
+            rig.records();
+            let mut ends = [(server, 6, 5), (client, 5, 6)];
+            if !server_ends_first {
+                ends.reverse();
+            }
+            for (place, (event, sent, received)) in ends.into_iter().enumerate() {
+                at(&mut rig, Kind::Close, event, sent, received);
+                rig.records();
+                if place == 0 && last_is_late {
+                    // What its socket tells meanwhile.
+                    let (event, sent, received) = ends[1];
+                    at(&mut rig, Kind::Progress, event, sent, received);
+                    rig.pass(100 * SECOND);
+                }
+            }
+            rig.pass(100 * SECOND);
+            assert_eq!(rig.core.total_bytes(), (5, 6));
+            assert_eq!(rig.core.streams.iter().map(|stream| stream.flows).sum::<u64>(), 1);
+            assert_eq!(plaintexts(&rig), [1]);
+        }
+    }
+}
+
+/// What the client was not told any more to have arrived.
+#[test]
+fn what_one_end_alone_saw_counts_once() {
+    let mut rig = Rig::new(settings());
+    let client = rig.event(Kind::Open, 1, CLIENT, SERVER, false);
+    rig.feed(Kind::Open, client);
+    let server = rig.event(Kind::Open, 2, SERVER, CLIENT, true);
+    rig.feed(Kind::Open, server);
+    rig.records();
+    at(&mut rig, Kind::Close, server, 0, 100);
+    at(&mut rig, Kind::Close, client, 30, 0);
+    rig.records();
+    assert_eq!(rig.core.total_bytes(), (100, 0));
+    let stream = rig.core.streams.iter().next().unwrap();
+    assert_eq!((stream.flows, stream.open, stream.client_bytes), (1, 0, 100));
+}
+
+/// What happens to the two sockets of one connection, each in its order.
+const LIFE: [Kind; 3] = [Kind::Open, Kind::Progress, Kind::Close];
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+
+    /// Connections within this host, whose ends are heard of in any order that the kernel can tell them in, and
+    /// answered for at any time.
+    #[test]
+    fn connections_within_this_host_count_once(
+        steps in proptest::collection::vec((0usize..16, 0u8..4), 0..160),
+    ) {
+        let mut rig = Rig::new(settings());
+        let mut begun: Vec<(usize, Option<FlowEvent>)> = vec![(0, None); 16];
+        let rest = (0..16).flat_map(|socket| [(socket, 0), (socket, 0), (socket, 0)]);
+        let rest = rest.clone().chain(rest).collect::<Vec<_>>();
+        for (socket, then) in steps.into_iter().chain(rest) {
+            let (connection, passive) = (socket / 2, socket % 2 == 1);
+            let (client, server) = (format!("10.0.0.1:{}", 40_000 + connection), "10.0.0.2:8080");
+            let (local, remote) = if passive { (server, &*client) } else { (&*client, server) };
+            let done = begun[socket].0;
+            // The server's socket is made after the client asks for it, and before that one can end.
+            let other = begun[socket ^ 1].0;
+            if done == LIFE.len() || (other == 0 && (passive || LIFE[done] == Kind::Close)) {
+                continue;
+            }
+            let event = *begun[socket].1.get_or_insert_with(|| {
+                rig.event(Kind::Open, socket as u64 + 1, local, remote, passive)
+            });
+            let bytes = done as u64 * 1000;
+            let (sent, received) = if passive { (7 * bytes, bytes) } else { (bytes, 7 * bytes) };
+            at(&mut rig, LIFE[done], event, sent, received);
+            begun[socket].0 += 1;
+            match then {
+                0 => drop(rig.records()),
+                1 => rig.pass(SECOND / 4),
+                _ => {}
+            }
+        }
+        rig.records();
+        rig.pass(70 * SECOND);
+        rig.records();
+        prop_assert_eq!(rig.core.open_flows(), 0);
+        prop_assert_eq!(rig.core.total_bytes(), (8 * 2000, 8 * 7 * 2000));
+        prop_assert_eq!(rig.core.streams.iter().map(|stream| stream.flows).sum::<u64>(), 8);
+        prop_assert_eq!(rig.core.streams.iter().map(|stream| stream.open).sum::<u64>(), 0);
+    }
+}
