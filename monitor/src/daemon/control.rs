@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, select};
-use monitor_common::Kind;
+use monitor_common::{Counters, Kind};
 
 use super::core::Command;
 use super::reader::Batch;
@@ -14,6 +14,14 @@ use crate::event::Event;
 use crate::kernel::{Control, Hooks};
 
 const EVERY: Duration = Duration::from_secs(1);
+
+/// How often all peers of UDP sockets are looked through for some that the core does not hold; and how soon again
+/// where words of them were lost.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+const SWEEP_SOON: Duration = Duration::from_secs(5);
+
+/// Peers of UDP sockets that go to the core at one go.
+const SWEPT: usize = 1024;
 
 /// The hooks while the daemon runs; taken out before its end, so that nobody holds them any more.
 #[derive(Clone)]
@@ -94,6 +102,31 @@ impl Read {
     }
 }
 
+/// When the peers of UDP sockets are looked through.
+struct Sweep {
+    last: Instant,
+    /// Words of flows that found the ring full, by then.
+    lost: u64,
+}
+
+impl Sweep {
+    fn new(now: Instant) -> Self {
+        Sweep { last: now, lost: 0 }
+    }
+
+    /// True where it is time.
+    fn is_due(&mut self, counters: &Counters, now: Instant) -> bool {
+        let lost = [Kind::Open, Kind::Progress, Kind::SocketClosed].map(|kind| counters.lost[kind as usize]);
+        let lost = lost.into_iter().fold(0, u64::saturating_add);
+        let wait = if lost == self.lost { SWEEP_EVERY } else { SWEEP_SOON };
+        let due = now.saturating_duration_since(self.last) >= wait;
+        if due {
+            *self = Sweep { last: now, lost };
+        }
+        due
+    }
+}
+
 /// Works until the other end of `stop` is gone; the counters are read once more after that. Where nobody
 /// takes the events any more, what was read stays in its table for the next one.
 pub fn run(
@@ -105,6 +138,7 @@ pub fn run(
     stop: &Receiver<()>,
 ) {
     let mut due = Instant::now() + EVERY;
+    let mut sweep = Sweep::new(Instant::now());
     let mut wrong = false;
     let mut ends = Vec::new();
     let most = control.overflow_capacity() / 2;
@@ -149,7 +183,10 @@ pub fn run(
                     Err(refused) => ends = refused.into_inner(),
                 }
             }
-            if report(control, watched.look(&mut wrong), events).is_err() {
+            let Ok(counters) = report(control, watched.look(&mut wrong), events) else { return };
+            if counters.is_some_and(|counters| sweep.is_due(&counters, Instant::now()))
+                && sweep_udp(control, events).is_err()
+            {
                 return;
             }
         }
@@ -184,10 +221,41 @@ fn alone(event: Event) -> Batch {
     Batch { events: vec![event], end: None }
 }
 
-fn report(control: &Control, seen: Option<Event>, events: &Sender<Batch>) -> Result<(), ()> {
-    let mut batch = Vec::from_iter(seen);
-    if let Ok(counters) = control.counters() {
-        batch.push(Event::Counters(Box::new(counters)));
+/// All peers of UDP sockets: the core knows most of them, and takes the others.
+fn sweep_udp(control: &Control, events: &Sender<Batch>) -> Result<(), ()> {
+    let mut left = control.all_udp().into_iter().map(|(key, totals)| Event::UdpLeft(key, totals)).peekable();
+    while left.peek().is_some() {
+        let batch = Batch { events: left.by_ref().take(SWEPT).collect(), end: None };
+        events.send(batch).map_err(|_| ())?;
     }
-    events.send(Batch { events: batch, end: None }).map_err(|_| ())
+    Ok(())
+}
+
+/// Sends the counters, and gives them; `None`: they could not be read.
+fn report(control: &Control, seen: Option<Event>, events: &Sender<Batch>) -> Result<Option<Counters>, ()> {
+    let mut batch = Vec::from_iter(seen);
+    let counters = control.counters().ok();
+    batch.extend(counters.map(|counters| Event::Counters(Box::new(counters))));
+    events.send(Batch { events: batch, end: None }).map_err(|_| ())?;
+    Ok(counters)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn udp_is_looked_through_now_and_then_and_soon_where_words_were_lost() {
+        let begin = Instant::now();
+        let mut sweep = Sweep::new(begin);
+        let mut counters = Counters::default();
+        let due: Vec<u64> = (1..=300)
+            .filter(|second| {
+                // Lost for ten seconds.
+                counters.lost[Kind::Open as usize] += u64::from((100..110).contains(second));
+                sweep.is_due(&counters, begin + Duration::from_secs(*second))
+            })
+            .collect();
+        assert_eq!(due, [60, 100, 105, 110, 170, 230, 290]);
+    }
 }

@@ -11,32 +11,40 @@ use super::*;
 /// Sockets remembered whose connections ended.
 const ENDED: usize = 65_536;
 
-/// When the last connection of a socket ended, CLOCK_MONOTONIC ns, by its cookie.
+/// When the last connection of a socket ended, and when that with a peer of a UDP socket began, CLOCK_MONOTONIC ns.
 #[derive(Debug, Default)]
 pub(super) struct EndedSockets {
-    closed_ns: HashMap<u64, u64, RandomState>,
-    order: VecDeque<u64>,
+    at_ns: HashMap<FlowKey, u64, RandomState>,
+    order: VecDeque<FlowKey>,
 }
 
 impl EndedSockets {
     pub fn ended(&mut self, flow: &Flow) {
-        if flow.transport != Transport::Tcp {
+        let at_ns = match flow.transport {
+            Transport::Tcp => flow.closed_ns.max(flow.opened_ns),
+            Transport::Udp => flow.opened_ns,
+        };
+        if self.at_ns.insert(flow.key(), at_ns).is_some() {
             return;
         }
-        if self.closed_ns.insert(flow.cookie(), flow.closed_ns.max(flow.opened_ns)).is_some() {
-            return;
-        }
-        self.order.push_back(flow.cookie());
+        self.order.push_back(flow.key());
         if self.order.len() > ENDED
             && let Some(oldest) = self.order.pop_front()
         {
-            self.closed_ns.remove(&oldest);
+            self.at_ns.remove(&oldest);
         }
     }
 
     /// Whether a connection that began then is another one.
     fn before(&self, cookie: u64, opened_ns: u64) -> bool {
-        self.closed_ns.get(&cookie).is_some_and(|closed_ns| *closed_ns <= opened_ns)
+        let key = FlowKey { cookie, ..FlowKey::default() };
+        self.at_ns.get(&key).is_some_and(|closed_ns| *closed_ns <= opened_ns)
+    }
+
+    /// Whether what the kernel counts with a peer of a UDP socket since then was told to its end: it was read
+    /// before that, and comes after it.
+    pub fn has_told(&self, peer: &FlowKey, opened_ns: u64) -> bool {
+        self.at_ns.get(peer).is_some_and(|told_ns| opened_ns <= *told_ns)
     }
 }
 

@@ -333,7 +333,10 @@ impl Core {
             Event::UdpLeft(key, totals) => self.udp_left(&key, &totals, now_ns),
             Event::Tampered(hooks) => self.tampered(hooks, now_ns),
             Event::Udp { key, totals, ended } => {
-                let Some((id, mut flow)) = self.table.find_mut(&key) else { return };
+                let Some((id, mut flow)) = self.table.find_mut(&key) else {
+                    self.udp_apart(&key, totals, ended, now_ns);
+                    return;
+                };
                 if let Some(totals) = totals {
                     if flow.sent.packets + flow.received.packets
                         < totals.sent_packets + totals.received_packets

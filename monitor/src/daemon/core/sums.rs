@@ -207,6 +207,13 @@ impl Sums {
         self.pushed_out.contains_key(&hash) || self.forgotten.may_hold(hash)
     }
 
+    /// Whether so many bytes of a flow that was pushed out are counted, here or at its other end.
+    pub fn has_all(&self, key: &FlowKey, bytes: u64) -> bool {
+        self.pushed_out.get(&self.hash(key)).is_some_and(|flow| {
+            flow.counted.is_none_or(|(client, server)| client.saturating_add(server) >= bytes)
+        })
+    }
+
     /// A flow begins anew under a key that another one had: it has counted nothing.
     pub fn begin(&mut self, key: &FlowKey) {
         let hash = self.hash(key);

@@ -113,9 +113,16 @@ impl Core {
         self.before.since_ns != 0
     }
 
-    /// A peer of a UDP socket whose counts went on.
+    /// A peer of a UDP socket that the kernel counts: heard of no more, because it had to leave a full table, or
+    /// not heard of at all, because the word of it was lost.
     pub(super) fn udp_left(&mut self, key: &FlowKey, totals: &UdpFlow, now_ns: u64) {
-        if self.table.id(key).is_some() {
+        if self.table.id(key).is_some() || self.ended_sockets.has_told(key, totals.opened_ns) {
+            return;
+        }
+        if self.sums.has_all(key, totals.sent_bytes.saturating_add(totals.received_bytes)) {
+            // It makes room for others, unless it is used meanwhile.
+            let packets = totals.sent_packets + totals.received_packets;
+            self.out.commands.push(Command::EndUdpIfIdle { key: *key, packets });
             return;
         }
         let event = FlowEvent {
@@ -138,5 +145,20 @@ impl Core {
         };
         let id = self.ensure(&event, now_ns);
         self.advance(id, now_ns);
+    }
+
+    /// An answer about a peer that is not in the table: what is not counted yet of it is.
+    pub(super) fn udp_apart(&mut self, key: &FlowKey, totals: Option<UdpFlow>, ended: bool, now_ns: u64) {
+        let Some(totals) = totals else { return };
+        let counted = self.sums.has_all(key, totals.sent_bytes.saturating_add(totals.received_bytes));
+        if counted && ended {
+            // Whatever comes now begins from nothing.
+            self.sums.begin(key);
+        } else if !counted && self.sums.was_pushed_out(key) {
+            self.udp_left(key, &totals, now_ns);
+            if ended && let Some(id) = self.table.id(key) {
+                self.close(id, now_ns, FlowState::Closed);
+            }
+        }
     }
 }

@@ -12,6 +12,7 @@ mod owners;
 mod policies;
 mod quiet_day;
 mod taken_over;
+mod udp;
 
 use super::*;
 use crate::event::to_bytes;

@@ -1,0 +1,92 @@
+//! Peers of UDP sockets that the kernel counts, and that are not in the table.
+
+use monitor_common::UdpFlow;
+
+use super::*;
+
+fn udp(rig: &Rig, cookie: u64) -> FlowEvent {
+    let open = rig.event(Kind::Open, cookie, &format!("10.0.0.1:{}", 40_000 + cookie), SERVER, false);
+    FlowEvent { transport: 17, sent_packets: 1, sent_bytes: 100, ..open }
+}
+
+/// What the kernel counts of it.
+fn totals(event: &FlowEvent, sent_bytes: u64) -> UdpFlow {
+    UdpFlow {
+        sent_packets: sent_bytes / 100,
+        sent_bytes,
+        received_packets: 0,
+        received_bytes: 0,
+        opened_ns: event.opened_ns,
+        last_tick: 0,
+        sent_budget: 0,
+        received_budget: 0,
+        lost_captures: 0,
+        generation: 0,
+        flags: u32::from(flow_flag::ACTIVE),
+        reserved: 0,
+        local: event.local,
+    }
+}
+
+fn sweep(rig: &mut Rig, event: &FlowEvent, sent_bytes: u64) -> Vec<Command> {
+    rig.core.event(Event::UdpLeft(key_of(event), totals(event, sent_bytes)), rig.now_ns);
+    let mut commands = rig.core.take_output().commands;
+    commands.retain(|command| !matches!(command, Command::Decide { .. }));
+    commands
+}
+
+fn sent(rig: &mut Rig) -> u64 {
+    rig.pass(2 * SECOND);
+    rig.records();
+    rig.core.total_bytes().0
+}
+
+#[test]
+fn a_peer_whose_first_word_was_lost_counts_and_ends_when_it_is_idle() {
+    let mut rig = Rig::new(settings());
+    rig.core.found(Found::Existing { sockets: Vec::new(), at_ns: rig.now_ns }, rig.now_ns);
+    let lost = udp(&rig, 1);
+    assert!(sweep(&mut rig, &lost, 500).is_empty());
+    assert_eq!(sent(&mut rig), 500);
+    sweep(&mut rig, &lost, 700);
+    rig.pass(100 * SECOND);
+    let commands = rig.core.take_output().commands;
+    assert!(commands.iter().any(|command| matches!(command, Command::EndUdpIfIdle { packets: 5, .. })));
+    let ended = Event::Udp { key: key_of(&lost), totals: Some(totals(&lost, 700)), ended: true };
+    rig.core.event(ended, rig.now_ns);
+    assert_eq!(sent(&mut rig), 700);
+    // Read before that, and come after it.
+    sweep(&mut rig, &lost, 700);
+    assert_eq!((sent(&mut rig), rig.core.open_flows()), (700, 0));
+    // The next one may be lost, too.
+    let next = udp(&rig, 1);
+    sweep(&mut rig, &next, 300);
+    assert_eq!(sent(&mut rig), 1000);
+}
+
+#[test]
+fn a_peer_that_had_to_leave_a_full_table_is_freed_and_counts_once() {
+    let mut rig = Rig::new(CoreSettings { capacity: 1, ..settings() });
+    let first = udp(&rig, 1);
+    rig.feed(Kind::Open, first);
+    assert_eq!(sent(&mut rig), 100);
+    rig.pass(20 * SECOND);
+    let second = udp(&rig, 2);
+    rig.feed(Kind::Open, second);
+    assert_eq!((sent(&mut rig), rig.core.table.evicted), (200, 1));
+    // All of it is counted: it need not come back.
+    let commands = sweep(&mut rig, &first, 100);
+    assert!(matches!(commands[..], [Command::EndUdpIfIdle { packets: 1, .. }]), "{commands:?}");
+    assert_eq!(rig.core.table.evicted, 1);
+    // It was used meanwhile.
+    let key = key_of(&first);
+    rig.core.event(Event::Udp { key, totals: Some(totals(&first, 300)), ended: false }, rig.now_ns);
+    assert_eq!(sent(&mut rig), 400);
+    // So the other one had to leave, and that is idle.
+    assert_eq!(sweep(&mut rig, &second, 100).len(), 1);
+    let key = key_of(&second);
+    rig.core.event(Event::Udp { key, totals: Some(totals(&second, 100)), ended: true }, rig.now_ns);
+    let again = FlowEvent { opened_ns: rig.now_ns, ..second };
+    sweep(&mut rig, &again, 50);
+    assert_eq!(sent(&mut rig), 450);
+}
