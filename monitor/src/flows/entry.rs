@@ -452,8 +452,12 @@ impl Flow {
         }
     }
 
-    /// Payload bytes of client and server.
+    /// Payload bytes of client and server. A socket that is connected to itself sends as the client what it
+    /// receives.
     pub fn bytes(&self) -> (u64, u64) {
+        if self.local == self.remote {
+            return (self.sent.bytes.max(self.received.bytes), 0);
+        }
         match self.direction {
             Direction::Egress => (self.sent.bytes, self.received.bytes),
             Direction::Ingress => (self.received.bytes, self.sent.bytes),

@@ -141,6 +141,17 @@ fn what_one_end_alone_saw_counts_once() {
     assert_eq!((stream.flows, stream.open, stream.client_bytes), (1, 0, 100));
 }
 
+#[test]
+fn what_a_socket_sends_to_itself_counts_once() {
+    let mut rig = Rig::new(settings());
+    let open = rig.event(Kind::Open, 1, CLIENT, CLIENT, false);
+    rig.feed(Kind::Open, open);
+    at(&mut rig, Kind::Progress, open, 50, 40);
+    at(&mut rig, Kind::Close, open, 100, 100);
+    rig.records();
+    assert_eq!(rig.core.total_bytes(), (100, 0));
+}
+
 /// What happens to the two sockets of one connection, each in its order.
 const LIFE: [Kind; 3] = [Kind::Open, Kind::Progress, Kind::Close];
 
