@@ -3,19 +3,21 @@
 //! of its own, under an id of its own.
 
 use std::collections::VecDeque;
+use std::hash::BuildHasher;
 
-use foldhash::fast::RandomState;
+use foldhash::quality::RandomState;
 
 use super::*;
 
 /// Sockets remembered whose connections ended.
 const ENDED: usize = 65_536;
 
-/// When the last connection of a socket ended, and when that with a peer of a UDP socket began, CLOCK_MONOTONIC ns.
+/// When the last connection of a socket ended, and when that with a peer of a UDP socket began, CLOCK_MONOTONIC ns:
+/// by a hash of the flow's key.
 #[derive(Debug, Default)]
 pub(super) struct EndedSockets {
-    at_ns: HashMap<FlowKey, u64, RandomState>,
-    order: VecDeque<FlowKey>,
+    at_ns: HashMap<u64, u64, RandomState>,
+    order: VecDeque<u64>,
 }
 
 impl EndedSockets {
@@ -24,10 +26,11 @@ impl EndedSockets {
             Transport::Tcp => flow.closed_ns.max(flow.opened_ns),
             Transport::Udp => flow.opened_ns,
         };
-        if self.at_ns.insert(flow.key(), at_ns).is_some() {
+        let hash = self.hash(&flow.key());
+        if self.at_ns.insert(hash, at_ns).is_some() {
             return;
         }
-        self.order.push_back(flow.key());
+        self.order.push_back(hash);
         if self.order.len() > ENDED
             && let Some(oldest) = self.order.pop_front()
         {
@@ -38,13 +41,17 @@ impl EndedSockets {
     /// Whether a connection that began then is another one.
     fn before(&self, cookie: u64, opened_ns: u64) -> bool {
         let key = FlowKey { cookie, ..FlowKey::default() };
-        self.at_ns.get(&key).is_some_and(|closed_ns| *closed_ns <= opened_ns)
+        self.at_ns.get(&self.hash(&key)).is_some_and(|closed_ns| *closed_ns <= opened_ns)
     }
 
     /// Whether what the kernel counts with a peer of a UDP socket since then was told to its end: it was read
     /// before that, and comes after it.
     pub fn has_told(&self, peer: &FlowKey, opened_ns: u64) -> bool {
-        self.at_ns.get(peer).is_some_and(|told_ns| opened_ns <= *told_ns)
+        self.at_ns.get(&self.hash(peer)).is_some_and(|told_ns| opened_ns <= *told_ns)
+    }
+
+    fn hash(&self, key: &FlowKey) -> u64 {
+        self.at_ns.hasher().hash_one(key)
     }
 }
 
@@ -99,6 +106,9 @@ impl Core {
 
 /// When the connection of an event began; 0: not known.
 fn began_ns(event: &FlowEvent) -> u64 {
+    if event.flags & flow_flag::MIDSTREAM != 0 {
+        return 0;
+    }
     let begins = event.opened_ns == 0 && event.kind == Kind::Open as u8;
     // One whose SYN never left is told once, with when its socket was made.
     let never_left = event.flags & flow_flag::NOT_SENT != 0;

@@ -138,11 +138,14 @@ impl Core {
         let Some(twin) = flow.twin.and_then(|twin| self.table.get(twin)) else { return };
         let heard = twin.is_ripe(now_ns) || now_ns.saturating_sub(flow.captured_ns) > HEARD;
         let shows = twin.verdict.encrypted.answer == Answer::No || twin.tunnel.is_some();
-        let Some(stream) = twin.stream.filter(|_| heard && !shows) else { return };
+        let Some(stream) = twin.stream.filter(|_| heard) else { return };
         drop((flow, twin));
         let wall = self.wall();
         let Some(mut flow) = self.table.get_mut(id) else { return };
         flow.detected.insert(Detected::PLAINTEXT);
+        if shows {
+            return;
+        }
         let view = Arc::new(flow.view(&self.boot_id, now_ns, wall));
         let Some(stream) = self.streams.get_mut(stream) else { return };
         stream.learn(&flow);

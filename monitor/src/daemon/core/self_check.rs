@@ -87,6 +87,7 @@ impl Core {
             {
                 check.captured = true;
             }
+            Event::UdpLeft(key, _) => return check.cookie != 0 && check.cookie == key.cookie,
             _ => return false,
         }
         if check.is_over() {
