@@ -79,12 +79,12 @@ impl Core {
                     event.kind == Kind::Open as u8 && opened_ns > flow.last_ns && !flow.seen.before_start
                 }
             };
-        let owner = flow.owner.is_none().then(|| unseen(&flow.process_seen()));
-        let last_ns = flow.last_ns;
-        drop(flow);
         if !another {
             return false;
         }
+        let owner = flow.owner.is_none().then(|| unseen(&flow.process_seen()));
+        let last_ns = flow.last_ns;
+        drop(flow);
         if let Some(mut flow) = self.table.get_mut(id) {
             if let Some(owner) = owner {
                 flow.set_owner(self.identities.get(owner));
@@ -101,6 +101,22 @@ impl Core {
             self.finish(id, flow, now_ns);
         }
         true
+    }
+}
+
+impl Core {
+    /// Whether an end is that of the connection before the one that its socket has now: it found the ring full, and
+    /// comes late.
+    pub(super) fn is_end_before(&self, event: &FlowEvent) -> bool {
+        let opened_ns = began_ns(event);
+        let flow = self.table.id(&key_of(event)).and_then(|id| self.table.get(id));
+        flow.is_some_and(|flow| flow.marks.has(Marks::AGAIN) && opened_ns != 0 && opened_ns < flow.opened_ns)
+    }
+
+    /// That connection has been told to have ended. What it had beyond that is counted.
+    pub(super) fn end_before(&mut self, event: &FlowEvent) {
+        let flow = Flow::from_event(event, 0, &mut self.judge);
+        self.sums.make_up_end(&mut self.streams, &flow);
     }
 }
 

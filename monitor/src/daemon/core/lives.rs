@@ -29,6 +29,7 @@ impl Core {
             // A socket from before us tells its end with every last packet.
             Kind::Close
                 if event.flags & flow_flag::MIDSTREAM != 0 && self.table.id(&key_of(event)).is_none() => {}
+            Kind::Close if self.is_end_before(event) => self.end_before(event),
             Kind::Close => {
                 let id = self.ensure(event, now_ns);
                 self.closed_by(id, event, now_ns);

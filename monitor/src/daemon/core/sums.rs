@@ -135,6 +135,20 @@ impl Sums {
         self.ledger.count(&mut Place::default(), 0, &unknown, missing.0 + missing.1);
     }
 
+    /// The end of a flow is heard of after it was taken to have ended: counts what it had that had not been counted
+    /// by then.
+    pub fn make_up_end(&mut self, streams: &mut Streams, flow: &Flow) {
+        let began = Some(flow.opened_ns);
+        let Some(ended) = self.ended.get_mut(&flow.addresses()).filter(|ended| ended.began_ns == began)
+        else {
+            return;
+        };
+        let ((client, server), counted) = (flow.bytes(), ended.counted);
+        ended.counted = (client.max(counted.0), server.max(counted.1));
+        let missing = (client.saturating_sub(counted.0), server.saturating_sub(counted.1));
+        self.make_up(streams, flow, missing);
+    }
+
     /// Adds what the flow has counted since the last time.
     pub fn account(&mut self, streams: &mut Streams, flow: &mut Flow, changed: bool) {
         let Some(stream) = flow.stream.and_then(|id| streams.get_mut(id)) else { return };

@@ -45,6 +45,27 @@ fn each_connection_of_a_socket_has_its_own_totals_and_id() {
     }
 }
 
+/// It found the ring full.
+#[test]
+fn the_end_of_the_connection_before_ends_no_other() {
+    let mut rig = Rig::new(settings());
+    let first = rig.event(Kind::Open, 7, CLIENT, SERVER, false);
+    rig.feed(Kind::Open, first);
+    rig.feed(Kind::Progress, FlowEvent { sent_bytes: 400, ..first });
+    rig.records();
+    rig.now_ns += SECOND / 100;
+    let close = FlowEvent { sent_bytes: 1000, at_ns: rig.now_ns, ..first };
+    rig.now_ns += SECOND / 100;
+    let second = rig.event(Kind::Open, 7, CLIENT, OTHER, false);
+    rig.feed(Kind::Open, second);
+    rig.feed(Kind::Progress, FlowEvent { sent_bytes: 10, ..second });
+    rig.records();
+    rig.feed(Kind::Close, close);
+    rig.feed(Kind::Close, close);
+    rig.records();
+    assert_eq!((rig.core.open_flows(), rig.core.total_bytes()), (1, (1010, 0)));
+}
+
 #[test]
 fn what_a_socket_had_counted_before_is_not_the_next_ones() {
     let mut rig = Rig::new(settings());
