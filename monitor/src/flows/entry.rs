@@ -452,12 +452,17 @@ impl Flow {
         }
     }
 
-    /// Payload bytes of client and server. A socket that is connected to itself sends as the client what it
-    /// receives.
-    pub fn bytes(&self) -> (u64, u64) {
-        if self.local == self.remote {
-            return (self.sent.bytes.max(self.received.bytes), 0);
+    /// Payload bytes of client and server that count. A socket that is connected to itself sends as the client
+    /// what it receives.
+    pub fn countable(&self) -> (u64, u64) {
+        match self.local == self.remote {
+            true => (self.sent.bytes.max(self.received.bytes), 0),
+            false => self.bytes(),
         }
+    }
+
+    /// Payload bytes of client and server.
+    pub fn bytes(&self) -> (u64, u64) {
         match self.direction {
             Direction::Egress => (self.sent.bytes, self.received.bytes),
             Direction::Ingress => (self.received.bytes, self.sent.bytes),

@@ -100,7 +100,7 @@ impl Core {
 
     /// What the other end has counted by now has to do.
     fn settle_one(&mut self, twin: FlowId, mut flow: Flow, now_ns: u64) {
-        let Some((client, server)) = self.table.get(twin).map(|other| other.bytes()) else { return };
+        let Some((client, server)) = self.table.get(twin).map(|other| other.countable()) else { return };
         flow.accounted.0 = flow.accounted.0.saturating_add(client);
         flow.accounted.1 = flow.accounted.1.saturating_add(server);
         self.make_good(&mut flow, now_ns);

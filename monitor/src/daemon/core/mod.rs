@@ -298,7 +298,7 @@ impl Core {
         let waiting: HashSet<FlowId> = self.waiting.iter().copied().collect();
         for flow in waiting.into_iter().filter_map(|id| self.table.get(id)) {
             if !flow.assigned && flow.is_primary() {
-                let (c, s) = flow.bytes();
+                let (c, s) = flow.countable();
                 client += c;
                 server += s;
             }

@@ -93,7 +93,7 @@ impl Sums {
             Before::Counted(accounted) => flow.accounted = accounted,
             Before::Unsure(missing) => {
                 // What it has by now is left to its group.
-                flow.accounted = flow.bytes();
+                flow.accounted = flow.countable();
                 if let Some(missing) = missing {
                     self.make_up(streams, flow, missing);
                 }
@@ -117,7 +117,7 @@ impl Sums {
                 Before::Counted(accounted)
             }
             Some(PushedOut { counted: None, .. }) => Before::Elsewhere,
-            None if flow.seen.pushed_out => self.forgotten.heard(hash, flow.bytes()),
+            None if flow.seen.pushed_out => self.forgotten.heard(hash, flow.countable()),
             None => Before::Never,
         }
     }
@@ -143,7 +143,7 @@ impl Sums {
         else {
             return;
         };
-        let ((client, server), counted) = (flow.bytes(), ended.counted);
+        let ((client, server), counted) = (flow.countable(), ended.counted);
         ended.counted = (client.max(counted.0), server.max(counted.1));
         let missing = (client.saturating_sub(counted.0), server.saturating_sub(counted.1));
         self.make_up(streams, flow, missing);
@@ -152,7 +152,7 @@ impl Sums {
     /// Adds what the flow has counted since the last time.
     pub fn account(&mut self, streams: &mut Streams, flow: &mut Flow, changed: bool) {
         let Some(stream) = flow.stream.and_then(|id| streams.get_mut(id)) else { return };
-        let (client, server) = flow.bytes();
+        let (client, server) = flow.countable();
         let more = (client.saturating_sub(flow.accounted.0), server.saturating_sub(flow.accounted.1));
         stream.client_bytes += more.0;
         stream.server_bytes += more.1;
@@ -183,7 +183,7 @@ impl Sums {
     /// counted is counted here: the two were no ends of one connection, or the last of it was never acknowledged.
     /// Gives the stream where there is such.
     pub fn make_good(&mut self, streams: &mut Streams, flow: &mut Flow) -> Option<StreamId> {
-        let ((client, server), counted) = (flow.bytes(), flow.accounted);
+        let ((client, server), counted) = (flow.countable(), flow.accounted);
         // What had been counted of one from before is not known here.
         let known = !flow.seen.before_start && !flow.seen.pushed_out;
         if flow.stream.is_some() || !known || (client <= counted.0 && server <= counted.1) {
