@@ -667,6 +667,18 @@ fn what_is_passed_over_is_known() {
     }
 }
 
+/// RFC 9112 section 2.2: a CR may be missing in front of any LF, and servers take that.
+#[test]
+fn a_head_may_end_without_a_carriage_return() {
+    for end in ["\r\n\r\n", "\n\n", "\n\r\n", "\r\n\n"] {
+        let found = http(&format!(
+            "GET /public/a HTTP/1.1\r\nHost: x{end}POST /payments/x HTTP/1.1\r\nHost: x\r\n\r\n"
+        ));
+        let found: Vec<String> = found.iter().map(describe).collect();
+        assert_eq!(found, ["read path GET /public/a", "write path POST /payments/x"], "{end:?}");
+    }
+}
+
 /// The path that is asked for, whatever else looks like one.
 #[test]
 fn a_url_within_a_url_is_not_the_path() {

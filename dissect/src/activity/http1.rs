@@ -297,13 +297,14 @@ fn chunk(rest: &[u8]) -> (Step, Phase) {
     }
 }
 
-/// Where the header section ends, its empty line included; not in the first `examined` bytes.
+/// Where the header section ends, its empty line included; not in the first `examined` bytes. A line
+/// may end without its CR (RFC 9112 section 2.2), and the empty one may have it all the same.
 fn head_end(rest: &[u8], examined: usize) -> Option<usize> {
     let from = examined.saturating_sub(3).min(rest.len());
     let fresh = &rest[from..];
     memchr::memchr_iter(b'\n', fresh)
         .map(|at| at + 1)
-        .find(|end| fresh[..*end].ends_with(b"\r\n\r\n") || fresh[..*end].ends_with(b"\n\n"))
+        .find(|end| fresh[..*end].ends_with(b"\n\r\n") || fresh[..*end].ends_with(b"\n\n"))
         .map(|end| from + end)
 }
 
