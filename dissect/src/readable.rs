@@ -11,7 +11,7 @@
 use crate::{Plain, Prefix, Protection, UnknownReason};
 
 const TEXT: usize = 24;
-const SAMPLE: usize = 512;
+pub(crate) const SAMPLE: usize = 512;
 /// With fewer bytes, and more to come, not even a first guess is given.
 const FIRST_GUESS: usize = 8;
 
@@ -92,6 +92,18 @@ pub(crate) fn is_text(bytes: &[u8]) -> bool {
     bytes.len() >= TEXT && bytes.iter().all(|b| is_text_byte(*b))
 }
 
+/// Text, or bytes that repeat, and enough of them to be no accident.
+pub(crate) fn is_no_chance(bytes: &[u8]) -> bool {
+    bytes.len() >= TEXT && (is_text(&bytes[..TEXT]) || is_mostly_text(bytes) || repeats(bytes))
+}
+
+/// Text or an open format: readable, and not only because bytes repeat. Headers and counters do that,
+/// too.
+pub(crate) fn is_in_words(bytes: &[u8]) -> bool {
+    let sample = &bytes[..bytes.len().min(SAMPLE)];
+    format(bytes).is_some() || bytes.len() >= TEXT && is_text(&bytes[..TEXT]) || is_mostly_text(sample)
+}
+
 fn is_text_byte(byte: u8) -> bool {
     byte.is_ascii_graphic() || matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
 }
@@ -102,10 +114,8 @@ fn look(prefix: Prefix<'_>) -> (Look, bool) {
     if bytes.is_empty() {
         return (Look::Silent, prefix.ended);
     }
-    for (magic, name) in OPEN_FORMATS {
-        if bytes.len() >= 16 && bytes.starts_with(magic) {
-            return (Look::Readable(Some(name)), true);
-        }
+    if let Some(name) = format(bytes) {
+        return (Look::Readable(Some(name)), true);
     }
     if bytes.len() >= TEXT && is_text(&bytes[..TEXT]) {
         return (Look::Readable(None), true);
@@ -123,6 +133,11 @@ fn look(prefix: Prefix<'_>) -> (Look, bool) {
         Look::Opaque
     };
     (look, done)
+}
+
+fn format(bytes: &[u8]) -> Option<&'static str> {
+    let known = OPEN_FORMATS.iter().find(|(magic, _)| bytes.len() >= 16 && bytes.starts_with(magic));
+    known.map(|(_, name)| *name)
 }
 
 /// Fifteen bytes of sixteen are text: UTF-8 with a few accents, text with terminal codes.

@@ -2,9 +2,10 @@
 //!
 //! In: both directions from somewhere in their middle. Out: encrypted where a chain of TLS
 //! records of application data shows, plaintext where the bytes can be read. Must never: decide on
-//! less than three records that follow each other exactly.
+//! less than three records that follow each other exactly, or take the headers and the counters of less
+//! for plaintext.
 
-use super::record::{APPLICATION_DATA, CHANGE_CIPHER_SPEC, HANDSHAKE, Header};
+use super::record::{ALERT, APPLICATION_DATA, CHANGE_CIPHER_SPEC, HANDSHAKE, Header, can_be_read, sample};
 use crate::readable;
 use crate::{Cipher, Facts, Inspection, Plain, Prefix, Protection, Protocol, TlsFacts, UnknownReason};
 
@@ -53,6 +54,8 @@ enum Look {
     Records,
     Http,
     Readable,
+    /// Nothing but an alert in the clear, the last that was sent: no handshake went through.
+    Alert,
     Nothing,
 }
 
@@ -66,6 +69,10 @@ pub(crate) fn inspect(client: Prefix<'_>, server: Prefix<'_>) -> Inspection {
     let facts = if has(Look::Records) && readable {
         let mut facts = Facts::unknown(UnknownReason::OpenedBefore);
         facts.detail = Some("TLS records one way, readable bytes the other".into());
+        facts
+    } else if has(Look::Records) && has(Look::Alert) {
+        let mut facts = Facts::unknown(UnknownReason::OpenedBefore);
+        facts.detail = Some("TLS records one way, an alert in the clear the other".into());
         facts
     } else if has(Look::Records) {
         let mut facts = Facts::unknown(UnknownReason::OpenedBefore);
@@ -100,8 +107,12 @@ fn look(prefix: Prefix<'_>) -> (Look, bool) {
         Chain::Short if !prefix.ended => return (Look::Nothing, false),
         _ => {}
     }
+    if prefix.ended && is_records(bytes) {
+        return (without_records(bytes), true);
+    }
     let (protection, _, done) = readable::judge(prefix, Prefix { ended: true, ..Prefix::default() });
-    if protection == Protection::Plaintext(Plain::Readable) {
+    let is_readable = protection == Protection::Plaintext(Plain::Readable);
+    if is_readable && readable::is_in_words(bytes) {
         return (Look::Readable, done);
     }
     let limit = bytes.len().min(SEARCH);
@@ -110,13 +121,20 @@ fn look(prefix: Prefix<'_>) -> (Look, bool) {
     // Bounded: a hostile run of short "records" must not make this quadratic.
     for at in starts.take(64) {
         match chain(bytes, at) {
-            // Not before it is sure that the whole cannot be read.
+            // Not before it is sure that the whole is no text.
             Chain::Holds => return (Look::Records, done),
             Chain::Short => open = true,
             Chain::Wrong => {}
         }
     }
-    (Look::Nothing, prefix.ended || bytes.len() >= SEARCH && !open)
+    // Of less, the headers and counters of short records may be most.
+    let repeats = is_readable && bytes.len() >= readable::SAMPLE;
+    let look = match prefix.ended {
+        _ if repeats => Look::Readable,
+        true => without_records(bytes),
+        false => Look::Nothing,
+    };
+    (look, prefix.ended || bytes.len() >= SEARCH && !open)
 }
 
 /// A request or status line at the start of a segment.
@@ -133,6 +151,37 @@ fn http(bytes: &[u8]) -> Option<Look> {
         b"HTTP/1.0 ",
     ];
     STARTS.iter().any(|start| bytes.starts_with(start)).then_some(Look::Http)
+}
+
+/// What ended, and is too little to show encryption.
+fn without_records(bytes: &[u8]) -> Look {
+    match bytes.last_chunk() {
+        Some([ALERT, 3, 0..=4, 0, 2, 1 | 2, _]) => Look::Alert,
+        _ => Look::Nothing,
+    }
+}
+
+/// Nothing but records of one version whose payloads cannot be read, of whatever kind and however few; the
+/// last may be cut short.
+fn is_records(bytes: &[u8]) -> bool {
+    let version = bytes.get(1..3);
+    let mut rest = bytes;
+    loop {
+        match Header::parse(rest) {
+            Header::Whole { kind, length }
+                if kind <= APPLICATION_DATA && length > 0 && rest.get(1..3) == version =>
+            {
+                let payload = &rest[5..];
+                let (payload, next) = payload.split_at(payload.len().min(usize::from(length)));
+                if can_be_read(payload) {
+                    return false;
+                }
+                rest = next;
+            }
+            Header::Short => return rest.len() < bytes.len(),
+            _ => return false,
+        }
+    }
 }
 
 enum Chain {
@@ -152,10 +201,10 @@ fn chain(bytes: &[u8], mut at: usize) -> Chain {
                 if rest.get(1..3) == version && version != Some(&[3, 0]) && length >= 17 =>
             {
                 // A record whose first bytes are not there yet may still turn out to be text.
-                let Some(sample) = rest.get(5..5 + usize::from(length).min(64)) else {
+                let Some(sample) = sample(&rest[5..], length) else {
                     return Chain::Short;
                 };
-                if readable::is_text(sample) {
+                if can_be_read(sample) {
                     return Chain::Wrong;
                 }
                 at += 5 + usize::from(length);
@@ -172,12 +221,68 @@ fn chain(bytes: &[u8], mut at: usize) -> Chain {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
 
     fn record(kind: u8, length: u16) -> Vec<u8> {
         let [high, low] = length.to_be_bytes();
         let mut bytes = vec![kind, 3, 3, high, low];
         bytes.extend((0..length).map(|n| (n.wrapping_mul(40_503) >> 3) as u8 | 0x80));
         bytes
+    }
+
+    /// Records of AES-128-GCM as TLS 1.2 has them: a nonce that counts, and what looks random.
+    fn sealed(kind: u8, first: u64, payloads: &[Vec<u8>]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for (count, payload) in (first..).zip(payloads) {
+            let length = u16::try_from(8 + payload.len()).unwrap_or(u16::MAX);
+            bytes.extend([kind, 3, 3]);
+            bytes.extend(length.to_be_bytes());
+            bytes.extend(count.to_be_bytes());
+            bytes.extend(payload);
+        }
+        bytes
+    }
+
+    fn in_a_glance(bytes: &[u8]) -> Protection {
+        crate::inspect_sample(bytes, &[]).facts.protection
+    }
+
+    proptest! {
+        /// The tag takes 16 bytes of each.
+        #[test]
+        fn few_and_short_records_are_not_called_plaintext(
+            payloads in vec(vec(any::<u8>(), 18..=46), 1..=3),
+            first in 0u64..1000,
+            cut in 0usize..80,
+            kind in 20u8..=23,
+        ) {
+            let bytes = sealed(kind, first, &payloads);
+            let cut = cut.min(bytes.len());
+            for bytes in [&bytes[..], &bytes[cut..], &bytes[..bytes.len() - cut]] {
+                let found = in_a_glance(bytes);
+                prop_assert!(!matches!(found, Protection::Plaintext(_)), "{:?} of {:?}", found, bytes);
+            }
+            if kind == APPLICATION_DATA && payloads.len() == 3 {
+                prop_assert_eq!(in_a_glance(&bytes), Protection::Encrypted(Cipher::Tls));
+            }
+        }
+    }
+
+    #[test]
+    fn a_farewell_alone_is_not_called_plaintext() {
+        let payload: Vec<u8> = (0..18u8).map(|n| n.wrapping_mul(157) ^ 0xa5).collect();
+        let bytes = sealed(21, 3, &[payload]);
+        assert_eq!(in_a_glance(&bytes), Protection::Unknown(UnknownReason::OpenedBefore));
+    }
+
+    /// What is framed like records, and can be read, is still found.
+    #[test]
+    fn readable_records_are_called_plaintext() {
+        let words =
+            "Ein Satz mit Umlauten, \u{e4}hnlich wie dieser hier, und noch ein St\u{fc}ck mehr davon. ";
+        let bytes = sealed(APPLICATION_DATA, 1, &std::array::from_fn::<_, 8, _>(|_| words.into()));
+        assert_eq!(in_a_glance(&bytes), Protection::Plaintext(Plain::Readable));
     }
 
     /// The lengths are those of OpenSSL 3.0 with AES-256-GCM, which were seen on the wire.

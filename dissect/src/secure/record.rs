@@ -9,8 +9,11 @@ use crate::readable;
 const HEADER: usize = 5;
 /// 2^14 and the most that protection may add (RFC 5246 section 6.2.3).
 const LONGEST: u16 = 16384 + 2048;
-/// As much of a protected record as is looked at, to see that it is not text.
-const SAMPLE: usize = 64;
+/// As much of a protected record as is looked at, to see that it cannot be read.
+const SAMPLE: usize = NONCE + 64;
+/// What leads a record that AES-GCM or AES-CCM protects, up to TLS 1.2 (RFC 5288 section 3, RFC 6655
+/// section 3). Most count it up: it repeats, and hides nothing.
+const NONCE: usize = 8;
 /// No protected record is shorter: an authentication tag alone takes as much.
 const SHORTEST_PROTECTED: u16 = 8;
 
@@ -287,14 +290,51 @@ impl Side {
     }
 }
 
+/// As much of a record's payload as [`can_be_read`] has to have.
+pub(crate) fn sample(payload: &[u8], length: u16) -> Option<&[u8]> {
+    payload.get(..SAMPLE.min(usize::from(length)))
+}
+
+/// Whether anyone can read the payload of a record, by what its first bytes look like.
+pub(crate) fn can_be_read(payload: &[u8]) -> bool {
+    let sample = &payload[..payload.len().min(SAMPLE)];
+    readable::is_text(sample) || sample.get(NONCE..).is_some_and(readable::is_no_chance)
+}
+
 fn protected(length: u16, payload: &[u8], style: Style, at: usize) -> End {
     let readable = style == Style::Switched { readable: true };
-    let sample = &payload[..payload.len().min(SAMPLE)];
-    if length < SHORTEST_PROTECTED || !readable && readable::is_text(sample) {
+    if length < SHORTEST_PROTECTED || !readable && can_be_read(payload) {
         End::Broken(at)
-    } else if sample.len() < SAMPLE.min(usize::from(length)) {
+    } else if sample(payload, length).is_none() {
         End::Open
     } else {
         End::Protected(length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn one_byte_that_is_no_letter_does_not_make_a_secret() {
+        let line = "GET /caf\u{e9}/de/la/paix HTTP/1.1\r\nHost: example.org\r\n\r\n";
+        assert!(can_be_read(line.as_bytes()));
+        assert!(can_be_read("Привет, это не зашифровано, и любой прочтёт".as_bytes()));
+        assert!(can_be_read(b"twenty-four bytes of text"));
+        assert!(can_be_read(&[0; 40]));
+    }
+
+    proptest! {
+        /// A nonce that counts, and what looks random behind it.
+        #[test]
+        fn what_is_protected_is_not_called_readable(
+            mut payload in proptest::collection::vec(any::<u8>(), 8..600),
+            count in any::<u16>(),
+        ) {
+            payload[..NONCE].copy_from_slice(&u64::from(count).to_be_bytes());
+            prop_assert!(!can_be_read(&payload));
+        }
     }
 }
