@@ -215,6 +215,9 @@ pub struct TlsFacts {
     pub server_certificates: Vec<Certificate>,
     /// The client's, likewise.
     pub client_certificates: Vec<Certificate>,
+    /// The server's flight was seen whole, and there was neither a certificate in it nor a bare key (TLS 1.2
+    /// and earlier, without a session that goes on).
+    pub showed_no_certificate: bool,
     /// Whether the client proved who it is.
     pub client_certificate: ClientCertificate,
 }

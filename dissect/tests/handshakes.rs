@@ -67,6 +67,33 @@ fn ssl_3_by_a_hello_in_the_ssl_2_format() {
     assert!(found.settled);
 }
 
+/// RFC 5246 section 7.4.2: with this suite a server has to show a certificate, unless a session goes on.
+#[test]
+fn a_server_without_a_certificate_is_known() {
+    let version = [3, 3];
+    let hello = &fixture("tls12_ecdhe.client");
+    let hello = &hello[..5 + usize::from(u16::from_be_bytes([hello[3], hello[4]]))];
+    let data = |n| record(23, version, &noise(n));
+    let client =
+        [hello, &record(22, version, &message(16, &noise(33))), &finished(version), &data(40)].concat();
+    let server = |flight: &[Vec<u8>]| {
+        let hello = server_hello(version, [0xc0, 0x2f], &[]);
+        [record(22, version, &[&[hello][..], flight].concat().concat()), finished(version), data(80)].concat()
+    };
+    let (key, done) = (message(12, &noise(100)), message(14, &[]));
+    for (flight, no_certificate, resumed) in [
+        (vec![key.clone(), done.clone()], true, Some(false)),
+        (vec![message(11, &[0, 0, 0]), key.clone(), done.clone()], true, Some(false)),
+        (vec![message(11, &noise(700)), key, done], false, Some(false)),
+        // There was no session that could go on.
+        (vec![], true, None),
+    ] {
+        let tls = look(&client, &server(&flight)).facts.tls.unwrap();
+        assert!(tls.established);
+        assert_eq!((tls.showed_no_certificate, tls.resumed), (no_certificate, resumed));
+    }
+}
+
 /// The server's side of a TLS 1.3 handshake with another group, answering a real ClientHello.
 fn with_group(group: [u8; 2]) -> Inspection {
     let client = fixture("tls13.client");

@@ -197,11 +197,11 @@ pub(crate) fn look(client: &[&[u8]], server: &[&[u8]]) -> Secure {
     if !answer.encrypts_handshake() {
         let flight = flight::read_server(from_server.iter(), &answer, &mut facts);
         let clients = flight::read_client(from_client.iter(), &answer, &mut facts);
-        facts.resumed = match (flight.full, server_through) {
-            (true, _) => Some(false),
-            (false, true) => Some(true),
-            (false, false) => None,
+        facts.resumed = match flight.full {
+            true => Some(false),
+            false => (server_through && answer.may_resume(&offer)).then_some(true),
         };
+        facts.showed_no_certificate = flight.done && !flight.certificate && from_server.whole();
         facts.client_certificate =
             flight::client_certificate(flight, clients, server_through, false, facts.resumed);
     }

@@ -24,8 +24,10 @@ const NAMED_PRIME: [u8; 16] =
 pub(super) struct ServerFlight {
     /// Some message of a full handshake was there.
     pub full: bool,
+    /// There was a certificate, or a bare key in its place.
+    pub certificate: bool,
+    pub done: bool,
     asked: bool,
-    done: bool,
 }
 
 /// What the client's were.
@@ -45,6 +47,7 @@ pub(super) fn read_server<'a>(
     let mut flight = ServerFlight::default();
     for (kind, body, whole) in messages {
         flight.full |= matches!(kind, CERTIFICATE | SERVER_KEY_EXCHANGE | SERVER_HELLO_DONE);
+        flight.certificate |= kind == CERTIFICATE && body.iter().any(|byte| *byte != 0);
         match kind {
             CERTIFICATE if whole && !answer.raw_key => {
                 facts.server_certificates = certificate::chain(body).unwrap_or_default();

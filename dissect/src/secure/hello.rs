@@ -26,6 +26,8 @@ pub(crate) mod extension {
     pub const CLIENT_CERTIFICATE_TYPE: u16 = 19;
     pub const SERVER_CERTIFICATE_TYPE: u16 = 20;
     pub const RECORD_SIZE_LIMIT: u16 = 28;
+    /// RFC 5077.
+    pub const SESSION_TICKET: u16 = 35;
     /// A certificate on top of a key shared beforehand (RFC 8773).
     pub const CERTIFICATE_WITH_PSK: u16 = 33;
     pub const PRE_SHARED_KEY: u16 = 41;
@@ -74,6 +76,10 @@ pub(crate) struct ClientHello {
     pub encrypted_hello: bool,
     /// It asked for records shorter than the standard has them (RFC 6066 section 4, RFC 8449).
     pub limited: bool,
+    /// Id of a session that it would go on with; empty: none.
+    pub session: Vec<u8>,
+    /// It showed a ticket of an earlier session.
+    pub ticket: bool,
 }
 
 /// What a server chose.
@@ -97,6 +103,7 @@ pub(crate) struct ServerHello {
     /// So may the client.
     pub client_raw_key: bool,
     pub retry: bool,
+    pub session: Vec<u8>,
 }
 
 impl ClientHello {
@@ -120,7 +127,8 @@ impl ClientHello {
             return None;
         }
         let carrier = if datagram { Carrier::Datagram } else { Carrier::Stream };
-        let mut hello = ClientHello { carrier, version, suites: numbers(suites), ..ClientHello::default() };
+        let (suites, session) = (numbers(suites), session.to_vec());
+        let mut hello = ClientHello { carrier, version, suites, session, ..ClientHello::default() };
         if body.is_empty() {
             return Some(hello);
         }
@@ -147,6 +155,7 @@ impl ClientHello {
                 }
             }
             extension::EARLY_DATA => self.early_data = true,
+            extension::SESSION_TICKET => self.ticket = !value.is_empty(),
             extension::MAX_FRAGMENT_LENGTH => self.limited = true,
             extension::RECORD_SIZE_LIMIT => self.limited |= reader.u16().is_some_and(|limit| limit < 1 << 14),
             extension::QUIC_PARAMETERS => self.carrier = Carrier::Quic,
@@ -229,7 +238,8 @@ impl ServerHello {
             return None;
         }
         let retry = body.take(32)? == HELLO_RETRY_REQUEST;
-        if body.vector8()?.len() > 32 {
+        let session = body.vector8()?;
+        if session.len() > 32 {
             return None;
         }
         let suite = body.u16()?;
@@ -248,6 +258,7 @@ impl ServerHello {
             raw_key: false,
             client_raw_key: false,
             retry,
+            session: session.to_vec(),
         };
         if body.is_empty() {
             return Some(hello);
@@ -275,6 +286,12 @@ impl ServerHello {
             }
         })?;
         plausible.then_some(hello)
+    }
+
+    /// Whether an earlier session may go on (RFC 5246 section 7.4.1.2, RFC 5077 section 3.4): its id was
+    /// sent back, or a ticket was there.
+    pub fn may_resume(&self, offer: &ClientHello) -> bool {
+        offer.ticket || !self.session.is_empty() && self.session == offer.session
     }
 
     /// TLS 1.3 and DTLS 1.3 encrypt everything after this message.

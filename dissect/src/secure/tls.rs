@@ -173,12 +173,14 @@ impl Handshake {
         let server = flight::read_server(from_server, &self.answer, &mut self.facts);
         let from_client = self.client_side.messages();
         let client = flight::read_client(from_client, &self.answer, &mut self.facts);
-        let ServerFlight { full, .. } = server;
-        self.facts.resumed = match (full, self.server_side.switched) {
-            (true, _) => Some(false),
-            (false, true) => Some(true),
-            (false, false) => None,
+        let ServerFlight { full, done, certificate, .. } = server;
+        let switched = self.server_side.switched;
+        self.facts.resumed = match full {
+            true => Some(false),
+            false => (switched && self.answer.may_resume(&self.offer)).then_some(true),
         };
+        self.facts.showed_no_certificate =
+            !certificate && (done || switched) && self.facts.resumed != Some(true);
         let through = !self.server_side.protected.is_empty();
         let no_certificate = self.client_side.no_certificate;
         let (client_needs, again) = older_needs(&self.client_side.protected);

@@ -91,6 +91,9 @@ fn tls_judged(tls: &TlsFacts, facts: &Facts) -> Judged {
             Answer::Yes,
             "server proved itself in the session that was resumed; what the client proved there is not known",
         ),
+        Authentication::Certificate if tls.showed_no_certificate => {
+            Judged::new(Answer::Unknown, "the server showed no certificate where its cipher suite needs one")
+        }
         Authentication::Certificate => by_certificates(tls),
     }
 }
@@ -239,6 +242,18 @@ mod tests {
             ),
         ] {
             assert_eq!(judged(&facts), (answer, reason.to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_server_that_showed_no_certificate_proved_nothing() {
+        for (suite, answer) in [
+            ("TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", Answer::Unknown),
+            ("TLS_PSK_WITH_AES_128_CBC_SHA", Answer::Yes),
+            ("TLS_ECDH_anon_WITH_AES_128_CBC_SHA", Answer::No),
+        ] {
+            let facts = change(tls("1.2", suite, None), |tls| tls.showed_no_certificate = true);
+            assert_eq!(judged(&facts).0, answer, "{suite}");
         }
     }
 

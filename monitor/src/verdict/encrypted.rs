@@ -21,6 +21,10 @@ pub(super) fn judge(facts: &Facts, seen: Seen) -> Judged {
                         format!("{how}: {what}, and is no longer taken for encryption"),
                     )
                 }
+                None if let Some(number) = unknown_suite(facts) => Judged::new(
+                    Answer::Unknown,
+                    format!("{how}: no cipher suite with the number {number} is known, nor what it encrypts"),
+                ),
                 None if posture::is_deprecated(facts) => Judged::new(
                     Answer::Unknown,
                     format!("{how}: deprecated, and no longer taken for encryption{}", retired_by(facts)),
@@ -51,6 +55,11 @@ fn not_encryption(facts: &Facts) -> Option<Weakness> {
     }
     let suite = facts.tls.as_ref()?.cipher.as_deref()?;
     posture::weaknesses(suite).into_iter().find(|weakness| weakness.is_no_encryption())
+}
+
+/// The number of a suite that has no name.
+fn unknown_suite(facts: &Facts) -> Option<&str> {
+    facts.tls.as_ref()?.cipher.as_deref().filter(|suite| suite.starts_with("0x"))
 }
 
 fn retired_by(facts: &Facts) -> &'static str {
@@ -187,6 +196,8 @@ mod tests {
             ("TLS_RSA_WITH_DES_CBC_SHA", Answer::Unknown),
             ("TLS_RSA_WITH_RC4_128_SHA", Answer::Yes),
             ("TLS_DH_anon_WITH_AES_128_GCM_SHA256", Answer::Yes),
+            // Nobody knows what it does.
+            ("0x1a2b", Answer::Unknown),
         ] {
             assert_eq!(judged(&tls("1.2", suite, None)).0, answer, "{suite}");
         }
