@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot read its fixture has failed")]
 
 use dissect::SshAuthenticationState::{self as State, Begun, Failed, Succeeded, Unknown};
-use dissect::{Cipher, Hint, Inspection, Prefix, Protection, SshFacts, inspect_stream};
+use dissect::{Cipher, Hint, Inspection, Prefix, Protection, SshFacts, UnknownReason, inspect_stream};
 use proptest::prelude::*;
 use std::path::Path;
 
@@ -132,8 +132,43 @@ fn packet(payload: &[u8]) -> Vec<u8> {
 }
 
 fn negotiate(client: [&str; 5], server: [&str; 5]) -> Inspection {
-    let side = |lists| [&b"SSH-2.0-made_by_hand\r\n"[..], &kexinit(lists), &packet(&[21])].concat();
-    look(&side(client), &side(server), false)
+    look(&by_hand(client, 30), &by_hand(server, 31), false)
+}
+
+/// Up to NEWKEYS, with this message of the key exchange.
+fn by_hand(lists: [&str; 5], message: u8) -> Vec<u8> {
+    let exchange = packet(&[&[message, 0, 0, 0, 32][..], &[7; 32]].concat());
+    [&b"SSH-2.0-made_by_hand\r\n"[..], &kexinit(lists), &exchange, &packet(&[21])].concat()
+}
+
+const LISTS: [&str; 5] =
+    ["curve25519-sha256", "ssh-ed25519", "chacha20-poly1305@openssh.com", "hmac-sha1", "none"];
+
+/// NEWKEYS alone: there are none.
+#[test]
+fn keys_that_were_not_exchanged_encrypt_nothing() {
+    let without = [&b"SSH-2.0-made_by_hand\r\n"[..], &kexinit(LISTS), &packet(&[21])].concat();
+    let (client, server) = (by_hand(LISTS, 30), by_hand(LISTS, 31));
+    let protection = |client: &[u8], server: &[u8]| look(client, server, true).facts.protection;
+    assert_eq!(protection(&client, &server), Protection::Encrypted(Cipher::Ssh));
+    for (client, server) in [(&without, &server), (&client, &without), (&without, &without)] {
+        assert_eq!(protection(client, server), Protection::Unknown(UnknownReason::Handshake));
+    }
+}
+
+/// Wherever words begin, and however few of them there are.
+#[test]
+fn words_behind_the_keys_are_seen() {
+    let (client, server) = session("key_chacha20");
+    let keys_at = in_the_clear(&client).len();
+    let words = b"in the clear, after all. ";
+    for (from, times, ended) in
+        [(0, 1, true), (64, 6, true), (64, 6, false), (200, 6, false), (320, 6, false)]
+    {
+        let client = [&client[..keys_at + from], &words.repeat(times)].concat();
+        let found = look(&client, &server, ended);
+        assert!(!matches!(found.facts.protection, Protection::Encrypted(_)), "{from}, {times}: {found:?}");
+    }
 }
 
 #[test]
@@ -178,16 +213,11 @@ fn a_key_exchange_needs_its_host_key() {
 /// Everything up to NEWKEYS, and then text.
 #[test]
 fn what_goes_on_in_the_clear_is_not_encrypted() {
-    let lists = ["curve25519-sha256", "ssh-ed25519", "chacha20-poly1305@openssh.com", "hmac-sha1", "none"];
-    let side = [
-        &b"SSH-2.0-made_by_hand\r\n"[..],
-        &kexinit(lists),
-        &packet(&[21]),
-        &b"in the clear, after all. ".repeat(20),
-    ]
-    .concat();
+    let words = b"in the clear, after all. ".repeat(20);
+    let (client, server) =
+        ([by_hand(LISTS, 30), words.clone()].concat(), [by_hand(LISTS, 31), words].concat());
     for ended in [false, true] {
-        let found = look(&side, &side, ended);
+        let found = look(&client, &server, ended);
         assert!(!matches!(found.facts.protection, Protection::Encrypted(_)), "{found:?}");
     }
 }

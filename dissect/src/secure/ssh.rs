@@ -2,7 +2,7 @@
 //! them tell.
 //!
 //! In: both directions. Out: both versions, what was negotiated, whether the client logged in; encrypted
-//! once both sides chose keys and a cipher that encrypts. Must never: take two identification strings for
+//! once both sides exchanged keys and chose a cipher that encrypts. Must never: take two identification strings for
 //! an encrypted session.
 
 mod algorithms;
@@ -21,8 +21,10 @@ use crate::{
     Cipher, Facts, Inspection, Plain, Prefix, Protection, Protocol, SshFacts, UnknownReason, readable,
 };
 
-/// Behind NEWKEYS, so much is looked at: can it be read?
-const SEALED: usize = 64;
+/// Behind NEWKEYS, so much is looked at: can any of it be read?
+const SEALED: usize = 512;
+/// In pieces of this size.
+const WINDOW: usize = 64;
 
 pub(crate) fn look(client: Prefix<'_>, server: Prefix<'_>) -> Secure {
     let from_client = Identification::find(client, false);
@@ -95,7 +97,10 @@ impl<'a> Side<'a> {
 
     /// Where it went on without SSH.
     fn broken(&self) -> Option<usize> {
-        let in_the_clear = self.sealed().get(..SEALED).is_some_and(readable::can_be_read);
+        let sealed = self.sealed();
+        let mut windows = sealed[..sealed.len().min(SEALED)].chunks(WINDOW);
+        let in_the_clear = windows
+            .any(|window| (window.len() == WINDOW || self.prefix.ended) && readable::is_no_chance(window));
         self.exchange.broken.or(self.exchange.keys_at.filter(|_| in_the_clear))
     }
 }
@@ -127,6 +132,10 @@ fn conclude(mut ssh: SshFacts, client: &Side<'_>, server: &Side<'_>) -> Secure {
     // The exchange that follows proves nothing yet: only NEWKEYS starts the encryption.
     if !new_keys {
         return handshake(ssh, "SSH key exchange under way");
+    }
+    // And without an exchange there are no keys.
+    if !client.exchange.exchanged || !server.exchange.exchanged {
+        return handshake(ssh, "SSH keys taken into use that were never exchanged");
     }
     let from_client = client.encrypted(&negotiated.to_server, software(ssh.client_version.as_deref()));
     let from_server = server.encrypted(&negotiated.to_client, software(ssh.server_version.as_deref()));

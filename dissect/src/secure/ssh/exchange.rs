@@ -8,6 +8,9 @@ const PACKET: std::ops::RangeInclusive<u32> = 6..=35_000;
 const DISCONNECT: u8 = 1;
 const KEXINIT: u8 = 20;
 const NEWKEYS: u8 = 21;
+/// Of the method of key exchange (RFC 4251 section 7).
+const EXCHANGE_FIRST: u8 = 30;
+const EXCHANGE_LAST: u8 = 49;
 
 /// A KEXINIT (section 7.1): lists of names, separated by commas.
 pub(super) struct Offer<'a> {
@@ -59,6 +62,8 @@ pub(super) struct Exchange<'a> {
     pub offer: Option<Offer<'a>>,
     /// Where the encrypted packets begin: behind NEWKEYS.
     pub keys_at: Option<usize>,
+    /// A message of the key exchange itself was there.
+    pub exchanged: bool,
     pub disconnected: bool,
     /// Where something stands that is no packet of a key exchange.
     pub broken: Option<usize>,
@@ -79,7 +84,7 @@ impl<'a> Exchange<'a> {
             let known = match message {
                 KEXINIT => exchange.offer.is_none(),
                 DISCONNECT | 2..=4 => true,
-                7 | NEWKEYS | 30..=49 => exchange.offer.is_some(),
+                7 | NEWKEYS | EXCHANGE_FIRST..=EXCHANGE_LAST => exchange.offer.is_some(),
                 _ => false,
             };
             if !known || !PACKET.contains(&length) || u32::from(padding) + 2 > length {
@@ -94,6 +99,7 @@ impl<'a> Exchange<'a> {
                 KEXINIT => exchange.offer = Offer::parse(packet),
                 NEWKEYS => exchange.keys_at = Some(at + end),
                 DISCONNECT => exchange.disconnected = true,
+                EXCHANGE_FIRST..=EXCHANGE_LAST => exchange.exchanged = true,
                 _ => {}
             }
             if message == KEXINIT && exchange.offer.is_none() {
