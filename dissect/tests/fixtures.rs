@@ -231,6 +231,46 @@ proptest! {
     }
 }
 
+/// A handshake of DTLS 1.2 whose protected records are none: those of DTLS 1.3, too short, or readable.
+#[test]
+fn what_only_looks_like_dtls_is_not_encrypted() {
+    let (client, server) = datagrams("dtls12");
+    assert!(matches!(look_datagrams(&client, &server).facts.protection, Protection::Encrypted(_)));
+    let in_the_clear = |datagrams: &[Vec<u8>]| -> Vec<Vec<u8>> {
+        // The epoch of a record that stands first, and what comes with ChangeCipherSpec.
+        let shown = |datagram: &&Vec<u8>| datagram[3..5] == [0, 0];
+        datagrams.iter().filter(shown).map(|datagram| cut_at_epoch_1(datagram).to_vec()).collect()
+    };
+    let number = [0, 1, 0, 0, 0, 0, 0, 7];
+    let old = |payload: &[u8]| {
+        let length = u16::try_from(payload.len()).unwrap().to_be_bytes();
+        [&[23, 0xfe, 0xfd][..], &number, &length, payload].concat()
+    };
+    let noise: Vec<u8> = (0..40u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let words = "gar nicht verschl\u{fc}sselt, wie jeder sehen kann, der hinsieht";
+    for (last, encrypted) in [
+        (old(&noise), true),
+        ([&[0x2c, 1, 2][..], &noise].concat(), false),
+        (old(&noise[..12]), false),
+        (old(words.as_bytes()), false),
+    ] {
+        let with = |datagrams: &[Vec<u8>]| [in_the_clear(datagrams), vec![last.clone()]].concat();
+        let found = look_datagrams(&with(&client), &with(&server)).facts.protection;
+        assert_eq!(matches!(found, Protection::Encrypted(_)), encrypted, "{last:?}");
+    }
+}
+
+/// Without the records of the next epoch.
+fn cut_at_epoch_1(datagram: &[u8]) -> &[u8] {
+    let mut at = 0;
+    while let Some(header) = datagram.get(at..at + 13)
+        && header[3..5] == [0, 0]
+    {
+        at += 13 + usize::from(u16::from_be_bytes([header[11], header[12]]));
+    }
+    &datagram[..at]
+}
+
 /// One side at once and the other byte by byte, both ways round.
 #[test]
 fn single_bytes_change_nothing_that_was_settled() {

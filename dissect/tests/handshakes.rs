@@ -139,6 +139,10 @@ fn wireguard_is_an_answered_handshake_and_data() {
     let through = look(&[&initiation, &data], &[&response]);
     assert_eq!(through.facts.protection, Protection::Encrypted(Cipher::Wireguard));
     assert!(through.settled);
+    let words = "gar nicht verschl\u{fc}sselt, wie jeder sehen kann, der hinsieht";
+    let readable = [&[4, 0, 0, 0][..], b"bbbb", &[1, 0, 0, 0, 0, 0, 0, 0], words.as_bytes()].concat();
+    let not = look(&[&initiation, &readable], &[&response]);
+    assert_eq!(not.facts.protection, Protection::Unknown(UnknownReason::Handshake));
     let other = [&[4, 0, 0, 0][..], b"cccc", &noise(24)].concat();
     let not = look(&[&initiation, &other], &[&response]);
     assert_eq!(not.facts.protection, Protection::Unknown(UnknownReason::Handshake));

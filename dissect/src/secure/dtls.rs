@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::hello::{ClientHello, ServerHello};
+use super::record::can_be_read;
 use super::{Secure, flight, names, tls};
 use crate::bytes::{Reader, capped};
 use crate::{
@@ -22,13 +23,18 @@ const HELLO_VERIFY_REQUEST: u8 = 3;
 /// A message may be as long as a chain of certificates.
 const LONGEST_MESSAGE: usize = 1 << 16;
 const MOST_MESSAGES: usize = 32;
-/// As much of a protected record as is looked at, to see that it is not text.
+/// As much of a datagram as is looked at, to see that it is not text.
 const SAMPLE: usize = 64;
+/// No protected record is shorter: DTLS 1.3 takes as much to hide its number (RFC 9147 section 4.2.3), and
+/// before it the shortest have a nonce of 8 bytes, a tag of 8, and a message.
+const SHORTEST_PROTECTED: usize = 16;
 
 /// A record, cut short where its datagram was.
 struct Record<'a> {
     kind: u8,
     epoch: u16,
+    /// It has the unified header of DTLS 1.3.
+    unified: bool,
     payload: &'a [u8],
 }
 
@@ -41,7 +47,7 @@ fn records(datagram: &[u8]) -> impl Iterator<Item = Record<'_>> {
         // The unified header of DTLS 1.3 (RFC 9147 section 4) is only ever on protected records.
         if kind & 0xe0 == 0x20 {
             let payload = std::mem::take(&mut rest);
-            return Some(Record { kind: APPLICATION_DATA, epoch: 1, payload });
+            return Some(Record { kind: APPLICATION_DATA, epoch: 1, unified: true, payload });
         }
         let (version, epoch) = (reader.u16()?, reader.u16()?);
         reader.take(6)?;
@@ -51,7 +57,7 @@ fn records(datagram: &[u8]) -> impl Iterator<Item = Record<'_>> {
         }
         let payload = &reader.rest()[..reader.rest().len().min(length)];
         rest = &reader.rest()[payload.len()..];
-        Some(Record { kind, epoch, payload })
+        Some(Record { kind, epoch, unified: false, payload })
     })
 }
 
@@ -68,19 +74,23 @@ struct Flight<'a> {
     /// belongs to it no more. Datagrams may overtake each other, so the one does not imply the other.
     datagrams: &'a [&'a [u8]],
     messages: Messages,
-    /// A protected record was there, and it is not text.
+    /// A protected record was there, and it cannot be read.
     protected: bool,
     whole: bool,
 }
 
 impl<'a> Flight<'a> {
-    fn read(datagrams: &'a [&'a [u8]]) -> Flight<'a> {
+    /// `modern`: DTLS 1.3 was negotiated, whose protected records have the unified header, as no others do.
+    fn read(datagrams: &'a [&'a [u8]], modern: bool) -> Flight<'a> {
         let mut messages = Messages(BTreeMap::new());
         let mut protected = false;
         for (at, datagram) in datagrams.iter().enumerate() {
             messages.add(datagram);
             protected |= records(datagram).any(|record| {
-                record.epoch > 0 && !readable::is_text(&record.payload[..record.payload.len().min(SAMPLE)])
+                record.epoch > 0
+                    && record.unified == modern
+                    && record.payload.len() >= SHORTEST_PROTECTED
+                    && !can_be_read(record.payload)
             });
             if protected && messages.whole() {
                 return Flight { datagrams: &datagrams[..=at], messages, protected, whole: true };
@@ -88,6 +98,17 @@ impl<'a> Flight<'a> {
         }
         Flight { datagrams, messages, protected, whole: false }
     }
+}
+
+/// Whether the server chose DTLS 1.3.
+fn is_modern(server: &[&[u8]]) -> bool {
+    let mut messages = Messages(BTreeMap::new());
+    let answer = server.iter().find_map(|datagram| {
+        messages.add(datagram);
+        let mut answers = messages.all(SERVER_HELLO).filter_map(|body| ServerHello::parse(body, true));
+        answers.find(|answer| !answer.retry)
+    });
+    answer.is_some_and(|answer| answer.encrypts_handshake())
 }
 
 /// The messages of one direction, in their order.
@@ -168,7 +189,8 @@ pub(crate) fn look(client: &[&[u8]], server: &[&[u8]]) -> Secure {
     if !begins {
         return Secure::No;
     }
-    let (from_client, from_server) = (Flight::read(client), Flight::read(server));
+    let modern = is_modern(server);
+    let (from_client, from_server) = (Flight::read(client, modern), Flight::read(server, modern));
     let (client, server) = match from_client.whole && from_server.whole {
         true => (from_client.datagrams, from_server.datagrams),
         false => (client, server),

@@ -2,8 +2,8 @@
 //! them tell.
 //!
 //! In: both directions. Out: both versions, what was negotiated, whether the client logged in; encrypted
-//! once both sides exchanged keys and chose a cipher that encrypts. Must never: take two identification strings for
-//! an encrypted session.
+//! once both sides exchanged keys and chose a cipher that encrypts. Must never: take two identification
+//! strings for an encrypted session.
 
 mod algorithms;
 mod exchange;

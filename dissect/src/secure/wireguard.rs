@@ -1,10 +1,14 @@
 //! WireGuard (its paper, section 5.4): messages of fixed sizes, led by a type and three zero bytes.
 //!
 //! In: both directions' datagrams. Out: encrypted once a handshake was answered and data followed.
-//! Must never: go by a message's size alone; the indices of the two ends have to agree.
+//! Must never: go by a message's size alone; the indices of the two ends have to agree, and data
+//! that can be read is none.
 
 use super::Secure;
-use crate::{Cipher, Facts, Inspection, Protection, Protocol, UnknownReason};
+use crate::{Cipher, Facts, Inspection, Protection, Protocol, UnknownReason, readable};
+
+/// Type, receiver and counter of a message of data.
+const DATA_HEADER: usize = 16;
 
 #[derive(Clone, Copy)]
 enum Message {
@@ -21,7 +25,10 @@ impl Message {
             ([1, 0, 0, 0], 148) => Some(Message::Initiation { sender: word(4)? }),
             ([2, 0, 0, 0], 92) => Some(Message::Response { sender: word(4)?, receiver: word(8)? }),
             ([3, 0, 0, 0], 64) => Some(Message::Cookie),
-            ([4, 0, 0, 0], length) if length >= 32 => Some(Message::Data { receiver: word(4)? }),
+            // What can be read was not sealed.
+            ([4, 0, 0, 0], length) if length >= 32 && !readable::is_no_chance(&datagram[DATA_HEADER..]) => {
+                Some(Message::Data { receiver: word(4)? })
+            }
             _ => None,
         }
     }
