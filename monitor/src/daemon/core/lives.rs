@@ -11,7 +11,8 @@ impl Core {
                 self.listeners.remove(&event.cookie);
             }
             Kind::SocketClosed => {
-                if event.remote_port != 0 {
+                // Its only peer, whose port can be 0; of several the event names none.
+                if event.detail == 1 || event.remote_port != 0 {
                     let id = self.ensure(event, now_ns);
                     self.close(id, event.at_ns, FlowState::Closed);
                 }
