@@ -135,7 +135,7 @@ impl<'a> End<'a> {
                     Role::Server => self.seen.server_names,
                 };
                 names.iter().for_each(|name| each(name));
-                if self.seen.names_complete || !names.is_empty() { Presence::Known } else { Presence::Unseen }
+                if self.seen.names_complete { Presence::Known } else { Presence::Unseen }
             }
             Field::Sni => self.server_name(each),
             Field::San | Field::Spiffe => self.certificate(field, each),

@@ -181,7 +181,8 @@ fn egress_by_port_address_and_names() {
         tls.encrypted_client_hello = true;
     });
     let none = Seen { names_complete: true, ..Seen::default() };
-    let named = Seen { server_names: &names, ..Seen::default() };
+    let named = Seen { server_names: &names, ..none };
+    let named_in_part = Seen { server_names: &names, ..Seen::default() };
     for (to, seen, expected) in [
         ("ports = [443]", none, 'y'),
         ("ports = [80]", none, 'n'),
@@ -191,6 +192,8 @@ fn egress_by_port_address_and_names() {
         ("address = \"10.0.0.0/8\"", none, 'n'),
         ("dns = \"*.stripe.test.\"", named, 'y'),
         ("dns = \"stripe.test\"", named, 'n'),
+        ("dns = \"*.stripe.test.\"", named_in_part, 'y'),
+        ("dns = \"stripe.test\"", named_in_part, '?'),
         ("dns = \"*.stripe.test\"", none, 'n'),
         ("dns = \"*.stripe.test\"", Seen::default(), '?'),
         ("sni = \"*.stripe.test\"", Seen { facts: Some(&asked), ..none }, 'y'),
