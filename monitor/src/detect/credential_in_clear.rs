@@ -72,7 +72,7 @@ fn judge(token: &Token, now_s: i64) -> String {
     match (token.expires_at, token.issued_at) {
         (None, _) => facts.push("it never expires".to_owned()),
         (Some(expires), _) if expires < now_s => {
-            facts.push(format!("it expired {} days ago", (now_s - expires) / 86_400));
+            facts.push(format!("it expired {} days ago", now_s.saturating_sub(expires) / 86_400));
         }
         (Some(expires), issued) => {
             let lifetime = expires.saturating_sub(issued.unwrap_or(now_s));
@@ -146,6 +146,8 @@ mod tests {
             assert!(text.contains(part), "{part}: {text}");
         }
         assert!(judge(&token, 401 * 86_400).contains("expired 1 days ago"));
+        let ever = Token { expires_at: Some(i64::MIN), ..Token::default() };
+        assert!(judge(&ever, 86_400).contains("it expired"));
         let short = Token { expires_at: Some(600), issued_at: Some(0), ..Token::default() };
         assert_eq!(judge(&short, 0), "; it is valid for 10 minutes");
     }
