@@ -291,6 +291,8 @@ pub struct Certificate {
     /// Names and addresses of the subjectAltName, as `DNS:a.example`, `IP:10.0.0.1`, `URI:…`,
     /// `email:…`; at most 32.
     pub alternative_names: Vec<String>,
+    /// It has more of them.
+    pub names_cut: bool,
     /// The first `spiffe://` URI.
     pub spiffe_id: Option<String>,
     /// Lower-case hex.

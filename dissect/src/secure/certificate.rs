@@ -60,7 +60,7 @@ fn describe(
     let Some(certificate) = parsed else {
         return Certificate { sha256: sha256_of_it, ..Certificate::default() };
     };
-    let alternative_names = alternative_names(certificate);
+    let (alternative_names, names_cut) = alternative_names(certificate);
     let (key_type, key_bits) = key(certificate.public_key());
     let (subject, issuer) = (certificate.subject(), certificate.issuer());
     Certificate {
@@ -72,6 +72,7 @@ fn describe(
             .find(|uri| uri.starts_with("spiffe://"))
             .map(Into::into),
         alternative_names,
+        names_cut,
         serial: serial(certificate.raw_serial()),
         sha256: sha256_of_it,
         key_sha256: sha256(certificate.public_key().raw),
@@ -162,8 +163,8 @@ fn escaped(value: &str) -> String {
     text
 }
 
-fn alternative_names(certificate: &X509Certificate<'_>) -> Vec<String> {
-    let Ok(Some(extension)) = certificate.subject_alternative_name() else { return Vec::new() };
+fn alternative_names(certificate: &X509Certificate<'_>) -> (Vec<String>, bool) {
+    let Ok(Some(extension)) = certificate.subject_alternative_name() else { return (Vec::new(), false) };
     let names = extension.value.general_names.iter().filter_map(|name| {
         Some(match name {
             GeneralName::DNSName(name) => format!("DNS:{name}"),
@@ -174,7 +175,13 @@ fn alternative_names(certificate: &X509Certificate<'_>) -> Vec<String> {
             _ => return None,
         })
     });
-    names.take(MOST_NAMES).map(|name| showable(&name)).collect()
+    at_most(names)
+}
+
+/// As many as are kept, and whether there are more.
+fn at_most(mut names: impl Iterator<Item = String>) -> (Vec<String>, bool) {
+    let kept = names.by_ref().take(MOST_NAMES).map(|name| showable(&name)).collect();
+    (kept, names.next().is_some())
 }
 
 fn address_text(bytes: &[u8]) -> Option<String> {
@@ -264,4 +271,17 @@ fn signature_algorithm(oid: &Oid<'_>) -> String {
         other => return showable(other),
     };
     known.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_that_was_cut_says_so() {
+        for (count, kept, cut) in [(0, 0, false), (32, 32, false), (33, 32, true)] {
+            let (names, names_cut) = at_most((0..count).map(|n| format!("DNS:{n}.example")));
+            assert_eq!((names.len(), names_cut), (kept, cut));
+        }
+    }
 }

@@ -189,7 +189,9 @@ impl<'a> End<'a> {
                 }
             }
         }
-        Presence::Known
+        // A SPIFFE ID is one of the names, and there is only one.
+        let left_out = own.names_cut && !(field == Field::Spiffe && own.spiffe_id.is_some());
+        if left_out { Presence::Unseen } else { Presence::Known }
     }
 }
 

@@ -219,6 +219,9 @@ fn names(patterns: &[String], chain: &[Certificate], end: &str) -> Option<Outcom
         let bare = name.split_once(':').map_or(name, |(_, value)| value);
         any(patterns, &[name, bare])
     }) || posture::common_name(&certificate.subject).is_some_and(|name| any(patterns, &[name]));
+    if !held && certificate.names_cut {
+        return Some(Outcome::Unknown { rule });
+    }
     (!held).then(|| Outcome::Breach {
         rule,
         what: format!(
@@ -355,6 +358,11 @@ mod tests {
             [Rule::UnexpectedPeer, Rule::UnexpectedPeer]
         );
         assert!(unknown(&names, &modern()));
+        let cut = with(facts("DNS:api.example.net", "URI:spiffe://example.org/batch"), |tls| {
+            tls.server_certificates[0].names_cut = true;
+        });
+        assert_eq!(breaches(&names, &cut), []);
+        assert!(unknown(&names, &cut));
     }
 
     #[test]

@@ -134,6 +134,26 @@ fn plain() -> Facts {
     Facts { protection: readable, ..Facts::unknown(UnknownReason::Silent) }
 }
 
+/// The name that is asked for may be one of those that were left out.
+#[test]
+fn a_list_of_names_that_was_cut_denies_none() {
+    let shown = tls(|tls| {
+        tls.client_certificates = vec![Certificate {
+            alternative_names: vec!["DNS:pay.example".into()],
+            names_cut: true,
+            ..Certificate::default()
+        }];
+    });
+    for (entry, expected) in [
+        ("san = \"pay.example\"", 'y'),
+        ("san = \"other.example\"", '?'),
+        ("spiffe = \"spiffe://example.org/pay\"", '?'),
+    ] {
+        let seen = Seen { facts: Some(&shown), ..Seen::default() };
+        assert_eq!(says(&with_client(entry), None, seen), expected, "{entry}");
+    }
+}
+
 #[test]
 fn certificates_name_a_client_where_they_can_be_seen() {
     let certificate = Certificate {
