@@ -1,8 +1,9 @@
 //! What the loader and the worker say to each other, on one socket: see `docs/architecture.md` § Two
 //! processes.
 //!
-//! In and out: typed messages, each way bounded in length. Must never: carry a path, a command or a number of
-//! a process that the loader would act upon; what the worker asks for is what it may have.
+//! In and out: typed messages, each way bounded in length. Must never: carry a path or a command that the
+//! loader would act upon. A look-up names a process by its number, and is answered for whichever it names:
+//! that much of any process a worker can read.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
