@@ -52,6 +52,8 @@ pub struct Look {
     pub clear: bool,
     /// What could not be read, in words.
     pub damage: Option<String>,
+    /// The disk gave an error: what is missing may be there another time.
+    pub refused: Option<std::io::Error>,
 }
 
 fn definition(name: &str) -> TableDefinition<'_, &'static [u8], &'static [u8]> {
@@ -72,11 +74,13 @@ pub fn look(path: &Path) -> std::io::Result<Look> {
         return Ok(Look { exists: true, damage: Some("is empty".to_owned()), ..Look::default() });
     }
     // First with all checksums; where they do not hold, whatever can be read without.
+    let refused = overlay.refused();
     let mut look = Look { exists: true, ..Look::default() };
     match contained(|| read(overlay, true, &mut look)) {
         Ok(()) => return Ok(look),
         Err(what) => look = Look { exists: true, damage: Some(what), ..Look::default() },
     }
+    look.refused = refused.take();
     if let Some(overlay) = open()? {
         // What is wrong was said already.
         let _ = contained(|| read(overlay, false, &mut look));

@@ -31,7 +31,17 @@ struct Read {
 pub fn open(path: &Path, keys: &Keys, lock: File) -> Result<Opened, StoreError> {
     let failed = |source| StoreError::File { path: path.to_owned(), source };
     let [first, second] = paths(path);
-    let looks = [copy::look(&first).map_err(failed)?, copy::look(&second).map_err(failed)?];
+    let mut looks = [copy::look(&first).map_err(failed)?, copy::look(&second).map_err(failed)?];
+    // An error of the disk is tried again, unless the other copy is there without any.
+    let refused = looks.each_mut().map(|look| look.refused.take());
+    for (at, error) in refused.into_iter().enumerate() {
+        let other = &looks[1 - at];
+        if let Some(source) = error
+            && (!other.exists || other.damage.is_some())
+        {
+            return Err(failed(source));
+        }
+    }
     if looks[0].clear {
         return migrate(path, keys, lock);
     }

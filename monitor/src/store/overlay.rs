@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use redb::StorageBackend;
 
@@ -19,6 +19,25 @@ const LONGEST: u64 = 4 << 30;
 pub struct Overlay {
     file: File,
     state: Mutex<State>,
+    refused: Refused,
+}
+
+/// The first error of the file itself: the disk's, not what somebody wrote to it.
+#[derive(Clone, Debug, Default)]
+pub struct Refused(Arc<Mutex<Option<io::Error>>>);
+
+impl Refused {
+    pub fn take(&self) -> Option<io::Error> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn note(&self, error: &io::Error) {
+        // Shorter than it was a moment ago: that is damage.
+        if error.kind() != io::ErrorKind::UnexpectedEof {
+            let again = error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error);
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(again);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -34,7 +53,12 @@ impl Overlay {
     pub fn new(file: File) -> io::Result<Overlay> {
         let length = file.metadata()?.len();
         let state = State { length, below: length, blocks: BTreeMap::new() };
-        Ok(Overlay { file, state: Mutex::new(state) })
+        Ok(Overlay { file, state: Mutex::new(state), refused: Refused::default() })
+    }
+
+    /// What the file refuses from now on.
+    pub fn refused(&self) -> Refused {
+        self.refused.clone()
     }
 
     /// One block as it is now.
@@ -45,7 +69,7 @@ impl Overlay {
         let mut block = vec![0; BLOCK as usize];
         let start = number * BLOCK;
         let there = state.below.saturating_sub(start).min(BLOCK) as usize;
-        self.file.read_exact_at(&mut block[..there], start)?;
+        self.file.read_exact_at(&mut block[..there], start).inspect_err(|error| self.refused.note(error))?;
         Ok(block)
     }
 }
@@ -137,6 +161,22 @@ mod tests {
                 .prop_map(|(at, data)| Step::Write(at, data)),
             (0_u64..16_000).prop_map(Step::Length),
         ]
+    }
+
+    #[test]
+    fn an_error_of_the_disk_is_no_damage() {
+        let path = std::env::temp_dir().join(format!("streamwatch-refused-{}", std::process::id()));
+        std::fs::write(&path, [1; 100]).unwrap();
+        // Open for writing alone: reading it is refused.
+        let file = File::options().write(true).open(&path).unwrap();
+        let overlay = Overlay::new(file).unwrap();
+        assert!(overlay.read(0, &mut [0; 10]).is_err());
+        assert!(overlay.refused().take().is_some_and(|error| error.raw_os_error().is_some()));
+        let overlay = Overlay::new(File::open(&path).unwrap()).unwrap();
+        std::fs::write(&path, [1; 10]).unwrap();
+        assert!(overlay.read(0, &mut [0; 100]).is_err());
+        assert!(overlay.refused().take().is_none(), "a file that was cut is damaged");
+        std::fs::remove_file(&path).unwrap();
     }
 
     proptest! {
