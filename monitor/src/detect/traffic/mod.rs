@@ -201,6 +201,8 @@ impl Traffic {
                         self.seasons -= usize::from(since.past.season.is_some()).min(self.seasons);
                         entry.looked = since.looked;
                         entry.past.totals = since.past.totals;
+                        // The little that was seen since may have been written over it.
+                        entry.past.changed = true;
                     }
                     self.streams.insert(subject, entry);
                 }
