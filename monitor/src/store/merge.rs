@@ -47,9 +47,30 @@ pub fn open(path: &Path, keys: &Keys, lock: File) -> Result<Opened, StoreError> 
     }
     let read = unlock(path, keys, looks)?;
     match choose(&read) {
-        Some(chosen) => Opening { path, keys, lock, damage: Vec::new() }.put_together(read, chosen),
+        Some(chosen) => {
+            let sealed = read.iter().all(|read| read.complete);
+            let damage = if sealed { unsealed_left(path) } else { Vec::new() };
+            Opening { path, keys, lock, damage }.put_together(read, chosen)
+        }
         None => begin(path, keys, lock, &read),
     }
+}
+
+/// Removes what a start that was killed while it sealed a file of an earlier version has left in the clear. Gives
+/// a line where that fails.
+fn unsealed_left(path: &Path) -> Vec<String> {
+    let aside = beside(path, ".broken");
+    // One that could not be read to its end was set aside on purpose, and that was told.
+    let clear = copy::look(&aside).is_ok_and(|look| look.clear && look.damage.is_none());
+    if !clear {
+        return Vec::new();
+    }
+    remove_unsealed(path, &aside).into_iter().collect()
+}
+
+fn remove_unsealed(path: &Path, aside: &Path) -> Option<String> {
+    let removed = std::fs::remove_file(aside).and_then(|()| copy::sync_directory(path));
+    removed.err().map(|error| format!("{}, in the clear, cannot be removed: {error}", aside.display()))
 }
 
 /// Opens the envelopes, and with them the records.
@@ -192,9 +213,7 @@ fn migrate(path: &Path, keys: &Keys, lock: File) -> Result<Opened, StoreError> {
     let aside = beside(path, ".broken");
     let mut damage = vec![format!("{} was in the clear: it is sealed now", path.display())];
     match result {
-        Ok(()) => {
-            let _ = std::fs::remove_file(&aside);
-        }
+        Ok(()) => damage.extend(remove_unsealed(path, &aside)),
         Err(why) => damage.push(format!(
             "not all of it could be read ({why}): the old file, in the clear, is now {}",
             aside.display()

@@ -86,7 +86,8 @@ pub fn files(path: &Path) -> Vec<PathBuf> {
     for copy in paths(path) {
         files.extend([copy.clone(), beside(&copy, ".new"), beside(&copy, ".broken")]);
     }
-    files.extend([sums::path(path), lock_path(path), crate::keys::default_file(path)]);
+    let (sums, key) = (sums::path(path), crate::keys::default_file(path));
+    files.extend([beside(&sums, ".new"), sums, lock_path(path), beside(&key, ".new"), key]);
     files
 }
 

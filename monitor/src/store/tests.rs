@@ -399,6 +399,7 @@ fn a_file_in_the_clear_is_read_once_and_then_gone_from_the_disk() {
     write.open_table(texts("baselines")).unwrap().insert("curl → secret", &[7; 50][..]).unwrap();
     write.commit().unwrap();
     drop(database);
+    let clear = std::fs::read(&site.path).unwrap();
     let Opened { store, saved, damage } = site.open();
     assert_eq!((saved.open.len(), saved.told.len(), saved.baselines.len()), (1, 1, 1));
     assert!(damage.len() == 1 && damage[0].contains("was in the clear"), "{damage:?}");
@@ -407,8 +408,12 @@ fn a_file_in_the_clear_is_read_once_and_then_gone_from_the_disk() {
         let bytes = std::fs::read(file.unwrap().path()).unwrap();
         assert!(!bytes.windows(6).any(|window| window == b"secret"));
     }
+    // Killed before the old file was removed: the next start does it.
+    let aside = beside(&site.path, ".broken");
+    std::fs::write(&aside, clear).unwrap();
     let Opened { saved: again, damage, .. } = site.open();
     assert_eq!((again, damage), (saved, Vec::new()));
+    assert!(!aside.exists(), "it is still there in the clear");
 }
 
 /// What another process acknowledges is there when it was killed at any moment.
