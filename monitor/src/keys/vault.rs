@@ -79,6 +79,12 @@ impl Vault {
     }
 }
 
+/// `v` and a number: it goes into files and lines.
+fn is_version(text: &str) -> bool {
+    let number = text.strip_prefix('v').unwrap_or_default();
+    !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+}
+
 /// The transit engine.
 pub struct Transit {
     vault: Vault,
@@ -105,7 +111,7 @@ impl Source for Transit {
         // `vault:v3:…`: the version of the key is that of the first two.
         let mut parts = sealed.splitn(3, ':');
         let version = match (parts.next(), parts.next(), parts.next()) {
-            (Some(_), Some(version), Some(_)) => version,
+            (Some(_), Some(version), Some(_)) if is_version(version) => version,
             _ => return Err(self.wrong("ciphertext of the form vault:vN:…")),
         };
         let key_id = format!("{}/{} {version}", self.mount, self.name);
@@ -123,5 +129,18 @@ impl Source for Transit {
         let plain = answer["data"]["plaintext"].as_str().and_then(|text| STANDARD.decode(text).ok());
         let plain = Zeroizing::new(plain.ok_or_else(|| self.wrong("plaintext"))?);
         Key::from_bytes(&plain).ok_or_else(|| self.wrong("key of 32 bytes"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_version;
+
+    #[test]
+    fn a_version_is_a_number() {
+        assert!(is_version("v1") && is_version("v23"));
+        for other in ["", "v", "1", "v1\n", "v-1", "v1\u{1b}[2J"] {
+            assert!(!is_version(other), "{other:?}");
+        }
     }
 }

@@ -34,7 +34,8 @@ impl Refused {
     fn note(&self, error: &io::Error) {
         // Shorter than it was a moment ago: that is damage.
         if error.kind() != io::ErrorKind::UnexpectedEof {
-            let again = error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error);
+            let again =
+                error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error);
             self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(again);
         }
     }

@@ -77,6 +77,16 @@ impl Kms {
         })
     }
 
+    /// Whether a key may be the one that is configured; it goes into files and lines.
+    fn may_be(&self, key_id: &str) -> bool {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b":/-_".contains(&byte);
+        if self.arn.contains(":alias/") {
+            key_id.starts_with("arn:") && key_id.bytes().all(plain)
+        } else {
+            key_id == self.arn
+        }
+    }
+
     fn key(&self, answer: &Value) -> Result<Key, KeyError> {
         let plain = answer["Plaintext"].as_str().and_then(|text| STANDARD.decode(text).ok());
         let plain = plain.map(Zeroizing::new);
@@ -99,6 +109,9 @@ impl Source for Kms {
         let blob = blob.ok_or_else(|| KeyError::Refused("KMS gave no CiphertextBlob".to_owned()))?;
         // What an alias stands for now.
         let key_id = answer["KeyId"].as_str().unwrap_or(&self.arn).to_owned();
+        if !self.may_be(&key_id) {
+            return Err(KeyError::Refused(format!("{}: KMS used another key", self.service.host())));
+        }
         Ok((self.key(&answer)?, Wrapped { kind: KIND.to_owned(), key_id, blob }))
     }
 
