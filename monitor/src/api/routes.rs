@@ -217,13 +217,14 @@ async fn list_flows(shared: &Arc<Shared>, query: Option<&str>) -> Result<Respons
     let parameters = Parameters::read(query)?;
     let reader = shared.core.ask(Request::Flows).await?;
     let (context, now) = (shared.context.clone(), reader.now());
-    let turn = shared.workers.acquire().await.map_err(|_| Failure::Busy)?;
+    let turn = shared.workers.clone().acquire_owned().await.map_err(|_| Failure::Busy)?;
     let work = tokio::task::spawn_blocking(move || {
+        // As long as the work: whoever asked may leave before it is done.
+        let _turn = turn;
         let items = flows::select(&reader, &parameters.selection, &context);
         (items, reader, context)
     });
     let (items, reader, context) = work.await.map_err(|_| Failure::Busy)?;
-    drop(turn);
     let encode: Encode<flows::Item> =
         Box::new(move |item, out| flows::encode(&reader, item, &context, now, out));
     Ok(response(JSON_LINES, lines(items, encode)))
@@ -273,9 +274,12 @@ async fn listing<T: Send + Unpin + 'static>(
 ) -> Result<Response<AnyBody>, Failure> {
     let selection = parameters.selection;
     let selected = if selection.looks_inside() {
-        let _turn = shared.workers.acquire().await.map_err(|_| Failure::Busy)?;
+        let turn = shared.workers.clone().acquire_owned().await.map_err(|_| Failure::Busy)?;
         let encode = encode.clone();
-        let work = tokio::task::spawn_blocking(move || select(items, &selection, encode));
+        let work = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            select(items, &selection, encode)
+        });
         work.await.map_err(|_| Failure::Busy)?
     } else {
         select(items, &selection, &encode)

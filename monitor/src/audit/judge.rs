@@ -9,7 +9,7 @@ use crate::config;
 use crate::detect::certificates::{Validity, days_ago, in_days, validity};
 use crate::detect::weak_cipher::{weak_key, weak_signature};
 use crate::model::{Rule, Severity};
-use crate::posture::{TlsVersion, Weakness, is_for, shown, weaknesses};
+use crate::posture::{TlsVersion, Weakness, says_whether_for, shown, weaknesses};
 
 /// Something that is wrong with a service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -172,7 +172,7 @@ fn of_certificate(findings: &mut Vec<Finding>, at: usize, certificate: &Certific
 fn own_certificate(findings: &mut Vec<Finding>, certificate: &Certificate, terms: Terms<'_>) {
     let name = shown(certificate, None);
     if let Some(wanted) = terms.name
-        && !is_for(certificate, wanted)
+        && says_whether_for(certificate, wanted) == Some(false)
     {
         findings.push(Finding {
             rule: Rule::UnexpectedPeer,

@@ -304,6 +304,14 @@ impl Session {
         }
         let Session { mut child, socket, direct, steps, hold, control, keeper, mouth, ear, hooks, .. } = self;
         drop(hold);
+        let until = Instant::now() + STEP;
+        while !control.is_finished() && Instant::now() < until {
+            thread::sleep(Duration::from_millis(2));
+        }
+        if !control.is_finished() {
+            // What the maps say waits for a worker that does not read.
+            hang_up(&socket);
+        }
         if let Ok(maps) = control.join() {
             loader.give_back(maps);
         }

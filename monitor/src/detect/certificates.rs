@@ -10,7 +10,7 @@ use dissect::{Certificate, Protection};
 use super::posture::{Fault, Sight};
 use crate::config;
 use crate::model::{Reach, Rule, Severity};
-use crate::posture::{is_for, shown};
+use crate::posture::{says_whether_for, shown};
 
 const DAY: i64 = 86_400;
 const RENEW: &str = "Renew the certificate, and have it renewed by a machine from now on.";
@@ -135,7 +135,7 @@ pub(super) fn not_the_one(sight: &Sight<'_>) -> Option<Fault> {
         if settings.names
             && let Some(asked) = tls.server_name.as_deref().filter(|_| !tls.encrypted_client_hello)
             && !certificate.subject.is_empty() | !certificate.alternative_names.is_empty()
-            && !is_for(certificate, asked)
+            && says_whether_for(certificate, asked) == Some(false)
         {
             fault.add(
                 Severity::High,

@@ -10,7 +10,7 @@ mod suite;
 use dissect::{Cipher, ClientCertificateState, Facts, Plain, Protection, SshAuthenticationState, TlsFacts};
 
 pub use level::TlsVersion;
-pub use names::{common_name, is_for, shown};
+pub use names::{common_name, says_whether_for, shown};
 pub use suite::{
     Authentication, Weakness, authentication, cipher, key_exchange as key_exchange_of, weaknesses,
 };

@@ -6,7 +6,7 @@ use dissect::Certificate;
 
 /// Whether the certificate names this host: by its alternative names; by the common name of its
 /// subject only where it has none of type DNS or IP (RFC 6125 section 6.4.4).
-pub fn is_for(certificate: &Certificate, host: &str) -> bool {
+fn is_for(certificate: &Certificate, host: &str) -> bool {
     let host = host.trim_end_matches('.');
     let names: Vec<&str> = host_names(certificate).collect();
     if let Ok(address) = host.parse::<IpAddr>() {
@@ -17,6 +17,12 @@ pub fn is_for(certificate: &Certificate, host: &str) -> bool {
             .any(|name| name.parse() == Ok(address));
     }
     names.iter().any(|name| matches(name, host))
+}
+
+/// The same, where that can be told: of a list that was cut, a name may be among the rest.
+pub fn says_whether_for(certificate: &Certificate, host: &str) -> Option<bool> {
+    let is = is_for(certificate, host);
+    (is || !certificate.names_cut).then_some(is)
 }
 
 /// The DNS names of a certificate.

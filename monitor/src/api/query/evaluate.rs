@@ -67,18 +67,26 @@ fn compare(found: &Value, wanted: &str) -> Option<Ordering> {
     }
 }
 
-/// Order of two values of records.
+/// Order of two values of records: numbers, then addresses, then all else as text. Total: a sort that is given
+/// another one panics.
 pub(super) fn order(one: &Value, other: &Value) -> Ordering {
-    if let (Some(one), Some(other)) = (one.as_u64(), other.as_u64()) {
-        return one.cmp(&other);
+    match (one.as_f64(), other.as_f64()) {
+        // Whole numbers to the last digit.
+        (Some(first), Some(second)) => first.total_cmp(&second).then(one.as_u64().cmp(&other.as_u64())),
+        (Some(_), None) => Ordering::Less,
+        (None, Some(_)) => Ordering::Greater,
+        (None, None) => order_of_texts(&text(one), &text(other)),
     }
-    if let (Some(one), Some(other)) = (one.as_f64(), other.as_f64()) {
-        return one.total_cmp(&other);
+}
+
+/// Addresses, each as such, come before what is none.
+pub(super) fn order_of_texts(one: &str, other: &str) -> Ordering {
+    match (one.parse::<IpAddr>(), other.parse::<IpAddr>()) {
+        (Ok(one), Ok(other)) => one.cmp(&other),
+        (Ok(_), Err(_)) => Ordering::Less,
+        (Err(_), Ok(_)) => Ordering::Greater,
+        (Err(_), Err(_)) => one.cmp(other),
     }
-    if let (Some(one), Some(other)) = (address(one), address(other)) {
-        return one.cmp(&other);
-    }
-    text(one).cmp(&text(other))
 }
 
 fn text(value: &Value) -> std::borrow::Cow<'_, str> {
@@ -128,4 +136,47 @@ pub(super) fn number(text: &str) -> Option<f64> {
         _ => return None,
     };
     value.parse::<f64>().ok().map(|value| value * scale)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn values() -> impl Strategy<Value = Value> {
+        prop_oneof![
+            any::<u64>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            (-1e19..1e19).prop_map(Value::from),
+            (any::<[u8; 4]>()).prop_map(|bytes| IpAddr::from(bytes).to_string().into()),
+            "[0-9.x:]{0,6}".prop_map(Value::from),
+            Just(json!(null)),
+            Just(json!(9_007_199_254_740_993_u64)),
+            Just(json!(9_007_199_254_740_992.0)),
+        ]
+    }
+
+    proptest! {
+        /// Of any three values: what comes before, and what comes before that.
+        #[test]
+        fn the_order_of_values_is_total(one in values(), two in values(), three in values()) {
+            prop_assert_eq!(order(&one, &two), order(&two, &one).reverse());
+            if order(&one, &two).is_le() && order(&two, &three).is_le() {
+                prop_assert!(order(&one, &three).is_le(), "{one} {two} {three}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_an_address_and_what_is_none_do_not_go_round_in_a_circle() {
+        let mut texts: Vec<Value> =
+            ["10.0.0.2", "1x", "9.0.0.1"].repeat(40).into_iter().map(Value::from).collect();
+        texts.sort_by(order);
+        assert_eq!(
+            (&texts[0], &texts[40], &texts[80]),
+            (&json!("9.0.0.1"), &json!("10.0.0.2"), &json!("1x"))
+        );
+    }
 }

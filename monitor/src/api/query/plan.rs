@@ -10,7 +10,7 @@ use serde_json::Value;
 use wildmatch::WildMatch;
 
 use super::column::{Cell, Column, columns};
-use super::evaluate::{number, order, whole};
+use super::evaluate::{number, order, order_of_texts, whole};
 use super::{Expression, Field, Operator, Selection};
 use crate::flows::Row;
 use crate::model::FlowView;
@@ -173,10 +173,7 @@ impl Plan {
             (Key::Number(one), Key::Number(other)) => one.cmp(other),
             (Key::Address(one), Key::Address(other)) => one.cmp(other),
             (Key::Time(one), Key::Time(other)) => one.cmp(other),
-            (Key::Text(one), Key::Text(other)) => match (one.parse::<IpAddr>(), other.parse::<IpAddr>()) {
-                (Ok(one), Ok(other)) => one.cmp(&other),
-                _ => one.cmp(other),
-            },
+            (Key::Text(one), Key::Text(other)) => order_of_texts(one, other),
             (one, other) => order(&one.value(), &other.value()),
         };
         if descending { order.reverse() } else { order }
@@ -195,6 +192,9 @@ impl Key {
         }
     }
 }
+
+/// Patterns up to so many bytes are matched while the core may have to wait.
+const SHORT: usize = 32;
 
 impl Test {
     fn of(expression: &Expression) -> Self {
@@ -227,6 +227,8 @@ impl Test {
     fn looks(&self) -> bool {
         match self {
             Test::Look(_) => true,
+            // A long pattern takes its time with a long text.
+            Test::Compare { operator: Operator::Like, wanted, .. } => wanted.like.len() > SHORT,
             Test::Compare { .. } => false,
             Test::Not(inner) => inner.looks(),
             Test::And(parts) | Test::Or(parts) => parts.iter().any(Test::looks),

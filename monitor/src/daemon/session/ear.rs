@@ -59,7 +59,8 @@ impl Ear {
                 }
             }
         }
-        let _ = self.steps.send(Step::Gone);
+        // One that waits already does as well.
+        let _ = self.steps.try_send(Step::Gone);
     }
 
     /// Whoever is gone is not missed.

@@ -93,7 +93,9 @@ impl<'a> Ssl<'a> {
             issuer: server.map(|it| it.issuer.as_str()),
             client_subject: client.map(|it| it.subject.as_str()),
             client_issuer: client.map(|it| it.issuer.as_str()),
-            sni_matches_cert: server.zip(name).map(|(it, name)| crate::posture::is_for(it, name)),
+            sni_matches_cert: server
+                .zip(name)
+                .and_then(|(it, name)| crate::posture::says_whether_for(it, name)),
             ja3: tls.ja3.as_deref(),
             ja3s: tls.ja3s.as_deref(),
             ja4: tls.ja4.as_deref(),
