@@ -63,7 +63,11 @@ impl Ftp {
             }
             b"RETR" | b"LIST" | b"NLST" | b"MLSD" | b"MLST" => Verb::Read,
             b"STOR" | b"STOU" | b"APPE" | b"DELE" | b"MKD" | b"RMD" | b"RNTO" => Verb::Write,
-            b"SITE" => Verb::Admin,
+            b"SITE" => {
+                // Its argument is a command of the server's own, and may change a password.
+                sink.operation(Verb::Admin, "file", None);
+                return;
+            }
             _ => return,
         };
         sink.operation(verb, "file", Some(argument));

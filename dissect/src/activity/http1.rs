@@ -353,7 +353,7 @@ fn without_key_id(query: &[u8]) -> &[u8] {
 
 /// The path alone, its long parts left out: they are identifiers, or secrets. So are the parameters of
 /// its parts (RFC 3986 section 3.3: `/a;v=1/b`).
-fn shown(path: &[u8]) -> Vec<u8> {
+pub(crate) fn shown(path: &[u8]) -> Vec<u8> {
     let path = path.split(|b| matches!(b, b'?' | b'#')).next().unwrap_or(&[]);
     let mut shown = Vec::new();
     for (position, segment) in path.split(|b| *b == b'/').enumerate() {

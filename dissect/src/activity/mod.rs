@@ -42,6 +42,7 @@ use machine::{Aligned, Machine, Sink, Step};
 pub use event::{
     Authentication, Credential, CredentialKind, Event, Fingerprint, Operation, Outcome, Token, Verb,
 };
+pub(crate) use http1::shown;
 pub use kafka_names::TopicNames;
 
 /// Bytes of one direction that are held at most: a message whose beginning is longer is not read.

@@ -4,6 +4,7 @@
 //! In: both directions. Out: the protocol, method, path without its query, and host. Must never:
 //! show a query, a credential, or any header but Host.
 
+use crate::activity::shown;
 use crate::bytes::{capped, find, line, may_start_with, position, printable, starts_with_ignore_case};
 use crate::probe::{Found, Prefix, Probe};
 use crate::{Hint, Protocol};
@@ -182,24 +183,30 @@ impl<'a> Request<'a> {
         self.method == b"CONNECT"
     }
 
-    /// `GET /health to example.org`: the path only, since a query may hold a secret, and so may
-    /// what stands before `@` in an absolute target.
+    /// `GET /health to example.org`: the path only, without its long parts, since a query may hold a
+    /// secret, and so may these, and what stands before `@` in an absolute target.
     fn describe(&self) -> String {
-        let target = self.target.split(|b| matches!(b, b'?' | b'#' | b';')).next().unwrap_or(&[]);
+        let target = self.target.split(|b| matches!(b, b'?' | b'#')).next().unwrap_or(&[]);
         let path = match find(target, b"://") {
-            Some(at) => {
+            _ if self.is_connect() => printable(without_user(target)),
+            Some(at) if !target.starts_with(b"/") => {
                 let rest = &target[at + 3..];
-                rest.iter().position(|b| *b == b'/').map_or(&b"/"[..], |slash| &rest[slash..])
+                shown_path(rest.iter().position(|b| *b == b'/').map_or(&b"/"[..], |slash| &rest[slash..]))
             }
-            None if self.is_connect() => without_user(target),
-            None => target,
+            _ => shown_path(target),
         };
-        let phrase = format!("{} {}", printable(self.method), printable(path));
+        let phrase = format!("{} {path}", printable(self.method));
         capped(match self.host {
             Some(host) if !self.is_connect() => format!("{phrase} to {}", printable(without_user(host))),
             _ => phrase,
         })
     }
+}
+
+/// What activity tells of a path.
+fn shown_path(path: &[u8]) -> String {
+    // Of printable ASCII, only what stands for a part that is left out is more than that.
+    String::from_utf8_lossy(&shown(printable(path).as_bytes())).into_owned()
 }
 
 /// No control characters stand in a request line (RFC 9112 section 3).
@@ -239,5 +246,30 @@ impl Response {
             }
         }
         Some(response)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Hint, Prefix, Segments, inspect_stream};
+
+    #[test]
+    fn a_path_is_told_without_what_may_be_secret() {
+        for (target, told) in [
+            ("/reset/0123456789abcdef0123456789abcdef01234567", "GET /reset/… to h"),
+            ("/bot123456:AAF-abcdefghijklmnopqrstuvwxyz012345/send?token=x", "GET /…/send to h"),
+            ("/health", "GET /health to h"),
+        ] {
+            let bytes = format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n");
+            let client = Prefix {
+                bytes: bytes.as_bytes(),
+                ended: true,
+                midstream: false,
+                segments: Segments::new(&[]),
+            };
+            let server = Prefix { bytes: b"", ended: true, midstream: false, segments: Segments::new(&[]) };
+            let detail = inspect_stream(client, server, Hint::default()).facts.detail.unwrap_or_default();
+            assert_eq!(detail, told);
+        }
     }
 }

@@ -59,6 +59,9 @@ impl<T: Unpin> Body for Lines<T> {
     }
 }
 
+/// Alerts that are looked at in one go.
+const TOGETHER: usize = 16;
+
 /// What a follower holds while it is there: its counts, and its places.
 pub(super) type Held = (Following, (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>));
 
@@ -82,7 +85,11 @@ pub(super) fn follow(
         if rest.incomplete {
             write_line(&mut lines, &Missed::gone());
         }
-        for alert in rest.told {
+        for (number, alert) in rest.told.into_iter().enumerate() {
+            if number % TOGETHER == TOGETHER - 1 {
+                // Others are served on this thread, too.
+                tokio::task::yield_now().await;
+            }
             held += add(&context, &selection, &alert, &mut lines);
             if lines.len() >= CHUNK_BYTES && !send(&chunks, &mut lines, &mut held, tally).await {
                 return;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use crate::identity::{Netns, SocketError, SocketLister, TcpState, holders};
 use crate::model::Transport;
@@ -61,7 +61,8 @@ pub fn listening() -> Result<Vec<Listening>, ListenError> {
     Ok(services.into_values().collect())
 }
 
-/// An unspecified address is served on loopback too; one of IPv6 on IPv4 too, unless it says not.
+/// An unspecified address is served on loopback too; one of IPv6 on IPv4 too, unless it says not. Anybody may bind to
+/// an address that this host does not have (IP_FREEBIND): what answers there is another host.
 fn reachable(bound: SocketAddr) -> Vec<SocketAddr> {
     let at = |ip: IpAddr| SocketAddr::new(ip, bound.port());
     match bound.ip() {
@@ -69,7 +70,23 @@ fn reachable(bound: SocketAddr) -> Vec<SocketAddr> {
         IpAddr::V6(ip) if ip.is_unspecified() => {
             vec![at(Ipv4Addr::LOCALHOST.into()), at(Ipv6Addr::LOCALHOST.into())]
         }
-        _ => vec![bound],
+        ip if is_here(ip.to_canonical()) => vec![bound],
+        _ => Vec::new(),
+    }
+}
+
+/// What goes to an address of this host comes from it. Nothing is sent.
+fn is_here(ip: IpAddr) -> bool {
+    let any: IpAddr = if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let from = || {
+        let socket = UdpSocket::bind((any, 0))?;
+        socket.connect((ip, 9))?;
+        socket.local_addr()
+    };
+    match from() {
+        Ok(from) => ip.is_loopback() || from.ip() == ip,
+        // One of a link says nothing without the link.
+        Err(_) => ip.is_loopback() || matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local()),
     }
 }
 
@@ -104,6 +121,14 @@ mod tests {
             reachable("[::]:1".parse().unwrap()),
             ["127.0.0.1:1".parse().unwrap(), "[::1]:1".parse().unwrap()]
         );
-        assert_eq!(reachable("10.0.0.1:1".parse().unwrap()), ["10.0.0.1:1".parse().unwrap()]);
+        assert_eq!(reachable("127.0.0.5:1".parse().unwrap()), ["127.0.0.5:1".parse().unwrap()]);
+        assert_eq!(reachable("[::1]:1".parse().unwrap()), ["[::1]:1".parse().unwrap()]);
+    }
+
+    #[test]
+    fn another_host_is_not_reached() {
+        // For documentation alone (RFC 5737, RFC 3849).
+        assert_eq!(reachable("192.0.2.1:9443".parse().unwrap()), []);
+        assert_eq!(reachable("[2001:db8::1]:9443".parse().unwrap()), []);
     }
 }

@@ -135,7 +135,7 @@ fn one(target: &Target, options: &Options, until: Instant, now: Timestamp) -> Re
         target: target.clone(),
         address: None,
         starttls: target.starttls,
-        outcome: Outcome::Failed("no address to try".to_owned()),
+        outcome: Outcome::Failed("it is bound to an address that this host does not have".to_owned()),
     };
     for address in &target.reach {
         if Instant::now() >= until {

@@ -112,8 +112,11 @@ impl<'a> Questions<'a> {
         }
         let modern = has_1_3 || newest_old == Some(TLS_1_2);
         if modern && self.may_connect() {
-            let shown = converse(self.endpoint)?;
-            self.learn_shown(shown, has_1_3);
+            // What was found before stays found.
+            match converse(self.endpoint) {
+                Ok(shown) => self.learn_shown(shown, has_1_3),
+                Err(_) => self.offered.cut_short = true,
+            }
         }
         Ok(Some(self.offered))
     }

@@ -7,11 +7,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use rustls::pki_types::ServerName;
 use serde_json::{Value, json};
 
 use super::args::AuditArguments;
 use super::screen::Screen;
-use super::{Failure, write_out};
+use super::{Failure, tell};
 use crate::audit::{
     ClientCertificate, DEFAULT_STATE, Memory, MemoryError, Offered, Options, Outcome, Report, Rotation,
     Target, audit as ask, listening,
@@ -25,6 +26,11 @@ pub(super) fn audit(arguments: &AuditArguments) -> Result<ExitCode, Failure> {
     let config = Config::load(arguments.config.as_deref())
         .and_then(|loaded| loaded.check_from(arguments.config.as_deref()).map(|()| loaded))
         .map_err(|error| Failure::Usage(error.to_string()))?;
+    if let Some(name) = &arguments.name
+        && ServerName::try_from(name.as_str()).is_err()
+    {
+        return Err(Failure::Usage(format!("--name {name}: expected a DNS name or an address")));
+    }
     let targets = targets(arguments)?;
     let options = Options {
         settings: config.detect.clone(),
@@ -68,11 +74,12 @@ pub(super) fn audit(arguments: &AuditArguments) -> Result<ExitCode, Failure> {
         line.push('\n');
         text.extend_from_slice(line.as_bytes());
     }
-    write_out(&text)?;
-    if let Some(memory) = memory {
-        keep(memory, named)?;
-    }
-    Ok(ExitCode::from(u8::from(found > 0)))
+    let kept = memory.map_or(Ok(()), |memory| keep(memory, named));
+    tell(&text)?;
+    kept?;
+    // Of what was named an answer is expected.
+    let unanswered = failed > 0 && !(arguments.target.is_empty() && arguments.port.is_empty());
+    Ok(ExitCode::from(u8::from(found > 0 || unanswered)))
 }
 
 fn seconds(option: &str, value: f64) -> Result<Duration, Failure> {

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::client::Client;
 use super::views::text;
-use super::{Failure, many, write_out};
+use super::{Failure, many, tell};
 use crate::api::query::field::at;
 use crate::model::{Reach, Severity, reach};
 use crate::record::printable;
@@ -40,7 +40,7 @@ pub(super) fn check(severity: Severity, quiet: bool, socket: Option<PathBuf>) ->
         if broken.is_empty() {
             lines = format!("{}, no rule broken\n", many(streams.len() as u64, "stream"));
         }
-        write_out(lines.as_bytes())?;
+        tell(lines.as_bytes())?;
     }
     Ok(ExitCode::from(u8::from(!broken.is_empty())))
 }

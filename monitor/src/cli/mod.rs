@@ -33,6 +33,8 @@ use crate::daemon;
 pub use args::{Arguments, Command};
 pub use failure::Failure;
 
+use crate::record::printable;
+
 /// Reads the arguments of this process, does what they say, and tells how it went (see
 /// [`Failure::code`]).
 pub fn main() -> ExitCode {
@@ -42,7 +44,7 @@ pub fn main() -> ExitCode {
         Err(Failure::Output(error)) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(failure) => {
             // Stderr may be gone: the exit status still tells.
-            let _ = writeln!(io::stderr(), "streamwatch: {failure}");
+            let _ = writeln!(io::stderr(), "streamwatch: {}", printable(&failure.to_string()));
             ExitCode::from(failure.code())
         }
     }
@@ -109,6 +111,14 @@ fn manual(name: Option<&str>) -> Result<(), Failure> {
 }
 
 /// Writes all of it to stdout.
+/// The same for a command whose exit status is its answer: it holds whether or not somebody reads on.
+fn tell(bytes: &[u8]) -> Result<(), Failure> {
+    match write_out(bytes) {
+        Err(Failure::Output(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
 fn write_out(bytes: &[u8]) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(bytes)?;

@@ -8,7 +8,7 @@ use hyper::Method;
 
 use super::args::PolicyCommand;
 use super::client::Client;
-use super::{Failure, many, write_out};
+use super::{Failure, many, tell, write_out};
 use crate::policy::{self, Export, Observations, Policy};
 use crate::record::printable;
 
@@ -27,13 +27,13 @@ pub(super) fn policy(what: PolicyCommand, socket: Option<PathBuf>) -> Result<Exi
             let policy = load(&file)?;
             let observations = observations(flows, socket)?;
             let trial = policy::trial(&policy, &observations);
-            write_out(trial.report(observations.ignored).as_bytes())?;
+            tell(trial.report(observations.ignored).as_bytes())?;
             return Ok(ExitCode::from(u8::from(trial.unexpected > 0)));
         }
         PolicyCommand::Diff { before, after } => {
             let difference = policy::diff(&load(&before)?, &load(&after)?);
             let said = if difference.is_empty() { "no difference\n" } else { &difference };
-            write_out(said.as_bytes())?;
+            tell(said.as_bytes())?;
             return Ok(ExitCode::from(u8::from(!difference.is_empty())));
         }
         PolicyCommand::Export { file, format } => {
@@ -55,8 +55,11 @@ fn load(path: &Path) -> Result<Policy, Failure> {
 
 fn check(path: &Path, policy: &Policy) -> String {
     let clients = policy.len() - policy.service_count();
-    let mut text =
-        format!("{}: a policy for {}", path.display(), many(policy.service_count() as u64, "service"));
+    let mut text = format!(
+        "{}: a policy for {}",
+        printable(&path.to_string_lossy()),
+        many(policy.service_count() as u64, "service")
+    );
     if clients > 0 {
         text.push_str(&format!(" and {}", many(clients as u64, "client")));
     }

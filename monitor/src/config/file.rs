@@ -16,6 +16,8 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 
+use crate::record::is_active;
+
 /// How long a pipe may take to say all that it says: who names one may be about to write to it, and a daemon that
 /// waited for ever would hear no signal any more.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -144,7 +146,7 @@ fn one_line(message: &str) -> String {
     for character in message.trim().chars().take(LONGEST) {
         match character {
             '\n' => line.push_str("; "),
-            control if control.is_control() => line.extend(control.escape_default()),
+            active if is_active(active) => line.extend(active.escape_default()),
             plain => line.push(plain),
         }
     }

@@ -14,9 +14,11 @@ pub(super) struct Webhook {
 
 impl Webhook {
     pub fn new(url: &str, ca: Option<&Path>, timeout: Duration) -> Result<Webhook, String> {
-        let tls = url.starts_with("https://");
-        if !tls && !url.starts_with("http://") {
-            return Err(format!("webhook = {url:?}: expected https://… (or http://…)"));
+        let scheme = url.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
+        let tls = scheme.as_deref() == Some("https");
+        if !tls && scheme.as_deref() != Some("http") {
+            // Without the value: it may hold a secret.
+            return Err("webhook: expected https://… (or http://…)".to_owned());
         }
         Ok(Webhook { agent: https::agent(tls, ca, timeout)?, url: url.to_owned() })
     }
@@ -33,5 +35,17 @@ impl Webhook {
             Ok(answer) => Err(format!("{} answers {}", self.host(), answer.status())),
             Err(error) => Err(format!("{}: {error}", self.host())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_address_is_not_repeated() {
+        let refused = Webhook::new("hooks.example/services/SECRET", None, Duration::from_secs(1));
+        assert_eq!(refused.err().as_deref(), Some("webhook: expected https://… (or http://…)"));
+        assert!(Webhook::new("HTTP://localhost/x", None, Duration::from_secs(1)).is_ok());
     }
 }

@@ -13,6 +13,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use super::observed::Evidence;
 use super::{Observations, Observed};
 use crate::model::{Identity, Transport};
+use crate::record::is_active;
 
 /// This many addresses of one IPv4 network of 256, or of one IPv6 network of 2^64, stand for the
 /// network.
@@ -226,8 +227,23 @@ fn listed(ranges: &[IpNet]) -> String {
     all.join(", ")
 }
 
-/// A text as TOML has it: whatever it holds, it is one string.
+/// A text as TOML has it: whatever it holds, it is one string, on one line, and does nothing to a terminal.
 fn quoted(text: &str) -> String {
+    if text.contains(is_active) {
+        let mut quoted = String::from('"');
+        for character in text.chars().filter(|character| *character != '\0') {
+            match character {
+                '"' | '\\' => quoted.extend(['\\', character]),
+                // Writing to a String cannot fail.
+                active if is_active(active) => {
+                    let _ = write!(quoted, "\\U{:08x}", active as u32);
+                }
+                plain => quoted.push(plain),
+            }
+        }
+        quoted.push('"');
+        return quoted;
+    }
     toml::Value::String(text.chars().filter(|character| *character != '\0').collect()).to_string()
 }
 

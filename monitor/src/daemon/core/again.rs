@@ -91,15 +91,11 @@ impl Core {
             }
             flow.seen.end_concluded |= !over;
         }
-        if over {
-            self.advance(id, now_ns);
-        } else {
+        if !over {
             self.close(id, last_ns, FlowState::Closed);
         }
         // One that waits for its other end waits no longer.
-        if let Some(flow) = self.table.remove(id) {
-            self.finish(id, flow, now_ns);
-        }
+        self.advance_alone(id, now_ns);
         true
     }
 }

@@ -6,6 +6,33 @@ use crate::flows::Detected;
 impl Core {
     /// Does for a flow whatever can be done now: tell it, judge it, count it, end it.
     pub(super) fn advance(&mut self, id: FlowId, now_ns: u64) {
+        if !self.waits_for_its_other_end(id, now_ns) {
+            self.advance_alone(id, now_ns);
+        }
+    }
+
+    /// The other end of a connection is on this host, and nothing is told before it is known whose it is.
+    fn waits_for_its_other_end(&self, id: FlowId, now_ns: u64) -> bool {
+        let Some(flow) = self.table.get(id) else { return false };
+        let age = now_ns.saturating_sub(flow.opened_ns);
+        if let Some(twin) = flow.twin
+            && flow.peer.is_none()
+            && age <= PATIENCE
+            && self.table.get(twin).is_some_and(|twin| twin.owner.is_none())
+        {
+            return true;
+        }
+        // A datagram comes with the first word of a flow: the other end, if it is on this host, is
+        // heard of a moment later.
+        flow.transport == Transport::Udp
+            && flow.direction == Direction::Egress
+            && flow.twin.is_none()
+            && !flow.is_over()
+            && age < UDP_TWIN
+    }
+
+    /// The same, whatever is known of the other end.
+    pub(super) fn advance_alone(&mut self, id: FlowId, now_ns: u64) {
         let Some(flow) = self.table.get(id) else { return };
         if flow.owner.is_none() {
             return;
@@ -14,23 +41,6 @@ impl Core {
         let old = now_ns.saturating_sub(flow.opened_ns) > PATIENCE;
         let known = !matches!(flow.facts.protection, dissect::Protection::Unknown(_));
         let ripe = over || flow.is_ripe(now_ns);
-        if let Some(twin) = flow.twin
-            && flow.peer.is_none()
-            && !old
-            && self.table.get(twin).is_some_and(|twin| twin.owner.is_none())
-        {
-            return;
-        }
-        // A datagram comes with the first word of a flow: the other end, if it is on this host, is
-        // heard of a moment later.
-        if flow.transport == Transport::Udp
-            && flow.direction == Direction::Egress
-            && flow.twin.is_none()
-            && !over
-            && now_ns.saturating_sub(flow.opened_ns) < UDP_TWIN
-        {
-            return;
-        }
         let other_counts = !flow.assigned && self.other_counts(&flow);
         drop(flow);
         let Some(mut guard) = self.table.get_mut(id) else { return };

@@ -143,6 +143,7 @@ fn hostile_names_stay_texts() {
     let text = learn(&seen);
     let policy = parse(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
     assert_eq!((policy.service_count(), trial(&policy, &seen).unexpected), (1, 0), "{text}");
+    assert!(!text.lines().any(|line| line.contains(crate::record::is_active)), "{text:?}");
 }
 
 proptest! {
