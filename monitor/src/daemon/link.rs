@@ -5,6 +5,7 @@
 //! loader would act upon. A look-up names a process by its number, and is answered for whichever it names:
 //! that much of any process a worker can read.
 
+use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::net::IpAddr;
@@ -15,7 +16,8 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, recvmsg, sendmsg,
 };
-use serde::{Deserialize, Serialize};
+use serde::de::{Error, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::confine::Confined;
 use super::core::{Command, Found, Lookup};
@@ -139,8 +141,8 @@ pub enum ToLoader {
     },
     Command(Command),
     Lookup(Lookup),
-    Changes(Vec<Change>),
-    Alert(Notice),
+    Changes(#[serde(deserialize_with = "few_changes")] Vec<Change>),
+    Alert(#[serde(deserialize_with = "short_notice")] Notice),
     /// Answers to [`ToWorker::SelfCheck`], [`ToWorker::Refresh`] and [`ToWorker::Restore`], each in turn.
     Expecting,
     Refreshed,
@@ -151,6 +153,41 @@ pub enum ToLoader {
     RingRead,
     /// Everything was told.
     Ended,
+}
+
+/// The longest word of an alert for hooks, bytes: many of them wait at a time.
+const LONGEST_NOTICE: usize = 256 << 10;
+
+/// As many as are said together: what takes a byte in a message can take hundreds in memory.
+fn few_changes<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Change>, D::Error> {
+    struct Few;
+
+    impl<'de> Visitor<'de> for Few {
+        type Value = Vec<Change>;
+
+        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(formatter, "at most {CHANGES_TOGETHER} changes")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<Vec<Change>, A::Error> {
+            let mut changes = Vec::new();
+            while let Some(change) = from.next_element()? {
+                if changes.len() == CHANGES_TOGETHER {
+                    return Err(Error::invalid_length(CHANGES_TOGETHER + 1, &self));
+                }
+                changes.push(change);
+            }
+            Ok(changes)
+        }
+    }
+
+    from.deserialize_seq(Few)
+}
+
+fn short_notice<'de, D: Deserializer<'de>>(from: D) -> Result<Notice, D::Error> {
+    let notice = Notice::deserialize(from)?;
+    let length = notice.reason.len() + notice.record.len();
+    if length > LONGEST_NOTICE { Err(Error::invalid_length(length, &"a short alert")) } else { Ok(notice) }
 }
 
 /// What a worker is given besides words.
@@ -225,6 +262,34 @@ mod tests {
         let got = Descriptors::receive(&other).unwrap();
         assert!(UnixStream::from(got.listener).peer_addr().is_ok());
         assert_ne!(got.ring.as_raw_fd(), fd.as_raw_fd());
+    }
+
+    #[test]
+    fn a_message_takes_no_more_memory_than_it_may() {
+        let heard = |message: &ToLoader| {
+            let mut framed = Vec::new();
+            let mut frames = wire::Frames::new(&mut framed);
+            frames.put(message).unwrap();
+            frames.flush().unwrap();
+            drop(frames);
+            wire::read::<ToLoader>(&mut framed.as_slice(), FROM_WORKER, &mut Vec::new())
+        };
+        let changes = |count| ToLoader::Changes(vec![Change::Closed(String::new()); count]);
+        assert!(
+            matches!(heard(&changes(CHANGES_TOGETHER)), Ok(Some(ToLoader::Changes(all))) if all.len() == 64)
+        );
+        assert!(heard(&changes(CHANGES_TOGETHER + 1)).is_err());
+        let alert = |length| {
+            ToLoader::Alert(Notice {
+                severity: crate::model::Severity::Low,
+                rule: crate::model::Rule::Plaintext,
+                state: crate::model::AlertState::Opened,
+                reason: String::new(),
+                record: vec![b'x'; length],
+            })
+        };
+        assert!(heard(&alert(LONGEST_NOTICE)).is_ok());
+        assert!(heard(&alert(LONGEST_NOTICE + 1)).is_err());
     }
 
     proptest! {

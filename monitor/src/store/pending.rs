@@ -45,9 +45,12 @@ impl Pending {
                 Change::Open(alert) => self.put_open(alert.key.clone(), Some(alert)),
                 Change::Closed(key) => self.put_open(key, None),
                 Change::Told(alert) => {
-                    let size = alert_size(&alert);
-                    if self.told.contains_key(&alert.cursor) || self.fits(size, self.most) {
+                    let old = self.told.get(&alert.cursor).map_or(0, alert_size);
+                    self.bytes -= old.min(self.bytes);
+                    if self.fits(alert_size(&alert), self.most) {
                         self.told.insert(alert.cursor, alert);
+                    } else if old > 0 {
+                        self.bytes += old;
                     }
                     // More are not kept on the disk either.
                     if self.told.len() > KEPT
@@ -57,7 +60,16 @@ impl Pending {
                     }
                 }
                 // All there are, each time: a few.
-                Change::Silences(all) => self.silences = Some(all),
+                Change::Silences(all) => {
+                    let size = |all: &Vec<Silence>| EACH + all.iter().map(silence_size).sum::<usize>();
+                    let old = self.silences.as_ref().map_or(0, size);
+                    self.bytes -= old.min(self.bytes);
+                    if self.fits(size(&all), self.most) {
+                        self.silences = Some(all);
+                    } else if old > 0 {
+                        self.bytes += old;
+                    }
+                }
                 Change::Baseline(Baseline::Kept(stream, past)) => self.put_baseline(stream, Some(past)),
                 Change::Baseline(Baseline::Gone(stream)) => self.put_baseline(stream, None),
             }
@@ -103,7 +115,10 @@ impl Pending {
     /// What was kept before, and was not to be had until now, is not pushed out by what was learnt without it: the
     /// past of a stream stays, silences stay, and an alert that is open in both goes on.
     pub fn give_way_to(&mut self, saved: &Saved) {
-        self.silences = None;
+        if let Some(silences) = self.silences.take() {
+            let size = EACH + silences.iter().map(silence_size).sum::<usize>();
+            self.bytes -= size.min(self.bytes);
+        }
         for (stream, _) in &saved.baselines {
             if let Some(past) = self.baselines.remove(stream) {
                 self.bytes -= baseline_size(stream, past.as_ref()).min(self.bytes);
@@ -162,7 +177,13 @@ fn baseline_size(stream: &str, past: Option<&Vec<u8>>) -> usize {
 }
 
 fn alert_size(alert: &SavedAlert) -> usize {
-    EACH + alert.key.len() + alert.reason.len() + alert.remedy.len()
+    let known = alert.acknowledged.as_ref().map_or(0, |known| EACH + known.why.len());
+    let silenced = alert.silenced.as_ref().map_or(0, silence_size);
+    EACH + alert.key.len() + alert.reason.len() + alert.remedy.len() + known + silenced
+}
+
+fn silence_size(silence: &Silence) -> usize {
+    EACH + silence.filter.len() + silence.why.len()
 }
 
 #[cfg(test)]
@@ -242,6 +263,19 @@ mod tests {
         let left = pending.bytes;
         pending.give_way_to(&Saved::default());
         assert_eq!(pending.bytes, left);
+    }
+
+    #[test]
+    fn what_takes_the_place_of_something_smaller_takes_its_own_room() {
+        let most = 1 << 16;
+        let mut pending = Pending::new(most);
+        let long = |cursor| SavedAlert { reason: "x".repeat(3000), ..alert(cursor, "a") };
+        for cursor in 0..40 {
+            assert_eq!(pending.add([Change::Told(alert(cursor, "a"))]), 0);
+        }
+        let dropped = (0..200).map(|n| pending.add([Change::Told(long(n % 40))])).sum::<u64>();
+        let held: usize = pending.told.values().map(alert_size).sum();
+        assert!(dropped > 0 && held <= most && held <= pending.bytes, "{dropped} {held} {}", pending.bytes);
     }
 
     #[test]
