@@ -178,9 +178,14 @@ impl<W: Write> Worker<W> {
                     Item::Record(record) => {
                         held[Kind::of(&record) as usize] += 1;
                         self.encoder.encode(&record, &mut batch);
-                        if let (Some(memory), Record::Flow { flow, action, .. }) = (&mut self.memory, &record)
-                        {
-                            memory.log.mean(flow, *action);
+                        match (&mut self.memory, &record) {
+                            (Some(memory), Record::Flow { flow, action, .. }) => {
+                                memory.log.mean(flow, *action);
+                            }
+                            (Some(memory), Record::Alert { alert, .. }) => {
+                                memory.log.mean_alert(alert.cursor);
+                            }
+                            _ => {}
                         }
                     }
                     Item::Mark(position) => mark = Some(position),

@@ -39,6 +39,8 @@ const WRITING: usize = 32;
 /// Entries that stand in their places, also those of which the writing has not begun: they stand where the oldest
 /// stood, and are not to be taken for them.
 const PLACED: usize = 40;
+/// The cursor of the last alert that was written; 0: none.
+const ALERTS: usize = 48;
 const HEAD: usize = 4096;
 const LENGTH: usize = HEAD + 8 * ENTRIES as usize;
 
@@ -61,6 +63,8 @@ pub struct Past {
     perhaps: HashSet<u64>,
     /// The counters of the kernel when it told a loss last.
     pub losses: Counters,
+    /// The cursor of the last alert that it wrote for certain; 0: none.
+    pub alerts: u64,
 }
 
 impl Past {
@@ -105,6 +109,8 @@ fn entry(id: &str, action: FlowAction) -> Option<u64> {
 pub struct ToldLog {
     map: Arc<Mapping>,
     meant: u64,
+    /// The cursor of the last alert that is about to be written.
+    alerts: u64,
     cut: bool,
 }
 
@@ -115,6 +121,14 @@ pub struct LossesTold {
 }
 
 impl LossesTold {
+    /// Alerts up to this cursor are of before; where the process before noted how far it came, that stays.
+    pub fn begin_alerts(&self, cursor: u64) {
+        let word = self.map.word(ALERTS);
+        if word.load(Acquire) == 0 {
+            word.store(cursor.max(1), Release);
+        }
+    }
+
     /// Losses up to these counters were told.
     pub fn note(&self, counters: &Counters) {
         for (number, word) in counters.as_bytes().chunks_exact(8).enumerate() {
@@ -158,7 +172,7 @@ impl ToldLog {
     /// It cannot be mapped.
     pub fn new(file: &File, ring: u64) -> io::Result<(ToldLog, Past)> {
         let map = Arc::new(Mapping::new(file, 0, LENGTH, true)?);
-        let mut log = ToldLog { map, meant: 0, cut: false };
+        let mut log = ToldLog { map, meant: 0, alerts: 0, cut: false };
         let same = log.load(MAGIC) == WORD && log.load(RING) == ring;
         let past = if same { log.past() } else { Past::default() };
         log.losses().note(&past.losses);
@@ -172,6 +186,8 @@ impl ToldLog {
             }
         }
         log.meant = at;
+        log.alerts = past.alerts;
+        log.map.word(ALERTS).store(past.alerts, Release);
         log.cut = same && log.load(WRITING) != 0;
         log.map.word(WRITING).store(0, Release);
         log.map.word(PLACED).store(at, Release);
@@ -200,7 +216,8 @@ impl ToldLog {
         let placed = self.load(PLACED).max(meant);
         let losses: Vec<u8> =
             (0..LOSS_WORDS).flat_map(|word| self.load(LOSSES + 8 * word).to_ne_bytes()).collect();
-        let mut past = Past { losses: Counters::read_from(&losses).unwrap_or_default(), ..Past::default() };
+        let losses = Counters::read_from(&losses).unwrap_or_default();
+        let mut past = Past { losses, alerts: self.load(ALERTS), ..Past::default() };
         // A file that somebody else wrote: no more than there is room for.
         if meant < written || placed - written > ENTRIES {
             return past;
@@ -226,6 +243,11 @@ impl ToldLog {
         }
     }
 
+    /// An alert is about to be written.
+    pub fn mean_alert(&mut self, cursor: u64) {
+        self.alerts = self.alerts.max(cursor);
+    }
+
     /// Whether the process before was killed while it wrote: its last line may be cut.
     pub fn was_cut(&self) -> bool {
         self.cut
@@ -240,6 +262,9 @@ impl ToldLog {
     /// Everything that was meant has been written.
     pub fn done(&self) {
         self.map.word(WRITTEN).store(self.meant, Release);
+        if self.alerts > 0 {
+            self.map.word(ALERTS).store(self.alerts, Release);
+        }
         self.map.word(WRITING).store(0, Release);
     }
 }
@@ -259,6 +284,29 @@ mod tests {
 
     fn flow(id: &str) -> FlowView {
         FlowView { id: id.to_owned(), ..samples::flow() }
+    }
+
+    #[test]
+    fn alerts_that_were_not_written_are_known() {
+        let file = ToldLog::memory().unwrap();
+        let (mut log, past) = ToldLog::new(&file, 1).unwrap();
+        assert_eq!(past.alerts, 0);
+        log.losses().begin_alerts(3);
+        log.begin();
+        log.done();
+        assert_eq!(log.past().alerts, 3, "those of before");
+        log.mean_alert(7);
+        log.begin();
+        log.done();
+        log.mean_alert(9);
+        log.begin();
+        // Killed here.
+        let (log, past) = ToldLog::new(&file, 1).unwrap();
+        assert_eq!(past.alerts, 7);
+        log.losses().begin_alerts(9);
+        log.done();
+        assert_eq!(ToldLog::new(&file, 1).unwrap().1.alerts, 7);
+        assert_eq!(ToldLog::new(&file, 2).unwrap().1.alerts, 0, "of another ring");
     }
 
     /// A log, and its file, in which ten more were written than it holds.

@@ -61,6 +61,12 @@ impl Core {
     /// The hooks went on when the daemon before ended: what it told is not told again.
     pub fn take_over(&mut self, past: Past, now_ns: u64) {
         self.losses.go_on(&past.losses);
+        if past.alerts > 0 {
+            // Kept as told, and not written: it was killed before, or nobody took them.
+            let at = self.clock.wall(now_ns);
+            let told = self.rest(Some(past.alerts)).told.into_iter();
+            self.out.records.extend(told.map(|alert| Record::Alert { alert, at }));
+        }
         self.before = Before { past, since_ns: now_ns };
     }
 

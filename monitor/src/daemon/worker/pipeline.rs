@@ -109,11 +109,15 @@ pub(super) fn run(
     let mut core =
         Core::new(core_settings(config, life.counts_only), start.boot_id, Arc::new(policy), Clock::now());
     let mut damaged = 0;
+    let is_known = start.saved.is_some();
     if let Some(saved) = start.saved {
         damaged = core.restore(saved, monotonic_ns());
     }
     if start.taken_over {
         core.take_over(past, monotonic_ns());
+    }
+    if is_known {
+        losses.begin_alerts(core.rest(None).latest);
     }
     core.keep_position();
     if let Some(how) = &life.last {

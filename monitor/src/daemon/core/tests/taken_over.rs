@@ -94,3 +94,30 @@ fn a_connection_from_before_ends_when_it_is_gone() {
     assert_eq!(ends.last(), Some(&(FlowAction::FlowClosed, 100)));
     assert!(!ends.iter().any(|(action, _)| *action == FlowAction::FlowOpened), "the daemon before told it");
 }
+
+#[test]
+fn alerts_that_were_kept_and_not_written_are_written_by_the_next_one() {
+    let mut rig = Rig::new(settings());
+    for (cookie, server) in [(1, "192.0.2.7:80"), (2, "192.0.2.8:81")] {
+        let open = rig.event(Kind::Open, cookie, CLIENT, server, false);
+        rig.feed(Kind::Open, open);
+        rig.capture(&open, true, 0, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        rig.pass(10 * SECOND);
+    }
+    let records = rig.records();
+    let cursors: Vec<u64> = alerts(&records).iter().map(|alert| alert.cursor).collect();
+    assert!(cursors.len() >= 2, "{cursors:?}");
+    let told = alerts(&records).into_iter().map(crate::alert::SavedAlert::of).collect();
+    // It was killed when the first of them was written.
+    let mut next = Rig::new(settings());
+    next.core.restore(crate::alert::Saved { told, ..Default::default() }, next.now_ns);
+    let mut past = Past::default();
+    past.alerts = cursors[0];
+    next.core.take_over(past, next.now_ns);
+    let records = next.records();
+    assert_eq!(alerts(&records).iter().map(|alert| alert.cursor).collect::<Vec<_>>(), cursors[1..]);
+    // Of one that noted nothing, nothing is said again.
+    let mut third = Rig::new(settings());
+    third.core.take_over(Past::default(), third.now_ns);
+    assert_eq!(alerts(&third.records()).len(), 0);
+}
