@@ -6,7 +6,7 @@ use hyper::body::{Body, Incoming};
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request as HttpRequest, Response, StatusCode};
 use jiff::Timestamp;
-use tokio::sync::{Semaphore, broadcast};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 
 use super::body::{AnyBody, Encode, follow, full, lines};
 use super::core_link::{Busy, CoreLink};
@@ -28,6 +28,19 @@ pub(super) struct Shared {
     pub others_followers: Arc<Semaphore>,
     /// Filters that run at once: a heavy one delays other filters, nothing else.
     pub workers: Arc<Semaphore>,
+    /// So that root is never delayed by more than one of others'.
+    pub others_workers: Arc<Semaphore>,
+}
+
+/// The places of one that works: its own, and where it is not root's, one of those that are for others.
+pub(super) type Turn = (Option<OwnedSemaphorePermit>, OwnedSemaphorePermit);
+
+impl Shared {
+    pub(super) async fn turn(&self, client: Client) -> Result<Turn, Failure> {
+        let place = async |of: &Arc<Semaphore>| of.clone().acquire_owned().await.map_err(|_| Failure::Busy);
+        let others = if client.uid == 0 { None } else { Some(place(&self.others_workers).await?) };
+        Ok((others, place(&self.workers).await?))
+    }
 }
 
 pub(super) const JSON_LINES: &str = "application/x-ndjson";
@@ -168,15 +181,15 @@ async fn route(
     }
     let query = request.uri().query();
     match call {
-        Call::Streams => streams(shared, query).await,
-        Call::Flows => list_flows(shared, query).await,
+        Call::Streams => streams(shared, client, query).await,
+        Call::Flows => list_flows(shared, client, query).await,
         Call::Alerts => alerts(shared, client, query).await,
         Call::Acknowledge => words::acknowledge(shared, client.uid, query).await,
         Call::Silences => words::silences(shared).await,
         Call::Silence => words::silence(shared, client.uid, query).await,
         Call::Unsilence => words::unsilence(shared, query).await,
-        Call::Histograms => histograms(shared, query, false).await,
-        Call::ResetHistograms => histograms(shared, query, true).await,
+        Call::Histograms => histograms(shared, client, query, false).await,
+        Call::ResetHistograms => histograms(shared, client, query, true).await,
         Call::Status => {
             let mut status = shared.core.ask(Request::Status).await?;
             let streams = shared.core.ask(Request::Streams).await?;
@@ -206,18 +219,27 @@ async fn route(
     }
 }
 
-async fn streams(shared: &Arc<Shared>, query: Option<&str>) -> Result<Response<AnyBody>, Failure> {
+async fn streams(
+    shared: &Arc<Shared>,
+    client: Client,
+    query: Option<&str>,
+) -> Result<Response<AnyBody>, Failure> {
     let parameters = Parameters::read(query)?;
     let items = shared.core.ask(Request::Streams).await?;
     let (context, now) = (shared.context.clone(), Timestamp::now());
-    listing(shared, items, parameters, move |item, out| ecs::encode_stream(&context, item, now, out)).await
+    listing(shared, client, items, parameters, move |item, out| ecs::encode_stream(&context, item, now, out))
+        .await
 }
 
-async fn list_flows(shared: &Arc<Shared>, query: Option<&str>) -> Result<Response<AnyBody>, Failure> {
+async fn list_flows(
+    shared: &Arc<Shared>,
+    client: Client,
+    query: Option<&str>,
+) -> Result<Response<AnyBody>, Failure> {
     let parameters = Parameters::read(query)?;
     let reader = shared.core.ask(Request::Flows).await?;
     let (context, now) = (shared.context.clone(), reader.now());
-    let turn = shared.workers.clone().acquire_owned().await.map_err(|_| Failure::Busy)?;
+    let turn = shared.turn(client).await?;
     let work = tokio::task::spawn_blocking(move || {
         // As long as the work: whoever asked may leave before it is done.
         let _turn = turn;
@@ -239,8 +261,10 @@ async fn alerts(
     if !parameters.follow {
         let items = shared.core.ask(Request::Alerts).await?;
         let context = shared.context.clone();
-        return listing(shared, items, parameters, move |item, out| ecs::encode_alert(&context, item, out))
-            .await;
+        return listing(shared, client, items, parameters, move |item, out| {
+            ecs::encode_alert(&context, item, out)
+        })
+        .await;
     }
     let place = |of: &Arc<Semaphore>| of.clone().try_acquire_owned().map_err(|_| Failure::TooManyFollowers);
     let others = (client.uid != 0).then(|| place(&shared.others_followers)).transpose()?;
@@ -258,23 +282,25 @@ async fn alerts(
 
 async fn histograms(
     shared: &Arc<Shared>,
+    client: Client,
     query: Option<&str>,
     reset: bool,
 ) -> Result<Response<AnyBody>, Failure> {
     let parameters = Parameters::read(query)?;
     let items = shared.core.ask(|reply| Request::Histograms { reset, reply }).await?;
-    listing(shared, items, parameters, |item, out| write_line(out, item)).await
+    listing(shared, client, items, parameters, |item, out| write_line(out, item)).await
 }
 
 async fn listing<T: Send + Unpin + 'static>(
     shared: &Arc<Shared>,
+    client: Client,
     items: Vec<T>,
     parameters: Parameters,
     encode: impl Fn(&T, &mut Vec<u8>) + Send + Clone + 'static,
 ) -> Result<Response<AnyBody>, Failure> {
     let selection = parameters.selection;
     let selected = if selection.looks_inside() {
-        let turn = shared.workers.clone().acquire_owned().await.map_err(|_| Failure::Busy)?;
+        let turn = shared.turn(client).await?;
         let encode = encode.clone();
         let work = tokio::task::spawn_blocking(move || {
             let _turn = turn;

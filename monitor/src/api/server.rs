@@ -123,6 +123,7 @@ pub fn serve(
         followers: Arc::new(Semaphore::new(limits.followers)),
         others_followers: Arc::new(Semaphore::new(limits.followers - limits.followers / 4)),
         workers: Arc::new(Semaphore::new(WORKERS)),
+        others_workers: Arc::new(Semaphore::new(WORKERS - 1)),
     });
     let gate = Gate {
         access,
@@ -327,7 +328,8 @@ mod tests {
                 alerts: broadcast::channel(1).0,
                 followers: places(1),
                 others_followers: places(1),
-                workers: places(1),
+                workers: places(WORKERS),
+                others_workers: places(WORKERS - 1),
             }),
         }
     }
@@ -335,6 +337,25 @@ mod tests {
     /// How many of so many places a user gets.
     fn get(gate: &mut Gate, uid: u32, wanted: usize) -> Vec<Vec<OwnedSemaphorePermit>> {
         (0..wanted).map_while(|_| gate.place(uid).ok()).collect()
+    }
+
+    #[test]
+    fn others_leave_room_for_the_work_of_root() {
+        let gate = gate(Limits::default());
+        let shared = &gate.shared;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let client = |uid| Client { uid, role: crate::api::peer::Role::Viewer };
+            let turn = async |uid| {
+                tokio::time::timeout(Duration::from_millis(50), shared.turn(client(uid))).await.ok()
+            };
+            let first = turn(1000).await;
+            assert!(first.is_some());
+            assert!(turn(1001).await.is_none(), "both places are taken by others");
+            assert!(turn(0).await.is_some());
+            drop(first);
+            assert!(turn(1001).await.is_some());
+        });
     }
 
     #[test]
