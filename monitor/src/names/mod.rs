@@ -22,7 +22,7 @@ pub use resolvers::host_resolvers;
 /// Names held, over all addresses.
 pub const HELD: usize = 65_536;
 /// Names of one address.
-const MOST_OF_ONE: usize = 64;
+pub const MOST_OF_ONE: usize = 64;
 /// Questions without an answer so far.
 const MOST_PENDING: usize = 8192;
 /// How long an answer may take, ns.

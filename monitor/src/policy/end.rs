@@ -10,6 +10,7 @@ use dissect::{Cipher, ClientCertificateState, Facts, Protection};
 use super::pattern::Pattern;
 use super::selector::Held;
 use crate::model::Identity;
+use crate::names::MOST_OF_ONE;
 
 /// What a selector may ask of an end, besides its address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -135,7 +136,9 @@ impl<'a> End<'a> {
                     Role::Server => self.seen.server_names,
                 };
                 names.iter().for_each(|name| each(name));
-                if self.seen.names_complete { Presence::Known } else { Presence::Unseen }
+                // With as many as are remembered of one, there may be others.
+                let some = (1..MOST_OF_ONE).contains(&names.len());
+                if self.seen.names_complete || some { Presence::Known } else { Presence::Unseen }
             }
             Field::Sni => self.server_name(each),
             Field::San | Field::Spiffe => self.certificate(field, each),

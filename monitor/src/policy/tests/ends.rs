@@ -203,6 +203,9 @@ fn egress_by_port_address_and_names() {
     let none = Seen { names_complete: true, ..Seen::default() };
     let named = Seen { server_names: &names, ..none };
     let named_in_part = Seen { server_names: &names, ..Seen::default() };
+    let many: Vec<Arc<str>> =
+        (0..crate::names::MOST_OF_ONE).map(|n| format!("n{n}.stripe.test").into()).collect();
+    let named_to_the_full = Seen { server_names: &many, ..Seen::default() };
     for (to, seen, expected) in [
         ("ports = [443]", none, 'y'),
         ("ports = [80]", none, 'n'),
@@ -213,7 +216,9 @@ fn egress_by_port_address_and_names() {
         ("dns = \"*.stripe.test.\"", named, 'y'),
         ("dns = \"stripe.test\"", named, 'n'),
         ("dns = \"*.stripe.test.\"", named_in_part, 'y'),
-        ("dns = \"stripe.test\"", named_in_part, '?'),
+        ("dns = \"stripe.test\"", named_in_part, 'n'),
+        ("dns = \"stripe.test\"", named_to_the_full, '?'),
+        ("dns = \"n7.stripe.test\"", named_to_the_full, 'y'),
         ("dns = \"*.stripe.test\"", none, 'n'),
         ("dns = \"*.stripe.test\"", Seen::default(), '?'),
         ("sni = \"*.stripe.test\"", Seen { facts: Some(&asked), ..none }, 'y'),
