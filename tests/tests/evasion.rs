@@ -202,24 +202,32 @@ fn in_the_clear_and_whole(daemon: &Daemon, direction: &str, done: &Done) -> Resu
     let answer = text(&record, "streamwatch.verdict.encrypted.answer");
     let reason = text(&record, "streamwatch.verdict.encrypted.reason");
     ensure!(answer == "no", "{direction}: encrypted is {answer:?}: {reason}: {}", show(&record));
-    for (field, bytes) in [("client.bytes", done.sent), ("server.bytes", done.got)] {
-        ensure!(
-            number(&record, field) == Some(bytes),
-            "{direction}: {field} is not {bytes}: {}",
-            show(&record)
-        );
-    }
+    whole(&record, done)?;
     Ok(record)
 }
 
-/// The kernel throws it away; the byte in its place counts.
-fn decoy_end() -> Result<()> {
+/// Every byte counts once.
+fn whole(record: &Value, done: &Done) -> Result<()> {
+    for (field, bytes) in [("client.bytes", done.sent), ("server.bytes", done.got)] {
+        ensure!(number(record, field) == Some(bytes), "{field} is not {bytes}: {}", show(record));
+    }
+    Ok(())
+}
+
+/// A connection whose client makes its own packets, and what its server's end tells of it.
+fn by_packets(way: &str) -> Result<(Done, Value)> {
     let lab = Lab::new("evasion")?;
     let daemon = Daemon::start(&lab, DaemonOptions::default())?;
     let _server = serve(&lab, "")?;
     be_found(&lab)?;
-    let done = client(lab.client(), &["raw", V4, &PORT.to_string(), "reset"])?;
+    let done = client(lab.client(), &["raw", V4, &PORT.to_string(), way])?;
     let record = ended(&daemon, "ingress", &done)?;
+    Ok((done, record))
+}
+
+/// The kernel throws it away; the byte in its place counts.
+fn decoy_end() -> Result<()> {
+    let (done, record) = by_packets("reset")?;
     ensure!(number(&record, "client.bytes") == Some(done.sent), "not {}: {}", done.sent, show(&record));
     Ok(())
 }
@@ -240,9 +248,7 @@ fn answered(way: &str) -> Result<Value> {
     let done =
         client(lab.server(), &["connect", OWN, &port, "undisturbed"]).with_context(|| server.said())?;
     let record = ended(&daemon, "egress", &done)?;
-    for (field, bytes) in [("client.bytes", done.sent), ("server.bytes", done.got)] {
-        ensure!(number(&record, field) == Some(bytes), "{field} is not {bytes}: {}", show(&record));
-    }
+    whole(&record, &done)?;
     Ok(record)
 }
 
@@ -271,12 +277,7 @@ fn seen_or_told(record: &Value) -> Result<bool> {
 
 /// The first and the last copy are alike, and neither was taken.
 fn early_middle() -> Result<()> {
-    let lab = Lab::new("evasion")?;
-    let daemon = Daemon::start(&lab, DaemonOptions::default())?;
-    let _server = serve(&lab, "")?;
-    be_found(&lab)?;
-    let done = client(lab.client(), &["raw", V4, &PORT.to_string(), "early-middle"])?;
-    let record = ended(&daemon, "ingress", &done)?;
+    let (_, record) = by_packets("early-middle")?;
     let reason = text(&record, "streamwatch.verdict.encrypted.reason");
     ensure!(text(&record, "streamwatch.verdict.encrypted.answer") == "unknown", "{}", show(&record));
     ensure!(reason.contains("came twice, with different content"), "{reason}");
@@ -284,12 +285,7 @@ fn early_middle() -> Result<()> {
 }
 
 fn early_often() -> Result<()> {
-    let lab = Lab::new("evasion")?;
-    let daemon = Daemon::start(&lab, DaemonOptions::default())?;
-    let _server = serve(&lab, "")?;
-    be_found(&lab)?;
-    let done = client(lab.client(), &["raw", V4, &PORT.to_string(), "early-often"])?;
-    let record = ended(&daemon, "ingress", &done)?;
+    let (done, record) = by_packets("early-often")?;
     ensure!(number(&record, "client.bytes") == Some(done.sent), "not {}: {}", done.sent, show(&record));
     seen_or_told(&record).map(drop)
 }

@@ -30,10 +30,9 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 
 use crate::daemon;
+use crate::record::printable;
 pub use args::{Arguments, Command};
 pub use failure::Failure;
-
-use crate::record::printable;
 
 /// Reads the arguments of this process, does what they say, and tells how it went (see
 /// [`Failure::code`]).

@@ -46,11 +46,8 @@ impl Pending {
                 Change::Closed(key) => self.put_open(key, None),
                 Change::Told(alert) => {
                     let old = self.told.get(&alert.cursor).map_or(0, alert_size);
-                    self.bytes -= old.min(self.bytes);
-                    if self.fits(alert_size(&alert), self.most) {
+                    if self.replaces(old, alert_size(&alert), self.most) {
                         self.told.insert(alert.cursor, alert);
-                    } else if old > 0 {
-                        self.bytes += old;
                     }
                     // More are not kept on the disk either.
                     if self.told.len() > KEPT
@@ -61,13 +58,9 @@ impl Pending {
                 }
                 // All there are, each time: a few.
                 Change::Silences(all) => {
-                    let size = |all: &Vec<Silence>| EACH + all.iter().map(silence_size).sum::<usize>();
-                    let old = self.silences.as_ref().map_or(0, size);
-                    self.bytes -= old.min(self.bytes);
-                    if self.fits(size(&all), self.most) {
+                    let old = self.silences.as_deref().map_or(0, silences_size);
+                    if self.replaces(old, silences_size(&all), self.most) {
                         self.silences = Some(all);
-                    } else if old > 0 {
-                        self.bytes += old;
                     }
                 }
                 Change::Baseline(Baseline::Kept(stream, past)) => self.put_baseline(stream, Some(past)),
@@ -80,32 +73,26 @@ impl Pending {
     fn put_open(&mut self, key: String, alert: Option<SavedAlert>) {
         let size = |alert: &Option<SavedAlert>| alert.as_ref().map_or(EACH, alert_size);
         let old = self.open.get(&key).map_or(0, size);
-        let new = size(&alert);
-        self.bytes -= old.min(self.bytes);
-        if self.fits(new, self.most) {
+        if self.replaces(old, size(&alert), self.most) {
             self.open.insert(key, alert);
-        } else if old > 0 {
-            // What is there stays: better late than nothing.
-            self.bytes += old;
         }
     }
 
     fn put_baseline(&mut self, stream: String, past: Option<Vec<u8>>) {
         let old = self.baselines.get(&stream).map_or(0, |past| baseline_size(&stream, past.as_ref()));
         let new = baseline_size(&stream, past.as_ref());
-        self.bytes -= old.min(self.bytes);
-        if self.fits(new, self.most / 4 * 3) {
+        if self.replaces(old, new, self.most / 4 * 3) {
             self.baselines.insert(stream, past);
-        } else if old > 0 {
-            self.bytes += old;
         }
     }
 
-    /// Takes the room, or counts that there was none.
-    fn fits(&mut self, size: usize, most: usize) -> bool {
-        let fits = self.bytes + size <= most;
+    /// Takes the room for something in the place of something `old` (0: of nothing), or counts that there was none.
+    /// Then what is there stays: better late than nothing.
+    fn replaces(&mut self, old: usize, new: usize, most: usize) -> bool {
+        let others = self.bytes - old.min(self.bytes);
+        let fits = others + new <= most;
         if fits {
-            self.bytes += size;
+            self.bytes = others + new;
         } else {
             self.dropped += 1;
         }
@@ -116,8 +103,7 @@ impl Pending {
     /// past of a stream stays, silences stay, and an alert that is open in both goes on.
     pub fn give_way_to(&mut self, saved: &Saved) {
         if let Some(silences) = self.silences.take() {
-            let size = EACH + silences.iter().map(silence_size).sum::<usize>();
-            self.bytes -= size.min(self.bytes);
+            self.bytes -= silences_size(&silences).min(self.bytes);
         }
         for (stream, _) in &saved.baselines {
             if let Some(past) = self.baselines.remove(stream) {
@@ -180,6 +166,10 @@ fn alert_size(alert: &SavedAlert) -> usize {
     let known = alert.acknowledged.as_ref().map_or(0, |known| EACH + known.why.len());
     let silenced = alert.silenced.as_ref().map_or(0, silence_size);
     EACH + alert.key.len() + alert.reason.len() + alert.remedy.len() + known + silenced
+}
+
+fn silences_size(silences: &[Silence]) -> usize {
+    EACH + silences.iter().map(silence_size).sum::<usize>()
 }
 
 fn silence_size(silence: &Silence) -> usize {

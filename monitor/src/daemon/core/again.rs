@@ -98,9 +98,7 @@ impl Core {
         self.advance_alone(id, now_ns);
         true
     }
-}
 
-impl Core {
     /// Whether an end is that of the connection before the one that its socket has now: it found the ring full, and
     /// comes late.
     pub(super) fn is_end_before(&self, event: &FlowEvent) -> bool {
