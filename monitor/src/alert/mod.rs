@@ -105,8 +105,13 @@ impl Alerts {
     pub fn restore(&mut self, open: Vec<SavedAlert>, told: Vec<SavedAlert>, now_ns: u64) {
         let late = !self.alerts.is_empty();
         self.journal.restore(told.into_iter().map(|told| Arc::new(told.view())).collect());
-        for open in open.into_iter().take(HELD - OWN) {
+        for (place, open) in open.into_iter().enumerate() {
             let key = open.key.clone();
+            if place >= HELD - OWN && !self.alerts.contains_key(&key) {
+                // What is not held is resolved by nobody: it is found again, or is over.
+                self.changes.push(Change::Closed(key));
+                continue;
+            }
             if let Some(alert) = self.alerts.get_mut(&open.key).filter(|alert| !alert.resolved) {
                 alert.count = alert.count.saturating_add(open.count);
                 alert.first = alert.first.min(open.first_seen);
@@ -614,6 +619,22 @@ mod tests {
         assert_eq!(resolved.len(), 1);
         assert!(resolved[0].cursor > again.after(0).told[0].cursor);
         assert!(again.take_changes().contains(&Change::Closed(finding().key())));
+    }
+
+    #[test]
+    fn what_was_kept_and_is_not_held_is_kept_no_longer() {
+        let one = SavedAlert::of(&view_of(&finding()));
+        let open = (0..HELD).map(|n| SavedAlert { key: format!("{n:06}"), ..one.clone() }).collect();
+        let mut alerts = Alerts::new(10, 30);
+        alerts.restore(open, Vec::new(), 0);
+        assert_eq!(alerts.open().len(), HELD - OWN);
+        let gone = (HELD - OWN..HELD).map(|n| Change::Closed(format!("{n:06}")));
+        assert_eq!(alerts.take_changes(), gone.collect::<Vec<_>>());
+    }
+
+    /// As it is told.
+    fn view_of(finding: &Finding) -> AlertView {
+        Alerts::new(10, 30).find(finding.clone(), false, 0, wall).expect("told")
     }
 
     #[test]

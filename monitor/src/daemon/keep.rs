@@ -154,11 +154,17 @@ impl Keeper {
             return;
         }
         match store.keep(&self.pending.changes()) {
-            Ok(()) => {
+            Ok(refused) => {
                 self.pending.clear();
-                self.links.keeping.memory.observed(0);
-                self.links.keeping.memory.of(0).settle(Tally::deliver);
-                self.links.keeping.change(|view| view.pending = 0);
+                self.pending.dropped += refused.changes;
+                let (memory, dropped) = (&self.links.keeping.memory, self.pending.dropped);
+                memory.observed(0);
+                memory.of(0).lose(refused.changes);
+                memory.of(0).settle(Tally::deliver);
+                if !refused.told.is_empty() {
+                    self.links.keeping.damage(&refused.told);
+                }
+                self.links.keeping.change(|view| (view.pending, view.dropped) = (0, dropped));
                 self.links.keeping.wrote(self.received);
                 self.is_kept();
             }

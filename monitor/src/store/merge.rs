@@ -1,7 +1,7 @@
 //! Opening: two copies are looked at, and put together record by record; what was wrong is told, and what is
 //! not whole is written anew.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::fs::File;
 use std::path::Path;
 
@@ -10,7 +10,8 @@ use jiff::Timestamp;
 use super::copy::{self, Copy, Look, Records};
 use super::envelope::Envelope;
 use super::ledger::Ledger;
-use super::record::{Address, Sealer, Table, parse, split_named, tag};
+use super::limits::MOST;
+use super::record::{self, Mark, Marks, Sealer, Table, parse, split_named, tag};
 use super::sums::{self, Sums};
 use super::{Opened, Store, StoreError, beside, clear, paths};
 use crate::alert::{Change, Saved};
@@ -185,10 +186,14 @@ fn create(
         *open = Some(made.map_err(|what| StoreError::Database { path: copy, what })?);
     }
     let Envelope { wrapped, made } = envelope;
+    let marks: Marks = records.iter().map(|(address, sealed)| (*address, Mark::of(sealed))).collect();
     Ok(Store {
         path: path.to_owned(),
         told: VecDeque::new(),
-        tags: records.iter().map(|(address, sealed)| (*address, tag(sealed))).collect(),
+        used: record::used(&marks),
+        most: MOST,
+        marks,
+        full: Default::default(),
         sealer,
         envelope: wrapped,
         made,
@@ -380,8 +385,7 @@ impl Opening<'_> {
             return Err(StoreError::Database { path: path.to_owned(), what });
         }
         let (saved, told) = decode(&sealer, &records);
-        let tags: HashMap<Address, u128> =
-            records.iter().map(|(address, sealed)| (*address, tag(sealed))).collect();
+        let marks: Marks = records.iter().map(|(address, sealed)| (*address, Mark::of(sealed))).collect();
         let Envelope { wrapped, made } = envelope;
         let store = Store {
             path: path.to_owned(),
@@ -389,7 +393,10 @@ impl Opening<'_> {
             envelope: wrapped,
             made,
             ledger,
-            tags,
+            used: record::used(&marks),
+            most: MOST,
+            marks,
+            full: Default::default(),
             told,
             copies,
             _lock: self.lock,

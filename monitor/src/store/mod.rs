@@ -9,13 +9,14 @@ mod clear;
 mod copy;
 mod envelope;
 mod ledger;
+mod limits;
 mod merge;
 mod overlay;
 mod pending;
 mod record;
 mod sums;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -30,7 +31,8 @@ use crate::keys::{Key, KeyError, Keys, Wrapped};
 use copy::{Copy, Records};
 use envelope::Envelope;
 use ledger::Ledger;
-use record::{Address, Book, Sealer, Table, split_named};
+use limits::{LAST_CURSOR, MOST, Rooms};
+use record::{Book, Edit, Mark, Marks, Sealer, Table, split_named};
 
 pub use copy::sync_directory;
 pub use pending::Pending;
@@ -49,8 +51,13 @@ pub struct Store {
     envelope: Wrapped,
     made: Timestamp,
     ledger: Ledger,
-    /// Tags of all records, for the ledger.
-    tags: HashMap<Address, u128>,
+    /// Of all records: tags for the ledger, lengths for the limits.
+    marks: Marks,
+    /// What the tables hold, and what they may hold.
+    used: Rooms,
+    most: Rooms,
+    /// Tables of which it was told that they are full.
+    full: [bool; Table::ALL.len()],
     /// Cursors of what was told, oldest first.
     told: VecDeque<u64>,
     copies: [Option<Copy>; 2],
@@ -65,6 +72,14 @@ pub struct Opened {
     pub saved: Saved,
     /// A line for each thing that was not as it should be.
     pub damage: Vec<String>,
+}
+
+/// What of some changes was not kept, because there is more than there may be.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Refused {
+    pub changes: u64,
+    /// A line for each table of which that was not told before.
+    pub told: Vec<String>,
 }
 
 /// Why nothing can be kept now. One line; all of them may be otherwise later.
@@ -119,17 +134,21 @@ impl Store {
         merge::open(path, keys, lock)
     }
 
-    /// Keeps changes, all or none, in both copies.
+    /// Keeps changes in both copies, all or none, but for those that there is no room for.
     ///
     /// # Errors
     /// Not all of it could be written: the store is to be dropped and opened again, and the changes to be
     /// kept again, which does no harm where they are already.
-    pub fn keep(&mut self, changes: &[Change]) -> Result<(), StoreError> {
+    pub fn keep(&mut self, changes: &[Change]) -> Result<Refused, StoreError> {
         let mut told = self.told.clone();
-        let book = booked(changes, &mut told, self.tags.keys());
-        self.commit(book)?;
+        let mut book = Book::new(&self.sealer, &self.marks, self.used, self.most);
+        let full = booked(changes, &mut told, &mut book);
+        let edits = book.edits().map_err(|source| self.no_key(source))?;
+        self.commit(edits)?;
         self.told = told;
-        Ok(())
+        let new = full.iter().filter(|table| !std::mem::replace(&mut self.full[**table as usize], true));
+        let lines = new.map(|table| limits::in_words(*table, &self.most)).collect();
+        Ok(Refused { changes: full.len() as u64, told: lines })
     }
 
     /// Keeps the certificates of services (`None`: of one that is no longer remembered), all or none, in both
@@ -141,27 +160,34 @@ impl Store {
         &mut self,
         services: impl IntoIterator<Item = (&'a str, Option<Vec<u8>>)>,
     ) -> Result<(), StoreError> {
-        let mut book = Book::default();
+        let mut book = Book::new(&self.sealer, &self.marks, self.used, self.most);
         for (service, certificates) in services {
             match certificates {
-                Some(certificates) => book.put(Table::Certificates, service.as_bytes(), certificates),
+                // There is room for all.
+                Some(certificates) => {
+                    book.put(Table::Certificates, service.as_bytes(), &certificates);
+                }
                 None => book.remove(Table::Certificates, service.as_bytes()),
             }
         }
-        self.commit(book)
+        let edits = book.edits().map_err(|source| self.no_key(source))?;
+        self.commit(edits)
     }
 
-    fn commit(&mut self, book: Book) -> Result<(), StoreError> {
-        let failed = |source| StoreError::Key { path: self.path.clone(), source };
-        let edits = book.edits(&self.sealer).map_err(failed)?;
+    fn no_key(&self, source: KeyError) -> StoreError {
+        StoreError::Key { path: self.path.clone(), source }
+    }
+
+    /// Edits, and what the tables hold with them.
+    fn commit(&mut self, (edits, used): (Vec<Edit>, Rooms)) -> Result<(), StoreError> {
         let mut ledger = self.ledger;
         ledger.sequence += 1;
         ledger.seals += edits.len() as u64 + 1;
         for edit in &edits {
-            let old = self.tags.get(&edit.address);
-            ledger.count(edit.address.table, old.copied(), edit.value.as_deref().map(record::tag));
+            let old = self.marks.get(&edit.address).map(|mark| mark.tag);
+            ledger.count(edit.address.table, old, edit.value.as_deref().map(record::tag));
         }
-        let sealed = self.sealer.seal_ledger(&ledger).map_err(failed)?;
+        let sealed = self.sealer.seal_ledger(&ledger).map_err(|source| self.no_key(source))?;
         let mut error = None;
         for (copy, path) in self.copies.iter_mut().zip(paths(&self.path)) {
             let written = match copy {
@@ -176,11 +202,11 @@ impl Store {
         if let Some(error) = error {
             return Err(error);
         }
-        self.ledger = ledger;
+        (self.ledger, self.used) = (ledger, used);
         for edit in edits {
             match edit.value {
-                Some(value) => self.tags.insert(edit.address, record::tag(&value)),
-                None => self.tags.remove(&edit.address),
+                Some(value) => self.marks.insert(edit.address, Mark::of(&value)),
+                None => self.marks.remove(&edit.address),
             };
         }
         Ok(())
@@ -223,7 +249,7 @@ impl Store {
                 }
             }
         }
-        self.tags = records.iter().map(|(address, sealed)| (*address, record::tag(sealed))).collect();
+        self.marks = records.iter().map(|(address, sealed)| (*address, Mark::of(sealed))).collect();
         (self.sealer, self.ledger) = (sealer, ledger);
         (self.envelope, self.made) = (envelope.wrapped, envelope.made);
         Ok(())
@@ -259,48 +285,67 @@ impl Store {
     }
 }
 
-/// Changes as edits. `told` are the cursors before, and after; `there` all records before.
-fn booked<'a>(
-    changes: &[Change],
-    told: &mut VecDeque<u64>,
-    there: impl Iterator<Item = &'a Address> + Clone,
-) -> Book {
-    let mut book = Book::default();
+/// Changes as edits. `told` are the cursors before, and after. Gives the table of each that found no room.
+fn booked(changes: &[Change], told: &mut VecDeque<u64>, book: &mut Book<'_>) -> Vec<Table> {
+    let mut full = Vec::new();
+    let mut want = |table: Table, fits: bool| {
+        if !fits {
+            full.push(table);
+        }
+        fits
+    };
+    // What goes makes room for what comes with it.
     for change in changes {
         match change {
-            Change::Open(alert) => book.put(Table::Open, alert.key.as_bytes(), record::json(alert)),
+            Change::Closed(key) => book.remove(Table::Open, key.as_bytes()),
+            Change::Baseline(Baseline::Gone(stream)) => book.remove(Table::Baselines, stream.as_bytes()),
+            _ => {}
+        }
+    }
+    for change in changes {
+        match change {
+            Change::Open(alert) => {
+                want(Table::Open, book.put(Table::Open, alert.key.as_bytes(), &record::json(alert)));
+            }
             Change::Closed(key) => book.remove(Table::Open, key.as_bytes()),
             Change::Told(alert) => {
-                book.put(Table::Told, &alert.cursor.to_be_bytes(), record::json(alert));
+                let name = alert.cursor.to_be_bytes();
+                let fits = alert.cursor <= LAST_CURSOR && book.put(Table::Told, &name, &record::json(alert));
                 // Cursors grow; what is written a second time has its place.
-                if let Err(at) = told.binary_search(&alert.cursor) {
+                if want(Table::Told, fits)
+                    && let Err(at) = told.binary_search(&alert.cursor)
+                {
                     told.insert(at, alert.cursor);
                 }
             }
             Change::Silences(all) => {
-                book.clear(Table::Silences, there.clone());
-                for silence in all {
-                    book.put(Table::Silences, &silence.id.to_be_bytes(), record::json(silence));
+                if want(Table::Silences, limits::are_few(all, book.most())) {
+                    book.clear(Table::Silences);
+                    for silence in all {
+                        let id = silence.id.to_be_bytes();
+                        want(Table::Silences, book.put(Table::Silences, &id, &record::json(silence)));
+                    }
                 }
             }
             Change::Baseline(Baseline::Kept(stream, past)) => {
-                book.put(Table::Baselines, stream.as_bytes(), past.clone());
+                want(Table::Baselines, book.put(Table::Baselines, stream.as_bytes(), past));
             }
             Change::Baseline(Baseline::Gone(stream)) => book.remove(Table::Baselines, stream.as_bytes()),
         }
     }
-    while told.len() > KEPT {
-        if let Some(oldest) = told.pop_front() {
-            book.remove(Table::Told, &oldest.to_be_bytes());
-        }
+    while told.len() > KEPT || book.is_over(Table::Told) {
+        let Some(oldest) = told.pop_front() else { break };
+        book.remove(Table::Told, &oldest.to_be_bytes());
     }
-    book
+    full
 }
 
 /// Records of files that do not exist yet, and the cursors of what was told.
 fn records_of(changes: &[Change], sealer: &Sealer) -> Result<(Records, VecDeque<u64>), KeyError> {
-    let mut told = VecDeque::new();
-    let edits = booked(changes, &mut told, std::iter::empty()).edits(sealer)?;
+    let (mut told, there) = (VecDeque::new(), Marks::new());
+    let mut book = Book::new(sealer, &there, Rooms::default(), MOST);
+    booked(changes, &mut told, &mut book);
+    let (edits, _) = book.edits()?;
     Ok((edits.into_iter().filter_map(|edit| Some((edit.address, edit.value?))).collect(), told))
 }
 

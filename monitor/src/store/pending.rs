@@ -112,7 +112,7 @@ impl Pending {
         }
         for before in &saved.open {
             let Some(Some(alert)) = self.open.get_mut(&before.key) else { continue };
-            alert.count += before.count;
+            alert.count = alert.count.saturating_add(before.count);
             alert.first_seen = alert.first_seen.min(before.first_seen);
             if alert.acknowledged.is_none() {
                 alert.acknowledged.clone_from(&before.acknowledged);

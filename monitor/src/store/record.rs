@@ -9,10 +9,14 @@ use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
 use super::ledger::{self, Ledger};
+use super::limits::{LONGEST, Room, Rooms};
 use crate::keys::{Key, KeyError, Tag, open, seal};
 
 const VERSION: u8 = 1;
 const HEAD: usize = 9;
+
+/// What sealing adds: that head, a nonce, and the cipher's tag.
+const SEALING: usize = HEAD + 12 + 16;
 
 /// The kinds of records, each in a table of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -129,6 +133,38 @@ pub fn tag(sealed: &[u8]) -> u128 {
     sealed.last_chunk::<16>().map_or(0, |tag| u128::from_le_bytes(*tag))
 }
 
+/// What is known of a record without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    pub tag: u128,
+    /// How long it is, sealed.
+    pub bytes: u64,
+}
+
+impl Mark {
+    pub fn of(sealed: &[u8]) -> Mark {
+        Mark { tag: tag(sealed), bytes: sealed.len() as u64 }
+    }
+}
+
+/// All records that there are.
+pub type Marks = HashMap<Address, Mark>;
+
+/// How long something is once it is sealed.
+pub fn sealed_length(plain: &[u8]) -> u64 {
+    (plain.len() + SEALING) as u64
+}
+
+/// What the tables hold.
+pub fn used(marks: &Marks) -> Rooms {
+    let mut used = Rooms::default();
+    for (address, mark) in marks {
+        let room = &mut used[address.table as usize];
+        *room = room.with(None, Some(mark.bytes));
+    }
+    used
+}
+
 /// A record that is put (sealed) or taken away.
 #[derive(Debug)]
 pub struct Edit {
@@ -137,38 +173,88 @@ pub struct Edit {
 }
 
 /// Edits of one commit; of each record the last one counts.
-#[derive(Debug, Default)]
-pub struct Book {
-    /// Names, and what is sealed under them.
-    puts: HashMap<(Table, Vec<u8>), Option<Vec<u8>>>,
-    /// Records that go unless they are put.
-    cleared: Vec<Address>,
+#[derive(Debug)]
+pub struct Book<'a> {
+    sealer: &'a Sealer,
+    there: &'a Marks,
+    /// What the tables hold with these edits, and what they may hold.
+    used: Rooms,
+    most: Rooms,
+    /// [`named`].
+    puts: HashMap<Address, Option<Vec<u8>>>,
 }
 
-impl Book {
-    pub fn put(&mut self, table: Table, name: &[u8], plain: Vec<u8>) {
-        self.puts.insert((table, name.to_owned()), Some(plain));
+impl<'a> Book<'a> {
+    /// On top of what is there, which takes so much room.
+    pub fn new(sealer: &'a Sealer, there: &'a Marks, used: Rooms, most: Rooms) -> Book<'a> {
+        Book { sealer, there, used, most, puts: HashMap::new() }
+    }
+
+    /// Puts a record where there is room for it; false: there is none.
+    pub fn put(&mut self, table: Table, name: &[u8], plain: &[u8]) -> bool {
+        let (address, plain) = (self.sealer.address(table, name), named(name, plain));
+        let used = self.used(table);
+        let then = used.with(self.length(&address), Some(sealed_length(&plain)));
+        let most = self.most[table as usize];
+        // What pushes out others has room as long as it is not too long for that.
+        let fits = table == Table::Told || used.allows(then, most);
+        let short = sealed_length(&plain) <= LONGEST.max(self.length(&address).unwrap_or(0));
+        if !fits || !(short || most.bytes == u64::MAX) {
+            return false;
+        }
+        self.set(address, Some(plain));
+        true
     }
 
     pub fn remove(&mut self, table: Table, name: &[u8]) {
-        self.puts.insert((table, name.to_owned()), None);
+        self.set(self.sealer.address(table, name), None);
     }
 
-    /// Takes away all of a table: `there` before, and put in this book.
-    pub fn clear<'a>(&mut self, table: Table, there: impl Iterator<Item = &'a Address>) {
-        self.puts.retain(|(of, _), _| *of != table);
-        self.cleared = there.filter(|address| address.table == table).copied().collect();
+    /// Takes away all of a table: what was there before, and what was put in this book.
+    pub fn clear(&mut self, table: Table) {
+        self.puts.retain(|address, _| address.table != table);
+        let there = self.there.keys().filter(|address| address.table == table);
+        self.puts.extend(there.map(|address| (*address, None)));
+        self.used[table as usize] = Room::default();
     }
 
-    pub fn edits(self, sealer: &Sealer) -> Result<Vec<Edit>, KeyError> {
-        let mut edits: HashMap<Address, Option<Vec<u8>>> =
-            self.cleared.into_iter().map(|address| (address, None)).collect();
-        for ((table, name), plain) in self.puts {
-            let address = sealer.address(table, &name);
-            let value = plain.map(|plain| sealer.seal(&address, &named(&name, &plain))).transpose()?;
-            edits.insert(address, value);
+    /// What a table holds with these edits.
+    fn used(&self, table: Table) -> Room {
+        self.used[table as usize]
+    }
+
+    /// With these edits a table holds more bytes than it may.
+    pub fn is_over(&self, table: Table) -> bool {
+        self.used(table).bytes > self.most[table as usize].bytes
+    }
+
+    /// What all tables may hold.
+    pub fn most(&self) -> &Rooms {
+        &self.most
+    }
+
+    fn length(&self, address: &Address) -> Option<u64> {
+        match self.puts.get(address) {
+            Some(put) => put.as_deref().map(sealed_length),
+            None => self.there.get(address).map(|mark| mark.bytes),
         }
-        Ok(edits.into_iter().map(|(address, value)| Edit { address, value }).collect())
+    }
+
+    fn set(&mut self, address: Address, plain: Option<Vec<u8>>) {
+        let used = self.used(address.table);
+        let (old, new) = (self.length(&address), plain.as_deref().map(sealed_length));
+        self.used[address.table as usize] = used.with(old, new);
+        self.puts.insert(address, plain);
+    }
+
+    /// Sealed; and what the tables hold then.
+    pub fn edits(self) -> Result<(Vec<Edit>, Rooms), KeyError> {
+        let Book { sealer, used, puts, .. } = self;
+        let edit = |(address, plain): (Address, Option<Vec<u8>>)| {
+            let value = plain.map(|plain| sealer.seal(&address, &plain)).transpose()?;
+            Ok(Edit { address, value })
+        };
+        Ok((puts.into_iter().map(edit).collect::<Result<_, KeyError>>()?, used))
     }
 }
 

@@ -148,6 +148,73 @@ fn of_what_was_told_the_last_are_kept() {
     assert_eq!((saved.told.len(), saved.told[0].cursor), (KEPT, 52));
 }
 
+/// As many streams as there are changes, of names that differ.
+fn streams(from: u64, count: u64, bytes: usize) -> Vec<Change> {
+    (from..from + count).map(|n| Change::Baseline(Baseline::Kept(format!("s{n}"), vec![0; bytes]))).collect()
+}
+
+#[test]
+fn a_worker_in_other_hands_has_no_more_kept_than_there_may_be() {
+    let (site, before) = Site::filled("bounded", 5);
+    let mut store = site.open().store;
+    // A part of it, which is had sooner.
+    store.most[Table::Open as usize].bytes /= 32;
+    store.most[Table::Told as usize].bytes /= 8;
+    store.most[Table::Baselines as usize].records /= 32;
+    let rooms = store.most;
+    let most = |table: Table| rooms[table as usize];
+    let size = |store: &Store, table: Table| store.used[table as usize];
+    // Many, in one go and again.
+    let baselines = most(Table::Baselines).records;
+    assert_eq!(store.keep(&streams(0, baselines - 20, 10)).unwrap(), Refused::default());
+    let refused = store.keep(&streams(baselines, 100, 10)).unwrap();
+    assert_eq!((refused.changes, refused.told.len()), (100, 1), "{:?}", refused.told);
+    assert!(refused.told[0].contains("baselines"), "{:?}", refused.told);
+    // It is told once, and counted each time.
+    let again = Refused { changes: 100, told: Vec::new() };
+    assert_eq!(store.keep(&streams(baselines, 100, 10)).unwrap(), again);
+    assert_eq!(size(&store, Table::Baselines).records, baselines);
+    // What is there is brought up to date, and what goes makes room in the same breath.
+    assert_eq!(store.keep(&streams(7, 1, 20)).unwrap().changes, 0);
+    let mut swap = streams(baselines, 1, 10);
+    swap.push(Change::Baseline(Baseline::Gone("s7".into())));
+    assert_eq!(store.keep(&swap).unwrap().changes, 0);
+    // Large ones: no record beyond the longest, and of those as many as have room.
+    let long = |n: u64, length| Change::Open(SavedAlert { reason: "x".repeat(length), ..alert(n) });
+    assert_eq!(store.keep(&[long(100, limits::LONGEST as usize)]).unwrap().changes, 1);
+    let fit = most(Table::Open).bytes / (250 << 10);
+    let many: Vec<Change> = (0..fit + 20).map(|n| long(1000 + n, 250 << 10)).collect();
+    let refused = store.keep(&many).unwrap().changes;
+    assert!((20..=22).contains(&refused), "{refused}");
+    assert!(size(&store, Table::Open).bytes <= most(Table::Open).bytes);
+    // Of what was told the last ones stay, in count and in bytes.
+    let told = |cursor| Change::Told(SavedAlert { reason: "x".repeat(250 << 10), ..alert(cursor) });
+    for first in [10, 20] {
+        assert_eq!(store.keep(&(first..first + 10).map(told).collect::<Vec<_>>()).unwrap().changes, 0);
+    }
+    assert_eq!(store.keep(&[told(u64::MAX)]).unwrap().changes, 1, "no cursor comes after it");
+    // All silences or none.
+    let silence = before.silences[0].clone();
+    let many: Vec<Silence> = (0..1000).map(|id| Silence { id, ..silence.clone() }).collect();
+    let last = vec![Silence { id: u64::MAX, ..silence.clone() }];
+    let large = vec![Silence { why: "x".repeat(300 << 10), ..silence }];
+    for all in [many, last, large] {
+        assert_eq!(store.keep(&[Change::Silences(all)]).unwrap().changes, 1);
+    }
+    let used = store.used;
+    store.close();
+    let Opened { store, saved, damage } = site.open();
+    assert_eq!(damage, Vec::<String>::new());
+    // Nothing that was kept before is gone, except of what was told.
+    assert_eq!(saved.silences, before.silences);
+    assert!(before.open.iter().all(|alert| saved.open.contains(alert)));
+    assert!(before.baselines.iter().all(|past| saved.baselines.contains(past)));
+    let told = saved.told.iter().map(|alert| alert.cursor).collect::<Vec<_>>();
+    assert!(told.len() as u64 * (250 << 10) <= most(Table::Told).bytes && told.len() > 6);
+    assert_eq!(told, (30 - told.len() as u64..30).collect::<Vec<_>>());
+    assert_eq!(store.used, used, "what is counted is what is there");
+}
+
 #[test]
 fn nothing_readable_is_on_the_disk() {
     let (site, _) = Site::filled("readable", 20);
