@@ -15,6 +15,9 @@ const HEAD: usize = 8;
 const BUSY: u32 = 1 << 31;
 const DISCARDED: u32 = 1 << 30;
 
+/// Pages of the kernel's own before the data, at most: three in all versions so far.
+const PAGES_BEFORE: u32 = 8;
+
 /// One reader of one ring.
 #[derive(Debug)]
 pub struct RingReader {
@@ -27,7 +30,7 @@ pub struct RingReader {
     read: u64,
     /// Everything before this was given back.
     given: u64,
-    is_sound: bool,
+    skipped: u64,
 }
 
 impl RingReader {
@@ -43,21 +46,46 @@ impl RingReader {
         let map = map.as_fd();
         let consumer = Mapping::new(map, 0, page, true)?;
         let producer = Mapping::new(map, page, page + 2 * size, false)?;
-        let mut given = consumer.word(0).load(Ordering::Acquire);
-        let produced = producer.word(0).load(Ordering::Acquire);
-        let is_sound = produced.wrapping_sub(given) <= size as u64 && given.is_multiple_of(8);
-        if !is_sound {
-            given = produced;
-            consumer.word(0).store(given, Ordering::Release);
-        }
+        let given = consumer.word(0).load(Ordering::Acquire);
         let mask = size as u64 - 1;
-        Ok(RingReader { consumer, producer, data: page, mask, read: given, given, is_sound })
+        let mut reader = RingReader { consumer, producer, data: page, mask, read: given, given, skipped: 0 };
+        let produced = reader.produced();
+        let behind = produced.wrapping_sub(given);
+        if behind > size as u64 || !given.is_multiple_of(8) || !reader.is_followed(given, produced) {
+            reader.skipped = behind.min(size as u64);
+            (reader.read, reader.given) = (produced, produced);
+            reader.consumer.word(0).store(produced, Ordering::Release);
+        }
+        Ok(reader)
     }
 
-    /// Where its last reader gave back is a place in the ring. If not, the kernel could put nothing in, and what
-    /// stood there is left out.
-    pub fn is_sound(&self) -> bool {
-        self.is_sound
+    /// Bytes that were left out at the start, at most, since the last reader gave back to a place where no record
+    /// begins: nobody could have read on from there. 0: it did not.
+    pub fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
+    /// Whether one record follows the other from `at` up to `produced`. The kernel writes into the head of each,
+    /// before it says that it is there, how long it is and on which page of its own memory it begins.
+    fn is_followed(&self, mut at: u64, produced: u64) -> bool {
+        let page = rustix::param::page_size() as u64;
+        let mut before = None;
+        while at < produced {
+            let place = self.data + (at & self.mask) as usize;
+            let (Some(head), Some(begins)) = (self.producer.half(place), self.producer.half(place + 4))
+            else {
+                return false;
+            };
+            let length = (head.load(Ordering::Acquire) & !(BUSY | DISCARDED)) as usize;
+            let begins = begins.load(Ordering::Relaxed);
+            let pages = begins.wrapping_sub(((at & self.mask) / page) as u32);
+            // As many for all of them.
+            if !(1..=PAGES_BEFORE).contains(&pages) || *before.get_or_insert(pages) != pages {
+                return false;
+            }
+            at += (HEAD + length).next_multiple_of(8) as u64;
+        }
+        at == produced
     }
 
     /// Hands over at most `limit` records, oldest first; returns how many there were.
@@ -137,5 +165,125 @@ impl RingReader {
         self.consumer.word(0).store(up_to, Ordering::Release);
         // Either a look after this one sees a new record, or its producer sees this position and wakes us.
         fence(Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::fs::File;
+    use std::os::unix::fs::FileExt;
+
+    use super::*;
+
+    const SIZE: usize = 1 << 14;
+
+    /// A file in the form of a ring, as the kernel lets it be mapped.
+    struct Ring {
+        file: File,
+        produced: u64,
+    }
+
+    impl Ring {
+        fn new(position: u64) -> Ring {
+            let file = File::from(rustix::fs::memfd_create("ring", rustix::fs::MemfdFlags::CLOEXEC).unwrap());
+            file.set_len((2 * Ring::page() + 2 * SIZE) as u64).unwrap();
+            let mut ring = Ring { file, produced: position };
+            ring.consumed(position);
+            ring.put(&[], 0);
+            ring
+        }
+
+        fn page() -> usize {
+            rustix::param::page_size()
+        }
+
+        fn consumed(&self, position: u64) {
+            self.file.write_all_at(&position.to_ne_bytes(), 0).unwrap();
+        }
+
+        /// A record as the kernel puts it, and the producer's position after it.
+        fn put(&mut self, bytes: &[u8], flags: u32) {
+            if !bytes.is_empty() {
+                let page = 3 + (self.produced as usize % SIZE / Ring::page()) as u32;
+                let mut record = (bytes.len() as u32 | flags).to_ne_bytes().to_vec();
+                record.extend(page.to_ne_bytes());
+                record.extend(bytes);
+                record.resize(record.len().next_multiple_of(8), 0);
+                for (at, byte) in record.iter().enumerate() {
+                    let at = (self.produced as usize + at) % SIZE;
+                    for twice in [at, at + SIZE] {
+                        self.file.write_all_at(&[*byte], (2 * Ring::page() + twice) as u64).unwrap();
+                    }
+                }
+                self.produced += record.len() as u64;
+            }
+            self.file.write_all_at(&self.produced.to_ne_bytes(), Ring::page() as u64).unwrap();
+        }
+
+        fn reader(&self) -> RingReader {
+            RingReader::new(&self.file, SIZE).unwrap()
+        }
+    }
+
+    fn read(reader: &mut RingReader) -> Vec<Vec<u8>> {
+        let mut all = Vec::new();
+        reader.drain(usize::MAX, |record| all.push(record.to_owned()));
+        all
+    }
+
+    #[test]
+    fn a_position_within_a_record_is_told_and_the_next_record_is_read() {
+        // From a place where records go over the end of the ring.
+        let begin = 5 * SIZE as u64 - 904;
+        let mut ring = Ring::new(begin);
+        let payloads: Vec<Vec<u8>> = (0..60_u8)
+            .map(|n| match n % 4 {
+                0 => vec![0; 20 + usize::from(n)],
+                1 => vec![0xff; 64],
+                2 => vec![n; 100],
+                // Words that could be a length and a page, of another ring.
+                _ => [40_000_u32.to_ne_bytes(), 7_u32.to_ne_bytes()].concat().repeat(9),
+            })
+            .collect();
+        let mut begins = Vec::new();
+        for (n, payload) in payloads.iter().enumerate() {
+            begins.push(ring.produced);
+            ring.put(payload, if n == 7 { DISCARDED } else { 0 });
+        }
+        begins.push(ring.produced);
+        for position in (begin - 64..=ring.produced + 64).step_by(4) {
+            ring.consumed(position);
+            let mut reader = ring.reader();
+            if let Ok(at) = begins.binary_search(&position) {
+                assert_eq!(reader.skipped(), 0, "{position}");
+                let whole = payloads[at..].iter().enumerate().filter(|(n, _)| at + n != 7);
+                assert!(read(&mut reader).iter().eq(whole.map(|(_, payload)| payload)), "{position}");
+            } else {
+                let left = ring.produced.wrapping_sub(position).min(SIZE as u64);
+                assert_eq!(reader.skipped(), left, "{position}");
+                assert_eq!((read(&mut reader).len(), reader.held()), (0, 0));
+                assert_eq!(reader.position(), ring.produced);
+                // The kernel, and whoever reads next, go on there.
+                assert_eq!(ring.reader().skipped(), 0);
+            }
+        }
+        ring.consumed(begin + 4);
+        let mut reader = ring.reader();
+        ring.put(b"after that", 0);
+        assert_eq!(read(&mut reader), [b"after that"]);
+    }
+
+    #[test]
+    fn a_record_that_is_being_written_is_no_disorder() {
+        let mut ring = Ring::new(0);
+        ring.put(b"whole", 0);
+        let at = ring.produced;
+        ring.put(b"not yet whole", BUSY);
+        ring.put(b"behind it", 0);
+        let mut reader = ring.reader();
+        assert_eq!((reader.skipped(), read(&mut reader).len()), (0, 1));
+        assert_eq!(reader.position(), at);
     }
 }

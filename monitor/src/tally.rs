@@ -11,6 +11,7 @@ pub struct Tally {
     offered: AtomicU64,
     delivered: AtomicU64,
     lost: AtomicU64,
+    lost_bytes: AtomicU64,
 }
 
 impl Tally {
@@ -38,6 +39,11 @@ impl Tally {
         self.lost.fetch_add(count, Relaxed);
     }
 
+    /// So many bytes of what was lost, where that can be told.
+    pub fn lose_bytes(&self, bytes: u64) {
+        self.lost_bytes.fetch_add(bytes, Relaxed);
+    }
+
     /// What waits was delivered, or is lost: as `how` says.
     pub fn settle(&self, how: fn(&Tally, u64)) {
         how(self, self.offered().saturating_sub(self.delivered() + self.lost()));
@@ -53,7 +59,7 @@ impl Tally {
             offered: delivered + lost,
             delivered,
             lost,
-            lost_bytes: 0,
+            lost_bytes: self.lost_bytes.load(Relaxed),
         }
     }
 }

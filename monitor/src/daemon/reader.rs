@@ -299,10 +299,17 @@ fn tell_what_was_left<R: Source>(
     events: &Sender<Batch>,
     counters: &ReaderCounters,
 ) -> Result<(), SendError<Batch>> {
-    let Left { ends, lost } = ring.left();
+    let Left { ends, lost, skipped } = ring.left();
     let of_ends = counters.tallies.of(Kind::Close as usize);
     of_ends.offer(lost);
     of_ends.lose(lost);
+    if skipped > 0 {
+        // How many records that was, nobody can tell.
+        let unknown = counters.tallies.of(0);
+        unknown.offer(1);
+        unknown.lose(1);
+        unknown.lose_bytes(skipped);
+    }
     if ends.is_empty() {
         return Ok(());
     }
@@ -455,7 +462,7 @@ mod tests {
     #[test]
     fn what_the_reader_before_left_comes_first_and_what_it_had_no_room_for_is_lost() {
         let ends = [Kind::Close, Kind::Failed, Kind::SocketClosed].map(|kind| (kind, FlowEvent::default()));
-        let left = Left { ends: ends.to_vec(), lost: 4 };
+        let left = Left { ends: ends.to_vec(), lost: 4, skipped: 808 };
         let reading = reading(0, Patience::NONE);
         let ring = Records { all: 3, stop: reading.stop.clone(), left: Some(left), ..Records::default() };
         let (events, taken) = unbounded();
@@ -467,5 +474,7 @@ mod tests {
         let rows = reading.counters.tallies.rows("reader");
         let closes = rows.iter().find(|row| row.kind == "close").unwrap();
         assert_eq!((closes.offered, closes.delivered, closes.lost), (5, 1, 4));
+        let skipped = rows.iter().find(|row| row.lost_bytes > 0).unwrap();
+        assert_eq!((skipped.kind.as_str(), skipped.lost_bytes), ("unknown", 808));
     }
 }

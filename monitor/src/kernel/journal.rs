@@ -56,6 +56,8 @@ pub struct Left {
     pub ends: Vec<(Kind, FlowEvent)>,
     /// How many such there were for which there was no room: lost, unless they were told after all.
     pub lost: u64,
+    /// Bytes of the ring that nobody could read, as it left them.
+    pub skipped: u64,
 }
 
 /// Whether a record is an end: what is lost with it cannot be had any more.

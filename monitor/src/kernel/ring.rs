@@ -23,15 +23,18 @@ impl Ring {
     /// They cannot be mapped.
     pub fn new(map: OwnedFd, size: u32, journal: impl AsFd) -> io::Result<Self> {
         let reader = RingReader::new(&map, size as usize)?;
-        if !reader.is_sound() {
-            say!("streamwatch: the ring's last reader left it in disorder: what stood in it is lost");
+        if reader.skipped() > 0 {
+            say!(
+                "streamwatch: the ring's last reader left it in disorder: what stood in it ({} bytes) is lost",
+                reader.skipped()
+            );
         }
         Ok(Ring { map, reader, journal: Journal::new(journal)? })
     }
 
     /// What the reader before had given back and perhaps not told.
     pub fn left(&mut self) -> Left {
-        self.journal.left(self.reader.position())
+        Left { skipped: self.reader.skipped(), ..self.journal.left(self.reader.position()) }
     }
 
     /// Waits until there is something to read, or the time is up. With something read and not given back
