@@ -5,13 +5,15 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, select};
+use crossbeam_channel::{Receiver, Sender, never, select};
 use monitor_common::{Counters, Kind};
 
+use super::clock::monotonic_ns;
 use super::core::Command;
 use super::reader::Batch;
 use crate::event::Event;
 use crate::kernel::{Control, Hooks};
+use crate::watch::Budget;
 
 const EVERY: Duration = Duration::from_secs(1);
 
@@ -22,6 +24,13 @@ const SWEEP_SOON: Duration = Duration::from_secs(5);
 
 /// Peers of UDP sockets that go to the core at one go.
 const SWEPT: usize = 1024;
+
+/// Questions for peers of UDP sockets in a second, each a call into the kernel or two; four times as many at once.
+/// What is beyond waits: who asks is held up then, and in the end its own queue counts what it loses.
+const UDP_PER_S: u32 = 50_000;
+
+/// How long nothing is taken from one who asks for more.
+const HELD_UP: Duration = Duration::from_millis(10);
 
 /// The hooks while the daemon runs; taken out before its end, so that nobody holds them any more.
 #[derive(Clone)]
@@ -143,10 +152,15 @@ pub fn run(
     let mut ends = Vec::new();
     let most = control.overflow_capacity() / 2;
     let mut read = Read { seen: HashMap::new(), order: VecDeque::new(), sent: 0, most };
+    let mut questions = Questions::new();
+    let nothing = never();
     loop {
+        let held_up = questions.hold_up(monotonic_ns());
+        let patience = if held_up { HELD_UP } else { EVERY };
         select! {
-            recv(commands) -> command => {
+            recv(if held_up { &nothing } else { commands }) -> command => {
                 let Ok(command) = command else { return };
+                questions.took(&command, monotonic_ns());
                 if let Some(event) = apply(control, command)
                     && events.send(alone(event)).is_err()
                 {
@@ -170,7 +184,7 @@ pub fn run(
                 let _ = report(control, None, events);
                 return;
             }
-            default(due.saturating_duration_since(Instant::now())) => {}
+            default(due.saturating_duration_since(Instant::now()).min(patience)) => {}
         }
         if Instant::now() >= due {
             due = Instant::now() + EVERY;
@@ -189,6 +203,26 @@ pub fn run(
             {
                 return;
             }
+        }
+    }
+}
+
+/// Questions for peers of UDP sockets, and how many there may be.
+struct Questions(Budget);
+
+impl Questions {
+    fn new() -> Self {
+        Questions(Budget::new(UDP_PER_S))
+    }
+
+    /// There were so many that the next commands wait.
+    fn hold_up(&mut self, now_ns: u64) -> bool {
+        !self.0.allows(1, now_ns)
+    }
+
+    fn took(&mut self, command: &Command, now_ns: u64) {
+        if !matches!(command, Command::Decide { .. }) {
+            self.0.spend(1, now_ns);
         }
     }
 }
@@ -242,7 +276,35 @@ fn report(control: &Control, seen: Option<Event>, events: &Sender<Batch>) -> Res
 
 #[cfg(test)]
 mod tests {
+    use monitor_common::Decision;
+
     use super::*;
+    use crate::flows::FlowKey;
+
+    #[test]
+    fn who_asks_for_peers_of_udp_sockets_without_end_is_held_up() {
+        let mut questions = Questions::new();
+        let (mut taken, mut decisions) = (0, 0);
+        let peer = Command::EndUdp { key: FlowKey::default() };
+        let decision = Command::Decide { key: FlowKey::default(), decision: Decision::default() };
+        // A thousand each millisecond, for ten seconds.
+        for at_ns in (1..10_000).map(|ms| ms * 1_000_000) {
+            for _ in 0..1000 {
+                if questions.hold_up(at_ns) {
+                    break;
+                }
+                questions.took(&peer, at_ns);
+                questions.took(&decision, at_ns);
+                (taken, decisions) = (taken + 1, decisions + 1);
+            }
+        }
+        assert!((12..=14).contains(&(taken / u64::from(UDP_PER_S))), "{taken}");
+        assert_eq!(taken, decisions);
+        // Decisions alone are no questions.
+        let mut questions = Questions::new();
+        (0..10 * UDP_PER_S).for_each(|_| questions.took(&decision, 1));
+        assert!(!questions.hold_up(1));
+    }
 
     #[test]
     fn udp_is_looked_through_now_and_then_and_soon_where_words_were_lost() {

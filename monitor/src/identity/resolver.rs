@@ -19,10 +19,12 @@ use super::users::Users;
 use super::workload::Workloads;
 use super::{Existing, ProcessSeen, SocketKey};
 use crate::model::{Container, Direction, Identity, Transport, Workload};
+use crate::watch::Budget;
 
 const ENDED: &str = "process ended before it could be looked at";
 const ENDED_UNNAMED: &str = "process ended while it was looked at";
 const NO_PROCESS: &str = "the kernel did not say which process";
+const TOO_MANY: &str = "more processes were to be looked at than there is time for";
 const REFUSED: &str = "no permission to look at the process";
 
 /// Processes remembered.
@@ -36,6 +38,11 @@ const MOST_SINGLE_QUESTIONS: usize = 64;
 const MOST_LOOKS: u32 = 4;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
 
+/// Processes that are looked at in a second; four times as many at once. Who asks says a number, and may be in
+/// the hands of whoever wrote what it reads: one that asks for all there are is held up. A host where each of ten
+/// thousand connections a second is a process of its own is not.
+const LOOKS_PER_S: u32 = 10_000;
+
 /// Finds out who is at an end. Blocks; keep it on a thread of its own.
 pub struct Resolver {
     clock: BootClock,
@@ -43,6 +50,7 @@ pub struct Resolver {
     cgroups: CgroupTree,
     remembered: HashMap<u32, Remembered>,
     asked: Asked,
+    looks: Budget,
     hashes: Hashes,
     workloads: Workloads,
     /// Inodes of network namespaces, learnt from sockets that were found; only of living ones.
@@ -73,6 +81,7 @@ impl Resolver {
             cgroups: CgroupTree::new(),
             remembered: HashMap::new(),
             asked: Asked::default(),
+            looks: Budget::new(LOOKS_PER_S),
             hashes: Hashes::default(),
             workloads: Workloads::new("/".into()),
             namespaces_by_cookie: HashMap::new(),
@@ -116,6 +125,10 @@ impl Resolver {
             known.alive_ns = now;
             return known.identity.clone();
         }
+        if !self.looks.allows(1, now) {
+            return Identity { missing: Some(TOO_MANY.to_owned()), ..self.ended(seen, now) };
+        }
+        self.looks.spend(1, now);
         match self.look(seen.tgid, &directory, stat, now) {
             Some(identity) => {
                 self.remember(seen, &identity, now);

@@ -51,6 +51,24 @@ fn until_named(resolver: &mut Resolver, pid: u32, name: &str) -> Identity {
 }
 
 #[test]
+fn one_who_asks_for_every_process_is_held_up() {
+    let mut resolver = Resolver { looks: Budget::new(1), ..Resolver::new() };
+    let here = std::process::id();
+    let found = |identity: &Identity| identity.missing.is_none();
+    // A budget holds for four seconds.
+    let others: Vec<Running> = (0..5).map(|_| Running::start(Command::new("sleep").arg("60"))).collect();
+    let first: Vec<Identity> =
+        others.iter().take(3).map(|other| resolver.process(&seen(other.0.id(), "any"))).collect();
+    assert!(resolver.process(&seen(here, "any")).executable.is_some());
+    assert_eq!(first.iter().filter(|identity| identity.executable.is_some()).count(), 3);
+    let late = resolver.process(&seen(others[4].0.id(), "what was seen"));
+    assert_eq!(late.missing.as_deref(), Some(TOO_MANY));
+    assert_eq!((late.name.as_deref(), late.executable), (Some("what was seen"), None));
+    // What is remembered is answered all the same.
+    assert!(found(&resolver.process(&seen(here, "any"))));
+}
+
+#[test]
 fn this_process_is_found() {
     let identity = Resolver::new().process(&seen(std::process::id(), "any"));
     assert_eq!(identity.missing, None);

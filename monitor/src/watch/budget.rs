@@ -1,9 +1,9 @@
 //! A rate with a burst: a token bucket.
 
-/// Bytes that may be spent. What has been captured counts even where it exceeds the budget: then
+/// Bytes that may be spent (or whatever else is counted). What has been captured counts even where it exceeds the budget: then
 /// nothing is asked for until that is paid back.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Budget {
+pub(crate) struct Budget {
     per_s: u32,
     left: i64,
     at_ns: u64,

@@ -20,7 +20,7 @@ mod tests;
 use dissect::activity::TopicNames;
 use monitor_common::{Decision, decision};
 
-use budget::Budget;
+pub(crate) use budget::Budget;
 pub use flow::Watch;
 
 use crate::config;
