@@ -49,6 +49,8 @@ pub struct DaemonOptions {
     pub unread: bool,
     /// Watch the whole host, other tests' connections too, and not the lab's cgroup alone.
     pub whole_host: bool,
+    /// The cgroup to watch; `None`: the lab's.
+    pub cgroup: Option<PathBuf>,
 }
 
 impl Default for DaemonOptions {
@@ -62,6 +64,7 @@ impl Default for DaemonOptions {
             environment: Vec::new(),
             unread: false,
             whole_host: false,
+            cgroup: None,
         }
     }
 }
@@ -144,7 +147,7 @@ impl Daemon {
         let mut command = Place::default().command(binary());
         command.args(["run", "--output", "ecs"]);
         if !options.whole_host {
-            command.arg("--cgroup").arg(lab.cgroup.path());
+            command.arg("--cgroup").arg(options.cgroup.as_deref().unwrap_or(lab.cgroup.path()));
         }
         command.arg("--socket").arg(&socket).env("NOTIFY_SOCKET", &notify).envs(options.environment);
         if let Some(pin) = &options.pin {

@@ -18,8 +18,8 @@ use serde_json::{Value, json};
 
 use tests::traffic::{self, Connection};
 use tests::{
-    Bpffs, Daemon, DaemonOptions, Ended, Heard, Lab, Place, Process, Suite, binary, exact, field, finish,
-    is_alert, is_flow, is_loss, number, text,
+    Bpffs, Cgroup, Daemon, DaemonOptions, Ended, Heard, Lab, Place, Process, Suite, binary, exact, field,
+    finish, is_alert, is_flow, is_loss, number, text,
 };
 
 const PORT: u16 = 34_700;
@@ -70,6 +70,8 @@ fn main() -> ExitCode {
         .test("two daemons do not share a place", &[], in_use)
         .test("a hook that is detached is told", &[], detached)
         .test("a hook that is taken away is put right where that is wanted", &[], put_right)
+        .test("a cgroup that is removed and made again is watched again where that is wanted", &[], remade)
+        .test("one that is removed is told for as long as nothing is watched", &[], removed)
         .alone("the daemon hears of what it sends to itself, and tells when it does not", &[], self_check)
         .main()
 }
@@ -143,7 +145,11 @@ impl House {
     }
 
     fn request(&self) -> Result<()> {
-        let mut command = self.lab.client().command(traffic::program());
+        self.request_from(&self.lab.client())
+    }
+
+    fn request_from(&self, place: &Place) -> Result<()> {
+        let mut command = place.command(traffic::program());
         command.args(["load", "--count", "1", "--largest", "1000", "--to", &format!("10.213.0.2:{PORT}")]);
         command.args(["--log", &self.lab.directory.file("one.log")]);
         self.lab.run(command, SOON).map(drop)
@@ -626,6 +632,55 @@ fn put_right() -> Result<()> {
     ensure!(house.pins().is_empty(), "pins are left: {:?}", house.pins());
     ensure!(ended.status.success(), "it ended with {}:\n{}", ended.status, ended.stderr);
     Ok(())
+}
+
+/// A daemon that watches one service's cgroup, which ends with it.
+fn of_a_service(house: &House, config: &str) -> Result<(Cgroup, Daemon)> {
+    let service = house.lab.cgroup.child("service")?;
+    let options = DaemonOptions { cgroup: Some(service.path().to_owned()), ..house.options(config) };
+    Ok((service, Daemon::start(&house.lab, options)?))
+}
+
+fn remade() -> Result<()> {
+    let house = House::new()?;
+    let (service, daemon) = of_a_service(&house, "[kernel]\nrestore = true\n")?;
+    drop(service);
+    tampered(&daemon, "the hook lifecycle was detached: its cgroup was removed; it cannot be put right")?;
+    let again = house.lab.cgroup.child("service")?;
+    until_attached(&daemon, true)?;
+    ensure!(daemon.stderr().contains("was removed and made again"), "{}", daemon.stderr());
+    ensure!(house.pins().len() == 16, "not every pin is back: {:?}", house.pins());
+    let _server = house.serve()?;
+    let client = Place { cgroup: Some(again.path().to_owned()), ..house.lab.client() };
+    house.request_from(&client)?;
+    let ours = |record: &Value| is_flow(record) && number(record, "server.port") == Some(u64::from(PORT));
+    daemon.wait_for("end of a flow", SOON, ours, |record| ours(record) && action(record) == "flow_closed")?;
+    Ok(())
+}
+
+fn removed() -> Result<()> {
+    let house = House::new()?;
+    let (service, daemon) = of_a_service(&house, "")?;
+    drop(service);
+    let told = "the hook lifecycle was detached: its cgroup was removed; what passes there is not seen";
+    tampered(&daemon, told)?;
+    let _again = house.lab.cgroup.child("service")?;
+    thread::sleep(Duration::from_secs(3));
+    until_attached(&daemon, false)
+}
+
+/// Every hook is attached, or none is.
+fn until_attached(daemon: &Daemon, wanted: bool) -> Result<()> {
+    let deadline = Instant::now() + SOON;
+    loop {
+        let status = daemon.status()?;
+        let hooks = field(&status, "hooks").as_array().cloned().unwrap_or_default();
+        if hooks.iter().all(|hook| field(hook, "attached") == &Value::Bool(wanted)) {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "attached are not all or none: {hooks:?}");
+        thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// The whole way from a socket to a record, tried by the daemon itself.

@@ -1,10 +1,11 @@
 //! Whether the hooks are still what this daemon attached: looked at now and then, and attached again where
-//! that is wanted.
+//! that is wanted. Where their cgroup was removed, which takes them along, and made again, that is the new one.
 
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use aya::Ebpf;
 use monitor_sys::bpf;
@@ -25,15 +26,38 @@ struct Held {
 /// All of them.
 pub struct Hooks {
     held: Vec<Held>,
-    cgroup: File,
-    cgroup_id: u64,
+    cgroup: Watched,
+}
+
+/// The cgroup that is watched.
+pub(super) struct Watched {
+    path: PathBuf,
+    directory: File,
+    /// The number of its directory (kernfs).
+    pub id: u64,
+}
+
+impl Watched {
+    pub fn open(path: &Path) -> io::Result<Watched> {
+        let directory = File::open(path)?;
+        let id = directory.metadata()?.ino();
+        Ok(Watched { path: path.to_owned(), directory, id })
+    }
+
+    pub fn directory(&self) -> &File {
+        &self.directory
+    }
+
+    /// Another one has its name by now, or none has.
+    fn is_gone(&self) -> bool {
+        std::fs::metadata(&self.path).map_or(true, |there| there.ino() != self.id)
+    }
 }
 
 impl Hooks {
     pub(super) fn new(
         links: Vec<OwnedFd>,
-        cgroup: File,
-        cgroup_id: u64,
+        cgroup: Watched,
         ebpf: &Ebpf,
         pins: Option<&Pins>,
     ) -> Result<Hooks, LoadError> {
@@ -44,23 +68,44 @@ impl Hooks {
             let program = program(ebpf, hook.name)?.try_clone_to_owned().map_err(failed)?;
             held.push(Held { link, program, runs, pin: pins.map(|pins| pins.link(hook)) });
         }
-        Ok(Hooks { held, cgroup, cgroup_id })
+        Ok(Hooks { held, cgroup })
     }
 
     /// Looks at every hook; what is not as it was left is told, and with `restore` put right.
     pub fn look(&mut self, restore: bool) -> Vec<Tampered> {
         let mut all = Vec::new();
-        for (hook, held) in HOOKS.iter().zip(&mut self.held) {
-            let what = match bpf::link_info(held.link.as_fd()) {
+        let infos: Vec<_> = self.held.iter().map(|held| bpf::link_info(held.link.as_fd())).collect();
+        let detached = |info: &io::Result<bpf::LinkInfo>| info.as_ref().is_ok_and(|info| info.cgroup == 0);
+        let gone = infos.iter().any(detached) && self.cgroup.is_gone();
+        let mut refused = None;
+        let before = self.cgroup.id;
+        if gone && restore {
+            match Watched::open(&self.cgroup.path) {
+                Ok(again) => {
+                    let path = again.path.display();
+                    say!("streamwatch: the cgroup {path} was removed and made again: it is watched again");
+                    self.cgroup = again;
+                }
+                Err(error) => refused = Some(format!("{}: {error}", self.cgroup.path.display())),
+            }
+        }
+        for ((hook, held), info) in HOOKS.iter().zip(&mut self.held).zip(infos) {
+            let what = match info {
+                Ok(info) if info.cgroup == 0 && gone => "was detached: its cgroup was removed",
                 Ok(info) if info.cgroup == 0 => "was detached",
-                Ok(info) if info.cgroup != self.cgroup_id => "was moved to another cgroup",
+                Ok(info) if info.cgroup != before => "was moved to another cgroup",
                 Ok(info) if info.program != held.runs => "runs another program",
                 Ok(_) if held.pin.as_ref().is_some_and(|pin| !pin.exists()) => "lost its pin",
                 Ok(_) => continue,
                 Err(_) => "cannot be asked any more",
             };
-            let restored = restore
-                .then(|| held.restore(what, &self.cgroup, hook.number).map_err(|error| error.to_string()));
+            let restored = restore.then(|| match &refused {
+                Some(why) => Err(why.clone()),
+                None => {
+                    let cgroup = &self.cgroup.directory;
+                    held.restore(what, cgroup, hook.number).map_err(|error| error.to_string())
+                }
+            });
             all.push(Tampered {
                 hook: hook.name.into(),
                 attach: hook.attach.into(),

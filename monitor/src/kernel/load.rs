@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use aya::maps::{Map, MapData, MapError};
@@ -14,7 +13,7 @@ use monitor_common::{
 };
 use monitor_sys::bpf;
 
-use super::hooks::Hooks;
+use super::hooks::{Hooks, Watched};
 use super::pins::{Left, PinError, Pins};
 use super::{Control, LateTold, OBJECT, clock};
 
@@ -140,11 +139,8 @@ impl Kernel {
         if OBJECT.is_empty() {
             return Err(LoadError::NoObject);
         }
-        let open = |error| LoadError::Cgroup(cgroup.to_owned(), error);
-        let directory = File::open(cgroup).map_err(open)?;
-        // The id of a cgroup is the number of its directory (kernfs).
-        let id = directory.metadata().map_err(open)?.ino();
-        let left = pins.as_ref().map_or(Left::Nothing, |pins| pins.left(&entries(sizes), id));
+        let watched = Watched::open(cgroup).map_err(|error| LoadError::Cgroup(cgroup.to_owned(), error))?;
+        let left = pins.as_ref().map_or(Left::Nothing, |pins| pins.left(&entries(sizes), watched.id));
         let settings = Settings {
             abi: monitor_common::ABI_VERSION,
             tcp_budget: sizes.tcp_budget,
@@ -185,7 +181,7 @@ impl Kernel {
                 (links, Beginning::TakenOver)
             }
             other => {
-                let links = attach_all(&ebpf, &directory, pins.as_ref())?;
+                let links = attach_all(&ebpf, watched.directory(), pins.as_ref())?;
                 let beginning = match other {
                     Left::Other(why) => Beginning::MovedOver(why),
                     _ => Beginning::Fresh,
@@ -197,7 +193,7 @@ impl Kernel {
         if let Some(pins) = &pins {
             pins.forget_others()?;
         }
-        let hooks = Hooks::new(links, directory, id, &ebpf, pins.as_ref())?;
+        let hooks = Hooks::new(links, watched, &ebpf, pins.as_ref())?;
         Ok(Kernel { ebpf, hooks: Some(hooks), pins, beginning })
     }
 
