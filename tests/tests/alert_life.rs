@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         .test("only root acknowledges", &["setpriv"], only_root)
         .test("what is silenced is written and told to no hook", &[], silenced)
         .test("alerts and acknowledgements outlive a crash of the daemon", &[], crash)
+        .test("what a hook was not told when the daemon was killed, the next one tells it", &[], posted_again)
         .test("a follower hears everything once, over a restart", &[], follower)
         .test("a webhook with TLS is told, and one that cannot be verified is not", &["openssl"], webhook)
         .main()
@@ -213,6 +214,46 @@ fn silenced() -> Result<()> {
         thread::sleep(Duration::from_millis(500));
         clear.request(PORT)?;
     }
+    Ok(())
+}
+
+fn posted_again() -> Result<()> {
+    let clear = Clear::new()?;
+    let (told, may) = (clear.lab.directory.file("told"), clear.lab.directory.file("may"));
+    // It takes until it may (or half a minute); then it has it.
+    let script =
+        format!("n=0; until [ -e {may} -o $n = 600 ]; do n=$((n+1)); sleep 0.05; done; cat >> {told}");
+    let hook = format!("[[alerts.hooks]]\ncommand = [\"/bin/sh\", \"-c\", \"{script}\"]\ntimeout_s = 60\n");
+    let daemon = clear.daemon(&hook)?;
+    clear.request(PORT)?;
+    let alert = opened(&daemon)?.record;
+    // What was written is on the disk within a fifth of a second.
+    thread::sleep(Duration::from_secs(2));
+    daemon.stop_with(Signal::KILL)?;
+    ensure!(written(&told).is_empty(), "the hook has it already: nothing is tested");
+    let daemon = clear.daemon(&hook)?;
+    std::fs::write(&may, "")?;
+    let key = text(&alert, "streamwatch.alert.key").to_owned();
+    let is_it = |record: &Value| {
+        text(record, "streamwatch.alert.key") == key && text(record, "event.action") == "alert_opened"
+    };
+    // That of the daemon that was killed may have gone on by itself: twice is once more than that.
+    let deadline = Instant::now() + SOON;
+    while written(&told).iter().filter(|record| is_it(record)).count() < 2 {
+        ensure!(
+            Instant::now() < deadline,
+            "not told by the next one: {:?}\n{}",
+            written(&told),
+            daemon.stderr()
+        );
+        thread::sleep(Duration::from_millis(50));
+    }
+    ensure!(daemon.stderr().contains("were told and not posted before"), "{}", daemon.stderr());
+    // Nothing is left for the one after it.
+    thread::sleep(Duration::from_secs(2));
+    daemon.stop_with(Signal::KILL)?;
+    let daemon = clear.daemon(&hook)?;
+    ensure!(!daemon.stderr().contains("not posted before"), "{}", daemon.stderr());
     Ok(())
 }
 

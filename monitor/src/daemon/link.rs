@@ -281,6 +281,7 @@ mod tests {
         assert!(heard(&changes(CHANGES_TOGETHER + 1)).is_err());
         let alert = |length| {
             ToLoader::Alert(Notice {
+                cursor: 0,
                 severity: crate::model::Severity::Low,
                 rule: crate::model::Rule::Plaintext,
                 state: crate::model::AlertState::Opened,

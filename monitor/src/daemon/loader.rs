@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::confine::User;
 use super::control::Watched;
@@ -13,6 +14,7 @@ use super::start::RunError;
 use crate::alert::Saved;
 use crate::api::{Door, InstanceLock};
 use crate::config::Config;
+use crate::hook::Posted;
 use crate::identity::Asked;
 use crate::kernel::{Beginning, Control, Kernel, LoadError};
 use crate::policy::PolicyTexts;
@@ -34,6 +36,8 @@ pub struct Loader {
     pub lock: InstanceLock,
     /// What was told, for the next worker or the next daemon.
     pub told: File,
+    /// How far hooks have come, for the same.
+    pub posted: Arc<Posted>,
     pub user: User,
     /// What the policy in force asks of identities.
     pub wanted: Asked,

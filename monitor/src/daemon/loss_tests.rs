@@ -365,7 +365,7 @@ fn run(seed: u64, slow: Slow) -> Result<(), TestCaseError> {
     config.state.memory_bytes = 4096;
     let keeping = Arc::new(Keeping::new(&config));
     let loader = Arc::new(Loader::default());
-    let hooks = Arc::new(Hooks::start(&[hook]).unwrap());
+    let hooks = Arc::new(Hooks::start(&[hook], &Arc::default()).unwrap());
     let stages = Stages {
         reader: read.clone(),
         events: Stage::events(2),

@@ -121,7 +121,7 @@ impl Session {
         let config = &loader.config;
         let keeping = Arc::new(Keeping::new(config));
         let Begun { opener, mut opened } = state::begin(config, &keeping)?;
-        let hooks = Arc::new(Hooks::start(&config.alerts.hooks).map_err(RunError::from)?);
+        let mut hooks = Hooks::start(&config.alerts.hooks, &loader.posted).map_err(RunError::from)?;
         let saved = match &mut opened {
             Some(Ok(Opened { saved, damage, .. })) => {
                 keeping.damage(damage);
@@ -129,6 +129,10 @@ impl Session {
             }
             _ => None,
         };
+        if let Some(saved) = &saved {
+            hooks.post_again(&loader.context, &saved.told);
+        }
+        let hooks = Arc::new(hooks);
         if let Some(control) = &loader.control {
             control.begin();
         }

@@ -19,7 +19,7 @@ use super::signals::{Signal, Signals};
 use super::{pinned, self_check};
 use crate::api::{self, Door};
 use crate::config::{Config, ConfigError, Overrides};
-use crate::hook::HookError;
+use crate::hook::{HookError, Posted};
 use crate::identity::Asked;
 use crate::kernel::{CgroupError, Kernel, LoadError, Sizes, cgroup_at, cgroup_root};
 use crate::names::host_resolvers;
@@ -108,6 +108,7 @@ pub fn run(options: RunOptions) -> Result<(), RunError> {
         context: context(),
         boot_id: boot_id(),
         started_ns: monotonic_ns(),
+        posted: Arc::new(Posted::open(&super::state::path(&config), &config.alerts.hooks)),
         config,
         policy,
         cgroup,

@@ -6,8 +6,12 @@
 //! verified.
 
 mod command;
+mod posted;
+#[cfg(test)]
+mod tests;
 mod webhook;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,11 +19,13 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use serde::{Deserialize, Serialize};
 
+use crate::alert::SavedAlert;
 use crate::config;
 use crate::model::{AlertState, AlertView, LossRow, Rule, Severity};
 use crate::record::{Context, ecs, printable};
 use crate::status::StageView;
 use crate::tally::Tally;
+pub use posted::Posted;
 use webhook::Webhook;
 
 /// Deliveries of a webhook that are tried, and the pause before each further one.
@@ -39,6 +45,8 @@ pub enum HookError {
 /// its record as bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notice {
+    /// Its place among all that is told.
+    pub cursor: u64,
     pub severity: Severity,
     pub rule: Rule,
     pub state: AlertState,
@@ -56,8 +64,8 @@ impl Notice {
         }
         let mut record = Vec::new();
         ecs::encode_alert(context, alert, &mut record);
-        let (severity, rule, state) = (alert.severity, alert.rule, alert.state);
-        Some(Notice { severity, rule, state, reason: alert.reason.clone(), record })
+        let AlertView { cursor, severity, rule, state, .. } = *alert;
+        Some(Notice { cursor, severity, rule, state, reason: alert.reason.clone(), record })
     }
 }
 
@@ -65,12 +73,17 @@ impl Notice {
 #[derive(Debug, Default)]
 pub struct Hooks {
     hooks: Vec<Running>,
+    posted: Arc<Posted>,
+    /// Cursors of what was told before this worker, which may tell it again.
+    before: HashSet<u64>,
 }
 
 #[derive(Debug)]
 struct Running {
     severity: Severity,
     queue: Sender<Arc<Notice>>,
+    /// What was told before this worker is settled.
+    settled: bool,
     counters: Arc<Counters>,
     ended: Receiver<()>,
 }
@@ -91,13 +104,14 @@ enum Target {
 }
 
 impl Hooks {
-    /// Starts a thread for each.
+    /// Starts a thread for each, which notes in `posted` how far it has come.
     ///
     /// # Errors
     /// A hook is not one thing, or its certificates cannot be read.
-    pub fn start(settings: &[config::Hook]) -> Result<Hooks, HookError> {
+    pub fn start(settings: &[config::Hook], posted: &Arc<Posted>) -> Result<Hooks, HookError> {
         let mut hooks = Vec::new();
-        for (number, hook) in (1..).zip(settings) {
+        for (at, hook) in settings.iter().enumerate() {
+            let number = at + 1;
             let timeout = Duration::from_secs(u64::from(hook.timeout_s));
             let (name, target) = match (&hook.command, &hook.webhook, hook.log) {
                 (Some(command), None, false) if !command.is_empty() => {
@@ -118,18 +132,42 @@ impl Hooks {
             let (end, ended) = bounded::<()>(0);
             let counters =
                 Arc::new(Counters { name, capacity: u64::from(hook.queue), tally: Tally::default() });
-            let counted = counters.clone();
+            let (counted, posted) = (counters.clone(), posted.clone());
             thread::Builder::new()
                 .name("hook".into())
                 .spawn(move || {
                     // Dropped at the end: whoever waits for it sees that.
                     let _end = end;
-                    deliver_all(&target, &waiting, timeout, &counted);
+                    deliver_all(&target, &waiting, timeout, &counted, |cursor| posted.note(at, cursor));
                 })
                 .map_err(HookError::Thread)?;
-            hooks.push(Running { severity: hook.severity, queue, counters, ended });
+            hooks.push(Running { severity: hook.severity, queue, settled: false, counters, ended });
         }
-        Ok(Hooks { hooks })
+        Ok(Hooks { hooks, posted: posted.clone(), before: HashSet::new() })
+    }
+
+    /// Posts what was told (in the order of cursors) and not posted, since who told it was killed; as much as a hook
+    /// holds, the last of it, and the rest is lost.
+    pub fn post_again(&mut self, context: &Context, told: &[SavedAlert]) {
+        for (at, hook) in self.hooks.iter_mut().enumerate() {
+            hook.settled = self.posted.knows(at);
+            let again = self.posted.again(at, told).iter().filter(|alert| alert.severity >= hook.severity);
+            let again: Vec<Notice> =
+                again.filter_map(|alert| Notice::of(context, &alert.clone().view())).collect();
+            let (count, most) = (again.len(), hook.counters.capacity as usize);
+            let beyond = count.saturating_sub(most);
+            hook.counters.tally.offer(beyond as u64);
+            hook.counters.tally.lose(beyond as u64);
+            again.into_iter().skip(beyond).for_each(|notice| hook.offer(at, &Arc::new(notice), &self.posted));
+            if count > 0 {
+                say!(
+                    "streamwatch: {}: {count} alerts were told and not posted before: {} of them are posted now",
+                    hook.counters.name,
+                    count - beyond
+                );
+            }
+        }
+        self.before = told.iter().map(|alert| alert.cursor).collect();
     }
 
     /// There is none.
@@ -137,13 +175,11 @@ impl Hooks {
         self.hooks.is_empty()
     }
 
-    /// Offers an alert to every hook that wants it.
+    /// Offers an alert to every hook that wants it, and has not had it.
     pub fn offer(&self, alert: &Arc<Notice>) {
-        for hook in self.hooks.iter().filter(|hook| alert.severity >= hook.severity) {
-            hook.counters.tally.offer(1);
-            if hook.queue.try_send(alert.clone()).is_err() {
-                hook.counters.tally.lose(1);
-            }
+        let again = self.before.contains(&alert.cursor);
+        for (at, hook) in self.hooks.iter().enumerate().filter(|(_, hook)| !(again && hook.settled)) {
+            hook.offer(at, alert, &self.posted);
         }
     }
 
@@ -179,7 +215,27 @@ impl Hooks {
     }
 }
 
-fn deliver_all(target: &Target, waiting: &Receiver<Arc<Notice>>, timeout: Duration, counters: &Counters) {
+impl Running {
+    /// Offers an alert where it is bad enough.
+    fn offer(&self, at: usize, alert: &Arc<Notice>, posted: &Posted) {
+        if alert.severity < self.severity {
+            return;
+        }
+        self.counters.tally.offer(1);
+        posted.take(at, alert.cursor);
+        if self.queue.try_send(alert.clone()).is_err() {
+            self.counters.tally.lose(1);
+        }
+    }
+}
+
+fn deliver_all(
+    target: &Target,
+    waiting: &Receiver<Arc<Notice>>,
+    timeout: Duration,
+    counters: &Counters,
+    done: impl Fn(u64),
+) {
     let mut told = false;
     while let Ok(alert) = waiting.recv() {
         let record = &alert.record;
@@ -206,6 +262,7 @@ fn deliver_all(target: &Target, waiting: &Receiver<Arc<Notice>>, timeout: Durati
                 Ok(())
             }
         };
+        done(alert.cursor);
         match delivered {
             Ok(()) => {
                 told = false;
@@ -219,104 +276,5 @@ fn deliver_all(target: &Target, waiting: &Receiver<Arc<Notice>>, timeout: Durati
                 }
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use std::io::{Read, Write};
-    use std::net::TcpListener;
-
-    use super::*;
-    use crate::record::samples;
-
-    fn notice() -> Notice {
-        Notice::of(&samples::context(), &samples::alert()).unwrap()
-    }
-
-    fn hook(command: &[&str]) -> config::Hook {
-        let command = Some(command.iter().map(|part| (*part).to_owned()).collect());
-        config::Hook { command, timeout_s: 1, queue: 2, ..config::Hook::default() }
-    }
-
-    #[test]
-    fn a_command_gets_the_record() {
-        let file = std::env::temp_dir().join(format!("streamwatch-hook-{}", std::process::id()));
-        let script = format!("cat > {}", file.display());
-        let hooks = Hooks::start(&[hook(&["/bin/sh", "-c", &script])]).unwrap();
-        hooks.offer(&Arc::new(notice()));
-        hooks.finish(Duration::from_secs(20));
-        let record: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
-        std::fs::remove_file(&file).unwrap();
-        assert_eq!(record["rule"]["id"], "plaintext");
-    }
-
-    #[test]
-    fn what_is_not_delivered_is_counted() {
-        let wanted = [hook(&["/bin/sh", "-c", "sleep 60"]), hook(&["/nonexistent/program"])];
-        let hooks = Hooks::start(&wanted).unwrap();
-        for _ in 0..20 {
-            hooks.offer(&Arc::new(notice()));
-        }
-        let deadline = Instant::now() + Duration::from_secs(60);
-        // Two wait and one is under way, at most; the others found the queue full.
-        while hooks.views().iter().any(|view| view.dropped < 17) {
-            assert!(Instant::now() < deadline, "{:?}", hooks.views());
-            thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    #[test]
-    fn silences_acknowledgements_and_lesser_severities_go_to_no_hook() {
-        let high = config::Hook { log: true, severity: Severity::Critical, ..config::Hook::default() };
-        let all = config::Hook { log: true, ..config::Hook::default() };
-        let hooks = Hooks::start(&[high, all]).unwrap();
-        let at = jiff::Timestamp::UNIX_EPOCH;
-        let why = String::new();
-        let known = crate::model::Acknowledgement { by: 0, at, until: at, why: why.clone() };
-        let silence = crate::model::Silence { id: 1, filter: why.clone(), by: 0, at, until: at, why };
-        let of = |alert: &AlertView| Notice::of(&samples::context(), alert);
-        assert_eq!(of(&AlertView { acknowledged: Some(known), ..samples::alert() }), None);
-        assert_eq!(of(&AlertView { silenced: Some(silence), ..samples::alert() }), None);
-        hooks.offer(&Arc::new(notice()));
-        assert_eq!(hooks.views().iter().map(|view| view.offered).collect::<Vec<_>>(), [0, 1]);
-        hooks.finish(Duration::from_secs(5));
-    }
-
-    #[test]
-    fn a_webhook_is_posted_to_and_no_redirect_is_followed() {
-        for (answer, delivered) in [("200 OK", true), ("302 Found\r\nLocation: http://127.0.0.1:1/", false)] {
-            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-            let url = format!("http://{}/in", listener.local_addr().unwrap());
-            let server = thread::spawn(move || {
-                let (mut stream, _) = listener.accept().unwrap();
-                let mut said = Vec::new();
-                let mut buffer = [0; 4096];
-                while !said.windows(2).any(|end| end == b"}\n") {
-                    let n = stream.read(&mut buffer).unwrap();
-                    assert!(n > 0);
-                    said.extend_from_slice(&buffer[..n]);
-                }
-                write!(stream, "HTTP/1.1 {answer}\r\nContent-Length: 0\r\n\r\n").unwrap();
-                String::from_utf8(said).unwrap()
-            });
-            let webhook = Webhook::new(&url, None, Duration::from_secs(10)).unwrap();
-            let mut record = Vec::new();
-            ecs::encode_alert(&samples::context(), &samples::alert(), &mut record);
-            assert_eq!(webhook.post(&record).is_ok(), delivered);
-            let said = server.join().unwrap();
-            assert!(said.starts_with("POST /in HTTP/1.1\r\n") && said.contains("application/json"), "{said}");
-        }
-    }
-
-    #[test]
-    fn a_hook_is_exactly_one_thing() {
-        let both = config::Hook { log: true, webhook: Some("http://x/".into()), ..config::Hook::default() };
-        for wrong in [config::Hook::default(), both] {
-            assert!(Hooks::start(&[wrong]).is_err());
-        }
-        assert!(Webhook::new("ftp://x/", None, PAUSE).is_err());
     }
 }

@@ -102,7 +102,14 @@ pub fn files(path: &Path) -> Vec<PathBuf> {
         files.extend([copy.clone(), beside(&copy, ".new"), beside(&copy, ".broken")]);
     }
     let (sums, key) = (sums::path(path), crate::keys::default_file(path));
-    files.extend([beside(&sums, ".new"), sums, lock_path(path), beside(&key, ".new"), key]);
+    files.extend([
+        beside(&sums, ".new"),
+        sums,
+        lock_path(path),
+        posted_path(path),
+        beside(&key, ".new"),
+        key,
+    ]);
     files
 }
 
@@ -113,6 +120,11 @@ pub fn paths(path: &Path) -> [PathBuf; 2] {
 
 fn lock_path(path: &Path) -> PathBuf {
     beside(path, ".lock")
+}
+
+/// How far each hook has come: see `hook/posted.rs`.
+pub fn posted_path(path: &Path) -> PathBuf {
+    beside(path, ".posted")
 }
 
 /// The same name with something after it.
