@@ -198,29 +198,39 @@ pub struct UdpKey {
 
 impl UdpKey {
     /// Under which a decision waits for this flow: the cookie of a TCP connection; for a UDP peer a
-    /// mixture of all that makes it one (FNV-1a over words), with the highest bit set, which no
-    /// cookie has.
+    /// mixture of all that makes it one, with the highest bit set, which no cookie has. Who does not know the
+    /// secret cannot choose two peers that are mixed to the same: of any two, one secret in two billion does (NH,
+    /// the hash of UMAC; RFC 4418).
     #[inline(always)]
-    pub fn decision_key(&self) -> u64 {
+    pub fn decision_key(&self, secret: &Secret) -> u64 {
         if self.remote_port == 0 && self.local_port == 0 {
             return self.cookie;
         }
         let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = self.remote;
-        let mut mixed = 0xcbf2_9ce4_8422_2325_u64;
         let words = [
-            self.cookie,
-            u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
-            u64::from_ne_bytes([i, j, k, l, m, n, o, p]),
-            (self.remote_port as u64) << 16 | self.local_port as u64,
+            self.cookie as u32,
+            (self.cookie >> 32) as u32,
+            u32::from_ne_bytes([a, b, c, d]),
+            u32::from_ne_bytes([e, f, g, h]),
+            u32::from_ne_bytes([i, j, k, l]),
+            u32::from_ne_bytes([m, n, o, p]),
+            (self.remote_port as u32) << 16 | self.local_port as u32,
+            0,
         ];
+        let mut mixed = 0_u64;
         let mut index = 0;
         while index < words.len() {
-            mixed = (mixed ^ words[index]).wrapping_mul(0x0000_0100_0000_01b3);
-            index += 1;
+            let one = words[index].wrapping_add(secret[index]);
+            let other = words[index + 1].wrapping_add(secret[index + 1]);
+            mixed = mixed.wrapping_add((one as u64).wrapping_mul(other as u64));
+            index += 2;
         }
         mixed | 1 << 63
     }
 }
+
+/// What [`UdpKey::decision_key`] mixes in: drawn by the loader each time it loads the programs.
+pub type Secret = [u32; 8];
 
 /// Value of the table of UDP flows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

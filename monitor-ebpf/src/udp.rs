@@ -6,7 +6,7 @@ use monitor_common::{CAPTURE_SIZES, Kind, UdpFlow, UdpKey, capture_flag, decisio
 
 use crate::capture::{self, Piece};
 use crate::counters::{self, add, packet_len};
-use crate::maps::{UDP_FLOWS, settings, tick};
+use crate::maps::{UDP_FLOWS, decision_key, settings, tick};
 use crate::packet::{self, Packet};
 use crate::socket::{SocketState, UDP};
 use crate::{decision as decisions, emit};
@@ -82,7 +82,7 @@ pub fn packet<const SENT: bool>(skb: *mut __sk_buff, state: *mut SocketState) ->
             tell(if fresh { Kind::Open } else { Kind::Progress }, state, flow, key);
         }
         // Of a flow that nobody has been told of nothing can have been decided.
-        if !fresh && let Some(wanted) = decisions::take(key.decision_key()) {
+        if !fresh && let Some(wanted) = decisions::take(decision_key(&key)) {
             apply(flow, wanted);
         }
         let budget = if sent { (*flow).sent_budget } else { (*flow).received_budget };
@@ -243,7 +243,7 @@ pub unsafe fn socket_closed(state: *mut SocketState) {
             if let Some(flow) = UDP_FLOWS.get_ptr_mut(key) {
                 tell(Kind::SocketClosed, state, flow, key);
                 let _ = UDP_FLOWS.remove(key);
-                decisions::forget(key.decision_key());
+                decisions::forget(decision_key(&key));
             }
             return;
         }

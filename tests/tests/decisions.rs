@@ -2,14 +2,15 @@
 //! one, a sample of one that goes on, more of one that needs it.
 
 use std::io::Write;
-use std::process::{ExitCode, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use monitor::event::{Event, decode};
 use monitor::kernel::{Control, Kernel, Ring, Sizes};
-use monitor_common::{CaptureHead, Decision, capture_flag, decision};
+use monitor_common::{CaptureHead, Decision, UdpKey, capture_flag, decision};
+use tests::servers::python;
 use tests::traffic;
 use tests::{Lab, Process, Suite};
 
@@ -20,14 +21,22 @@ const BUDGET: u32 = 4096;
 fn main() -> ExitCode {
     Suite::new("decisions")
         .test("a settled flow is captured no more, and a sample is taken when asked for", &[], sample)
+        .test("what is decided of one UDP peer is no other's", &[], peers)
         .test("a budget that was raised lets more through", &[], extend)
         .main()
 }
 
-/// A connection that echoes lines, with the kernel programs on it and nothing else.
+/// Sends each line of its standard input as a datagram, to the address that it begins with.
+const DATAGRAMS: &str = "import socket, sys
+out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for line in sys.stdin:
+    out.sendto(line.encode(), (line.split()[0], int(sys.argv[1])))
+";
+
+/// A connection that echoes lines, or a socket that sends them, with the kernel programs on it and nothing else.
 struct Rig {
     client: Process,
-    _server: Process,
+    _server: Option<Process>,
     ring: Ring,
     control: Control,
     _kernel: Kernel,
@@ -36,6 +45,26 @@ struct Rig {
 
 impl Rig {
     fn new() -> Result<Rig> {
+        Rig::with(|lab| {
+            let mut serve = lab.server().command(traffic::program());
+            serve.args(["echo", "--listen", &format!("[::]:{PORT}")]);
+            let mut server = Process::start("echo", &lab.directory, serve)?;
+            server.wait_for_port("tcp", PORT, Duration::from_secs(10))?;
+            let mut hold = lab.client().command(traffic::program());
+            hold.args(["hold", "--to", &format!("10.213.0.2:{PORT}")]);
+            Ok((hold, Some(server)))
+        })
+    }
+
+    fn of_datagrams() -> Result<Rig> {
+        Rig::with(|lab| {
+            let mut send = lab.client().command(python());
+            send.args(["-c", DATAGRAMS, &PORT.to_string()]);
+            Ok((send, None))
+        })
+    }
+
+    fn with(ends: impl Fn(&Lab) -> Result<(Command, Option<Process>)>) -> Result<Rig> {
         let lab = Lab::new("decisions")?;
         let sizes = Sizes {
             ring_bytes: 1 << 20,
@@ -52,15 +81,9 @@ impl Rig {
         let control = kernel.take_control()?;
         let (map, size) = kernel.ring()?;
         let ring = Ring::new(map.try_clone_to_owned()?, size, kernel.journal()?)?;
-        let mut serve = lab.server().command(traffic::program());
-        serve.args(["echo", "--listen", &format!("[::]:{PORT}")]);
-        let mut server = Process::start("echo", &lab.directory, serve)?;
-        server.wait_for_port("tcp", PORT, Duration::from_secs(10))?;
-        let mut hold = lab.client().command(traffic::program());
-        hold.args(["hold", "--to", &format!("10.213.0.2:{PORT}")])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null());
-        let client = Process::start_piped("hold", hold)?;
+        let (mut client, server) = ends(&lab)?;
+        client.stdin(Stdio::piped()).stdout(Stdio::null());
+        let client = Process::start_piped("client", client)?;
         Ok(Rig { client, _server: server, ring, control, _kernel: kernel, _lab: lab })
     }
 
@@ -111,6 +134,34 @@ fn sample() -> Result<()> {
         sampled.iter().all(|(head, _)| head.generation == 7 && head.flags & capture_flag::MIDSTREAM != 0),
         "a sample is not marked: {sampled:?}"
     );
+    Ok(())
+}
+
+/// Two peers of one socket whose addresses differ in one bit, the highest of the last byte: mixed without care, both
+/// come to the same, and one takes what was decided of the other.
+fn peers() -> Result<()> {
+    let mut rig = Rig::of_datagrams()?;
+    let to = |last: u8| format!("10.213.0.{last} hello\n");
+    let (this, other) = (to(2), to(130));
+    let first = rig.say(&this)?;
+    ensure!(bytes(&first, true) == this.as_bytes(), "the first bytes were not captured: {first:?}");
+    ensure!(bytes(&rig.say(&other)?, true) == other.as_bytes(), "those to the other were not captured");
+    let head = first[0].0;
+    let peer = UdpKey {
+        cookie: head.cookie,
+        remote: head.remote,
+        remote_port: head.remote_port,
+        local_port: head.local_port,
+        reserved: 0,
+    };
+    let key = rig.control.decision_key(&peer);
+    ensure!(rig.control.decide(key, Decision { action: decision::SETTLE, ..Decision::default() }), "full");
+    let told = rig.say(&other)?;
+    ensure!(bytes(&told, true) == other.as_bytes(), "it took what was decided of another: {told:?}");
+    let told = rig.say(&this)?;
+    ensure!(told.is_empty(), "captured after it was settled: {told:?}");
+    let told = rig.say(&other)?;
+    ensure!(bytes(&told, true) == other.as_bytes(), "settled with another: {told:?}");
     Ok(())
 }
 

@@ -230,11 +230,12 @@ impl Questions {
 fn apply(control: &mut Control, command: Command) -> Option<Event> {
     match command {
         Command::Decide { key, decision } => {
-            if !control.decide(key.decision_key(), decision) {
+            let key = control.decision_key(&key);
+            if !control.decide(key, decision) {
                 // Full of decisions that no packet came to fetch. Without one a flow is captured up
                 // to its budget at most, and what still matters is decided again.
                 control.forget_decisions();
-                let _ = control.decide(key.decision_key(), decision);
+                let _ = control.decide(key, decision);
             }
             None
         }

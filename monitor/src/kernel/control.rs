@@ -1,7 +1,7 @@
 //! The maps beside the ring: decisions down, totals and losses up.
 
 use aya::maps::{HashMap, Map, MapError, PerCpuArray};
-use monitor_common::{Counters, Decision, FlowEvent, KINDS, Plain, UdpFlow, UdpKey};
+use monitor_common::{Counters, Decision, FlowEvent, KINDS, Plain, Secret, UdpFlow, UdpKey};
 
 use super::journal::LateTold;
 use super::load::{LoadError, Owned};
@@ -27,6 +27,7 @@ pub struct Control {
     udp: HashMap<Owned, Bytes<UDP_KEY>, Bytes<UDP_FLOW>>,
     counters: PerCpuArray<Owned, Bytes<COUNTERS>>,
     late_told: LateTold,
+    secret: Secret,
 }
 
 impl Control {
@@ -36,6 +37,7 @@ impl Control {
         udp: Map,
         counters: Map,
         late_told: LateTold,
+        secret: Secret,
     ) -> Result<Self, LoadError> {
         let Map::HashMap(entries) = &overflow else { return Err(LoadError::Map("OVERFLOW".to_owned())) };
         let overflow_capacity = entries.info()?.max_entries() as usize;
@@ -46,10 +48,16 @@ impl Control {
             udp: HashMap::try_from(udp)?,
             counters: PerCpuArray::try_from(counters)?,
             late_told,
+            secret,
         })
     }
 
-    /// Tells the programs what is wanted of a flow; false when the table of decisions is full.
+    /// Under which key a decision waits for a flow.
+    pub fn decision_key(&self, flow: &UdpKey) -> u64 {
+        flow.decision_key(&self.secret)
+    }
+
+    /// Tells the programs what is wanted of a flow, by that key; false when the table of decisions is full.
     pub fn decide(&mut self, key: u64, decision: Decision) -> bool {
         self.decisions.insert(key, to_array::<DECISION>(decision.as_bytes()), 0).is_ok()
     }

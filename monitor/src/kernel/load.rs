@@ -9,9 +9,10 @@ use aya::maps::{Map, MapData, MapError};
 use aya::programs::{CgroupSkb, CgroupSock, CgroupSockAddr, ProgramError, SockOps};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use monitor_common::{
-    Counters, Decision, FlowEvent, JOURNAL_SLOTS, JournalSlot, Plain, Settings, UdpFlow, UdpKey,
+    Counters, Decision, FlowEvent, JOURNAL_SLOTS, JournalSlot, Plain, Secret, Settings, UdpFlow, UdpKey,
 };
 use monitor_sys::bpf;
+use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::hooks::{Hooks, Watched};
 use super::pins::{Left, PinError, Pins};
@@ -48,6 +49,8 @@ pub enum LoadError {
     Program { name: &'static str, error: ProgramError },
     #[error("the kernel refused to attach '{name}': {error}")]
     Attach { name: &'static str, error: io::Error },
+    #[error("the kernel gives no random numbers: {0}")]
+    Random(io::Error),
     #[error(transparent)]
     Pin(#[from] PinError),
     #[error("a map of the kernel object is missing, or cannot be used: {0}")]
@@ -127,6 +130,7 @@ pub struct Kernel {
     hooks: Option<Hooks>,
     pins: Option<Pins>,
     beginning: Beginning,
+    secret: Secret,
 }
 
 impl Kernel {
@@ -150,9 +154,13 @@ impl Kernel {
             listener_captures: sizes.listener_captures,
             tick: (u64::from(sizes.tick_ms) * clock::hz()).div_ceil(1000).max(1),
         };
+        // Decisions that wait in maps that are taken over wait for ever, as those of flows that are gone: what still
+        // matters is decided again.
+        let secret = secret().map_err(LoadError::Random)?;
         let mut loader = EbpfLoader::new();
         loader
             .override_global("SETTINGS", settings.as_bytes(), true)
+            .override_global("SECRET", &secret, true)
             .map_max_entries("EVENTS", sizes.ring_bytes)
             .map_max_entries("OVERFLOW", sizes.overflow)
             .map_max_entries("DECISIONS", sizes.decisions)
@@ -194,7 +202,7 @@ impl Kernel {
             pins.forget_others()?;
         }
         let hooks = Hooks::new(links, watched, &ebpf, pins.as_ref())?;
-        Ok(Kernel { ebpf, hooks: Some(hooks), pins, beginning })
+        Ok(Kernel { ebpf, hooks: Some(hooks), pins, beginning, secret })
     }
 
     /// What is attached.
@@ -237,6 +245,7 @@ impl Kernel {
             self.take("UDP_FLOWS")?,
             self.take("COUNTERS")?,
             LateTold::new(self.journal()?).map_err(|error| LoadError::Map(format!("JOURNAL: {error}")))?,
+            self.secret,
         )
     }
 
@@ -279,6 +288,19 @@ impl Kernel {
         self.hooks = None;
         self.pins.take().map_or(Ok(()), Pins::remove)
     }
+}
+
+/// Eight numbers that nobody can know.
+fn secret() -> io::Result<Secret> {
+    let mut bytes = [0; size_of::<Secret>()];
+    // So few come at one go, once there are any at all.
+    if getrandom(&mut bytes[..], GetRandomFlags::empty())? != bytes.len() {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    let (words, _) = bytes.as_chunks();
+    let mut secret = Secret::default();
+    secret.iter_mut().zip(words).for_each(|(number, word)| *number = u32::from_ne_bytes(*word));
+    Ok(secret)
 }
 
 /// Attaches every program anew, and pins each hook where there is a place.
