@@ -135,6 +135,7 @@ impl Keeper {
     }
 
     fn hold(&mut self, batch: Vec<Change>) {
+        self.links.keeping.has_come(&batch);
         let count = batch.len() as u64;
         self.received += count;
         let memory = &self.links.keeping.memory;

@@ -396,6 +396,7 @@ fn run(seed: u64, slow: Slow) -> Result<(), TestCaseError> {
             commands: commands_heard,
             lookups: lookups_heard,
             changes: changes_heard,
+            keeping: keeping.clone(),
             hooks: hooks.clone(),
             asked: Arc::default(),
             alive: Arc::default(),

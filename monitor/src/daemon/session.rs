@@ -192,7 +192,8 @@ impl Session {
         let ear = {
             let (hooks, asked, alive) = (hooks.clone(), asked.clone(), alive.clone());
             let (ready, steps) = (ready_in, steps_in);
-            let ear = Ear { commands, lookups, changes, hooks, asked, alive, ready, steps };
+            let keeping = keeping.clone();
+            let ear = Ear { commands, lookups, changes, keeping, hooks, asked, alive, ready, steps };
             spawn("from-worker", move || ear.run(socket))?
         };
         let (wanted, cgroup) = (loader.wanted.clone(), loader.cgroup.clone());

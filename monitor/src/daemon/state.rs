@@ -4,23 +4,31 @@
 //! keeper never does, and the core waits at the start alone, for so long as `state.wait_s` says.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::stages::Stage;
 use super::start::{RunError, spawn};
+use crate::alert::Change;
 use crate::api;
 use crate::config::Config;
 use crate::keys::{Key, KeyError, Keys, Wrapped};
 use crate::status::StateView;
-use crate::store::{Opened, Store, StoreError};
+use crate::store::{Opened, Store, StoreError, size_of};
 
 /// Lines of damage that `status` shows.
 const SHOWN: usize = 32;
+
+/// Bytes of changes on their way to the keeper: with more than that, whoever says them waits.
+const ON_THE_WAY: usize = 32 << 20;
+
+/// How long, at most, and how often a look is taken. A keeper takes them once a disk has answered.
+const PATIENCE: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_millis(5);
 
 /// What the opener is asked.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +68,8 @@ pub struct Keeping {
     pub memory: Stage,
     /// Changes that are on the disk.
     written: AtomicU64,
+    /// Bytes of those that the keeper has not taken yet.
+    on_the_way: AtomicUsize,
     /// Something of this is new.
     news: (Sender<()>, Receiver<()>),
 }
@@ -75,6 +85,7 @@ impl Keeping {
             view: Mutex::new(view),
             memory: Stage::memory(config.state.memory_bytes as usize),
             written: AtomicU64::new(0),
+            on_the_way: AtomicUsize::new(0),
             news: bounded(1),
         }
     }
@@ -91,6 +102,25 @@ impl Keeping {
     pub fn wrote(&self, changes: u64) {
         self.written.store(changes, Ordering::Release);
         self.tell();
+    }
+
+    /// Changes go to the keeper; waits where there are too many on their way: a few of them may be as long as a
+    /// message.
+    pub fn will_bring(&self, changes: &[Change]) {
+        let (bytes, until) = (size_of(changes), Instant::now() + PATIENCE);
+        let crowded = || {
+            let others = self.on_the_way.load(Ordering::Acquire);
+            others > 0 && others + bytes > ON_THE_WAY
+        };
+        while crowded() && Instant::now() < until {
+            std::thread::sleep(LOOK);
+        }
+        self.on_the_way.fetch_add(bytes, Ordering::AcqRel);
+    }
+
+    /// The keeper has them.
+    pub fn has_come(&self, changes: &[Change]) {
+        self.on_the_way.fetch_sub(size_of(changes), Ordering::AcqRel);
     }
 
     pub fn change(&self, change: impl FnOnce(&mut StateView)) {
@@ -179,5 +209,37 @@ impl Opener {
         if thread.is_finished() {
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::detect::Baseline;
+
+    #[test]
+    fn changes_that_wait_for_the_keeper_take_no_more_memory_than_they_may() {
+        let keeping = Arc::new(Keeping::new(&Config::default()));
+        let long = || vec![Change::Baseline(Baseline::Kept("a".into(), vec![0; ON_THE_WAY / 2 - 1000]))];
+        keeping.will_bring(&long());
+        keeping.will_bring(&long());
+        let (said, heard) = bounded(1);
+        let other = keeping.clone();
+        let speaker = std::thread::spawn(move || {
+            other.will_bring(&long());
+            let _ = said.send(());
+        });
+        assert!(heard.recv_timeout(Duration::from_millis(100)).is_err(), "it does not wait");
+        keeping.has_come(&long());
+        assert!(heard.recv_timeout(Duration::from_secs(20)).is_ok(), "it waits for ever");
+        assert!(speaker.join().is_ok());
+        keeping.has_come(&long());
+        keeping.has_come(&long());
+        // One that is longer than all of it has its turn.
+        keeping.will_bring(&[Change::Closed("x".repeat(2 * ON_THE_WAY))]);
+        keeping.has_come(&[Change::Closed("x".repeat(2 * ON_THE_WAY))]);
+        assert_eq!(keeping.on_the_way.load(Ordering::Acquire), 0);
     }
 }

@@ -216,7 +216,8 @@ fn what_was_told_and_not_posted_when_it_was_killed_is_posted_by_the_next_one() {
 #[test]
 fn what_is_posted_again_is_bounded_and_what_is_beyond_is_counted() {
     let place = Before::new("bounded");
-    let wanted = [place.hook(), config::Hook { severity: Severity::Critical, ..place.hook() }];
+    let soon = config::Hook { timeout_s: 1, ..place.hook() };
+    let wanted = [soon.clone(), config::Hook { severity: Severity::Critical, ..soon }];
     let now = jiff::Timestamp::now().as_microsecond() as u64;
     drop(place.next(&wanted, &[]));
     let many: Vec<SavedAlert> = (0..100).map(|n| told(now + 1_000_000 + n)).collect();

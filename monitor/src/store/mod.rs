@@ -35,7 +35,7 @@ use limits::{LAST_CURSOR, MOST, Rooms};
 use record::{Book, Edit, Mark, Marks, Sealer, Table, split_named};
 
 pub use copy::sync_directory;
-pub use pending::Pending;
+pub use pending::{Pending, size_of};
 
 /// Records that one key may seal; NIST SP 800-38D allows 2^32.
 const SEALS: u64 = 1 << 30;

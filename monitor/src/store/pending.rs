@@ -158,6 +158,18 @@ impl Pending {
     }
 }
 
+/// What changes take, about.
+pub fn size_of(changes: &[Change]) -> usize {
+    let size = |change: &Change| match change {
+        Change::Open(alert) | Change::Told(alert) => alert_size(alert),
+        Change::Closed(key) => EACH + key.len(),
+        Change::Silences(all) => silences_size(all),
+        Change::Baseline(Baseline::Kept(stream, past)) => baseline_size(stream, Some(past)),
+        Change::Baseline(Baseline::Gone(stream)) => baseline_size(stream, None),
+    };
+    changes.iter().map(size).sum()
+}
+
 fn baseline_size(stream: &str, past: Option<&Vec<u8>>) -> usize {
     EACH + stream.len() + past.map_or(0, Vec::len)
 }

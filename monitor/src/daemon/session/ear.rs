@@ -11,6 +11,7 @@ use super::super::clock::monotonic_ns;
 use super::super::confine::Confined;
 use super::super::core::{Command, Lookup};
 use super::super::link::{FROM_WORKER, ToLoader};
+use super::super::state::Keeping;
 use super::Asked;
 use crate::alert::Change;
 use crate::hook::Hooks;
@@ -37,6 +38,7 @@ pub struct Ear {
     pub commands: Sender<Command>,
     pub lookups: Sender<Lookup>,
     pub changes: Sender<Vec<Change>>,
+    pub keeping: Arc<Keeping>,
     pub hooks: Arc<Hooks>,
     pub asked: Arc<Mutex<Asked>>,
     pub alive: Arc<AtomicU64>,
@@ -68,7 +70,10 @@ impl Ear {
         match message {
             ToLoader::Command(command) => drop(self.commands.send(command)),
             ToLoader::Lookup(lookup) => drop(self.lookups.send(lookup)),
-            ToLoader::Changes(changes) => drop(self.changes.send(changes)),
+            ToLoader::Changes(changes) => {
+                self.keeping.will_bring(&changes);
+                let _ = self.changes.send(changes);
+            }
             ToLoader::Alert(notice) => self.hooks.offer(&Arc::new(notice)),
             // A second one says nothing.
             ToLoader::Ready { damaged, confined } => drop(self.ready.try_send(Ready { damaged, confined })),
