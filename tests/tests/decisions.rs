@@ -3,6 +3,7 @@
 
 use std::io::Write;
 use std::process::{Command, ExitCode, Stdio};
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 use monitor::event::{Event, decode};
 use monitor::kernel::{Control, Kernel, Ring, Sizes};
 use monitor_common::{CaptureHead, Decision, UdpKey, capture_flag, decision};
+use monitor_sys::Mapping;
 use tests::servers::python;
 use tests::traffic;
 use tests::{Lab, Process, Suite};
@@ -22,6 +24,7 @@ fn main() -> ExitCode {
     Suite::new("decisions")
         .test("a settled flow is captured no more, and a sample is taken when asked for", &[], sample)
         .test("what is decided of one UDP peer is no other's", &[], peers)
+        .test("a ring that was left within a record is read on from its end", &[], within_a_record)
         .test("a budget that was raised lets more through", &[], extend)
         .main()
 }
@@ -39,7 +42,7 @@ struct Rig {
     _server: Option<Process>,
     ring: Ring,
     control: Control,
-    _kernel: Kernel,
+    kernel: Kernel,
     _lab: Lab,
 }
 
@@ -84,7 +87,7 @@ impl Rig {
         let (mut client, server) = ends(&lab)?;
         client.stdin(Stdio::piped()).stdout(Stdio::null());
         let client = Process::start_piped("client", client)?;
-        Ok(Rig { client, _server: server, ring, control, _kernel: kernel, _lab: lab })
+        Ok(Rig { client, _server: server, ring, control, kernel: kernel, _lab: lab })
     }
 
     /// Sends a line and gives the client's captures until the echo has had time to come.
@@ -162,6 +165,27 @@ fn peers() -> Result<()> {
     ensure!(told.is_empty(), "captured after it was settled: {told:?}");
     let told = rig.say(&other)?;
     ensure!(bytes(&told, true) == other.as_bytes(), "settled with another: {told:?}");
+    Ok(())
+}
+
+/// Who read before, and was taken over by what it read, may leave any position.
+fn within_a_record() -> Result<()> {
+    let mut rig = Rig::new()?;
+    ensure!(!rig.say("first\n")?.is_empty(), "nothing was captured: nothing is tested");
+    let again = |rig: &Rig| -> Result<Ring> {
+        let (map, size) = rig.kernel.ring()?;
+        Ok(Ring::new(map.try_clone_to_owned()?, size, rig.kernel.journal()?)?)
+    };
+    // What was read, and not given back, stands there.
+    rig.ring = again(&rig)?;
+    ensure!(rig.ring.left().skipped == 0, "a position where a record begins is none");
+    ensure!(bytes(&rig.say("second\n")?, true) == b"first\nsecond\n", "not read again");
+    let position = Mapping::new(rig.kernel.ring()?.0, 0, rustix::param::page_size(), true)?;
+    position.word(0).fetch_add(8, Ordering::SeqCst);
+    let left = rig.ring.position() - position.word(0).load(Ordering::SeqCst);
+    rig.ring = again(&rig)?;
+    ensure!(rig.ring.left().skipped == left, "{left} bytes stood there, not {}", rig.ring.left().skipped);
+    ensure!(bytes(&rig.say("third\n")?, true) == b"third\n", "it does not go on");
     Ok(())
 }
 
