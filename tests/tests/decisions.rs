@@ -87,7 +87,7 @@ impl Rig {
         let (mut client, server) = ends(&lab)?;
         client.stdin(Stdio::piped()).stdout(Stdio::null());
         let client = Process::start_piped("client", client)?;
-        Ok(Rig { client, _server: server, ring, control, kernel: kernel, _lab: lab })
+        Ok(Rig { client, _server: server, ring, control, kernel, _lab: lab })
     }
 
     /// Sends a line and gives the client's captures until the echo has had time to come.
