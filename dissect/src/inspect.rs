@@ -8,6 +8,7 @@
 //! Until then the best guess is given: what is readable so far is plaintext so far.
 
 use crate::bytes::capped;
+use crate::plain::stun;
 use crate::probe::{Found, Probe};
 use crate::secure::{Secure, dtls, midstream, quic, ssh, tls, wireguard};
 use crate::web::socks::{self, Socks};
@@ -88,6 +89,12 @@ pub fn inspect_datagrams(client: &[&[u8]], server: &[&[u8]], hint: Hint) -> Insp
     if client.iter().chain(server).all(|datagram| datagram.is_empty()) {
         return Inspection::new(Facts::unknown(UnknownReason::Silent), false);
     }
+    // What STUN finds a way for is judged by itself.
+    let stun::Others { client, server, stun } = stun::others(client, server);
+    let (client, server) = (&client[..], &server[..]);
+    if stun && client.is_empty() && server.is_empty() {
+        return Inspection::new(plaintext(&Found::plain(Protocol::Stun), false), false);
+    }
     let mut waiting = false;
     for look in [quic::look, dtls::look, wireguard::look] {
         match look(client, server) {
@@ -106,15 +113,29 @@ pub fn inspect_datagrams(client: &[&[u8]], server: &[&[u8]], hint: Hint) -> Insp
             Probe::No => {}
         }
     }
+    // A first datagram that can be read stays the first.
+    let first = client
+        .first()
+        .map(|bytes| Prefix { bytes, ended: true, midstream: false, ..Prefix::default() })
+        .is_some_and(readable::is_readable_for_good);
+    // Behind STUN either end may be the client of DTLS.
+    if stun && (!first || client.first().is_some_and(|bytes| is_dtls(bytes))) {
+        match dtls::look(server, client) {
+            Secure::Is(inspection) => return dtls::turned_round(inspection),
+            Secure::Maybe | Secure::No | Secure::Broken { .. } => {}
+        }
+    }
     let (protection, detail) = readable::judge_datagrams(client, server);
     let facts = Facts { protection, detail: detail.map(Into::into), ..Facts::unknown(UnknownReason::Silent) };
-    // A first datagram that can be read stays the first.
-    let first =
-        client.first().map(|bytes| Prefix { bytes, ended: true, midstream: false, ..Prefix::default() });
     // What began as DTLS may be DTLS again with the next datagram, whatever came in between.
-    let began_as_dtls = client.iter().chain(server).any(|bytes| matches!(bytes, [20..=26, 0xfe, ..]));
-    let settled = first.is_some_and(readable::is_readable_for_good) && !waiting && !began_as_dtls;
+    let began_as_dtls = client.iter().chain(server).any(|bytes| is_dtls(bytes));
+    let settled = first && !waiting && !began_as_dtls;
     Inspection::new(facts, settled)
+}
+
+/// A record in the form that all handshakes of DTLS begin with.
+fn is_dtls(datagram: &[u8]) -> bool {
+    matches!(datagram, [20..=26, 0xfe, ..])
 }
 
 fn layer(client: Prefix<'_>, server: Prefix<'_>, hint: Hint, layers: u8) -> Inspection {

@@ -12,7 +12,7 @@
 //! |---|---|---|
 //! | PostgreSQL, MySQL, TDS, RDP, NATS, AMQP, MQTT, MongoDB, STOMP, Git, rsync, BGP, DNS, SSDP | 50 to 150 | |
 //! | Redis, memcached, Cassandra, ZooKeeper, Kafka | 45 to 80 (arrays, storage, `OPTIONS`, sessions, `ApiVersions`) | inline, text, four letters, other requests |
-//! | syslog, DHCP | 50 | |
+//! | syslog, DHCP, STUN | 50 | |
 //! | NTP | 280 (mostly zero) | 64 and more |
 //! | Telnet | 48 | 32 |
 //! | statsd | 21 of text | |
@@ -40,6 +40,7 @@ mod rsync;
 mod ssdp;
 mod statsd;
 mod stomp;
+pub(crate) mod stun;
 mod syslog;
 mod tds;
 mod telnet;
