@@ -7,7 +7,10 @@ use dissect::{
     Cipher, ClientCertificateState, Facts, Hint, Inspection, Plain, Protection, Protocol, UnknownReason,
     inspect_datagrams,
 };
+use proptest::collection::vec;
+use proptest::prelude::*;
 use std::path::Path;
+use std::sync::LazyLock;
 
 type Datagrams = Vec<Vec<u8>>;
 
@@ -260,4 +263,68 @@ fn words_behind_a_header_of_quic_are_found_among_sealed_packets() {
     let words = [&client[last][..=length], b"said in the clear, to whom it may concern"].concat();
     client.insert(last + 1, words);
     assert!(!matches!(told(&client, &server).protection, Protection::Encrypted(_)));
+}
+
+static SORTS: LazyLock<Datagrams> = LazyLock::new(all_sorts);
+
+/// Everything above, each by itself.
+fn all_sorts() -> Datagrams {
+    let mut all: Datagrams = SAID.iter().map(|said| said.to_vec()).collect();
+    for name in ["dtls12", "quic_v1"] {
+        let (client, server) = fixture(name);
+        for side in [client, server] {
+            all.extend(side.iter().map(|datagram| framed(1, datagram)));
+            all.extend(side.iter().map(|datagram| indicated(0x16, 7, datagram)));
+            all.extend(side);
+        }
+    }
+    all.extend([
+        check(),
+        checked(),
+        framed(2, SAID[0]),
+        indicated(0x17, 8, SAID[0]),
+        noise(40),
+        vec![0x80; 50],
+    ]);
+    all.push([&[1, 0, 0, 0][..], b"aaaa", &noise(140)].concat());
+    all.push([&[2, 0, 0, 0][..], b"bbbb", b"aaaa", &noise(80)].concat());
+    all.push([&[4, 0, 0, 0][..], b"bbbb", &[1, 0, 0, 0, 0, 0, 0, 0], &noise(64)].concat());
+    all.push([&[4, 0, 0, 0][..], b"aaaa", &[1, 0, 0, 0, 0, 0, 0, 0], SAID[1]].concat());
+    all.push(b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x01a\x07example\0\0\x01\0\x01".to_vec());
+    all
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    /// A handshake, or none, with any of them in between and behind it: what was settled stays.
+    #[test]
+    fn whatever_comes_between_settled_answers_stay(
+        which in 0usize..5,
+        turned: bool,
+        extra in vec((any::<bool>(), any::<prop::sample::Index>(), any::<prop::sample::Index>()), 0..8),
+        turns in vec(any::<bool>(), 32),
+    ) {
+        let flow = ["dtls12", "dtls10", "quic_v1", "quic_retry"].get(which).map(|name| fixture(name));
+        let (mut client, mut server) = flow.unwrap_or_default();
+        if turned {
+            std::mem::swap(&mut client, &mut server);
+        }
+        for (from_client, sort, at) in extra {
+            let side = if from_client { &mut client } else { &mut server };
+            side.insert(at.index(side.len() + 1), sort.get(&SORTS[..]).clone());
+        }
+        let (mut c, mut s) = (0, 0);
+        let mut settled: Option<Facts> = None;
+        let rest = (0..client.len()).map(|_| true).chain((0..server.len()).map(|_| false));
+        for from_client in turns.into_iter().chain(rest) {
+            if from_client { c = client.len().min(c + 1) } else { s = server.len().min(s + 1) }
+            let now = look(&client[..c], &server[..s]);
+            if let Some(before) = &settled {
+                prop_assert_eq!(before, &now.facts, "{} {}", c, s);
+            } else if now.settled {
+                settled = Some(now.facts);
+            }
+        }
+    }
 }
