@@ -67,7 +67,7 @@ fn tunnels() -> Vec<(Vec<u8>, Vec<u8>, &'static str)> {
         (
             join(&[b"\x05\x02\x00\x02", b"\x01\x05alice\x07hunter2", NAMED]),
             join(&[b"\x05\x02", b"\x01\x00", GRANTED]),
-            "SOCKS 5, with a password in the clear, to www.example.org:443",
+            "SOCKS 5 with a password in the clear to www.example.org:443",
         ),
         (
             join(&[b"\x05\x01\x00", b"\x05\x01\x00\x04", &[0; 15], b"\x01\x00\x50"]),

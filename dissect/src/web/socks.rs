@@ -127,7 +127,7 @@ impl Exchange<'_> {
         }
         let mut how = "SOCKS 5";
         if method == PASSWORD {
-            how = "SOCKS 5, with a password in the clear,";
+            how = "SOCKS 5 with a password in the clear";
             self.password(how)?;
         }
         let Some((command, to)) = self.request(how)? else { return Err(self.off_track()) };
