@@ -31,14 +31,18 @@ pub enum Protocol {
     Pop3,
     Postgresql,
     Quic,
+    Rdp,
     Redis,
     Rsync,
     Smtp,
+    Socks,
     Ssh,
     Ssdp,
     Statsd,
     Stomp,
+    Stun,
     Syslog,
+    Tds,
     Telnet,
     Tls,
     Websocket,
@@ -76,14 +80,18 @@ impl Protocol {
             Protocol::Pop3 => "pop3",
             Protocol::Postgresql => "postgresql",
             Protocol::Quic => "quic",
+            Protocol::Rdp => "rdp",
             Protocol::Redis => "redis",
             Protocol::Rsync => "rsync",
             Protocol::Smtp => "smtp",
+            Protocol::Socks => "socks",
             Protocol::Ssh => "ssh",
             Protocol::Ssdp => "ssdp",
             Protocol::Statsd => "statsd",
             Protocol::Stomp => "stomp",
+            Protocol::Stun => "stun",
             Protocol::Syslog => "syslog",
+            Protocol::Tds => "tds",
             Protocol::Telnet => "telnet",
             Protocol::Tls => "tls",
             Protocol::Websocket => "websocket",
@@ -95,7 +103,10 @@ impl Protocol {
 
     /// In the clear by design, on every host: shown, never alerted.
     pub fn clear_by_design(self) -> bool {
-        matches!(self, Protocol::Dns | Protocol::Ntp | Protocol::Dhcp | Protocol::Mdns | Protocol::Ssdp)
+        matches!(
+            self,
+            Protocol::Dns | Protocol::Ntp | Protocol::Dhcp | Protocol::Mdns | Protocol::Ssdp | Protocol::Stun
+        )
     }
 }
 
@@ -132,6 +143,8 @@ pub enum UnknownReason {
     Handshake,
     /// High entropy, no known protocol.
     Opaque,
+    /// A known protocol that may encrypt what follows in a way that is not read.
+    NotRead,
     /// The first bytes were lost.
     FirstBytesLost,
     /// Opened before we started, and the bytes since then decide nothing.

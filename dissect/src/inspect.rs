@@ -1,6 +1,6 @@
 //! Asks every probe, in a fixed order, and turns their answers into facts.
 //!
-//! The order: the PROXY protocol, TLS, SSH, CONNECT, the web, text protocols, all others, and what
+//! The order: the PROXY protocol, TLS, SSH, CONNECT, SOCKS, the web, text protocols, all others, and what
 //! is left is judged by its bytes. The first that says yes gives the answer. It is settled only
 //! when everyone asked before has said no for good; so a settled answer is the one that all bytes
 //! together would give, however they were cut and whichever direction came first.
@@ -8,8 +8,10 @@
 //! Until then the best guess is given: what is readable so far is plaintext so far.
 
 use crate::bytes::capped;
+use crate::plain::stun;
 use crate::probe::{Found, Probe};
 use crate::secure::{Secure, dtls, midstream, quic, ssh, tls, wireguard};
+use crate::web::socks::{self, Socks};
 use crate::web::{connect, proxy};
 use crate::{Facts, Plain, Prefix, Protection, Protocol, TlsFacts, UnknownReason, Upgrade};
 use crate::{plain, readable, text, web};
@@ -87,6 +89,12 @@ pub fn inspect_datagrams(client: &[&[u8]], server: &[&[u8]], hint: Hint) -> Insp
     if client.iter().chain(server).all(|datagram| datagram.is_empty()) {
         return Inspection::new(Facts::unknown(UnknownReason::Silent), false);
     }
+    // What STUN finds a way for is judged by itself.
+    let stun::Others { client, server, stun } = stun::others(client, server);
+    let (client, server) = (&client[..], &server[..]);
+    if stun && client.is_empty() && server.is_empty() {
+        return Inspection::new(plaintext(&Found::plain(Protocol::Stun), false), false);
+    }
     let mut waiting = false;
     for look in [quic::look, dtls::look, wireguard::look] {
         match look(client, server) {
@@ -105,15 +113,29 @@ pub fn inspect_datagrams(client: &[&[u8]], server: &[&[u8]], hint: Hint) -> Insp
             Probe::No => {}
         }
     }
+    // A first datagram that can be read stays the first.
+    let first = client
+        .first()
+        .map(|bytes| Prefix { bytes, ended: true, midstream: false, ..Prefix::default() })
+        .is_some_and(readable::is_readable_for_good);
+    // Behind STUN either end may be the client of DTLS.
+    if stun && (!first || client.first().is_some_and(|bytes| is_dtls(bytes))) {
+        match dtls::look(server, client) {
+            Secure::Is(inspection) => return dtls::turned_round(inspection),
+            Secure::Maybe | Secure::No | Secure::Broken { .. } => {}
+        }
+    }
     let (protection, detail) = readable::judge_datagrams(client, server);
     let facts = Facts { protection, detail: detail.map(Into::into), ..Facts::unknown(UnknownReason::Silent) };
-    // A first datagram that can be read stays the first.
-    let first =
-        client.first().map(|bytes| Prefix { bytes, ended: true, midstream: false, ..Prefix::default() });
     // What began as DTLS may be DTLS again with the next datagram, whatever came in between.
-    let began_as_dtls = client.iter().chain(server).any(|bytes| matches!(bytes, [20..=26, 0xfe, ..]));
-    let settled = first.is_some_and(readable::is_readable_for_good) && !waiting && !began_as_dtls;
+    let began_as_dtls = client.iter().chain(server).any(|bytes| is_dtls(bytes));
+    let settled = first && !waiting && !began_as_dtls;
     Inspection::new(facts, settled)
+}
+
+/// A record in the form that all handshakes of DTLS begin with.
+fn is_dtls(datagram: &[u8]) -> bool {
+    matches!(datagram, [20..=26, 0xfe, ..])
 }
 
 fn layer(client: Prefix<'_>, server: Prefix<'_>, hint: Hint, layers: u8) -> Inspection {
@@ -154,7 +176,28 @@ fn layer(client: Prefix<'_>, server: Prefix<'_>, hint: Hint, layers: u8) -> Insp
         let mut inner =
             layer(client.after(tunnel.client_at), server.after(tunnel.server_at), hint, layers - 1);
         inner.wants = inner.wants.behind(tunnel.client_at, tunnel.server_at);
-        return through_tunnel(inner, &tunnel.to);
+        return through_tunnel(inner, Protocol::Http, &format!("HTTP CONNECT {}", tunnel.to));
+    }
+    match socks::look(client, server) {
+        Socks::Tunnel { client_at, server_at, through } if layers > 0 => {
+            let mut inner = layer(client.after(client_at), server.after(server_at), hint, layers - 1);
+            inner.wants = inner.wants.behind(client_at, server_at);
+            return match through {
+                Some(through) => through_tunnel(inner, Protocol::Socks, &through),
+                None => inner,
+            };
+        }
+        Socks::Alone { detail, settled } => {
+            let found = Found { detail: Some(capped(detail)), ..Found::plain(Protocol::Socks) };
+            return Inspection::new(plaintext(&found, settled), settled && !waiting);
+        }
+        Socks::Hidden { detail } => {
+            let hidden = Some(UnknownReason::NotRead);
+            let found = Found { hidden, detail: Some(capped(detail)), ..Found::plain(Protocol::Socks) };
+            return Inspection::new(plaintext(&found, true), !waiting);
+        }
+        Socks::Maybe => waiting |= !(client.ended && server.ended),
+        Socks::Tunnel { .. } | Socks::No => {}
     }
     for probe in web::STREAM.iter().chain(text::STREAM).chain(plain::STREAM) {
         match probe(client, server, hint) {
@@ -244,7 +287,10 @@ fn broken(
 fn plaintext(found: &Found, settled: bool) -> Facts {
     Facts {
         protocol: Some(found.protocol),
-        protection: Protection::Plaintext(Plain::Protocol(found.protocol)),
+        protection: match found.hidden {
+            Some(reason) => Protection::Unknown(reason),
+            None => Protection::Plaintext(Plain::Protocol(found.protocol)),
+        },
         upgrade: match (found.upgrade_refused, found.upgrade_offered && settled) {
             (true, _) => Some(Upgrade::Refused),
             (false, true) => Some(Upgrade::NotTaken),
@@ -263,11 +309,17 @@ fn from_found(found: &Found, client: Prefix<'_>, server: Prefix<'_>, waiting: bo
     };
     let not_taken = |settled: bool| {
         let mut facts = plaintext(found, true);
-        facts.upgrade = Some(Upgrade::NotTaken);
-        facts.detail = Some("TLS was asked for and granted, and did not follow".into());
+        if found.upgrade_offered {
+            facts.upgrade = Some(Upgrade::NotTaken);
+            facts.detail = Some("TLS was asked for and granted, and did not follow".into());
+        }
         Inspection::new(facts, settled && !waiting)
     };
-    match tls::look(client.after(client_at), server.after(server_at)) {
+    let looked = match found.wrapped {
+        true => tls_in_tds(client.after(client_at), server.after(server_at)),
+        false => tls::look(client.after(client_at), server.after(server_at)),
+    };
+    match looked {
         Secure::Is(mut inner) => {
             inner.facts.protocol = Some(found.protocol);
             if matches!(inner.facts.protection, Protection::Plaintext(_)) {
@@ -290,17 +342,25 @@ fn from_found(found: &Found, client: Prefix<'_>, server: Prefix<'_>, waiting: bo
     }
 }
 
-fn through_tunnel(mut inner: Inspection, to: &str) -> Inspection {
+/// The headers of the packets are left out of what it wants more: a little of the rest then.
+fn tls_in_tds(client: Prefix<'_>, server: Prefix<'_>) -> Secure {
+    let [from_client, from_server] = [client, server].map(|side| plain::tds_payload(side.bytes));
+    let unwrapped = |bytes, ended| Prefix { bytes, ended, ..Prefix::default() };
+    tls::look(unwrapped(&from_client, client.ended), unwrapped(&from_server, server.ended))
+}
+
+/// What goes through a tunnel of this protocol: `to` says which and where.
+fn through_tunnel(mut inner: Inspection, protocol: Protocol, to: &str) -> Inspection {
     let facts = &mut inner.facts;
     match facts.protection {
         Protection::Encrypted(_) => facts.upgrade = facts.upgrade.take().or(Some(Upgrade::Taken)),
         Protection::Unknown(UnknownReason::Silent) => {
-            facts.protocol = Some(Protocol::Http);
-            facts.protection = Protection::Plaintext(Plain::Protocol(Protocol::Http));
+            facts.protocol = Some(protocol);
+            facts.protection = Protection::Plaintext(Plain::Protocol(protocol));
         }
         _ => {}
     }
-    let through = format!("through HTTP CONNECT {to}");
+    let through = format!("through {to}");
     facts.detail = Some(capped(match facts.detail.take() {
         Some(detail) => format!("{detail}, {through}"),
         None => through,

@@ -4,7 +4,7 @@
 //! into `Yes` or `No`, never `Yes` or `No` into something else. So the answer does not depend on
 //! how the bytes were cut.
 
-use crate::Protocol;
+use crate::{Protocol, UnknownReason};
 
 /// The contiguous bytes from the start of one direction.
 #[derive(Clone, Copy, Debug, Default)]
@@ -64,6 +64,10 @@ pub(crate) struct Found {
     pub protocol: Protocol,
     /// TLS begins at these offsets of (client, server): the upgrade was asked for and granted.
     pub upgraded_at: Option<(usize, usize)>,
+    /// The handshake of that TLS comes in packets of TDS.
+    pub wrapped: bool,
+    /// It may not be in the clear, and what it is instead cannot be told.
+    pub hidden: Option<UnknownReason>,
     /// An upgrade was offered or asked for. With `upgraded_at` none and `settled`: not taken.
     pub upgrade_offered: bool,
     /// The client asked and the server said no.
@@ -80,6 +84,8 @@ impl Found {
         Found {
             protocol,
             upgraded_at: None,
+            wrapped: false,
+            hidden: None,
             upgrade_offered: false,
             upgrade_refused: false,
             settled: true,

@@ -92,6 +92,12 @@ pub(crate) fn is_text(bytes: &[u8]) -> bool {
     bytes.len() >= TEXT && bytes.iter().all(|b| is_text_byte(*b))
 }
 
+/// Whether a datagram among sealed ones was not sealed: all text, however short (of what is sealed the
+/// shortest is too long for that), or no accident.
+pub(crate) fn is_in_the_clear(datagram: &[u8]) -> bool {
+    !datagram.is_empty() && (datagram.iter().all(|b| is_text_byte(*b)) || is_no_chance(datagram))
+}
+
 /// Text, or bytes that repeat, and enough of them to be no accident.
 pub(crate) fn is_no_chance(bytes: &[u8]) -> bool {
     bytes.len() >= TEXT && (is_text(&bytes[..TEXT]) || is_mostly_text(bytes) || repeats(bytes))

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot read its fixture has failed")]
 
 use dissect::{
-    Cipher, ClientCertificateState, EarlyData, Hint, Inspection, Prefix, Protection, Reassembly,
+    Cipher, ClientCertificateState, EarlyData, Hint, Inspection, Plain, Prefix, Protection, Reassembly,
     UnknownReason, inspect_datagrams, inspect_stream,
 };
 use std::path::Path;
@@ -138,11 +138,14 @@ fn wireguard_is_an_answered_handshake_and_data() {
     assert_eq!(look(&[&initiation], &[]).facts.protection, Protection::Unknown(UnknownReason::Handshake));
     let through = look(&[&initiation, &data], &[&response]);
     assert_eq!(through.facts.protection, Protection::Encrypted(Cipher::Wireguard));
+    let back = [&[4, 0, 0, 0][..], b"aaaa", &noise(24)].concat();
+    let through = look(&[&initiation, &data, &data], &[&response, &back, &back]);
+    assert_eq!(through.facts.protection, Protection::Encrypted(Cipher::Wireguard));
     assert!(through.settled);
     let words = "gar nicht verschl\u{fc}sselt, wie jeder sehen kann, der hinsieht";
     let readable = [&[4, 0, 0, 0][..], b"bbbb", &[1, 0, 0, 0, 0, 0, 0, 0], words.as_bytes()].concat();
     let not = look(&[&initiation, &readable], &[&response]);
-    assert_eq!(not.facts.protection, Protection::Unknown(UnknownReason::Handshake));
+    assert_eq!(not.facts.protection, Protection::Plaintext(Plain::Readable));
     let other = [&[4, 0, 0, 0][..], b"cccc", &noise(24)].concat();
     let not = look(&[&initiation, &other], &[&response]);
     assert_eq!(not.facts.protection, Protection::Unknown(UnknownReason::Handshake));

@@ -10,9 +10,9 @@
 //!
 //! | protocol | alone | with the other side's answer |
 //! |---|---|---|
-//! | PostgreSQL, MySQL, NATS, AMQP, MQTT, MongoDB, STOMP, Git, rsync, BGP, DNS, SSDP | 50 to 150 | |
+//! | PostgreSQL, MySQL, TDS, RDP, NATS, AMQP, MQTT, MongoDB, STOMP, Git, rsync, BGP, DNS, SSDP | 50 to 150 | |
 //! | Redis, memcached, Cassandra, ZooKeeper, Kafka | 45 to 80 (arrays, storage, `OPTIONS`, sessions, `ApiVersions`) | inline, text, four letters, other requests |
-//! | syslog, DHCP | 50 | |
+//! | syslog, DHCP, STUN | 50 | |
 //! | NTP | 280 (mostly zero) | 64 and more |
 //! | Telnet | 48 | 32 |
 //! | statsd | 21 of text | |
@@ -34,16 +34,21 @@ mod mysql;
 mod nats;
 mod ntp;
 mod postgresql;
+mod rdp;
 mod redis;
 mod rsync;
 mod ssdp;
 mod statsd;
 mod stomp;
+pub(crate) mod stun;
 mod syslog;
+mod tds;
 mod telnet;
 #[cfg(test)]
 mod tests;
 mod zookeeper;
+
+pub(crate) use tds::payload as tds_payload;
 
 use crate::probe::Probe;
 use crate::{Hint, Prefix};
@@ -58,6 +63,8 @@ type DatagramProbe = fn(&[&[u8]], &[&[u8]], Hint) -> Probe;
 pub(crate) const STREAM: &[StreamProbe] = &[
     postgresql::probe,
     mysql::probe,
+    tds::probe,
+    rdp::probe,
     nats::probe,
     amqp::zero,
     amqp::one,

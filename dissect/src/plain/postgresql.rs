@@ -6,7 +6,7 @@
 
 use super::evidence::{Evidence, Seen, be32, byte, ensure, evidence, is_text, led_by, slice};
 use crate::probe::{Found, Probe};
-use crate::{Hint, Prefix, Protocol};
+use crate::{Hint, Prefix, Protocol, UnknownReason};
 
 const CANCEL_REQUEST: u32 = 80_877_102;
 const SSL_REQUEST: u32 = 80_877_103;
@@ -14,6 +14,13 @@ const GSSENC_REQUEST: u32 = 80_877_104;
 
 /// `SSLRequest`, `GSSENCRequest` and one more of either: more is no real client.
 const MOST_REQUESTS: usize = 4;
+
+/// Tokens of GSSAPI that are looked at: those of a handshake, and the first that is sealed.
+const TOKENS: usize = 2;
+/// RFC 4121 section 4.2.6: a header alone takes as much.
+const SHORTEST_TOKEN: u32 = 16;
+const LONGEST_TOKEN: u32 = 1 << 16;
+const SAMPLE: usize = 24;
 
 pub(super) fn probe(client: Prefix<'_>, server: Prefix<'_>, _: Hint) -> Probe {
     let answer = led_by((client, of_client(client)), (server, of_server(server)));
@@ -143,10 +150,11 @@ fn negotiation(client: Prefix<'_>, server: Prefix<'_>) -> Found {
                 found.upgrade_refused = false;
                 found.upgraded_at = Some((at, answered + 1));
             }
-            // Not TLS, but no clear text either: what follows has to be looked at by itself.
             (Ok(b'G'), Request::Gssenc) => {
-                found.upgraded_at = Some((at, answered + 1));
-                found.detail = Some("GSSAPI encryption granted".to_owned());
+                return sealed(found, client.after(at), server.after(answered + 1)).unwrap_or_else(|found| {
+                    // No tokens: what follows has to be looked at by itself.
+                    Found { upgraded_at: Some((at, answered + 1)), settled: true, ..found }
+                });
             }
             (Ok(b'N'), asked_for) => {
                 found.upgrade_refused |= matches!(asked_for, Request::Ssl);
@@ -171,6 +179,37 @@ fn negotiation(client: Prefix<'_>, server: Prefix<'_>) -> Found {
     }
     found.settled = true;
     found
+}
+
+/// GSSAPI encryption (PostgreSQL documentation, "GSSAPI Session Encryption"): tokens, each led by its length.
+/// What they hold is not read. Where one of them is none, or is in words, the same as it was.
+fn sealed(found: Found, client: Prefix<'_>, server: Prefix<'_>) -> Result<Found, Found> {
+    let (from_client, from_server) = (tokens(client.bytes, true), tokens(server.bytes, false));
+    if [from_client, from_server].contains(&Err(Evidence::Against)) {
+        return Err(found);
+    }
+    let settled = from_client.is_ok() && from_server.is_ok();
+    let reason = if settled { UnknownReason::NotRead } else { UnknownReason::Handshake };
+    let detail = Some("GSSAPI encryption granted".to_owned());
+    Ok(Found { settled, hidden: Some(reason), detail, ..found })
+}
+
+/// The first tokens of one direction. A client begins as RFC 2743 section 3.1 has it.
+fn tokens(bytes: &[u8], from_client: bool) -> Seen<()> {
+    let mut at = 0;
+    for number in 0..TOKENS {
+        let length = be32(bytes, at)?;
+        ensure((SHORTEST_TOKEN..=LONGEST_TOKEN).contains(&length))?;
+        let length = length as usize;
+        ensure(!from_client || number > 0 || byte(bytes, at + 4)? == 0x60)?;
+        ensure(!is_text_throughout(slice(bytes, at + 4, length.min(SAMPLE))?))?;
+        at += 4 + length;
+    }
+    Ok(())
+}
+
+fn is_text_throughout(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| is_text(*byte) || matches!(byte, b'\n' | b'\r'))
 }
 
 fn in_the_clear(found: &Found) -> &'static str {

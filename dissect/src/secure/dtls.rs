@@ -5,13 +5,14 @@
 
 use std::collections::BTreeMap;
 
-use super::hello::{ClientHello, ServerHello};
+use super::hello::{ClientHello, ServerHello, extension};
 use super::record::can_be_read;
-use super::{Secure, flight, names, tls};
+use super::{DATAGRAMS_BEHIND, Secure, flight, names, tls};
 use crate::bytes::{Reader, capped};
+use crate::plain::stun;
 use crate::{
-    Cipher, End, Facts, Inspection, Plain, Protection, Protocol, Reassembly, TlsAlert, TlsFacts,
-    UnknownReason, readable,
+    Basis, Cipher, ClientCertificate, ClientCertificateState, End, Facts, Inspection, Plain, Protection,
+    Protocol, Reassembly, TlsAlert, TlsFacts, UnknownReason, readable,
 };
 
 const HANDSHAKE: u8 = 22;
@@ -23,8 +24,6 @@ const HELLO_VERIFY_REQUEST: u8 = 3;
 /// A message may be as long as a chain of certificates.
 const LONGEST_MESSAGE: usize = 1 << 16;
 const MOST_MESSAGES: usize = 32;
-/// As much of a datagram as is looked at, to see that it is not text.
-const SAMPLE: usize = 64;
 /// No protected record is shorter: DTLS 1.3 takes as much to hide its number (RFC 9147 section 4.2.3), and
 /// before it the shortest have a nonce of 8 bytes, a tag of 8, and a message.
 const SHORTEST_PROTECTED: usize = 16;
@@ -77,6 +76,9 @@ struct Flight<'a> {
     /// A protected record was there, and it cannot be read.
     protected: bool,
     whole: bool,
+    /// The datagrams that are looked at for what was not sealed, and whether there will be no more.
+    seen: &'a [&'a [u8]],
+    done: bool,
 }
 
 impl<'a> Flight<'a> {
@@ -93,10 +95,15 @@ impl<'a> Flight<'a> {
                     && !can_be_read(record.payload)
             });
             if protected && messages.whole() {
-                return Flight { datagrams: &datagrams[..=at], messages, protected, whole: true };
+                let last = at + DATAGRAMS_BEHIND;
+                let (seen, done) = match datagrams.get(..=last) {
+                    Some(seen) => (seen, true),
+                    None => (datagrams, false),
+                };
+                return Flight { datagrams: &datagrams[..=at], messages, protected, whole: true, seen, done };
             }
         }
-        Flight { datagrams, messages, protected, whole: false }
+        Flight { datagrams, messages, protected, whole: false, seen: datagrams, done: false }
     }
 }
 
@@ -195,13 +202,14 @@ pub(crate) fn look(client: &[&[u8]], server: &[&[u8]]) -> Secure {
         true => (from_client.datagrams, from_server.datagrams),
         false => (client, server),
     };
-    // Other protocols may share the flow (RFC 7983), but none that is text.
-    if client.iter().chain(server).any(|datagram| readable::is_text(&datagram[..datagram.len().min(SAMPLE)]))
-    {
+    let seen = || from_client.seen.iter().chain(from_server.seen).copied();
+    // Other protocols may share the flow (RFC 7983), but none that can be read.
+    if seen().any(is_in_the_clear) {
         return Secure::Broken { at: (0, 0), detail: "began like DTLS, went on without" };
     }
+    let has_media = seen().any(|datagram| stun::media(datagram).is_some());
     let mut facts = TlsFacts::default();
-    let settled = from_client.whole && from_server.whole;
+    let settled = from_client.done && from_server.done;
     let (client_through, server_through) = (from_client.protected, from_server.protected);
     let (from_client, from_server) = (from_client.messages, from_server.messages);
     let offer = from_client.all(CLIENT_HELLO).find_map(|body| ClientHello::parse(body, true));
@@ -242,9 +250,51 @@ pub(crate) fn look(client: &[&[u8]], server: &[&[u8]]) -> Secure {
     }
     let protection = match names::without_encryption(answer.suite) {
         true => Protection::Plaintext(Plain::Protocol(Protocol::Dtls)),
+        false if has_media && !keys_media(&offer, &answer) => {
+            detail = format!("{detail}, beside media that it gives no keys to");
+            Protection::Unknown(UnknownReason::Opaque)
+        }
         false => Protection::Encrypted(Cipher::Dtls),
     };
     inspection(protection, facts, detail, settled)
+}
+
+/// What is no record, nor sealed media, and can be read; a record is judged by itself.
+fn is_in_the_clear(datagram: &[u8]) -> bool {
+    if let Some(sealed) = stun::media(datagram) {
+        return readable::is_no_chance(sealed);
+    }
+    !matches!(datagram, [20..=26, 0xfe, ..] | [20..=26, 1, 0, ..]) && readable::is_in_the_clear(datagram)
+}
+
+/// Whether keys for SRTP were agreed upon (RFC 5764 section 4.1); DTLS 1.3 hides the server's word for it.
+fn keys_media(offer: &ClientHello, answer: &ServerHello) -> bool {
+    let shown = answer.encrypts_handshake() || answer.extensions.contains(&extension::USE_SRTP);
+    shown && offer.extensions.contains(&extension::USE_SRTP)
+}
+
+/// The same where the client of DTLS is the server of the flow, as it may be where STUN came first.
+pub(crate) fn turned_round(mut inspection: Inspection) -> Inspection {
+    let Some(tls) = &mut inspection.facts.tls else { return inspection };
+    let other = |end: End| match end {
+        End::Client => End::Server,
+        End::Server => End::Client,
+    };
+    let presented = tls.client_certificate.state == ClientCertificateState::Presented;
+    let proved = std::mem::take(&mut tls.server_certificates);
+    let clients = std::mem::take(&mut tls.client_certificates);
+    tls.server_certificates = if presented { clients } else { Vec::new() };
+    // In DTLS 1.3 the certificates are hidden, and the flow's server need not have shown any.
+    tls.showed_no_certificate = tls.server_certificates.is_empty();
+    tls.client_certificate = match tls.established && !proved.is_empty() {
+        true => ClientCertificate { state: ClientCertificateState::Presented, basis: Some(Basis::Seen) },
+        false => ClientCertificate::default(),
+    };
+    tls.client_certificates = proved;
+    if let Some(alert) = &mut tls.alert {
+        alert.from = other(alert.from);
+    }
+    inspection
 }
 
 /// A fatal alert in the clear.

@@ -22,6 +22,8 @@ pub(crate) mod extension {
     pub const SUPPORTED_GROUPS: u16 = 10;
     pub const POINT_FORMATS: u16 = 11;
     pub const SIGNATURE_ALGORITHMS: u16 = 13;
+    /// RFC 5764.
+    pub const USE_SRTP: u16 = 14;
     pub const ALPN: u16 = 16;
     pub const CLIENT_CERTIFICATE_TYPE: u16 = 19;
     pub const SERVER_CERTIFICATE_TYPE: u16 = 20;

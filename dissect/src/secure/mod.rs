@@ -24,6 +24,10 @@ pub use certificate::certificates;
 
 use crate::Inspection;
 
+/// Datagrams of each direction that are looked at behind a handshake, before it is settled what they are:
+/// what can be read among them was not sealed.
+const DATAGRAMS_BEHIND: usize = 2;
+
 /// What a recogniser of encryption says. Like a probe's answer, except that the handshake itself
 /// is already something to report.
 #[derive(Debug)]

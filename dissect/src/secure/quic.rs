@@ -13,7 +13,7 @@ mod packet;
 use self::attempt::{Attempt, attempts};
 use self::packet::{Kind, Long, VERSION_1, VERSION_2, packets};
 use super::hello::{Carrier, ClientHello, ServerHello};
-use super::{Secure, names, tls as over_stream};
+use super::{DATAGRAMS_BEHIND, Secure, names, tls as over_stream};
 use crate::bytes::capped;
 use crate::{
     Cipher, EarlyData, End, Facts, Inspection, Protection, Protocol, TlsAlert, TlsFacts, UnknownReason,
@@ -36,8 +36,14 @@ pub(crate) fn look(client: &[&[u8]], server: &[&[u8]]) -> Secure {
     let through = attempts.iter().zip(&handshakes).find(|(attempt, handshake)| {
         handshake.answered && attempt.server.ids.iter().any(|id| sends_data(client, id))
     });
+    let attempt = through.map(|(attempt, _)| attempt).or(attempts.last());
+    let (client_clear, client_done) = behind(client, attempt.and_then(|it| it.server.ids.first().copied()));
+    let (server_clear, server_done) = behind(server, attempt.and_then(|it| it.client.ids.first().copied()));
+    if client_clear || server_clear {
+        return Secure::Broken { at: (0, 0), detail: "began like QUIC, went on without" };
+    }
     if let Some((attempt, handshake)) = through {
-        return established(attempt, handshake);
+        return established(attempt, handshake, client_done && server_done);
     }
     match attempts.last().zip(handshakes.into_iter().next_back()) {
         Some((attempt, handshake)) => under_way(attempt, handshake, client, server),
@@ -52,6 +58,27 @@ fn begins(long: &Long<'_>) -> bool {
         || long.version >> 8 == 0x00ff_0000
         || long.version & 0x0f0f_0f0f == 0x0a0a_0a0a;
     known && long.fixed && matches!(long.kind, Kind::Initial | Kind::EarlyData) && long.destination.len() >= 8
+}
+
+/// Whether one of the first datagrams that are no packets of a handshake can be read, or what stands behind
+/// such packets, with or without a header to this connection id; and whether no more will be looked at.
+fn behind(datagrams: &[&[u8]], id: Option<&[u8]>) -> (bool, bool) {
+    let header = 1 + id.map_or(0, <[u8]>::len);
+    let clear = |rest: &[u8]| {
+        readable::is_in_the_clear(rest) || rest.get(header..).is_some_and(readable::is_no_chance)
+    };
+    let mut alone = 0;
+    for datagram in datagrams {
+        let rest = packet::behind(datagram);
+        if clear(rest) {
+            return (true, false);
+        }
+        alone += usize::from(rest.len() == datagram.len());
+        if alone == DATAGRAMS_BEHIND {
+            return (false, true);
+        }
+    }
+    (false, false)
 }
 
 /// A handshake packet may carry a refusal; a 1-RTT packet to the server's own id means keys. What can be
@@ -114,7 +141,7 @@ impl Handshake {
     }
 }
 
-fn established(attempt: &Attempt<'_>, handshake: &Handshake) -> Secure {
+fn established(attempt: &Attempt<'_>, handshake: &Handshake, settled: bool) -> Secure {
     let mut tls = handshake.facts.clone();
     tls.established = true;
     // The server's choice is hidden, but with one name to choose from it is that one: without a choice
@@ -133,7 +160,7 @@ fn established(attempt: &Attempt<'_>, handshake: &Handshake) -> Secure {
         protocol: Some(Protocol::Quic),
         ..Facts::unknown(UnknownReason::Handshake)
     };
-    Secure::Is(Inspection::new(facts, true))
+    Secure::Is(Inspection::new(facts, settled))
 }
 
 fn under_way(attempt: &Attempt<'_>, mut handshake: Handshake, client: &[&[u8]], server: &[&[u8]]) -> Secure {

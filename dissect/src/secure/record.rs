@@ -4,7 +4,7 @@
 //! In: one direction's bytes. Out: its handshake messages in the clear, what ended them, and the kinds
 //! and lengths of the records after that. Must never: look past [`MOST_PROTECTED`] of those.
 
-use crate::readable;
+use crate::{Prefix, readable};
 
 const HEADER: usize = 5;
 /// 2^14 and the most that protection may add (RFC 5246 section 6.2.3).
@@ -121,10 +121,13 @@ pub(crate) struct Side {
     /// Where the record ends that is not all there; what is there ends here, if its length is not
     /// known yet.
     pub record_end: usize,
+    /// Nothing more will come.
+    ended: bool,
 }
 
 impl Side {
-    pub fn read(bytes: &[u8], style: Style) -> Side {
+    pub fn read(prefix: Prefix<'_>, style: Style) -> Side {
+        let bytes = prefix.bytes;
         let mut side = Side {
             handshake: Vec::new(),
             end: End::Open,
@@ -133,6 +136,7 @@ impl Side {
             protected: Vec::new(),
             off_track: None,
             record_end: bytes.len(),
+            ended: prefix.ended,
         };
         let mut at = 0;
         while let Some(rest) = bytes.get(at..)
@@ -202,7 +206,7 @@ impl Side {
             }
             (CHANGE_CIPHER_SPEC, Style::Marked { .. }) if length == 1 => return true,
             (APPLICATION_DATA, Style::Marked { .. }) | (_, Style::Switched { .. }) => {
-                protected(length, payload, style, at)
+                self.protected(length, payload, style, at)
             }
             // A peer that cannot make sense of what it got says so in the clear.
             (ALERT, Style::Marked { .. }) if length == 2 => End::Open,
@@ -233,9 +237,9 @@ impl Side {
         let whole = payload.len() == usize::from(length);
         match (kind, style) {
             (HANDSHAKE, Style::Switched { .. }) if self.switched => {
-                Some(protected(length, payload, style, at))
+                Some(self.protected(length, payload, style, at))
             }
-            (APPLICATION_DATA, Style::Marked { .. }) => Some(protected(length, payload, style, at)),
+            (APPLICATION_DATA, Style::Marked { .. }) => Some(self.protected(length, payload, style, at)),
             (ALERT, _) if self.switched && length != 2 => Some(End::Alert(None)),
             (HANDSHAKE, _) if length > 0 => {
                 self.handshake.extend_from_slice(payload);
@@ -260,6 +264,21 @@ impl Side {
             },
             (HEARTBEAT, _) if !self.switched => None,
             _ => Some(End::Broken(at)),
+        }
+    }
+
+    /// What a record is that should be protected. As long as more of its sample may come, what is there
+    /// says nothing for good: bytes that repeat may go on without.
+    fn protected(&self, length: u16, payload: &[u8], style: Style, at: usize) -> End {
+        let readable = style == Style::Switched { readable: true };
+        let whole = sample(payload, length).is_some();
+        let judged = (whole || self.ended) && !readable;
+        if length < SHORTEST_PROTECTED || judged && can_be_read(payload) {
+            End::Broken(at)
+        } else if whole {
+            End::Protected(length)
+        } else {
+            End::Open
         }
     }
 
@@ -301,17 +320,6 @@ pub(crate) fn can_be_read(payload: &[u8]) -> bool {
     readable::is_text(sample) || sample.get(NONCE..).is_some_and(readable::is_no_chance)
 }
 
-fn protected(length: u16, payload: &[u8], style: Style, at: usize) -> End {
-    let readable = style == Style::Switched { readable: true };
-    if length < SHORTEST_PROTECTED || !readable && can_be_read(payload) {
-        End::Broken(at)
-    } else if sample(payload, length).is_none() {
-        End::Open
-    } else {
-        End::Protected(length)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -324,6 +332,25 @@ mod tests {
         assert!(can_be_read("Привет, это не зашифровано, и любой прочтёт".as_bytes()));
         assert!(can_be_read(b"twenty-four bytes of text"));
         assert!(can_be_read(&[0; 40]));
+    }
+
+    /// Seven equal bytes of 24 are no accident, and of 64 they may be.
+    #[test]
+    fn a_record_is_judged_when_its_sample_is_whole_or_nothing_follows() {
+        let payload: Vec<u8> =
+            (0u8..80).map(|n| if n % 3 == 2 && n < 29 { 0xee } else { n ^ 0x80 }).collect();
+        let bytes = [&[APPLICATION_DATA, 3, 3, 0, 80][..], &payload].concat();
+        let end = |n: usize, ended: bool| {
+            Side::read(Prefix { bytes: &bytes[..n], ended, ..Prefix::default() }, Style::UNKNOWN).end
+        };
+        assert!(can_be_read(&payload[..32]) && !can_be_read(&payload));
+        for n in 0..=bytes.len() {
+            let expected = if n < HEADER + SAMPLE { End::Open } else { End::Protected(80) };
+            assert_eq!(end(n, false), expected, "{n}");
+        }
+        // A record that never becomes whole hides nothing.
+        assert_eq!(end(HEADER + 32, true), End::Broken(0));
+        assert_eq!(end(HEADER + 20, true), End::Open);
     }
 
     proptest! {

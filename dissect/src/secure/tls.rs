@@ -41,7 +41,7 @@ const REST_OF_FLIGHT: usize = 4096;
 const MOST_WANTED: usize = 1 << 18;
 
 pub(crate) fn look(client: Prefix<'_>, server: Prefix<'_>) -> Secure {
-    let (offer, records_at) = match opening(client.bytes) {
+    let (offer, records_at) = match opening(client) {
         Opening::No => return Secure::No,
         Opening::Maybe => return Secure::Maybe,
         Opening::Partial(wants) => {
@@ -56,7 +56,7 @@ pub(crate) fn look(client: Prefix<'_>, server: Prefix<'_>) -> Secure {
     if offer.version == ssl2::VERSION {
         return ssl2::look(facts, server);
     }
-    let side = Side::read(server.bytes, Style::UNKNOWN);
+    let side = Side::read(server, Style::UNKNOWN);
     let answer = match server_hello(&side) {
         Ok((Some(answer), retried)) => {
             facts.retried = retried;
@@ -78,8 +78,8 @@ pub(crate) fn look(client: Prefix<'_>, server: Prefix<'_>) -> Secure {
         true => Style::Marked { early_data: offer.early_data },
         false => Style::Switched { readable },
     };
-    let server_side = Side::read(server.bytes, style);
-    let client_side = Side::read(client.bytes.get(records_at..).unwrap_or(&[]), style);
+    let server_side = Side::read(server, style);
+    let client_side = Side::read(client.after(records_at), style);
     Handshake { offer, answer, facts, client_side, server_side, records_at, readable }
         .conclude(client, server)
 }
@@ -366,17 +366,17 @@ enum Opening {
 }
 
 /// How the client began.
-fn opening(bytes: &[u8]) -> Opening {
-    match bytes.first() {
+fn opening(client: Prefix<'_>) -> Opening {
+    match client.bytes.first() {
         None => Opening::Maybe,
-        Some(&HANDSHAKE) => modern(bytes),
-        Some(first) if first & 0x80 != 0 => ssl2(bytes),
+        Some(&HANDSHAKE) => modern(client),
+        Some(first) if first & 0x80 != 0 => ssl2(client.bytes),
         Some(_) => Opening::No,
     }
 }
 
-fn modern(bytes: &[u8]) -> Opening {
-    let side = Side::read(bytes, Style::UNKNOWN);
+fn modern(client: Prefix<'_>) -> Opening {
+    let side = Side::read(client, Style::UNKNOWN);
     let start = &side.handshake[..];
     let length = match *start {
         [a, b, c, d, ..] if a == CLIENT_HELLO => usize::from(b) << 16 | usize::from(c) << 8 | usize::from(d),
@@ -394,7 +394,7 @@ fn modern(bytes: &[u8]) -> Opening {
         },
         _ if side.end != End::Open => Opening::No,
         _ if start.len() > 4 => Opening::Partial(wanted(side.record_end, side.lacks())),
-        _ => match Header::parse(bytes) {
+        _ => match Header::parse(client.bytes) {
             Header::Wrong | Header::Whole { length: 0, .. } => Opening::No,
             _ => Opening::Maybe,
         },

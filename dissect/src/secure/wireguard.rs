@@ -4,7 +4,7 @@
 //! Must never: go by a message's size alone; the indices of the two ends have to agree, and data
 //! that can be read is none.
 
-use super::Secure;
+use super::{DATAGRAMS_BEHIND, Secure};
 use crate::{Cipher, Facts, Inspection, Protection, Protocol, UnknownReason, readable};
 
 /// Type, receiver and counter of a message of data.
@@ -41,12 +41,40 @@ pub(crate) fn look(client: &[&[u8]], server: &[&[u8]]) -> Secure {
         Some(Some(Message::Initiation { .. })) => {}
         Some(_) => return Secure::No,
     }
+    let [(client_seen, client_done), (server_seen, server_done)] = [client, server].map(window);
+    if client_seen.iter().chain(server_seen).any(|datagram| is_in_the_clear(datagram)) {
+        return Secure::Broken { at: (0, 0), detail: "began like WireGuard, went on without" };
+    }
     match through(client, server) || through(server, client) {
-        true => inspection(Protection::Encrypted(Cipher::Wireguard), "WireGuard tunnel", true),
+        true => {
+            let settled = client_done && server_done;
+            inspection(Protection::Encrypted(Cipher::Wireguard), "WireGuard tunnel", settled)
+        }
         false => {
             let detail = "WireGuard handshake, not completed so far";
             inspection(Protection::Unknown(UnknownReason::Handshake), detail, false)
         }
+    }
+}
+
+/// The datagrams that are looked at, and whether no more will be.
+fn window<'a, 'b>(datagrams: &'b [&'a [u8]]) -> (&'b [&'a [u8]], bool) {
+    let is_handshake =
+        |datagram: &[u8]| !matches!(Message::parse(datagram), None | Some(Message::Data { .. }));
+    let behind = datagrams.iter().enumerate().filter(|(_, datagram)| !is_handshake(datagram));
+    match behind.map(|(at, _)| at).nth(DATAGRAMS_BEHIND - 1) {
+        Some(last) => (&datagrams[..=last], true),
+        None => (datagrams, false),
+    }
+}
+
+/// No message, and to be read, or a message of data that is no secret.
+fn is_in_the_clear(datagram: &[u8]) -> bool {
+    match datagram {
+        [4, 0, 0, 0, ..] if datagram.len() >= 2 * DATA_HEADER => {
+            readable::is_no_chance(&datagram[DATA_HEADER..])
+        }
+        _ => Message::parse(datagram).is_none() && readable::is_in_the_clear(datagram),
     }
 }
 

@@ -5,6 +5,7 @@ pub(crate) mod connect;
 pub(crate) mod http1;
 pub(crate) mod http2;
 pub(crate) mod proxy;
+pub(crate) mod socks;
 
 use crate::Hint;
 use crate::probe::{Prefix, Probe};

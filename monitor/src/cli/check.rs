@@ -15,12 +15,13 @@ use crate::model::{Reach, Severity, reach};
 use crate::record::printable;
 
 /// In the clear by design, as [`dissect::Protocol::clear_by_design`] has it.
-const BY_DESIGN: [dissect::Protocol; 5] = [
+const BY_DESIGN: [dissect::Protocol; 6] = [
     dissect::Protocol::Dns,
     dissect::Protocol::Ntp,
     dissect::Protocol::Dhcp,
     dissect::Protocol::Mdns,
     dissect::Protocol::Ssdp,
+    dissect::Protocol::Stun,
 ];
 
 pub(super) fn check(severity: Severity, quiet: bool, socket: Option<PathBuf>) -> Result<ExitCode, Failure> {

@@ -120,6 +120,10 @@ fn describe_unknown(reason: UnknownReason, seen: Seen, facts: &Facts) -> String 
             None => "a handshake that was not completed".to_owned(),
         },
         UnknownReason::Opaque => "high-entropy bytes of no known protocol".to_owned(),
+        UnknownReason::NotRead => match &facts.detail {
+            Some(detail) => format!("{detail}: what follows is not read"),
+            None => "a protocol that may encrypt in its own way, which is not read".to_owned(),
+        },
         UnknownReason::FirstBytesLost => match seen.lost_captures {
             0 => "the first bytes were not seen".to_owned(),
             lost => format!("first bytes lost ({lost} captures found the ring full)"),

@@ -98,6 +98,7 @@ mod tests {
             UnknownReason::TooFew,
             UnknownReason::Handshake,
             UnknownReason::Opaque,
+            UnknownReason::NotRead,
             UnknownReason::FirstBytesLost,
             UnknownReason::OpenedBefore,
             UnknownReason::Contradictory,

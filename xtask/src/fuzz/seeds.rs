@@ -23,6 +23,10 @@ pub fn write(target: &str, corpus: &Path) -> Result<()> {
                     seeds.push((format!("{folder}{name}"), [&[0][..], &turns].concat()));
                 }
             }
+            for (name, client, server) in AGREED {
+                let turns = [piece(client, true), piece(server, false)].concat();
+                seeds.push((name.to_owned(), [&[0][..], &turns].concat()));
+            }
         }
         "datagrams" => {
             for (name, client, server) in pairs(&fixtures, ".datagrams")? {
@@ -119,6 +123,22 @@ pub fn write(target: &str, corpus: &Path) -> Result<()> {
     }
     Ok(())
 }
+
+/// What is agreed upon before encryption begins: by whom, what the client asks for, and what it is given.
+const AGREED: [(&str, &[u8], &[u8]); 4] = [
+    ("socks4", b"\x04\x01\x01\xbb\0\0\0\x01a\0a.example\0", b"\0\x5a\0\0\0\0\0\0"),
+    (
+        "rdp",
+        b"\x03\0\0\x13\x0e\xe0\0\0\0\0\0\x01\0\x08\0\x03\0\0\0",
+        b"\x03\0\0\x13\x0e\xd0\0\0\0\0\0\x02\0\x08\0\x01\0\0\0",
+    ),
+    (
+        "tds",
+        b"\x12\x01\0\x1a\0\0\x01\0\0\0\x0b\0\x06\x01\0\x11\0\x01\xff\x10\0\0\0\0\0\x01\x12\x01\0\x0a\0\0\0\0\x16\x03",
+        b"\x04\x01\0\x1a\0\0\x01\0\0\0\x0b\0\x06\x01\0\x11\0\x01\xff\x10\0\0\0\0\0\x01",
+    ),
+    ("gssenc", b"\0\0\0\x08\x04\xd2\x16\x30\0\0\0\x10\x60aaaaaaaaaaaaaaa", b"G\0\0\0\x10\x60aaaaaaaaaaaaaaa"),
+];
 
 const QUERIES: [&str; 3] = [
     "client.process == \"curl\" && encrypted == no\nbytes:desc",

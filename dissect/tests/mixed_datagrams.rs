@@ -1,0 +1,330 @@
+//! Datagrams of several kinds on one flow: STUN and a relay's frames around DTLS, media beside it, and what
+//! can be read among what cannot.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot read its fixture has failed")]
+
+use dissect::{
+    Cipher, ClientCertificateState, Facts, Hint, Inspection, Plain, Protection, Protocol, UnknownReason,
+    inspect_datagrams,
+};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use std::path::Path;
+use std::sync::LazyLock;
+
+type Datagrams = Vec<Vec<u8>>;
+
+/// Each datagram is led by its length in two bytes.
+fn fixture(name: &str) -> (Datagrams, Datagrams) {
+    let read = |side: &str| {
+        let file = format!("{name}.{side}.datagrams");
+        let bytes = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(file)).unwrap();
+        let mut rest = &bytes[..];
+        let mut all = Vec::new();
+        while let [high, low, after @ ..] = rest {
+            let (datagram, next) = after.split_at(usize::from(u16::from_be_bytes([*high, *low])));
+            all.push(datagram.to_vec());
+            rest = next;
+        }
+        all
+    };
+    (read("client"), read("server"))
+}
+
+fn look(client: &[Vec<u8>], server: &[Vec<u8>]) -> Inspection {
+    let client: Vec<&[u8]> = client.iter().map(Vec::as_slice).collect();
+    let server: Vec<&[u8]> = server.iter().map(Vec::as_slice).collect();
+    inspect_datagrams(&client, &server, Hint::default())
+}
+
+/// What is said in the end; on the way, whichever end's datagrams come first, nothing that was settled
+/// changes.
+fn told(client: &[Vec<u8>], server: &[Vec<u8>]) -> Facts {
+    let last = look(client, server).facts;
+    for c in 0..=client.len() {
+        for s in 0..=server.len() {
+            let now = look(&client[..c], &server[..s]);
+            if now.settled {
+                assert_eq!(now.facts, last, "settled at {c}/{s}");
+            }
+        }
+    }
+    last
+}
+
+const DTLS: Protection = Protection::Encrypted(Cipher::Dtls);
+const READABLE: Protection = Protection::Plaintext(Plain::Readable);
+const STUN: Protection = Protection::Plaintext(Plain::Protocol(Protocol::Stun));
+
+fn noise(length: u32) -> Vec<u8> {
+    (0..length).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
+}
+
+fn stun(kind: [u8; 2], attributes: &[u8]) -> Vec<u8> {
+    let length = (attributes.len() as u16).to_be_bytes();
+    [&kind[..], &length, &[0x21, 0x12, 0xa4, 0x42], b"abcdefghijkl", attributes].concat()
+}
+
+fn check() -> Vec<u8> {
+    stun([0, 1], b"\0\x06\0\x09user:name\0\0\0\x80\x28\0\x04\x01\x02\x03\x04")
+}
+
+fn checked() -> Vec<u8> {
+    stun([1, 1], b"\0\x20\0\x08\0\x01\x11\x22\x33\x44\x55\x66")
+}
+
+/// With this in front of each, and once more at the end.
+fn between(extra: &[u8], datagrams: &[Vec<u8>]) -> Datagrams {
+    let led = datagrams.iter().flat_map(|datagram| [extra.to_vec(), datagram.clone()]);
+    led.chain([extra.to_vec()]).collect()
+}
+
+fn framed(channel: u8, datagram: &[u8]) -> Vec<u8> {
+    let length = (datagram.len() as u16).to_be_bytes();
+    [&[0x40, channel, length[0], length[1]][..], datagram].concat()
+}
+
+/// In an indication: to or from the peer with this port, whose address is masked.
+fn indicated(kind: u8, port: u8, datagram: &[u8]) -> Vec<u8> {
+    let length = (datagram.len() as u16).to_be_bytes();
+    let padding = vec![0; datagram.len().next_multiple_of(4) - datagram.len()];
+    let peer = [0, 0x12, 0, 8, 0, 1, 0x21, port, 0x2b, 0x12, 0xa4, 0x43];
+    stun([0, kind], &[&peer[..], &[0, 0x13, length[0], length[1]], datagram, &padding].concat())
+}
+
+#[test]
+fn stun_alone_is_in_the_clear_and_stays_open() {
+    let found = look(&[check(), check()], &[checked()]);
+    assert_eq!((found.facts.protocol, found.facts.protection), (Some(Protocol::Stun), STUN));
+    assert!(!found.settled);
+    // Another number in the place of the cookie.
+    let mut other = check();
+    other[4] = 0x20;
+    assert_ne!(look(&[other], &[]).facts.protocol, Some(Protocol::Stun));
+}
+
+#[test]
+fn dtls_is_seen_behind_stun() {
+    for name in ["dtls12", "dtls10"] {
+        let (client, server) = fixture(name);
+        let direct = look(&client, &server).facts;
+        assert_eq!(direct.protection, DTLS);
+        let facts = told(&between(&check(), &client), &between(&checked(), &server));
+        assert_eq!(facts, direct, "{name}");
+        let framed = |side: &[Vec<u8>]| side.iter().map(|d| framed(3, d)).collect::<Vec<_>>();
+        let facts = told(&between(&check(), &framed(&client)), &between(&checked(), &framed(&server)));
+        assert_eq!(facts, direct, "{name} over a relay");
+        let indicated =
+            |kind: u8, side: &[Vec<u8>]| side.iter().map(|d| indicated(kind, 9, d)).collect::<Vec<_>>();
+        let tried = indicated(0x16, &[check()]);
+        let facts = told(&[tried, indicated(0x16, &client)].concat(), &indicated(0x17, &server));
+        assert_eq!(facts, direct, "{name} over a relay, without a channel");
+    }
+}
+
+/// The host that tried first need not be the client of DTLS.
+#[test]
+fn either_end_may_begin_dtls_behind_stun() {
+    let (client, server) = fixture("dtls12");
+    let direct = look(&client, &server).facts.tls.unwrap();
+    let facts = told(&between(&check(), &server), &between(&checked(), &client));
+    assert_eq!((facts.protocol, facts.protection), (Some(Protocol::Dtls), DTLS));
+    let tls = facts.tls.unwrap();
+    assert_eq!((&tls.cipher, &tls.version), (&direct.cipher, &direct.version));
+    // It is the flow's client that showed a certificate.
+    assert_eq!(tls.client_certificates, direct.server_certificates);
+    assert!(!tls.client_certificates.is_empty() && tls.server_certificates.is_empty());
+    assert_eq!(tls.client_certificate.state, ClientCertificateState::Presented);
+    assert!(tls.showed_no_certificate);
+    // Without STUN it would be somebody's answer to nothing.
+    assert_ne!(look(&server, &client).facts.protection, DTLS);
+}
+
+#[test]
+fn each_peer_of_a_relay_has_an_encryption_of_its_own() {
+    let (client, server) = fixture("dtls12");
+    let framed_by =
+        |channel: u8, side: &[Vec<u8>]| side.iter().map(|d| framed(channel, d)).collect::<Vec<_>>();
+    assert_ne!(told(&framed_by(1, &client), &framed_by(2, &server)).protection, DTLS);
+    // Another one is told something in the clear.
+    let words = framed(2, b"nothing of this is encrypted, by anyone");
+    let mixed = between(&words, &framed_by(1, &client));
+    assert_eq!(told(&[&[check()], &mixed[1..]].concat(), &framed_by(1, &server)).protection, READABLE);
+}
+
+/// A hello of DTLS 1.2 with one more extension; the message's length, the fragment's, and the record's.
+fn with_srtp(mut datagram: Vec<u8>, at_extensions: usize) -> Vec<u8> {
+    datagram.extend([0, 14, 0, 5, 0, 2, 0, 1, 0]);
+    for (at, size) in [(11, 2), (14, 3), (22, 3), (at_extensions, 2)] {
+        let field = &mut datagram[at..at + size];
+        let low = u16::from_be_bytes([field[size - 2], field[size - 1]]) + 9;
+        field[size - 2..].copy_from_slice(&low.to_be_bytes());
+    }
+    datagram
+}
+
+/// Where the list of extensions of a ClientHello of DTLS begins.
+fn extensions_at(datagram: &[u8]) -> usize {
+    let mut at = 25 + 2 + 32;
+    at += 1 + usize::from(datagram[at]);
+    at += 1 + usize::from(datagram[at]);
+    at += 2 + usize::from(u16::from_be_bytes([datagram[at], datagram[at + 1]]));
+    at + 1 + usize::from(datagram[at])
+}
+
+#[test]
+fn media_are_encrypted_where_dtls_gave_them_keys() {
+    let (mut client, server) = fixture("dtls12");
+    let rtp = |payload: &[u8]| {
+        [&[0x90, 0x6f, 0, 1, 0, 0, 0, 1, 1, 2, 3, 4, 0xbe, 0xde, 0, 1, 0x51, 0, 1, 0][..], payload].concat()
+    };
+    let with = |side: &[Vec<u8>], media: &[u8]| [side, &[rtp(media)]].concat();
+    // Nobody spoke of media.
+    let facts = told(&with(&client, &noise(160)), &with(&server, &noise(160)));
+    assert_eq!(facts.protection, Protection::Unknown(UnknownReason::Opaque));
+    assert!(facts.detail.unwrap().contains("beside media"));
+    // The server's hello is DTLS 1.2: what it does not say there was not agreed upon.
+    for hello in [0, 1] {
+        client[hello] = with_srtp(client[hello].clone(), extensions_at(&client[hello]));
+    }
+    let facts = told(&with(&client, &noise(160)), &server);
+    assert_eq!(facts.protection, Protection::Unknown(UnknownReason::Opaque));
+    let mut answered = server.clone();
+    // The ServerHello is the first record of its datagram.
+    let end = 13 + usize::from(u16::from_be_bytes([server[1][11], server[1][12]]));
+    let session = usize::from(server[1][25 + 2 + 32]);
+    let hello = with_srtp(server[1][..end].to_vec(), 25 + 2 + 32 + 1 + session + 3);
+    answered[1] = [&hello[..], &server[1][end..]].concat();
+    assert_eq!(told(&client, &answered).protection, DTLS);
+    let facts = told(&with(&client, &noise(160)), &with(&answered, &noise(160)));
+    assert_eq!(facts.protection, DTLS);
+    // The same silence over and over is no secret.
+    let facts = told(&with(&client, &[0xd5; 160]), &with(&answered, &noise(160)));
+    assert_eq!(facts.protection, READABLE);
+    // Media that came without DTLS.
+    let facts = told(&[check(), rtp(&noise(160))], &[checked(), rtp(&noise(160))]);
+    assert_eq!(facts.protection, Protection::Unknown(UnknownReason::Opaque));
+}
+
+/// What a service might say beside what it encrypts.
+const SAID: [&[u8]; 3] = [
+    b"said in the clear, to whom it may concern",
+    "gar nicht verschl\u{fc}sselt, wie man hier sieht".as_bytes(),
+    b"ping",
+];
+
+#[test]
+fn one_unreadable_packet_among_readable_ones_is_no_yes() {
+    let initiation = [&[1, 0, 0, 0][..], b"aaaa", &noise(140)].concat();
+    let response = [&[2, 0, 0, 0][..], b"bbbb", b"aaaa", &noise(80)].concat();
+    let data = |to: &[u8]| [&[4, 0, 0, 0][..], to, &[1, 0, 0, 0, 0, 0, 0, 0], &noise(64)].concat();
+    let wireguard =
+        (vec![initiation, data(b"bbbb"), data(b"bbbb")], vec![response, data(b"aaaa"), data(b"aaaa")]);
+    let mut flows = vec![wireguard];
+    for name in ["dtls12", "dtls10", "quic_v1", "quic_v2", "quic_retry", "quic_post_quantum"] {
+        flows.push(fixture(name));
+    }
+    for (client, server) in flows {
+        let direct = told(&client, &server);
+        let Protection::Encrypted(_) = direct.protection else { panic!("{direct:?}") };
+        // Behind the handshake, a header of its own is a disguise.
+        let disguised = |said: &[u8]| match client[0][0] {
+            1 => [&[4, 0, 0, 0][..], b"bbbb", &[9, 0, 0, 0, 0, 0, 0, 0], said].concat(),
+            _ => said.to_vec(),
+        };
+        let sealed = |side: &[Vec<u8>]| match side[0][0] {
+            1 | 2 => 1,
+            22 => side.len(),
+            _ => side.iter().position(|datagram| datagram[0] & 0x80 == 0).unwrap(),
+        };
+        for said in SAID {
+            for (from_client, at) in
+                [(true, sealed(&client)), (true, sealed(&client) + 1), (false, sealed(&server)), (false, 1)]
+            {
+                let (mut client, mut server) = (client.clone(), server.clone());
+                let side = if from_client { &mut client } else { &mut server };
+                side.insert(at.min(side.len()), said.to_vec());
+                let facts = told(&client, &server);
+                assert_eq!(facts.protection, READABLE, "{from_client} {at} {direct:?}");
+            }
+        }
+        let mut mixed = client.clone();
+        mixed.insert(sealed(&client), disguised(SAID[0]));
+        assert_ne!(told(&mixed, &server).protection, direct.protection, "{direct:?}");
+    }
+}
+
+/// Text in the place of a sealed packet, with the header that it would have.
+#[test]
+fn words_behind_a_header_of_quic_are_found_among_sealed_packets() {
+    let (mut client, server) = fixture("quic_retry");
+    let last = client.iter().position(|datagram| datagram[0] & 0x80 == 0).unwrap();
+    let length = usize::from(server[1][6 + usize::from(server[1][5])]);
+    let words = [&client[last][..=length], b"said in the clear, to whom it may concern"].concat();
+    client.insert(last + 1, words);
+    assert!(!matches!(told(&client, &server).protection, Protection::Encrypted(_)));
+}
+
+static SORTS: LazyLock<Datagrams> = LazyLock::new(all_sorts);
+
+/// Everything above, each by itself.
+fn all_sorts() -> Datagrams {
+    let mut all: Datagrams = SAID.iter().map(|said| said.to_vec()).collect();
+    for name in ["dtls12", "quic_v1"] {
+        let (client, server) = fixture(name);
+        for side in [client, server] {
+            all.extend(side.iter().map(|datagram| framed(1, datagram)));
+            all.extend(side.iter().map(|datagram| indicated(0x16, 7, datagram)));
+            all.extend(side);
+        }
+    }
+    all.extend([
+        check(),
+        checked(),
+        framed(2, SAID[0]),
+        indicated(0x17, 8, SAID[0]),
+        noise(40),
+        vec![0x80; 50],
+    ]);
+    all.push([&[1, 0, 0, 0][..], b"aaaa", &noise(140)].concat());
+    all.push([&[2, 0, 0, 0][..], b"bbbb", b"aaaa", &noise(80)].concat());
+    all.push([&[4, 0, 0, 0][..], b"bbbb", &[1, 0, 0, 0, 0, 0, 0, 0], &noise(64)].concat());
+    all.push([&[4, 0, 0, 0][..], b"aaaa", &[1, 0, 0, 0, 0, 0, 0, 0], SAID[1]].concat());
+    all.push(b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x01a\x07example\0\0\x01\0\x01".to_vec());
+    all
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    /// A handshake, or none, with any of them in between and behind it: what was settled stays.
+    #[test]
+    fn whatever_comes_between_settled_answers_stay(
+        which in 0usize..5,
+        turned: bool,
+        extra in vec((any::<bool>(), any::<prop::sample::Index>(), any::<prop::sample::Index>()), 0..8),
+        turns in vec(any::<bool>(), 32),
+    ) {
+        let flow = ["dtls12", "dtls10", "quic_v1", "quic_retry"].get(which).map(|name| fixture(name));
+        let (mut client, mut server) = flow.unwrap_or_default();
+        if turned {
+            std::mem::swap(&mut client, &mut server);
+        }
+        for (from_client, sort, at) in extra {
+            let side = if from_client { &mut client } else { &mut server };
+            side.insert(at.index(side.len() + 1), sort.get(&SORTS[..]).clone());
+        }
+        let (mut c, mut s) = (0, 0);
+        let mut settled: Option<Facts> = None;
+        let rest = (0..client.len()).map(|_| true).chain((0..server.len()).map(|_| false));
+        for from_client in turns.into_iter().chain(rest) {
+            if from_client { c = client.len().min(c + 1) } else { s = server.len().min(s + 1) }
+            let now = look(&client[..c], &server[..s]);
+            if let Some(before) = &settled {
+                prop_assert_eq!(before, &now.facts, "{} {}", c, s);
+            } else if now.settled {
+                settled = Some(now.facts);
+            }
+        }
+    }
+}
