@@ -8,19 +8,13 @@ use std::collections::VecDeque;
 
 use super::event::{CredentialKind, Verb};
 use super::machine::{Aligned, LOOK, Machine, Sink, Step, base64, begins_with_word, line, whole};
+use super::path::shown;
 use super::secrets;
 use crate::End;
 use crate::bytes::{find, lines, position, starts_with_ignore_case};
 
 /// Requests that wait for their answer.
 const PENDING: usize = 64;
-/// Of a path no more is told.
-const LONGEST_PATH: usize = 128;
-/// A part of a path that is longer is an identifier or a secret.
-const LONGEST_SEGMENT: usize = 31;
-/// Stands for what is left out of a path.
-const LEFT_OUT: &[u8] = "…".as_bytes();
-
 const METHODS: [&str; 22] = [
     "GET",
     "HEAD",
@@ -349,29 +343,6 @@ pub(super) fn tell(method: &[u8], target: &[u8], sink: &mut Sink<'_>) {
 /// The key id of a presigned URL is no secret.
 fn without_key_id(query: &[u8]) -> &[u8] {
     if find(query, b"X-Amz-Credential=").is_some() { &[] } else { query }
-}
-
-/// The path alone, its long parts left out: they are identifiers, or secrets. So are the parameters of
-/// its parts (RFC 3986 section 3.3: `/a;v=1/b`).
-pub(crate) fn shown(path: &[u8]) -> Vec<u8> {
-    let path = path.split(|b| matches!(b, b'?' | b'#')).next().unwrap_or(&[]);
-    let mut shown = Vec::new();
-    for (position, segment) in path.split(|b| *b == b'/').enumerate() {
-        if position > 0 {
-            shown.push(b'/');
-        }
-        if shown.len() > LONGEST_PATH {
-            shown.extend_from_slice(LEFT_OUT);
-            break;
-        }
-        let segment = segment.split(|b| *b == b';').next().unwrap_or(&[]);
-        if segment.len() > LONGEST_SEGMENT {
-            shown.extend_from_slice(LEFT_OUT);
-        } else {
-            shown.extend_from_slice(segment);
-        }
-    }
-    shown
 }
 
 /// Looks for secrets; true where something is presented to be let in.

@@ -27,6 +27,7 @@ mod mongodb;
 mod mqtt;
 mod mysql;
 mod nats;
+mod path;
 mod pop3;
 mod postgresql;
 mod redis;
@@ -42,8 +43,8 @@ use machine::{Aligned, Machine, Sink, Step};
 pub use event::{
     Authentication, Credential, CredentialKind, Event, Fingerprint, Operation, Outcome, Token, Verb,
 };
-pub(crate) use http1::shown;
 pub use kafka_names::TopicNames;
+pub(crate) use path::shown;
 
 /// Bytes of one direction that are held at most: a message whose beginning is longer is not read.
 pub const LIMIT: usize = 16 * 1024;

@@ -12,6 +12,7 @@ mod flows;
 mod followers;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod holder;
 mod listing;
 mod metrics;
 mod openapi;
@@ -27,7 +28,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use followers::{Counters, Followers};
-pub use peer::{Access, Role};
+pub use holder::Holder;
+pub use peer::{Access, Role, check_groups};
 pub use request::{Reply, Request, Word};
 pub use server::{ApiHandle, Door, serve, start, start_with};
 pub use socket::{InstanceLock, SocketError};

@@ -56,6 +56,14 @@ impl Access {
     }
 }
 
+/// Whether there are such groups, by name or number.
+///
+/// # Errors
+/// One is not there, or nobody can say.
+pub fn check_groups(viewers: Option<&str>, operators: Option<&str>) -> Result<(), SocketError> {
+    Access::of(viewers, operators).map(|_| ())
+}
+
 /// The number of a group that is given by name or number. Only `/etc/group` is asked: a directory
 /// service could block for as long as a network does.
 fn group_id(key: &'static str, group: &str) -> Result<u32, SocketError> {

@@ -8,7 +8,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::fs::OFlags;
 
 use crate::lock;
 
@@ -18,6 +18,13 @@ pub enum SocketError {
     /// Another daemon holds the lock.
     #[error("another streamwatch{} already runs here; it holds {}", pid_text(.pid), lock.display())]
     Running { pid: Option<u32>, lock: PathBuf },
+    /// The number in the lock's file is not that of who holds the lock.
+    #[error(
+        "{} is held by a process that it does not name{}: nothing was ended; see which one has that file open \
+         (fuser -v {}), and end it, or do this where its processes can be seen",
+        lock.display(), named_text(.pid), lock.display()
+    )]
+    NotTheHolder { pid: Option<u32>, lock: PathBuf },
     /// Somebody else listens there.
     #[error("{}: another program listens on this socket; choose another with --socket", .0.display())]
     Listening(PathBuf),
@@ -41,7 +48,11 @@ fn pid_text(pid: &Option<u32>) -> String {
     pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
 }
 
-fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SocketError {
+fn named_text(pid: &Option<u32>) -> String {
+    pid.map(|pid| format!(" (it names {pid})")).unwrap_or_default()
+}
+
+pub(super) fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SocketError {
     move |source| SocketError::Io { what, path: path.to_owned(), source }
 }
 
@@ -88,30 +99,10 @@ impl InstanceLock {
     pub fn share(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
-
-    /// The daemon that holds the lock beside `socket`; `None`: nobody does.
-    ///
-    /// # Errors
-    /// The lock cannot be read.
-    pub fn holder(socket: &Path) -> Result<Option<u32>, SocketError> {
-        let path = InstanceLock::path(socket);
-        let file = match File::open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            file => file.map_err(io_error("open", &path))?,
-        };
-        match flock(&file, FlockOperation::NonBlockingLockShared) {
-            Ok(()) => Ok(None),
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                let pid = pid_in(&file).map_err(io_error("read", &path))?;
-                pid.map(Some).ok_or_else(|| io_error("read", &path)(io::ErrorKind::InvalidData.into()))
-            }
-            Err(error) => Err(io_error("lock", &path)(error.into())),
-        }
-    }
 }
 
 /// The process number that stands in a lock's file.
-fn pid_in(file: &File) -> io::Result<Option<u32>> {
+pub(super) fn pid_in(file: &File) -> io::Result<Option<u32>> {
     let mut text = String::new();
     file.take(32).read_to_string(&mut text)?;
     Ok(text.trim().parse().ok())
@@ -223,7 +214,7 @@ mod tests {
         // Whoever it is shared with cannot name another process.
         let mut shared = File::from(held.share().try_clone_to_owned().unwrap());
         assert!(shared.write_all(b"1").is_err() && shared.set_len(0).is_err());
-        assert_eq!(InstanceLock::holder(&place.socket()).unwrap(), Some(std::process::id()));
+        assert_eq!(InstanceLock::holder(&place.socket()).unwrap().unwrap().pid, std::process::id());
         drop((held, shared));
         InstanceLock::acquire(&place.socket()).unwrap();
     }

@@ -17,14 +17,13 @@ use crate::audit::{
     ClientCertificate, DEFAULT_STATE, Memory, MemoryError, Offered, Options, Outcome, Report, Rotation,
     Target, audit as ask, listening,
 };
-use crate::config::Config;
+use crate::config::{Config, Overrides};
 use crate::model::Severity;
 use crate::record::text::Style;
 use crate::record::{printable, write_line};
 
 pub(super) fn audit(arguments: &AuditArguments) -> Result<ExitCode, Failure> {
-    let config = Config::load(arguments.config.as_deref())
-        .and_then(|loaded| loaded.check_from(arguments.config.as_deref()).map(|()| loaded))
+    let (config, _) = Config::read(arguments.config.as_deref(), Overrides::default())
         .map_err(|error| Failure::Usage(error.to_string()))?;
     if let Some(name) = &arguments.name
         && ServerName::try_from(name.as_str()).is_err()

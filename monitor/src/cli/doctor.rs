@@ -7,8 +7,8 @@ use serde_json::json;
 use super::screen::Screen;
 use super::table::{Align, Cell, Column, Table};
 use super::{Failure, write_out};
-use crate::config::Config;
-use crate::daemon::sizes;
+use crate::config::{Config, Overrides};
+use crate::daemon::{check_settings, sizes};
 use crate::doctor::{Check, Outcome, checks, memory};
 use crate::record::write_line;
 
@@ -16,9 +16,9 @@ const CHECKS: &[Column] = &[("CHECK", Align::Left), ("RESULT", Align::Left), ("D
 
 /// Fails when something is missing without which the daemon does not run.
 pub(super) fn report(json: bool, config: Option<&Path>) -> Result<(), Failure> {
-    let config = Config::load(config)
-        .and_then(|loaded| loaded.check_from(config).map(|()| loaded))
-        .map_err(|error| Failure::Usage(error.to_string()))?;
+    let (config, origin) =
+        Config::read(config, Overrides::default()).map_err(|error| Failure::Usage(error.to_string()))?;
+    check_settings(&config, &origin).map_err(|error| Failure::Usage(error.to_string()))?;
     let mut found = checks();
     found.extend(memory(&config, &sizes(&config)));
     if json {

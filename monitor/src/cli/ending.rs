@@ -6,14 +6,15 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Signal, pidfd_send_signal};
 
 use super::args::WhereArguments;
 use super::{Failure, write_out};
-use crate::api::InstanceLock;
+use crate::api::{Holder, InstanceLock};
 use crate::config::{Config, Overrides, Pin};
 use crate::daemon;
 use crate::kernel::Pins;
+use crate::sink::ToldLog;
 
 /// How long a daemon may take to write what it holds.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -56,6 +57,7 @@ pub(super) fn uninstall(
         files.extend(crate::audit::state_files(&state));
         files.extend(crate::store::files(&state));
     }
+    files.extend(older_told_file(socket));
     for file in &files {
         remove(file, |path| std::fs::remove_file(path), &mut said)?;
     }
@@ -77,6 +79,12 @@ pub(super) fn uninstall(
     Ok(ExitCode::SUCCESS)
 }
 
+/// The file beside the socket in which versions before noted what was told, where it is there and ours.
+fn older_told_file(socket: &Path) -> Option<PathBuf> {
+    let path = socket.with_file_name("told");
+    ToldLog::is_one(&path).then_some(path)
+}
+
 fn config(place: WhereArguments, socket: Option<PathBuf>) -> Result<Config, Failure> {
     let overrides = Overrides { socket, pin: place.pin.map(Pin::from), ..Overrides::default() };
     daemon::load_config(&daemon::RunOptions { config: place.config, overrides })
@@ -85,14 +93,11 @@ fn config(place: WhereArguments, socket: Option<PathBuf>) -> Result<Config, Fail
 
 fn end_daemon(config: &Config, said: &mut String) -> Result<(), Failure> {
     let socket = &config.api.socket;
-    let Some(pid) = InstanceLock::holder(socket).map_err(|error| Failure::Host(error.to_string()))? else {
-        return Ok(());
-    };
+    let holder = InstanceLock::holder(socket).map_err(|error| Failure::Host(error.to_string()))?;
+    let Some(Holder { pid, process }) = holder else { return Ok(()) };
     let failed = |what: &str, error: io::Error| {
         Failure::Host(format!("cannot {what} the daemon (pid {pid}): {error}"))
     };
-    let process = Pid::from_raw(pid as i32).ok_or_else(|| failed("find", ErrorKind::NotFound.into()))?;
-    let process = pidfd_open(process, PidfdFlags::empty()).map_err(|error| failed("find", error.into()))?;
     pidfd_send_signal(&process, Signal::TERM).map_err(|error| failed("end", error.into()))?;
     let mut fds = [PollFd::new(&process, PollFlags::IN)];
     let timeout = Timespec { tv_sec: PATIENCE.as_secs() as i64, tv_nsec: 0 };
@@ -126,4 +131,28 @@ fn remove(path: &Path, how: impl FnOnce(&Path) -> io::Result<()>, said: &mut Str
         Err(error) => return Err(Failure::Host(format!("cannot remove {}: {error}", path.display()))),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::api::tests::Place;
+
+    #[test]
+    fn what_an_older_version_noted_is_removed_and_what_others_call_so_is_not() {
+        let place = Place::new("uninstall");
+        let (socket, older) = (place.socket(), place.socket().with_file_name("told"));
+        let uninstall = || {
+            let place = WhereArguments { config: None, pin: Some("off".into()) };
+            super::uninstall(place, Some(socket.clone()), false).unwrap()
+        };
+        let file = ToldLog::file(&older).unwrap();
+        drop(ToldLog::new(&file, 1).unwrap());
+        uninstall();
+        assert!(!older.exists());
+        std::fs::write(&older, "mine").unwrap();
+        uninstall();
+        assert_eq!(std::fs::read(&older).unwrap(), b"mine");
+    }
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::args::ListingArguments;
 use super::client::Client;
-use super::screen::{Screen, refresh};
+use super::screen::{Screen, follow_each_other, refresh};
 use super::table::{Table, shortened};
 use super::views::{self, text};
 use super::{Failure, write_out};
@@ -92,7 +92,11 @@ pub(super) fn top(listing: &ListingArguments, socket: Option<PathBuf>) -> Result
     let listing = sorted_by(listing, "bytes:desc");
     let target = target("/v1/streams", &listing)?;
     let client = Client::new(socket)?;
-    refresh(&client, listing.watch.unwrap_or(1.0), true, |screen| {
+    let every = listing.watch.unwrap_or(1.0);
+    if listing.json {
+        return follow_each_other(&client, every, || client.text(Method::GET, &target));
+    }
+    refresh(&client, every, true, |screen| {
         let status: crate::status::StatusView = client.value("/v1/status")?;
         let records = client.records(Method::GET, &target)?;
         let headline = super::status::headline(&status);
@@ -147,10 +151,7 @@ fn list(
         (None, true) => write_out(&client.text(method.clone(), &target)?),
         (None, false) => write_out(page(Screen::detect())?.as_bytes()),
         (Some(every), false) => refresh(&client, every, false, page),
-        (Some(every), true) => refresh(&client, every, false, |_| {
-            let lines = client.text(method.clone(), &target)?;
-            Ok(String::from_utf8_lossy(&lines).into_owned())
-        }),
+        (Some(every), true) => follow_each_other(&client, every, || client.text(method.clone(), &target)),
     }
 }
 

@@ -56,7 +56,7 @@ pub(super) fn report(
     let loaded = daemon::load_config(&options).map_err(|error| Failure::Usage(error.to_string()))?;
     let holder = InstanceLock::holder(&loaded.api.socket).map_err(|error| host(&error))?;
     let mut processes = Vec::new();
-    if let Some(pid) = holder {
+    if let Some(pid) = holder.map(|holder| holder.pid) {
         let status: StatusView = Client::new(Some(loaded.api.socket.clone()))?.value("/v1/status")?;
         let unlimited = "not limited: it opens what the worker may not".to_owned();
         processes.push(Powers::of("loader", pid, unlimited).map_err(|error| host(&error))?);

@@ -57,10 +57,7 @@ pub(super) fn refresh(
     full: bool,
     mut page: impl FnMut(Screen) -> Result<String, Failure>,
 ) -> Result<(), Failure> {
-    let every = Duration::try_from_secs_f64(every)
-        .ok()
-        .filter(|every| *every >= Duration::from_millis(100))
-        .ok_or_else(|| Failure::Usage("--watch: expected seconds, at least 0.1".into()))?;
+    let every = interval(every)?;
     let terminal = Screen::detect().size.is_some();
     let _alternate = if terminal && full { Some(Alternate::enter()?) } else { None };
     loop {
@@ -80,4 +77,26 @@ pub(super) fn refresh(
             return Ok(());
         }
     }
+}
+
+/// The same for records: nothing of them is cut or wiped away, on a terminal neither.
+pub(super) fn follow_each_other<T: AsRef<[u8]>>(
+    client: &Client,
+    every: f64,
+    mut lines: impl FnMut() -> Result<T, Failure>,
+) -> Result<(), Failure> {
+    let every = interval(every)?;
+    loop {
+        super::write_out(lines()?.as_ref())?;
+        if !client.pause(every) {
+            return Ok(());
+        }
+    }
+}
+
+fn interval(every: f64) -> Result<Duration, Failure> {
+    Duration::try_from_secs_f64(every)
+        .ok()
+        .filter(|every| *every >= Duration::from_millis(100))
+        .ok_or_else(|| Failure::Usage(format!("--watch {every}: expected seconds, at least 0.1")))
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use hyper::Method;
 
 use super::client::Client;
-use super::screen::{Screen, refresh};
+use super::screen::{Screen, follow_each_other, refresh};
 use super::table::{Align, Cell, Column, Table};
 use super::{Failure, many, shares, write_out};
 use crate::inventory;
@@ -40,16 +40,13 @@ const LOSS: &[Column] = &[
 
 pub(super) fn show(json: bool, watch: Option<f64>, socket: Option<PathBuf>) -> Result<(), Failure> {
     let client = Client::new(socket)?;
-    let page = |screen: Screen| {
-        if json {
-            let text = client.text(Method::GET, "/v1/status")?;
-            return Ok(String::from_utf8_lossy(&text).into_owned());
-        }
-        Ok(page(&client.value("/v1/status")?, screen))
-    };
-    match watch {
-        Some(every) => refresh(&client, every, false, page),
-        None => write_out(page(Screen::detect())?.as_bytes()),
+    let page = |screen: Screen| Ok(page(&client.value("/v1/status")?, screen));
+    let record = || client.text(Method::GET, "/v1/status");
+    match (watch, json) {
+        (Some(every), true) => follow_each_other(&client, every, record),
+        (Some(every), false) => refresh(&client, every, false, page),
+        (None, true) => write_out(&record()?),
+        (None, false) => write_out(page(Screen::detect())?.as_bytes()),
     }
 }
 

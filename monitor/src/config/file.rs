@@ -15,6 +15,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use serde::de::DeserializeOwned;
+use toml::de::DeValue;
 
 use crate::record::is_active;
 
@@ -105,12 +106,19 @@ pub fn parse_toml<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, Fil
     })
 }
 
-/// Where the value of `section.key`, or of one below it, begins in a TOML text.
+/// Where the value of `section.key`, or of one below it, begins in a TOML text; a number names one of an array.
 pub fn offset_of(text: &str, field: &str) -> Option<usize> {
-    let root = toml::de::DeTable::parse(text).ok()?.into_inner();
-    let (path, key) = field.rsplit_once('.')?;
-    let table = path.split('.').try_fold(&root, |table, name| table.get(name)?.get_ref().as_table())?;
-    Some(table.get(key)?.span().start)
+    let root = toml::de::DeTable::parse(text).ok()?;
+    let mut names = field.split('.');
+    let mut found = root.get_ref().get(names.next()?)?;
+    for name in names {
+        found = match found.get_ref() {
+            DeValue::Table(table) => table.get(name)?,
+            DeValue::Array(array) => array.get(name.parse::<usize>().ok()?)?,
+            _ => return None,
+        };
+    }
+    Some(found.span().start)
 }
 
 /// Line and column, from 1, of a byte offset; the column counts characters.

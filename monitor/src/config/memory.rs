@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Config, ConfigError};
+use super::{Config, ConfigError, Field};
 use crate::flows;
 
 /// What the daemon may take.
@@ -40,15 +40,22 @@ const REST: u64 = 64 << 20;
 impl Config {
     /// What the configured tables and queues take when they are full, bytes.
     pub fn memory(&self) -> u64 {
-        let of = |count: u32, bytes: u64| u64::from(count) * bytes;
         REST + flows::STREAMS as u64 * STREAM
             + flows::IDENTITY_BYTES as u64
-            + u64::from(self.kernel.ring_bytes)
-            + of(self.flows.capacity, FLOW)
-            + of(self.flows.closed_keep, RECORD)
-            + of(self.pipeline.channel, EVENT)
-            + of(self.pipeline.sink_queue, RECORD)
-            + of(self.histograms.streams, MEASURES)
+            + self.takers().iter().map(|(_, bytes)| bytes).sum::<u64>()
+    }
+
+    /// What is configured, and what each takes, bytes.
+    fn takers(&self) -> [(&'static str, u64); 6] {
+        let of = |count: u32, bytes: u64| u64::from(count) * bytes;
+        [
+            ("kernel.ring_bytes", u64::from(self.kernel.ring_bytes)),
+            ("flows.capacity", of(self.flows.capacity, FLOW)),
+            ("flows.closed_keep", of(self.flows.closed_keep, RECORD)),
+            ("pipeline.channel", of(self.pipeline.channel, EVENT)),
+            ("pipeline.sink_queue", of(self.pipeline.sink_queue, RECORD)),
+            ("histograms.streams", of(self.histograms.streams, MEASURES)),
+        ]
     }
 
     /// Refuses tables that do not fit.
@@ -57,8 +64,11 @@ impl Config {
         if needed <= u64::from(self.memory.limit_mib) {
             return Ok(());
         }
+        // Where the limit is not set, the largest that is set is what is too large.
+        let mut takers = self.takers();
+        takers.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
         Err(ConfigError::Range {
-            field: "memory.limit_mib",
+            field: Field::with("memory.limit_mib", &takers.map(|(field, _)| field)),
             value: self.memory.limit_mib.to_string(),
             allowed: format!(
                 "at least {needed}, which flows.capacity, flows.closed_keep, pipeline, histograms.streams and \

@@ -10,6 +10,7 @@ mod alerts;
 mod detect;
 mod file;
 mod memory;
+mod origin;
 mod range;
 mod state;
 
@@ -21,6 +22,7 @@ pub use alerts::{Alerts, Hook};
 pub use detect::{AuthFailures, Sampling, Scans, Sensitivity, Traffic};
 pub use file::{FileError, parse_toml, place, read_capped};
 pub use memory::Memory;
+pub use origin::{Field, Origin};
 use range::Ranges;
 pub use state::{AwsService, State, VaultService};
 
@@ -367,16 +369,19 @@ pub enum ConfigError {
     File(#[from] FileError),
     /// A value is outside its range.
     #[error("{field} = {value} is out of range: expected {allowed}")]
-    Range { field: &'static str, value: String, allowed: String },
+    Range { field: Field, value: String, allowed: String },
+    /// It comes from a flag, or from the environment in the place of that flag.
+    #[error("{flag}: {what}")]
+    Flag { flag: &'static str, what: String },
+    /// It is wrong in another way, and its place is not known.
+    #[error("{0}")]
+    Wrong(String),
 }
 
 impl Config {
-    /// Reads a file; without one, the defaults. Ranges are not checked here, since overrides may
-    /// still change a value: see [`Config::check`].
+    /// Reads a file; without one, the defaults. Ranges are not checked: see [`Config::read`].
     pub fn load(path: Option<&Path>) -> Result<Config, ConfigError> {
-        let Some(path) = path else { return Ok(Config::default()) };
-        let text = read_capped(path, LARGEST_FILE)?;
-        Ok(parse_toml(path, &text)?)
+        Origin::read(path, &Overrides::default())?.parse()
     }
 
     /// Puts what the command line and the environment say over what the file says.
@@ -402,19 +407,17 @@ impl Config {
         }
     }
 
-    /// [`Config::check`], with the place in the file that the configuration was read from, where the
-    /// value stands there.
-    pub fn check_from(&self, path: Option<&Path>) -> Result<(), ConfigError> {
-        self.check().map_err(|error| match (&error, path) {
-            (ConfigError::Range { field, .. }, Some(path)) => read_capped(path, LARGEST_FILE)
-                .ok()
-                .and_then(|text| {
-                    let offset = file::offset_of(&text, field)?;
-                    Some(FileError::at(path, &text, offset, error.to_string()).into())
-                })
-                .unwrap_or(error),
-            _ => error,
-        })
+    /// Reads a file, puts over it what the command line and the environment say, and checks the whole; also from
+    /// where each value came.
+    ///
+    /// # Errors
+    /// One line that names the place: the file's line, or the flag.
+    pub fn read(path: Option<&Path>, overrides: Overrides) -> Result<(Config, Origin), ConfigError> {
+        let origin = Origin::read(path, &overrides)?;
+        let mut config: Config = origin.parse()?;
+        config.apply(overrides);
+        config.check().map_err(|error| origin.placed(error))?;
+        Ok((config, origin))
     }
 
     /// Refuses the first value that is outside its range.
@@ -451,7 +454,8 @@ impl Config {
 
         let Flows { capacity, closed_keep, udp_idle_s } = self.flows;
         ranges.within("flows.capacity", capacity, 16..=1 << 24);
-        ranges.within("flows.closed_keep", closed_keep, 0..=capacity);
+        let closed = Field::with("flows.closed_keep", &["flows.capacity"]);
+        ranges.within(closed, closed_keep, 0..=capacity);
         ranges.within("flows.udp_idle_s", udp_idle_s, 1..=86_400);
 
         ranges.within("pipeline.channel", self.pipeline.channel, 1..=1 << 22);
@@ -488,9 +492,10 @@ impl Config {
         ranges.not_empty("state.vault.namespace", vault.namespace.as_deref());
         ranges.absolute("state.aws.ca", aws.ca.as_deref());
         ranges.not_empty("state.aws.role", aws.role.as_deref());
-        for hook in &self.alerts.hooks {
-            ranges.within("alerts.hooks.timeout_s", hook.timeout_s, 1..=600);
-            ranges.within("alerts.hooks.queue", hook.queue, 1..=65_536);
+        for (number, hook) in self.alerts.hooks.iter().enumerate() {
+            let field = |name| Field::of("alerts.hooks", number, name);
+            ranges.within(field("timeout_s"), hook.timeout_s, 1..=600);
+            ranges.within(field("queue"), hook.queue, 1..=65_536);
         }
         let AuthFailures { threshold, window_s } = self.detect.auth_failures;
         ranges.within("detect.auth_failures.threshold", threshold, 1..=1 << 20);

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::path::Path;
 
-use super::ConfigError;
+use super::{ConfigError, Field};
 
 /// Collects until the first failure.
 #[derive(Default)]
@@ -16,13 +16,13 @@ impl Ranges {
         self.first.map_or(Ok(()), Err)
     }
 
-    pub fn within(&mut self, field: &'static str, value: u32, allowed: RangeInclusive<u32>) {
+    pub fn within(&mut self, field: impl Into<Field>, value: u32, allowed: RangeInclusive<u32>) {
         if !allowed.contains(&value) {
             self.refuse(field, value, format!("{} to {}", allowed.start(), allowed.end()));
         }
     }
 
-    pub fn power_of_two(&mut self, field: &'static str, value: u32, least: u32, most: u32) {
+    pub fn power_of_two(&mut self, field: impl Into<Field>, value: u32, least: u32, most: u32) {
         if !value.is_power_of_two() || !(least..=most).contains(&value) {
             self.refuse(field, value, format!("a power of two, {least} (a page) to {most}"));
         }
@@ -31,7 +31,7 @@ impl Ranges {
     /// At most `most` numbers, each smaller than the one before.
     pub fn falling(
         &mut self,
-        field: &'static str,
+        field: impl Into<Field>,
         values: &[u32],
         allowed: RangeInclusive<u32>,
         most: usize,
@@ -45,7 +45,7 @@ impl Ranges {
         }
     }
 
-    pub fn absolute(&mut self, field: &'static str, value: Option<&Path>) {
+    pub fn absolute(&mut self, field: impl Into<Field>, value: Option<&Path>) {
         if let Some(path) = value
             && !path.is_absolute()
         {
@@ -53,21 +53,21 @@ impl Ranges {
         }
     }
 
-    pub fn shorter(&mut self, field: &'static str, value: &Path, than: usize) {
+    pub fn shorter(&mut self, field: impl Into<Field>, value: &Path, than: usize) {
         if value.as_os_str().len() >= than {
             self.refuse(field, format!("{value:?}"), format!("a path of fewer than {than} bytes"));
         }
     }
 
-    pub fn not_empty(&mut self, field: &'static str, value: Option<&str>) {
+    pub fn not_empty(&mut self, field: impl Into<Field>, value: Option<&str>) {
         if value.is_some_and(str::is_empty) {
             self.refuse(field, "\"\"", "a name".to_owned());
         }
     }
 
-    fn refuse(&mut self, field: &'static str, value: impl ToString, allowed: String) {
+    fn refuse(&mut self, field: impl Into<Field>, value: impl ToString, allowed: String) {
         if self.first.is_none() {
-            self.first = Some(ConfigError::Range { field, value: value.to_string(), allowed });
+            self.first = Some(ConfigError::Range { field: field.into(), value: value.to_string(), allowed });
         }
     }
 }

@@ -158,3 +158,77 @@ fn a_secret_in_the_configuration_is_refused_in_one_line_that_does_not_repeat_it(
     let message = parse("[state.aws]\nsecret_access_key = \"wJalrXUtnFEMI\"\n").unwrap_err().to_string();
     assert!(message.contains("unknown field") && !message.contains("wJalr"), "{message}");
 }
+
+/// What [`Config::read`] says of a file with this text.
+fn read(name: &str, text: &str, overrides: Overrides) -> Result<Config, String> {
+    let path = std::env::temp_dir().join(format!("streamwatch-{name}-{}.toml", std::process::id()));
+    std::fs::write(&path, text).unwrap();
+    let read = Config::read(Some(&path), overrides);
+    std::fs::remove_file(&path).unwrap();
+    let shown = path.display().to_string();
+    read.map(|(config, _)| config).map_err(|error| error.to_string().replace(&shown, "FILE"))
+}
+
+#[test]
+fn what_is_out_of_range_is_said_with_its_line() {
+    for (text, expected) in [
+        ("[memory]\nlimit_mib = 100\n", "FILE:2:13: memory.limit_mib = 100 is out of range"),
+        ("[flows]\ncapacity = 1000000\n", "FILE:2:12: memory.limit_mib = 256 is out of range"),
+        (
+            "[flows]\ncapacity = 100001\n[pipeline]\nsink_queue = 1000000\n",
+            "FILE:4:14: memory.limit_mib = 256 is out of range",
+        ),
+        (
+            "[flows]\ncapacity = 100\n",
+            "FILE:2:12: flows.closed_keep = 4096 is out of range: expected 0 to 100",
+        ),
+        ("[api]\ngroup = \"\"\n", "FILE:2:9: api.viewers = \"\" is out of range"),
+        ("flows.capacity = 3\n", "FILE:1:18: flows.capacity = 3"),
+        ("flows = { capacity = 3 }\n", "FILE:1:22: flows.capacity = 3"),
+        (
+            "[[alerts.hooks]]\nlog = true\n[[alerts.hooks]]\nlog = true\ntimeout_s = 0\n",
+            "FILE:5:13: alerts.hooks.timeout_s = 0 is out of range: expected 1 to 600",
+        ),
+        (
+            "alerts.hooks = [{ log = true }, { log = true, queue = 0 }]\n",
+            "FILE:1:55: alerts.hooks.queue = 0 is out of range",
+        ),
+        ("[[alerts.hooks]]\nlog = true\n[[alerts.hooks]]\nlgo = true\n", "FILE:4:1: unknown field `lgo`"),
+        ("[[alerts.hooks]]\nlog = \"yes\"\n", "FILE:2:7: invalid type: string \"yes\""),
+        ("[[alerts.hooks]]\nseverity = \"loud\"\n", "FILE:2:12: unknown variant `loud`"),
+        (
+            "[[alerts.hooks]]\ncommand = \"a b\"\n",
+            "FILE:2:11: invalid type: string \"a b\", expected a sequence",
+        ),
+    ] {
+        let message = read("lines", text, Overrides::default()).unwrap_err();
+        assert!(message.starts_with(expected) && !message.contains('\n'), "{text:?}: {message}");
+    }
+}
+
+#[test]
+fn what_a_flag_says_is_not_blamed_on_the_file() {
+    let text = "[api]\nsocket = \"/run/a\"\n[kernel]\npin = \"off\"\n[output]\ninterval_s = 5\n";
+    let of = |overrides| read("flags", text, overrides).unwrap_err();
+    let none = Overrides::default;
+    for (overrides, expected) in [
+        (
+            Overrides { interval_s: Some(90_000), ..none() },
+            "--interval (or STREAMWATCH_INTERVAL): output.interval_s",
+        ),
+        (
+            Overrides { socket: Some("a".into()), ..none() },
+            "--socket (or STREAMWATCH_SOCKET): api.socket = \"a\"",
+        ),
+        (Overrides { cgroup: Some("a".into()), ..none() }, "--cgroup (or STREAMWATCH_CGROUP): kernel.cgroup"),
+        (Overrides { pin: Some("a".to_owned().into()), ..none() }, "--pin (or STREAMWATCH_PIN): kernel.pin"),
+    ] {
+        let message = of(overrides);
+        assert!(message.starts_with(expected), "{message}");
+    }
+    // A right flag goes before a wrong file.
+    let right = Overrides { interval_s: Some(1), ..none() };
+    assert_eq!(read("flags", "[output]\ninterval_s = 90000\n", right).unwrap().output.interval_s, 1);
+    let message = read("flags", "[output]\ninterval_s = 90000\n", none()).unwrap_err();
+    assert!(message.starts_with("FILE:2:14: output.interval_s = 90000"), "{message}");
+}

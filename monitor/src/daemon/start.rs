@@ -9,7 +9,7 @@ use std::time::Instant;
 use crossbeam_channel::{never, select, tick};
 
 use super::clock::monotonic_ns;
-use super::confine::{User, UserError, keep_needed};
+use super::confine::{UserError, keep_needed};
 use super::control::Watched;
 use super::link::ToWorker;
 use super::lives::Lives;
@@ -79,14 +79,14 @@ impl RunError {
 pub fn run(options: RunOptions) -> Result<(), RunError> {
     super::private::keep_private()
         .map_err(|error| RunError::Host(format!("core dumps cannot be disabled: {error}")))?;
-    let config = load_config(&options)?;
+    let (config, origin) = Config::read(options.config.as_deref(), options.overrides.clone())?;
+    let user = super::settings::check(&config, &origin)?;
     let (policy, wanted) = load_policy(&config)?;
     crate::doctor::can_run().map_err(RunError::Host)?;
     // What the shell left open is for nobody here.
     monitor_sys::keep_from_programs(3).map_err(|error| RunError::Host(format!("descriptors: {error}")))?;
     // Before there is another thread: what this one gives up, those that it starts have not.
     keep_needed().map_err(|error| RunError::Host(format!("capabilities cannot be given up: {error}")))?;
-    let user = User::of(config.worker.user.as_deref())?;
     let lock =
         api::InstanceLock::acquire(&config.api.socket).map_err(|error| RunError::Api(error.to_string()))?;
     let signals = Signals::install().map_err(RunError::Thread)?;
@@ -253,10 +253,7 @@ fn greet(config: &Config, cgroup: &Path) {
 
 /// The configuration: file, then environment and flags on top, checked.
 pub fn load_config(options: &RunOptions) -> Result<Config, ConfigError> {
-    let mut config = Config::load(options.config.as_deref())?;
-    config.apply(options.overrides.clone());
-    config.check_from(options.config.as_deref())?;
-    Ok(config)
+    Config::read(options.config.as_deref(), options.overrides.clone()).map(|(config, _)| config)
 }
 
 /// The texts of the policy, checked, and what it asks of identities.

@@ -103,6 +103,34 @@ enum Target {
     Log,
 }
 
+/// Whether a hook could be used.
+///
+/// # Errors
+/// It is not one thing, or its certificates cannot be read.
+pub fn check(hook: &config::Hook) -> Result<(), HookError> {
+    target(hook).map(|_| ())
+}
+
+/// What is told, and its name.
+fn target(hook: &config::Hook) -> Result<(String, Target), HookError> {
+    match (&hook.command, &hook.webhook, hook.log) {
+        (Some(command), None, false) if !command.is_empty() => {
+            Ok((command[0].clone(), Target::Command(command.clone())))
+        }
+        (None, Some(url), false) => {
+            let timeout = Duration::from_secs(u64::from(hook.timeout_s));
+            let webhook = Webhook::new(url, hook.ca.as_deref(), timeout).map_err(HookError::Settings)?;
+            Ok((webhook.host().to_owned(), Target::Webhook(Box::new(webhook))))
+        }
+        (None, None, true) => Ok(("log".to_owned(), Target::Log)),
+        _ => {
+            let wrong =
+                "a hook has exactly one of command = [\"program\", …], webhook = \"https://…\", log = true";
+            Err(HookError::Settings(wrong.to_owned()))
+        }
+    }
+}
+
 impl Hooks {
     /// Starts a thread for each, which notes in `posted` how far it has come.
     ///
@@ -113,21 +141,8 @@ impl Hooks {
         for (at, hook) in settings.iter().enumerate() {
             let number = at + 1;
             let timeout = Duration::from_secs(u64::from(hook.timeout_s));
-            let (name, target) = match (&hook.command, &hook.webhook, hook.log) {
-                (Some(command), None, false) if !command.is_empty() => {
-                    (format!("hook {number} ({})", command[0]), Target::Command(command.clone()))
-                }
-                (None, Some(url), false) => {
-                    let webhook =
-                        Webhook::new(url, hook.ca.as_deref(), timeout).map_err(HookError::Settings)?;
-                    (format!("hook {number} ({})", webhook.host()), Target::Webhook(Box::new(webhook)))
-                }
-                (None, None, true) => (format!("hook {number} (log)"), Target::Log),
-                _ => {
-                    let wrong = "a hook has exactly one of command = [\"program\", …], webhook = \"https://…\", log = true";
-                    return Err(HookError::Settings(wrong.to_owned()));
-                }
-            };
+            let (name, target) = target(hook)?;
+            let name = format!("hook {number} ({name})");
             let (queue, waiting) = bounded(hook.queue as usize);
             let (end, ended) = bounded::<()>(0);
             let counters =

@@ -7,7 +7,7 @@
 
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -154,6 +154,16 @@ impl ToldLog {
             .open(path)?;
         file.set_len(LENGTH as u64)?;
         Ok(file)
+    }
+
+    /// Whether a file is one of these.
+    pub fn is_one(path: &Path) -> bool {
+        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
+        let mut word = [0; 8];
+        let file = OpenOptions::new().read(true).custom_flags(flags).open(path);
+        let ours =
+            |mut file: File| file.metadata()?.is_file().then(|| file.read_exact(&mut word)).transpose();
+        file.and_then(ours).is_ok_and(|read| read.is_some()) && u64::from_le_bytes(word) == WORD
     }
 
     /// The same without a place: it outlives the process that writes, if another holds it too.

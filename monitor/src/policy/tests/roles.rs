@@ -162,6 +162,7 @@ fn paths_hold_what_is_below_them_and_nothing_beside() {
         // What was left out may be anything.
         ("GET /api/v1/…/a", 'y'),
         ("GET /…/v1", '?'),
+        ("GET /api/…%2F…", 'n'),
         ("GET /api/…", '?'),
         ("GET api", '?'),
         ("OPTIONS *", 'n'),

@@ -1,0 +1,76 @@
+//! What settings name on this host: users, groups, hooks, keys. Looked at before anything is loaded, so that what
+//! is wrong is said with the line that says it.
+
+use super::confine::User;
+use super::start::RunError;
+use super::state;
+use crate::api::{self, SocketError};
+use crate::config::{Config, Field, Origin};
+use crate::hook;
+use crate::keys::Keys;
+
+/// The worker's user, where all that is named is there.
+///
+/// # Errors
+/// The first that is not, with its place.
+pub fn check(config: &Config, origin: &Origin) -> Result<User, RunError> {
+    let user = User::of(config.worker.user.as_deref()).map_err(|error| origin.blame("worker.user", error))?;
+    match api::check_groups(config.api.viewers.as_deref(), config.api.operators.as_deref()) {
+        Err(error @ SocketError::NoGroup { key, .. }) => return Err(origin.blame(key, error).into()),
+        Err(error) => return Err(RunError::Api(error.to_string())),
+        Ok(()) => {}
+    }
+    for (number, wanted) in config.alerts.hooks.iter().enumerate() {
+        let field = |error: &hook::HookError| {
+            let key = ["webhook", "command"]
+                .into_iter()
+                .find(|key| error.to_string().contains(&format!(": {key}: ")));
+            Field::of("alerts.hooks", number, key.unwrap_or_default())
+        };
+        hook::check(wanted).map_err(|error| origin.blame(field(&error), &error))?;
+    }
+    Keys::new(&config.state, &state::path(config)).map_err(|error| {
+        let what = error.to_string();
+        let field = what.split_once(':').map_or("", |(field, _)| field);
+        origin.blame(Field::with(field, &["state.key", "state.previous"]), &what)
+    })?;
+    Ok(user)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::config::Overrides;
+
+    #[test]
+    fn what_is_not_on_this_host_is_said_with_its_place_and_is_a_bad_file() {
+        let path = std::env::temp_dir().join(format!("streamwatch-settings-{}.toml", std::process::id()));
+        for (text, expected) in [
+            ("[api]\nviewers = \"no such group\"\n", ":2:11: api.viewers: there is no group"),
+            ("[api]\ngroup = \"no such group\"\n", ":2:9: api.viewers: there is no group"),
+            ("[api]\noperators = \"no such group\"\n", ":2:13: api.operators: there is no group"),
+            ("[worker]\nuser = \"nobody at all\"\n", ":2:8: worker.user: there is no user"),
+            ("[worker]\nuser = \"root\"\n", ":2:8: worker.user: \"root\" is root"),
+            (
+                "[[alerts.hooks]]\nlog = true\n[[alerts.hooks]]\nqueue = 1\n",
+                ":3:1: alerts.hooks: a hook has exactly",
+            ),
+            ("[[alerts.hooks]]\nwebhook = \"ftp://a\"\n", ":2:11: alerts.hooks: webhook: expected https"),
+            (
+                "[state]\nkey = \"vault-kv:a/b\"\n[state.vault]\naddress = \"http://192.0.2.1\"\n",
+                ":4:11: state.vault.address",
+            ),
+            ("[state]\nprevious = [\"auto\"]\n", ":2:12: state.previous: \"auto\" names no place"),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let (config, origin) = Config::read(Some(&path), Overrides::default()).unwrap();
+            let error = check(&config, &origin).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{error}");
+            let place = format!("{}{expected}", path.display());
+            assert!(error.to_string().starts_with(&place), "{error}");
+        }
+        std::fs::remove_file(&path).unwrap();
+    }
+}
