@@ -40,12 +40,16 @@ pub enum SocketError {
         path.display()
     )]
     NoAccessList { path: PathBuf, source: io::Error },
-    #[error("cannot {what} {}: {source}", path.display())]
+    #[error("cannot {what} {}: {source}{}", path.display(), remedy(.source))]
     Io { what: &'static str, path: PathBuf, source: io::Error },
 }
 
 fn pid_text(pid: &Option<u32>) -> String {
     pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
+}
+
+fn remedy(error: &io::Error) -> &'static str {
+    if error.kind() == io::ErrorKind::PermissionDenied { "; do it as root" } else { "" }
 }
 
 fn named_text(pid: &Option<u32>) -> String {

@@ -8,25 +8,25 @@ use std::io::{self, ErrorKind, Read, Write};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-/// A protocol with an upgrade to TLS.
+/// A protocol with an upgrade to TLS. Where each is specified is no help to who chooses one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Starttls {
-    /// RFC 3207.
+    // RFC 3207.
     Smtp,
-    /// RFC 9051 section 6.2.1.
+    // RFC 9051 section 6.2.1.
     Imap,
-    /// RFC 2595 section 4.
+    // RFC 2595 section 4.
     Pop3,
-    /// RFC 4217.
+    // RFC 4217.
     Ftp,
-    /// RFC 4511 section 4.14.
+    // RFC 4511 section 4.14.
     Ldap,
-    /// <https://www.postgresql.org/docs/current/protocol-flow.html>, "SSL Session Encryption".
+    // <https://www.postgresql.org/docs/current/protocol-flow.html>, "SSL Session Encryption".
     Postgresql,
-    /// <https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_connection_phase.html>.
+    // <https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_connection_phase.html>.
     Mysql,
-    /// RFC 6120 section 5.
+    // RFC 6120 section 5.
     Xmpp,
 }
 

@@ -9,7 +9,7 @@ use crate::config::Format;
 use crate::model::Severity;
 use crate::policy::ExportFormat;
 
-/// For every data stream on this host: is it encrypted, authenticated, authorised and watched?
+/// Every data stream on this host: encrypted, authenticated, authorised, watched?
 #[derive(Debug, Parser)]
 #[command(name = "streamwatch", version, max_term_width = 100, after_help = EXIT)]
 pub struct Arguments {
@@ -20,16 +20,20 @@ pub struct Arguments {
     pub command: Command,
 }
 
-const EXIT: &str = "Exit status: 0 done; 1 rules broken (check, audit, policy test), or a \
-                    difference (policy diff); 2 usage or a bad file; \
-                    3 the daemon cannot be reached; 4 this host cannot run it.";
+const EXIT: &str = "\
+Exit status:
+  0  done
+  1  rules broken (check, audit, policy test), or a difference (policy diff)
+  2  usage or a bad file
+  3  the daemon cannot be reached
+  4  this host cannot run it";
 
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Watch this host: the daemon, in the foreground
     Run(RunArguments),
-    /// End the daemon; its hooks go on counting for the next start, unless --detach
+    /// End the daemon; its hooks go on counting, unless --detach
     Stop {
         #[command(flatten)]
         place: WhereArguments,
@@ -37,7 +41,7 @@ pub enum Command {
         #[arg(long)]
         detach: bool,
     },
-    /// End the daemon and remove hooks, sockets and state: everything but the program
+    /// End the daemon and remove hooks, sockets and state
     Uninstall {
         #[command(flatten)]
         place: WhereArguments,
@@ -69,7 +73,7 @@ pub enum Command {
         #[command(subcommand)]
         what: Option<AlertsCommand>,
     },
-    /// Percentiles of duration, bytes, round trips and set-up time, per stream
+    /// Percentiles of duration, bytes, round trips and more, per stream
     Hist {
         #[command(flatten)]
         listing: ListingArguments,
@@ -77,7 +81,7 @@ pub enum Command {
         #[arg(long, conflicts_with = "watch")]
         reset: bool,
     },
-    /// Streams, full screen, refreshed
+    /// Streams, full screen, refreshed every second (--json: records)
     Top {
         #[command(flatten)]
         listing: ListingArguments,
@@ -87,11 +91,11 @@ pub enum Command {
         /// As JSON
         #[arg(long)]
         json: bool,
-        /// Refresh every so many seconds
+        /// Refresh every so many seconds, or every 2
         #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2")]
         watch: Option<f64>,
     },
-    /// How streams are protected: shares, protocols, algorithms and certificates that were seen
+    /// How streams are protected: shares, algorithms, certificates
     Inventory {
         /// As JSON
         #[arg(long, conflicts_with = "cyclonedx")]
@@ -110,10 +114,10 @@ pub enum Command {
         #[arg(long, short)]
         quiet: bool,
     },
-    /// Connect to this host's own TLS services and judge what they accept; needs no daemon
+    /// Connect to this host's own TLS services; needs no daemon
     #[command(long_about = AUDIT)]
     Audit(AuditArguments),
-    /// The policy: what is in force; check, learn, test, compare and export one
+    /// The policy in force; check, learn, test, compare and export one
     Policy {
         #[command(subcommand)]
         what: PolicyCommand,
@@ -126,8 +130,7 @@ pub enum Command {
         /// Show the memory that this configuration takes
         #[arg(long, env = "STREAMWATCH_CONFIG", value_name = "FILE")]
         config: Option<PathBuf>,
-        /// What each process of the running daemon may do, as the kernel says; and what one that is confined
-        /// as its worker is tries in vain. Exit 1 if that is more than it should be
+        /// What each process of the daemon may do, and what a worker tries in vain; exit 1 if too much
         #[arg(long = "self")]
         own: bool,
     },
@@ -149,15 +152,19 @@ pub enum Command {
     },
 }
 
-const CHECK: &str = "Exit 1 if any stream breaks the rules: an open alert of the severity or above, or a \
-                     stream to or from another host that is in the clear. Protocols that are in the clear \
-                     by design (DNS, NTP, DHCP, mDNS, SSDP) count only where an alert is open.";
+const CHECK: &str = "\
+Exit 1 if any stream breaks the rules: an open alert of the severity or above,
+or a stream to or from another host that is in the clear. Protocols that are in
+the clear by design (DNS, NTP, DHCP, mDNS, SSDP) count only where an alert is
+open.";
 
 const AUDIT: &str = "\
-Connect to the TLS services that this host itself listens on, STARTTLS included, and judge each: the \
-versions and suites it accepts, its certificate, key and names, whether it asks for a client certificate, \
-session tickets, post-quantum key exchange. Only sockets of this network namespace are asked, on this \
-host's own addresses; another host only if --target names it. Exit 1 on findings.";
+Connect to the TLS services that this host itself listens on, STARTTLS
+included, and judge each: the versions and suites it accepts, its certificate,
+key and names, whether it asks for a client certificate, session tickets,
+post-quantum key exchange. Only sockets of this network namespace are asked, on
+this host's own addresses; another host only if --target names it. Exit 1 on
+findings, and where a service that was named does not answer.";
 
 /// Options of the audit.
 #[derive(Debug, Args)]
@@ -268,9 +275,11 @@ pub enum PolicyCommand {
     },
 }
 
-const LEARN: &str = "Write a policy from what was observed, on stdout: services by unit and port, their clients \
-                     by unit or network, and what each client connects to; the evidence stands in comments. \
-                     Read it before you put it in force: it says what was, not what ought to be.";
+const LEARN: &str = "\
+Write a policy from what was observed, on stdout: services by unit and port,
+their clients by unit or network, and what each client connects to; the
+evidence stands in comments. Read it before you put it in force: it says what
+was, not what ought to be.";
 
 /// Options of the daemon.
 #[derive(Debug, Default, Args)]
@@ -324,22 +333,29 @@ pub struct ListingArguments {
     /// Without the header line
     #[arg(long)]
     pub no_headers: bool,
-    /// Refresh every so many seconds
+    /// Refresh every so many seconds, or every 2
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2")]
     pub watch: Option<f64>,
 }
 
 const FILTER: &str = "\
-Only what fulfils this expression, e.g. 'client.process == \"curl\" && encrypted == \"no\"'.
+Only what fulfils this expression, e.g.
+'client.process == \"curl\" && encrypted == \"no\"'.
 
-Comparisons: == != < <= > >= and =~ (a glob where it has * or ?, else a substring; case ignored), \
-joined with && and ||, negated with !, grouped with parentheses. Values may be quoted, carry a unit \
-(10MB, 250ms, 5min) or be an address range (10.0.0.0/8). Severities are low, medium, high, critical.
+Comparisons: == != < <= > >= and =~ (a glob where it has * or ?,
+else a substring; case ignored), joined with && and ||, negated with
+!, grouped with parentheses. Values may be quoted, carry a unit
+(10MB, 250ms, 5min) or be an address range (10.0.0.0/8). Severities:
+low, medium, high, critical.
 
-Fields: encrypted authenticated authorised watched protocol transport direction state bytes packets \
-duration start end first last rtt retransmits flows open failed rule severity count reason sni version \
-cipher group key_exchange post_quantum client_certificate posture ja3 ja4 alpn key id process pid user uid unit container; client. and server. with process, pid, \
-executable, user, uid, unit, container, ip, port, bytes; and every ECS path of the records.";
+Fields: encrypted authenticated authorised watched protocol
+transport direction state bytes packets duration start end first
+last rtt retransmits flows open failed rule severity count reason
+sni version cipher group key_exchange post_quantum
+client_certificate posture ja3 ja4 alpn key id process pid user uid
+unit container; client. and server. with process, pid, executable,
+user, uid, unit, container, ip, port, bytes; and every ECS path of
+the records.";
 
 /// From which severity on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

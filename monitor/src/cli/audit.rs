@@ -1,6 +1,7 @@
 //! `audit`: asks this host's own TLS services what they accept, and judges it.
 
 use std::fmt::Write as _;
+use std::io::ErrorKind;
 use std::net::ToSocketAddrs;
 use std::path::Path;
 use std::process::ExitCode;
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::args::AuditArguments;
 use super::screen::Screen;
-use super::{Failure, tell};
+use super::{Failure, many, tell};
 use crate::audit::{
     ClientCertificate, DEFAULT_STATE, Memory, MemoryError, Offered, Options, Outcome, Report, Rotation,
     Target, audit as ask, listening,
@@ -66,7 +67,11 @@ pub(super) fn audit(arguments: &AuditArguments) -> Result<ExitCode, Failure> {
     }
     if !arguments.json {
         let tls = reports.len() - plain - failed;
-        let mut line = format!("{tls} TLS services, {found} findings; {plain} without TLS");
+        let mut line = format!(
+            "{}, {}; {plain} without TLS",
+            many(tls as u64, "TLS service"),
+            many(found as u64, "finding")
+        );
         if failed > 0 {
             let _ = write!(line, ", {failed} did not answer");
         }
@@ -101,9 +106,12 @@ fn targets(arguments: &AuditArguments) -> Result<Vec<Target>, Failure> {
             .collect());
     }
     let resolve = |name: &String| {
-        let addresses = name
-            .to_socket_addrs()
-            .map_err(|error| Failure::Usage(format!("--target {name}: expected HOST:PORT ({error})")))?;
+        let addresses = name.to_socket_addrs().map_err(|error| {
+            Failure::Usage(match error.kind() {
+                ErrorKind::InvalidInput => format!("--target {name}: expected HOST:PORT"),
+                _ => format!("--target {name}: the name is not known here: {error}"),
+            })
+        })?;
         let reach: Vec<_> = addresses.take(4).collect();
         let bound = reach.iter().take(1).copied().collect();
         Ok(Target { bound, reach, process: None, pid: None, starttls: arguments.starttls })

@@ -109,8 +109,7 @@ fn manual(name: Option<&str>) -> Result<(), Failure> {
     write_out(&page)
 }
 
-/// Writes all of it to stdout.
-/// The same for a command whose exit status is its answer: it holds whether or not somebody reads on.
+/// [`write_out`] for a command whose exit status is its answer: it holds whether or not somebody reads on.
 fn tell(bytes: &[u8]) -> Result<(), Failure> {
     match write_out(bytes) {
         Err(Failure::Output(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
@@ -118,6 +117,7 @@ fn tell(bytes: &[u8]) -> Result<(), Failure> {
     }
 }
 
+/// Writes all of it to stdout.
 fn write_out(bytes: &[u8]) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(bytes)?;

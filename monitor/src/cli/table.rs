@@ -7,6 +7,8 @@ use crate::record::text::Style;
 
 /// No column gets narrower than this for lack of room.
 const NARROWEST: usize = 8;
+/// Nor than this, as long as another one can go altogether.
+const ROOMY: usize = 16;
 
 /// One value, with its colour.
 #[derive(Clone, Debug, Default)]
@@ -45,6 +47,8 @@ pub(super) type Column = (&'static str, Align);
 
 pub(super) struct Table {
     columns: &'static [Column],
+    /// What a narrow terminal does without, the first one first.
+    spare: &'static [&'static str],
     rows: Vec<Row>,
 }
 
@@ -56,7 +60,12 @@ enum Row {
 
 impl Table {
     pub fn new(columns: &'static [Column]) -> Self {
-        Table { columns, rows: Vec::new() }
+        Table { columns, spare: &[], rows: Vec::new() }
+    }
+
+    /// With columns that a narrow terminal does without, the first one first.
+    pub fn sparing(columns: &'static [Column], spare: &'static [&'static str]) -> Self {
+        Table { spare, ..Table::new(columns) }
     }
 
     pub fn row(&mut self, cells: Vec<Cell>) {
@@ -101,32 +110,44 @@ impl Table {
             }
         }
         let Some(limit) = width else { return widths };
-        while total(&widths) > limit {
-            // The widest elastic column gives way, as far as it still says something.
-            let elastic = widths.iter_mut().zip(self.columns);
-            let widest =
-                elastic.filter(|(_, (_, align))| *align == Align::Elastic).map(|(width, _)| width).max();
-            let Some(widest) = widest.filter(|it| **it > NARROWEST) else { break };
-            *widest -= 1;
+        let natural = widths.clone();
+        for without in 0..=self.spare.len() {
+            let narrowest = if without < self.spare.len() { ROOMY } else { NARROWEST };
+            let dropped = |name: &str| self.spare[..without].contains(&name);
+            let kept = natural.iter().zip(self.columns);
+            widths = kept.map(|(width, (name, _))| if dropped(name) { 0 } else { *width }).collect();
+            if self.narrow(&mut widths, limit, narrowest) {
+                return widths;
+            }
         }
         // Then the last one goes altogether, where it only explains.
-        if total(&widths) > limit
-            && let Some(((_, Align::Elastic), last)) = self.columns.last().zip(widths.last_mut())
-        {
+        if let Some(((_, Align::Elastic), last)) = self.columns.last().zip(widths.last_mut()) {
             *last = 0;
         }
         widths
     }
 
+    /// The widest elastic column gives way, as far as it still says something; true: they fit.
+    fn narrow(&self, widths: &mut [usize], limit: usize, narrowest: usize) -> bool {
+        while total(widths) > limit {
+            let elastic = widths.iter_mut().zip(self.columns);
+            let widest =
+                elastic.filter(|(_, (_, align))| *align == Align::Elastic).map(|(width, _)| width).max();
+            let Some(widest) = widest.filter(|it| **it > narrowest) else { return false };
+            *widest -= 1;
+        }
+        true
+    }
+
     fn line(&self, text: &mut String, cells: &[Cell], widths: &[usize], style: Style) {
         let start = text.len();
-        for (at, ((cell, width), (_, align))) in cells.iter().zip(widths).zip(self.columns).enumerate() {
+        let mut gap = "";
+        for ((cell, width), (_, align)) in cells.iter().zip(widths).zip(self.columns) {
             if *width == 0 {
                 continue;
             }
-            if at > 0 {
-                text.push_str("  ");
-            }
+            text.push_str(gap);
+            gap = "  ";
             let shown = shortened(&cell.text, *width);
             let padding = " ".repeat(width.saturating_sub(shown.width()));
             if *align == Align::Right {
@@ -202,6 +223,19 @@ mod tests {
             Table::new(&[("WHO", Align::Elastic), ("FLOWS", Align::Right), ("WHY", Align::Elastic)]);
         table.row(vec![Cell::new("a long name"), Cell::new("12 (1 open)"), Cell::new("some reason")]);
         assert_eq!(table.render(false, Some(24), Style::default()), "a long …  12 (1 open)\n");
+    }
+
+    #[test]
+    fn a_narrow_terminal_does_without_what_can_be_spared() {
+        let columns = &[("BYTES", Align::Right), ("WHO", Align::Elastic), ("FLOWS", Align::Right)];
+        let mut table = Table::sparing(columns, &["BYTES", "FLOWS"]);
+        table.row(vec![Cell::new("12 B"), Cell::new("somebody of a long name"), Cell::new("3")]);
+        let at = |width| table.render(true, Some(width), Style::default());
+        assert_eq!(at(37), "BYTES  WHO                      FLOWS\n 12 B  somebody of a long name      3\n");
+        assert_eq!(at(30), "BYTES  WHO               FLOWS\n 12 B  somebody of a l…      3\n");
+        assert_eq!(at(24), "WHO                FLOWS\nsomebody of a lo…      3\n");
+        assert_eq!(at(22), "WHO\nsomebody of a long na…\n");
+        assert_eq!(at(10), "WHO\nsomebody …\n");
     }
 
     #[test]

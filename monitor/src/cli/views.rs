@@ -74,7 +74,7 @@ pub(super) const ANSWERS: [(&str, &str); 4] = [
 
 /// `wide`: below each stream a line for each answer, with its reason.
 pub(super) fn streams(records: &[Value], wide: bool, now: Timestamp) -> Table {
-    let mut table = Table::new(STREAMS);
+    let mut table = Table::sparing(STREAMS, &["POSTURE", "WHY", "FLOWS", "LAST", "PROTO", "BYTES"]);
     for record in records {
         let mut cells =
             vec![text(record, "streamwatch.stream.client").into(), service(record), protocol(record)];
@@ -103,7 +103,8 @@ fn seen_at(record: &Value) -> &'static str {
 }
 
 pub(super) fn flows(records: &[Value], now: Timestamp) -> Table {
-    let mut table = Table::new(FLOWS);
+    let mut table =
+        Table::sparing(FLOWS, &["SEEN", "WHAT", "TIME", "START", "BACK", "SENT", "STATE", "PROTO"]);
     for record in records {
         let mut cells = vec![
             ago(record, "event.start", now),
@@ -125,7 +126,7 @@ pub(super) fn flows(records: &[Value], now: Timestamp) -> Table {
 }
 
 pub(super) fn alerts(records: &[Value], now: Timestamp) -> Table {
-    let mut table = Table::new(ALERTS);
+    let mut table = Table::sparing(ALERTS, &["REMEDY", "COUNT", "LAST"]);
     for record in records {
         table.row(vec![
             ago(record, "streamwatch.alert.last_seen", now),
@@ -150,7 +151,7 @@ fn standing(record: &Value) -> &'static str {
 }
 
 pub(super) fn histograms(records: &[Value]) -> Table {
-    let mut table = Table::new(HISTOGRAMS);
+    let mut table = Table::sparing(HISTOGRAMS, &["MEAN", "MIN", "P99.9", "P90", "COUNT"]);
     for record in records {
         let unit = text(record, "unit");
         let shown = |value: u64| match unit.as_str() {
