@@ -53,8 +53,9 @@ pub fn told(config: &Config, kernel: &Kernel) -> Result<File, RunError> {
     }
     let path = told_file(&config.api.socket);
     // As versions before called it, whatever the socket was called.
-    if !path.exists() {
-        let _ = std::fs::rename(config.api.socket.with_file_name("told"), &path);
+    let older = config.api.socket.with_file_name("told");
+    if !path.exists() && ToldLog::is_one(&older) {
+        let _ = std::fs::rename(older, &path);
     }
     ToldLog::file(&path).or_else(|error| {
         say!(

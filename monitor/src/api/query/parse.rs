@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use super::field::{FULL, SHORT};
 use super::lex::{Token, tokens};
-use super::{Field, LONGEST};
+use super::{Field, LONGEST, meant};
 
 /// How deep parentheses and negations may nest.
 const DEEPEST: usize = 64;
@@ -140,6 +140,9 @@ impl Parser<'_> {
             Some((_, Token::Word(value) | Token::Quoted(value))) => value.clone(),
             _ => return Err(self.expected("a value, such as \"curl\", no or 443")),
         };
+        if let Some(expected) = meant::expected(&field, operator, &value) {
+            return Err(self.expected(&format!("{expected}, found {value:?}")));
+        }
         self.at += 1;
         Ok(Expression::Compare { field, operator, value })
     }

@@ -55,6 +55,53 @@ fn a_bad_filter_says_where_and_what() {
 }
 
 #[test]
+fn a_value_that_a_field_cannot_have_is_refused() {
+    let error = |text: &str| text.parse::<Expression>().unwrap_err().to_string();
+    assert_eq!(
+        error("bytes > 1XB"),
+        "column 9: expected a number, with or without a unit (kB, MB, GB; ms, s, min, h), found \"1XB\""
+    );
+    assert!(error("server.pid == nginx").starts_with("column 15: expected a number"));
+    assert!(error("client.ip == 10.0.0.0/99").starts_with("column 14: expected an address or a range"));
+    assert_eq!(error("encrypted != maybe"), "column 14: expected yes, no or unknown, found \"maybe\"");
+    for taken in [
+        "bytes =~ 1X",
+        "client.ip =~ 10.0.",
+        "client == gateway",
+        "user == root",
+        "severity >= high",
+        "duration > 1.5s",
+        "encrypted =~ n",
+    ] {
+        assert!(taken.parse::<Expression>().is_ok(), "{taken}");
+    }
+}
+
+#[test]
+fn what_is_called_a_number_is_one_in_every_record() {
+    let mut out = Vec::new();
+    let mut numbers = 0;
+    let mut look = |line: &[u8]| {
+        let record: Value = serde_json::from_slice(line).unwrap();
+        for path in super::meant::NUMBERS {
+            if let Some(found) = Field::named(path).unwrap().value(&record) {
+                assert!(found.is_number(), "{path}: {found}");
+                numbers += 1;
+            }
+        }
+    };
+    for record in samples::records().iter().chain(&samples::hostile_records("x")) {
+        out.clear();
+        ecs::encode(&samples::context(), record, &mut out);
+        look(&out);
+    }
+    out.clear();
+    ecs::encode_stream(&samples::context(), &samples::stream(), samples::at(), &mut out);
+    look(&out);
+    assert!(numbers > super::meant::NUMBERS.len());
+}
+
+#[test]
 fn order_is_by_value_and_absent_comes_last() {
     let sort = Sort::parse("bytes:desc").unwrap();
     let (small, big) = (Value::from(9), Value::from(10));
