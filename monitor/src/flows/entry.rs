@@ -510,6 +510,15 @@ impl Flow {
         self.settled || (self.captured_ns != 0 && now_ns.saturating_sub(self.captured_ns) > UPGRADE_PATIENCE)
     }
 
+    /// Datagrams that are encrypted as far as was seen, behind which no more came for a while to be held against
+    /// that: some peers say one thing and are silent, and some are never answered.
+    pub fn is_sealed_and_quiet(&self, now_ns: u64) -> bool {
+        self.transport == Transport::Udp
+            && !self.settled
+            && matches!(self.facts.protection, Protection::Encrypted(_))
+            && self.is_ripe(now_ns)
+    }
+
     pub fn is_over(&self) -> bool {
         matches!(self.state, FlowState::Closed | FlowState::Failed)
     }

@@ -62,7 +62,8 @@ pub(super) fn mariadb_of(lab: &Lab, port: u16, statements: &str, more: &[String]
         "--skip-test-db",
         "--auth-root-authentication-method=normal",
     ]);
-    make.arg(format!("--datadir={directory}"));
+    // Each clears away what it finds of temporary tables in a directory that it shares with others.
+    make.arg(format!("--datadir={directory}")).env("TMPDIR", &directory);
     lab.run(make, PATIENCE)?;
     // A line each.
     let start = lab.directory.write(&format!("mariadb-{port}.sql"), &statements.replace("; ", ";\n"))?;
@@ -70,7 +71,7 @@ pub(super) fn mariadb_of(lab: &Lab, port: u16, statements: &str, more: &[String]
     command.args(["--no-defaults", "--user=mysql", "--bind-address=*", "--skip-name-resolve"]);
     command.args([format!("--datadir={directory}"), format!("--port={port}")]);
     command.args([format!("--socket={directory}/socket"), format!("--init-file={start}")]);
-    command.arg(format!("--pid-file={directory}/pid")).args(more);
+    command.arg(format!("--pid-file={directory}/pid")).args(more).env("TMPDIR", &directory);
     Server::start(lab, &format!("mariadb-{port}"), command, "tcp", port)
 }
 

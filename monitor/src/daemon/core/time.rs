@@ -78,6 +78,7 @@ impl Core {
         let sampling = &self.settings.sampling;
         let mut told = Vec::new();
         let mut glances = Vec::new();
+        let mut quiet = Vec::new();
         let mut tunnels = 0;
         let commands = &mut self.out.commands;
         let lookups = &mut self.out.lookups;
@@ -90,6 +91,9 @@ impl Core {
             {
                 // Quiet since its last event, which may have been told before its last datagram.
                 commands.push(Command::ReadUdp { key: flow.key() });
+            }
+            if flow.is_sealed_and_quiet(now_ns) {
+                quiet.push(id);
             }
             if interval_ns > 0
                 && flow.marks.has(Marks::TOLD_OPENED)
@@ -118,6 +122,11 @@ impl Core {
         });
         for id in glances {
             self.glance(id, now_ns);
+        }
+        for id in quiet {
+            self.inspect(id, true);
+            self.settle(id);
+            self.advance(id, now_ns);
         }
         for id in told {
             if let Some(mut flow) = self.table.get_mut(id) {

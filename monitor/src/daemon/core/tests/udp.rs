@@ -90,3 +90,35 @@ fn a_peer_that_had_to_leave_a_full_table_is_freed_and_counts_once() {
     sweep(&mut rig, &again, 50);
     assert_eq!(sent(&mut rig), 450);
 }
+
+/// WireGuard: both ends agree, and one of them says one thing more.
+#[test]
+fn what_is_encrypted_and_quiet_is_settled() {
+    let noise = |n: usize| (0..n).map(|at| (at * 167 + at / 3 * 89) as u8).collect::<Vec<u8>>();
+    let message = |kind: u8, indices: &[u8], length: usize| {
+        let mut bytes = [&[kind, 0, 0, 0], indices].concat();
+        bytes.extend(noise(length - bytes.len()));
+        bytes
+    };
+    let mut rig = Rig::new(settings());
+    let open = udp(&rig, 1);
+    rig.feed(Kind::Open, open);
+    for (sent, bytes) in [
+        (true, message(1, b"here", 148)),
+        (false, message(2, b"therhere", 92)),
+        (true, message(4, b"ther", 96)),
+    ] {
+        rig.capture(&open, sent, 0, &bytes);
+    }
+    rig.pass(SECOND);
+    let settled = |records: &[Record]| {
+        let of_flow = flows(records);
+        of_flow.iter().any(|(action, flow)| {
+            *action == FlowAction::FlowSettled && flow.verdict.encrypted.answer == Answer::Yes
+        })
+    };
+    assert!(!settled(&rig.records()), "more may come that can be read");
+    rig.pass(4 * SECOND);
+    assert!(settled(&rig.records()));
+    assert_eq!(rig.core.held.total(), 0);
+}
