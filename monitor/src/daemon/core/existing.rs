@@ -38,7 +38,10 @@ impl Core {
             if socket.transport == Transport::Tcp && socket.state == TcpState::Listen {
                 let unknown = Identity::default();
                 let owner = existing.holder().unwrap_or(&unknown);
-                self.services.known(&Listener { address: socket.local, owner, covered: Answer::Unknown });
+                // One that began while the look was made, and was heard of, was not there before.
+                if !self.listeners.contains_key(&socket.cookie) {
+                    self.services.known(&Listener { address: socket.local, owner, covered: Answer::Unknown });
+                }
                 let holder = match existing.holders.as_slice() {
                     [one] => Some(Arc::new(one.clone())),
                     _ => None,

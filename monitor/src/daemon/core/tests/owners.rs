@@ -96,6 +96,55 @@ fn an_end_waits_until_the_listeners_are_known() {
     assert_eq!(ends(&mut rig), [Some(7)]);
 }
 
+/// What was heard of began to listen while the first look was made: both tell of it.
+#[test]
+fn a_service_that_began_while_the_first_look_was_made_is_new() {
+    let mut rig = Rig::new(settings());
+    let listen = FlowEvent {
+        owner: Owner { tgid: 7, seen_ns: 1, ..Owner::default() },
+        ..rig.event(Kind::Listen, 9, SERVER, "0.0.0.0:0", true)
+    };
+    rig.feed(Kind::Listen, listen);
+    let listens = |cookie: u64, local: &str| SocketSeen {
+        transport: Transport::Tcp,
+        ipv6: false,
+        local: local.parse().unwrap(),
+        remote: "0.0.0.0:0".parse().unwrap(),
+        state: TcpState::Listen,
+        cookie,
+        inode: 0,
+        uid: 0,
+        device: 0,
+        mark: 0,
+        cgroup: 0,
+        tcp: None,
+    };
+    let named = |pid: u32| Identity { pid: Some(pid), name: Some(format!("p{pid}")), ..Identity::default() };
+    let existing = |socket: SocketSeen, pid: u32| Existing {
+        socket,
+        netns: 1,
+        direction: None,
+        holders: vec![named(pid)],
+    };
+    looked(&mut rig, vec![existing(listens(9, SERVER), 7), existing(listens(10, "10.0.0.2:22"), 8)]);
+    let new = |records: Vec<Record>| {
+        let alerts = records.into_iter().filter_map(|record| match record {
+            Record::Alert { alert, .. } if alert.rule == Rule::NewService => Some(alert.reason.clone()),
+            _ => None,
+        });
+        alerts.collect::<Vec<_>>()
+    };
+    let told = new(rig.records());
+    assert_eq!(told.len(), 1, "{told:?}");
+    // What was there before is not.
+    let again = FlowEvent {
+        owner: Owner { tgid: 8, seen_ns: 1, ..Owner::default() },
+        ..rig.event(Kind::Listen, 11, "10.0.0.2:22", "0.0.0.0:0", true)
+    };
+    rig.feed(Kind::Listen, again);
+    assert!(new(rig.records()).is_empty());
+}
+
 /// Another policy may ask more of a process, but who waits for an answer that is under way still gets one.
 #[test]
 fn another_policy_leaves_nobody_waiting() {
