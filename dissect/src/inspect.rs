@@ -90,8 +90,11 @@ pub fn inspect_datagrams(client: &[&[u8]], server: &[&[u8]], hint: Hint) -> Insp
         return Inspection::new(Facts::unknown(UnknownReason::Silent), false);
     }
     // What STUN finds a way for is judged by itself.
-    let stun::Others { client, server, stun } = stun::others(client, server);
-    let (client, server) = (&client[..], &server[..]);
+    let others = stun::others(client, server);
+    let (client, server, stun) = match &others {
+        Some(others) => (&others.client[..], &others.server[..], others.stun),
+        None => (client, server, false),
+    };
     if stun && client.is_empty() && server.is_empty() {
         return Inspection::new(plaintext(&Found::plain(Protocol::Stun), false), false);
     }

@@ -3,9 +3,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot read its fixture has failed")]
 
+mod datagrams;
+
 use dissect::{
-    Cipher, ClientCertificate, Facts, Hint, Inspection, Prefix, Protection, TlsFacts, inspect_datagrams,
-    inspect_stream,
+    Cipher, ClientCertificate, Facts, Hint, Inspection, Prefix, Protection, TlsFacts, inspect_stream,
 };
 use proptest::prelude::*;
 use std::path::{Path, PathBuf};
@@ -27,31 +28,9 @@ fn stream(name: &str) -> (Vec<u8>, Vec<u8>) {
     (read("client"), read("server"))
 }
 
-/// Each datagram is led by its length in two bytes.
-fn datagrams(name: &str) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
-    let read = |side: &str| {
-        let bytes = std::fs::read(folder().join(format!("{name}.{side}.datagrams"))).unwrap();
-        let mut rest = &bytes[..];
-        let mut all = Vec::new();
-        while let [high, low, after @ ..] = rest {
-            let (datagram, next) = after.split_at(usize::from(u16::from_be_bytes([*high, *low])));
-            all.push(datagram.to_vec());
-            rest = next;
-        }
-        all
-    };
-    (read("client"), read("server"))
-}
-
 fn look(client: &[u8], server: &[u8], ended: bool) -> Inspection {
     let prefix = |bytes| Prefix { bytes, ended, midstream: false, ..Prefix::default() };
     inspect_stream(prefix(client), prefix(server), Hint::default())
-}
-
-fn look_datagrams(client: &[Vec<u8>], server: &[Vec<u8>]) -> Inspection {
-    let client: Vec<&[u8]> = client.iter().map(Vec::as_slice).collect();
-    let server: Vec<&[u8]> = server.iter().map(Vec::as_slice).collect();
-    inspect_datagrams(&client, &server, Hint::default())
 }
 
 /// One line a fixture, in the order of their names.
@@ -61,8 +40,8 @@ fn all_facts() -> String {
         (name, look(&client, &server, true).facts)
     });
     let datagrams = names(".client.datagrams").into_iter().map(|name| {
-        let (client, server) = datagrams(&name);
-        (name, look_datagrams(&client, &server).facts)
+        let (client, server) = datagrams::fixture(&name);
+        (name, datagrams::look(&client, &server).facts)
     });
     streams.chain(datagrams).map(|(name, facts)| describe(&name, &facts)).collect()
 }
@@ -210,7 +189,7 @@ proptest! {
     #[test]
     fn datagrams_keep_what_they_settled(turns in proptest::collection::vec(any::<bool>(), 0..40)) {
         for name in names(".client.datagrams") {
-            let (client, server) = datagrams(&name);
+            let (client, server) = datagrams::fixture(&name);
             let (mut c, mut s) = (0usize, 0usize);
             let mut settled: Option<Inspection> = None;
             let rest = std::iter::repeat_n(true, client.len()).chain(std::iter::repeat_n(false, server.len()));
@@ -220,7 +199,7 @@ proptest! {
                 } else {
                     s = (s + 1).min(server.len());
                 }
-                let now = look_datagrams(&client[..c], &server[..s]);
+                let now = datagrams::look(&client[..c], &server[..s]);
                 if let Some(before) = &settled {
                     prop_assert_eq!(before, &now, "{}", name);
                 } else if now.settled {
@@ -234,8 +213,8 @@ proptest! {
 /// A handshake of DTLS 1.2 whose protected records are none: those of DTLS 1.3, too short, or readable.
 #[test]
 fn what_only_looks_like_dtls_is_not_encrypted() {
-    let (client, server) = datagrams("dtls12");
-    assert!(matches!(look_datagrams(&client, &server).facts.protection, Protection::Encrypted(_)));
+    let (client, server) = datagrams::fixture("dtls12");
+    assert!(matches!(datagrams::look(&client, &server).facts.protection, Protection::Encrypted(_)));
     let in_the_clear = |datagrams: &[Vec<u8>]| -> Vec<Vec<u8>> {
         // The epoch of a record that stands first, and what comes with ChangeCipherSpec.
         let shown = |datagram: &&Vec<u8>| datagram[3..5] == [0, 0];
@@ -255,7 +234,7 @@ fn what_only_looks_like_dtls_is_not_encrypted() {
         (old(words.as_bytes()), false),
     ] {
         let with = |datagrams: &[Vec<u8>]| [in_the_clear(datagrams), vec![last.clone()]].concat();
-        let found = look_datagrams(&with(&client), &with(&server)).facts.protection;
+        let found = datagrams::look(&with(&client), &with(&server)).facts.protection;
         assert_eq!(matches!(found, Protection::Encrypted(_)), encrypted, "{last:?}");
     }
 }

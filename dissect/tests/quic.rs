@@ -2,36 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot read its fixture has failed")]
 
-use dissect::{
-    Cipher, EarlyData, End, Hint, Inspection, Protection, TlsFacts, UnknownReason, inspect_datagrams,
-};
+mod datagrams;
+
+use datagrams::{Datagrams, fixture, look};
+use dissect::{Cipher, EarlyData, End, Protection, TlsFacts, UnknownReason};
 use proptest::prelude::*;
-use std::path::Path;
-
-type Datagrams = Vec<Vec<u8>>;
-
-/// Each datagram is led by its length in two bytes.
-fn fixture(name: &str) -> (Datagrams, Datagrams) {
-    let read = |side: &str| {
-        let file = format!("{name}.{side}.datagrams");
-        let bytes = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(file)).unwrap();
-        let mut rest = &bytes[..];
-        let mut all = Vec::new();
-        while let [high, low, after @ ..] = rest {
-            let (datagram, next) = after.split_at(usize::from(u16::from_be_bytes([*high, *low])));
-            all.push(datagram.to_vec());
-            rest = next;
-        }
-        all
-    };
-    (read("client"), read("server"))
-}
-
-fn look(client: &[Vec<u8>], server: &[Vec<u8>]) -> Inspection {
-    let client: Vec<&[u8]> = client.iter().map(Vec::as_slice).collect();
-    let server: Vec<&[u8]> = server.iter().map(Vec::as_slice).collect();
-    inspect_datagrams(&client, &server, Hint::default())
-}
 
 fn tls(name: &str) -> TlsFacts {
     let (client, server) = fixture(name);

@@ -36,9 +36,13 @@ enum Kind<'a> {
     Other,
 }
 
-/// Of several peers of a relay's, what the first of them is told is taken out of its frames, and the
+/// None: nothing is STUN, or in a frame. Of several peers of a relay's, what the first of them is told is taken out of its frames, and the
 /// others' frames stay as they are: each has an encryption of its own.
-pub(crate) fn others<'a>(client: &[&'a [u8]], server: &[&'a [u8]]) -> Others<'a> {
+pub(crate) fn others<'a>(client: &[&'a [u8]], server: &[&'a [u8]]) -> Option<Others<'a>> {
+    // As nearly always.
+    if client.iter().chain(server).all(|datagram| matches!(kind(datagram), Kind::Other)) {
+        return None;
+    }
     let [client, server] =
         [client, server].map(|side| side.iter().map(|d| (kind(d), *d)).collect::<Vec<_>>());
     let peer = client.iter().chain(&server).find_map(|(kind, _)| match kind {
@@ -56,7 +60,7 @@ pub(crate) fn others<'a>(client: &[&'a [u8]], server: &[&'a [u8]]) -> Others<'a>
         rest.collect::<Vec<_>>()
     };
     let stun = client.iter().chain(&server).any(|(kind, _)| matches!(kind, Kind::Stun));
-    Others { client: rest(&client), server: rest(&server), stun }
+    Some(Others { client: rest(&client), server: rest(&server), stun })
 }
 
 fn kind(datagram: &[u8]) -> Kind<'_> {

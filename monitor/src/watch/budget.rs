@@ -1,7 +1,7 @@
 //! A rate with a burst: a token bucket.
 
-/// Bytes that may be spent (or whatever else is counted). What has been captured counts even where it exceeds the budget: then
-/// nothing is asked for until that is paid back.
+/// Bytes that may be spent, or whatever else is counted. What was spent counts even where it exceeds the
+/// budget: then nothing is asked for until that is paid back.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Budget {
     per_s: u32,

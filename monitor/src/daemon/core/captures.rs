@@ -101,8 +101,7 @@ impl Core {
         let Some(mut flow) = self.table.get_mut(id) else { return };
         flow.seen.lost_captures = flow.seen.lost_captures.max(1);
         drop(flow);
-        self.inspect(id, true);
-        self.settle(id);
+        self.conclude(id);
         self.advance(id, now_ns);
     }
 
@@ -132,8 +131,7 @@ impl Core {
         if !fits {
             // Better to judge this one by what there is than to grow with the number of flows.
             self.evidence_cut += 1;
-            self.inspect(id, true);
-            self.settle(id);
+            self.conclude(id);
         }
         grew
     }
@@ -189,6 +187,12 @@ impl Core {
         if changed {
             self.decide_again(id);
         }
+    }
+
+    /// Judges a flow by what there is, for good.
+    pub(super) fn conclude(&mut self, id: FlowId) {
+        self.inspect(id, true);
+        self.settle(id);
     }
 
     /// Tells the kernel to capture no more of a flow.

@@ -124,8 +124,7 @@ impl Core {
             self.glance(id, now_ns);
         }
         for id in quiet {
-            self.inspect(id, true);
-            self.settle(id);
+            self.conclude(id);
             self.advance(id, now_ns);
         }
         for id in told {

@@ -15,6 +15,25 @@ fn looked(rig: &mut Rig, sockets: Vec<Existing>) {
     rig.core.found(Found::Existing { sockets, at_ns: rig.now_ns }, rig.now_ns);
 }
 
+/// A socket that listens, as it is found.
+fn listening(cookie: u64, local: &str, holder: Identity) -> Existing {
+    let socket = SocketSeen {
+        transport: Transport::Tcp,
+        ipv6: false,
+        local: local.parse().unwrap(),
+        remote: "0.0.0.0:0".parse().unwrap(),
+        state: TcpState::Listen,
+        cookie,
+        inode: 0,
+        uid: 0,
+        device: 0,
+        mark: 0,
+        cgroup: 0,
+        tcp: None,
+    };
+    Existing { socket, netns: 1, direction: None, holders: vec![holder] }
+}
+
 /// Ends that are told while no look-up is answered: the pids of their owners.
 fn ends(rig: &mut Rig) -> Vec<Option<u32>> {
     let records = rig.core.take_output().records;
@@ -76,22 +95,8 @@ fn an_end_waits_until_the_listeners_are_known() {
     passing(&mut rig);
     rig.pass(SECOND / 20);
     assert_eq!(ends(&mut rig), []);
-    let socket = SocketSeen {
-        transport: Transport::Tcp,
-        ipv6: false,
-        local: SERVER.parse().unwrap(),
-        remote: "0.0.0.0:0".parse().unwrap(),
-        state: TcpState::Listen,
-        cookie: 9,
-        inode: 0,
-        uid: 0,
-        device: 0,
-        mark: 0,
-        cgroup: 0,
-        tcp: None,
-    };
     let holder = Identity { pid: Some(7), ..Identity::default() };
-    looked(&mut rig, vec![Existing { socket, netns: 1, direction: None, holders: vec![holder] }]);
+    looked(&mut rig, vec![listening(9, SERVER, holder)]);
     rig.pass(SECOND / 20);
     assert_eq!(ends(&mut rig), [Some(7)]);
 }
@@ -105,28 +110,8 @@ fn a_service_that_began_while_the_first_look_was_made_is_new() {
         ..rig.event(Kind::Listen, 9, SERVER, "0.0.0.0:0", true)
     };
     rig.feed(Kind::Listen, listen);
-    let listens = |cookie: u64, local: &str| SocketSeen {
-        transport: Transport::Tcp,
-        ipv6: false,
-        local: local.parse().unwrap(),
-        remote: "0.0.0.0:0".parse().unwrap(),
-        state: TcpState::Listen,
-        cookie,
-        inode: 0,
-        uid: 0,
-        device: 0,
-        mark: 0,
-        cgroup: 0,
-        tcp: None,
-    };
     let named = |pid: u32| Identity { pid: Some(pid), name: Some(format!("p{pid}")), ..Identity::default() };
-    let existing = |socket: SocketSeen, pid: u32| Existing {
-        socket,
-        netns: 1,
-        direction: None,
-        holders: vec![named(pid)],
-    };
-    looked(&mut rig, vec![existing(listens(9, SERVER), 7), existing(listens(10, "10.0.0.2:22"), 8)]);
+    looked(&mut rig, vec![listening(9, SERVER, named(7)), listening(10, "10.0.0.2:22", named(8))]);
     let new = |records: Vec<Record>| {
         let alerts = records.into_iter().filter_map(|record| match record {
             Record::Alert { alert, .. } if alert.rule == Rule::NewService => Some(alert.reason.clone()),
