@@ -314,6 +314,11 @@ impl Daemon {
         }
     }
 
+    /// How many records of this kind it has told so far.
+    pub fn count(&self, which: impl Fn(&Value) -> bool) -> usize {
+        self.shared.lock().heard.iter().filter(|heard| which(&heard.record)).count()
+    }
+
     fn missing(
         &self,
         what: &str,

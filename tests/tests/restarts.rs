@@ -6,8 +6,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::{ExitCode, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -160,13 +159,22 @@ impl House {
     }
 }
 
-/// Connections without a pause until it is told to stop; what they were.
-fn load(house: &House, stop: &Arc<AtomicBool>) -> Result<Vec<Connection>> {
+/// How many connections at a time are made, and how many may be made of which no end has been told: what the ring
+/// holds. Where a daemon is away for longer, on a busy machine, words of more would be lost, and counted.
+const BATCH: u32 = 250;
+const AHEAD: usize = 1000;
+
+/// Connections without a pause until it is told to stop, at most so many; what they were.
+fn load(house: &House, stop: &AtomicBool, most: &AtomicUsize) -> Result<Vec<Connection>> {
     let mut made = Vec::new();
     let mut seed = 1;
-    while !stop.load(Ordering::Acquire) {
-        made.extend(connections(house, 500, seed)?);
-        seed += 1;
+    while !stop.load(Ordering::Acquire) || made.len() < AHEAD {
+        if made.len() + BATCH as usize <= most.load(Ordering::Acquire) {
+            made.extend(connections(house, BATCH, seed)?);
+            seed += 1;
+        } else {
+            thread::sleep(Duration::from_millis(5));
+        }
     }
     Ok(made)
 }
@@ -195,9 +203,10 @@ fn under_load(
     let _server = house.serve()?;
     let mut told = Told::default();
     let mut daemon = house.daemon("")?;
-    let stop = Arc::new(AtomicBool::new(false));
+    let stop = AtomicBool::new(false);
+    let most = AtomicUsize::new(AHEAD);
     let made = thread::scope(|scope| {
-        let loading = scope.spawn(|| load(&house, &stop));
+        let loading = scope.spawn(|| load(&house, &stop, &most));
         let mut random = fastrand::Rng::with_seed(7);
         let lives = (|| {
             // On a busy machine a start takes long, and all else with it: a daemon lives as long as the next one
@@ -212,6 +221,8 @@ fn under_load(
                 start = began.elapsed().saturating_sub(pause);
                 told.add(heard)?;
                 daemon = next;
+                let ends = told.ends.len() + daemon.count(|record| Told::is_end(record));
+                most.store(ends / 2 + AHEAD, Ordering::Release);
             }
             anyhow::Ok(daemon)
         })();
@@ -221,7 +232,7 @@ fn under_load(
         anyhow::Ok((made?, daemon))
     });
     let (made, daemon) = made?;
-    ensure!(made.len() >= 1000, "there was no load: {} connections", made.len());
+    ensure!(made.len() >= AHEAD, "there was no load: {} connections", made.len());
     told.rest(&made, &daemon)?;
     told.add(daemon.stop_cut(Signal::INT, cut)?.heard)?;
     eprintln!(
@@ -304,9 +315,7 @@ impl Told {
                 |now| {
                     let now: HashSet<&str> = now
                         .iter()
-                        .filter(|heard| {
-                            Told::is_mine(&heard.record) && action(&heard.record) == "flow_closed"
-                        })
+                        .filter(|heard| Told::is_end(&heard.record))
                         .map(|heard| text(&heard.record, "streamwatch.flow.id"))
                         .filter(|id| !self.ends.contains_key(*id))
                         .collect();
@@ -322,6 +331,10 @@ impl Told {
 
     fn is_mine(record: &Value) -> bool {
         is_flow(record) && number(record, "server.port") == Some(u64::from(PORT))
+    }
+
+    fn is_end(record: &Value) -> bool {
+        Told::is_mine(record) && action(record) == "flow_closed"
     }
 
     fn add(&mut self, heard: Vec<Heard>) -> Result<()> {

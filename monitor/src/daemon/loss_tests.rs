@@ -40,7 +40,7 @@ use crate::kernel::Left;
 use crate::model::{Identity, LossRow};
 use crate::policy::Policy;
 use crate::record::{Format, samples};
-use crate::sink::{Kind as RecordKind, Sink};
+use crate::sink::{self, Kind as RecordKind, Sink};
 use crate::tally::Tally;
 
 const SECOND: u64 = 1_000_000_000;
@@ -510,7 +510,7 @@ fn run(seed: u64, slow: Slow) -> Result<(), TestCaseError> {
         });
         hooks.rows()[0].clone()
     };
-    sink.finish(PATIENCE);
+    sink.finish(sink::Patience { stuck: PATIENCE, in_all: PATIENCE });
     drop(orders_in);
     let (resolved, decided) = (resolving.join().unwrap(), controlling.join().unwrap());
     relaying_changes.join().unwrap();

@@ -51,6 +51,9 @@ const CAUGHT: u32 = 6;
 /// How long each step of its end may take.
 const STEP: Duration = Duration::from_secs(8);
 
+/// How long it may take from there to its end: what it tells may be read slowly.
+const LAST_STEP: Duration = Duration::from_secs(25);
+
 /// How long the last look at all sockets may take.
 const REFRESH: Duration = Duration::from_secs(3);
 
@@ -320,7 +323,7 @@ impl Session {
         if let Ok(maps) = control.join() {
             loader.give_back(maps);
         }
-        let until = Instant::now() + STEP;
+        let until = Instant::now() + LAST_STEP;
         while let Ok(step) = steps.recv_deadline(until)
             && step == Step::RingRead
         {}

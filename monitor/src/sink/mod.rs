@@ -13,7 +13,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 
@@ -94,6 +94,15 @@ impl Sink {
     }
 }
 
+/// How long the writer is waited for at the end.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// While nothing is written.
+    pub stuck: Duration,
+    /// However slowly it goes on.
+    pub in_all: Duration,
+}
+
 /// The sending side.
 pub struct SinkHandle {
     records: Sender<Item>,
@@ -143,15 +152,28 @@ impl SinkHandle {
         self.records.capacity().unwrap_or(0)
     }
 
-    /// Writes what waits, at most for `deadline`, and ends the thread. With a writer that is stuck
+    /// Writes what waits and ends the thread. With a writer that is stuck, or slower than the patience with it,
     /// the thread is left behind, and what it holds is counted as lost. Returns the final counts.
-    pub fn finish(self, deadline: Duration) -> Arc<SinkCounters> {
+    pub fn finish(self, patience: Patience) -> Arc<SinkCounters> {
         let SinkHandle { records, counters, end, thread, .. } = self;
         drop(records);
-        match end.recv_timeout(deadline) {
-            // A panic in the thread is a bug that has been told on stderr already.
-            Ok(()) | Err(RecvTimeoutError::Disconnected) => drop(thread.join()),
-            Err(RecvTimeoutError::Timeout) => {}
+        let until = Instant::now() + patience.in_all;
+        let mut written = counters.delivered();
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            match end.recv_timeout(patience.stuck.min(left)) {
+                // A panic in the thread is a bug that has been told on stderr already.
+                Ok(()) | Err(RecvTimeoutError::Disconnected) => {
+                    let _ = thread.join();
+                    break;
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    let before = std::mem::replace(&mut written, counters.delivered());
+                    if written == before || left <= patience.stuck {
+                        break;
+                    }
+                }
+            }
         }
         counters.close();
         counters

@@ -32,7 +32,7 @@ use crate::kernel::Ring;
 use crate::model::AlertView;
 use crate::policy::Policy;
 use crate::record::Format;
-use crate::sink::{Memory, Sink, ToldLog};
+use crate::sink::{self, Memory, Sink, ToldLog};
 
 /// Requests of the API that wait for the core.
 const REQUESTS: usize = 64;
@@ -40,8 +40,9 @@ const REQUESTS: usize = 64;
 /// Alerts that a follower of the API may be behind, and that wait for hooks.
 const FOLLOW: usize = 1024;
 
-/// How long the output may take at the end.
-const FINISH: Duration = Duration::from_secs(5);
+/// How long the output may take at the end. The loader waits longer.
+const FINISH: sink::Patience =
+    sink::Patience { stuck: Duration::from_secs(5), in_all: Duration::from_secs(15) };
 
 /// Batches of changes that wait for the disk.
 const CHANGES: usize = 256;

@@ -9,7 +9,7 @@ use monitor::model::Record;
 use monitor::policy::Policy;
 use monitor::record::text::Style;
 use monitor::record::{Encoder, Format};
-use monitor::sink::{Sink, SinkHandle};
+use monitor::sink::{Patience, Sink, SinkHandle};
 
 use super::connections::{Maker, Spread};
 use super::host::{Host, context, settings};
@@ -91,7 +91,8 @@ fn keeps_up(records: &[Record], count: usize) -> Result<()> {
     }
     let wall = began.elapsed();
     let worked = time_of_sink()?;
-    let counters = sink.finish(Duration::from_secs(10));
+    let patience = Duration::from_secs(10);
+    let counters = sink.finish(Patience { stuck: patience, in_all: patience });
     ensure!(counters.lost() == 0, "{} records were lost", counters.lost());
     let lines = lines.join().unwrap_or_default();
     ensure!(lines == count, "{lines} of {count} lines arrived");
@@ -114,7 +115,8 @@ fn stuck(records: &[Record], count: usize) -> Result<()> {
         }
     });
     let wall = began.elapsed();
-    let counters = sink.finish(Duration::from_millis(50));
+    let patience = Duration::from_millis(50);
+    let counters = sink.finish(Patience { stuck: patience, in_all: patience });
     let (offered, delivered, lost) = (counters.offered(), counters.delivered(), counters.lost());
     ensure!(offered == count as u64 && offered == delivered + lost, "{offered} = {delivered} + {lost}");
     sample("output", "to a stuck pipe, sender", time.as_nanos() as f64 / count as f64, "ns/record");
