@@ -177,6 +177,15 @@ fn bad_file() -> Result<()> {
     let ended = Daemon::refused(&lab, policy)?;
     ensure!(ended.status.code() == Some(2), "exit status {}, not 2:\n{}", ended.status, ended.stderr);
     ensure!(ended.stderr.contains("policy.toml:3"), "no file and line: {}", ended.stderr);
+    let missing = "[policy]\nfile = \"/nonexistent/policy.toml\"\n";
+    let config = DaemonOptions { config: Some(missing.into()), ..DaemonOptions::default() };
+    let ended = Daemon::refused(&lab, config)?;
+    ensure!(ended.status.code() == Some(2), "exit status {}, not 2:\n{}", ended.status, ended.stderr);
+    ensure!(
+        ended.stderr.contains("config.toml:2:8: policy.file: /nonexistent/policy.toml: can't be read"),
+        "not the line that names it: {}",
+        ended.stderr
+    );
     Ok(())
 }
 

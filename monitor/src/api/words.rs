@@ -97,7 +97,7 @@ pub(super) fn word(uid: u32, query: Option<&str>, subject: &str) -> Result<(Word
         match name.as_ref() {
             "for" => {
                 let span = span(&value).ok_or_else(|| {
-                    Failure::Refused(format!("for: expected a time like 30min, 2h or 7d, found {value:?}"))
+                    Failure::Refused(format!("for how long: expected 30min, 2h or 7d, say, found {value:?}"))
                 })?;
                 for_s = Some(span);
             }
@@ -111,7 +111,8 @@ pub(super) fn word(uid: u32, query: Option<&str>, subject: &str) -> Result<(Word
     }
     let about = about.filter(|about| !about.trim().is_empty());
     let about = about.ok_or_else(|| Failure::Refused(format!("{subject}: it is missing")))?;
-    let for_s = for_s.ok_or_else(|| Failure::Refused("for: it is missing (30min, 2h, 7d)".to_owned()))?;
+    let for_s =
+        for_s.ok_or_else(|| Failure::Refused("for how long is missing (for: 30min, 2h, 7d)".to_owned()))?;
     Ok((Word { by: uid, for_s, why }, about))
 }
 

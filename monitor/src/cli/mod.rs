@@ -37,7 +37,14 @@ pub use failure::Failure;
 /// Reads the arguments of this process, does what they say, and tells how it went (see
 /// [`Failure::code`]).
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) if is_help(&error) => error.exit(),
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "streamwatch: {}", printable(&in_one_line(&error)));
+            return ExitCode::from(2);
+        }
+    };
     match dispatch(arguments) {
         Ok(code) => code,
         Err(Failure::Output(error)) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
@@ -47,6 +54,32 @@ pub fn main() -> ExitCode {
             ExitCode::from(failure.code())
         }
     }
+}
+
+fn is_help(error: &clap::Error) -> bool {
+    use clap::error::ErrorKind::{DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion};
+    matches!(error.kind(), DisplayHelp | DisplayHelpOnMissingArgumentOrSubcommand | DisplayVersion)
+}
+
+/// What is wrong with the arguments, and where it is told how they are to be.
+fn in_one_line(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let mut told = String::new();
+    let mut command = vec!["streamwatch"];
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        if let Some(usage) = line.strip_prefix("Usage: ") {
+            command = usage.split(' ').take_while(|word| !word.starts_with(['[', '<', '-'])).collect();
+            break;
+        }
+        if line.starts_with("For more information") {
+            break;
+        }
+        if !told.is_empty() {
+            told.push_str(if told.ends_with(':') || line.starts_with('[') { " " } else { "; " });
+        }
+        told.push_str(line.strip_prefix("error: ").unwrap_or(line));
+    }
+    format!("{told}; see '{} --help'", command.join(" "))
 }
 
 /// "1 alert", "2 alerts".

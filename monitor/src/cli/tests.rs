@@ -96,3 +96,24 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_wrong_with_the_arguments_is_one_line_that_names_the_help() {
+    let said = |line: &str| in_one_line(&Arguments::try_parse_from(line.split(' ')).unwrap_err());
+    assert_eq!(
+        said("streamwatch stream"),
+        "unrecognized subcommand 'stream'; tip: a similar subcommand exists: 'streams'; see \
+         'streamwatch --help'"
+    );
+    assert_eq!(
+        said("streamwatch streams --frobnicate"),
+        "unexpected argument '--frobnicate' found; see 'streamwatch streams --help'"
+    );
+    assert!(said("streamwatch flows --limit x").starts_with("invalid value 'x' for '--limit <N>': "));
+    for line in ["streamwatch run --output x", "streamwatch alerts ack", "streamwatch policy diff"] {
+        let said = said(line);
+        assert!(!said.contains('\n') && said.contains("; see 'streamwatch "), "{line}: {said}");
+    }
+    let help = Arguments::try_parse_from(["streamwatch", "--help"]).unwrap_err();
+    assert!(is_help(&help));
+}

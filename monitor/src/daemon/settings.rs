@@ -6,8 +6,8 @@ use super::start::RunError;
 use super::state;
 use crate::api::{self, SocketError};
 use crate::config::{Config, Field, Origin};
-use crate::hook;
-use crate::keys::Keys;
+use crate::hook::{self, HookError};
+use crate::keys::{KeyError, Keys};
 
 /// The worker's user, where all that is named is there.
 ///
@@ -21,18 +21,14 @@ pub fn check(config: &Config, origin: &Origin) -> Result<User, RunError> {
         Ok(()) => {}
     }
     for (number, wanted) in config.alerts.hooks.iter().enumerate() {
-        let field = |error: &hook::HookError| {
-            let key = ["webhook", "command"]
-                .into_iter()
-                .find(|key| error.to_string().contains(&format!(": {key}: ")));
-            Field::of("alerts.hooks", number, key.unwrap_or_default())
-        };
-        hook::check(wanted).map_err(|error| origin.blame(field(&error), &error))?;
+        hook::check(wanted).map_err(|error| {
+            let key = if let HookError::Settings { key, .. } = &error { key } else { "" };
+            origin.blame(Field::of("alerts.hooks", number, key), &error)
+        })?;
     }
     Keys::new(&config.state, &state::path(config)).map_err(|error| {
-        let what = error.to_string();
-        let field = what.split_once(':').map_or("", |(field, _)| field);
-        origin.blame(Field::with(field, &["state.key", "state.previous"]), &what)
+        let field = if let KeyError::Setting { field, .. } = &error { field } else { "" };
+        origin.blame(Field::with(field, &["state.key", "state.previous"]), &error)
     })?;
     Ok(user)
 }

@@ -81,7 +81,12 @@ pub fn run(options: RunOptions) -> Result<(), RunError> {
         .map_err(|error| RunError::Host(format!("core dumps cannot be disabled: {error}")))?;
     let (config, origin) = Config::read(options.config.as_deref(), options.overrides.clone())?;
     let user = super::settings::check(&config, &origin)?;
-    let (policy, wanted) = load_policy(&config)?;
+    let (policy, wanted) = load_policy(&config).map_err(|error| match error {
+        unreadable @ PolicyError::Unreadable { .. } => {
+            RunError::from(origin.blame("policy.file", format!("policy.file: {unreadable}")))
+        }
+        error => error.into(),
+    })?;
     crate::doctor::can_run().map_err(RunError::Host)?;
     // What the shell left open is for nobody here.
     monitor_sys::keep_from_programs(3).map_err(|error| RunError::Host(format!("descriptors: {error}")))?;

@@ -35,8 +35,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Why a hook cannot be used. One line.
 #[derive(Debug, thiserror::Error)]
 pub enum HookError {
-    #[error("alerts.hooks: {0}")]
-    Settings(String),
+    /// What is wrong with the setting of this name; the empty one: with the hook as a whole.
+    #[error("alerts.hooks: {what}")]
+    Settings { key: &'static str, what: String },
     #[error("alerts.hooks: cannot start a thread: {0}")]
     Thread(std::io::Error),
 }
@@ -119,14 +120,15 @@ fn target(hook: &config::Hook) -> Result<(String, Target), HookError> {
         }
         (None, Some(url), false) => {
             let timeout = Duration::from_secs(u64::from(hook.timeout_s));
-            let webhook = Webhook::new(url, hook.ca.as_deref(), timeout).map_err(HookError::Settings)?;
+            let webhook = Webhook::new(url, hook.ca.as_deref(), timeout)
+                .map_err(|what| HookError::Settings { key: "webhook", what: format!("webhook: {what}") })?;
             Ok((webhook.host().to_owned(), Target::Webhook(Box::new(webhook))))
         }
         (None, None, true) => Ok(("log".to_owned(), Target::Log)),
         _ => {
             let wrong =
                 "a hook has exactly one of command = [\"program\", …], webhook = \"https://…\", log = true";
-            Err(HookError::Settings(wrong.to_owned()))
+            Err(HookError::Settings { key: "", what: wrong.to_owned() })
         }
     }
 }

@@ -18,7 +18,7 @@ impl Webhook {
         let tls = scheme.as_deref() == Some("https");
         if !tls && scheme.as_deref() != Some("http") {
             // Without the value: it may hold a secret.
-            return Err("webhook: expected https://… (or http://…)".to_owned());
+            return Err("expected https://… (or http://…)".to_owned());
         }
         Ok(Webhook { agent: https::agent(tls, ca, timeout)?, url: url.to_owned() })
     }
@@ -45,7 +45,7 @@ mod tests {
     #[test]
     fn a_refused_address_is_not_repeated() {
         let refused = Webhook::new("hooks.example/services/SECRET", None, Duration::from_secs(1));
-        assert_eq!(refused.err().as_deref(), Some("webhook: expected https://… (or http://…)"));
+        assert_eq!(refused.err().as_deref(), Some("expected https://… (or http://…)"));
         assert!(Webhook::new("HTTP://localhost/x", None, Duration::from_secs(1)).is_ok());
     }
 }

@@ -26,8 +26,13 @@ pub struct Service {
 impl Service {
     /// # Errors
     /// The URL is none that secrets may go to, or there are no certificates.
-    pub fn new(field: &str, url: &str, ca: Option<&Path>, timeout: Duration) -> Result<Service, KeyError> {
-        let refused = |why: &str| KeyError::Refused(format!("{field}: {why}"));
+    pub fn new(
+        field: &'static str,
+        url: &str,
+        ca: Option<&Path>,
+        timeout: Duration,
+    ) -> Result<Service, KeyError> {
+        let refused = |why: &str| KeyError::Setting { field, what: why.to_owned() };
         let uri: Uri = url.parse().map_err(|_| refused("is no URL"))?;
         if uri.authority().is_none_or(|authority| authority.as_str().contains('@')) || uri.query().is_some() {
             return Err(refused("expected https://HOST[:PORT], without a user or a query"));

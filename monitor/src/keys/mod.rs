@@ -39,6 +39,9 @@ pub enum KeyError {
     /// It is missing, not as it should be, or we may not have it.
     #[error("{0}")]
     Refused(String),
+    /// The setting of this name cannot be what is wanted.
+    #[error("{field}: {what}")]
+    Setting { field: &'static str, what: String },
     /// It was wrapped by a key that this source does not have.
     #[error("wrapped by the key {key_id} of another place ({kind}): name it in state.previous")]
     Foreign { kind: String, key_id: String },
@@ -146,7 +149,10 @@ impl Keys {
 fn source(place: &Place, settings: &State, made: bool) -> Result<Box<dyn Source>, KeyError> {
     let timeout = Duration::from_secs(u64::from(settings.timeout_s));
     Ok(match place {
-        Place::Auto => return Err(KeyError::Refused("state.previous: \"auto\" names no place".to_owned())),
+        Place::Auto => {
+            let what = "\"auto\" names no place".to_owned();
+            return Err(KeyError::Setting { field: "state.previous", what });
+        }
         Place::Credential(name) => Box::new(local::Local::credential(name.clone())),
         Place::File(path) => Box::new(local::Local::file(path.clone(), made)),
         Place::VaultKv { mount, path } => {

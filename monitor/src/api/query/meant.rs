@@ -39,6 +39,9 @@ pub(super) fn expected(field: &Field, operator: Operator, value: &str) -> Option
             let is_one = value.parse::<IpAddr>().is_ok() || value.parse::<IpNet>().is_ok();
             (!is_one).then_some("an address or a range such as 10.0.0.0/8 (=~ takes a part of one)")
         }
+        Operator::Equal | Operator::NotEqual if all(&|path| path.ends_with("user.id")) => {
+            value.parse::<u32>().is_err().then_some("a user's number (the field user takes names, too)")
+        }
         Operator::Equal | Operator::NotEqual if all(&|path| path.ends_with(".answer")) => {
             (!matches!(value, "yes" | "no" | "unknown")).then_some("yes, no or unknown")
         }

@@ -64,6 +64,7 @@ fn a_value_that_a_field_cannot_have_is_refused() {
     assert!(error("server.pid == nginx").starts_with("column 15: expected a number"));
     assert!(error("client.ip == 10.0.0.0/99").starts_with("column 14: expected an address or a range"));
     assert_eq!(error("encrypted != maybe"), "column 14: expected yes, no or unknown, found \"maybe\"");
+    assert!(error("uid == root").starts_with("column 8: expected a user's number"));
     for taken in [
         "bytes =~ 1X",
         "client.ip =~ 10.0.",

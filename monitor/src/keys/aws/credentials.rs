@@ -32,8 +32,9 @@ impl Identity {
             AwsCredentials::WebIdentity(token) => Identity::Web {
                 sts: Service::new("state.aws.endpoint", sts, settings.ca.as_deref(), timeout)?,
                 token: token.clone(),
-                role: settings.role.clone().ok_or_else(|| {
-                    KeyError::Refused("state.aws.role: a web identity needs the ARN of a role".to_owned())
+                role: settings.role.clone().ok_or_else(|| KeyError::Setting {
+                    field: "state.aws.role",
+                    what: "a web identity needs the ARN of a role".to_owned(),
                 })?,
             },
             AwsCredentials::Instance => Identity::Instance {
