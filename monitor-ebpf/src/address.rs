@@ -55,6 +55,8 @@ pub fn connecting(ctx: &SockAddrContext, destination: [u32; 4]) {
             (*state).asked = SocketState::CONNECTING;
             (*state).destination = destination;
             (*state).destination_port = u32::from(u16::from_be((*ctx.sock_addr).user_port as u16));
+        } else if transport != TCP {
+            (*state).asked = 0;
         }
     }
 }
@@ -73,6 +75,7 @@ pub fn sending(ctx: &SockAddrContext) {
             (*state).cookie = bpf_get_socket_cookie(ctx.as_ptr());
             (*state).netns = bpf_get_netns_cookie(ctx.as_ptr());
         }
+        (*state).asked = SocketState::ADDRESSED;
         if (*state).owner.tgid != owner::current_tgid() {
             owner::note(&raw mut (*state).owner);
         }

@@ -195,6 +195,8 @@ impl SocketState {
     pub const GAVE_UP: u32 = 1 << 1;
     /// Asked: close(), on a socket from before the programs.
     pub const RELEASED: u32 = 1 << 2;
+    /// Asked: a datagram to an address of its own, whatever the socket is connected to.
+    pub const ADDRESSED: u32 = 1 << 3;
 }
 
 /// The storage of a socket; null where there is none, as for a socket that is not a full one

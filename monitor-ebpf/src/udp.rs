@@ -1,6 +1,9 @@
 //! Datagrams: one flow a peer of a socket, counted here because the kernel does not.
 
-use aya_ebpf::bindings::{__sk_buff, BPF_NOEXIST};
+use core::arch::asm;
+use core::mem::offset_of;
+
+use aya_ebpf::bindings::{__sk_buff, BPF_NOEXIST, bpf_sock};
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_ns};
 use monitor_common::{CAPTURE_SIZES, Kind, UdpFlow, UdpKey, capture_flag, decision, flow_flag, totals};
 
@@ -40,8 +43,12 @@ pub fn packet<const SENT: bool>(skb: *mut __sk_buff, state: *mut SocketState) ->
     let (local_port, remote_port) = (u16::from_be(local_port), u16::from_be(remote_port));
     let (local, remote) =
         if sent { (packet.source, packet.destination) } else { (packet.destination, packet.source) };
-    // SAFETY: the caller's storage, and a context field.
+    // SAFETY: the caller's storage, and context fields.
     unsafe {
+        let (remote, remote_port) = match connected_to(skb, state) {
+            Some(peer) if sent => peer,
+            _ => (remote, remote_port),
+        };
         // Several that the kernel handles as one (UDP_SEGMENT, UDP_GRO), without the headers between them.
         let datagrams = u64::from((*skb).gso_segs.max(1));
         if sent {
@@ -91,6 +98,46 @@ pub fn packet<const SENT: bool>(skb: *mut __sk_buff, state: *mut SocketState) ->
         }
     }
     0
+}
+
+/// One load at a fixed offset: the compiler would make a pointer to several of them, which no verifier allows.
+macro_rules! load_u32 {
+    ($from:expr, $offset:expr) => {{
+        let value: u64;
+        asm!("{v} = *(u32 *)({p} + {o})", v = out(reg) value, p = in(reg) $from, o = const $offset);
+        value as u32
+    }};
+}
+
+macro_rules! load_u16 {
+    ($from:expr, $offset:expr) => {{
+        let value: u64;
+        asm!("{v} = *(u16 *)({p} + {o})", v = out(reg) value, p = in(reg) $from, o = const $offset);
+        value as u16
+    }};
+}
+
+/// The peer that the socket is connected to, where what it sends goes nowhere else. Behind address translation on
+/// this host a packet on its way out bears the translated address already; an answer bears the peer's again.
+#[inline(always)]
+unsafe fn connected_to(skb: *mut __sk_buff, state: *mut SocketState) -> Option<([u32; 4], u16)> {
+    const ESTABLISHED: u32 = 1;
+    const AF_INET: u32 = 2;
+    // SAFETY: the caller's storage; null is checked; fields that this program type may read, each by itself.
+    unsafe {
+        let sk = (*skb).__bindgen_anon_2.sk;
+        if sk.is_null() || (*state).asked & SocketState::ADDRESSED != 0 || (*sk).state != ESTABLISHED {
+            return None;
+        }
+        let port = u16::from_be(load_u16!(sk, offset_of!(bpf_sock, dst_port)));
+        let address = if (*sk).family == AF_INET {
+            emit::mapped(load_u32!(sk, offset_of!(bpf_sock, dst_ip4)))
+        } else {
+            const AT: usize = offset_of!(bpf_sock, dst_ip6);
+            [load_u32!(sk, AT), load_u32!(sk, AT + 4), load_u32!(sk, AT + 8), load_u32!(sk, AT + 12)]
+        };
+        Some((address, port))
+    }
 }
 
 /// Makes an entry for a new peer.

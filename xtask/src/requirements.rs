@@ -54,6 +54,7 @@ const TEST_PACKAGES: &[Package] = &[
     package("mosquitto-clients", "mosquitto_pub", "MQTT client"),
     package("nats-server", "nats-server", "NATS server"),
     package("nginx-light", "nginx", "web server"),
+    package("nftables", "nft", "address translation"),
     package("nmap", "nmap", "scans"),
     package("openjdk-17-jdk-headless", "javac", "TLS server and client of Java"),
     package("openssh-client", "ssh", "SSH client"),
