@@ -30,6 +30,7 @@ pub mod model;
 pub mod names;
 pub mod policy;
 pub mod posture;
+mod priority;
 pub mod record;
 pub mod sink;
 pub mod status;

@@ -26,6 +26,7 @@ fn main() -> ExitCode {
         .test("a bad configuration or policy is refused with file and line", &[], bad_file)
         .test("the command line says when nobody answers", &[], unreachable)
         .test("the API answers what it promises", &[], api)
+        .test("it is ahead of the load where processors are short, unless told otherwise", &[], ahead)
         .main()
 }
 
@@ -66,6 +67,26 @@ fn held_connection(lab: &Lab) -> Result<[Process; 2]> {
     use std::io::Write;
     client.child().stdin.as_mut().context("no stdin")?.write_all(b"hello\n")?;
     Ok([client, server])
+}
+
+fn ahead() -> Result<()> {
+    let lab = Lab::new("daemon")?;
+    for (config, expected) in [(None, -4), (Some("[worker]\npriority_boost = 0\n".to_owned()), 0)] {
+        let daemon = Daemon::start(&lab, DaemonOptions { config, ..DaemonOptions::default() })?;
+        let worker = number(&daemon.status()?, "worker.pid").context("no worker")?;
+        for pid in [u64::from(daemon.pid()), worker] {
+            for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+                let path = thread?.path();
+                // proc_pid_stat(5): behind the name in parentheses, the 17th.
+                let stat = std::fs::read_to_string(path.join("stat"))?;
+                let (_, fields) = stat.rsplit_once(')').context("no name")?;
+                let nice: i32 = fields.split_whitespace().nth(16).context("too short")?.parse()?;
+                ensure!(nice == expected, "{}: nice {nice}, not {expected}", path.display());
+            }
+        }
+        daemon.stop()?;
+    }
+    Ok(())
 }
 
 fn clean_end() -> Result<()> {

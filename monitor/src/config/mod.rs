@@ -13,6 +13,7 @@ mod memory;
 mod origin;
 mod range;
 mod state;
+mod worker;
 
 use std::path::{Path, PathBuf};
 
@@ -25,6 +26,7 @@ pub use memory::Memory;
 pub use origin::{Field, Origin};
 use range::Ranges;
 pub use state::{AwsService, State, VaultService};
+pub use worker::Worker;
 
 use crate::posture::TlsVersion;
 
@@ -172,15 +174,6 @@ pub struct PolicyFile {
     /// `None`: the built-in rules alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<PathBuf>,
-}
-
-/// The process that reads what comes from outside.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Worker {
-    /// Its user, by name or number, never root; `None`: `streamwatch`, or a number that nobody has.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub user: Option<String>,
 }
 
 /// The Unix socket that the command line asks.
@@ -468,6 +461,7 @@ impl Config {
         ranges.not_empty("api.operators", self.api.operators.as_deref());
         ranges.within("api.connections", self.api.connections, 1..=4096);
 
+        ranges.within("worker.priority_boost", u32::from(self.worker.priority_boost), 0..=20);
         ranges.within("output.interval_s", self.output.interval_s, 0..=86_400);
         ranges.within("alerts.repeat_every_s", self.alerts.repeat_every_s, 1..=604_800);
         ranges.within("alerts.resolve_after_s", self.alerts.resolve_after_s, 1..=604_800);

@@ -24,6 +24,7 @@ use crate::identity::Asked;
 use crate::kernel::{CgroupError, Kernel, LoadError, Sizes, cgroup_at, cgroup_root};
 use crate::names::host_resolvers;
 use crate::policy::{Policy, PolicyError, PolicyTexts};
+use crate::priority;
 use crate::record::Context;
 
 /// What the command line says.
@@ -90,7 +91,10 @@ pub fn run(options: RunOptions) -> Result<(), RunError> {
     crate::doctor::can_run().map_err(RunError::Host)?;
     // What the shell left open is for nobody here.
     monitor_sys::keep_from_programs(3).map_err(|error| RunError::Host(format!("descriptors: {error}")))?;
-    // Before there is another thread: what this one gives up, those that it starts have not.
+    // Before there is another thread: what this one has, or gives up, goes for those that it starts.
+    if let Err(error) = priority::boost(config.worker.priority_boost) {
+        say!("streamwatch: it waits its turn where processors are short (worker.priority_boost): {error}");
+    }
     keep_needed().map_err(|error| RunError::Host(format!("capabilities cannot be given up: {error}")))?;
     let lock =
         api::InstanceLock::acquire(&config.api.socket).map_err(|error| RunError::Api(error.to_string()))?;

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::alert::SavedAlert;
 use crate::config;
 use crate::model::{AlertState, AlertView, LossRow, Rule, Severity};
+use crate::priority;
 use crate::record::{Context, ecs, printable};
 use crate::status::StageView;
 use crate::tally::Tally;
@@ -253,6 +254,8 @@ fn deliver_all(
     counters: &Counters,
     done: impl Fn(u64),
 ) {
+    // What it runs, too.
+    priority::as_others();
     let mut told = false;
     while let Ok(alert) = waiting.recv() {
         let record = &alert.record;
