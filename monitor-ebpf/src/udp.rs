@@ -45,8 +45,11 @@ pub fn packet<const SENT: bool>(skb: *mut __sk_buff, state: *mut SocketState) ->
         if sent { (packet.source, packet.destination) } else { (packet.destination, packet.source) };
     // SAFETY: the caller's storage, and context fields.
     unsafe {
-        let (remote, remote_port) =
-            if SENT { sent_to(skb, state, remote, remote_port) } else { (remote, remote_port) };
+        let (remote, remote_port) = if SENT {
+            connected_to(skb, state).unwrap_or((remote, remote_port))
+        } else {
+            (remote, remote_port)
+        };
         // Several that the kernel handles as one (UDP_SEGMENT, UDP_GRO), without the headers between them.
         let datagrams = u64::from((*skb).gso_segs.max(1));
         if sent {
@@ -115,49 +118,26 @@ macro_rules! load_u16 {
     }};
 }
 
-/// All bits where it is 0, else none: without a branch, and so that the compiler makes none of it. The verifier
-/// (6.1) walks each way through the programs by itself, and every branch here would be half as many again.
+/// The peer that the socket is connected to, where what it sends goes nowhere else. Behind address translation on
+/// this host a packet on its way out bears the translated address already; an answer bears the peer's again.
 #[inline(always)]
-fn mask_if_zero(value: u32) -> u32 {
-    let mut mask = (u64::from(value).wrapping_sub(1) >> 63).wrapping_neg();
-    // SAFETY: it does nothing.
-    unsafe { asm!("{m} = {m}", m = inout(reg) mask) };
-    mask as u32
-}
-
-/// To whom a datagram goes: to the peer that the socket is connected to, where what it sends goes nowhere else.
-/// Behind address translation on this host a packet on its way out bears the translated address already; an answer
-/// bears the peer's again.
-#[inline(always)]
-unsafe fn sent_to(
-    skb: *mut __sk_buff,
-    state: *mut SocketState,
-    remote: [u32; 4],
-    remote_port: u16,
-) -> ([u32; 4], u16) {
+unsafe fn connected_to(skb: *mut __sk_buff, state: *mut SocketState) -> Option<([u32; 4], u16)> {
     const ESTABLISHED: u32 = 1;
     const AF_INET: u32 = 2;
-    const IP6: usize = offset_of!(bpf_sock, dst_ip6);
     // SAFETY: the caller's storage; null is checked; fields that this program type may read, each by itself.
     unsafe {
         let sk = (*skb).__bindgen_anon_2.sk;
-        if sk.is_null() {
-            return (remote, remote_port);
+        if sk.is_null() || (*state).asked & SocketState::ADDRESSED != 0 || (*sk).state != ESTABLISHED {
+            return None;
         }
-        let other = ((*sk).state ^ ESTABLISHED) | ((*state).asked & SocketState::ADDRESSED);
-        let connected = mask_if_zero(other);
-        let v4 = mask_if_zero((*sk).family ^ AF_INET);
-        let peer = [
-            load_u32!(sk, IP6) & !v4,
-            load_u32!(sk, IP6 + 4) & !v4,
-            (load_u32!(sk, IP6 + 8) & !v4) | (0xffff_u32.to_be() & v4),
-            (load_u32!(sk, IP6 + 12) & !v4) | (load_u32!(sk, offset_of!(bpf_sock, dst_ip4)) & v4),
-        ];
         let port = u16::from_be(load_u16!(sk, offset_of!(bpf_sock, dst_port)));
-        let of = |peer: u32, packet: u32| (peer & connected) | (packet & !connected);
-        let to =
-            [of(peer[0], remote[0]), of(peer[1], remote[1]), of(peer[2], remote[2]), of(peer[3], remote[3])];
-        (to, of(u32::from(port), u32::from(remote_port)) as u16)
+        let address = if (*sk).family == AF_INET {
+            emit::mapped(load_u32!(sk, offset_of!(bpf_sock, dst_ip4)))
+        } else {
+            const AT: usize = offset_of!(bpf_sock, dst_ip6);
+            [load_u32!(sk, AT), load_u32!(sk, AT + 4), load_u32!(sk, AT + 8), load_u32!(sk, AT + 12)]
+        };
+        Some((address, port))
     }
 }
 
