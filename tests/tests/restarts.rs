@@ -221,7 +221,7 @@ fn under_load(
                 start = began.elapsed().saturating_sub(pause);
                 told.add(heard)?;
                 daemon = next;
-                let ends = told.ends.len() + daemon.count(|record| Told::is_end(record));
+                let ends = told.ends.len() + daemon.count(Told::is_end);
                 most.store(ends / 2 + AHEAD, Ordering::Release);
             }
             anyhow::Ok(daemon)

@@ -265,9 +265,10 @@ mod tests {
     }
 
     proptest! {
-        /// However it is escaped, the same is left out, and little more than the longest is told.
+        /// However it is escaped, the same is left out, and little more than the longest is told. Without `%`: what
+        /// stands behind one is an escape, or no longer one when it is escaped itself.
         #[test]
-        fn escapes_change_nothing(text in "/(token/|a/)?[a-zA-Z0-9_-]{0,40}(/[ -~]{0,40}){0,9}", escape in any::<u64>()) {
+        fn escapes_change_nothing(text in "/(token/|a/)?[a-zA-Z0-9_-]{0,40}(/[ -$&-~]{0,40}){0,9}", escape in any::<u64>()) {
             let reserved = |byte: u8| matches!(byte, b'/' | b'?' | b'#' | b';' | b'%');
             let escaped: String = text
                 .bytes()
