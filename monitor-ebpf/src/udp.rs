@@ -102,19 +102,16 @@ pub fn packet<const SENT: bool>(skb: *mut __sk_buff, state: *mut SocketState) ->
 }
 
 /// One load at a fixed offset: the compiler would make a pointer to several of them, which no verifier allows.
-macro_rules! load_u32 {
-    ($from:expr, $offset:expr) => {{
+macro_rules! load {
+    ($width:ident, $from:expr, $offset:expr) => {{
         let value: u64;
-        asm!("{v} = *(u32 *)({p} + {o})", v = out(reg) value, p = in(reg) $from, o = const $offset);
-        value as u32
-    }};
-}
-
-macro_rules! load_u16 {
-    ($from:expr, $offset:expr) => {{
-        let value: u64;
-        asm!("{v} = *(u16 *)({p} + {o})", v = out(reg) value, p = in(reg) $from, o = const $offset);
-        value as u16
+        asm!(
+            concat!("{v} = *(", stringify!($width), " *)({p} + {o})"),
+            v = out(reg) value,
+            p = in(reg) $from,
+            o = const $offset,
+        );
+        value as $width
     }};
 }
 
@@ -130,12 +127,12 @@ unsafe fn connected_to(skb: *mut __sk_buff, state: *mut SocketState) -> Option<(
         if sk.is_null() || (*state).asked & SocketState::ADDRESSED != 0 || (*sk).state != ESTABLISHED {
             return None;
         }
-        let port = u16::from_be(load_u16!(sk, offset_of!(bpf_sock, dst_port)));
+        let port = u16::from_be(load!(u16, sk, offset_of!(bpf_sock, dst_port)));
         let address = if (*sk).family == AF_INET {
-            emit::mapped(load_u32!(sk, offset_of!(bpf_sock, dst_ip4)))
+            emit::mapped(load!(u32, sk, offset_of!(bpf_sock, dst_ip4)))
         } else {
             const AT: usize = offset_of!(bpf_sock, dst_ip6);
-            [load_u32!(sk, AT), load_u32!(sk, AT + 4), load_u32!(sk, AT + 8), load_u32!(sk, AT + 12)]
+            [load!(u32, sk, AT), load!(u32, sk, AT + 4), load!(u32, sk, AT + 8), load!(u32, sk, AT + 12)]
         };
         Some((address, port))
     }

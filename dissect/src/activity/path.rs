@@ -265,15 +265,16 @@ mod tests {
     }
 
     proptest! {
-        /// However it is escaped, the same is left out, and little more than the longest is told. Without `%`: what
-        /// stands behind one is an escape, or no longer one when it is escaped itself.
+        /// However it is escaped, the same is left out, and little more than the longest is told. What stands behind
+        /// a `%` stays as it is: escaped itself, it would be an escape no longer.
         #[test]
-        fn escapes_change_nothing(text in "/(token/|a/)?[a-zA-Z0-9_-]{0,40}(/[ -$&-~]{0,40}){0,9}", escape in any::<u64>()) {
+        fn escapes_change_nothing(text in "/(token/|a/)?[a-zA-Z0-9_-]{0,40}(/[ -~]{0,40}){0,9}", escape in any::<u64>()) {
             let reserved = |byte: u8| matches!(byte, b'/' | b'?' | b'#' | b';' | b'%');
+            let of_escape = |at: usize| text.as_bytes()[at.saturating_sub(2)..at].contains(&b'%');
             let escaped: String = text
                 .bytes()
                 .enumerate()
-                .map(|(at, byte)| match escape >> (at % 64) & 1 == 1 && !reserved(byte) {
+                .map(|(at, byte)| match escape >> (at % 64) & 1 == 1 && !reserved(byte) && !of_escape(at) {
                     true => format!("%{byte:02X}"),
                     false => char::from(byte).to_string(),
                 })
