@@ -340,6 +340,9 @@ fn directory() -> Result<()> {
     reload("30-broken.toml:4:10: action \"deny\" is reserved for a later version", 1)?;
     ensure!(daemon.stderr().contains("not reloaded, the old policy stays in force"), "{}", daemon.stderr());
     std::fs::remove_file(format!("{place}/30-broken.toml"))?;
+    std::fs::rename(&place, format!("{place}.away"))?;
+    reload(&format!("config.toml:2:8: policy.file: {place}: can't be read"), 1)?;
+    std::fs::rename(format!("{place}.away"), &place)?;
     write("20-web.toml", &format!("# moved\n{}", service.replace("group = \"shop\"", "user = \"root\"")))?;
     reload("streamwatch: reloaded", 2)?;
     answer("yes", "20-web.toml:5")

@@ -8,6 +8,7 @@ use crate::probe::{Found, Probe};
 use crate::{Hint, Prefix, Protocol};
 
 const LONGEST_LINE: usize = 1024;
+const LONGEST_NAME: usize = 256;
 
 pub(super) fn stream(client: Prefix<'_>, server: Prefix<'_>, _: Hint) -> Probe {
     let of_client = evidence(first_line(client.bytes));
@@ -26,9 +27,9 @@ pub(super) fn datagram(client: &[&[u8]], _: &[&[u8]], _: Hint) -> Probe {
 
 fn first_line(bytes: &[u8]) -> Seen<Evidence> {
     // The name ends at the first byte that a name cannot have: most text is ruled out there.
-    let name = bytes.iter().take_while(|byte| is_name(**byte)).count();
+    let name = bytes.iter().take(LONGEST_NAME + 1).take_while(|byte| is_name(**byte)).count();
     ensure(name > 0 || bytes.is_empty())?;
-    ensure(name <= 256 && bytes.get(name).is_none_or(|byte| *byte == b':'))?;
+    ensure(name <= LONGEST_NAME && bytes.get(name).is_none_or(|byte| *byte == b':'))?;
     let (line, _) = text_line(bytes, 0, LONGEST_LINE)?;
     ensure(metric(line))?;
     Ok(Evidence::Proof)

@@ -84,7 +84,7 @@ pub(super) fn document(version: &str) -> String {
                 "How streams are protected: shares, protocols, algorithms, certificates.",
                 "application/json"
             ),
-            "/v1/policy": single("The policy in force, built-in rules included.", "application/toml"),
+            "/v1/policy": single("The policy in force, built-in rules included, for people.", "text/plain"),
             "/metrics": single("Prometheus text.", "text/plain"),
             "/v1/openapi.json": single("This document.", "application/json"),
         },

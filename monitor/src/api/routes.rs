@@ -209,7 +209,7 @@ async fn route(
         }
         Call::Policy => {
             let policy = shared.core.ask(Request::Policy).await?;
-            Ok(response("application/toml", full(policy)))
+            Ok(response("text/plain; charset=utf-8", full(policy)))
         }
         Call::Metrics => {
             let text = metrics::gather(&shared.core).await?;

@@ -192,7 +192,11 @@ fn worker(worker: &WorkerView) -> String {
     }
     if worker.restarts > 0 {
         let how = worker.last_end.as_deref().unwrap_or("not known how");
-        let _ = writeln!(lines, "it ended by itself {} times, last by {}", worker.restarts, printable(how));
+        let times = match worker.restarts {
+            1 => "once, by".to_owned(),
+            more => format!("{more} times, last by"),
+        };
+        let _ = writeln!(lines, "it ended by itself {times} {}", printable(how));
     }
     lines
 }

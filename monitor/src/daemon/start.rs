@@ -18,7 +18,7 @@ use super::session::{LOOK_EVERY, Session, SessionError};
 use super::signals::{Signal, Signals};
 use super::{pinned, self_check};
 use crate::api::{self, Door};
-use crate::config::{Config, ConfigError, Overrides};
+use crate::config::{Config, ConfigError, Origin, Overrides};
 use crate::hook::{HookError, Posted};
 use crate::identity::Asked;
 use crate::kernel::{CgroupError, Kernel, LoadError, Sizes, cgroup_at, cgroup_root};
@@ -82,12 +82,7 @@ pub fn run(options: RunOptions) -> Result<(), RunError> {
         .map_err(|error| RunError::Host(format!("core dumps cannot be disabled: {error}")))?;
     let (config, origin) = Config::read(options.config.as_deref(), options.overrides.clone())?;
     let user = super::settings::check(&config, &origin)?;
-    let (policy, wanted) = load_policy(&config).map_err(|error| match error {
-        unreadable @ PolicyError::Unreadable { .. } => {
-            RunError::from(origin.blame("policy.file", format!("policy.file: {unreadable}")))
-        }
-        error => error.into(),
-    })?;
+    let (policy, wanted) = load_policy(&config, &origin)?;
     crate::doctor::can_run().map_err(RunError::Host)?;
     // What the shell left open is for nobody here.
     monitor_sys::keep_from_programs(3).map_err(|error| RunError::Host(format!("descriptors: {error}")))?;
@@ -223,9 +218,10 @@ fn reload(loader: &mut Loader, session: Option<&Session>, options: &RunOptions) 
     if let Some(session) = session {
         session.check_key();
     }
-    let policy = load_config(options).map_err(RunError::from).and_then(|config| {
+    let config = Config::read(options.config.as_deref(), options.overrides.clone());
+    let policy = config.map_err(RunError::from).and_then(|(config, origin)| {
         let name = config.policy.file.as_ref().map(|path| path.display().to_string());
-        Ok((load_policy(&config)?, name))
+        Ok((load_policy(&config, &origin)?, name))
     });
     match policy {
         Ok(((policy, wanted), name)) => {
@@ -266,9 +262,14 @@ pub fn load_config(options: &RunOptions) -> Result<Config, ConfigError> {
 }
 
 /// The texts of the policy, checked, and what it asks of identities.
-fn load_policy(config: &Config) -> Result<(PolicyTexts, Asked), PolicyError> {
+fn load_policy(config: &Config, origin: &Origin) -> Result<(PolicyTexts, Asked), RunError> {
     let texts = match &config.policy.file {
-        Some(path) => Policy::texts(path)?,
+        Some(path) => Policy::texts(path).map_err(|error| match error {
+            unreadable @ PolicyError::Unreadable { .. } => {
+                RunError::from(origin.blame("policy.file", format!("policy.file: {unreadable}")))
+            }
+            error => error.into(),
+        })?,
         None => PolicyTexts::default(),
     };
     let wants = Policy::compile(&texts)?.wants();
