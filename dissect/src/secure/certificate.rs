@@ -14,6 +14,7 @@ use x509_parser::public_key::PublicKey;
 use x509_parser::x509::{SubjectPublicKeyInfo, X509Name};
 
 use super::fingerprint::{hex, sha256};
+use super::seen_chains;
 use crate::Certificate;
 use crate::bytes::{Reader, capped};
 
@@ -22,6 +23,10 @@ const MOST_NAMES: usize = 32;
 
 /// The chain; empty where the message has none, `None` where it is none (RFC 5246 section 7.4.2).
 pub(super) fn chain(message: &[u8]) -> Option<Vec<Certificate>> {
+    seen_chains::chain(message, read_chain)
+}
+
+fn read_chain(message: &[u8]) -> Option<Vec<Certificate>> {
     let mut body = Reader::new(message);
     let length = body.u24()?;
     let mut list = Reader::new(body.take(length)?);

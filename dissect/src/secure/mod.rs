@@ -13,6 +13,7 @@ pub(crate) mod midstream;
 pub(crate) mod names;
 pub(crate) mod quic;
 pub(crate) mod record;
+mod seen_chains;
 mod seen_hellos;
 pub(crate) mod ssh;
 mod ssl2;
