@@ -3,8 +3,7 @@
 //! A value is stored as the lowest of the values that HdrHistogram takes for equal at this
 //! precision, so turning one into a full histogram loses nothing.
 
-use std::collections::BTreeMap;
-
+use foldhash::HashMap;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Serializer, V2DeflateSerializer};
 
@@ -16,7 +15,7 @@ const BITS: u32 = 11;
 /// One histogram.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sparse {
-    counts: BTreeMap<u64, u64>,
+    counts: HashMap<u64, u64>,
     total: u64,
     sum: u128,
 }
