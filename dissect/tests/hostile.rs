@@ -27,6 +27,16 @@ fn encrypted(inspection: &Inspection) -> bool {
     matches!(inspection.facts.protection, Protection::Encrypted(_))
 }
 
+/// Records of TLS, as far as there are any.
+fn records_of(bytes: &[u8]) -> usize {
+    let (mut at, mut count) = (0, 0);
+    while let Some([20..=24, 3, 0..=4, high, low]) = bytes.get(at..at + 5) {
+        at += 5 + usize::from(u16::from_be_bytes([*high, *low]));
+        count += 1;
+    }
+    count
+}
+
 /// Every string that leaves is short and can be shown.
 fn presentable(inspection: &Inspection) -> bool {
     let facts = &inspection.facts;
@@ -171,6 +181,46 @@ proptest! {
         let text = b"and now for something in the clear, hidden behind a handshake ".repeat(40);
         let client = [&begun(&client)[..], &text].concat();
         let server = if server_too { [&begun(&server)[..], &text].concat() } else { server };
+        prop_assert!(!encrypted(&look(&client, &server, true, false)));
+    }
+
+    /// The same behind what settles the answer, or behind an alert in the clear, where it was captured with it.
+    #[test]
+    fn nothing_hides_what_follows_in_the_clear(
+        name in prop::sample::select(vec!["tls13", "tls12_ecdhe", "tls13_mutual", "tls13_resumed"]),
+        random in vec(any::<u8>(), 24..200),
+        records in 0usize..4,
+        alert in prop::option::of((any::<u8>(), any::<u8>())),
+        (client_too, server_too) in prop::sample::select(vec![(true, true), (true, false), (false, true)]),
+        ended: bool,
+    ) {
+        let text = b"and now for something in the clear, hidden behind a handshake ".repeat(40);
+        let record = |kind: u8, payload: &[u8]| {
+            [&[kind, 3, 3][..], &(payload.len() as u16).to_be_bytes(), payload].concat()
+        };
+        let behind = |bytes: Vec<u8>, too: bool| {
+            let mut whole = bytes;
+            if too {
+                whole.extend(record(23, &random).repeat(records));
+                whole.extend(alert.map(|(level, of)| record(21, &[level, of])).unwrap_or_default());
+                whole.extend_from_slice(&text);
+            }
+            whole
+        };
+        let client = behind(fixture(&format!("{name}.client")), client_too);
+        let server = behind(fixture(&format!("{name}.server")), server_too);
+        prop_assume!(records_of(&client) <= 32 && records_of(&server) <= 32);
+        prop_assert!(!encrypted(&look(&client, &server, ended, false)));
+    }
+
+    /// Records whose first bytes look protected, and that go on in words.
+    #[test]
+    fn a_record_that_goes_on_in_words_is_not_encrypted(front in vec(any::<u8>(), 0..400), name in prop::sample::select(vec!["tls13", "tls12_ecdhe"])) {
+        let text = b"and now for something in the clear, behind what looks protected ".repeat(4);
+        let payload = [&front[..], &text].concat();
+        let record = [&[23, 3, 3][..], &(payload.len() as u16).to_be_bytes(), &payload].concat();
+        let client = [fixture(&format!("{name}.client")), record.clone()].concat();
+        let server = [fixture(&format!("{name}.server")), record].concat();
         prop_assert!(!encrypted(&look(&client, &server, true, false)));
     }
 

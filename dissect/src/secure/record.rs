@@ -11,6 +11,8 @@ const HEADER: usize = 5;
 const LONGEST: u16 = 16384 + 2048;
 /// As much of a protected record as is looked at, to see that it cannot be read.
 const SAMPLE: usize = NONCE + 64;
+/// So many bytes that are all text are no accident: random ones are that once in 10^17.
+const TEXT: usize = 40;
 /// What leads a record that AES-GCM or AES-CCM protects, up to TLS 1.2 (RFC 5288 section 3, RFC 6655
 /// section 3). Most count it up: it repeats, and hides nothing.
 const NONCE: usize = 8;
@@ -116,11 +118,15 @@ pub(crate) struct Side {
     pub no_certificate: bool,
     /// The records from the first protected one on.
     pub protected: Vec<Protected>,
-    /// Behind protected records, from this offset on, it is no TLS.
+    /// Behind protected records, from this offset on, it is no TLS: nothing that belongs there, or a record that
+    /// can be read.
     pub off_track: Option<usize>,
     /// Where the record ends that is not all there; what is there ends here, if its length is not
     /// known yet.
     pub record_end: usize,
+    /// An alert in the clear behind protected records, its description as far as it is there: nothing belongs
+    /// behind it.
+    pub gave_up: Option<Option<u8>>,
     /// Nothing more will come.
     ended: bool,
 }
@@ -136,6 +142,7 @@ impl Side {
             protected: Vec::new(),
             off_track: None,
             record_end: bytes.len(),
+            gave_up: None,
             ended: prefix.ended,
         };
         let mut at = 0;
@@ -144,6 +151,10 @@ impl Side {
             && side.protected.len() < MOST_PROTECTED
         {
             let (kind, length) = match Header::parse(rest) {
+                _ if side.gave_up.is_some() => {
+                    side.derail(at);
+                    break;
+                }
                 Header::Whole { kind, length } => (kind, length),
                 Header::Short => break,
                 Header::Wrong => {
@@ -208,8 +219,11 @@ impl Side {
             (APPLICATION_DATA, Style::Marked { .. }) | (_, Style::Switched { .. }) => {
                 self.protected(length, payload, style, at)
             }
-            // A peer that cannot make sense of what it got says so in the clear.
-            (ALERT, Style::Marked { .. }) if length == 2 => End::Open,
+            // A peer that cannot make sense of what it got says so in the clear, and no more.
+            (ALERT, Style::Marked { .. }) if length == 2 && payload.first().is_none_or(is_level) => {
+                self.gave_up = Some(payload.get(1).copied());
+                return true;
+            }
             _ => End::Broken(at),
         };
         match end {
@@ -259,7 +273,7 @@ impl Side {
                     None
                 }
                 [1 | 2, description] => Some(End::Alert(Some(*description))),
-                [level, ..] if !matches!(level, 1 | 2) => Some(End::Broken(at)),
+                [level, ..] if !is_level(level) => Some(End::Broken(at)),
                 _ => None,
             },
             (HEARTBEAT, _) if !self.switched => None,
@@ -314,10 +328,18 @@ pub(crate) fn sample(payload: &[u8], length: u16) -> Option<&[u8]> {
     payload.get(..SAMPLE.min(usize::from(length)))
 }
 
-/// Whether anyone can read the payload of a record, by what its first bytes look like.
+/// Warning or fatal (RFC 8446 section 6).
+fn is_level(level: &u8) -> bool {
+    matches!(level, 1 | 2)
+}
+
+/// Whether anyone can read the payload of a record, by what its first bytes look like, or for text behind them:
+/// what is protected has none, wherever it is cut.
 pub(crate) fn can_be_read(payload: &[u8]) -> bool {
     let sample = &payload[..payload.len().min(SAMPLE)];
-    readable::is_text(sample) || sample.get(NONCE..).is_some_and(readable::is_no_chance)
+    readable::is_text(sample)
+        || sample.get(NONCE..).is_some_and(readable::is_no_chance)
+        || payload.get(SAMPLE..).is_some_and(|rest| rest.chunks_exact(TEXT).any(readable::is_text))
 }
 
 #[cfg(test)]

@@ -103,8 +103,8 @@ impl Handshake {
     fn conclude(mut self, client: Prefix<'_>, server: Prefix<'_>) -> Secure {
         let judgement = if self.answer.encrypts_handshake() { self.hidden() } else { self.shown() };
         let Judgement { client_needs, server_needs, .. } = judgement;
-        let off_client = off_track(&self.client_side, client_needs).map(|at| at + self.records_at);
-        let off_server = off_track(&self.server_side, server_needs);
+        let off_client = off_track(&self.client_side).map(|at| at + self.records_at);
+        let off_server = off_track(&self.server_side);
         if off_client.is_some() || off_server.is_some() {
             return broken(off_client.unwrap_or(usize::MAX), off_server.unwrap_or(usize::MAX));
         }
@@ -195,7 +195,7 @@ impl Handshake {
         Judgement { client_needs, server_needs, ..Judgement::default() }
     }
 
-    /// What ended the handshake before it was through.
+    /// What ended the handshake before it was through; who says so in the clear has no keys.
     fn failure(&self, judgement: Judgement) -> Option<(TlsAlert, String)> {
         let marked = self.answer.encrypts_handshake();
         let alert = |end: End, from: Peer, early: bool| match end {
@@ -206,7 +206,10 @@ impl Handshake {
             _ => None,
         };
         let after_flight = judgement.refused_by_server.then(|| failed(Peer::Server, None));
-        alert(self.server_side.end, Peer::Server, false)
+        let gave_up = |side: &Side, from: Peer| side.gave_up.map(|description| failed(from, description));
+        gave_up(&self.server_side, Peer::Server)
+            .or_else(|| gave_up(&self.client_side, Peer::Client))
+            .or_else(|| alert(self.server_side.end, Peer::Server, false))
             .or_else(|| alert(self.client_side.end, Peer::Client, self.offer.early_data))
             .or(after_flight)
     }
@@ -238,12 +241,11 @@ fn older_needs(protected: &[Protected]) -> (usize, bool) {
     }
 }
 
-/// Where it is no TLS any more, if that was before all was shown that counts.
-fn off_track(side: &Side, needs: usize) -> Option<usize> {
-    match (side.end, side.off_track) {
-        (End::Broken(at), _) => Some(at),
-        (_, Some(at)) if side.protected.len() < needs => Some(at),
-        _ => None,
+/// Where it is no TLS any more: also behind what settles the answer, where that much is there.
+fn off_track(side: &Side) -> Option<usize> {
+    match side.end {
+        End::Broken(at) => Some(at),
+        _ => side.off_track,
     }
 }
 
