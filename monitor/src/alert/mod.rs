@@ -45,6 +45,8 @@ struct Alert {
     last: Timestamp,
     last_ns: u64,
     told_ns: u64,
+    /// The next finding is told, however lately the last one was.
+    news: bool,
     /// When what it shows was found.
     shown_ns: u64,
     /// Open flows that show the condition.
@@ -134,6 +136,7 @@ impl Alerts {
                 last: open.last_seen,
                 last_ns: now_ns,
                 told_ns: now_ns,
+                news: false,
                 shown_ns: now_ns,
                 holds: 0,
                 resolved: false,
@@ -204,7 +207,8 @@ impl Alerts {
             if worse || alert.acknowledged.as_ref().is_some_and(|known| known.until <= now) {
                 alert.acknowledged = None;
             }
-            let due = self.repeat_ns > 0 && now_ns.saturating_sub(alert.told_ns) >= self.repeat_ns;
+            let due = std::mem::take(&mut alert.news)
+                || self.repeat_ns > 0 && now_ns.saturating_sub(alert.told_ns) >= self.repeat_ns;
             if !worse && (!due || alert.acknowledged.is_some()) {
                 self.stale.insert(key);
                 return None;
@@ -223,6 +227,7 @@ impl Alerts {
             last: now,
             last_ns: now_ns,
             told_ns: now_ns,
+            news: false,
             shown_ns: now_ns,
             holds: u32::from(hold),
             resolved: false,
@@ -236,6 +241,13 @@ impl Alerts {
             *self.by_party.entry(party).or_default() += 1;
         }
         self.told(&key, AlertState::Opened, now)
+    }
+
+    /// What is found next under this key happened anew: it is told, also where its alert is open.
+    pub fn expect_news(&mut self, key: &str) {
+        if let Some(alert) = self.alerts.get_mut(key) {
+            alert.news = true;
+        }
     }
 
     /// A finding that would only be counted, because its alert is open, as bad, and was told and renewed not

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt, PermissionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -77,6 +77,21 @@ impl InstanceLock {
 
     /// Takes the lock beside `socket`; makes the directory (0750) where it is missing.
     pub fn acquire(socket: &Path) -> Result<Self, SocketError> {
+        let path = InstanceLock::path(socket);
+        loop {
+            let lock = InstanceLock::acquire_once(socket)?;
+            // Who ended another one may have removed the file since it was opened: then it guards nothing.
+            let held = lock.file.metadata().map_err(io_error("look at", &path))?;
+            match fs::symlink_metadata(&path) {
+                Ok(there) if (there.dev(), there.ino()) == (held.dev(), held.ino()) => return Ok(lock),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(io_error("look at", &path)(error)),
+            }
+        }
+    }
+
+    fn acquire_once(socket: &Path) -> Result<Self, SocketError> {
         make_directory(socket)?;
         let path = InstanceLock::path(socket);
         let open = |options: &mut fs::OpenOptions| {

@@ -37,7 +37,7 @@ pub enum Command {
     Stop {
         #[command(flatten)]
         place: WhereArguments,
-        /// Remove the hooks, too
+        /// Remove the hooks, too, and what lies beside the socket; the state stays for the next one
         #[arg(long)]
         detach: bool,
     },

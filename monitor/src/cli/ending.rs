@@ -30,6 +30,8 @@ pub(super) fn stop(
     end_daemon(&config, &mut said)?;
     if detach {
         remove_pins(&config, &mut said)?;
+        remove_all(&beside_the_socket(&config.api.socket), &mut said)?;
+        remove_empty(config.api.socket.parent(), &mut said)?;
     }
     if said.is_empty() {
         said = "nothing to do: no daemon runs here".to_owned()
@@ -51,32 +53,28 @@ pub(super) fn uninstall(
     end_daemon(&config, &mut said)?;
     remove_pins(&config, &mut said)?;
     let socket = &config.api.socket;
-    let mut files = vec![socket.clone(), InstanceLock::path(socket), daemon::told_file(socket)];
+    let mut files = beside_the_socket(socket);
     let state = daemon::state_path(&config);
     if !keep_state {
         files.extend(crate::audit::state_files(&state));
         files.extend(crate::store::files(&state));
     }
     files.extend(older_told_file(socket));
-    for file in &files {
-        remove(file, |path| std::fs::remove_file(path), &mut said)?;
-    }
-    let mut directories = vec![socket.parent()];
+    remove_all(&files, &mut said)?;
+    remove_empty(socket.parent(), &mut said)?;
     if !keep_state {
-        directories.push(state.parent());
-    }
-    for directory in directories.into_iter().flatten().filter(|path| path.ends_with("streamwatch")) {
-        match std::fs::remove_dir(directory) {
-            // Somebody keeps something else there.
-            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {}
-            other => remove(directory, |_| other, &mut said)?,
-        }
+        remove_empty(state.parent(), &mut said)?;
     }
     if said.is_empty() {
         said = "nothing to do: nothing of streamwatch is left here but the program\n".to_owned();
     }
     write_out(said.as_bytes())?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What a daemon keeps beside its socket while it runs, and for the next one.
+fn beside_the_socket(socket: &Path) -> Vec<PathBuf> {
+    vec![socket.to_owned(), InstanceLock::path(socket), daemon::told_file(socket)]
 }
 
 /// The file beside the socket in which versions before noted what was told, where it is there and ours.
@@ -122,6 +120,19 @@ fn remove_pins(config: &Config, said: &mut String) -> Result<(), Failure> {
     // What it says is about hooks that are no more.
     let _ = std::fs::remove_file(daemon::told_file(&config.api.socket));
     Ok(())
+}
+
+fn remove_all(files: &[PathBuf], said: &mut String) -> Result<(), Failure> {
+    files.iter().try_for_each(|file| remove(file, |path| std::fs::remove_file(path), said))
+}
+
+/// A directory of ours, unless somebody keeps something else there.
+fn remove_empty(directory: Option<&Path>, said: &mut String) -> Result<(), Failure> {
+    let Some(directory) = directory.filter(|path| path.ends_with("streamwatch")) else { return Ok(()) };
+    match std::fs::remove_dir(directory) {
+        Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => Ok(()),
+        other => remove(directory, |_| other, said),
+    }
 }
 
 fn remove(path: &Path, how: impl FnOnce(&Path) -> io::Result<()>, said: &mut String) -> Result<(), Failure> {

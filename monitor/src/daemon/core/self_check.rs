@@ -156,7 +156,12 @@ impl Core {
     /// What was done to hooks, as of the last look.
     pub(super) fn tampered(&mut self, hooks: Vec<crate::model::Tampered>, now_ns: u64) {
         for hook in &hooks {
-            self.tell(detect::tampered(hook), false, now_ns);
+            let finding = detect::tampered(hook);
+            // What was put right in between was done again, and what was not is the same still.
+            if !self.detached.iter().any(|known| known.hook == hook.hook && known.what == hook.what) {
+                self.alerts.expect_news(&finding.key());
+            }
+            self.tell(finding, false, now_ns);
         }
         self.detached = hooks.into_iter().filter(|hook| hook.restored != Some(Ok(()))).collect();
     }

@@ -550,6 +550,32 @@ fn a_loader_that_says_nothing_for_half_a_minute_is_told_and_told_again() {
     assert_eq!(rig.core.open_alerts()[0].count, 2);
 }
 
+#[test]
+fn each_time_that_somebody_takes_a_hook_away_is_told() {
+    let mut rig = Rig::new(settings());
+    let mut told = |what: &'static str, restored: bool| {
+        rig.now_ns += SECOND;
+        let hook = crate::model::Tampered {
+            hook: "sent".into(),
+            attach: "cgroup_inet_egress".into(),
+            what: what.into(),
+            restored: restored.then_some(Ok(())),
+        };
+        rig.core.tampered(vec![hook], rig.now_ns);
+        alerts(&rig.records()).iter().map(|alert| alert.reason.clone()).collect::<Vec<_>>()
+    };
+    // Put right each time: each is one of its own.
+    for _ in 0..3 {
+        assert_eq!(told("was detached", true).len(), 1);
+    }
+    let [reason] = &told("runs another program", true)[..] else { panic!("it was told once") };
+    assert!(reason.contains("runs another program"), "{reason}");
+    // Left as it is: once, and then every alerts.repeat seconds.
+    assert_eq!(told("was detached", false).len(), 1);
+    assert_eq!(told("was detached", false).len(), 0);
+    assert_eq!(told("lost its pin", false).len(), 1);
+}
+
 /// It was asked before, and may have read its state before our FIN left and its counters after.
 #[test]
 fn what_the_kernel_said_of_a_socket_changes_nothing_after_its_end() {
