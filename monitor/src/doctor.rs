@@ -63,6 +63,7 @@ pub fn checks() -> Vec<Check> {
         capabilities(),
         more_capabilities(),
         cgroup(),
+        clocks(),
         lockdown(),
         bpf_jit(),
         closed_ports(),
@@ -93,6 +94,28 @@ pub fn memory(config: &Config, sizes: &Sizes) -> Vec<Check> {
         ),
     });
     checks
+}
+
+/// The kernel programs read the host's clocks (`bpf_ktime_get_ns`): a process with others (time_namespaces(7)) would
+/// label everything with a wrong time.
+fn clocks() -> Check {
+    // Kernels without time namespaces have no such file.
+    let shifted = std::fs::read_to_string("/proc/self/timens_offsets").is_ok_and(|text| are_shifted(&text));
+    Check {
+        name: "clocks",
+        outcome: if shifted { Outcome::Missing } else { Outcome::Ok },
+        detail: match shifted {
+            true => "a time namespace shifts them, so times would be wrong: start it in the host's \
+                     ('nsenter --time --target 1 streamwatch run')"
+                .to_owned(),
+            false => "the host's".to_owned(),
+        },
+    }
+}
+
+/// `monotonic 0 0`, `boottime 0 0`: seconds and nanoseconds.
+fn are_shifted(offsets: &str) -> bool {
+    offsets.lines().any(|line| line.split_whitespace().skip(1).any(|number| number != "0"))
 }
 
 fn object() -> Check {
@@ -218,6 +241,14 @@ fn resets_sent(table: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn clocks_of_a_time_namespace_are_told() {
+        assert!(!are_shifted("monotonic           0         0\nboottime            0         0\n"));
+        assert!(are_shifted("monotonic           0         0\nboottime      1000000         0\n"));
+        assert!(are_shifted("monotonic      -10000         0\nboottime            0         5\n"));
+        assert!(!are_shifted(""));
+    }
 
     #[test]
     fn the_count_of_resets_is_found_by_its_name() {
