@@ -26,6 +26,7 @@ fn main() -> ExitCode {
         .test("a bad configuration or policy is refused with file and line", &[], bad_file)
         .test("the command line says when nobody answers", &[], unreachable)
         .test("the API answers what it promises", &[], api)
+        .test("a socket that is removed is told, and what is put in its place stays", &[], removed_socket)
         .test("it is ahead of the load where processors are short, unless told otherwise", &[], ahead)
         .main()
 }
@@ -51,6 +52,25 @@ fn second_instance() -> Result<()> {
     );
     ensure!(second.stderr.trim().lines().count() <= 2, "not a clear line: {}", second.stderr);
     first.status().context("the first instance was disturbed")?;
+    Ok(())
+}
+
+fn removed_socket() -> Result<()> {
+    let lab = Lab::new("daemon")?;
+    let socket = lab.directory.path().join("api.sock");
+    let options = DaemonOptions { socket: Some(socket.clone()), ..DaemonOptions::default() };
+    let daemon = Daemon::start(&lab, options)?;
+    std::fs::remove_file(&socket)?;
+    std::fs::write(&socket, "another's")?;
+    let deadline = Instant::now() + PATIENCE;
+    while !daemon.stderr().contains("api.sock was removed or replaced: it watches on, and nobody can ask it")
+    {
+        ensure!(Instant::now() < deadline, "it is not told: {}", daemon.stderr());
+        thread::sleep(Duration::from_millis(100));
+    }
+    let ended = daemon.stop_with(Signal::TERM)?;
+    ensure!(ended.status.success(), "it ended with {}", ended.status);
+    ensure!(std::fs::read(&socket)? == b"another's", "what another one put there is gone");
     Ok(())
 }
 

@@ -32,7 +32,7 @@ pub use holder::Holder;
 pub use peer::{Access, Role, check_groups};
 pub use request::{Reply, Request, Word};
 pub use server::{ApiHandle, Door, serve, start, start_with};
-pub use socket::{InstanceLock, SocketError};
+pub use socket::{InstanceLock, SocketError, SocketFile};
 
 use crate::record::Context;
 

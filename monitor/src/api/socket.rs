@@ -120,6 +120,37 @@ impl InstanceLock {
     }
 }
 
+/// The socket's file as this daemon made it.
+#[derive(Debug)]
+pub struct SocketFile {
+    path: PathBuf,
+    /// Device and inode.
+    id: Option<(u64, u64)>,
+}
+
+impl SocketFile {
+    /// The one that is there now.
+    pub fn at(path: &Path) -> Self {
+        SocketFile { path: path.to_owned(), id: id_of(path) }
+    }
+
+    /// It is there still: who asks comes to this daemon.
+    pub fn is_there(&self) -> bool {
+        self.id.is_some() && id_of(&self.path) == self.id
+    }
+
+    /// Takes it away, unless somebody put something else in its place.
+    pub fn remove(&self) {
+        if self.is_there() {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn id_of(path: &Path) -> Option<(u64, u64)> {
+    fs::symlink_metadata(path).ok().map(|file| (file.dev(), file.ino()))
+}
+
 /// The process number that stands in a lock's file.
 pub(super) fn pid_in(file: &File) -> io::Result<Option<u32>> {
     let mut text = String::new();
@@ -236,6 +267,22 @@ mod tests {
         assert_eq!(InstanceLock::holder(&place.socket()).unwrap().unwrap().pid, std::process::id());
         drop((held, shared));
         InstanceLock::acquire(&place.socket()).unwrap();
+    }
+
+    #[test]
+    fn a_socket_that_was_removed_or_replaced_is_not_there() {
+        let place = Place::new("socketfile");
+        let _live = bind(&place.socket(), &[]).unwrap();
+        let file = SocketFile::at(&place.socket());
+        assert!(file.is_there());
+        let other = place.socket().with_extension("other");
+        fs::write(&other, "another's").unwrap();
+        fs::rename(&other, place.socket()).unwrap();
+        assert!(!file.is_there());
+        file.remove();
+        assert_eq!(fs::read(place.socket()).unwrap(), b"another's");
+        fs::remove_file(place.socket()).unwrap();
+        assert!(!file.is_there());
     }
 
     #[test]

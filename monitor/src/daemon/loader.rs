@@ -12,7 +12,7 @@ use super::control::Watched;
 use super::link::{Descriptors, Life, Report, Start};
 use super::start::RunError;
 use crate::alert::Saved;
-use crate::api::{Door, InstanceLock};
+use crate::api::{Door, InstanceLock, SocketFile};
 use crate::config::Config;
 use crate::hook::Posted;
 use crate::identity::Asked;
@@ -33,6 +33,8 @@ pub struct Loader {
     pub kernel: Kernel,
     pub watched: Watched,
     pub door: Door,
+    /// The door's place in the file system.
+    pub socket: SocketFile,
     pub lock: InstanceLock,
     /// What was told, for the next worker or the next daemon.
     pub told: File,

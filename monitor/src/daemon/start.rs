@@ -102,6 +102,7 @@ pub fn run(options: RunOptions) -> Result<(), RunError> {
     pinned::tell(&kernel);
     let door = Door::open(&config.api.socket, config.api.viewers.as_deref(), config.api.operators.as_deref())
         .map_err(|error| RunError::Api(error.to_string()))?;
+    let socket = api::SocketFile::at(&config.api.socket);
     let told = pinned::told(&config, &kernel)?;
     let watched =
         Watched { hooks: Arc::new(Mutex::new(kernel.take_hooks())), restore: config.kernel.restore };
@@ -119,6 +120,7 @@ pub fn run(options: RunOptions) -> Result<(), RunError> {
         kernel,
         watched,
         door,
+        socket,
         lock,
         told,
         user,
@@ -127,9 +129,9 @@ pub fn run(options: RunOptions) -> Result<(), RunError> {
         control,
     };
     let ended = supervise(&mut loader, &options, &signals);
-    let Loader { kernel, config, lock, door, .. } = loader;
+    let Loader { kernel, config, lock, door, socket, .. } = loader;
     // Nobody is served any more, however it ended.
-    let _ = std::fs::remove_file(&config.api.socket);
+    socket.remove();
     drop(door);
     let stay = ended?;
     let place = kernel.pinned_at().filter(|_| stay).map(Path::to_owned);
@@ -160,6 +162,7 @@ fn supervise(loader: &mut Loader, options: &RunOptions, signals: &Signals) -> Re
     // Programs and types of the kernel were read for the start alone.
     monitor_sys::memory::give_back();
     let looks = tick(LOOK_EVERY);
+    let mut served = true;
     loop {
         let gone = session.as_ref().map_or_else(never, |session| session.gone().clone());
         let due = lives.due().map_or_else(never, crossbeam_channel::at);
@@ -172,7 +175,19 @@ fn supervise(loader: &mut Loader, options: &RunOptions, signals: &Signals) -> Re
                 }
                 Ok(Signal::Interrupt) | Err(_) => return end(loader, session, false),
             },
-            recv(looks) -> _ => session.as_mut().map_or((), Session::kill_if_caught),
+            recv(looks) -> _ => {
+                if let Some(session) = &mut session {
+                    session.kill_if_caught();
+                }
+                if served && !loader.socket.is_there() {
+                    served = false;
+                    say!(
+                        "streamwatch: {} was removed or replaced: it watches on, and nobody can ask it; restart it \
+                         where that is wanted",
+                        loader.config.api.socket.display()
+                    );
+                }
+            }
             recv(gone) -> _ => {
                 if let Some(session) = session.take() {
                     let how = session.ended(loader);
