@@ -9,7 +9,7 @@ use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Once;
 
 use redb::{
@@ -54,6 +54,24 @@ pub struct Look {
     pub damage: Option<String>,
     /// The disk gave an error: what is missing may be there another time.
     pub refused: Option<std::io::Error>,
+}
+
+impl Look {
+    /// All that was sealed by the key of the file.
+    pub fn sealed(&self) -> impl Iterator<Item = &Vec<u8>> {
+        self.ledger.iter().chain(self.records.values())
+    }
+}
+
+/// Names for files that were put aside: so many are kept.
+pub fn asides(path: &Path) -> [PathBuf; 4] {
+    ["", ".1", ".2", ".3"].map(|number| beside(path, &format!(".broken{number}")))
+}
+
+/// That of the next one: the first ones stay, which may be the best there is, and the last gives way.
+pub fn aside(path: &Path) -> PathBuf {
+    let [.., last] = asides(path);
+    asides(path).into_iter().find(|aside| aside.symlink_metadata().is_err()).unwrap_or(last)
 }
 
 fn definition(name: &str) -> TableDefinition<'_, &'static [u8], &'static [u8]> {
@@ -184,7 +202,7 @@ impl Copy {
     }
 
     /// Writes a file anew. It is there as a whole, in the place of the one before, or not at all; with
-    /// `set_aside`, that one is then `….broken`.
+    /// `set_aside`, that one is then [`aside`].
     pub fn create(
         path: &Path,
         set_aside: bool,
@@ -215,7 +233,7 @@ impl Copy {
         File::open(&new).and_then(|file| file.sync_all()).map_err(told)?;
         if set_aside && path.exists() {
             // A second name: at no time is there no file.
-            let broken = beside(path, ".broken");
+            let broken = aside(path);
             remove(&broken)?;
             std::fs::hard_link(path, &broken).map_err(told)?;
         }

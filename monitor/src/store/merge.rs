@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
@@ -13,7 +13,7 @@ use super::ledger::Ledger;
 use super::limits::MOST;
 use super::record::{self, Mark, Marks, Sealer, Table, parse, split_named, tag};
 use super::sums::{self, Sums};
-use super::{Opened, Store, StoreError, beside, clear, paths};
+use super::{Opened, Store, StoreError, clear, paths};
 use crate::alert::{Change, Saved};
 use crate::keys::{Key, KeyError, Keys, Wrapped};
 
@@ -60,13 +60,13 @@ pub fn open(path: &Path, keys: &Keys, lock: File) -> Result<Opened, StoreError> 
 /// Removes what a start that was killed while it sealed a file of an earlier version has left in the clear. Gives
 /// a line where that fails.
 fn unsealed_left(path: &Path) -> Vec<String> {
-    let aside = beside(path, ".broken");
     // One that could not be read to its end was set aside on purpose, and that was told.
-    let clear = copy::look(&aside).is_ok_and(|look| look.clear && look.damage.is_none());
-    if !clear {
-        return Vec::new();
-    }
-    remove_unsealed(path, &aside).into_iter().collect()
+    let is_clear = |aside: &PathBuf| copy::look(aside).is_ok_and(|look| look.clear && look.damage.is_none());
+    copy::asides(path)
+        .iter()
+        .filter(|aside| is_clear(aside))
+        .filter_map(|aside| remove_unsealed(path, aside))
+        .collect()
 }
 
 fn remove_unsealed(path: &Path, aside: &Path) -> Option<String> {
@@ -96,8 +96,21 @@ fn unlock(path: &Path, keys: &Keys, looks: [Look; 2]) -> Result<[Read; 2], Store
     if let (None, None, Some(source)) = (&opened[0], &opened[1], foreign) {
         return Err(StoreError::Key { path: path.to_owned(), source });
     }
-    // A damaged envelope: the other copy's is the same.
+    // Nor because it is another one, be it one that a service gives: what is sealed says by which key. (A damaged
+    // envelope: the other copy's is the same.)
     let [a, b] = opened.each_ref().map(|key| key.as_ref().map(Sealer::new));
+    for (sealer, envelope) in [&a, &b].into_iter().zip(&envelopes) {
+        let (Some(sealer), Some(envelope)) = (sealer, envelope) else { continue };
+        let mut under =
+            looks.iter().zip(&envelopes).filter(|(_, other)| other.as_ref() == Some(envelope)).map(|it| it.0);
+        if under.clone().any(|look| look.sealed().next().is_some())
+            && !under.any(|look| look.sealed().any(|sealed| sealer.made(sealed)))
+        {
+            let Wrapped { kind, key_id, .. } = &envelope.wrapped;
+            let what = format!("{kind} {key_id} answers with another key than it wrapped for this state");
+            return Err(StoreError::Key { path: path.to_owned(), source: KeyError::Refused(what) });
+        }
+    }
     let sealers = [
         a.clone().or(b.clone().filter(|_| envelopes[0].is_none())),
         b.or(a.filter(|_| envelopes[1].is_none())),
@@ -149,7 +162,7 @@ fn begin(path: &Path, keys: &Keys, lock: File, read: &[Read; 2]) -> Result<Opene
             damage.push(format!(
                 "{} could not be read ({why}), and is now {}",
                 copy.display(),
-                beside(&copy, ".broken").display()
+                copy::aside(&copy).display()
             ));
         }
     }
@@ -212,10 +225,10 @@ fn migrate(path: &Path, keys: &Keys, lock: File) -> Result<Opened, StoreError> {
     let sealer = Sealer::new(&key);
     let (records, told) = super::records_of(&changes, &sealer)
         .map_err(|source| StoreError::Key { path: path.to_owned(), source })?;
+    // `create` sets aside what it replaces: this one is to be gone, since all can read it.
+    let aside = copy::aside(path);
     let mut store = create(path, &key, wrapped, lock, &records, Ledger::default())?;
     store.told = told;
-    // `create` sets aside what it replaces: this one is to be gone, since all can read it.
-    let aside = beside(path, ".broken");
     let mut damage = vec![format!("{} was in the clear: it is sealed now", path.display())];
     match result {
         Ok(()) => damage.extend(remove_unsealed(path, &aside)),
@@ -293,7 +306,7 @@ impl Opening<'_> {
                 None => continue,
             };
             let aside = if this.look.exists {
-                format!("; the old file is now {}", beside(&files[at], ".broken").display())
+                format!("; the old file is now {}", copy::aside(&files[at]).display())
             } else {
                 String::new()
             };

@@ -99,7 +99,8 @@ pub enum StoreError {
 pub fn files(path: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for copy in paths(path) {
-        files.extend([copy.clone(), beside(&copy, ".new"), beside(&copy, ".broken")]);
+        files.extend([copy.clone(), beside(&copy, ".new")]);
+        files.extend(copy::asides(&copy));
     }
     let (sums, key) = (sums::path(path), crate::keys::default_file(path));
     files.extend([

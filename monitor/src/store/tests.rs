@@ -15,6 +15,8 @@ use crate::keys::Place;
 use crate::model::{AlertView, Silence};
 use crate::record::samples;
 
+mod another_key;
+
 /// A directory with a state in it; removed on drop.
 struct Site {
     directory: PathBuf,
@@ -37,12 +39,16 @@ impl Site {
     }
 
     fn open(&self) -> Opened {
+        self.open_by(&self.keys()).unwrap()
+    }
+
+    fn open_by(&self, keys: &Keys) -> Result<Opened, StoreError> {
         // Another test that starts a process holds our lock between fork and exec.
         let patience = Instant::now() + Duration::from_secs(10);
         loop {
-            match Store::open(&self.path, &self.keys()) {
+            match Store::open(&self.path, keys) {
                 Err(StoreError::InUse { .. }) if Instant::now() < patience => std::thread::yield_now(),
-                opened => return opened.unwrap(),
+                opened => return opened,
             }
         }
     }
