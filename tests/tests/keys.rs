@@ -47,6 +47,7 @@ fn main() -> ExitCode {
         .test("a key file is replaced while the daemon runs", &[], replaced)
         .test("a key in Vault's KV store: used, rotated, gone, back", &["openssl"], vault)
         .test("a key of AWS KMS: used, replaced, refused", &[], kms)
+        .test("a state that is removed while it is kept is written anew, and is told", &[], removed)
         .test("a daemon that dies leaves no core dump", &[], no_core_dump)
         .main()
 }
@@ -537,6 +538,50 @@ fn kms() -> Result<()> {
     let daemon = site.start(&settings(&second, ""), &environment)?;
     let state = wait_for(&daemon, SOON, "waiting", waits)?;
     ensure!(state["reason"].as_str().is_some_and(|why| why.contains("can't be read")), "{state}");
+    daemon.stop().map(drop)
+}
+
+/// What is acknowledged after that is there at the next start, and so is what was before.
+fn removed() -> Result<()> {
+    let site = Site::new()?;
+    let directory = site.state.parent().context("no parent")?;
+    let daemon = site.start("", &[])?;
+    site.alert(&daemon)?;
+    let said = silence(&daemon, "rule == \"weak-tls\"")?;
+    ensure!(!said.contains("memory"), "{said}");
+    // The key with it: there is another one then.
+    fs::remove_dir_all(directory)?;
+    let said = silence(&daemon, "rule == \"weak-cipher\"")?;
+    ensure!(!said.contains("memory"), "{said}");
+    let told = |daemon: &Daemon| daemon.stderr().matches("removed or replaced while open").count();
+    ensure!(told(&daemon) == 1, "{}", daemon.stderr());
+    wait_for(&daemon, SOON, "under another key", |state| {
+        is_kept(state) && daemon.stderr().contains("written anew under the key")
+    })?;
+    daemon.stop()?;
+    let daemon = site.start("", &[])?;
+    open_alert(&daemon)?;
+    ensure!(daemon.list("/v1/silences")?.len() == 2, "silences are gone");
+
+    // Where there is no place for it, nobody is told that it is kept.
+    let aside = site.lab.directory.path().join("aside");
+    fs::rename(directory, &aside)?;
+    fs::write(directory, "no directory")?;
+    let said = silence(&daemon, "rule == \"scan\"")?;
+    ensure!(said.contains("in memory alone"), "{said}");
+    let state = wait_for(&daemon, SOON, "waiting", waits)?;
+    let reason = state["reason"].as_str().unwrap_or_default();
+    ensure!(reason.contains("was removed or replaced, and cannot be written there anew"), "{state}");
+    fs::remove_file(directory)?;
+    daemon.signal(Signal::HUP);
+    wait_for(&daemon, KEY, "kept", is_kept)?;
+    ensure!(told(&daemon) == 1, "{}", daemon.stderr());
+    // The key is made soon after, or at the end at the latest.
+    let ended = daemon.stop()?;
+    ensure!(!ended.stderr.contains("not kept:"), "{}", ended.stderr);
+    let daemon = site.start("", &[])?;
+    open_alert(&daemon)?;
+    ensure!(daemon.list("/v1/silences")?.len() == 3, "silences are gone: {}", daemon.stderr());
     daemon.stop().map(drop)
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use super::copy::{self, Copy, Look, Records};
+use super::copy::{self, Contents, Copy, Look, Records};
 use super::envelope::Envelope;
 use super::ledger::Ledger;
 use super::limits::MOST;
@@ -193,9 +193,10 @@ fn create(
     let sealed =
         sealer.seal_ledger(&ledger).map_err(|source| StoreError::Key { path: path.to_owned(), source })?;
     sums::remove(path).map_err(|source| StoreError::File { path: path.to_owned(), source })?;
+    let contents = Contents { envelope: &envelope.encode(), ledger: &sealed, records };
     let mut copies = [None, None];
     for (open, copy) in copies.iter_mut().zip(paths(path)) {
-        let made = Copy::create(&copy, true, &envelope.encode(), &sealed, records);
+        let made = Copy::create(&copy, true, contents);
         *open = Some(made.map_err(|what| StoreError::Database { path: copy, what })?);
     }
     let Envelope { wrapped, made } = envelope;
@@ -212,7 +213,8 @@ fn create(
         made,
         ledger,
         copies,
-        _lock: lock,
+        put_back: None,
+        lock,
     })
 }
 
@@ -383,11 +385,10 @@ impl Opening<'_> {
             .seal_ledger(&ledger)
             .map_err(|source| StoreError::Key { path: path.to_owned(), source })?;
         sums::remove(path).map_err(|source| StoreError::File { path: path.to_owned(), source })?;
-        let encoded = envelope.encode();
+        let contents = Contents { envelope: &envelope.encode(), ledger: &sealed, records: &records };
         let mut copies = [None, None];
         for ((open, file), anew) in copies.iter_mut().zip(paths(path)).zip(anew) {
-            let result =
-                if anew { Copy::create(&file, true, &encoded, &sealed, &records) } else { Copy::open(&file) };
+            let result = if anew { Copy::create(&file, true, contents) } else { Copy::open(&file) };
             match result {
                 Ok(copy) => *open = Some(copy),
                 Err(what) => self.damage.push(format!("{} cannot be written: {what}", file.display())),
@@ -412,7 +413,8 @@ impl Opening<'_> {
             full: Default::default(),
             told,
             copies,
-            _lock: self.lock,
+            put_back: None,
+            lock: self.lock,
         };
         Ok(Opened { store, saved, damage: self.damage })
     }

@@ -70,7 +70,8 @@ fn a_copy_without_any_record_that_opens_is_damaged_where_the_key_opens_the_other
     // That of another state, under the envelope of this one.
     let look = copy::look(&other.path).unwrap();
     let envelope = copy::look(&site.path).unwrap().envelope.unwrap();
-    Copy::create(&site.path, false, &envelope, &look.ledger.unwrap(), &look.records).unwrap();
+    let contents = Contents { envelope: &envelope, ledger: &look.ledger.unwrap(), records: &look.records };
+    Copy::create(&site.path, false, contents).unwrap();
     let Opened { saved: found, damage, .. } = site.open();
     assert_eq!(found, saved);
     assert!(damage.last().is_some_and(|line| line == "nothing is lost"), "{damage:?}");
