@@ -47,6 +47,8 @@ fn main() -> ExitCode {
         .test("a key file is replaced while the daemon runs", &[], replaced)
         .test("a key in Vault's KV store: used, rotated, gone, back", &["openssl"], vault)
         .test("a key of AWS KMS: used, replaced, refused", &[], kms)
+        .test("a state that is removed while it is kept is written anew, and is told", &[], removed)
+        .test("files that may be no longer (RLIMIT_FSIZE) are as a full disk", &["prlimit"], limited)
         .test("a daemon that dies leaves no core dump", &[], no_core_dump)
         .main()
 }
@@ -266,7 +268,7 @@ fn silence(daemon: &Daemon, filter: &str) -> Result<String> {
 
 fn open_to_others() -> Result<()> {
     let site = Site::new()?;
-    let key = secret(&site.lab.directory, "key", &"5a".repeat(32))?;
+    let key = secret(&site.lab.directory, "key", &"5a0f".repeat(16))?;
     fs::set_permissions(&key, PermissionsExt::from_mode(0o640))?;
     let settings = format!("key = \"file:{}\"\n", key.display());
     let daemon = site.start(&settings, &[])?;
@@ -286,7 +288,7 @@ fn credential() -> Result<()> {
     site.alert(&daemon)?;
     daemon.stop()?;
     let directory = &site.lab.directory;
-    let plain = secret(directory, "plain", &"c3".repeat(32))?;
+    let plain = secret(directory, "plain", &"c30f".repeat(16))?;
     let sealed = directory.file("sealed");
     let handed = directory.path().join("credentials");
     fs::create_dir(&handed)?;
@@ -325,7 +327,7 @@ fn replaced() -> Result<()> {
     site.alert(&daemon)?;
     let before = wait_for(&daemon, SOON, "kept", is_kept)?;
     let key = site.state.with_file_name("state.key");
-    let new = secret(&site.lab.directory, "new", &"17".repeat(32))?;
+    let new = secret(&site.lab.directory, "new", &"170f".repeat(16))?;
     fs::copy(&new, site.state.with_file_name("new"))?;
     fs::rename(site.state.with_file_name("new"), &key)?;
     daemon.signal(Signal::HUP);
@@ -412,7 +414,7 @@ fn vault() -> Result<()> {
     let mut vault = Vault::start(directory)?;
     let mounted = vault.ask("POST", "sys/mounts/secret", &json!({ "type": "kv" }))?;
     ensure!(mounted["errors"].is_null() || mounted.to_string().contains("already in use"), "{mounted}");
-    vault.write(&json!({ "key": "11".repeat(32) }))?;
+    vault.write(&json!({ "key": "110f".repeat(16) }))?;
     let token = secret(directory, "token", &vault.root)?;
     let settings = format!(
         "key = \"vault-kv:secret/streamwatch\"\nwait_s = 10\n[state.vault]\naddress = \"https://127.0.0.1:{VAULT}\"\n\
@@ -427,14 +429,14 @@ fn vault() -> Result<()> {
     ensure!(!site.state.with_file_name("state.key").exists(), "a key file beside Vault");
 
     // Rotated while the daemon runs.
-    vault.write(&json!({ "key": "22".repeat(32), "old": "11".repeat(32) }))?;
+    vault.write(&json!({ "key": "220f".repeat(16), "old": "110f".repeat(16) }))?;
     daemon.signal(Signal::HUP);
     let now = wait_for(&daemon, SOON, "under another key", |state| state["key_id"] != before["key_id"])?;
     ensure!(is_kept(&now), "{now}");
     // And while it does not: what the older key wrapped is opened by it.
     open_alert(&daemon)?;
     daemon.stop()?;
-    vault.write(&json!({ "key": "33".repeat(32), "old": "22".repeat(32) }))?;
+    vault.write(&json!({ "key": "330f".repeat(16), "old": "220f".repeat(16) }))?;
     let daemon = site.start(&settings, &[])?;
     open_alert(&daemon)?;
     daemon.signal(Signal::HUP);
@@ -537,6 +539,76 @@ fn kms() -> Result<()> {
     let daemon = site.start(&settings(&second, ""), &environment)?;
     let state = wait_for(&daemon, SOON, "waiting", waits)?;
     ensure!(state["reason"].as_str().is_some_and(|why| why.contains("can't be read")), "{state}");
+    daemon.stop().map(drop)
+}
+
+/// What is acknowledged after that is there at the next start, and so is what was before.
+fn removed() -> Result<()> {
+    let site = Site::new()?;
+    let directory = site.state.parent().context("no parent")?;
+    let daemon = site.start("", &[])?;
+    site.alert(&daemon)?;
+    let said = silence(&daemon, "rule == \"weak-tls\"")?;
+    ensure!(!said.contains("memory"), "{said}");
+    // The key with it: there is another one then.
+    fs::remove_dir_all(directory)?;
+    let said = silence(&daemon, "rule == \"weak-cipher\"")?;
+    ensure!(!said.contains("memory"), "{said}");
+    let told = |daemon: &Daemon| daemon.stderr().matches("removed or replaced while open").count();
+    ensure!(told(&daemon) == 1, "{}", daemon.stderr());
+    wait_for(&daemon, SOON, "under another key", |state| {
+        is_kept(state) && daemon.stderr().contains("written anew under the key")
+    })?;
+    daemon.stop()?;
+    let daemon = site.start("", &[])?;
+    open_alert(&daemon)?;
+    ensure!(daemon.list("/v1/silences")?.len() == 2, "silences are gone");
+
+    // Where there is no place for it, nobody is told that it is kept.
+    let aside = site.lab.directory.path().join("aside");
+    fs::rename(directory, &aside)?;
+    fs::write(directory, "no directory")?;
+    let said = silence(&daemon, "rule == \"scan\"")?;
+    ensure!(said.contains("in memory alone"), "{said}");
+    let state = wait_for(&daemon, SOON, "waiting", waits)?;
+    let reason = state["reason"].as_str().unwrap_or_default();
+    ensure!(reason.contains("was removed or replaced, and cannot be written there anew"), "{state}");
+    fs::remove_file(directory)?;
+    daemon.signal(Signal::HUP);
+    wait_for(&daemon, KEY, "kept", is_kept)?;
+    ensure!(told(&daemon) == 1, "{}", daemon.stderr());
+    // The key is made soon after, or at the end at the latest.
+    let ended = daemon.stop()?;
+    ensure!(!ended.stderr.contains("not kept:"), "{}", ended.stderr);
+    let daemon = site.start("", &[])?;
+    open_alert(&daemon)?;
+    ensure!(daemon.list("/v1/silences")?.len() == 3, "silences are gone: {}", daemon.stderr());
+    daemon.stop().map(drop)
+}
+
+/// A write beyond the limit is an error, and no signal that ends the process.
+fn limited() -> Result<()> {
+    let site = Site::new()?;
+    let daemon = site.start("", &[])?;
+    site.alert(&daemon)?;
+    wait_for(&daemon, SOON, "kept", is_kept)?;
+    let limit = |bytes: &str| {
+        let mut prlimit = Command::new("prlimit");
+        prlimit.args([&format!("--pid={}", daemon.pid()), &format!("--fsize={bytes}:unlimited")]);
+        finish(prlimit, CLIENT)?.success().map(drop)
+    };
+    limit("4096")?;
+    let said = silence(&daemon, "rule == \"weak-tls\"")?;
+    ensure!(said.contains("in memory alone"), "{said}");
+    wait_for(&daemon, SOON, "waiting", waits)?;
+    limit("unlimited")?;
+    daemon.signal(Signal::HUP);
+    wait_for(&daemon, KEY, "kept", is_kept)?;
+    let ended = daemon.stop()?;
+    ensure!(ended.stderr.contains("the state is not kept now"), "{}", ended.stderr);
+    let daemon = site.start("", &[])?;
+    open_alert(&daemon)?;
+    ensure!(daemon.list("/v1/silences")?.len() == 1, "the silence is gone: {}", daemon.stderr());
     daemon.stop().map(drop)
 }
 

@@ -484,6 +484,9 @@ impl Config {
         ranges.within("state.vault.kv_version", vault.kv_version, 1..=2);
         ranges.absolute("state.vault.ca", vault.ca.as_deref());
         ranges.not_empty("state.vault.namespace", vault.namespace.as_deref());
+        ranges.no_token("state.vault.namespace", vault.namespace.as_deref());
+        ranges.no_user("state.vault.address", &vault.address);
+        ranges.no_user("state.aws.endpoint", aws.endpoint.as_deref().unwrap_or_default());
         ranges.absolute("state.aws.ca", aws.ca.as_deref());
         ranges.not_empty("state.aws.role", aws.role.as_deref());
         for (number, hook) in self.alerts.hooks.iter().enumerate() {

@@ -65,6 +65,25 @@ impl Ranges {
         }
     }
 
+    /// A token of Vault (`hvs.`, `hvb.`, `hvr.`; before version 1.10 `s.`, `b.`, `r.`) is not shown again.
+    pub fn no_token(&mut self, field: impl Into<Field>, value: Option<&str>) {
+        let is_token = |text: &str| {
+            let kind = text.split_once('.').map(|(kind, _)| kind);
+            matches!(kind, Some("hvs" | "hvb" | "hvr" | "s" | "b" | "r"))
+        };
+        if value.is_some_and(is_token) {
+            self.refuse(field, "a token", "a name: the place of a token is state.vault.token".to_owned());
+        }
+    }
+
+    /// A URL with a user, or a password, which is not shown again.
+    pub fn no_user(&mut self, field: impl Into<Field>, value: &str) {
+        let authority = value.split_once("://").map_or(value, |(_, rest)| rest).split(['/', '?', '#']).next();
+        if authority.is_some_and(|authority| authority.contains('@')) {
+            self.refuse(field, "a URL with a user", "https://HOST[:PORT]".to_owned());
+        }
+    }
+
     fn refuse(&mut self, field: impl Into<Field>, value: impl ToString, allowed: String) {
         if self.first.is_none() {
             self.first = Some(ConfigError::Range { field: field.into(), value: value.to_string(), allowed });

@@ -159,6 +159,23 @@ fn a_secret_in_the_configuration_is_refused_in_one_line_that_does_not_repeat_it(
     assert!(message.contains("unknown field") && !message.contains("wJalr"), "{message}");
 }
 
+/// Also where another key source is set.
+#[test]
+fn a_secret_in_the_address_or_the_namespace_of_vault_is_refused_and_not_repeated() {
+    for line in [
+        "vault.namespace = \"hvs.CAESIJlWh2\"",
+        "vault.namespace = \"s.CAESIJlWh2\"",
+        "vault.address = \"https://user:CAESIJlWh2@vault:8200\"",
+        "aws.endpoint = \"https://CAESIJlWh2@kms\"",
+    ] {
+        let message = read("vault-secret", &format!("[state]\n{line}\n"), Overrides::default()).unwrap_err();
+        assert!(message.starts_with("FILE:2:") && message.contains("state."), "{message}");
+        assert!(!message.contains("CAESIJlWh2"), "{message}");
+    }
+    let line = "[state]\nvault.namespace = \"a.team/hosts\"\n";
+    assert!(read("vault-namespace", line, Overrides::default()).is_ok());
+}
+
 /// What [`Config::read`] says of a file with this text.
 fn read(name: &str, text: &str, overrides: Overrides) -> Result<Config, String> {
     let path = std::env::temp_dir().join(format!("streamwatch-{name}-{}.toml", std::process::id()));

@@ -37,6 +37,10 @@ pub struct Links {
 pub struct Keeper {
     links: Links,
     store: Option<Store>,
+    /// Its files are open, and not at their places: what is written to them is gone with them.
+    misplaced: bool,
+    /// The default key file may be gone as well: it is to be made where there is none.
+    lacks_key: bool,
     pending: Pending,
     /// Changes that came.
     received: u64,
@@ -69,6 +73,8 @@ impl Keeper {
             reopened: false,
             links,
             store: None,
+            misplaced: false,
+            lacks_key: false,
         };
         if let Some(store) = store {
             keeper.take(store);
@@ -97,18 +103,25 @@ impl Keeper {
         loop {
             let now = Instant::now();
             if let Some(at) = since
-                && self.store.is_some()
+                && self.can_write()
                 && now >= at + TOGETHER
             {
                 since = None;
                 self.write();
             }
-            if !self.asked && now >= self.next {
-                self.ask(if self.store.is_some() { Ask::Key } else { Ask::Open });
+            if now >= self.next && self.misplaced {
+                self.write();
+            } else if !self.asked && now >= self.next {
+                let ask = match (&self.store, std::mem::take(&mut self.lacks_key)) {
+                    (None, _) => Ask::Open,
+                    (Some(_), false) => Ask::Key,
+                    (Some(_), true) => Ask::FirstKey,
+                };
+                self.ask(ask);
             }
             let until = match since {
-                Some(at) if self.store.is_some() => (at + TOGETHER).min(self.next),
-                _ if self.asked => now + LAST_RETRY,
+                Some(at) if self.can_write() => (at + TOGETHER).min(self.next),
+                _ if self.asked && !self.misplaced => now + LAST_RETRY,
                 _ => self.next,
             };
             select! {
@@ -146,12 +159,22 @@ impl Keeper {
         self.links.keeping.change(|view| (view.pending, view.dropped) = (waits, dropped));
     }
 
+    fn can_write(&self) -> bool {
+        self.store.is_some() && !self.misplaced
+    }
+
     fn write(&mut self) {
         let Some(store) = &mut self.store else { return };
         if self.pending.is_empty() {
-            // What came took back what came before it.
-            self.links.keeping.wrote(self.received);
-            self.is_kept();
+            match store.put_back() {
+                // What came took back what came before it.
+                Ok(line) => {
+                    self.is_put_back(line);
+                    self.links.keeping.wrote(self.received);
+                    self.is_kept();
+                }
+                Err(error) => self.failed(&error),
+            }
             return;
         }
         match store.keep(&self.pending.changes()) {
@@ -165,16 +188,33 @@ impl Keeper {
                 if !refused.told.is_empty() {
                     self.links.keeping.damage(&refused.told);
                 }
+                self.is_put_back(refused.put_back);
                 self.links.keeping.change(|view| (view.pending, view.dropped) = (0, dropped));
                 self.links.keeping.wrote(self.received);
                 self.is_kept();
             }
-            // The files are opened again, and the changes stay.
-            Err(error) => {
-                self.store = None;
-                self.again(&error.to_string());
-            }
+            Err(error) => self.failed(&error),
         }
+    }
+
+    /// Files had to be written anew where they were, perhaps.
+    fn is_put_back(&mut self, line: Option<String>) {
+        if let Some(line) = line {
+            self.links.keeping.damage(&[line]);
+            (self.lacks_key, self.next) = (true, Instant::now());
+        }
+    }
+
+    /// Nothing can be written now: the changes stay, and the files are opened again, unless they are open and cannot
+    /// be found. Then they are all that there is, and are not let go of.
+    fn failed(&mut self, error: &StoreError) {
+        self.misplaced = matches!(error, StoreError::Misplaced { .. });
+        if self.misplaced {
+            self.reopened = true;
+        } else {
+            self.store = None;
+        }
+        self.again(&error.to_string());
     }
 
     fn ask(&mut self, ask: Ask) {
@@ -238,6 +278,7 @@ impl Keeper {
 
     /// Written, and not only opened: a disk that is full can be read.
     fn is_kept(&mut self) {
+        self.misplaced = false;
         if !std::mem::take(&mut self.reopened) {
             return;
         }
@@ -283,6 +324,14 @@ impl Keeper {
             self.next = Instant::now();
             return;
         };
+        if self.misplaced {
+            return;
+        }
+        match store.put_back() {
+            Ok(None) => {}
+            Ok(line) => return self.is_put_back(line),
+            Err(error) => return self.failed(&error),
+        }
         self.next = Instant::now() + self.check_every;
         match key {
             Err(error) => {
@@ -309,10 +358,7 @@ impl Keeper {
                         say!("streamwatch: state: written anew under the key {key_id}");
                         self.links.keeping.change(|view| view.key_id = Some(key_id));
                     }
-                    Err(error) => {
-                        self.store = None;
-                        self.again(&error.to_string());
-                    }
+                    Err(error) => self.failed(&error),
                 }
             }
         }
@@ -322,6 +368,16 @@ impl Keeper {
     fn finish(mut self) {
         if self.store.is_some() {
             self.write();
+        }
+        if self.store.is_some() && self.lacks_key {
+            if !self.asked {
+                self.ask(Ask::FirstKey);
+            }
+            let patience = Instant::now() + self.links.opener.patience;
+            if let Ok(Answer::Key(key)) = self.links.opener.answers.recv_deadline(patience) {
+                self.asked = false;
+                self.looked_at(key);
+            }
         }
         if self.store.is_none() && !self.pending.is_empty() {
             let patience = Instant::now() + self.links.opener.patience;
@@ -347,6 +403,9 @@ impl Keeper {
         }
         self.links.keeping.memory.of(0).settle(Tally::lose);
         match self.store {
+            Some(_) if self.misplaced => {
+                say!("streamwatch: the state is not kept: {}", self.told.unwrap_or_default());
+            }
             Some(store) if self.pending.is_empty() => store.close(),
             _ if self.pending.is_empty() && self.pending.dropped == 0 => {}
             _ => say!(

@@ -1,5 +1,7 @@
 //! SIGTERM, SIGINT and SIGHUP, one at a time.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread;
 
 use crossbeam_channel::{Receiver, bounded};
@@ -20,6 +22,7 @@ pub struct Signals {
 
 impl Signals {
     pub fn install() -> std::io::Result<Self> {
+        outlive_limits(&Arc::default())?;
         let mut wanted = signal_hook::iterator::Signals::new([
             signal_hook::consts::SIGTERM,
             signal_hook::consts::SIGINT,
@@ -45,4 +48,11 @@ impl Signals {
     pub fn received(&self) -> &Receiver<Signal> {
         &self.signals
     }
+}
+
+/// A file that is longer than it may be (`RLIMIT_FSIZE`) is an error of that write, as a full disk is, and not the
+/// process's end. By a handler that does nothing: programs that are started have the signal as it was, which they
+/// would not where it is ignored.
+pub fn outlive_limits(ignored: &Arc<AtomicBool>) -> std::io::Result<()> {
+    signal_hook::flag::register(signal_hook::consts::SIGXFSZ, ignored.clone()).map(drop)
 }

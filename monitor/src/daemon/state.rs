@@ -37,6 +37,8 @@ pub enum Ask {
     Open,
     /// A file key under what wraps keys now.
     Key,
+    /// The same, and the default key file is made where there is none.
+    FirstKey,
 }
 
 /// What it answers.
@@ -194,6 +196,7 @@ fn run(path: &Path, keys: &Keys, asked: &Receiver<Ask>, answer: &Sender<Answer>)
         let told = match ask {
             Ask::Open => Answer::Opened(Box::new(Store::open(path, keys))),
             Ask::Key => Answer::Key(keys.new_key()),
+            Ask::FirstKey => Answer::Key(keys.first_key()),
         };
         if answer.send(told).is_err() {
             return;

@@ -41,7 +41,7 @@ impl Local {
             From::Secret { place, .. } => {
                 let key = secret::parse_key(&secret::read(place)?).ok_or_else(|| {
                     KeyError::Refused(format!(
-                        "{place}: is no key: expected 32 bytes, or their hex or base64"
+                        "{place}: is no key: expected 32 bytes (not all alike), or their hex or base64"
                     ))
                 })?;
                 Ok(vec![key])

@@ -113,15 +113,21 @@ impl Keys {
     /// See [`KeyError`].
     pub fn first_key(&self) -> Result<(Key, Wrapped), KeyError> {
         self.current.prepare()?;
-        self.current.new_key()
+        self.new_key()
     }
 
-    /// A new file key under what wraps keys now.
+    /// A new file key under what wraps keys now, which was seen to unwrap it: what is sealed by a key that nobody
+    /// gives again is lost.
     ///
     /// # Errors
     /// See [`KeyError`].
     pub fn new_key(&self) -> Result<(Key, Wrapped), KeyError> {
-        self.current.new_key()
+        let (key, wrapped) = self.current.new_key()?;
+        if self.current.unwrap(&wrapped)?.id() != key.id() {
+            let what = format!("{} answers with another key than it wrapped", self.name);
+            return Err(KeyError::Refused(what));
+        }
+        Ok((key, wrapped))
     }
 
     /// Unwraps a file key: by the current source, or by one of those before.
@@ -171,4 +177,4 @@ pub fn default_file(state: &Path) -> PathBuf {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

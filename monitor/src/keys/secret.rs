@@ -77,6 +77,15 @@ fn read_file(path: &Path, others: Others) -> Result<Zeroizing<Vec<u8>>, KeyError
             about.mode() & 0o7777
         )));
     }
+    let directory = path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mode = directory.metadata().map_err(|error| refused(error.to_string()))?.mode();
+    // Without the sticky bit, whoever may write there may put another file in its place.
+    if mode & 0o1002 == 0o0002 {
+        let (mode, directory) = (mode & 0o7777, directory.display());
+        return Err(refused(format!(
+            "is in a directory of mode {mode:04o}: others can replace it; chmod o-w {directory}"
+        )));
+    }
     let mut secret = Zeroizing::new(Vec::with_capacity(about.len().min(LONGEST) as usize + 1));
     file.take(LONGEST + 1).read_to_end(&mut secret).map_err(|error| refused(error.to_string()))?;
     if secret.len() as u64 > LONGEST {
@@ -85,8 +94,12 @@ fn read_file(path: &Path, others: Others) -> Result<Zeroizing<Vec<u8>>, KeyError
     Ok(secret)
 }
 
-/// 32 bytes as they are, in hex, or in base64; with a line's end or without.
+/// 32 bytes, not all alike, as they are, in hex, or in base64; with a line's end or without.
 pub fn parse_key(secret: &[u8]) -> Option<Key> {
+    any_key(secret).filter(|key| !key.is_blank())
+}
+
+fn any_key(secret: &[u8]) -> Option<Key> {
     if let Some(key) = Key::from_bytes(secret) {
         return Some(key);
     }
@@ -179,6 +192,17 @@ mod tests {
         assert!(told(&link).contains("is a symbolic link"));
         assert!(told(&directory).contains("is no regular file"));
         assert!(told(&directory.join("none")).contains("can't be read"));
+        let of_directory =
+            |mode| std::fs::set_permissions(&directory, PermissionsExt::from_mode(mode)).unwrap();
+        of_directory(0o777);
+        assert!(
+            told(&path).contains("is in a directory of mode 0777: others can replace it"),
+            "{}",
+            told(&path)
+        );
+        // As /tmp is: only who has a file can rename or remove it.
+        of_directory(0o1777);
+        assert!(read(&SecretPlace::File(path.clone())).is_ok());
         // Only root can give a file away.
         if geteuid().is_root() {
             std::os::unix::fs::chown(&path, Some(1), None).unwrap();
@@ -189,13 +213,16 @@ mod tests {
 
     #[test]
     fn a_key_is_32_bytes_in_one_of_three_forms() {
-        let id = Key::from_bytes(&[0xab; 32]).unwrap().id();
-        let hex = "ab".repeat(32);
-        let base64 = STANDARD.encode([0xab; 32]);
-        for form in [vec![0xab; 32], hex.clone().into_bytes(), format!("{hex}\n").into(), base64.into()] {
+        let bytes: Vec<u8> = [0xab, 0xcd].repeat(16);
+        let id = Key::from_bytes(&bytes).unwrap().id();
+        let hex = "abcd".repeat(16);
+        let base64 = STANDARD.encode(&bytes);
+        for form in [bytes, hex.clone().into_bytes(), format!("{hex}\n").into(), base64.into()] {
             assert_eq!(parse_key(&form).unwrap().id(), id);
         }
-        for wrong in [&b""[..], b"short", &[1; 31], &[1; 33], "+a".repeat(32).as_bytes()] {
+        for wrong in
+            [&b""[..], b"short", &[1; 31], &[1; 33], "+a".repeat(32).as_bytes(), &[0; 32], &[b'a'; 64]]
+        {
             assert!(parse_key(wrong).is_none());
         }
     }

@@ -144,7 +144,8 @@ fn a_service_that_is_sealed_slow_or_gone_is_to_be_asked_again() {
 #[test]
 fn a_secret_of_the_kv_store_has_the_key_and_older_ones() {
     let token = secret_file("kv", "hvs.token");
-    let (new, old) = ("ab".repeat(32), STANDARD.encode([7; 32]));
+    let older: [u8; 32] = std::array::from_fn(|at| at as u8);
+    let (new, old) = ("abcd".repeat(16), STANDARD.encode(older));
     let fields = json!({ "old-1": old, "key": new, "note": "by hand" });
     let (address, asked) = serve(move |_| {
         (200, json!({ "data": { "data": fields, "metadata": { "version": 3 } } }).to_string())
@@ -155,11 +156,11 @@ fn a_secret_of_the_kv_store_has_the_key_and_older_ones() {
     let keys = Keys::new(&settings, Path::new("/x/state.redb")).unwrap();
     let id = |bytes: [u8; 32]| Key::from_bytes(&bytes).unwrap().id();
     let (_, wrapped) = keys.new_key().unwrap();
-    assert_eq!(wrapped.key_id, id([0xab; 32]));
+    assert_eq!(wrapped.key_id, id(std::array::from_fn(|at| [0xab, 0xcd][at % 2])));
     assert_eq!(asked.lock().unwrap()[0].line, "GET /v1/secret/data/hosts/one HTTP/1.1");
     // Wrapped when the older one was in force.
-    let blob = seal(&Key::from_bytes(&[7; 32]).unwrap().derive("wrap"), b"streamwatch file key", &[9; 32]);
-    let wrapped = Wrapped { kind: local::KIND.into(), key_id: id([7; 32]), blob: blob.unwrap() };
+    let blob = seal(&Key::from_bytes(&older).unwrap().derive("wrap"), b"streamwatch file key", &[9; 32]);
+    let wrapped = Wrapped { kind: local::KIND.into(), key_id: id(older), blob: blob.unwrap() };
     assert_eq!(keys.unwrap(&wrapped).unwrap().id(), id([9; 32]));
     let (long, _) = serve(|_| (200, " ".repeat(1 << 20)));
     settings.vault.address = long;

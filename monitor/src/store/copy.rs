@@ -5,13 +5,14 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::ErrorKind;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Once;
 
+use redb::backends::FileBackend;
 use redb::{
     Builder, Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, TableError,
     TableHandle,
@@ -37,6 +38,16 @@ pub type Records = BTreeMap<Address, Vec<u8>>;
 #[derive(Debug)]
 pub struct Copy {
     database: Database,
+    /// Device and inode, which nobody else gets while it is open.
+    is: (u64, u64),
+}
+
+/// What stands in a file that is written anew, sealed.
+#[derive(Clone, Copy, Debug)]
+pub struct Contents<'a> {
+    pub envelope: &'a [u8],
+    pub ledger: &'a [u8],
+    pub records: &'a Records,
 }
 
 /// What stands in a file.
@@ -54,6 +65,24 @@ pub struct Look {
     pub damage: Option<String>,
     /// The disk gave an error: what is missing may be there another time.
     pub refused: Option<std::io::Error>,
+}
+
+impl Look {
+    /// All that was sealed by the key of the file.
+    pub fn sealed(&self) -> impl Iterator<Item = &Vec<u8>> {
+        self.ledger.iter().chain(self.records.values())
+    }
+}
+
+/// Names for files that were put aside: so many are kept.
+pub fn asides(path: &Path) -> [PathBuf; 4] {
+    ["", ".1", ".2", ".3"].map(|number| beside(path, &format!(".broken{number}")))
+}
+
+/// That of the next one: the first ones stay, which may be the best there is, and the last gives way.
+pub fn aside(path: &Path) -> PathBuf {
+    let [.., last] = asides(path);
+    asides(path).into_iter().find(|aside| aside.symlink_metadata().is_err()).unwrap_or(last)
 }
 
 fn definition(name: &str) -> TableDefinition<'_, &'static [u8], &'static [u8]> {
@@ -178,19 +207,29 @@ impl Copy {
     /// A file that was looked at and is whole.
     pub fn open(path: &Path) -> Result<Copy, String> {
         contained(|| {
-            let database = Builder::new().set_cache_size(CACHE).open(path).map_err(told)?;
-            Ok(Copy { database })
+            let file = OpenOptions::new().read(true).write(true).open(path).map_err(told)?;
+            let is = identity(&file.metadata().map_err(told)?);
+            // Not for an empty one, which this would make a database of.
+            if file.metadata().map_err(told)?.len() == 0 {
+                return Err("is empty".to_owned());
+            }
+            let backend = FileBackend::new(file).map_err(told)?;
+            let database = Builder::new().set_cache_size(CACHE).create_with_backend(backend).map_err(told)?;
+            Ok(Copy { database, is })
         })
     }
 
+    /// Whether its name leads to it: what is written to a file that was removed, or replaced, is gone with it.
+    pub fn is_at(&self, path: &Path) -> bool {
+        path.metadata().is_ok_and(|there| identity(&there) == self.is)
+    }
+
     /// Writes a file anew. It is there as a whole, in the place of the one before, or not at all; with
-    /// `set_aside`, that one is then `….broken`.
+    /// `set_aside`, that one is then [`aside`].
     pub fn create(
         path: &Path,
         set_aside: bool,
-        envelope: &[u8],
-        sealed_ledger: &[u8],
-        records: &Records,
+        Contents { envelope, ledger: sealed_ledger, records }: Contents<'_>,
     ) -> Result<Copy, String> {
         let new = beside(path, ".new");
         remove(&new)?;
@@ -215,7 +254,7 @@ impl Copy {
         File::open(&new).and_then(|file| file.sync_all()).map_err(told)?;
         if set_aside && path.exists() {
             // A second name: at no time is there no file.
-            let broken = beside(path, ".broken");
+            let broken = aside(path);
             remove(&broken)?;
             std::fs::hard_link(path, &broken).map_err(told)?;
         }
@@ -248,6 +287,15 @@ impl Copy {
         })
     }
 
+    /// Envelope, ledger and records, sealed.
+    pub fn contents(&self) -> Result<(Vec<u8>, Vec<u8>, Records), String> {
+        let one = |table, key| {
+            contained(|| one(&self.database.begin_read().map_err(told)?, table, key))?
+                .ok_or_else(|| format!("has no {table}"))
+        };
+        Ok((one(envelope::TABLE, envelope::KEY)?, one(ledger::TABLE, ledger::KEY)?, self.records()?))
+    }
+
     /// All records, sealed.
     pub fn records(&self) -> Result<Records, String> {
         contained(|| {
@@ -259,6 +307,11 @@ impl Copy {
             Ok(records)
         })
     }
+}
+
+/// Which file it is, whatever its name.
+pub fn identity(about: &Metadata) -> (u64, u64) {
+    (about.dev(), about.ino())
 }
 
 fn remove(path: &Path) -> Result<(), String> {

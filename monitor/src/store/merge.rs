@@ -3,17 +3,17 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use super::copy::{self, Copy, Look, Records};
+use super::copy::{self, Contents, Copy, Look, Records};
 use super::envelope::Envelope;
 use super::ledger::Ledger;
 use super::limits::MOST;
 use super::record::{self, Mark, Marks, Sealer, Table, parse, split_named, tag};
 use super::sums::{self, Sums};
-use super::{Opened, Store, StoreError, beside, clear, paths};
+use super::{Opened, Store, StoreError, clear, paths};
 use crate::alert::{Change, Saved};
 use crate::keys::{Key, KeyError, Keys, Wrapped};
 
@@ -60,13 +60,13 @@ pub fn open(path: &Path, keys: &Keys, lock: File) -> Result<Opened, StoreError> 
 /// Removes what a start that was killed while it sealed a file of an earlier version has left in the clear. Gives
 /// a line where that fails.
 fn unsealed_left(path: &Path) -> Vec<String> {
-    let aside = beside(path, ".broken");
     // One that could not be read to its end was set aside on purpose, and that was told.
-    let clear = copy::look(&aside).is_ok_and(|look| look.clear && look.damage.is_none());
-    if !clear {
-        return Vec::new();
-    }
-    remove_unsealed(path, &aside).into_iter().collect()
+    let is_clear = |aside: &PathBuf| copy::look(aside).is_ok_and(|look| look.clear && look.damage.is_none());
+    copy::asides(path)
+        .iter()
+        .filter(|aside| is_clear(aside))
+        .filter_map(|aside| remove_unsealed(path, aside))
+        .collect()
 }
 
 fn remove_unsealed(path: &Path, aside: &Path) -> Option<String> {
@@ -96,8 +96,21 @@ fn unlock(path: &Path, keys: &Keys, looks: [Look; 2]) -> Result<[Read; 2], Store
     if let (None, None, Some(source)) = (&opened[0], &opened[1], foreign) {
         return Err(StoreError::Key { path: path.to_owned(), source });
     }
-    // A damaged envelope: the other copy's is the same.
+    // Nor because it is another one, be it one that a service gives: what is sealed says by which key. (A damaged
+    // envelope: the other copy's is the same.)
     let [a, b] = opened.each_ref().map(|key| key.as_ref().map(Sealer::new));
+    for (sealer, envelope) in [&a, &b].into_iter().zip(&envelopes) {
+        let (Some(sealer), Some(envelope)) = (sealer, envelope) else { continue };
+        let mut under =
+            looks.iter().zip(&envelopes).filter(|(_, other)| other.as_ref() == Some(envelope)).map(|it| it.0);
+        if under.clone().any(|look| look.sealed().next().is_some())
+            && !under.any(|look| look.sealed().any(|sealed| sealer.made(sealed)))
+        {
+            let Wrapped { kind, key_id, .. } = &envelope.wrapped;
+            let what = format!("{kind} {key_id} answers with another key than it wrapped for this state");
+            return Err(StoreError::Key { path: path.to_owned(), source: KeyError::Refused(what) });
+        }
+    }
     let sealers = [
         a.clone().or(b.clone().filter(|_| envelopes[0].is_none())),
         b.or(a.filter(|_| envelopes[1].is_none())),
@@ -149,7 +162,7 @@ fn begin(path: &Path, keys: &Keys, lock: File, read: &[Read; 2]) -> Result<Opene
             damage.push(format!(
                 "{} could not be read ({why}), and is now {}",
                 copy.display(),
-                beside(&copy, ".broken").display()
+                copy::aside(&copy).display()
             ));
         }
     }
@@ -180,9 +193,10 @@ fn create(
     let sealed =
         sealer.seal_ledger(&ledger).map_err(|source| StoreError::Key { path: path.to_owned(), source })?;
     sums::remove(path).map_err(|source| StoreError::File { path: path.to_owned(), source })?;
+    let contents = Contents { envelope: &envelope.encode(), ledger: &sealed, records };
     let mut copies = [None, None];
     for (open, copy) in copies.iter_mut().zip(paths(path)) {
-        let made = Copy::create(&copy, true, &envelope.encode(), &sealed, records);
+        let made = Copy::create(&copy, true, contents);
         *open = Some(made.map_err(|what| StoreError::Database { path: copy, what })?);
     }
     let Envelope { wrapped, made } = envelope;
@@ -199,7 +213,8 @@ fn create(
         made,
         ledger,
         copies,
-        _lock: lock,
+        put_back: None,
+        lock,
     })
 }
 
@@ -212,10 +227,10 @@ fn migrate(path: &Path, keys: &Keys, lock: File) -> Result<Opened, StoreError> {
     let sealer = Sealer::new(&key);
     let (records, told) = super::records_of(&changes, &sealer)
         .map_err(|source| StoreError::Key { path: path.to_owned(), source })?;
+    // `create` sets aside what it replaces: this one is to be gone, since all can read it.
+    let aside = copy::aside(path);
     let mut store = create(path, &key, wrapped, lock, &records, Ledger::default())?;
     store.told = told;
-    // `create` sets aside what it replaces: this one is to be gone, since all can read it.
-    let aside = beside(path, ".broken");
     let mut damage = vec![format!("{} was in the clear: it is sealed now", path.display())];
     match result {
         Ok(()) => damage.extend(remove_unsealed(path, &aside)),
@@ -293,7 +308,7 @@ impl Opening<'_> {
                 None => continue,
             };
             let aside = if this.look.exists {
-                format!("; the old file is now {}", beside(&files[at], ".broken").display())
+                format!("; the old file is now {}", copy::aside(&files[at]).display())
             } else {
                 String::new()
             };
@@ -370,11 +385,10 @@ impl Opening<'_> {
             .seal_ledger(&ledger)
             .map_err(|source| StoreError::Key { path: path.to_owned(), source })?;
         sums::remove(path).map_err(|source| StoreError::File { path: path.to_owned(), source })?;
-        let encoded = envelope.encode();
+        let contents = Contents { envelope: &envelope.encode(), ledger: &sealed, records: &records };
         let mut copies = [None, None];
         for ((open, file), anew) in copies.iter_mut().zip(paths(path)).zip(anew) {
-            let result =
-                if anew { Copy::create(&file, true, &encoded, &sealed, &records) } else { Copy::open(&file) };
+            let result = if anew { Copy::create(&file, true, contents) } else { Copy::open(&file) };
             match result {
                 Ok(copy) => *open = Some(copy),
                 Err(what) => self.damage.push(format!("{} cannot be written: {what}", file.display())),
@@ -399,7 +413,8 @@ impl Opening<'_> {
             full: Default::default(),
             told,
             copies,
-            _lock: self.lock,
+            put_back: None,
+            lock: self.lock,
         };
         Ok(Opened { store, saved, damage: self.damage })
     }

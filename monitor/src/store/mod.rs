@@ -28,7 +28,7 @@ use jiff::Timestamp;
 use crate::alert::{Change, KEPT, Saved};
 use crate::detect::Baseline;
 use crate::keys::{Key, KeyError, Keys, Wrapped};
-use copy::{Copy, Records};
+use copy::{Contents, Copy, Records, identity};
 use envelope::Envelope;
 use ledger::Ledger;
 use limits::{LAST_CURSOR, MOST, Rooms};
@@ -61,8 +61,10 @@ pub struct Store {
     /// Cursors of what was told, oldest first.
     told: VecDeque<u64>,
     copies: [Option<Copy>; 2],
+    /// What is to be told of files that were written anew at their places.
+    put_back: Option<String>,
     /// Keeps other daemons out.
-    _lock: File,
+    lock: File,
 }
 
 /// What opening gave.
@@ -80,6 +82,8 @@ pub struct Refused {
     pub changes: u64,
     /// A line for each table of which that was not told before.
     pub told: Vec<String>,
+    /// A line where files had to be put back: see [`Store::put_back`].
+    pub put_back: Option<String>,
 }
 
 /// Why nothing can be kept now. One line; all of them may be otherwise later.
@@ -89,6 +93,9 @@ pub enum StoreError {
     File { path: PathBuf, source: io::Error },
     #[error("{}: {what}", .path.display())]
     Database { path: PathBuf, what: String },
+    /// It is open, and written, and nobody will find it.
+    #[error("{}: was removed or replaced, and cannot be written there anew: {what}", .path.display())]
+    Misplaced { path: PathBuf, what: String },
     #[error("{}: another daemon has it open", .path.display())]
     InUse { path: PathBuf },
     #[error("no key for {}: {source}", .path.display())]
@@ -99,7 +106,8 @@ pub enum StoreError {
 pub fn files(path: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for copy in paths(path) {
-        files.extend([copy.clone(), beside(&copy, ".new"), beside(&copy, ".broken")]);
+        files.extend([copy.clone(), beside(&copy, ".new")]);
+        files.extend(copy::asides(&copy));
     }
     let (sums, key) = (sums::path(path), crate::keys::default_file(path));
     files.extend([
@@ -160,7 +168,7 @@ impl Store {
         self.told = told;
         let new = full.iter().filter(|table| !std::mem::replace(&mut self.full[**table as usize], true));
         let lines = new.map(|table| limits::in_words(*table, &self.most)).collect();
-        Ok(Refused { changes: full.len() as u64, told: lines })
+        Ok(Refused { changes: full.len() as u64, told: lines, put_back: self.put_back.take() })
     }
 
     /// Keeps the certificates of services (`None`: of one that is no longer remembered), all or none, in both
@@ -190,8 +198,16 @@ impl Store {
         StoreError::Key { path: self.path.clone(), source }
     }
 
-    /// Edits, and what the tables hold with them.
-    fn commit(&mut self, (edits, used): (Vec<Edit>, Rooms)) -> Result<(), StoreError> {
+    /// Edits, and what the tables hold with them: kept once the files that have them are found at their places.
+    fn commit(&mut self, edits: (Vec<Edit>, Rooms)) -> Result<(), StoreError> {
+        let before = self.put_back()?;
+        self.write(edits)?;
+        let after = self.put_back()?;
+        self.put_back = self.put_back.take().or(before).or(after);
+        Ok(())
+    }
+
+    fn write(&mut self, (edits, used): (Vec<Edit>, Rooms)) -> Result<(), StoreError> {
         let mut ledger = self.ledger;
         ledger.sequence += 1;
         ledger.seals += edits.len() as u64 + 1;
@@ -224,6 +240,42 @@ impl Store {
         Ok(())
     }
 
+    /// Writes a file anew whose name does not lead to it any more, since somebody has removed or replaced it or its
+    /// directory. It can be read for as long as it is open. Gives a line where that was so.
+    ///
+    /// # Errors
+    /// [`StoreError::Misplaced`]: this is to be tried again, and the store not to be dropped until then.
+    pub fn put_back(&mut self) -> Result<Option<String>, StoreError> {
+        let mut line = None;
+        for at in 0..2 {
+            let Some(open) = &self.copies[at] else { continue };
+            let [path, other] = [at, 1 - at].map(|at| paths(&self.path)[at].clone());
+            if open.is_at(&path) {
+                continue;
+            }
+            let misplaced = |what| StoreError::Misplaced { path: path.clone(), what };
+            // Others may have begun anew there.
+            let is_ours = self.lock.metadata().is_ok_and(|ours| {
+                lock_path(&self.path).metadata().is_ok_and(|there| identity(&there) == identity(&ours))
+            });
+            if !is_ours {
+                self.lock = lock(&self.path).map_err(|error| misplaced(error.to_string()))?;
+            }
+            let (envelope, ledger, records) = open.contents().map_err(misplaced)?;
+            let contents = Contents { envelope: &envelope, ledger: &ledger, records: &records };
+            self.copies[at] = Some(Copy::create(&path, true, contents).map_err(misplaced)?);
+            let both = self.copies[1 - at].as_ref().is_some_and(|open| !open.is_at(&other));
+            line.get_or_insert_with(|| {
+                format!(
+                    "{}{} removed or replaced while open: all that it held is written there anew",
+                    path.display(),
+                    if both { " and its copy were" } else { " was" }
+                )
+            });
+        }
+        Ok(line)
+    }
+
     /// Writes both files anew under another file key. At no time is there none that can be read.
     ///
     /// # Errors
@@ -252,7 +304,8 @@ impl Store {
         let envelope = Envelope { wrapped, made: wall };
         let sealed = sealer.seal_ledger(&ledger).map_err(unsealed)?;
         for (at, path) in [first.clone(), second].into_iter().enumerate() {
-            let made = Copy::create(&path, false, &envelope.encode(), &sealed, &records);
+            let contents = Contents { envelope: &envelope.encode(), ledger: &sealed, records: &records };
+            let made = Copy::create(&path, false, contents);
             match made {
                 Ok(copy) => self.copies[at] = Some(copy),
                 Err(what) => {
@@ -287,7 +340,7 @@ impl Store {
 
     /// An orderly end: what stands in the files from now on is changed by nobody.
     pub fn close(self) {
-        let Store { path, sealer, copies, _lock, .. } = self;
+        let Store { path, sealer, copies, lock: _lock, .. } = self;
         let whole = copies.iter().all(Option::is_some);
         drop(copies);
         if whole {

@@ -106,6 +106,11 @@ impl Sealer {
         self.seal_in(ledger::TABLE, ledger::KEY, &ledger.encode())
     }
 
+    /// Whether something was sealed by this key, as it says itself; it may be damaged.
+    pub fn made(&self, sealed: &[u8]) -> bool {
+        sealed.get(1..HEAD) == Some(&self.id[..])
+    }
+
     pub fn open_ledger(&self, sealed: &[u8]) -> Option<Ledger> {
         Ledger::decode(&self.open_in(ledger::TABLE, ledger::KEY, sealed)?)
     }

@@ -15,6 +15,9 @@ use crate::keys::Place;
 use crate::model::{AlertView, Silence};
 use crate::record::samples;
 
+mod another_key;
+mod misplaced;
+
 /// A directory with a state in it; removed on drop.
 struct Site {
     directory: PathBuf,
@@ -37,12 +40,16 @@ impl Site {
     }
 
     fn open(&self) -> Opened {
+        self.open_by(&self.keys()).unwrap()
+    }
+
+    fn open_by(&self, keys: &Keys) -> Result<Opened, StoreError> {
         // Another test that starts a process holds our lock between fork and exec.
         let patience = Instant::now() + Duration::from_secs(10);
         loop {
-            match Store::open(&self.path, &self.keys()) {
+            match Store::open(&self.path, keys) {
                 Err(StoreError::InUse { .. }) if Instant::now() < patience => std::thread::yield_now(),
-                opened => return opened.unwrap(),
+                opened => return opened,
             }
         }
     }
@@ -171,7 +178,7 @@ fn a_worker_in_other_hands_has_no_more_kept_than_there_may_be() {
     assert_eq!((refused.changes, refused.told.len()), (100, 1), "{:?}", refused.told);
     assert!(refused.told[0].contains("baselines"), "{:?}", refused.told);
     // It is told once, and counted each time.
-    let again = Refused { changes: 100, told: Vec::new() };
+    let again = Refused { changes: 100, ..Refused::default() };
     assert_eq!(store.keep(&streams(baselines, 100, 10)).unwrap(), again);
     assert_eq!(size(&store, Table::Baselines).records, baselines);
     // What is there is brought up to date, and what goes makes room in the same breath.

@@ -19,6 +19,7 @@ use std::sync::atomic::AtomicBool;
 use super::confine::{ConfineError, User, confine};
 use super::link::{Descriptors, FROM_LOADER, Start};
 use super::private;
+use super::signals::outlive_limits;
 use super::start::RunError;
 use crate::wire::{self, WireError};
 
@@ -52,6 +53,7 @@ pub fn run() -> Result<(), WorkerError> {
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
         signal_hook::flag::register(signal, ignored.clone())?;
     }
+    outlive_limits(&ignored)?;
     let own = std::io::stdin().as_fd().try_clone_to_owned()?;
     let socket = UnixStream::from(own);
     if socket.peer_addr().is_err() {
