@@ -10,18 +10,35 @@ use std::path::Path;
 // enum bpf_cmd
 const OBJ_PIN: libc::c_long = 6;
 const OBJ_GET: libc::c_long = 7;
+const PROG_GET_FD_BY_ID: libc::c_long = 13;
 const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const LINK_CREATE: libc::c_long = 28;
 const LINK_UPDATE: libc::c_long = 29;
 const LINK_DETACH: libc::c_long = 34;
 
+/// `BPF_LINK_TYPE_CGROUP` of enum bpf_link_type.
+const LINK_TO_CGROUP: u32 = 3;
+
 /// What the kernel says of a link to a cgroup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LinkInfo {
+    /// Its number.
+    pub id: u32,
     /// The program that runs.
     pub program: u32,
     /// The cgroup it is attached to; 0 once it was taken away (`bpf_cgroup_link_release`).
     pub cgroup: u64,
+    /// Where: `enum bpf_attach_type`.
+    pub attach: u32,
+}
+
+/// What the kernel says of a program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProgramInfo {
+    /// Its first 15 bytes.
+    pub name: Vec<u8>,
+    /// The numbers of the maps that it works on.
+    pub maps: Vec<u32>,
 }
 
 /// One call; `attr` has the layout that the command wants.
@@ -67,7 +84,18 @@ pub fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
     bpf(LINK_DETACH, &number(link)).map(drop)
 }
 
+/// What `OBJ_GET_INFO_BY_FD` takes.
+#[repr(C)]
+struct Ask {
+    fd: u32,
+    length: u32,
+    info: u64,
+}
+
 /// What a link is now.
+///
+/// # Errors
+/// It is no link to a cgroup, or cannot be asked.
 pub fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
     /// `struct bpf_link_info`, as far as it is of use.
     #[repr(C)]
@@ -81,12 +109,6 @@ pub fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
         attach: u32,
         reserved2: u32,
     }
-    #[repr(C)]
-    struct Ask {
-        fd: u32,
-        length: u32,
-        info: u64,
-    }
     let mut info = Info::default();
     let ask = Ask {
         fd: number(link),
@@ -94,7 +116,59 @@ pub fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
         info: std::ptr::from_mut(&mut info) as u64,
     };
     bpf(OBJ_GET_INFO_BY_FD, &ask)?;
-    Ok(LinkInfo { program: info.program, cgroup: info.cgroup })
+    if info.kind != LINK_TO_CGROUP {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    Ok(LinkInfo { id: info.id, program: info.program, cgroup: info.cgroup, attach: info.attach })
+}
+
+/// The number of a map, a program or a link, each among its kind.
+pub fn id(object: BorrowedFd<'_>) -> io::Result<u32> {
+    // How the information on each of them begins: a kind, and the number.
+    let mut info = [0_u32; 2];
+    let ask = Ask {
+        fd: number(object),
+        length: size_of_val(&info) as u32,
+        info: std::ptr::from_mut(&mut info) as u64,
+    };
+    bpf(OBJ_GET_INFO_BY_FD, &ask)?;
+    Ok(info[1])
+}
+
+/// Opens a program by its number.
+pub fn program(id: u32) -> io::Result<OwnedFd> {
+    bpf(PROG_GET_FD_BY_ID, &id).map(descriptor)
+}
+
+/// What a program is.
+pub fn program_info(program: BorrowedFd<'_>) -> io::Result<ProgramInfo> {
+    /// `MAX_USED_MAPS` of include/linux/bpf.h.
+    const MOST: usize = 64;
+    /// `struct bpf_prog_info`, as far as it is of use.
+    #[repr(C)]
+    #[derive(Default)]
+    struct Info {
+        kind: u32,
+        id: u32,
+        tag: [u8; 8],
+        code_lengths: [u32; 2],
+        codes: [u64; 2],
+        loaded_ns: u64,
+        by: u32,
+        maps: u32,
+        map_ids: u64,
+        name: [u8; 16],
+    }
+    let mut ids = [0_u32; MOST];
+    let mut info = Info { maps: MOST as u32, map_ids: ids.as_mut_ptr() as u64, ..Info::default() };
+    let ask = Ask {
+        fd: number(program),
+        length: size_of::<Info>() as u32,
+        info: std::ptr::from_mut(&mut info) as u64,
+    };
+    bpf(OBJ_GET_INFO_BY_FD, &ask)?;
+    let name = info.name.split(|byte| *byte == 0).next().unwrap_or_default().to_vec();
+    Ok(ProgramInfo { name, maps: ids.iter().take(info.maps as usize).copied().collect() })
 }
 
 #[repr(C)]

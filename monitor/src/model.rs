@@ -416,14 +416,16 @@ impl Severity {
     }
 }
 
-/// What was done to a hook of ours, and what became of it.
+/// What was done to a hook of ours, to a map or to the directory where they have names, and what became of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tampered {
-    /// Our program.
-    pub hook: Cow<'static, str>,
-    /// The cgroup hook that it was attached to.
+    /// "hook sent", "map EVENTS".
+    pub part: Cow<'static, str>,
+    /// The cgroup hook that it is; empty: none.
     pub attach: Cow<'static, str>,
     pub what: Cow<'static, str>,
+    /// It does its work all the same: only its name is not as it was.
+    pub works: bool,
     /// It was put right, or why it could not be; `None`: that was not wanted.
     pub restored: Option<Result<(), String>>,
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::start::RunError;
 use crate::api;
 use crate::config::{Config, Pin};
-use crate::kernel::{Beginning, Kernel, LoadError, PinError, Pins, usual_place};
+use crate::kernel::{Beginning, Kernel, LoadError, PinError, Pins, Stays, usual_place};
 use crate::sink::ToldLog;
 
 /// Where hooks and maps are pinned with this configuration; `None`: nowhere.
@@ -89,10 +89,21 @@ pub fn tell(kernel: &Kernel) {
 }
 
 /// Says what stays.
-pub fn tell_end(place: &Path) {
-    say!(
-        "streamwatch: ended; the hooks in {} stay and go on counting for the next start ('streamwatch stop \
-         --detach' removes them)",
-        place.display()
-    );
+pub fn tell_end(place: &Path, stays: &Stays) {
+    let place = place.display();
+    match stays {
+        Stays::All => say!(
+            "streamwatch: ended; the hooks in {place} stay and go on counting for the next start ('streamwatch \
+             stop --detach' removes them)"
+        ),
+        Stays::Without(lost) => say!(
+            "streamwatch: ended; of the hooks and maps in {place} these are gone or lost their pins: {lost}; the next \
+             start replaces the others, and what passes until then is not told ('streamwatch stop --detach' removes \
+             them)"
+        ),
+        Stays::Nothing => say!(
+            "streamwatch: ended; the hooks in {place} are gone, or lost their pins: what passes until the next \
+             start is not counted"
+        ),
+    }
 }

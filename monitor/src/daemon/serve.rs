@@ -78,8 +78,8 @@ impl Core {
         let mut hooks = about.hooks.clone();
         for hook in &mut hooks {
             if let Some(tampered) = self.detached.iter().find(|tampered| tampered.attach == hook.name) {
-                hook.attached = false;
-                hook.detail = Some(format!("{} {}", tampered.hook, tampered.what));
+                hook.attached = tampered.works;
+                hook.detail = Some(format!("{} {}", tampered.part, tampered.what));
             }
         }
         hooks

@@ -21,7 +21,7 @@ use crate::api::{self, Door};
 use crate::config::{Config, ConfigError, Origin, Overrides};
 use crate::hook::{HookError, Posted};
 use crate::identity::Asked;
-use crate::kernel::{CgroupError, Kernel, LoadError, Sizes, cgroup_at, cgroup_root};
+use crate::kernel::{CgroupError, Hooks, Kernel, LoadError, Sizes, Stays, cgroup_at, cgroup_root};
 use crate::names::host_resolvers;
 use crate::policy::{Policy, PolicyError, PolicyTexts};
 use crate::priority;
@@ -133,11 +133,11 @@ pub fn run(options: RunOptions) -> Result<(), RunError> {
     // Nobody is served any more, however it ended.
     socket.remove();
     drop(door);
-    let stay = ended?;
-    let place = kernel.pinned_at().filter(|_| stay).map(Path::to_owned);
+    let stays = ended?;
+    let place = kernel.pinned_at().map(Path::to_owned);
     drop(kernel);
-    if let Some(place) = place {
-        pinned::tell_end(&place);
+    if let (Some(place), Some(stays)) = (place, stays) {
+        pinned::tell_end(&place, &stays);
     } else {
         // Of hooks that are no more.
         let _ = std::fs::remove_file(pinned::told_file(&config.api.socket));
@@ -146,8 +146,12 @@ pub fn run(options: RunOptions) -> Result<(), RunError> {
     Ok(())
 }
 
-/// Keeps a worker running until a signal ends the daemon; whether the hooks are to stay.
-fn supervise(loader: &mut Loader, options: &RunOptions, signals: &Signals) -> Result<bool, RunError> {
+/// Keeps a worker running until a signal ends the daemon; what stays of the hooks, where they are to stay.
+fn supervise(
+    loader: &mut Loader,
+    options: &RunOptions,
+    signals: &Signals,
+) -> Result<Option<Stays>, RunError> {
     let mut lives = Lives::default();
     let mut session = match Session::start(loader, lives.next()) {
         Ok(session) => Some(session),
@@ -214,18 +218,18 @@ fn supervise(loader: &mut Loader, options: &RunOptions, signals: &Signals) -> Re
 
 /// The end: totals of what stays open, while they can be had; then the hooks, whose last words are still
 /// told.
-fn end(loader: &mut Loader, session: Option<Session>, stay: bool) -> Result<bool, RunError> {
+fn end(loader: &mut Loader, session: Option<Session>, stay: bool) -> Result<Option<Stays>, RunError> {
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     if let Some(session) = &session {
         session.refresh();
     }
-    drop(loader.watched.take());
+    let stays = loader.watched.take().map(Hooks::leave).filter(|_| stay);
     let detached = if stay { Ok(()) } else { loader.kernel.detach() };
     if let Some(session) = session {
         session.stop(loader, stay);
     }
     detached.map_err(LoadError::from)?;
-    Ok(stay)
+    Ok(stays)
 }
 
 /// Reads the policy again. A bad file changes nothing and says why.

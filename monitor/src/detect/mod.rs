@@ -128,19 +128,23 @@ pub fn loader_silent(seconds: u64) -> Finding {
     }
 }
 
-/// Somebody took a hook of ours away, or put another program in its place.
-pub fn tampered(hook: &Tampered) -> Finding {
-    let restored = match &hook.restored {
+/// Somebody took a hook of ours away, put another program in its place, or changed what outlives the daemon.
+pub fn tampered(done: &Tampered) -> Finding {
+    let restored = match &done.restored {
+        Some(Ok(())) if done.works => "; it was put right".to_owned(),
         Some(Ok(())) => "; it was put right, and what passed in between was not seen".to_owned(),
         Some(Err(error)) => format!("; it cannot be put right: {error}"),
+        None if done.works => {
+            "; it works for as long as this daemon runs, and not over its restart".to_owned()
+        }
         None => "; what passes there is not seen".to_owned(),
     };
     Finding {
         rule: Rule::MonitorTampered,
-        subject: format!("hook {}", hook.hook),
+        subject: done.part.to_string(),
         severity: Severity::Critical,
-        reason: format!("the hook {} {}{restored}", hook.hook, hook.what),
-        remedy: "Find out who detaches programs on this host, and restart streamwatch; with kernel.restore it puts its \
+        reason: format!("the {} {}{restored}", done.part, done.what),
+        remedy: "Find out who detaches or changes programs on this host, and restart streamwatch; with kernel.restore it puts its \
                  hooks right by itself."
             .to_owned(),
         flow: None,

@@ -15,7 +15,7 @@ use monitor_sys::bpf;
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::hooks::{Hooks, Watched};
-use super::pins::{Left, PinError, Pins};
+use super::pins::{Left, PinError, Pins, Unfit};
 use super::{Control, LateTold, OBJECT, clock};
 
 /// Map sizes and budgets, as configured.
@@ -106,11 +106,51 @@ pub(super) const HOOKS: [Hook; 9] = [
 
 /// The maps that outlive a daemon with its hooks.
 pub(super) const MAPS: [&str; 7] =
-    ["EVENTS", "OVERFLOW", "DECISIONS", "UDP_FLOWS", "COUNTERS", "SOCKETS", "JOURNAL"];
+    ["EVENTS", "OVERFLOW", "DECISIONS", "UDP_FLOWS", "COUNTERS", "SOCKETS", JOURNAL];
 
-/// Entries of each of [`MAPS`]; 0: not configured.
-fn entries(sizes: &Sizes) -> [u32; MAPS.len()] {
-    [sizes.ring_bytes, sizes.overflow, sizes.decisions, sizes.udp_flows, 0, 0, JOURNAL_SLOTS]
+/// The one of them that no program works on.
+pub(super) const JOURNAL: &str = "JOURNAL";
+
+/// How a map is made.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Shape {
+    /// `enum bpf_map_type`.
+    pub kind: u32,
+    pub key: u32,
+    pub value: u32,
+    pub entries: u32,
+    pub flags: u32,
+}
+
+/// Bytes of `SocketState`, which lies with the programs (monitor-ebpf/src/socket.rs).
+const SOCKET_STATE: usize = 240;
+
+/// How each of [`MAPS`] is made (monitor-ebpf/src/maps.rs).
+fn shapes(sizes: &Sizes) -> [Shape; MAPS.len()] {
+    const HASH: u32 = 1;
+    const ARRAY: u32 = 2;
+    const PER_CPU_ARRAY: u32 = 6;
+    const SK_STORAGE: u32 = 24;
+    const RINGBUF: u32 = 27;
+    const NO_PREALLOC: u32 = 1;
+    const CLONE: u32 = 1 << 9;
+    const MMAPABLE: u32 = 1 << 10;
+    let shape = |kind, key: usize, value: usize, entries, flags| Shape {
+        kind,
+        key: key as u32,
+        value: value as u32,
+        entries,
+        flags,
+    };
+    [
+        shape(RINGBUF, 0, 0, sizes.ring_bytes, 0),
+        shape(HASH, 8, size_of::<FlowEvent>(), sizes.overflow, 0),
+        shape(HASH, 8, size_of::<Decision>(), sizes.decisions, 0),
+        shape(HASH, size_of::<UdpKey>(), size_of::<UdpFlow>(), sizes.udp_flows, 0),
+        shape(PER_CPU_ARRAY, 4, size_of::<Counters>(), 1, 0),
+        shape(SK_STORAGE, 4, SOCKET_STATE, 0, NO_PREALLOC | CLONE),
+        shape(ARRAY, 4, size_of::<JournalSlot>(), JOURNAL_SLOTS, MMAPABLE),
+    ]
 }
 
 /// How the hooks came to be.
@@ -144,64 +184,33 @@ impl Kernel {
             return Err(LoadError::NoObject);
         }
         let watched = Watched::open(cgroup).map_err(|error| LoadError::Cgroup(cgroup.to_owned(), error))?;
-        let left = pins.as_ref().map_or(Left::Nothing, |pins| pins.left(&entries(sizes), watched.id));
-        let settings = Settings {
-            abi: monitor_common::ABI_VERSION,
-            tcp_budget: sizes.tcp_budget,
-            handshake_budget: sizes.handshake_budget,
-            capture_room: sizes.ring_bytes / 2,
-            udp_budget: sizes.udp_budget,
-            listener_captures: sizes.listener_captures,
-            tick: (u64::from(sizes.tick_ms) * clock::hz()).div_ceil(1000).max(1),
-        };
+        let left = pins.as_ref().map_or(Left::Nothing, |pins| pins.left(&shapes(sizes), watched.id));
         // Decisions that wait in maps that are taken over wait for ever, as those of flows that are gone: what still
         // matters is decided again.
         let secret = secret().map_err(LoadError::Random)?;
-        let mut loader = EbpfLoader::new();
-        loader
-            .override_global("SETTINGS", settings.as_bytes(), true)
-            .override_global("SECRET", &secret, true)
-            .map_max_entries("EVENTS", sizes.ring_bytes)
-            .map_max_entries("OVERFLOW", sizes.overflow)
-            .map_max_entries("DECISIONS", sizes.decisions)
-            .map_max_entries("UDP_FLOWS", sizes.udp_flows);
-        if let Some(pins) = &pins {
-            if !matches!(left, Left::Same(_)) {
-                pins.prepare()?;
-            }
-            for name in MAPS {
-                loader.map_pin_path(name, pins.map(name));
-            }
-        }
-        let mut ebpf = loader.load(OBJECT)?;
-        #[cfg(feature = "kernel-log")]
-        super::log::follow(&mut ebpf);
-        for hook in &HOOKS {
-            load(&mut ebpf, hook.name)?;
-        }
-        let (links, beginning) = match left {
-            Left::Same(links) => {
-                for (hook, link) in HOOKS.iter().zip(&links) {
-                    let program = program(&ebpf, hook.name)?;
-                    bpf::link_update(link.as_fd(), program)
-                        .map_err(|error| LoadError::Attach { name: hook.name, error })?;
+        let mut found = None;
+        let (ebpf, links, beginning) = match take_over(left, sizes, &secret, pins.as_ref()) {
+            Ok((ebpf, links)) => (ebpf, links, Beginning::TakenOver),
+            Err(why) => {
+                if let Some(pins) = &pins {
+                    pins.prepare()?;
                 }
-                (links, Beginning::TakenOver)
-            }
-            other => {
+                let ebpf = programs(sizes, &secret, pins.as_ref())?;
                 let links = attach_all(&ebpf, watched.directory(), pins.as_ref())?;
-                let beginning = match other {
-                    Left::Other(why) => Beginning::MovedOver(why),
-                    _ => Beginning::Fresh,
-                };
-                (links, beginning)
+                let beginning = why.map_or(Beginning::Fresh, |unfit| {
+                    found = unfit.tampered;
+                    Beginning::MovedOver(unfit.why)
+                });
+                (ebpf, links, beginning)
             }
         };
         // The old hooks go when the new ones see everything.
-        if let Some(pins) = &pins {
-            pins.forget_others()?;
+        if let Some(pins) = &pins
+            && let Err(error) = pins.forget_others()
+        {
+            say!("streamwatch: what the daemon before left is not gone: {error}");
         }
-        let hooks = Hooks::new(links, watched, &ebpf, pins.as_ref())?;
+        let hooks = Hooks::new(links, watched, &ebpf, pins.as_ref(), found)?;
         Ok(Kernel { ebpf, hooks: Some(hooks), pins, beginning, secret })
     }
 
@@ -303,17 +312,77 @@ fn secret() -> io::Result<Secret> {
     Ok(secret)
 }
 
-/// Attaches every program anew, and pins each hook where there is a place.
+/// Puts our programs into the links that were left, on the maps that were left. Where that cannot be done: why, or
+/// that there is nothing.
+fn take_over(
+    left: Left,
+    sizes: &Sizes,
+    secret: &Secret,
+    pins: Option<&Pins>,
+) -> Result<(Ebpf, Vec<OwnedFd>), Option<Unfit>> {
+    let links = match left {
+        Left::Nothing => return Err(None),
+        Left::Other(unfit) => return Err(Some(unfit)),
+        Left::Same(links) => links,
+    };
+    // What the kernel refuses of what was left is no reason not to watch: if it refuses it without, too, that is told.
+    let refused = |error: LoadError| Some(Unfit { why: error.to_string(), tampered: None });
+    let ebpf = programs(sizes, secret, pins).map_err(refused)?;
+    for (hook, link) in HOOKS.iter().zip(&links) {
+        let program = program(&ebpf, hook.name).map_err(refused)?;
+        bpf::link_update(link.as_fd(), program)
+            .map_err(|error| refused(LoadError::Attach { name: hook.name, error }))?;
+    }
+    Ok((ebpf, links))
+}
+
+/// Our programs, loaded; on maps that have a pin already, or else get one.
+fn programs(sizes: &Sizes, secret: &Secret, pins: Option<&Pins>) -> Result<Ebpf, LoadError> {
+    let settings = Settings {
+        abi: monitor_common::ABI_VERSION,
+        tcp_budget: sizes.tcp_budget,
+        handshake_budget: sizes.handshake_budget,
+        capture_room: sizes.ring_bytes / 2,
+        udp_budget: sizes.udp_budget,
+        listener_captures: sizes.listener_captures,
+        tick: (u64::from(sizes.tick_ms) * clock::hz()).div_ceil(1000).max(1),
+    };
+    let mut loader = EbpfLoader::new();
+    loader
+        .override_global("SETTINGS", settings.as_bytes(), true)
+        .override_global("SECRET", secret, true)
+        .map_max_entries("EVENTS", sizes.ring_bytes)
+        .map_max_entries("OVERFLOW", sizes.overflow)
+        .map_max_entries("DECISIONS", sizes.decisions)
+        .map_max_entries("UDP_FLOWS", sizes.udp_flows);
+    if let Some(pins) = pins {
+        for name in MAPS {
+            loader.map_pin_path(name, pins.map(name));
+        }
+    }
+    let mut ebpf = loader.load(OBJECT)?;
+    #[cfg(feature = "kernel-log")]
+    super::log::follow(&mut ebpf);
+    for hook in &HOOKS {
+        load(&mut ebpf, hook.name)?;
+    }
+    Ok(ebpf)
+}
+
+/// Attaches every program anew, and then pins each hook where there is a place: a start that is killed leaves all of
+/// them or, but for a moment, none.
 fn attach_all(ebpf: &Ebpf, cgroup: &File, pins: Option<&Pins>) -> Result<Vec<OwnedFd>, LoadError> {
     let mut links = Vec::new();
     for hook in &HOOKS {
-        let failed = |error| LoadError::Attach { name: hook.name, error };
-        let link =
-            bpf::link_create(program(ebpf, hook.name)?, cgroup.as_fd(), hook.number).map_err(failed)?;
-        if let Some(pins) = pins {
-            bpf::pin(link.as_fd(), &pins.link(hook)).map_err(failed)?;
-        }
+        let link = bpf::link_create(program(ebpf, hook.name)?, cgroup.as_fd(), hook.number)
+            .map_err(|error| LoadError::Attach { name: hook.name, error })?;
         links.push(link);
+    }
+    if let Some(pins) = pins {
+        for (hook, link) in HOOKS.iter().zip(&links) {
+            bpf::pin(link.as_fd(), &pins.link(hook))
+                .map_err(|error| LoadError::Attach { name: hook.name, error })?;
+        }
     }
     Ok(links)
 }

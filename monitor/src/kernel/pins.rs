@@ -6,7 +6,8 @@
 //! PIN/old-abi-5/…          those that are being replaced
 //! ```
 //! In: a path. Out: what was left there by the daemon before. Must never: take over a set that is not
-//! whole, or whose layout or sizes are other than ours.
+//! whole, whose layout or sizes are other than ours, or that somebody changed; or keep a start from its end by what
+//! lies there.
 
 use std::fs;
 use std::io;
@@ -19,7 +20,8 @@ use monitor_sys::bpf;
 use rustix::fs::{FlockOperation, flock, statfs};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
-use super::load::{HOOKS, Hook, MAPS};
+use super::load::{HOOKS, Hook, JOURNAL, MAPS, Shape};
+use crate::model::Tampered;
 
 /// `BPF_FS_MAGIC` of include/uapi/linux/magic.h.
 const BPF_FS: u64 = 0xcafe_4a11;
@@ -67,7 +69,40 @@ pub enum Left {
     /// Whole, and of this layout: its links, in the order of the hooks.
     Same(Vec<OwnedFd>),
     /// It cannot be taken over, for this reason.
-    Other(String),
+    Other(Unfit),
+}
+
+/// Why a set cannot be taken over.
+#[derive(Debug)]
+pub struct Unfit {
+    pub why: String,
+    /// No version of ours, no configuration and no end of a start leaves it like this: somebody changed it.
+    pub tampered: Option<Box<Tampered>>,
+}
+
+impl Unfit {
+    fn other(why: impl Into<String>) -> Unfit {
+        Unfit { why: why.into(), tampered: None }
+    }
+
+    fn map(name: &str, what: &str) -> Unfit {
+        Unfit::changed(format!("map {name}"), "", what)
+    }
+
+    fn hook(hook: &Hook, what: &str) -> Unfit {
+        Unfit::changed(format!("hook {}", hook.name), hook.attach, what)
+    }
+
+    fn changed(part: String, attach: &'static str, what: &str) -> Unfit {
+        let tampered = Tampered {
+            part: part.clone().into(),
+            attach: attach.into(),
+            what: format!("{what}, as this daemon found when it started").into(),
+            works: false,
+            restored: Some(Ok(())),
+        };
+        Unfit { why: format!("the {part} {what}"), tampered: Some(Box::new(tampered)) }
+    }
 }
 
 /// The place where pins are, unless another is named: below the usual bpffs, or else a bpffs of our own.
@@ -119,7 +154,8 @@ impl Pins {
         &self.root
     }
 
-    fn ours(&self) -> PathBuf {
+    /// Where ours are.
+    pub fn ours(&self) -> PathBuf {
         self.root.join(format!("abi-{}", monitor_common::ABI_VERSION))
     }
 
@@ -138,64 +174,33 @@ impl Pins {
         self.ours().join(link_pin(hook))
     }
 
-    /// What was left here. `wants`: entries of each map, as [`MAPS`] names them; 0: any number.
-    pub fn left(&self, wants: &[u32; MAPS.len()], cgroup: u64) -> Left {
+    /// What was left here. `wants`: how each map is made, as [`MAPS`] names them.
+    pub(super) fn left(&self, wants: &[Shape; MAPS.len()], cgroup: u64) -> Left {
         let sets = self.sets();
         if sets.is_empty() {
             return Left::Nothing;
         }
         let (ours, old) = (self.ours(), self.old());
-        let found = self.whole(&ours, wants, cgroup);
+        let found = whole(&ours, wants, cgroup);
         if found.is_err()
-            && let Ok(links) = self.whole(&old, wants, cgroup)
+            && let Ok(links) = whole(&old, wants, cgroup)
         {
             // A start that was to replace it did not come to its end: it went on counting.
-            let back =
-                remove_set(&ours).and_then(|()| fs::rename(&old, &ours).map_err(failed("rename", &old)));
+            let back = remove(&ours).and_then(|()| fs::rename(&old, &ours).map_err(failed("rename", &old)));
             return match back {
                 Ok(()) => Left::Same(links),
-                Err(error) => Left::Other(error.to_string()),
+                Err(error) => Left::Other(Unfit::other(error.to_string())),
             };
         }
         if !ours.exists() && !old.exists() {
             let names: Vec<_> = sets.iter().filter_map(|set| set.file_name()?.to_str()).collect();
-            return Left::Other(format!(
+            return Left::Other(Unfit::other(format!(
                 "the layout of events changed ({} there, abi-{} now)",
                 names.join(", "),
                 monitor_common::ABI_VERSION
-            ));
+            )));
         }
         found.map_or_else(Left::Other, Left::Same)
-    }
-
-    /// The links of a set, in the order of the hooks; or why it cannot be taken over.
-    fn whole(&self, set: &Path, wants: &[u32; MAPS.len()], cgroup: u64) -> Result<Vec<OwnedFd>, String> {
-        for (name, wants) in MAPS.iter().zip(wants) {
-            match MapInfo::from_pin(set.join(map_pin(name))) {
-                Err(_) => return Err(format!("the map {name} is missing")),
-                Ok(info) if *wants != 0 && info.max_entries() != *wants => {
-                    return Err(format!(
-                        "the map {name} has {} places, and {wants} are wanted now",
-                        info.max_entries()
-                    ));
-                }
-                Ok(_) => {}
-            }
-        }
-        let mut links = Vec::new();
-        for hook in &HOOKS {
-            let Ok(link) = bpf::open(&set.join(link_pin(hook))) else {
-                return Err(format!("the hook {} is missing", hook.name));
-            };
-            match bpf::link_info(link.as_fd()) {
-                Ok(info) if info.cgroup == cgroup => links.push(link),
-                Ok(info) if info.cgroup == 0 => {
-                    return Err(format!("the hook {} was taken away", hook.name));
-                }
-                _ => return Err("another cgroup was watched".to_owned()),
-            }
-        }
-        Ok(links)
     }
 
     /// Makes room for a new set; what was there keeps counting until [`Pins::forget_others`].
@@ -206,7 +211,7 @@ impl Pins {
         let (ours, old) = (self.ours(), self.old());
         if old.exists() {
             // The last start that was to replace it did not come to its end.
-            remove_set(&ours)?;
+            remove(&ours)?;
         } else if ours.exists() {
             fs::rename(&ours, &old).map_err(failed("rename", &ours))?;
         }
@@ -219,7 +224,7 @@ impl Pins {
     /// A name cannot be removed.
     pub fn forget_others(&self) -> Result<(), PinError> {
         let ours = self.ours();
-        self.sets().iter().filter(|set| **set != ours).try_for_each(|set| remove_set(set))
+        all(self.sets().iter().filter(|set| **set != ours).map(|set| remove(set)))
     }
 
     fn sets(&self) -> Vec<PathBuf> {
@@ -245,9 +250,7 @@ impl Pins {
     /// # Errors
     /// A name cannot be removed.
     pub fn remove(self) -> Result<(), PinError> {
-        for set in self.sets() {
-            remove_set(&set)?;
-        }
+        all(self.sets().iter().map(|set| remove(set)))?;
         let Pins { root, _lock: lock } = self;
         drop(lock);
         if is_mount_point(&root) && is_mounted_by_us(&root) {
@@ -255,6 +258,8 @@ impl Pins {
             let _ = unmount(&root, UnmountFlags::DETACH);
         }
         match fs::remove_dir(&root) {
+            // What others have put there is theirs.
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", &root)(error)),
             _ => Ok(()),
         }
@@ -280,22 +285,108 @@ fn is_mounted_by_us(root: &Path) -> bool {
     root.join(MOUNTED).is_dir() || root == Path::new(OWN)
 }
 
-fn remove_set(set: &Path) -> Result<(), PinError> {
-    let entries = match fs::read_dir(set) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        entries => entries.map_err(failed("read", set))?,
+/// Makes a set's directory again where somebody removed it. Where that fails nothing can be pinned there, which is told.
+pub(super) fn make_set(set: &Path) {
+    if !set.exists() && set.parent().is_some_and(is_bpffs) {
+        let _ = fs::DirBuilder::new().mode(0o700).create(set);
+    }
+}
+
+/// Takes away what has this name: a set, and whatever is in it.
+///
+/// # Errors
+/// A name cannot be removed; the others are gone.
+pub(super) fn remove(path: &Path) -> Result<(), PinError> {
+    let gone = |result: io::Result<()>| match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result.map_err(failed("remove", path)),
     };
-    // Hooks first: programs without their maps count for nobody.
-    let mut names: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    names.sort();
-    for name in &names {
-        if name.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"link_"))
-            && let Ok(link) = bpf::open(name)
+    if !fs::symlink_metadata(path).is_ok_and(|seen| seen.is_dir()) {
+        if path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"link_"))
+            && let Ok(link) = bpf::open(path)
         {
             // Somebody else may hold a descriptor. Gone with its cgroup, it cannot be ended a second time.
             let _ = bpf::link_detach(link.as_fd());
         }
-        fs::remove_file(name).map_err(failed("remove", name))?;
+        return gone(fs::remove_file(path));
     }
-    fs::remove_dir(set).map_err(failed("remove", set))
+    // What others mounted there is theirs.
+    if !is_mount_point(path) {
+        let entries = fs::read_dir(path).map_err(failed("read", path))?;
+        // Hooks first: programs without their maps count for nobody.
+        let mut names: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        names.sort();
+        all(names.iter().map(|name| remove(name)))?;
+    }
+    gone(fs::remove_dir(path))
+}
+
+/// Each of them is done, whatever became of those before; the first error.
+fn all(done: impl Iterator<Item = Result<(), PinError>>) -> Result<(), PinError> {
+    done.fold(Ok(()), Result::and)
+}
+
+/// The links of a set, in the order of the hooks; or why it cannot be taken over.
+fn whole(set: &Path, wants: &[Shape; MAPS.len()], cgroup: u64) -> Result<Vec<OwnedFd>, Unfit> {
+    // Pinned last, and at once: with one of them there, all the rest was there.
+    let was_whole = HOOKS.iter().any(|hook| fs::symlink_metadata(set.join(link_pin(hook))).is_ok());
+    let missing = |unfit: Unfit| if was_whole { unfit } else { Unfit::other(unfit.why) };
+    let mut maps = Vec::new();
+    for name in MAPS {
+        let map = MapInfo::from_pin(set.join(map_pin(name)));
+        maps.push(map.map_err(|_| missing(Unfit::map(name, "is missing")))?);
+    }
+    let mut links = Vec::new();
+    let mut infos = Vec::new();
+    for hook in &HOOKS {
+        let link =
+            bpf::open(&set.join(link_pin(hook))).map_err(|_| missing(Unfit::hook(hook, "is missing")))?;
+        match bpf::link_info(link.as_fd()) {
+            Ok(info) if info.attach == hook.number => infos.push(info),
+            _ => return Err(Unfit::hook(hook, "is no such hook")),
+        }
+        links.push(link);
+    }
+    // With its cgroup all of them go, and with another one to be watched all of them are elsewhere.
+    let together = infos.iter().all(|info| info.cgroup == infos[0].cgroup);
+    let mut used = Vec::new();
+    for (hook, info) in HOOKS.iter().zip(&infos) {
+        let by = |unfit: Unfit| if together { Unfit::other(unfit.why) } else { unfit };
+        match info.cgroup {
+            0 => return Err(by(Unfit::hook(hook, "was taken away"))),
+            other if other != cgroup && together => return Err(Unfit::other("another cgroup was watched")),
+            other if other != cgroup => return Err(Unfit::hook(hook, "is at another cgroup")),
+            _ => {}
+        }
+        let program = bpf::program(info.program)
+            .and_then(|program| bpf::program_info(program.as_fd()))
+            .map_err(|error| Unfit::other(format!("the hook {} cannot be asked: {error}", hook.name)))?;
+        if program.name != hook.name.as_bytes() || !maps.iter().any(|map| program.maps.contains(&map.id())) {
+            return Err(Unfit::hook(hook, "ran another program"));
+        }
+        used.extend(program.maps);
+    }
+    for ((name, map), wants) in MAPS.into_iter().zip(&maps).zip(wants) {
+        if name != JOURNAL && !used.contains(&map.id()) {
+            return Err(Unfit::map(name, "was exchanged: no hook works on it"));
+        }
+        if map.max_entries() != wants.entries {
+            let (has, wants) = (map.max_entries(), wants.entries);
+            return Err(Unfit::other(format!("the map {name} has {has} places, and {wants} are wanted now")));
+        }
+        if shape(map) != *wants {
+            return Err(Unfit::other(format!("the map {name} is of another kind")));
+        }
+    }
+    Ok(links)
+}
+
+fn shape(map: &MapInfo) -> Shape {
+    Shape {
+        kind: map.map_type().map_or(0, |kind| kind as u32),
+        key: map.key_size(),
+        value: map.value_size(),
+        entries: map.max_entries(),
+        flags: map.map_flags(),
+    }
 }
