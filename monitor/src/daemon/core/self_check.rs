@@ -158,7 +158,7 @@ impl Core {
         for hook in &hooks {
             let finding = detect::tampered(hook);
             // What was put right in between was done again, and what was not is the same still.
-            if !self.detached.iter().any(|known| known.hook == hook.hook && known.what == hook.what) {
+            if !self.detached.iter().any(|known| known.part == hook.part && known.what == hook.what) {
                 self.alerts.expect_news(&finding.key());
             }
             self.tell(finding, false, now_ns);

@@ -556,9 +556,10 @@ fn each_time_that_somebody_takes_a_hook_away_is_told() {
     let mut told = |what: &'static str, restored: bool| {
         rig.now_ns += SECOND;
         let hook = crate::model::Tampered {
-            hook: "sent".into(),
+            part: "hook sent".into(),
             attach: "cgroup_inet_egress".into(),
             what: what.into(),
+            works: restored,
             restored: restored.then_some(Ok(())),
         };
         rig.core.tampered(vec![hook], rig.now_ns);
