@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use super::event::{CredentialKind, Verb};
 use super::machine::{Aligned, LOOK, Machine, Sink, Step, base64, begins_with_word, line, whole};
-use super::path::shown;
+use super::path::{shown, shown_host};
 use super::secrets;
 use crate::End;
 use crate::bytes::{find, lines, position, starts_with_ignore_case};
@@ -178,7 +178,7 @@ impl Http {
             Request { is_head: method == b"HEAD", is_connect: method == b"CONNECT", presented: false };
         if request.is_connect {
             // Without user information, which has no place there.
-            tell(method, target.rsplit(|b| *b == b'@').next().unwrap_or(&[]), sink);
+            tell(method, &shown_host(target), sink);
         } else {
             look_at_target(method, target, sink);
         }

@@ -12,6 +12,7 @@ use super::LIMIT;
 use super::event::Verb;
 use super::http1::{look_at_header, look_at_target, tell};
 use super::machine::{Aligned, LOOK, Machine, Sink, Step};
+use super::path::shown_host;
 use super::secrets;
 use crate::End;
 
@@ -200,7 +201,7 @@ impl Http2 {
             Some(path) if path.len() <= LOOK => look_at_target(&method, &path, sink),
             None if method == b"CONNECT" => {
                 let authority = section.authority.unwrap_or_default();
-                tell(&method, authority.rsplit(|b| *b == b'@').next().unwrap_or(&[]), sink);
+                tell(&method, &shown_host(&authority), sink);
             }
             _ => sink.operation(Verb::of_http_method(&method), "path", None),
         }

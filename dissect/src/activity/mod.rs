@@ -44,7 +44,7 @@ pub use event::{
     Authentication, Credential, CredentialKind, Event, Fingerprint, Operation, Outcome, Token, Verb,
 };
 pub use kafka_names::TopicNames;
-pub(crate) use path::shown;
+pub(crate) use path::{shown, shown_host};
 
 /// Bytes of one direction that are held at most: a message whose beginning is longer is not read.
 pub const LIMIT: usize = 16 * 1024;

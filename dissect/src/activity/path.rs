@@ -1,7 +1,8 @@
 //! The path of a request, as it is told: without what may be secret in it.
 //!
 //! In: a path as it was sent. Out: the same, with `…` in the place of parts that are long, look random, or
-//! stand behind a name that announces a secret. What a part is, is judged after percent-decoding (RFC 3986
+//! stand behind a name that announces a secret, with words and dots between them or none; and without user
+//! information. The host of a request, as far as it can be one. What a part is, is judged after percent-decoding (RFC 3986
 //! section 2.1), since a server does so; it is told as it was sent.
 
 /// Of a path no more is told.
@@ -10,6 +11,8 @@ const LONGEST_PATH: usize = 128;
 const LONGEST_PART: usize = 31;
 /// From this length on a part may be random: 16 hexadecimal digits are 64 bits.
 const SHORTEST_RANDOM: usize = 16;
+/// What is shorter and stands behind a name that announces a secret is left out, and may not be it yet.
+const SHORTEST_SECRET: usize = 4;
 /// A word of a language is hardly ever longer.
 const LONGEST_WORD: usize = 15;
 /// Stands for what is left out of a path.
@@ -17,7 +20,7 @@ const LEFT_OUT: &[u8] = "…".as_bytes();
 /// The same, of what may lead elsewhere: with the slash that stands in it.
 const LEFT_OUT_ASTRAY: &[u8] = "…%2F…".as_bytes();
 
-/// Behind these stands a secret, or one more word.
+/// Behind these stands a secret, or further words.
 const NAMES: [&[u8]; 31] = [
     b"token",
     b"tokens",
@@ -69,7 +72,9 @@ pub(crate) fn shown(path: &[u8]) -> Vec<u8> {
         from += part.len() + 1;
         let part = part.split(|b| *b == b';').next().unwrap_or(&[]);
         let decoded = decoded(part);
-        let is_secret = may_be_secret(&decoded, &mut announced);
+        // An authority, with user information (RFC 3986 section 3.2.1).
+        let is_authority = position == 2 && shown == b"//" && decoded.iter().skip(1).any(|b| *b == b'@');
+        let is_secret = may_be_secret(&decoded, &mut announced) || is_authority || has_password(&decoded);
         shown.extend_from_slice(if is_secret { left_out(part) } else { part });
     }
     shown
@@ -87,21 +92,53 @@ fn left_out(rest: &[u8]) -> &'static [u8] {
     if is_astray { LEFT_OUT_ASTRAY } else { LEFT_OUT }
 }
 
-/// `announced`: whether the part before announces a secret, and then whether this one does.
+/// `announced`: whether a part before announces a secret that has not stood there yet, and then whether it is so
+/// behind this one. Words may stand between them: `/reset/confirm/…`, or an id, as Django has it.
 fn may_be_secret(part: &[u8], announced: &mut bool) -> bool {
     let mut found = part.len() > LONGEST_PART || is_random(part);
     // What was escaped may have parts of its own: `reset%2F…`, `a%3Ftoken=…`, `token:…`.
-    for piece in part.split(|b| matches!(b, b'/' | b'?' | b'&' | b'=' | b':' | b';')) {
-        // Of `reset//…` a server may make `reset/…`.
-        if piece.is_empty() {
+    for piece in part.split(|b| matches!(b, b'/' | b'\\' | b'?' | b'&' | b'=' | b':' | b';')) {
+        // Of `reset//…` and `reset/./…` a server may make `reset/…`.
+        if piece.iter().all(|b| matches!(b, b'.' | b' ')) {
             continue;
         }
-        let named = std::mem::replace(announced, announces(piece));
-        found |= named && !is_ordinary(piece);
+        let is_left_out = *announced && !is_ordinary(piece);
+        found |= is_left_out;
+        *announced = announces(piece) || *announced && !(is_left_out && piece.len() >= SHORTEST_SECRET);
         // Telegram: `/bot123456:…`, and any other number behind it.
         found |= piece.strip_prefix(b"bot").is_some_and(|rest| rest.first().is_some_and(u8::is_ascii_digit));
     }
     found
+}
+
+/// `name:password@`.
+fn has_password(part: &[u8]) -> bool {
+    let at = part.iter().rposition(|b| *b == b'@');
+    at.is_some_and(|at| part[..at].iter().skip(1).any(|b| *b == b':'))
+}
+
+/// A host, and its port, without user information and from the first byte on that stands in none (RFC 9110 section
+/// 7.2, RFC 3986 section 3.2). A name with `;`, `=` and the like, which the grammar lets pass, is of no host either.
+pub(crate) fn shown_host(authority: &[u8]) -> Vec<u8> {
+    let in_name = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~' | b'%');
+    let in_address = |b: &u8| b.is_ascii_hexdigit() || matches!(b, b':' | b'.' | b'[' | b']');
+    let ends = |text: &[u8], within: &dyn Fn(&u8) -> bool| text.iter().take_while(|b| within(b)).count();
+    let is_other = |b: &u8| matches!(b, b'/' | b'?' | b'#' | b'\\' | b' ');
+    let place = authority.split(is_other).next().unwrap_or(&[]);
+    if authority[place.len()..].contains(&b'@') {
+        return LEFT_OUT.to_vec();
+    }
+    let host = place.rsplit(|b| *b == b'@').next().unwrap_or(&[]);
+    let name = if host.starts_with(b"[") { ends(host, &in_address) } else { ends(host, &in_name) };
+    let port = match host.get(name) {
+        Some(b':') => 1 + ends(&host[name + 1..], &u8::is_ascii_digit),
+        _ => 0,
+    };
+    let mut shown = host[..name + port].to_vec();
+    if name + port < host.len() || place.len() < authority.len() {
+        shown.extend_from_slice(LEFT_OUT);
+    }
+    shown
 }
 
 /// `token`, `reset-password`, `access_token`, `resetPassword`.
@@ -204,6 +241,10 @@ mod tests {
             "/wiki/%D0%9A%D0%BE%D1%88%D0%BA%D0%B0",
             "/projects/group%2Fproject/issues",
             "/100%/a%zz",
+            "/@scope/package",
+            "/auth/./login",
+            "/users/me@example.org/7",
+            "//host/7",
         ] {
             assert_eq!(told(path), path);
         }
@@ -234,6 +275,21 @@ mod tests {
             ("/d/9f86d08188%2F4c7d65", "/d/…%2F…"),
             ("/reset%2F/hunter2", "/reset%2F/…"),
             ("/reset//hunter2", "/reset//…"),
+            // What is announced stands behind empty segments, dots, and further words.
+            ("/token/./Zk7SEKR3T9qW", "/token/./…"),
+            ("/token/%2e/Zk7SEKR3T9qW", "/token/%2e/…"),
+            ("/token/../Zk7SEKR3T9qW", "/token/../…"),
+            ("/token/a/Zk7SEKR3T9qW", "/token/a/…"),
+            ("/token/1/Zk7SEKR3T9qW/x", "/token/…/…/x"),
+            ("/token/verify/a/Zk7SEKR3T9qW/7", "/token/verify/a/…/7"),
+            // A server may take a backslash for a slash.
+            ("/token\\Zk7SEKR3T9qW", "/…%2F…"),
+            ("/token%5CZk7SEKR3T9qW", "/…%2F…"),
+            // User information.
+            ("//bob:Zk7SEKR3T9qW@h/x", "//…/x"),
+            ("//Zk7SEKR3T9qW@h/x", "//…/x"),
+            ("/proxy/http://bob:Zk7SEKR3@h/x", "/proxy/http://…/x"),
+            ("/a/bob%3AZk7SEKR3%40h/x", "/a/…/x"),
         ] {
             assert_eq!(told(path), expected);
         }
@@ -261,6 +317,26 @@ mod tests {
             let escaped: String = plain.bytes().map(|byte| format!("%{byte:02x}")).collect();
             assert_eq!(told(&format!("/{plain}")) == "/…", length > LONGEST_PART);
             assert_eq!(told(&format!("/{escaped}")) == "/…", length > LONGEST_PART, "{escaped}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_told_up_to_what_is_none() {
+        for (host, expected) in [
+            ("example.org", "example.org"),
+            ("example.org:8080", "example.org:8080"),
+            ("[2001:db8::1]:443", "[2001:db8::1]:443"),
+            ("bob:Zk7SEKR3@h:80", "h:80"),
+            ("h?token=Zk7SEKR3", "h…"),
+            ("h/Zk7SEKR3", "h…"),
+            ("h/@Zk7SEKR3", "…"),
+            ("h:80;Zk7SEKR3", "h:80…"),
+            ("h:Zk7SEKR3", "h:…"),
+            ("h&token=Zk7SEKR3", "h…"),
+            ("h Zk7SEKR3", "h…"),
+            ("", ""),
+        ] {
+            assert_eq!(String::from_utf8_lossy(&shown_host(host.as_bytes())), expected);
         }
     }
 

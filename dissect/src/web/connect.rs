@@ -3,9 +3,8 @@
 //! In: both directions. Out: where the tunnel begins in each, and to whom. Must never: enter a
 //! tunnel that the proxy did not grant.
 
-use super::http1::{Begin, Request, Response, without_user};
+use super::http1::{Begin, Request, Response, host};
 use crate::Prefix;
-use crate::bytes::printable;
 
 /// Refused for want of a password, a client asks again on the same connection, once or twice.
 const MOST_ATTEMPTS: usize = 3;
@@ -30,7 +29,7 @@ pub(crate) fn tunnel(client: Prefix<'_>, server: Prefix<'_>) -> Option<Tunnel> {
         if !request.is_connect() {
             return None;
         }
-        let to = printable(without_user(request.target));
+        let to = host(request.target);
         client_at += request.end?;
         let response = Response::parse(server.bytes.get(server_at..)?)?;
         server_at += response.end?;

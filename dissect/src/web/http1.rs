@@ -4,7 +4,7 @@
 //! In: both directions. Out: the protocol, method, path without its query, and host. Must never:
 //! show a query, a credential, or any header but Host.
 
-use crate::activity::shown;
+use crate::activity::{shown, shown_host};
 use crate::bytes::{capped, find, line, may_start_with, position, printable, starts_with_ignore_case};
 use crate::probe::{Found, Prefix, Probe};
 use crate::{Hint, Protocol};
@@ -188,7 +188,7 @@ impl<'a> Request<'a> {
     fn describe(&self) -> String {
         let target = self.target.split(|b| matches!(b, b'?' | b'#')).next().unwrap_or(&[]);
         let path = match find(target, b"://") {
-            _ if self.is_connect() => printable(without_user(target)),
+            _ if self.is_connect() => host(target),
             Some(at) if !target.starts_with(b"/") => {
                 let rest = &target[at + 3..];
                 shown_path(rest.iter().position(|b| *b == b'/').map_or(&b"/"[..], |slash| &rest[slash..]))
@@ -197,7 +197,7 @@ impl<'a> Request<'a> {
         };
         let phrase = format!("{} {path}", printable(self.method));
         capped(match self.host {
-            Some(host) if !self.is_connect() => format!("{phrase} to {}", printable(without_user(host))),
+            Some(named) if !self.is_connect() => format!("{phrase} to {}", host(named)),
             _ => phrase,
         })
     }
@@ -214,9 +214,9 @@ fn is_plausible(line: &[u8]) -> bool {
     line.iter().all(|b| b.is_ascii_graphic() || matches!(b, b' ' | b'\r' | 0x80..))
 }
 
-/// What stands before `@` is a name and a password.
-pub(super) fn without_user(host: &[u8]) -> &[u8] {
-    host.rsplit(|b| *b == b'@').next().unwrap_or(host)
+/// What activity tells of a host.
+pub(super) fn host(authority: &[u8]) -> String {
+    String::from_utf8_lossy(&shown_host(printable(authority).as_bytes())).into_owned()
 }
 
 pub(super) struct Response {
