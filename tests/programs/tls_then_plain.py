@@ -2,8 +2,8 @@
 
 Usage: tls_then_plain.py serve PORT CERTIFICATE KEY HOW | connect HOST PORT AUTHORITY LINES HOW
 HOW: closed | abrupt
-The client sends LINES lines within TLS, closes it, and then a line a quarter of a second until it is
-killed; the server echoes."""
+The client sends LINES lines within TLS, waits until nobody looks at its first bytes any more, closes it,
+and then sends a line a quarter of a second until it is killed; the server echoes."""
 
 import socket
 import ssl
@@ -50,6 +50,7 @@ def connect(host, port, authority, lines, how):
     for _ in range(int(lines)):
         stream.sendall(LINE)
         stream.recv(4096)
+    time.sleep(2)
     plain = leave(stream, how)
     print("in the clear", flush=True)
     while True:
