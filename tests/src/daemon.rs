@@ -168,6 +168,9 @@ impl Daemon {
         let reader = {
             let shared = Arc::clone(&shared);
             thread::spawn(move || {
+                // A collector that keeps up, also where processors are short: the daemon is ahead of others (-4), and
+                // what it writes and nobody takes is lost.
+                let _ = rustix::process::setpriority_process(None, -8);
                 if options.unread {
                     let _ = may_read.recv();
                 }
