@@ -130,7 +130,7 @@ proptest! {
         prop_assert!(!encrypted(&look(client.as_bytes(), server.as_bytes(), ended, midstream)));
     }
 
-    /// What opens like a protocol and goes on at random: what was settled stays.
+    /// What opens like a protocol and goes on at random: what was settled stays, but for a yes that is taken back.
     #[test]
     fn settled_answers_stay(client in opening(), server in opening(), cuts in vec((any::<bool>(), 1usize..60), 0..30), midstream: (bool, bool)) {
         let (mut c, mut s) = (0usize, 0usize);
@@ -139,13 +139,17 @@ proptest! {
             if from_client { c = (c + n).min(client.len()) } else { s = (s + n).min(server.len()) }
             let now = look_each(&client[..c], &server[..s], false, midstream);
             if let Some(before) = &settled {
+                if encrypted(before) && !encrypted(&now) {
+                    return Ok(());
+                }
                 prop_assert_eq!(before, &now);
             } else if now.settled {
                 settled = Some(now);
             }
         }
         if let Some(settled) = settled {
-            prop_assert_eq!(settled.facts, look_each(&client, &server, true, midstream).facts);
+            let whole = look_each(&client, &server, true, midstream);
+            prop_assert!(settled.facts == whole.facts || encrypted(&settled) && !encrypted(&whole));
         }
     }
 

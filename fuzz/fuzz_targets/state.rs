@@ -93,7 +93,10 @@ fuzz_target!(|input: &[u8]| {
         Ok(Opened { store, saved: found, damage }) => {
             // It holds the lock.
             drop(store);
-            assert!(found.baselines.iter().all(|one| saved.baselines.contains(one)), "something that was not kept");
+            assert!(
+                found.baselines.iter().all(|one| saved.baselines.contains(one)),
+                "something that was not kept"
+            );
             if second == whole[1] {
                 assert_eq!(&found, saved, "one copy is whole");
             }

@@ -6,7 +6,9 @@
 pub mod outside;
 pub mod quic;
 
-use dissect::{Certificate, Facts, Hint, Inspection, Prefix, Segments, inspect_datagrams, inspect_stream};
+use dissect::{
+    Certificate, Facts, Hint, Inspection, Prefix, Protection, Segments, inspect_datagrams, inspect_stream,
+};
 
 /// Splits an input into pieces of two directions: each is led by its length in two bytes, of which the
 /// highest bit says that it is the server's. The last may be shorter than it says.
@@ -72,7 +74,8 @@ pub fn texts(certificate: &Certificate) -> impl Iterator<Item = &str> {
     [subject, issuer, serial, key_type, signature_algorithm].into_iter().chain(names).map(String::as_str)
 }
 
-/// Looks after each piece: nothing that cannot be shown, and what was settled stays, whatever comes after it.
+/// Looks after each piece: nothing that cannot be shown, and what was settled stays, whatever comes after it. But for a
+/// yes: what was captured behind it may take it back, and then it does not come again.
 pub fn hold_stream<'a>(pieces: impl Iterator<Item = (bool, &'a [u8])>, midstream: bool) {
     // Each piece is a segment.
     let look = |[client, server]: &[(Vec<u8>, Vec<u32>); 2], ended: bool| {
@@ -92,16 +95,26 @@ pub fn hold_stream<'a>(pieces: impl Iterator<Item = (bool, &'a [u8])>, midstream
         }
         let now = look(&sides, false);
         assert!(presentable(&now.facts));
-        if let Some(before) = &settled {
-            assert_eq!(before.facts, now.facts, "settled, and changed");
-        } else if now.settled {
-            settled = Some(now);
-        }
+        hold_settled(&mut settled, now);
     }
     let whole = look(&sides, true);
     assert!(presentable(&whole.facts));
-    if let Some(settled) = settled {
-        assert_eq!(settled.facts, whole.facts, "settled, and changed at the end");
+    if settled.is_some() {
+        hold_settled(&mut settled, whole);
+    }
+}
+
+/// What was settled before, held against a later look.
+fn hold_settled(settled: &mut Option<Inspection>, now: Inspection) {
+    let is_yes = |inspection: &Inspection| matches!(inspection.facts.protection, Protection::Encrypted(_));
+    match settled {
+        Some(before) if is_yes(before) && !is_yes(&now) => {
+            *settled = Some(Inspection { settled: false, ..now })
+        }
+        Some(before) if before.settled => assert_eq!(before.facts, now.facts, "settled, and changed"),
+        Some(taken_back) => assert!(!is_yes(&now), "a yes came back: {:?}", taken_back.facts),
+        None if now.settled => *settled = Some(now),
+        None => {}
     }
 }
 

@@ -103,10 +103,8 @@ impl Handshake {
     fn conclude(mut self, client: Prefix<'_>, server: Prefix<'_>) -> Secure {
         let judgement = if self.answer.encrypts_handshake() { self.hidden() } else { self.shown() };
         let Judgement { client_needs, server_needs, .. } = judgement;
-        let off_client = off_track(&self.client_side).map(|at| at + self.records_at);
-        let off_server = off_track(&self.server_side);
-        if off_client.is_some() || off_server.is_some() {
-            return broken(off_client.unwrap_or(usize::MAX), off_server.unwrap_or(usize::MAX));
+        if let Some(broken) = self.off_track(client_needs, server_needs) {
+            return broken;
         }
         let client_shown = self.client_side.protected.len() >= client_needs;
         let server_shown = self.server_side.protected.len() >= server_needs;
@@ -114,6 +112,16 @@ impl Handshake {
             let last = judgement.refused_by_server && (client_shown || client.ended);
             self.facts.alert = Some(alert);
             return Secure::Is(inspection(UNDECIDED, self.facts, detail, last));
+        }
+        // Also behind what settles the answer, where that much is there: no yes of what shows that it is none.
+        if !self.readable {
+            if let Some(broken) = self.off_track(usize::MAX, usize::MAX) {
+                return broken;
+            }
+            if let Some((alert, detail)) = self.gave_up() {
+                self.facts.alert = Some(alert);
+                return Secure::Is(inspection(UNDECIDED, self.facts, detail, false));
+            }
         }
         let client_through = matches!(self.client_side.end, End::Protected(_));
         let server_through = matches!(self.server_side.end, End::Protected(_));
@@ -144,6 +152,14 @@ impl Handshake {
             through.wants = wants;
         }
         Secure::Is(through)
+    }
+
+    /// One end went on without TLS before it had shown so many records.
+    fn off_track(&self, client_needs: usize, server_needs: usize) -> Option<Secure> {
+        let client = off_track(&self.client_side, client_needs).map(|at| at + self.records_at);
+        let server = off_track(&self.server_side, server_needs);
+        (client.is_some() || server.is_some())
+            .then(|| broken(client.unwrap_or(usize::MAX), server.unwrap_or(usize::MAX)))
     }
 
     /// TLS 1.3: what lengths and order tell.
@@ -195,7 +211,7 @@ impl Handshake {
         Judgement { client_needs, server_needs, ..Judgement::default() }
     }
 
-    /// What ended the handshake before it was through; who says so in the clear has no keys.
+    /// What ended the handshake before it was through.
     fn failure(&self, judgement: Judgement) -> Option<(TlsAlert, String)> {
         let marked = self.answer.encrypts_handshake();
         let alert = |end: End, from: Peer, early: bool| match end {
@@ -206,12 +222,15 @@ impl Handshake {
             _ => None,
         };
         let after_flight = judgement.refused_by_server.then(|| failed(Peer::Server, None));
-        let gave_up = |side: &Side, from: Peer| side.gave_up.map(|description| failed(from, description));
-        gave_up(&self.server_side, Peer::Server)
-            .or_else(|| gave_up(&self.client_side, Peer::Client))
-            .or_else(|| alert(self.server_side.end, Peer::Server, false))
+        alert(self.server_side.end, Peer::Server, false)
             .or_else(|| alert(self.client_side.end, Peer::Client, self.offer.early_data))
             .or(after_flight)
+    }
+
+    /// Who says in the clear, behind protected records, that it gives up has no keys.
+    fn gave_up(&self) -> Option<(TlsAlert, String)> {
+        let of = |side: &Side, from: Peer| side.gave_up.map(|description| failed(from, description));
+        of(&self.server_side, Peer::Server).or_else(|| of(&self.client_side, Peer::Client))
     }
 
     /// What more of each direction could tell something.
@@ -241,11 +260,12 @@ fn older_needs(protected: &[Protected]) -> (usize, bool) {
     }
 }
 
-/// Where it is no TLS any more: also behind what settles the answer, where that much is there.
-fn off_track(side: &Side) -> Option<usize> {
-    match side.end {
-        End::Broken(at) => Some(at),
-        _ => side.off_track,
+/// Where it is no TLS any more, if that was before so many records were shown.
+fn off_track(side: &Side, needs: usize) -> Option<usize> {
+    match (side.end, side.off_track) {
+        (End::Broken(at), _) => Some(at),
+        (_, Some(at)) if side.protected.len() < needs => Some(at),
+        _ => None,
     }
 }
 
