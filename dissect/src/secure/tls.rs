@@ -103,8 +103,10 @@ impl Handshake {
     fn conclude(mut self, client: Prefix<'_>, server: Prefix<'_>) -> Secure {
         let judgement = if self.answer.encrypts_handshake() { self.hidden() } else { self.shown() };
         let Judgement { client_needs, server_needs, .. } = judgement;
-        if let Some(broken) = self.off_track(client_needs, server_needs) {
-            return broken;
+        if let Some(early) = self.off_track(client_needs, server_needs) {
+            // From where each of them did, so that what one shows later does not leave out the other.
+            let all = if self.readable { None } else { self.off_track(usize::MAX, usize::MAX) };
+            return all.unwrap_or(early);
         }
         let client_shown = self.client_side.protected.len() >= client_needs;
         let server_shown = self.server_side.protected.len() >= server_needs;
