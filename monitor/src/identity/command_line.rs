@@ -9,7 +9,7 @@
 mod programs;
 mod values;
 
-use programs::Program;
+use programs::Programs;
 use values::{Named, is_header, is_scheme, named, user};
 
 const HIDDEN: &str = "***";
@@ -50,14 +50,14 @@ enum Next {
 
 /// What is known of the words so far.
 #[derive(Debug, Default)]
-struct Line<'a> {
-    program: Program<'a>,
+struct Line {
+    programs: Programs,
     next: Next,
 }
 
-impl<'a> Line<'a> {
+impl Line {
     /// An argument, or a word of one that is a command line itself.
-    fn shown(&mut self, argument: &'a str, depth: usize) -> String {
+    fn shown(&mut self, argument: &str, depth: usize) -> String {
         let unquoted = argument.trim_matches(QUOTES);
         match std::mem::take(&mut self.next) {
             Next::Hidden => {
@@ -76,22 +76,22 @@ impl<'a> Line<'a> {
                 self.next = if argument.contains(quote) { Next::Shown } else { Next::HiddenUntil(quote) };
                 return HIDDEN.to_owned();
             }
-            Next::User => return user(self.program.name(), &values::shown(argument).0),
+            Next::User => return user(&self.programs, &values::shown(argument).0),
             Next::Shown => {}
         }
         self.rest(argument, depth)
     }
 
-    fn rest(&mut self, argument: &'a str, depth: usize) -> String {
+    fn rest(&mut self, argument: &str, depth: usize) -> String {
         if depth > DEEPEST {
             return HIDDEN.to_owned();
         }
         let unquoted = argument.trim_matches(QUOTES);
-        if self.program.sees(unquoted) {
+        if self.programs.sees(unquoted) {
             self.next = Next::Hidden;
             return argument.to_owned();
         }
-        if let Some((option, next)) = self.program.short(argument) {
+        if let Some((option, next)) = self.programs.short(argument) {
             // The value stands in this argument, or is the next one.
             let (option, value) = argument.split_at(option);
             if value.is_empty() {
@@ -99,7 +99,7 @@ impl<'a> Line<'a> {
                 return option.to_owned();
             }
             return match next {
-                Next::User => format!("{option}{}", user(self.program.name(), value)),
+                Next::User => format!("{option}{}", user(&self.programs, value)),
                 Next::Hidden | Next::HiddenUntil(_) => format!("{option}{HIDDEN}"),
                 Next::Shown => format!("{option}{}", self.argument(value, depth + 1)),
             };
@@ -107,7 +107,7 @@ impl<'a> Line<'a> {
         self.argument(argument, depth)
     }
 
-    fn argument(&mut self, argument: &'a str, depth: usize) -> String {
+    fn argument(&mut self, argument: &str, depth: usize) -> String {
         if depth > DEEPEST {
             return HIDDEN.to_owned();
         }
@@ -120,7 +120,7 @@ impl<'a> Line<'a> {
                 let space = if value.starts_with(' ') { " " } else { "" };
                 return format!("{name}{space}{HIDDEN}");
             }
-            Named::User { name, value } => return format!("{name}{}", user(self.program.name(), value)),
+            Named::User { name, value } => return format!("{name}{}", user(&self.programs, value)),
             Named::Other { name, value } if !value.is_empty() => {
                 return format!("{name}{}", self.argument(value, depth + 1));
             }
@@ -257,7 +257,7 @@ mod tests {
     }
 
     /// `§` stands for the secret.
-    const FORMS: [&[&str]; 72] = [
+    const FORMS: [&[&str]; 76] = [
         &["sh", "-c", "curl -u user:§ http://h"],
         &["sh", "-c", "cd /x; curl -H 'Authorization: Bearer §' http://h/a"],
         &["bash", "-c", "sh -c \"mysql -p§ -h db\""],
@@ -329,6 +329,10 @@ mod tests {
         &["lftp", "-u", "x,§", "h"],
         &["plink", "-pw", "§", "h"],
         &["sudo", "mysql", "-uroot", "-p§"],
+        &["mysqladmin", "ping", "-h", "localhost", "-uroot", "-p§"],
+        &["redis-cli", "-h", "net", "-a", "§"],
+        &["curl", "https://h/api/ping", "-b", "session=§"],
+        &["curl", "-o", "snmp.txt", "-d", "§"],
         &["x", "a=1;b=2&token=§&c=3"],
     ];
 

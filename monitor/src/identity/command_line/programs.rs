@@ -1,24 +1,20 @@
 //! Programs whose options are known to take a secret.
 //!
-//! In: the words of a command line. Out: which of them is, or is followed by, a secret because of the program
-//! that it stands behind: the last one that is known, so that `sudo mysql -p…` is one of mysql.
+//! In: the words of a command line. Out: whether one is, or is followed by, a secret because of a program that stands
+//! before it: any of them, since a word that is called like a program need not be one (`mysqladmin ping -p…`), and
+//! `sudo mysql -p…` is one of mysql.
 
 use super::Next;
 
 /// Programs, and their options that are followed by a secret (a cookie, a form), or have it attached.
-/// Those without any are known, so that what stands behind them is not taken for an option of one before them.
-const OPTIONS: [(&[&str], &[&str]); 11] = [
+const OPTIONS: [(&[&str], &[&str]); 7] = [
     (&["curl"], &["--data", "--data-raw", "--data-binary", "--data-urlencode", "--json", "--form"]),
     (&["redis-cli"], &["-a"]),
     (&["mosquitto_pub", "mosquitto_sub", "mosquitto_rr", "ipmitool"], &["-P"]),
     (&["ldapsearch", "ldapadd", "ldapmodify", "ldapdelete", "ldapwhoami", "kinit"], &["-w"]),
     (&["sshpass", "rabbitmqadmin", "mongosh", "mongo", "mongodump", "mongorestore"], &["-p"]),
-    (&["docker", "podman", "nerdctl", "buildah", "skopeo", "helm"], &[]),
     (&["snmp"], &["-A", "-X", "-c"]),
     (&["freerdp"], &["/p:", "/gp:", "/pth:"]),
-    (&["mysql", "mariadb", "mysqldump", "mariadb-dump", "mysqladmin", "mariadb-admin"], &[]),
-    (&["smbclient", "rpcclient", "smbget", "smbcacls", "smbtree", "net"], &[]),
-    (&["lftp", "wget", "psql", "ssh", "iptables", "ping"], &[]),
 ];
 
 /// Programs with a command `login`, behind which `-p` is a password, and not a port.
@@ -30,52 +26,79 @@ const ATTACHED: [&str; 6] = ["mysql", "mariadb", "mysqldump", "mariadb-dump", "m
 /// Options of curl that take a value, which may follow others without one: `-sSu`.
 const OF_CURL: &str = "AbcCdDeEFhHKmoPQrtTuUwxXyYz";
 
-/// The program that the words stand behind.
+/// Programs that take the password they are to set behind the word `password`.
+const SETTING: [&str; 2] = ["mysqladmin", "mariadb-admin"];
+
+/// The programs that the words stand behind, as far as they are known.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Program<'a> {
-    name: &'a str,
-    options: &'static [&'static str],
+pub(super) struct Programs {
+    /// Those of [`OPTIONS`], a bit each.
+    with_options: u8,
+    curl: bool,
+    lftp: bool,
+    attach: bool,
+    set: bool,
+    may_log_in: bool,
     logs_in: bool,
 }
 
-impl<'a> Program<'a> {
-    pub fn name(&self) -> &'a str {
-        self.name
+impl Programs {
+    /// `1000:1000` is a user and a group by their ids, and no password.
+    pub fn may_take_ids(&self) -> bool {
+        !self.curl
+    }
+
+    /// `name,password`.
+    pub fn part_users_at_commas(&self) -> bool {
+        self.lftp
     }
 
     /// Takes note of a word; whether a secret follows it.
-    pub fn sees(&mut self, word: &'a str) -> bool {
+    pub fn sees(&mut self, word: &str) -> bool {
         if word.starts_with('-') {
             return false;
         }
         let command = word.rsplit(['|', ';', '&', '(', '`', '{', '!']).next().unwrap_or(word);
         let name = command.rsplit(['/', '\\']).next().unwrap_or(command);
-        if let Some((_, options)) = OPTIONS.iter().find(|(programs, _)| is_among(name, programs)) {
-            *self = Self { name, options, logs_in: false };
+        for (at, (programs, _)) in OPTIONS.iter().enumerate() {
+            self.with_options |= u8::from(is_among(name, programs)) << at;
         }
-        if word == "login" && WITH_LOGIN.contains(&self.name) {
-            self.logs_in = true;
-        }
-        word == "password" && matches!(self.name, "mysqladmin" | "mariadb-admin")
+        self.curl |= name == "curl";
+        self.lftp |= name == "lftp";
+        self.attach |= ATTACHED.contains(&name);
+        self.set |= SETTING.contains(&name);
+        self.may_log_in |= WITH_LOGIN.contains(&name);
+        self.logs_in |= word == "login" && self.may_log_in;
+        word == "password" && self.set
+    }
+
+    fn options(&self) -> impl Iterator<Item = &'static str> {
+        let with_options = self.with_options;
+        let known = OPTIONS.iter().enumerate().filter(move |(at, _)| with_options & 1 << at != 0);
+        known.flat_map(|(_, (_, options))| options.iter().copied())
     }
 
     /// Of an option that takes a secret: where it ends, and what its value is.
     pub fn short(&self, argument: &str) -> Option<(usize, Next)> {
-        if self.name == "curl" && argument.starts_with('-') && !argument.starts_with("--") {
-            return of_curl(argument);
+        if self.curl
+            && argument.starts_with('-')
+            && !argument.starts_with("--")
+            && let Some(found) = of_curl(argument)
+        {
+            return Some(found);
         }
-        let option = self.options.iter().find(|option| match option.starts_with("--") {
+        let option = self.options().find(|option| match option.starts_with("--") {
             true => {
-                argument.strip_prefix(**option).is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+                argument.strip_prefix(*option).is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
             }
-            false => argument.starts_with(**option),
+            false => argument.starts_with(*option),
         });
         if let Some(option) = option {
             let equals = usize::from(argument[option.len()..].starts_with('='));
             return Some((option.len() + equals, Next::Hidden));
         }
         let attached = argument.starts_with("-p") && argument.len() > 2;
-        let hides = self.logs_in && argument.starts_with("-p") || attached && ATTACHED.contains(&self.name);
+        let hides = self.logs_in && argument.starts_with("-p") || attached && self.attach;
         if hides {
             return Some((2, Next::Hidden));
         }

@@ -1,5 +1,6 @@
 //! Values that are secret because of their name, their place in a URL, or their shape.
 
+use super::programs::Programs;
 use super::{HIDDEN, Next, QUOTES};
 
 /// Parts of a name that say that the value is a secret.
@@ -154,13 +155,13 @@ pub(super) fn is_scheme(word: &str) -> bool {
 }
 
 /// `name:password`, `name%password` as Samba has it, `name,password` as lftp has it.
-pub(super) fn user(program: &str, text: &str) -> String {
+pub(super) fn user(programs: &Programs, text: &str) -> String {
     let (colon, percent, comma) = (text.find(':'), text.find('%'), text.find(','));
-    let at = [colon, percent, comma.filter(|_| program == "lftp")].into_iter().flatten().min();
+    let at = [colon, percent, comma.filter(|_| programs.part_users_at_commas())].into_iter().flatten().min();
     let Some(at) = at else { return text.to_owned() };
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     // A user and a group, by their ids.
-    if program != "curl" && is_number(&text[..at]) && is_number(&text[at + 1..]) {
+    if programs.may_take_ids() && is_number(&text[..at]) && is_number(&text[at + 1..]) {
         return text.to_owned();
     }
     format!("{}{HIDDEN}", &text[..=at])
