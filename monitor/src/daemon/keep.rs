@@ -41,6 +41,8 @@ pub struct Keeper {
     misplaced: bool,
     /// The default key file may be gone as well: it is to be made where there is none.
     lacks_key: bool,
+    /// The opener was asked for it.
+    makes_key: bool,
     pending: Pending,
     /// Changes that came.
     received: u64,
@@ -75,6 +77,7 @@ impl Keeper {
             store: None,
             misplaced: false,
             lacks_key: false,
+            makes_key: false,
         };
         if let Some(store) = store {
             keeper.take(store);
@@ -112,7 +115,8 @@ impl Keeper {
             if now >= self.next && self.misplaced {
                 self.write();
             } else if !self.asked && now >= self.next {
-                let ask = match (&self.store, std::mem::take(&mut self.lacks_key)) {
+                self.makes_key = self.store.is_some() && std::mem::take(&mut self.lacks_key);
+                let ask = match (&self.store, self.makes_key) {
                     (None, _) => Ask::Open,
                     (Some(_), false) => Ask::Key,
                     (Some(_), true) => Ask::FirstKey,
@@ -319,6 +323,8 @@ impl Keeper {
 
     /// The source of keys was asked in the course of things.
     fn looked_at(&mut self, key: Result<(Key, Wrapped), KeyError>) {
+        // One that could not be made is wanted still.
+        self.lacks_key |= std::mem::take(&mut self.makes_key) && key.is_err();
         let Some(store) = &mut self.store else {
             // A write failed meanwhile.
             self.next = Instant::now();

@@ -200,10 +200,15 @@ impl Store {
 
     /// Edits, and what the tables hold with them: kept once the files that have them are found at their places.
     fn commit(&mut self, edits: (Vec<Edit>, Rooms)) -> Result<(), StoreError> {
-        let before = self.put_back()?;
+        self.find_or_put_back()?;
         self.write(edits)?;
-        let after = self.put_back()?;
-        self.put_back = self.put_back.take().or(before).or(after);
+        self.find_or_put_back()
+    }
+
+    /// [`Store::put_back`]; what there is to tell is kept for the next one who asks, whatever fails before.
+    fn find_or_put_back(&mut self) -> Result<(), StoreError> {
+        let line = self.put_back()?;
+        self.put_back = self.put_back.take().or(line);
         Ok(())
     }
 
