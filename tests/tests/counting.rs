@@ -117,12 +117,7 @@ fn to_the_byte(link: LinkKind, hosts: &[&str], loopback: bool, count: u32, large
     let ended = daemon.stop()?;
     ensure!(ended.status.success(), "the daemon ended with {}:\n{}", ended.status, ended.stderr);
     exact::compare(&made, ended.heard.iter().map(|heard| &heard.record).filter(|record| is_last(record)))?;
-    let lost: Vec<String> = ended
-        .heard
-        .iter()
-        .filter(|heard| is_loss(&heard.record))
-        .map(|heard| heard.record.to_string())
-        .collect();
+    let lost = losses(&ended.heard);
     ensure!(
         lost.is_empty(),
         "totals are right, but events were lost with a ring of the usual size:\n{}",
@@ -222,13 +217,13 @@ fn wait_for_all(daemon: &Daemon, connections: usize) -> Result<()> {
     daemon
         .wait_until(&what, RECORDS, is_loss, |heard| (closed(heard) >= 2 * connections).then_some(()))
         .with_context(|| {
-            let heard = daemon.heard();
-            let losses = heard
-                .iter()
-                .filter(|heard| is_loss(&heard.record))
-                .map(|heard| heard.record["streamwatch"]["loss"].to_string());
-            format!("{} were told; losses: {}", daemon.count(is_last), losses.collect::<Vec<_>>().join(" "))
+            format!("{} were told; losses: {}", daemon.count(is_last), losses(&daemon.heard()).join("\n"))
         })
+}
+
+/// The records of what was lost.
+fn losses(heard: &[Heard]) -> Vec<String> {
+    heard.iter().filter(|heard| is_loss(&heard.record)).map(|heard| heard.record.to_string()).collect()
 }
 
 #[derive(Debug)]
