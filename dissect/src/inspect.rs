@@ -10,6 +10,7 @@
 use crate::bytes::capped;
 use crate::plain::stun;
 use crate::probe::{Found, Probe};
+use crate::secure::record::Header;
 use crate::secure::{Secure, dtls, midstream, quic, ssh, tls, wireguard};
 use crate::web::socks::{self, Socks};
 use crate::web::{connect, proxy};
@@ -81,6 +82,11 @@ pub fn inspect_sample(client: &[u8], server: &[u8]) -> Inspection {
 /// earlier, shows that another handshake goes on within it. "No" means that this sample shows none.
 pub fn sample_renegotiates(client: &[u8], server: &[u8]) -> bool {
     midstream::renegotiates(client, server)
+}
+
+/// Whether these bytes begin like a record of TLS, of whatever kind (RFC 8446 section 5.1).
+pub fn begins_tls_record(bytes: &[u8]) -> bool {
+    matches!(Header::parse(bytes), Header::Whole { .. })
 }
 
 /// Looks at the first datagrams of each direction of a UDP flow, each from its start (an entry may

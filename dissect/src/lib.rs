@@ -25,7 +25,8 @@ pub use facts::{
     UnknownReason, Upgrade,
 };
 pub use inspect::{
-    Hint, Inspection, Wants, inspect_datagrams, inspect_sample, inspect_stream, sample_renegotiates,
+    Hint, Inspection, Wants, begins_tls_record, inspect_datagrams, inspect_sample, inspect_stream,
+    sample_renegotiates,
 };
 pub use probe::{Prefix, Segments};
 pub use reassembly::Reassembly;

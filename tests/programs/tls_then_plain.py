@@ -1,9 +1,9 @@
 """TLS, and then in the clear on the same connection: after both ends have closed TLS, or without a word.
 
-Usage: tls_then_plain.py serve PORT CERTIFICATE KEY HOW | connect HOST PORT AUTHORITY LINES HOW
+Usage: tls_then_plain.py serve PORT CERTIFICATE KEY HOW | connect HOST PORT AUTHORITY LINES HOW PAUSE CLEAR
 HOW: closed | abrupt
-The client sends LINES lines within TLS, waits until nobody looks at its first bytes any more, closes it,
-and then sends a line a quarter of a second until it is killed; the server echoes."""
+The client sends LINES lines within TLS, waits for PAUSE seconds, leaves TLS, and then sends CLEAR lines (-1: until it
+is killed), a quarter of a second apart; the server echoes."""
 
 import socket
 import ssl
@@ -39,10 +39,12 @@ def serve(port, certificate, key, how):
         lines = int(stream.recv(64))
         stream.sendall(b"ready\n")
         echo(stream, lines)
-        echo(leave(stream, how))
+        plain = leave(stream, how)
+        echo(plain)
+        plain.close()
 
 
-def connect(host, port, authority, lines, how):
+def connect(host, port, authority, lines, how, pause, clear):
     context = ssl.create_default_context(cafile=authority)
     stream = context.wrap_socket(socket.create_connection((host, int(port))), server_hostname=host)
     stream.sendall(lines.encode())
@@ -50,13 +52,17 @@ def connect(host, port, authority, lines, how):
     for _ in range(int(lines)):
         stream.sendall(LINE)
         stream.recv(4096)
-    time.sleep(2)
+    time.sleep(float(pause))
     plain = leave(stream, how)
     print("in the clear", flush=True)
-    while True:
+    left = int(clear)
+    while left != 0:
         plain.sendall(LINE)
         plain.recv(4096)
-        time.sleep(0.25)
+        left -= 1
+        if left != 0:
+            time.sleep(0.25)
+    plain.close()
 
 
 {"serve": serve, "connect": connect}[sys.argv[1]](*sys.argv[2:])

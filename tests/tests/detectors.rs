@@ -1,4 +1,4 @@
-//! Scans, unusual rates and TLS that goes on in the clear are told; what is ordinary is not; and no secret that
+//! Scans and unusual rates are told; what is ordinary is not; and no secret that
 //! crossed the wire is in anything that the daemon says. Log-ins that fail: `log_ins.rs`.
 
 use std::process::{Command, ExitCode};
@@ -25,12 +25,6 @@ fn main() -> ExitCode {
     Suite::new("detectors")
         .test("the thousandth request's failure counts as the first's", &["nginx"], long_session)
         .test("a password within TLS is nobody's to read", &["nginx", "openssl"], within_tls)
-        .test("TLS that is closed, and what follows in the clear, is seen", &["openssl"], || {
-            tls_then_plain("closed")
-        })
-        .test("TLS that ends without a word, and what follows in the clear, is seen", &["openssl"], || {
-            tls_then_plain("abrupt")
-        })
         .test("a scan of ports is told", &["nmap"], vertical)
         .test("a scan of hosts is told", &["nmap"], horizontal)
         .test(
@@ -86,38 +80,6 @@ fn within_tls() -> Result<()> {
     let told = alerts(&daemon, "credential-in-clear");
     ensure!(told.is_empty(), "told of a password within TLS:\n  {}", list(&told));
     no_secret(daemon)
-}
-
-fn tls_then_plain(how: &str) -> Result<()> {
-    let lab = Lab::new("detectors")?;
-    let certificates = Certificates::new(&lab.directory)?;
-    let config = "[sampling]\nencrypted_every_s = 1\n";
-    let daemon =
-        Daemon::start(&lab, DaemonOptions { config: Some(config.into()), ..DaemonOptions::default() })?;
-    let run = |place: tests::Place, arguments: &[&str]| {
-        let mut command = place.command(python());
-        command.arg(program("tls_then_plain.py")).args(arguments);
-        command
-    };
-    let port = PORT.to_string();
-    let serve = run(lab.server(), &["serve", &port, &certificates.certificate, &certificates.key, how]);
-    let mut server = tests::Process::start("serve", &lab.directory, serve)?;
-    server.wait_for_port("tcp", PORT, CLIENT)?;
-    let connect = run(lab.client(), &["connect", HOST, &port, &certificates.authority, "20", how]);
-    let _client = tests::Process::start("connect", &lab.directory, connect)?;
-    daemon.wait_for(
-        "the flow, encrypted",
-        SOON,
-        |_| true,
-        |record| {
-            number(record, "server.port") == Some(PORT.into())
-                && text(record, "streamwatch.verdict.encrypted.answer") == "yes"
-        },
-    )?;
-    let told = daemon.wait_for("the alert", 2 * SOON, is_alert, |record| about(record, "plaintext"))?;
-    ensure!(text(&told.record, "event.reason").contains("goes on in the clear"), "{}", told.record);
-    ensure!(text(&told.record, "streamwatch.verdict.encrypted.answer") == "no", "{}", told.record);
-    Ok(())
 }
 
 fn is_scan(record: &Value) -> bool {

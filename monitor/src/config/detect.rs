@@ -71,7 +71,7 @@ pub struct Sampling {
     pub flow_bytes_per_s: u32,
     /// Of all flows together.
     pub total_bytes_per_s: u32,
-    /// Seconds between two looks into an encrypted flow; 0: never.
+    /// Seconds between two looks into an encrypted flow that has lasted for a while; 0: none at all.
     pub encrypted_every_s: u32,
 }
 

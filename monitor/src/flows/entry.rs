@@ -26,6 +26,9 @@ pub type FlowKey = UdpKey;
 /// How long a flow in the clear may take to go on with an upgrade to TLS, ns.
 const UPGRADE_PATIENCE: u64 = 2_000_000_000;
 
+/// How long what follows a handshake is waited for, ns.
+const FOLLOWED: u64 = 10_000_000_000;
+
 /// IPv4's unspecified address, as the events have it.
 const UNSPECIFIED_V4: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 0, 0];
 
@@ -517,6 +520,13 @@ impl Flow {
             && !self.settled
             && matches!(self.facts.protection, Protection::Encrypted(_))
             && self.is_ripe(now_ns)
+    }
+
+    /// What follows its handshake was to be seen, and nothing came for a while.
+    pub fn is_followed_in_vain(&self, now_ns: u64) -> bool {
+        self.settled
+            && now_ns.saturating_sub(self.captured_ns) > FOLLOWED
+            && self.evidence.as_ref().is_some_and(|evidence| evidence.follows())
     }
 
     pub fn is_over(&self) -> bool {

@@ -14,11 +14,26 @@ pub const MOST: u32 = 1 << 16;
 /// Datagrams kept of one direction.
 const DATAGRAMS: usize = 16;
 
+/// What is to be seen of one direction behind a handshake, before it is let go, bytes.
+const FOLLOWING: u32 = 1024;
+
 /// The first bytes of both directions. Gone as soon as the flow is settled.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "each flow holds it in a box of its own")]
 pub enum Evidence {
-    Stream { client: Reassembly, server: Reassembly, midstream: bool, first: u32, limits: Wants },
-    Datagrams { client: Vec<Box<[u8]>>, server: Vec<Box<[u8]>> },
+    Stream {
+        client: Reassembly,
+        server: Reassembly,
+        midstream: bool,
+        first: u32,
+        limits: Wants,
+        /// It is settled; so much of one direction or the other, and it has been seen what follows.
+        enough: Option<Wants>,
+    },
+    Datagrams {
+        client: Vec<Box<[u8]>>,
+        server: Vec<Box<[u8]>>,
+    },
 }
 
 impl Evidence {
@@ -31,6 +46,7 @@ impl Evidence {
                 midstream: false,
                 first: limit,
                 limits: Wants { client: limit, server: limit },
+                enough: None,
             },
             Transport::Udp => Evidence::Datagrams { client: Vec::new(), server: Vec::new() },
         }
@@ -58,7 +74,7 @@ impl Evidence {
     pub fn inspect(&self, server_port: u16, ended: bool) -> Inspection {
         let hint = Hint { server_port };
         match self {
-            Evidence::Stream { client, server, midstream, first, limits } => {
+            Evidence::Stream { client, server, midstream, first, limits, .. } => {
                 let client_ended = ended || is_spent(client, *first, limits.client);
                 let server_ended = ended || is_spent(server, *first, limits.server);
                 let inspect = |from_client, from_server| {
@@ -101,6 +117,26 @@ impl Evidence {
             *limits = grown;
             grown
         })
+    }
+
+    /// It is settled, and what follows the handshake is to be seen too. False where nothing can follow: it began
+    /// before it was watched, or is a flow of datagrams.
+    pub fn follow(&mut self) -> bool {
+        let Evidence::Stream { client, server, midstream: false, enough, .. } = self else { return false };
+        let behind = |side: &Reassembly| side.prefix().len() as u32 + FOLLOWING;
+        enough.get_or_insert_with(|| Wants { client: behind(client), server: behind(server) });
+        true
+    }
+
+    /// Whether it is held only to see what follows the handshake.
+    pub fn follows(&self) -> bool {
+        matches!(self, Evidence::Stream { enough: Some(_), .. })
+    }
+
+    /// Whether it has been seen what follows the handshake, as far as that is looked at.
+    pub fn has_followed(&self) -> bool {
+        let Evidence::Stream { client, server, enough: Some(enough), .. } = self else { return false };
+        client.prefix().len() as u32 >= enough.client || server.prefix().len() as u32 >= enough.server
     }
 
     /// Whether as many bytes of (client, server) as these are here.

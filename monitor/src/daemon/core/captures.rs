@@ -1,5 +1,7 @@
 //! First bytes: put together, handed to the dissectors, and let go.
 
+use dissect::{Cipher, Protection};
+
 use super::named::is_listened_to;
 use super::*;
 use crate::flows::doubt_what_did_not_come;
@@ -67,12 +69,17 @@ impl Core {
         let sent = head.flags & capture_flag::SENT != 0;
         let middle = head.flags & capture_flag::MIDSTREAM != 0;
         if self.evidence(id, sent, head.offset, middle, head.at_ns, &data) {
-            self.grown.push(id);
-        } else if self
-            .table
-            .get(id)
-            .is_some_and(|flow| flow.settled && !is_listened_to(&self.policy, &self.names, &flow))
-        {
+            // What goes on as records do behind a handshake is looked at once there is enough of it, or no more.
+            let is_more_of_it = dissect::begins_tls_record(&data)
+                && self.table.get(id).is_some_and(|flow| {
+                    flow.evidence.as_ref().is_some_and(|it| it.follows() && !it.has_followed())
+                });
+            if !is_more_of_it {
+                self.grown.push(id);
+            }
+        } else if self.table.get(id).is_some_and(|flow| {
+            flow.settled && flow.evidence.is_none() && !is_listened_to(&self.policy, &self.names, &flow)
+        }) {
             // Told already; the decision got lost on its way, or is still under way.
             self.settle(id);
         }
@@ -143,7 +150,7 @@ impl Core {
         let (over, bytes) = (flow.closed_ns != 0 && flow.seen.lost_captures == 0, flow.bytes());
         let Some(evidence) = &mut flow.evidence else { return };
         let mut inspection = evidence.inspect(server_port, ended);
-        let grown = match ended {
+        let grown = match ended || evidence.follows() {
             true => None,
             false => evidence.grow(inspection.wants, self.settings.handshake_budget),
         };
@@ -168,11 +175,13 @@ impl Core {
             let facts = self.judge.share(inspection.facts);
             flow.learn(facts);
         }
-        let done = inspection.settled || full || ended;
+        let settled = flow.settled || inspection.settled || full || ended;
+        let follows = settled && !full && !ended && is_followed(&mut flow, &self.held);
+        let done = settled && !follows;
         if done {
             self.held.give_back(flow.cgroup, held);
-            flow.settled = true;
         }
+        flow.settled = settled;
         let listened = is_listened_to(&self.policy, &self.names, &flow);
         let evidence = if done { flow.evidence.take() } else { None };
         let limit = self.settings.tcp_budget;
@@ -200,6 +209,18 @@ impl Core {
         let Some(key) = self.table.get(id).map(|flow| flow.key()) else { return };
         let decision = Decision { action: decision::SETTLE, ..Decision::default() };
         self.out.commands.push(Command::Decide { key, decision });
+    }
+}
+
+/// Whether a flow that is settled is to be seen further: where a handshake of TLS went through, and not enough
+/// was seen of what follows it. What waits for that leaves room for what is not settled.
+fn is_followed(flow: &mut Flow, held: &Held) -> bool {
+    let cgroup = flow.cgroup;
+    let is_tls = flow.facts.protection == Protection::Encrypted(Cipher::Tls);
+    let Some(evidence) = &mut flow.evidence else { return false };
+    match evidence.follows() {
+        true => !evidence.has_followed(),
+        false => is_tls && held.is_little(cgroup) && evidence.follow(),
     }
 }
 

@@ -34,6 +34,12 @@ impl Held {
         *own <= self.most.saturating_sub(self.total)
     }
 
+    /// Whether what a cgroup holds is far from what it may: what need not be held may be held too.
+    pub fn is_little(&self, cgroup: u32) -> bool {
+        let own = self.by_cgroup.get(&cgroup).copied().unwrap_or_default();
+        own <= self.most.saturating_sub(self.total) / 4
+    }
+
     pub fn give_back(&mut self, cgroup: u32, bytes: usize) {
         self.total = self.total.saturating_sub(bytes);
         if let Some(own) = self.by_cgroup.get_mut(&cgroup) {
@@ -58,6 +64,7 @@ mod tests {
         let taken = (0..100).take_while(|_| held.take(2, 10)).count();
         held.give_back(2, 10);
         assert_eq!(taken, 25);
+        assert!(held.is_little(3) && !held.is_little(1));
         assert!(held.take(3, 100));
         held.give_back(1, 500);
         held.give_back(2, 250);

@@ -92,7 +92,7 @@ impl Core {
                 // Quiet since its last event, which may have been told before its last datagram.
                 commands.push(Command::ReadUdp { key: flow.key() });
             }
-            if flow.is_sealed_and_quiet(now_ns) {
+            if flow.is_sealed_and_quiet(now_ns) || flow.is_followed_in_vain(now_ns) {
                 quiet.push(id);
             }
             if interval_ns > 0

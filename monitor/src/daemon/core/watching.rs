@@ -54,6 +54,9 @@ pub struct Watching {
     pub(in crate::daemon) cut: u64,
 }
 
+/// The first look into a flow that is encrypted comes as long after its first bytes, ns.
+const FIRST_GLANCE: u64 = 2_000_000_000;
+
 impl Watching {
     pub fn new(detect: &config::Detect, sampling: &config::Sampling) -> Self {
         Watching {
@@ -186,7 +189,7 @@ impl Core {
 
     /// Looks into a flow that was encrypted when it was last looked at, if that is a while ago.
     pub(super) fn glance(&mut self, id: FlowId, now_ns: u64) {
-        if self.table.get(id).is_some_and(|flow| !flow.settled) {
+        if self.table.get(id).is_some_and(|flow| flow.evidence.is_some()) {
             // One end goes on beyond what is captured, the other has been silent since the handshake.
             self.inspect(id, true);
             self.advance(id, now_ns);
@@ -202,9 +205,12 @@ impl Core {
         }
     }
 
-    /// Whether [`Core::glance`] is to look into it.
+    /// Whether [`Core::glance`] is to look into it: after two seconds first, then each time it has lasted as long
+    /// again, and `sampling.encrypted_every_s` apart at most.
     pub(super) fn is_to_be_glanced_at(sampling: &config::Sampling, flow: &Flow, now_ns: u64) -> bool {
-        let every_ns = u64::from(sampling.encrypted_every_s) * 1_000_000_000;
+        let most_ns = u64::from(sampling.encrypted_every_s) * 1_000_000_000;
+        let age_ns = flow.captured_ns.saturating_sub(flow.opened_ns);
+        let every_ns = age_ns.max(FIRST_GLANCE).min(most_ns);
         every_ns > 0
             && (flow.settled || flow.facts.tls.is_some())
             && flow.transport == Transport::Tcp
