@@ -77,6 +77,6 @@ pub struct Sampling {
 
 impl Default for Sampling {
     fn default() -> Self {
-        Sampling { flow_bytes_per_s: 16_384, total_bytes_per_s: 4 << 20, encrypted_every_s: 300 }
+        Sampling { flow_bytes_per_s: 16_384, total_bytes_per_s: 4 << 20, encrypted_every_s: 10 }
     }
 }

@@ -7,7 +7,7 @@ use super::*;
 /// Flows within tunnels that are looked at again in each share of the walk.
 const TUNNELS: usize = 16;
 
-/// Encrypted flows that are looked into in each share of the walk.
+/// Encrypted flows that are looked into in each share of the walk, of which there are 20 a second at most.
 const GLANCES: usize = 4;
 
 impl Core {
