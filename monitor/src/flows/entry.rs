@@ -8,20 +8,16 @@ use std::sync::Arc;
 
 use dissect::{Facts, Protection};
 use jiff::Timestamp;
-use monitor_common::{FlowEvent, Kind, Owner, UdpKey, flow_flag};
+use monitor_common::{FlowEvent, Kind, Owner, flow_flag};
 
-use super::{Addresses, Endpoint, Evidence, FlowId, Judge, StreamId, addresses};
-use crate::event::to_bytes;
+use super::{
+    Addresses, Detected, Endpoint, Evidence, FlowId, FlowKey, Holds, Judge, Marks, StreamId, addresses,
+};
 use crate::identity::{ProcessSeen, TcpCounts, TcpState};
 use crate::inventory::Place;
-use crate::model::{
-    Count, Direction, FailReason, FlowState, FlowView, Identity, Rule, Transport, Tunnel, Verdict,
-};
+use crate::model::{Count, Direction, FailReason, FlowState, FlowView, Identity, Transport, Tunnel, Verdict};
 use crate::policy;
 use crate::verdict::Seen;
-
-/// The socket cookie, and for UDP the peer and the local port. TCP leaves those zero.
-pub type FlowKey = UdpKey;
 
 /// How long a flow in the clear may take to go on with an upgrade to TLS, ns.
 const UPGRADE_PATIENCE: u64 = 2_000_000_000;
@@ -31,27 +27,6 @@ const FOLLOWED: u64 = 10_000_000_000;
 
 /// IPv4's unspecified address, as the events have it.
 const UNSPECIFIED_V4: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 0, 0];
-
-/// What a bit is enough for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Marks(u8);
-
-impl Marks {
-    /// The record that it opened was written.
-    pub const TOLD_OPENED: Marks = Marks(1);
-    /// The record that it is settled was written.
-    pub const TOLD_SETTLED: Marks = Marks(2);
-    /// Its socket had another connection before.
-    pub const AGAIN: Marks = Marks(4);
-
-    pub fn has(self, which: Marks) -> bool {
-        self.0 & which.0 != 0
-    }
-
-    pub fn set(&mut self, which: Marks, value: bool) {
-        self.0 = if value { self.0 | which.0 } else { self.0 & !which.0 };
-    }
-}
 
 /// One flow, as the events so far tell it.
 #[derive(Debug)]
@@ -129,66 +104,6 @@ enum Handshake {
     Since,
     /// How long it took, ns.
     Took,
-}
-
-/// What looked at a flow and need not look again.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Detected(u8);
-
-impl Detected {
-    pub const PLAINTEXT: Detected = Detected(1);
-    pub const UNEXPECTED: Detected = Detected(2);
-    /// How it is encrypted, since its facts last changed.
-    pub const POSTURE: Detected = Detected(4);
-    pub const HANDSHAKE: Detected = Detected(8);
-    /// That a client logged in, where that cannot be read.
-    pub const LOGGED_IN: Detected = Detected(16);
-
-    pub fn has(self, which: Detected) -> bool {
-        self.0 & which.0 != 0
-    }
-
-    pub fn insert(&mut self, which: Detected) {
-        self.0 |= which.0;
-    }
-
-    pub fn remove(&mut self, which: Detected) {
-        self.0 &= !which.0;
-    }
-}
-
-/// A set of rules.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Holds(u32);
-
-impl Holds {
-    pub fn has(self, rule: Rule) -> bool {
-        let mut with = self;
-        !with.insert(rule)
-    }
-
-    /// True where it was not in there.
-    pub fn insert(&mut self, rule: Rule) -> bool {
-        let before = self.0;
-        self.0 |= Self::bit(rule);
-        self.0 != before
-    }
-
-    /// True where it was in there.
-    pub fn remove(&mut self, rule: Rule) -> bool {
-        let before = self.0;
-        self.0 &= !Self::bit(rule);
-        self.0 != before
-    }
-
-    pub fn iter(self) -> impl Iterator<Item = Rule> {
-        Rule::ALL.into_iter().filter(move |rule| self.0 & Self::bit(*rule) != 0)
-    }
-
-    fn bit(rule: Rule) -> u32 {
-        const { assert!(Rule::ALL.len() <= 32) };
-        1 << rule as u32
-    }
 }
 
 /// The lower half.
@@ -634,50 +549,6 @@ fn local_address(event: &FlowEvent) -> Endpoint {
         return Endpoint::new(UNSPECIFIED_V4, event.local_port);
     }
     Endpoint::new(event.local, event.local_port)
-}
-
-/// The key of the flow that an event is about.
-pub fn key_of(event: &FlowEvent) -> FlowKey {
-    if event.transport == 17 {
-        FlowKey {
-            cookie: event.cookie,
-            remote: event.remote,
-            remote_port: event.remote_port,
-            local_port: event.local_port,
-            reserved: 0,
-        }
-    } else {
-        FlowKey { cookie: event.cookie, ..FlowKey::default() }
-    }
-}
-
-/// The key of the flow that a capture is about.
-pub fn key_of_capture(head: &monitor_common::CaptureHead) -> FlowKey {
-    if head.transport == 17 {
-        FlowKey {
-            cookie: head.cookie,
-            remote: head.remote,
-            remote_port: head.remote_port,
-            local_port: head.local_port,
-            reserved: 0,
-        }
-    } else {
-        FlowKey { cookie: head.cookie, ..FlowKey::default() }
-    }
-}
-
-/// The key that a socket found at start-up has.
-pub fn key_of_socket(transport: Transport, cookie: u64, local: SocketAddr, remote: SocketAddr) -> FlowKey {
-    match transport {
-        Transport::Tcp => FlowKey { cookie, ..FlowKey::default() },
-        Transport::Udp => FlowKey {
-            cookie,
-            remote: to_bytes(remote.ip()),
-            remote_port: remote.port(),
-            local_port: local.port(),
-            reserved: 0,
-        },
-    }
 }
 
 /// What a table of a million costs is mostly this.
