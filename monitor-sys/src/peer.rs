@@ -3,6 +3,43 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
+/// The process that connected, or listens: of `SO_PEERCRED` (unix(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// `None`: it has no number in this PID namespace.
+    pub process: Option<u32>,
+    pub user: u32,
+    pub group: u32,
+}
+
+/// Who is at the other end, as the kernel took it. Not asked with rustix, where a process always has a number.
+///
+/// # Errors
+/// It is no connected Unix socket.
+pub fn peer(socket: impl AsFd) -> io::Result<Peer> {
+    let mut credentials = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut length = size_of_val(&credentials) as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes there; each field is an integer.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut credentials).cast(),
+            &raw mut length,
+        )
+    };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // What the kernel says of a socket without a peer.
+    if credentials.uid == u32::MAX {
+        return Err(io::ErrorKind::NotConnected.into());
+    }
+    let process = u32::try_from(credentials.pid).ok().filter(|process| *process != 0);
+    Ok(Peer { process, user: credentials.uid, group: credentials.gid })
+}
+
 /// Groups of a peer that are read; a user has at most `NGROUPS_MAX` (include/uapi/linux/limits.h).
 const MOST: usize = 65_536;
 
@@ -43,6 +80,22 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+
+    #[test]
+    fn our_own_peer_is_this_process() {
+        let (one, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+        let own = Peer {
+            process: Some(std::process::id()),
+            user: rustix::process::geteuid().as_raw(),
+            group: rustix::process::getegid().as_raw(),
+        };
+        assert_eq!(peer(&one).unwrap(), own);
+        let place = std::env::temp_dir().join(format!("streamwatch-peer-{}", std::process::id()));
+        let listener = std::os::unix::net::UnixDatagram::bind(&place).unwrap();
+        std::fs::remove_file(&place).unwrap();
+        assert!(peer(&listener).is_err());
+        assert!(peer(std::fs::File::open("/dev/null").unwrap()).is_err());
+    }
 
     #[test]
     fn our_own_groups_are_those_of_our_own_peer() {

@@ -45,6 +45,8 @@ pub struct DaemonOptions {
     pub pin: Option<PathBuf>,
     /// Variables of its environment.
     pub environment: Vec<(String, String)>,
+    /// The program that starts it, with its arguments; empty: none.
+    pub through: Vec<String>,
     /// Nobody reads its output until it has ended, or [`Daemon::read_on`].
     pub unread: bool,
     /// Watch the whole host, other tests' connections too, and not the lab's cgroup alone.
@@ -62,6 +64,7 @@ impl Default for DaemonOptions {
             socket: None,
             pin: None,
             environment: Vec::new(),
+            through: Vec::new(),
             unread: false,
             whole_host: false,
             cgroup: None,
@@ -144,7 +147,14 @@ impl Daemon {
         let socket = options.socket.unwrap_or_else(|| directory.path().join("api.sock"));
         let notify = directory.path().join("notify.sock");
         let notifications = UnixDatagram::bind(&notify)?;
-        let mut command = Place::default().command(binary());
+        let mut command = match options.through.split_first() {
+            Some((program, arguments)) => {
+                let mut command = Place::default().command(program);
+                command.args(arguments).arg(binary());
+                command
+            }
+            None => Place::default().command(binary()),
+        };
         command.args(["run", "--output", "ecs"]);
         if !options.whole_host {
             command.arg("--cgroup").arg(options.cgroup.as_deref().unwrap_or(lab.cgroup.path()));

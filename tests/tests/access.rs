@@ -48,6 +48,7 @@ fn main() -> ExitCode {
     Suite::new("access")
         .test("every user, every call", &["setpriv", "curl"], every_call)
         .test("one user does not take the place of others", &["setpriv", "curl"], places)
+        .test("who asks a daemon in a PID namespace from outside is served", &["unshare", "curl"], outside)
         .main()
 }
 
@@ -158,6 +159,26 @@ fn every_call() -> Result<()> {
                 ensure!(right, "{call} as {who} ({open}): {status:?}, and it is {may:?}");
             }
         }
+    }
+    Ok(())
+}
+
+/// The kernel has no number there for whoever asks; who it is it says all the same.
+fn outside() -> Result<()> {
+    let lab = Lab::new("access")?;
+    let socket = lab.directory.path().join("streamwatch").join("api.sock");
+    let options = DaemonOptions {
+        config: Some(format!("[api]\nviewers = \"{VIEWERS}\"\noperators = \"{OPERATORS}\"\n")),
+        socket: Some(socket.clone()),
+        through: ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"].map(Into::into).into(),
+        ..Default::default()
+    };
+    let _daemon = Daemon::start(&lab, options)?;
+    open_to_all(&socket, 0o666)?;
+    open_to_all(socket.parent().context("no directory")?, 0o755)?;
+    for (user, expected) in [(ROOT, 200), (VIEWER, 200), (STRANGER, 403), (OPERATOR, 200)] {
+        let status = user.ask(&socket, "GET", "/v1/status")?;
+        ensure!(status == Some(expected), "{user:?}: {status:?}, not {expected}");
     }
     Ok(())
 }

@@ -4,7 +4,7 @@
 //! In: what the kernel says of the other end of the socket. Out: its role, if it has one. Must never: take
 //! a word of the client for who it is.
 
-use rustix::net::UCred;
+use monitor_sys::Peer;
 use serde::{Deserialize, Serialize};
 
 use super::SocketError;
@@ -45,11 +45,9 @@ impl Access {
     }
 
     /// The role of this peer, who has these supplementary groups; `None`: it is nobody's business.
-    pub fn role(&self, peer: UCred, groups: &[u32]) -> Option<Role> {
-        let uid = peer.uid.as_raw();
-        let is_in =
-            |group: Option<u32>| group.is_some_and(|it| peer.gid.as_raw() == it || groups.contains(&it));
-        if uid == 0 || uid == self.owner || is_in(self.operators) {
+    pub fn role(&self, peer: Peer, groups: &[u32]) -> Option<Role> {
+        let is_in = |group: Option<u32>| group.is_some_and(|it| peer.group == it || groups.contains(&it));
+        if peer.user == 0 || peer.user == self.owner || is_in(self.operators) {
             return Some(Role::Operator);
         }
         is_in(self.viewers).then_some(Role::Viewer)
@@ -88,8 +86,6 @@ fn number_of(text: &str, group: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use rustix::process::{Gid, Pid, Uid};
-
     use super::*;
 
     #[test]
@@ -104,7 +100,7 @@ mod tests {
 
     #[test]
     fn strangers_stay_out() {
-        let stranger = UCred { pid: Pid::INIT, uid: Uid::from_raw(54321), gid: Gid::from_raw(777) };
+        let stranger = Peer { process: None, user: 54321, group: 777 };
         let role = |viewers, operators, peer| Access { viewers, operators, owner: 0 }.role(peer, &[888]);
         assert_eq!(role(None, None, stranger), None);
         assert_eq!(role(Some(778), Some(779), stranger), None);
@@ -112,6 +108,6 @@ mod tests {
         assert_eq!(role(Some(778), Some(777), stranger), Some(Role::Operator));
         assert_eq!(role(Some(777), Some(777), stranger), Some(Role::Operator), "the more of both");
         assert_eq!(role(Some(888), None, stranger), Some(Role::Viewer), "by a supplementary group");
-        assert_eq!(role(None, None, UCred { uid: Uid::ROOT, ..stranger }), Some(Role::Operator));
+        assert_eq!(role(None, None, Peer { user: 0, ..stranger }), Some(Role::Operator));
     }
 }

@@ -197,7 +197,8 @@ impl Gate {
                     continue;
                 }
             };
-            let Ok(peer) = rustix::net::sockopt::socket_peercred(&stream) else { continue };
+            // Its process may have no number here, where the daemon is in a PID namespace: that is no matter.
+            let Ok(peer) = monitor_sys::peer(&stream) else { continue };
             // As the kernel took them at `connect`. One that does not tell gives nobody more than is known.
             let groups = monitor_sys::peer_groups(&stream).unwrap_or_default();
             let Some(role) = self.access.role(peer, &groups) else {
@@ -205,7 +206,7 @@ impl Gate {
                 self.refuse(stream, StatusCode::FORBIDDEN, message);
                 continue;
             };
-            let client = Client { uid: peer.uid.as_raw(), role };
+            let client = Client { uid: peer.user, role };
             match self.place(client.uid) {
                 Ok(permits) => self.serve(stream, client, permits, stopped.clone()),
                 Err(_) => {

@@ -25,8 +25,9 @@ fn holds(namespace: &Netns, socket: &Path) -> io::Result<bool> {
     }
     // Nothing is said or asked: who listens is all that is wanted.
     let stream = UnixStream::connect(socket)?;
-    let holder = rustix::net::sockopt::socket_peercred(&stream)?.pid;
-    let netns = fs::metadata(format!("/proc/{}/ns/net", holder.as_raw_nonzero()))?.ino();
+    // Of one outside this PID namespace nothing can be said.
+    let Some(holder) = monitor_sys::peer(&stream)?.process else { return Ok(false) };
+    let netns = fs::metadata(format!("/proc/{holder}/ns/net"))?.ino();
     Ok(netns == namespace.inode)
 }
 
