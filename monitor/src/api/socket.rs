@@ -77,9 +77,19 @@ impl InstanceLock {
 
     /// Takes the lock beside `socket`; makes the directory (0750) where it is missing.
     pub fn acquire(socket: &Path) -> Result<Self, SocketError> {
+        InstanceLock::take(socket, true)
+    }
+
+    /// The same for one who is no daemon, and takes away what daemons left: none starts here meanwhile. Says nobody's
+    /// number, so that nobody is ended for it.
+    pub fn keep_out(socket: &Path) -> Result<Self, SocketError> {
+        InstanceLock::take(socket, false)
+    }
+
+    fn take(socket: &Path, is_daemon: bool) -> Result<Self, SocketError> {
         let path = InstanceLock::path(socket);
         loop {
-            let lock = InstanceLock::acquire_once(socket)?;
+            let lock = InstanceLock::take_once(socket, is_daemon)?;
             // Who ended another one may have removed the file since it was opened: then it guards nothing.
             let held = lock.file.metadata().map_err(io_error("look at", &path))?;
             match fs::symlink_metadata(&path) {
@@ -91,7 +101,7 @@ impl InstanceLock {
         }
     }
 
-    fn acquire_once(socket: &Path) -> Result<Self, SocketError> {
+    fn take_once(socket: &Path, is_daemon: bool) -> Result<Self, SocketError> {
         make_directory(socket)?;
         let path = InstanceLock::path(socket);
         let open = |options: &mut fs::OpenOptions| {
@@ -108,7 +118,7 @@ impl InstanceLock {
         }
         let write_pid = |file: &mut File| {
             file.set_len(0)?;
-            writeln!(file, "{}", std::process::id())
+            if is_daemon { writeln!(file, "{}", std::process::id()) } else { Ok(()) }
         };
         write_pid(&mut writer).map_err(io_error("write", &path))?;
         Ok(InstanceLock { file })

@@ -29,8 +29,7 @@ pub(super) fn stop(
     let mut said = String::new();
     end_daemon(&config, &mut said)?;
     if detach {
-        remove_pins(&config, &mut said)?;
-        remove_all(&beside_the_socket(&config.api.socket), &mut said)?;
+        take_away(&config, &beside_the_socket(&config.api.socket), &mut said)?;
         remove_empty(config.api.socket.parent(), &mut said)?;
     }
     if said.is_empty() {
@@ -51,7 +50,6 @@ pub(super) fn uninstall(
     let config = config(place, socket)?;
     let mut said = String::new();
     end_daemon(&config, &mut said)?;
-    remove_pins(&config, &mut said)?;
     let socket = &config.api.socket;
     let mut files = beside_the_socket(socket);
     let state = daemon::state_path(&config);
@@ -60,7 +58,7 @@ pub(super) fn uninstall(
         files.extend(crate::store::files(&state));
     }
     files.extend(older_told_file(socket));
-    remove_all(&files, &mut said)?;
+    take_away(&config, &files, &mut said)?;
     remove_empty(socket.parent(), &mut said)?;
     if !keep_state {
         remove_empty(state.parent(), &mut said)?;
@@ -72,9 +70,9 @@ pub(super) fn uninstall(
     Ok(ExitCode::SUCCESS)
 }
 
-/// What a daemon keeps beside its socket while it runs, and for the next one.
+/// What a daemon keeps beside its socket while it runs, and for the next one; but for its lock.
 fn beside_the_socket(socket: &Path) -> Vec<PathBuf> {
-    vec![socket.to_owned(), InstanceLock::path(socket), daemon::told_file(socket)]
+    vec![socket.to_owned(), daemon::told_file(socket)]
 }
 
 /// The file beside the socket in which versions before noted what was told, where it is there and ours.
@@ -110,6 +108,30 @@ fn end_daemon(config: &Config, said: &mut String) -> Result<(), Failure> {
         }
         Err(error) => Err(failed("wait for", error.into())),
     }
+}
+
+/// Takes away hooks, maps and these files, and the lock last: a daemon that is started meanwhile waits, and has all of
+/// its own.
+fn take_away(config: &Config, files: &[PathBuf], said: &mut String) -> Result<(), Failure> {
+    let socket = &config.api.socket;
+    let lock = InstanceLock::path(socket);
+    let is_there = |path: &Path| std::fs::symlink_metadata(path).is_ok();
+    let pinned = daemon::pin_place(config).is_some_and(|place| place.exists());
+    let had_lock = is_there(&lock);
+    if !(pinned || had_lock || files.iter().any(|file| is_there(file))) {
+        return Ok(());
+    }
+    let made = socket.parent().filter(|directory| !directory.exists());
+    let _held = InstanceLock::keep_out(socket).map_err(|error| Failure::Host(error.to_string()))?;
+    remove_pins(config, said)?;
+    remove_all(files, said)?;
+    // What was made here to hold is nothing to tell.
+    let mut silence = String::new();
+    remove(&lock, |path| std::fs::remove_file(path), if had_lock { said } else { &mut silence })?;
+    if let Some(made) = made {
+        let _ = std::fs::remove_dir(made);
+    }
+    Ok(())
 }
 
 fn remove_pins(config: &Config, said: &mut String) -> Result<(), Failure> {
@@ -149,6 +171,34 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::api::tests::Place;
+
+    #[test]
+    fn what_is_a_running_daemons_is_not_taken_away() {
+        let place = Place::new("takeaway");
+        let socket = place.socket();
+        let config =
+            config(WhereArguments { config: None, pin: Some("off".into()) }, Some(socket.clone())).unwrap();
+        let files = beside_the_socket(&socket);
+        let take_away = || {
+            let mut said = String::new();
+            take_away(&config, &files, &mut said).map(|()| said)
+        };
+        // Started since another one was ended.
+        let daemon = InstanceLock::acquire(&socket).unwrap();
+        files.iter().for_each(|file| std::fs::write(file, "").unwrap());
+        let refused = take_away().unwrap_err();
+        assert_eq!(refused.code(), 4);
+        assert!(refused.to_string().contains("already runs here"), "{refused}");
+        assert!(files.iter().all(|file| file.exists()) && InstanceLock::path(&socket).exists());
+        drop(daemon);
+        assert_eq!(take_away().unwrap().lines().count(), 3);
+        assert_eq!(std::fs::read_dir(socket.parent().unwrap()).unwrap().count(), 0);
+        assert_eq!(take_away().unwrap(), "");
+        // A lock that nobody left is nothing to tell.
+        std::fs::write(&socket, "").unwrap();
+        assert_eq!(take_away().unwrap(), format!("removed {}\n", socket.display()));
+        assert_eq!(std::fs::read_dir(socket.parent().unwrap()).unwrap().count(), 0);
+    }
 
     #[test]
     fn what_an_older_version_noted_is_removed_and_what_others_call_so_is_not() {
