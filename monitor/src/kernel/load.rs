@@ -15,7 +15,8 @@ use monitor_sys::bpf;
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::hooks::{Hooks, Watched};
-use super::pins::{Left, PinError, Pins, Unfit};
+use super::pins::{PinError, Pins};
+use super::remains::{Left, Unfit};
 use super::{Control, LateTold, OBJECT, clock};
 
 /// Map sizes and budgets, as configured.

@@ -12,6 +12,7 @@ mod load;
 #[cfg(feature = "kernel-log")]
 mod log;
 mod pins;
+mod remains;
 mod ring;
 
 pub use cgroup::{CgroupError, cgroup_at, cgroup_root};

@@ -11,17 +11,16 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use aya::maps::MapInfo;
 use monitor_sys::bpf;
 use rustix::fs::{FlockOperation, flock, statfs};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
-use super::load::{HOOKS, Hook, JOURNAL, MAPS, Shape};
-use crate::model::Tampered;
+use super::load::{Hook, MAPS, Shape};
+use super::remains::{Left, Unfit, whole};
 
 /// `BPF_FS_MAGIC` of include/uapi/linux/magic.h.
 const BPF_FS: u64 = 0xcafe_4a11;
@@ -60,49 +59,6 @@ fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> PinError
 pub struct Pins {
     root: PathBuf,
     _lock: fs::File,
-}
-
-/// What was left by the daemon before.
-#[derive(Debug)]
-pub enum Left {
-    Nothing,
-    /// Whole, and of this layout: its links, in the order of the hooks.
-    Same(Vec<OwnedFd>),
-    /// It cannot be taken over, for this reason.
-    Other(Unfit),
-}
-
-/// Why a set cannot be taken over.
-#[derive(Debug)]
-pub struct Unfit {
-    pub why: String,
-    /// No version of ours, no configuration and no end of a start leaves it like this: somebody changed it.
-    pub tampered: Option<Box<Tampered>>,
-}
-
-impl Unfit {
-    fn other(why: impl Into<String>) -> Unfit {
-        Unfit { why: why.into(), tampered: None }
-    }
-
-    fn map(name: &str, what: &str) -> Unfit {
-        Unfit::changed(format!("map {name}"), "", what)
-    }
-
-    fn hook(hook: &Hook, what: &str) -> Unfit {
-        Unfit::changed(format!("hook {}", hook.name), hook.attach, what)
-    }
-
-    fn changed(part: String, attach: &'static str, what: &str) -> Unfit {
-        let tampered = Tampered {
-            part: part.clone().into(),
-            attach: attach.into(),
-            what: format!("{what}, as this daemon found when it started").into(),
-            works: false,
-            restored: Some(Ok(())),
-        };
-        Unfit { why: format!("the {part} {what}"), tampered: Some(Box::new(tampered)) }
-    }
 }
 
 /// The place where pins are, unless another is named: below the usual bpffs, or else a bpffs of our own.
@@ -266,11 +222,11 @@ impl Pins {
     }
 }
 
-fn map_pin(name: &str) -> String {
+pub(super) fn map_pin(name: &str) -> String {
     format!("map_{name}")
 }
 
-fn link_pin(hook: &Hook) -> String {
+pub(super) fn link_pin(hook: &Hook) -> String {
     format!("link_{}", hook.name)
 }
 
@@ -324,69 +280,4 @@ pub(super) fn remove(path: &Path) -> Result<(), PinError> {
 /// Each of them is done, whatever became of those before; the first error.
 fn all(done: impl Iterator<Item = Result<(), PinError>>) -> Result<(), PinError> {
     done.fold(Ok(()), Result::and)
-}
-
-/// The links of a set, in the order of the hooks; or why it cannot be taken over.
-fn whole(set: &Path, wants: &[Shape; MAPS.len()], cgroup: u64) -> Result<Vec<OwnedFd>, Unfit> {
-    // Pinned last, and at once: with one of them there, all the rest was there.
-    let was_whole = HOOKS.iter().any(|hook| fs::symlink_metadata(set.join(link_pin(hook))).is_ok());
-    let missing = |unfit: Unfit| if was_whole { unfit } else { Unfit::other(unfit.why) };
-    let mut maps = Vec::new();
-    for name in MAPS {
-        let map = MapInfo::from_pin(set.join(map_pin(name)));
-        maps.push(map.map_err(|_| missing(Unfit::map(name, "is missing")))?);
-    }
-    let mut links = Vec::new();
-    let mut infos = Vec::new();
-    for hook in &HOOKS {
-        let link =
-            bpf::open(&set.join(link_pin(hook))).map_err(|_| missing(Unfit::hook(hook, "is missing")))?;
-        match bpf::link_info(link.as_fd()) {
-            Ok(info) if info.attach == hook.number => infos.push(info),
-            _ => return Err(Unfit::hook(hook, "is no such hook")),
-        }
-        links.push(link);
-    }
-    // With its cgroup all of them go, and with another one to be watched all of them are elsewhere.
-    let together = infos.iter().all(|info| info.cgroup == infos[0].cgroup);
-    let mut used = Vec::new();
-    for (hook, info) in HOOKS.iter().zip(&infos) {
-        let by = |unfit: Unfit| if together { Unfit::other(unfit.why) } else { unfit };
-        match info.cgroup {
-            0 => return Err(by(Unfit::hook(hook, "was taken away"))),
-            other if other != cgroup && together => return Err(Unfit::other("another cgroup was watched")),
-            other if other != cgroup => return Err(Unfit::hook(hook, "is at another cgroup")),
-            _ => {}
-        }
-        let program = bpf::program(info.program)
-            .and_then(|program| bpf::program_info(program.as_fd()))
-            .map_err(|error| Unfit::other(format!("the hook {} cannot be asked: {error}", hook.name)))?;
-        if program.name != hook.name.as_bytes() || !maps.iter().any(|map| program.maps.contains(&map.id())) {
-            return Err(Unfit::hook(hook, "ran another program"));
-        }
-        used.extend(program.maps);
-    }
-    for ((name, map), wants) in MAPS.into_iter().zip(&maps).zip(wants) {
-        if name != JOURNAL && !used.contains(&map.id()) {
-            return Err(Unfit::map(name, "was exchanged: no hook works on it"));
-        }
-        if map.max_entries() != wants.entries {
-            let (has, wants) = (map.max_entries(), wants.entries);
-            return Err(Unfit::other(format!("the map {name} has {has} places, and {wants} are wanted now")));
-        }
-        if shape(map) != *wants {
-            return Err(Unfit::other(format!("the map {name} is of another kind")));
-        }
-    }
-    Ok(links)
-}
-
-fn shape(map: &MapInfo) -> Shape {
-    Shape {
-        kind: map.map_type().map_or(0, |kind| kind as u32),
-        key: map.key_size(),
-        value: map.value_size(),
-        entries: map.max_entries(),
-        flags: map.map_flags(),
-    }
 }

@@ -1,0 +1,123 @@
+//! Whether a set of pins that was left can be taken over: each map made as ours are, each hook where it belongs, with
+//! our program, and these programs at work on these maps.
+//!
+//! In: a directory. Out: its links, or why not, and whether somebody changed it. Must never: change anything there.
+
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use aya::maps::MapInfo;
+use monitor_sys::bpf;
+
+use super::load::{HOOKS, Hook, JOURNAL, MAPS, Shape};
+use super::pins::{link_pin, map_pin};
+use crate::model::Tampered;
+
+/// What was left by the daemon before.
+#[derive(Debug)]
+pub enum Left {
+    Nothing,
+    /// Whole, and of this layout: its links, in the order of the hooks.
+    Same(Vec<OwnedFd>),
+    /// It cannot be taken over, for this reason.
+    Other(Unfit),
+}
+
+/// Why a set cannot be taken over.
+#[derive(Debug)]
+pub struct Unfit {
+    pub why: String,
+    /// No version of ours, no configuration and no end of a start leaves it like this: somebody changed it.
+    pub tampered: Option<Box<Tampered>>,
+}
+
+impl Unfit {
+    pub fn other(why: impl Into<String>) -> Unfit {
+        Unfit { why: why.into(), tampered: None }
+    }
+
+    fn map(name: &str, what: &str) -> Unfit {
+        Unfit::changed(format!("map {name}"), "", what)
+    }
+
+    fn hook(hook: &Hook, what: &str) -> Unfit {
+        Unfit::changed(format!("hook {}", hook.name), hook.attach, what)
+    }
+
+    fn changed(part: String, attach: &'static str, what: &str) -> Unfit {
+        let tampered = Tampered {
+            part: part.clone().into(),
+            attach: attach.into(),
+            what: format!("{what}, as this daemon found when it started").into(),
+            works: false,
+            restored: Some(Ok(())),
+        };
+        Unfit { why: format!("the {part} {what}"), tampered: Some(Box::new(tampered)) }
+    }
+}
+
+/// The links of a set, in the order of the hooks; or why it cannot be taken over.
+pub(super) fn whole(set: &Path, wants: &[Shape; MAPS.len()], cgroup: u64) -> Result<Vec<OwnedFd>, Unfit> {
+    // Pinned last, and at once: with one of them there, all the rest was there.
+    let was_whole = HOOKS.iter().any(|hook| fs::symlink_metadata(set.join(link_pin(hook))).is_ok());
+    let missing = |unfit: Unfit| if was_whole { unfit } else { Unfit::other(unfit.why) };
+    let mut maps = Vec::new();
+    for name in MAPS {
+        let map = MapInfo::from_pin(set.join(map_pin(name)));
+        maps.push(map.map_err(|_| missing(Unfit::map(name, "is missing")))?);
+    }
+    let mut links = Vec::new();
+    let mut infos = Vec::new();
+    for hook in &HOOKS {
+        let link =
+            bpf::open(&set.join(link_pin(hook))).map_err(|_| missing(Unfit::hook(hook, "is missing")))?;
+        match bpf::link_info(link.as_fd()) {
+            Ok(info) if info.attach == hook.number => infos.push(info),
+            _ => return Err(Unfit::hook(hook, "is no such hook")),
+        }
+        links.push(link);
+    }
+    // With its cgroup all of them go, and with another one to be watched all of them are elsewhere.
+    let together = infos.iter().all(|info| info.cgroup == infos[0].cgroup);
+    let mut used = Vec::new();
+    for (hook, info) in HOOKS.iter().zip(&infos) {
+        let by = |unfit: Unfit| if together { Unfit::other(unfit.why) } else { unfit };
+        match info.cgroup {
+            0 => return Err(by(Unfit::hook(hook, "was taken away"))),
+            other if other != cgroup && together => return Err(Unfit::other("another cgroup was watched")),
+            other if other != cgroup => return Err(Unfit::hook(hook, "is at another cgroup")),
+            _ => {}
+        }
+        let program = bpf::program(info.program)
+            .and_then(|program| bpf::program_info(program.as_fd()))
+            .map_err(|error| Unfit::other(format!("the hook {} cannot be asked: {error}", hook.name)))?;
+        if program.name != hook.name.as_bytes() || !maps.iter().any(|map| program.maps.contains(&map.id())) {
+            return Err(Unfit::hook(hook, "ran another program"));
+        }
+        used.extend(program.maps);
+    }
+    for ((name, map), wants) in MAPS.into_iter().zip(&maps).zip(wants) {
+        if name != JOURNAL && !used.contains(&map.id()) {
+            return Err(Unfit::map(name, "was exchanged: no hook works on it"));
+        }
+        if map.max_entries() != wants.entries {
+            let (has, wants) = (map.max_entries(), wants.entries);
+            return Err(Unfit::other(format!("the map {name} has {has} places, and {wants} are wanted now")));
+        }
+        if shape(map) != *wants {
+            return Err(Unfit::other(format!("the map {name} is of another kind")));
+        }
+    }
+    Ok(links)
+}
+
+fn shape(map: &MapInfo) -> Shape {
+    Shape {
+        kind: map.map_type().map_or(0, |kind| kind as u32),
+        key: map.key_size(),
+        value: map.value_size(),
+        entries: map.max_entries(),
+        flags: map.map_flags(),
+    }
+}
