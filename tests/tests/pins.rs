@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use monitor_sys::bpf;
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -27,6 +28,8 @@ fn main() -> ExitCode {
         .test("hooks that were exchanged or taken away are told and replaced", &[], hooks)
         .test("maps that were exchanged are told and replaced", &[], maps)
         .test("what else lies there keeps no daemon from its start or end", &[], strange)
+        .test("what was changed of a set that was being replaced is told", &[], replaced)
+        .test("hooks that count go last, whatever keeps others there", &["prlimit"], last)
         .test("names that are changed while it runs are told", &[], told)
         .test("… and put right where that is wanted", &[], put_right)
         .test("a directory that is opened to others is closed, and that is told", &[], opened)
@@ -49,18 +52,26 @@ impl House {
     }
 
     fn daemon(&self, config: &str) -> Result<Daemon> {
+        Daemon::start(&self.lab, self.options(config))
+    }
+
+    fn options(&self, config: &str) -> DaemonOptions {
         let state = self.lab.directory.file("state.redb");
-        let options = DaemonOptions {
+        DaemonOptions {
             config: Some(format!("[alerts]\nstate = \"{state}\"\n{config}")),
             socket: Some(self.lab.directory.path().join("api.sock")),
             pin: Some(self.bpffs.place()),
             ..DaemonOptions::default()
-        };
-        Daemon::start(&self.lab, options)
+        }
     }
 
     fn set(&self) -> PathBuf {
         self.bpffs.place().join(format!("abi-{}", monitor_common::ABI_VERSION))
+    }
+
+    /// Where it is while another one takes its place.
+    fn old(&self) -> PathBuf {
+        self.bpffs.place().join(format!("old-abi-{}", monitor_common::ABI_VERSION))
     }
 
     fn pin(&self, name: &str) -> PathBuf {
@@ -215,6 +226,74 @@ fn strange() -> Result<()> {
     let daemon = house.daemon(size)?;
     ensure!(daemon.stderr().contains("took over the hooks"), "{}", daemon.stderr());
     ends_well(daemon, Signal::INT)?;
+    ensure!(!house.bpffs.place().exists(), "the directory is left");
+    Ok(())
+}
+
+/// By a start that did not come to its end: what is changed is the set that was there, or the new one.
+fn replaced() -> Result<()> {
+    let house = House::new()?;
+    let changed = || -> Result<()> {
+        let program = house.program("link_received")?;
+        Ok(bpf::link_update(house.open("link_sent")?.as_fd(), program.as_fd())?)
+    };
+    let why = "the hook sent ran another program";
+    let old = || {
+        changed()?;
+        std::fs::rename(house.set(), house.old())?;
+        Ok(std::fs::create_dir(house.set())?)
+    };
+    let daemon = house.replaces("", old, "since")?;
+    tampered(&daemon, why)?;
+    daemon.kill()?;
+    std::fs::rename(house.set(), house.old())?;
+    // Another one of the same cgroup, made elsewhere.
+    let elsewhere = house.bpffs.path().join("elsewhere");
+    let options = DaemonOptions {
+        pin: Some(elsewhere.clone()),
+        socket: Some(house.lab.directory.path().join("other.sock")),
+        config: None,
+        ..house.options("")
+    };
+    Daemon::start(&house.lab, options)?.kill()?;
+    std::fs::rename(elsewhere.join(house.set().file_name().context("no name")?), house.set())?;
+    std::fs::remove_dir(elsewhere)?;
+    changed()?;
+    let daemon = house.daemon("")?;
+    ensure!(daemon.stderr().contains("took over the hooks"), "{}", daemon.stderr());
+    tampered(&daemon, why)?;
+    ends_well(daemon, Signal::INT).map(drop)
+}
+
+/// What others mounted in a set cannot be removed; a start that fails when it has made room leaves what counts.
+fn last() -> Result<()> {
+    let house = House::new()?;
+    let small = "[kernel]\nring_bytes = 4194304\n";
+    house.daemon("")?.kill()?;
+    let theirs = house.pin("theirs");
+    std::fs::create_dir(&theirs)?;
+    mount("none", &theirs, "tmpfs", MountFlags::empty(), None)?;
+    let daemon = house.daemon(small)?;
+    let theirs = house.old().join("theirs");
+    let done = (|| {
+        ensure!(daemon.stderr().contains("is not gone"), "{}", daemon.stderr());
+        daemon.kill()?;
+        let link = house.open("link_sent")?;
+        // Enough descriptors to look at what is there, and not to load all.
+        let through = ["prlimit", "--nofile=32"].map(Into::into).into();
+        let failed = Daemon::refused(&house.lab, DaemonOptions { through, ..house.options("") })?;
+        ensure!(failed.stderr.contains("Too many open files"), "{}", failed.stderr);
+        ensure!(bpf::link_info(link.as_fd())?.cgroup != 0, "what counted is gone:\n{}", failed.stderr);
+        let daemon = house.daemon(small)?;
+        ensure!(daemon.stderr().contains("took over the hooks"), "{}", daemon.stderr());
+        house.sees(&daemon)?;
+        Ok(daemon)
+    })();
+    // By now under whichever name.
+    let sets = std::fs::read_dir(house.bpffs.place())?.flatten();
+    let mounted = sets.map(|set| set.path().join("theirs")).find(|path| path.exists());
+    unmount(mounted.unwrap_or(theirs), UnmountFlags::DETACH)?;
+    ends_well(done?, Signal::INT)?;
     ensure!(!house.bpffs.place().exists(), "the directory is left");
     Ok(())
 }

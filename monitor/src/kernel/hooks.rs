@@ -41,7 +41,7 @@ pub struct Hooks {
     directories: Vec<PathBuf>,
     cgroup: Watched,
     /// What was found at the start, to be told with the first look.
-    found: Option<Box<Tampered>>,
+    found: Vec<Tampered>,
 }
 
 /// What is wrong with a hook.
@@ -106,7 +106,7 @@ impl Hooks {
         cgroup: Watched,
         ebpf: &Ebpf,
         pins: Option<&Pins>,
-        found: Option<Box<Tampered>>,
+        found: Vec<Tampered>,
     ) -> Result<Hooks, LoadError> {
         let mut held = Vec::new();
         for (hook, link) in HOOKS.iter().zip(links) {
@@ -131,7 +131,7 @@ impl Hooks {
 
     /// Looks at every hook, and at the names; what is not as it was left is told, and with `restore` put right.
     pub fn look(&mut self, restore: bool) -> Vec<Tampered> {
-        let mut all: Vec<Tampered> = self.found.take().map(|found| *found).into_iter().collect();
+        let mut all: Vec<Tampered> = std::mem::take(&mut self.found);
         if let Some(set) = self.directories.last()
             && restore
         {

@@ -16,7 +16,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::hooks::{Hooks, Watched};
 use super::pins::{PinError, Pins};
-use super::remains::{Left, Unfit};
+use super::remains::{Left, What};
 use super::{Control, LateTold, OBJECT, clock};
 
 /// Map sizes and budgets, as configured.
@@ -185,12 +185,12 @@ impl Kernel {
             return Err(LoadError::NoObject);
         }
         let watched = Watched::open(cgroup).map_err(|error| LoadError::Cgroup(cgroup.to_owned(), error))?;
-        let left = pins.as_ref().map_or(Left::Nothing, |pins| pins.left(&shapes(sizes), watched.id));
+        let Left { what, tampered } =
+            pins.as_ref().map_or_else(Left::nothing, |pins| pins.left(&shapes(sizes), watched.id));
         // Decisions that wait in maps that are taken over wait for ever, as those of flows that are gone: what still
         // matters is decided again.
         let secret = secret().map_err(LoadError::Random)?;
-        let mut found = None;
-        let (ebpf, links, beginning) = match take_over(left, sizes, &secret, pins.as_ref()) {
+        let (ebpf, links, beginning) = match take_over(what, sizes, &secret, pins.as_ref()) {
             Ok((ebpf, links)) => (ebpf, links, Beginning::TakenOver),
             Err(why) => {
                 if let Some(pins) = &pins {
@@ -198,11 +198,7 @@ impl Kernel {
                 }
                 let ebpf = programs(sizes, &secret, pins.as_ref())?;
                 let links = attach_all(&ebpf, watched.directory(), pins.as_ref())?;
-                let beginning = why.map_or(Beginning::Fresh, |unfit| {
-                    found = unfit.tampered;
-                    Beginning::MovedOver(unfit.why)
-                });
-                (ebpf, links, beginning)
+                (ebpf, links, why.map_or(Beginning::Fresh, Beginning::MovedOver))
             }
         };
         // The old hooks go when the new ones see everything.
@@ -211,7 +207,7 @@ impl Kernel {
         {
             say!("streamwatch: what the daemon before left is not gone: {error}");
         }
-        let hooks = Hooks::new(links, watched, &ebpf, pins.as_ref(), found)?;
+        let hooks = Hooks::new(links, watched, &ebpf, pins.as_ref(), tampered)?;
         Ok(Kernel { ebpf, hooks: Some(hooks), pins, beginning, secret })
     }
 
@@ -316,18 +312,18 @@ fn secret() -> io::Result<Secret> {
 /// Puts our programs into the links that were left, on the maps that were left. Where that cannot be done: why, or
 /// that there is nothing.
 fn take_over(
-    left: Left,
+    left: What,
     sizes: &Sizes,
     secret: &Secret,
     pins: Option<&Pins>,
-) -> Result<(Ebpf, Vec<OwnedFd>), Option<Unfit>> {
+) -> Result<(Ebpf, Vec<OwnedFd>), Option<String>> {
     let links = match left {
-        Left::Nothing => return Err(None),
-        Left::Other(unfit) => return Err(Some(unfit)),
-        Left::Same(links) => links,
+        What::Nothing => return Err(None),
+        What::Other(why) => return Err(Some(why)),
+        What::Same(links) => links,
     };
     // What the kernel refuses of what was left is no reason not to watch: if it refuses it without, too, that is told.
-    let refused = |error: LoadError| Some(Unfit { why: error.to_string(), tampered: None });
+    let refused = |error: LoadError| Some(error.to_string());
     let ebpf = programs(sizes, secret, pins).map_err(refused)?;
     for (hook, link) in HOOKS.iter().zip(&links) {
         let program = program(&ebpf, hook.name).map_err(refused)?;

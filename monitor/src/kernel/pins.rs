@@ -19,8 +19,8 @@ use monitor_sys::bpf;
 use rustix::fs::{FlockOperation, flock, statfs};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
-use super::load::{Hook, MAPS, Shape};
-use super::remains::{Left, Unfit, whole};
+use super::load::{HOOKS, Hook, MAPS, Shape};
+use super::remains::{Left, whole};
 
 /// `BPF_FS_MAGIC` of include/uapi/linux/magic.h.
 const BPF_FS: u64 = 0xcafe_4a11;
@@ -134,29 +134,35 @@ impl Pins {
     pub(super) fn left(&self, wants: &[Shape; MAPS.len()], cgroup: u64) -> Left {
         let sets = self.sets();
         if sets.is_empty() {
-            return Left::Nothing;
+            return Left::nothing();
         }
         let (ours, old) = (self.ours(), self.old());
-        let found = whole(&ours, wants, cgroup);
-        if found.is_err()
-            && let Ok(links) = whole(&old, wants, cgroup)
-        {
-            // A start that was to replace it did not come to its end: it went on counting.
-            let back = remove(&ours).and_then(|()| fs::rename(&old, &ours).map_err(failed("rename", &old)));
-            return match back {
-                Ok(()) => Left::Same(links),
-                Err(error) => Left::Other(Unfit::other(error.to_string())),
-            };
+        // Killed while it replaces another, a start leaves what it had come to: of either set a part may be missing.
+        let complete = hooks_in(&old) == 0;
+        let found = match whole(&ours, wants, cgroup, complete) {
+            Ok(links) => return Left::same(links),
+            Err(unfit) => unfit,
+        };
+        match whole(&old, wants, cgroup, false) {
+            Ok(links) => {
+                // A start that was to replace it did not come to its end: it went on counting.
+                let back =
+                    remove(&ours).and_then(|()| fs::rename(&old, &ours).map_err(failed("rename", &old)));
+                match back {
+                    Ok(()) => Left::same(links).with(found.tampered),
+                    Err(error) => Left::other(error.to_string()).with(found.tampered),
+                }
+            }
+            Err(_) if !ours.exists() && !old.exists() => {
+                let names: Vec<_> = sets.iter().filter_map(|set| set.file_name()?.to_str()).collect();
+                Left::other(format!(
+                    "the layout of events changed ({} there, abi-{} now)",
+                    names.join(", "),
+                    monitor_common::ABI_VERSION
+                ))
+            }
+            Err(older) => Left::other(found.why).with(found.tampered).with(older.tampered),
         }
-        if !ours.exists() && !old.exists() {
-            let names: Vec<_> = sets.iter().filter_map(|set| set.file_name()?.to_str()).collect();
-            return Left::Other(Unfit::other(format!(
-                "the layout of events changed ({} there, abi-{} now)",
-                names.join(", "),
-                monitor_common::ABI_VERSION
-            )));
-        }
-        found.map_or_else(Left::Other, Left::Same)
     }
 
     /// Makes room for a new set; what was there keeps counting until [`Pins::forget_others`].
@@ -165,13 +171,25 @@ impl Pins {
     /// The directory cannot be changed.
     pub fn prepare(&self) -> Result<(), PinError> {
         let (ours, old) = (self.ours(), self.old());
-        if old.exists() {
-            // The last start that was to replace it did not come to its end.
-            remove(&ours)?;
-        } else if ours.exists() {
+        if hooks_in(&ours) > 0 && hooks_in(&ours) >= hooks_in(&old) {
+            // An old one should be gone by now: what others put there may hold it.
+            self.clear(&old)?;
             fs::rename(&ours, &old).map_err(failed("rename", &ours))?;
+        } else {
+            // The last start that was to replace the old one did not come to its end.
+            self.clear(&ours)?;
         }
         fs::DirBuilder::new().mode(0o700).create(&ours).map_err(failed("make", &ours))
+    }
+
+    /// Removes a set, or gives it another name where it cannot be removed.
+    fn clear(&self, set: &Path) -> Result<(), PinError> {
+        let Err(error) = remove(set) else { return Ok(()) };
+        let aside = (1..100_u32).map(|number| crate::store::beside(&self.old(), &format!("-{number}")));
+        match aside.into_iter().find(|aside| fs::symlink_metadata(aside).is_err()) {
+            Some(aside) => fs::rename(set, aside).map_err(failed("rename", set)),
+            None => Err(error),
+        }
     }
 
     /// Takes away every set but ours: its hooks are gone with it.
@@ -228,6 +246,11 @@ pub(super) fn map_pin(name: &str) -> String {
 
 pub(super) fn link_pin(hook: &Hook) -> String {
     format!("link_{}", hook.name)
+}
+
+/// How many hooks have a name in a set.
+pub(super) fn hooks_in(set: &Path) -> usize {
+    HOOKS.iter().filter(|hook| fs::symlink_metadata(set.join(link_pin(hook))).is_ok()).count()
 }
 
 /// Whether the file system begins here.

@@ -3,7 +3,6 @@
 //!
 //! In: a directory. Out: its links, or why not, and whether somebody changed it. Must never: change anything there.
 
-use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
@@ -11,24 +10,50 @@ use aya::maps::MapInfo;
 use monitor_sys::bpf;
 
 use super::load::{HOOKS, Hook, JOURNAL, MAPS, Shape};
-use super::pins::{link_pin, map_pin};
+use super::pins::{hooks_in, link_pin, map_pin};
 use crate::model::Tampered;
 
 /// What was left by the daemon before.
 #[derive(Debug)]
-pub enum Left {
+pub struct Left {
+    pub what: What,
+    /// What no version of ours, no configuration and no end of a start leaves: somebody changed it.
+    pub tampered: Vec<Tampered>,
+}
+
+#[derive(Debug)]
+pub enum What {
     Nothing,
     /// Whole, and of this layout: its links, in the order of the hooks.
     Same(Vec<OwnedFd>),
     /// It cannot be taken over, for this reason.
-    Other(Unfit),
+    Other(String),
+}
+
+impl Left {
+    pub fn nothing() -> Left {
+        Left { what: What::Nothing, tampered: Vec::new() }
+    }
+
+    pub fn same(links: Vec<OwnedFd>) -> Left {
+        Left { what: What::Same(links), ..Left::nothing() }
+    }
+
+    pub fn other(why: String) -> Left {
+        Left { what: What::Other(why), ..Left::nothing() }
+    }
+
+    pub fn with(mut self, tampered: Option<Box<Tampered>>) -> Left {
+        self.tampered.extend(tampered.map(|tampered| *tampered));
+        self
+    }
 }
 
 /// Why a set cannot be taken over.
 #[derive(Debug)]
 pub struct Unfit {
     pub why: String,
-    /// No version of ours, no configuration and no end of a start leaves it like this: somebody changed it.
+    /// Somebody changed it.
     pub tampered: Option<Box<Tampered>>,
 }
 
@@ -57,10 +82,16 @@ impl Unfit {
     }
 }
 
-/// The links of a set, in the order of the hooks; or why it cannot be taken over.
-pub(super) fn whole(set: &Path, wants: &[Shape; MAPS.len()], cgroup: u64) -> Result<Vec<OwnedFd>, Unfit> {
-    // Pinned last, and at once: with one of them there, all the rest was there.
-    let was_whole = HOOKS.iter().any(|hook| fs::symlink_metadata(set.join(link_pin(hook))).is_ok());
+/// The links of a set, in the order of the hooks; or why it cannot be taken over. `complete`: no start of ours leaves
+/// some of its hooks without the others.
+pub(super) fn whole(
+    set: &Path,
+    wants: &[Shape; MAPS.len()],
+    cgroup: u64,
+    complete: bool,
+) -> Result<Vec<OwnedFd>, Unfit> {
+    // Hooks are pinned last, and at once: with one of them there, all the rest was there.
+    let was_whole = complete && hooks_in(set) > 0;
     let missing = |unfit: Unfit| if was_whole { unfit } else { Unfit::other(unfit.why) };
     let mut maps = Vec::new();
     for name in MAPS {
@@ -82,7 +113,7 @@ pub(super) fn whole(set: &Path, wants: &[Shape; MAPS.len()], cgroup: u64) -> Res
     let together = infos.iter().all(|info| info.cgroup == infos[0].cgroup);
     let mut used = Vec::new();
     for (hook, info) in HOOKS.iter().zip(&infos) {
-        let by = |unfit: Unfit| if together { Unfit::other(unfit.why) } else { unfit };
+        let by = |unfit: Unfit| if together || !complete { Unfit::other(unfit.why) } else { unfit };
         match info.cgroup {
             0 => return Err(by(Unfit::hook(hook, "was taken away"))),
             other if other != cgroup && together => return Err(Unfit::other("another cgroup was watched")),
