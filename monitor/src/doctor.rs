@@ -29,9 +29,21 @@ const NEEDED: [(u32, &str, &str); 3] = [
     (38, "CAP_PERFMON", "let them read packets directly"),
 ];
 
+/// The same where it is started as root: the worker must not be.
+const NEEDED_OF_ROOT: [(u32, &str, &str); 2] =
+    [(7, "CAP_SETUID", "make the worker another user"), (6, "CAP_SETGID", "leave it no group")];
+
+/// Capabilities without which the worker is held less well.
+const HOLDING: [(u32, &str, &str); 2] =
+    [(5, "CAP_KILL", "end it where it is caught"), (8, "CAP_SETPCAP", "empty its bounding set")];
+
 /// Capabilities without which something is not seen.
 const WANTED: [(u32, &str, &str); 3] = [
-    (21, "CAP_SYS_ADMIN", "look into other network namespaces"),
+    (
+        21,
+        "CAP_SYS_ADMIN",
+        "look into other network namespaces, and ask which programs pinned hooks ran that are not as noted",
+    ),
     (19, "CAP_SYS_PTRACE", "see the descriptors of other users' processes"),
     (2, "CAP_DAC_READ_SEARCH", "read what belongs to other users"),
 ];
@@ -62,6 +74,7 @@ pub fn checks() -> Vec<Check> {
         kernel_version(),
         capabilities(),
         more_capabilities(),
+        holding(),
         cgroup(),
         clocks(),
         lockdown(),
@@ -149,7 +162,10 @@ fn effective() -> Option<u64> {
 }
 
 fn lacking(wanted: &[(u32, &str, &str)]) -> Vec<String> {
-    let have = effective().unwrap_or(0);
+    lacking_of(effective().unwrap_or(0), wanted)
+}
+
+fn lacking_of(have: u64, wanted: &[(u32, &str, &str)]) -> Vec<String> {
     wanted
         .iter()
         // CAP_SYS_ADMIN still stands for the capabilities that were split off it.
@@ -159,7 +175,10 @@ fn lacking(wanted: &[(u32, &str, &str)]) -> Vec<String> {
 }
 
 fn capabilities() -> Check {
-    let lacking = lacking(&NEEDED);
+    let mut lacking = lacking(&NEEDED);
+    if is_root() {
+        lacking.extend(self::lacking(&NEEDED_OF_ROOT));
+    }
     Check {
         name: "capabilities",
         outcome: if lacking.is_empty() { Outcome::Ok } else { Outcome::Missing },
@@ -167,6 +186,27 @@ fn capabilities() -> Check {
             "all that is needed".to_owned()
         } else {
             format!("{} missing: run it as root, or give them to it", lacking.join(", "))
+        },
+    }
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Of one that was not started as root the worker is a process of the same user: neither is wanted.
+fn holding() -> Check {
+    let lacking = if is_root() { lacking(&HOLDING) } else { Vec::new() };
+    Check {
+        name: "worker",
+        outcome: if lacking.is_empty() { Outcome::Ok } else { Outcome::Limited },
+        detail: if lacking.is_empty() {
+            "can be held and ended".to_owned()
+        } else {
+            format!(
+                "{} missing: what else holds it is shown by 'streamwatch doctor --self'",
+                lacking.join(", ")
+            )
         },
     }
 }
@@ -179,7 +219,10 @@ fn more_capabilities() -> Check {
         detail: if lacking.is_empty() {
             "all processes and namespaces".to_owned()
         } else {
-            format!("{} missing: some owners stay unknown", lacking.join(", "))
+            format!(
+                "{} missing: what is said there is not done, and some owners stay unknown",
+                lacking.join(", ")
+            )
         },
     }
 }
@@ -248,6 +291,18 @@ mod tests {
         assert!(are_shifted("monotonic           0         0\nboottime      1000000         0\n"));
         assert!(are_shifted("monotonic      -10000         0\nboottime            0         5\n"));
         assert!(!are_shifted(""));
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let all = |wanted: &[(u32, &str, &str)]| wanted.iter().fold(0, |all, (bit, ..)| all | 1 << bit);
+        for wanted in [&NEEDED[..], &NEEDED_OF_ROOT, &HOLDING, &WANTED] {
+            assert!(lacking_of(all(wanted), wanted).is_empty());
+            assert_eq!(lacking_of(0, wanted).len(), wanted.len());
+        }
+        let others = all(&NEEDED) & !(1 << 39);
+        assert_eq!(lacking_of(others, &NEEDED), ["CAP_BPF (to load the kernel programs)"]);
+        assert!(lacking_of(others | 1 << SYS_ADMIN, &NEEDED).is_empty());
     }
 
     #[test]
