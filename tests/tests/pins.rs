@@ -26,6 +26,8 @@ fn main() -> ExitCode {
     Suite::new("pins")
         .test("programs that were exchanged while no daemon ran are told and replaced", &[], programs)
         .test("hooks that were exchanged or taken away are told and replaced", &[], hooks)
+        .test("hooks that were taken away all together are told and replaced", &[], together)
+        .test("with the capabilities that are needed alone, hooks are taken over", &["setpriv"], few_powers)
         .test("maps that were exchanged are told and replaced", &[], maps)
         .test("what else lies there keeps no daemon from its start or end", &[], strange)
         .test("what was changed of a set that was being replaced is told", &[], replaced)
@@ -80,6 +82,12 @@ impl House {
 
     fn open(&self, name: &str) -> Result<OwnedFd> {
         bpf::open(&self.pin(name)).with_context(|| name.to_owned())
+    }
+
+    fn links(&self) -> Result<Vec<PathBuf>> {
+        let names = std::fs::read_dir(self.set())?.map(|entry| Ok(entry?.path()));
+        let names: Vec<PathBuf> = names.collect::<Result<_>>()?;
+        Ok(names.into_iter().filter(|name| name.to_string_lossy().contains("/link_")).collect())
     }
 
     fn names(&self) -> Result<usize> {
@@ -184,6 +192,55 @@ fn hooks() -> Result<()> {
     ends_well(daemon, Signal::INT).map(drop)
 }
 
+/// With all that was pinned, by their names alone, and at their cgroup.
+fn together() -> Result<()> {
+    let house = House::new()?;
+    let why = "the set of hooks was taken away";
+    let all = || Ok(std::fs::remove_dir_all(house.bpffs.place())?);
+    let names = || {
+        let links = house.links()?;
+        Ok(links.iter().try_for_each(std::fs::remove_file)?)
+    };
+    let detached = || {
+        let links = house.links()?;
+        Ok(links.iter().try_for_each(|link| bpf::link_detach(bpf::open(link)?.as_fd()))?)
+    };
+    let ways: [&dyn Fn() -> Result<()>; 3] = [&all, &names, &detached];
+    for taken in ways {
+        let daemon = house.replaces("", taken, &format!("since {why}"))?;
+        tampered(&daemon, why)?;
+        // What it takes away itself is nothing to tell.
+        ends_well(daemon, Signal::INT)?;
+        let daemon = house.daemon("")?;
+        ensure!(!daemon.stderr().contains("hooks"), "{}", daemon.stderr());
+        ends_well(daemon, Signal::INT)?;
+    }
+    Ok(())
+}
+
+/// What the daemon before noted need not be asked.
+fn few_powers() -> Result<()> {
+    let house = House::new()?;
+    let daemon = || {
+        let powers = "--bounding-set=-all,+bpf,+net_admin,+perfmon,+setuid,+setgid";
+        let through = vec!["setpriv".to_owned(), powers.to_owned()];
+        Daemon::start(&house.lab, DaemonOptions { through, ..house.options("") })
+    };
+    daemon()?.kill()?;
+    let next = daemon()?;
+    ensure!(next.stderr().contains("took over the hooks"), "{}", next.stderr());
+    house.sees(&next)?;
+    next.kill()?;
+    // It says that it cannot know, and takes nothing for checked.
+    let why = "since it cannot be asked which program the hook sent ran";
+    let program = house.program("link_received")?;
+    bpf::link_update(house.open("link_sent")?.as_fd(), program.as_fd())?;
+    let next = daemon()?;
+    let said = next.stderr();
+    ensure!(said.contains(why) && said.contains("CAP_SYS_ADMIN"), "{said}");
+    ends_well(next, Signal::INT).map(drop)
+}
+
 fn maps() -> Result<()> {
     let house = House::new()?;
     let theirs = House::new()?;
@@ -202,8 +259,13 @@ fn maps() -> Result<()> {
         tampered(&daemon, &why)?;
         ends_well(daemon, Signal::INT)?;
     }
-    let daemon = house.replaces("", || house.exchange("map_JOURNAL", &others[0].1), "the map JOURNAL has")?;
-    ends_well(daemon, Signal::INT)?;
+    // On which no program works: one like it, and one of another kind.
+    for other in [&others[2].1, &others[0].1] {
+        let why = "the map JOURNAL was exchanged";
+        let daemon = house.replaces("", || house.exchange("map_JOURNAL", other), &format!("since {why}"))?;
+        tampered(&daemon, why)?;
+        ends_well(daemon, Signal::INT)?;
+    }
     ends_well(their_daemon, Signal::INT).map(drop)
 }
 
@@ -364,6 +426,7 @@ fn gone() -> Result<()> {
     ensure!(!ended.stderr.contains("go on counting"), "{}", ended.stderr);
     ensure!(ended.stderr.contains("are gone, or lost their pins"), "{}", ended.stderr);
     let daemon = house.daemon("")?;
+    tampered(&daemon, "the set of hooks was taken away")?;
     house.sees(&daemon)?;
     ends_well(daemon, Signal::INT).map(drop)
 }

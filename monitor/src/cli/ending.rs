@@ -72,7 +72,7 @@ pub(super) fn uninstall(
 
 /// What a daemon keeps beside its socket while it runs, and for the next one; but for its lock.
 fn beside_the_socket(socket: &Path) -> Vec<PathBuf> {
-    vec![socket.to_owned(), daemon::told_file(socket)]
+    vec![socket.to_owned(), daemon::note_file(socket), daemon::told_file(socket)]
 }
 
 /// The file beside the socket in which versions before noted what was told, where it is there and ours.
@@ -137,6 +137,7 @@ fn take_away(config: &Config, files: &[PathBuf], said: &mut String) -> Result<()
 fn remove_pins(config: &Config, said: &mut String) -> Result<(), Failure> {
     let Some(place) = daemon::pin_place(config).filter(|place| place.exists()) else { return Ok(()) };
     let pins = Pins::open(&place).map_err(|error| Failure::Host(error.to_string()))?;
+    let pins = pins.noted_in(daemon::note_file(&config.api.socket));
     pins.remove().map_err(|error| Failure::Host(error.to_string()))?;
     said.push_str(&format!("removed the hooks and maps in {}\n", place.display()));
     // What it says is about hooks that are no more.
@@ -191,7 +192,7 @@ mod tests {
         assert!(refused.to_string().contains("already runs here"), "{refused}");
         assert!(files.iter().all(|file| file.exists()) && InstanceLock::path(&socket).exists());
         drop(daemon);
-        assert_eq!(take_away().unwrap().lines().count(), 3);
+        assert_eq!(take_away().unwrap().lines().count(), 4);
         assert_eq!(std::fs::read_dir(socket.parent().unwrap()).unwrap().count(), 0);
         assert_eq!(take_away().unwrap(), "");
         // A lock that nobody left is nothing to tell.

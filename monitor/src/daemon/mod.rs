@@ -40,7 +40,7 @@ pub use clock::{Clock, monotonic_ns};
 pub use confine::{Attempt, Confined, User, attempt_all, capabilities, confine};
 pub use core::{Command, Core, CoreSettings, Found, Lookup, Output, unseen};
 pub use loss::Losses;
-pub use pinned::{place as pin_place, told_file};
+pub use pinned::{note_file, place as pin_place, told_file};
 pub use serve::About;
 pub use settings::check as check_settings;
 pub use stages::{Stage, Stages};

@@ -31,7 +31,14 @@ pub fn place(config: &Config) -> Option<PathBuf> {
 pub fn open(config: &Config) -> Result<Option<Pins>, LoadError> {
     let Some(place) = place(config) else { return Ok(None) };
     match Pins::open(&place) {
-        Ok(pins) => Ok(Some(pins)),
+        Ok(pins) => {
+            let note = note_file(&config.api.socket);
+            if !told_file(&config.api.socket).exists() {
+                // Versions before took the hooks and that file away, and know of no note.
+                let _ = std::fs::remove_file(&note);
+            }
+            Ok(Some(pins.noted_in(note)))
+        }
         Err(error @ PinError::Io { .. }) if config.kernel.pin == Pin::Auto => {
             say!("streamwatch: the hooks go with the daemon: {error}");
             Ok(None)
@@ -69,6 +76,11 @@ pub fn told(config: &Config, kernel: &Kernel) -> Result<File, RunError> {
 /// The file that says what was told, beside the API's socket.
 pub fn told_file(socket: &Path) -> PathBuf {
     crate::store::beside(socket, ".told")
+}
+
+/// The file that says what was left pinned, beside the API's socket.
+pub fn note_file(socket: &Path) -> PathBuf {
+    crate::store::beside(socket, ".pins")
 }
 
 /// Says what was found, where something was.

@@ -13,6 +13,7 @@ use monitor_sys::bpf;
 use rustix::io::Errno;
 
 use super::load::{HOOKS, LoadError, MAPS, program};
+use super::note::Note;
 use super::pins::{Pins, make_set, remove};
 use crate::model::Tampered;
 
@@ -39,6 +40,8 @@ pub struct Hooks {
     maps: Vec<Named>,
     /// Where they have names: nobody else's business.
     directories: Vec<PathBuf>,
+    /// The file that says what is left there.
+    note: Option<PathBuf>,
     cgroup: Watched,
     /// What was found at the start, to be told with the first look.
     found: Vec<Tampered>,
@@ -126,7 +129,28 @@ impl Hooks {
             }
             directories.extend([pins.root().to_owned(), pins.ours()]);
         }
-        Ok(Hooks { held, maps, directories, cgroup, found })
+        let note = pins.and_then(Pins::note).map(Path::to_owned);
+        let hooks = Hooks { held, maps, directories, note, cgroup, found };
+        hooks.write_note();
+        Ok(hooks)
+    }
+
+    /// For the next daemon.
+    fn write_note(&self) {
+        let (Some(path), Some(place)) = (&self.note, self.directories.first()) else { return };
+        let written = Note::new(place, self.cgroup.id).and_then(|mut note| {
+            for (hook, held) in HOOKS.iter().zip(&self.held) {
+                note.hook(hook.name, bpf::link_info(held.link.as_fd())?.id, held.runs);
+            }
+            self.maps.iter().for_each(|map| note.map(map.name, map.id));
+            note.write(path)
+        });
+        if let Err(error) = written {
+            say!(
+                "streamwatch: {}: {error}: the next start cannot tell whether all hooks were taken away until then",
+                path.display()
+            );
+        }
     }
 
     /// Looks at every hook, and at the names; what is not as it was left is told, and with `restore` put right.
@@ -138,7 +162,11 @@ impl Hooks {
             make_set(set);
         }
         all.extend(self.directories.iter().filter_map(|directory| close(directory)));
+        let before = all.len();
         self.look_at_hooks(restore, &mut all);
+        if all.iter().skip(before).any(|hook| hook.restored == Some(Ok(()))) {
+            self.write_note();
+        }
         for map in &self.maps {
             let Some(wrong) = wrong_pin(&map.pin, map.id) else { continue };
             all.push(Tampered {

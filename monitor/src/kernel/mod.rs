@@ -11,6 +11,7 @@ mod journal;
 mod load;
 #[cfg(feature = "kernel-log")]
 mod log;
+mod note;
 mod pins;
 mod remains;
 mod ring;

@@ -9,6 +9,7 @@
 //! whole, whose layout or sizes are other than ours, or that somebody changed; or keep a start from its end by what
 //! lies there.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::fd::AsFd;
@@ -20,7 +21,8 @@ use rustix::fs::{FlockOperation, flock, statfs};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use super::load::{HOOKS, Hook, MAPS, Shape};
-use super::remains::{Left, whole};
+use super::note::Note;
+use super::remains::{Left, Unfit, whole};
 
 /// `BPF_FS_MAGIC` of include/uapi/linux/magic.h.
 const BPF_FS: u64 = 0xcafe_4a11;
@@ -58,6 +60,8 @@ fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> PinError
 #[derive(Debug)]
 pub struct Pins {
     root: PathBuf,
+    /// The file that says what is left here.
+    note: Option<PathBuf>,
     _lock: fs::File,
 }
 
@@ -100,10 +104,20 @@ impl Pins {
         fs::set_permissions(root, fs::Permissions::from_mode(0o700)).map_err(failed("protect", root))?;
         let lock = fs::File::open(root).map_err(failed("open", root))?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Pins { root: root.to_owned(), _lock: lock }),
+            Ok(()) => Ok(Pins { root: root.to_owned(), note: None, _lock: lock }),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(PinError::InUse(root.to_owned())),
             Err(error) => Err(failed("lock", root)(error.into())),
         }
+    }
+
+    /// What is left here is noted in this file.
+    #[must_use]
+    pub fn noted_in(self, note: PathBuf) -> Pins {
+        Pins { note: Some(note), ..self }
+    }
+
+    pub(super) fn note(&self) -> Option<&Path> {
+        self.note.as_deref()
     }
 
     pub fn root(&self) -> &Path {
@@ -133,17 +147,22 @@ impl Pins {
     /// What was left here. `wants`: how each map is made, as [`MAPS`] names them.
     pub(super) fn left(&self, wants: &[Shape; MAPS.len()], cgroup: u64) -> Left {
         let sets = self.sets();
+        let note = self.note.as_deref().and_then(|note| Note::read(note, &self.root));
+        if note.is_some() && !sets.iter().any(|set| has_link(set)) {
+            let gone = Unfit::hooks();
+            return Left::other(gone.why).with(gone.tampered);
+        }
         if sets.is_empty() {
             return Left::nothing();
         }
         let (ours, old) = (self.ours(), self.old());
         // Killed while it replaces another, a start leaves what it had come to: of either set a part may be missing.
         let complete = hooks_in(&old) == 0;
-        let found = match whole(&ours, wants, cgroup, complete) {
+        let found = match whole(&ours, wants, cgroup, complete, note.as_ref()) {
             Ok(links) => return Left::same(links),
             Err(unfit) => unfit,
         };
-        match whole(&old, wants, cgroup, false) {
+        match whole(&old, wants, cgroup, false, note.as_ref()) {
             Ok(links) => {
                 // A start that was to replace it did not come to its end: it went on counting.
                 let back =
@@ -224,8 +243,12 @@ impl Pins {
     /// # Errors
     /// A name cannot be removed.
     pub fn remove(self) -> Result<(), PinError> {
+        if let Some(note) = &self.note {
+            // First: what is killed here did not lose its hooks to somebody else.
+            let _ = fs::remove_file(note);
+        }
         all(self.sets().iter().map(|set| remove(set)))?;
-        let Pins { root, _lock: lock } = self;
+        let Pins { root, _lock: lock, .. } = self;
         drop(lock);
         if is_mount_point(&root) && is_mounted_by_us(&root) {
             // Somebody looks into it: it goes when they leave.
@@ -251,6 +274,12 @@ pub(super) fn link_pin(hook: &Hook) -> String {
 /// How many hooks have a name in a set.
 pub(super) fn hooks_in(set: &Path) -> usize {
     HOOKS.iter().filter(|hook| fs::symlink_metadata(set.join(link_pin(hook))).is_ok()).count()
+}
+
+/// Whether a set, of whichever version, has a hook.
+fn has_link(set: &Path) -> bool {
+    let is_link = |name: OsString| name.as_encoded_bytes().starts_with(b"link_");
+    fs::read_dir(set).is_ok_and(|entries| entries.flatten().any(|entry| is_link(entry.file_name())))
 }
 
 /// Whether the file system begins here.

@@ -1,8 +1,10 @@
 //! Whether a set of pins that was left can be taken over: each map made as ours are, each hook where it belongs, with
-//! our program, and these programs at work on these maps.
+//! our program, and these programs at work on these maps. What is as it was noted need not be asked, which takes
+//! CAP_SYS_ADMIN.
 //!
-//! In: a directory. Out: its links, or why not, and whether somebody changed it. Must never: change anything there.
+//! In: a directory, and what was noted of it. Out: its links, or why not, and whether somebody changed it. Must never: change anything there.
 
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
@@ -10,6 +12,7 @@ use aya::maps::MapInfo;
 use monitor_sys::bpf;
 
 use super::load::{HOOKS, Hook, JOURNAL, MAPS, Shape};
+use super::note::Note;
 use super::pins::{hooks_in, link_pin, map_pin};
 use crate::model::Tampered;
 
@@ -62,12 +65,25 @@ impl Unfit {
         Unfit { why: why.into(), tampered: None }
     }
 
+    /// All hooks at once, and neither their cgroup nor a start of ours has to do with it.
+    pub fn hooks() -> Unfit {
+        Unfit::changed("set of hooks".to_owned(), "", "was taken away")
+    }
+
     fn map(name: &str, what: &str) -> Unfit {
         Unfit::changed(format!("map {name}"), "", what)
     }
 
     fn hook(hook: &Hook, what: &str) -> Unfit {
         Unfit::changed(format!("hook {}", hook.name), hook.attach, what)
+    }
+
+    fn unasked(hook: &Hook, error: &io::Error) -> Unfit {
+        let with = match error.kind() {
+            io::ErrorKind::PermissionDenied => ", and it is not as it was noted (asking takes CAP_SYS_ADMIN)",
+            _ => "",
+        };
+        Unfit::other(format!("it cannot be asked which program the hook {} ran: {error}{with}", hook.name))
     }
 
     fn changed(part: String, attach: &'static str, what: &str) -> Unfit {
@@ -89,6 +105,7 @@ pub(super) fn whole(
     wants: &[Shape; MAPS.len()],
     cgroup: u64,
     complete: bool,
+    note: Option<&Note>,
 ) -> Result<Vec<OwnedFd>, Unfit> {
     // Hooks are pinned last, and at once: with one of them there, all the rest was there.
     let was_whole = complete && hooks_in(set) > 0;
@@ -112,25 +129,38 @@ pub(super) fn whole(
     // With its cgroup all of them go, and with another one to be watched all of them are elsewhere.
     let together = infos.iter().all(|info| info.cgroup == infos[0].cgroup);
     let mut used = Vec::new();
+    let mut noted = None;
     for (hook, info) in HOOKS.iter().zip(&infos) {
         let by = |unfit: Unfit| if together || !complete { Unfit::other(unfit.why) } else { unfit };
         match info.cgroup {
+            0 if together && complete && note.is_some_and(|note| note.is_at(cgroup)) => {
+                return Err(Unfit::hooks());
+            }
             0 => return Err(by(Unfit::hook(hook, "was taken away"))),
             other if other != cgroup && together => return Err(Unfit::other("another cgroup was watched")),
             other if other != cgroup => return Err(Unfit::hook(hook, "is at another cgroup")),
             _ => {}
         }
+        if let Some(note) = note.filter(|note| note.has_hook(hook.name, info.id, info.program)) {
+            noted = Some(note);
+            continue;
+        }
         let program = bpf::program(info.program)
             .and_then(|program| bpf::program_info(program.as_fd()))
-            .map_err(|error| Unfit::other(format!("the hook {} cannot be asked: {error}", hook.name)))?;
+            .map_err(|error| Unfit::unasked(hook, &error))?;
         if program.name != hook.name.as_bytes() || !maps.iter().any(|map| program.maps.contains(&map.id())) {
             return Err(Unfit::hook(hook, "ran another program"));
         }
         used.extend(program.maps);
     }
     for ((name, map), wants) in MAPS.into_iter().zip(&maps).zip(wants) {
-        if name != JOURNAL && !used.contains(&map.id()) {
-            return Err(Unfit::map(name, "was exchanged: no hook works on it"));
+        match noted {
+            // Programs that are as they were noted work on the maps that were.
+            Some(note) if note.has_map(name, map.id()) => {}
+            None if name == JOURNAL => {}
+            _ if name == JOURNAL => return Err(Unfit::map(name, "was exchanged")),
+            _ if used.contains(&map.id()) => {}
+            _ => return Err(Unfit::map(name, "was exchanged: no hook works on it")),
         }
         if map.max_entries() != wants.entries {
             let (has, wants) = (map.max_entries(), wants.entries);
