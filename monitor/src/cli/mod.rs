@@ -37,15 +37,7 @@ pub use failure::Failure;
 /// Reads the arguments of this process, does what they say, and tells how it went (see
 /// [`Failure::code`]).
 pub fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
-        Err(error) if is_help(&error) => error.exit(),
-        Err(error) => {
-            let _ = writeln!(io::stderr(), "streamwatch: {}", printable(&in_one_line(&error)));
-            return ExitCode::from(2);
-        }
-    };
-    match dispatch(arguments) {
+    match arguments().and_then(dispatch) {
         Ok(code) => code,
         Err(Failure::Output(error)) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(failure) => {
@@ -54,6 +46,14 @@ pub fn main() -> ExitCode {
             ExitCode::from(failure.code())
         }
     }
+}
+
+/// Those of this process; where they ask for help, that is all it does.
+fn arguments() -> Result<Arguments, Failure> {
+    Arguments::try_parse().map_err(|error| match is_help(&error) {
+        true => error.exit(),
+        false => Failure::Usage(in_one_line(&error)),
+    })
 }
 
 fn is_help(error: &clap::Error) -> bool {

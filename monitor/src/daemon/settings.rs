@@ -55,6 +55,10 @@ mod tests {
             ),
             ("[[alerts.hooks]]\nwebhook = \"ftp://a\"\n", ":2:11: alerts.hooks: webhook: expected https"),
             (
+                "[[alerts.hooks]]\nwebhook = \"https://a\"\nca = \"/nonexistent.pem\"\n",
+                ":3:6: alerts.hooks: ca: /nonexistent.pem: ",
+            ),
+            (
                 "[state]\nkey = \"vault-kv:a/b\"\n[state.vault]\naddress = \"http://192.0.2.1\"\n",
                 ":4:11: state.vault.address",
             ),

@@ -122,7 +122,7 @@ fn target(hook: &config::Hook) -> Result<(String, Target), HookError> {
         (None, Some(url), false) => {
             let timeout = Duration::from_secs(u64::from(hook.timeout_s));
             let webhook = Webhook::new(url, hook.ca.as_deref(), timeout)
-                .map_err(|what| HookError::Settings { key: "webhook", what: format!("webhook: {what}") })?;
+                .map_err(|(key, what)| HookError::Settings { key, what: format!("{key}: {what}") })?;
             Ok((webhook.host().to_owned(), Target::Webhook(Box::new(webhook))))
         }
         (None, None, true) => Ok(("log".to_owned(), Target::Log)),

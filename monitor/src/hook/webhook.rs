@@ -13,14 +13,18 @@ pub(super) struct Webhook {
 }
 
 impl Webhook {
-    pub fn new(url: &str, ca: Option<&Path>, timeout: Duration) -> Result<Webhook, String> {
+    /// # Errors
+    /// The setting that is wrong, and how.
+    pub fn new(url: &str, ca: Option<&Path>, timeout: Duration) -> Result<Webhook, (&'static str, String)> {
         let scheme = url.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
         let tls = scheme.as_deref() == Some("https");
         if !tls && scheme.as_deref() != Some("http") {
             // Without the value: it may hold a secret.
-            return Err("expected https://… (or http://…)".to_owned());
+            return Err(("webhook", "expected https://… (or http://…)".to_owned()));
         }
-        Ok(Webhook { agent: https::agent(tls, ca, timeout)?, url: url.to_owned() })
+        let key = if ca.is_some() { "ca" } else { "webhook" };
+        let agent = https::agent(tls, ca, timeout).map_err(|what| (key, what))?;
+        Ok(Webhook { agent, url: url.to_owned() })
     }
 
     /// The host alone: what follows may hold a secret.
@@ -45,7 +49,7 @@ mod tests {
     #[test]
     fn a_refused_address_is_not_repeated() {
         let refused = Webhook::new("hooks.example/services/SECRET", None, Duration::from_secs(1));
-        assert_eq!(refused.err().as_deref(), Some("expected https://… (or http://…)"));
+        assert_eq!(refused.err(), Some(("webhook", "expected https://… (or http://…)".to_owned())));
         assert!(Webhook::new("HTTP://localhost/x", None, Duration::from_secs(1)).is_ok());
     }
 }
