@@ -20,15 +20,16 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use alerts::{Alerts, Hook};
-pub use detect::{AuthFailures, Sampling, Scans, Sensitivity, Traffic};
+pub use detect::{
+    AuthFailures, Certificates, ConnectFailures, Detect, HandshakeFailures, PostQuantum, Sampling, Scans,
+    Sensitivity, Traffic, WeakCipher, WeakTls,
+};
 pub use file::{FileError, parse_toml, place, read_capped};
 pub use memory::Memory;
 pub use origin::{Field, Origin};
 use range::Ranges;
 pub use state::{AwsService, State, VaultService};
 pub use worker::Worker;
-
-use crate::posture::TlsVersion;
 
 /// Longest configuration or policy file that is read.
 pub const LARGEST_FILE: u64 = 16 << 20;
@@ -226,105 +227,6 @@ pub struct Output {
     pub format: Format,
     /// Seconds between two records of one open flow; 0: only when it opens, settles and closes.
     pub interval_s: u32,
-}
-
-/// Thresholds of the detectors.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Detect {
-    pub auth_failures: AuthFailures,
-    pub connect_failures: ConnectFailures,
-    pub handshake_failures: HandshakeFailures,
-    pub weak_tls: WeakTls,
-    pub weak_cipher: WeakCipher,
-    pub post_quantum: PostQuantum,
-    pub certificates: Certificates,
-    pub scans: Scans,
-    pub traffic: Traffic,
-}
-
-/// When failing connections are an alert.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ConnectFailures {
-    /// Failed connections of one stream within the window.
-    pub threshold: u32,
-    pub window_s: u32,
-}
-
-impl Default for ConnectFailures {
-    fn default() -> Self {
-        ConnectFailures { threshold: 5, window_s: 60 }
-    }
-}
-
-/// When failing TLS handshakes are an alert.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct HandshakeFailures {
-    /// Failed handshakes of one stream within the window.
-    pub threshold: u32,
-    pub window_s: u32,
-}
-
-impl Default for HandshakeFailures {
-    fn default() -> Self {
-        HandshakeFailures { threshold: 5, window_s: 60 }
-    }
-}
-
-/// Which versions of TLS are an alert. Below 1.2 always is.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct WeakTls {
-    /// The oldest version wanted.
-    pub minimum: TlsVersion,
-}
-
-/// Which suites and keys are an alert, beyond those that always are.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct WeakCipher {
-    /// CBC suites whose MAC is made with SHA-1.
-    pub cbc_sha1: bool,
-    /// Suites without forward secrecy: RSA key transport, fixed Diffie-Hellman keys.
-    pub static_keys: bool,
-    /// RSA keys of certificates with fewer bits.
-    pub rsa_bits: u32,
-}
-
-impl Default for WeakCipher {
-    fn default() -> Self {
-        WeakCipher { cbc_sha1: false, static_keys: true, rsa_bits: 2048 }
-    }
-}
-
-/// Whether a key exchange that is not post-quantum is an alert.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct PostQuantum {
-    pub enabled: bool,
-}
-
-/// What of certificates is an alert, beyond those that have expired.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Certificates {
-    /// Days before its end from which a certificate is an alert, the longest time first: each is worse
-    /// than the one before.
-    pub expiring_days: Vec<u32>,
-    /// Hours: a certificate made for no more is renewed by a machine, and never about to expire.
-    pub short_lived_h: u32,
-    /// Self-signed certificates of servers, outside loopback.
-    pub self_signed: bool,
-    /// Certificates that are not for the name that the client asked for, outside loopback.
-    pub names: bool,
-}
-
-impl Default for Certificates {
-    fn default() -> Self {
-        Certificates { expiring_days: vec![30, 7, 1], short_lived_h: 12, self_signed: true, names: true }
-    }
 }
 
 /// Percentiles.
