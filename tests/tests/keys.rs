@@ -1,6 +1,13 @@
 //! The key of the state: a file, a credential, Vault's KV store, AWS KMS; changed while the daemon runs, and
 //! not there when it is needed.
 
+#[path = "keys/kms.rs"]
+mod kms;
+#[path = "keys/removed.rs"]
+mod removed;
+#[path = "keys/vault.rs"]
+mod vault;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -10,16 +17,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::Signal;
-use serde_json::{Value, json};
-use tests::servers::{program, python, tool};
+use serde_json::Value;
+use tests::servers::python;
 use tests::{
-    Certificates, Daemon, DaemonOptions, Directory, Lab, Place, Process, Suite, binary, finish, is_alert,
-    number, text,
+    Daemon, DaemonOptions, Directory, Lab, Place, Process, Suite, binary, finish, is_alert, number, text,
 };
 
 const PORT: u16 = 34_660;
-const VAULT: u16 = 34_661;
-const AWS: u16 = 34_662;
 const CLIENT: Duration = Duration::from_secs(20);
 /// From an event to its trace, on a busy host.
 const SOON: Duration = Duration::from_secs(30);
@@ -45,10 +49,10 @@ fn main() -> ExitCode {
             credential,
         )
         .test("a key file is replaced while the daemon runs", &[], replaced)
-        .test("a key in Vault's KV store: used, rotated, gone, back", &["openssl"], vault)
-        .test("a key of AWS KMS: used, replaced, refused", &[], kms)
-        .test("a state that is removed while it is kept is written anew, and is told", &[], removed)
-        .test("files that may be no longer (RLIMIT_FSIZE) are as a full disk", &["prlimit"], limited)
+        .test("a key in Vault's KV store: used, rotated, gone, back", &["openssl"], vault::vault)
+        .test("a key of AWS KMS: used, replaced, refused", &[], kms::kms)
+        .test("a state that is removed while it is kept is written anew, and is told", &[], removed::removed)
+        .test("files that may be no longer (RLIMIT_FSIZE) are as a full disk", &["prlimit"], removed::limited)
         .test("a daemon that dies leaves no core dump", &[], no_core_dump)
         .main()
 }
@@ -335,281 +339,6 @@ fn replaced() -> Result<()> {
         is_kept(state) && state["key_id"] != before["key_id"] && state["key_id"].is_string()
     })?;
     known_again(&site, daemon, "", &[])?.stop().map(drop)
-}
-
-/// RustyVault, over TLS.
-struct Vault {
-    process: Process,
-    unseal: String,
-    root: String,
-    authority: String,
-    config: String,
-}
-
-impl Vault {
-    fn start(directory: &Directory) -> Result<Vault> {
-        let certificates = Certificates::new(directory)?;
-        let config = format!(
-            "storage \"file\" {{\n  path = \"{}\"\n}}\nlistener \"tcp\" {{\n  address = \"127.0.0.1:{VAULT}\"\n  \
-             tls_disable = \"false\"\n  tls_cert_file = \"{}\"\n  tls_key_file = \"{}\"\n}}\n\
-             api_addr = \"https://127.0.0.1:{VAULT}\"\nlog_level = \"info\"\npid_file = \"{}\"\n",
-            directory.file("vault"),
-            certificates.certificate,
-            certificates.key,
-            directory.file("vault.pid"),
-        );
-        let config = directory.write("vault.hcl", &config)?;
-        let process = Vault::serve(directory, &config)?;
-        let mut vault = Vault {
-            process,
-            unseal: String::new(),
-            root: String::new(),
-            authority: certificates.authority,
-            config,
-        };
-        let begun = vault.ask("PUT", "sys/init", &json!({ "secret_shares": 1, "secret_threshold": 1 }))?;
-        let key = begun["keys"][0].as_str().context("no key")?;
-        vault.unseal = key.to_owned();
-        vault.root = begun["root_token"].as_str().context("no token")?.to_owned();
-        vault.unseal()?;
-        Ok(vault)
-    }
-
-    fn serve(directory: &Directory, config: &str) -> Result<Process> {
-        let mut command = Place::default().command(tool("rvault")?);
-        command.args(["server", "--config", config]);
-        let mut process = Process::start("vault", directory, command)?;
-        process.wait_for_port("tcp", VAULT, SOON)?;
-        Ok(process)
-    }
-
-    fn unseal(&self) -> Result<()> {
-        let answer = self.ask("PUT", "sys/unseal", &json!({ "key": self.unseal }))?;
-        ensure!(answer["sealed"] == false, "{answer}");
-        Ok(())
-    }
-
-    fn ask(&self, method: &str, path: &str, body: &Value) -> Result<Value> {
-        let mut curl = Command::new("curl");
-        curl.args(["-sS", "-m", "10", "-X", method, "--cacert", &self.authority]);
-        curl.args(["-H", &format!("X-Vault-Token: {}", self.root), "-d", &body.to_string()]);
-        curl.arg(format!("https://127.0.0.1:{VAULT}/v1/{path}"));
-        let said = finish(curl, CLIENT)?.success()?.stdout;
-        if said.trim().is_empty() {
-            return Ok(Value::Null);
-        }
-        serde_json::from_str(&said).with_context(|| format!("{path}: {said}"))
-    }
-
-    fn write(&self, fields: &Value) -> Result<()> {
-        let answer = self.ask("POST", "secret/streamwatch", fields)?;
-        ensure!(answer["errors"].is_null(), "{answer}");
-        Ok(())
-    }
-}
-
-fn vault() -> Result<()> {
-    let site = Site::new()?;
-    let directory = &site.lab.directory;
-    let mut vault = Vault::start(directory)?;
-    let mounted = vault.ask("POST", "sys/mounts/secret", &json!({ "type": "kv" }))?;
-    ensure!(mounted["errors"].is_null() || mounted.to_string().contains("already in use"), "{mounted}");
-    vault.write(&json!({ "key": "110f".repeat(16) }))?;
-    let token = secret(directory, "token", &vault.root)?;
-    let settings = format!(
-        "key = \"vault-kv:secret/streamwatch\"\nwait_s = 10\n[state.vault]\naddress = \"https://127.0.0.1:{VAULT}\"\n\
-         token = \"file:{}\"\nca = \"{}\"\nkv_version = 1\n",
-        token.display(),
-        vault.authority
-    );
-    let daemon = site.start(&settings, &[])?;
-    site.alert(&daemon)?;
-    let before = wait_for(&daemon, SOON, "kept", is_kept)?;
-    let daemon = known_again(&site, daemon, &settings, &[])?;
-    ensure!(!site.state.with_file_name("state.key").exists(), "a key file beside Vault");
-
-    // Rotated while the daemon runs.
-    vault.write(&json!({ "key": "220f".repeat(16), "old": "110f".repeat(16) }))?;
-    daemon.signal(Signal::HUP);
-    let now = wait_for(&daemon, SOON, "under another key", |state| state["key_id"] != before["key_id"])?;
-    ensure!(is_kept(&now), "{now}");
-    // And while it does not: what the older key wrapped is opened by it.
-    open_alert(&daemon)?;
-    daemon.stop()?;
-    vault.write(&json!({ "key": "330f".repeat(16), "old": "220f".repeat(16) }))?;
-    let daemon = site.start(&settings, &[])?;
-    open_alert(&daemon)?;
-    daemon.signal(Signal::HUP);
-    wait_for(&daemon, SOON, "under the third key", |state| {
-        is_kept(state) && state["key_id"] != now["key_id"]
-    })?;
-
-    // Gone while it runs: what is open stays open.
-    drop(vault.process);
-    daemon.signal(Signal::HUP);
-    let state = wait_for(&daemon, SOON, "missing it", |state| state["reason"].is_string())?;
-    ensure!(state["kept"] == true, "{state}");
-    ensure!(daemon.stderr().contains("the key could not be looked at"), "{}", daemon.stderr());
-    let ended = daemon.stop()?;
-    ensure!(!ended.stderr.contains("not kept"), "{}", ended.stderr);
-
-    // Gone at the start: watched on.
-    let daemon = site.start(&settings.replace("wait_s = 10", "wait_s = 0"), &[])?;
-    wait_for(&daemon, SOON, "waiting", waits)?;
-    let anew = site.alert(&daemon)?;
-    ensure!(text(&anew, "streamwatch.alert.state") == "opened", "{anew}");
-    vault.process = Vault::serve(directory, &vault.config)?;
-    // Sealed is not there either.
-    vault.unseal()?;
-    daemon.signal(Signal::HUP);
-    wait_for(&daemon, KEY, "kept", is_kept)?;
-    ensure!(number(&open_alert(&daemon)?, "streamwatch.alert.count") >= Some(2), "not put together");
-    let said = daemon.stop()?.stderr;
-    ensure!(!said.contains(&vault.root), "the token was told");
-    site.hides(&[&vault.root, "plaintext", "10.213.0"])
-}
-
-fn kms() -> Result<()> {
-    let site = Site::new()?;
-    let directory = &site.lab.directory;
-    // A server that checks signatures, once there is somebody to check.
-    let mut command = Place::default().command(python());
-    command.args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &AWS.to_string()]);
-    command.env("INITIAL_NO_AUTH_ACTION_COUNT", "5").env("MOTO_ALLOW_NONEXISTENT_REGION", "false");
-    let mut moto = Process::start("moto", directory, command)?;
-    moto.wait_for_port("tcp", AWS, SOON)?;
-    let endpoint = format!("http://127.0.0.1:{AWS}");
-    let helper = |arguments: &[&str]| -> Result<Value> {
-        let mut command = Command::new(python());
-        command.arg(program("kms.py")).arg(&endpoint).args(arguments);
-        let said = finish(command, CLIENT)?.success()?.stdout;
-        serde_json::from_str(&said).with_context(|| said.clone())
-    };
-    // Two keys, a user who may use them, and the user's credentials: five actions.
-    let made = helper(&["make"])?;
-    let field = |name: &str| made[name].as_str().map(str::to_owned).context("a field of kms.py");
-    let (first, second) = (field("first")?, field("second")?);
-    let (id, password) = (field("id")?, field("secret")?);
-    let profile = |password: &str| {
-        format!(
-            "[default]\naws_access_key_id = {id}\naws_secret_access_key = {password}\n[other]\naws_access_key_id = x\n"
-        )
-    };
-    let credentials = secret(directory, "aws", &profile(&password))?;
-    let settings = |key: &str, previous: &str| {
-        format!(
-            "key = \"aws-kms:{key}\"\nprevious = [{previous}]\nwait_s = 10\n[state.aws]\nendpoint = \"{endpoint}\"\n\
-             credentials = \"file:{}\"\n",
-            credentials.display()
-        )
-    };
-    let daemon = site.start(&settings(&first, ""), &[])?;
-    site.alert(&daemon)?;
-    let state = wait_for(&daemon, SOON, "kept", is_kept)?;
-    ensure!(state["key_id"] == first.as_str(), "{state}");
-    let daemon = known_again(&site, daemon, &settings(&first, ""), &[])?;
-    daemon.stop()?;
-
-    // Another key, and the one before to open what is old.
-    let previous = format!("\"aws-kms:{first}\"");
-    let daemon = site.start(&settings(&second, &previous), &[])?;
-    open_alert(&daemon)?;
-    daemon.signal(Signal::HUP);
-    wait_for(&daemon, SOON, "under the second key", |state| state["key_id"] == second.as_str())?;
-    daemon.stop()?;
-    let daemon = site.start(&settings(&second, ""), &[])?;
-    open_alert(&daemon)?;
-    daemon.stop()?;
-
-    // Credentials that sign wrongly are refused: this server looks at signatures.
-    secret(directory, "aws", &profile("wrong"))?;
-    let daemon = site.start(&settings(&second, ""), &[])?;
-    let state = wait_for(&daemon, SOON, "waiting", waits)?;
-    ensure!(state["reason"].as_str().is_some_and(|why| why.contains("answers 403")), "{state}");
-    secret(directory, "aws", &profile(&password))?;
-    daemon.signal(Signal::HUP);
-    wait_for(&daemon, KEY, "kept", is_kept)?;
-    open_alert(&daemon)?;
-    let said = daemon.stop()?.stderr;
-    ensure!(!said.contains(&password) && !said.contains("wrong"), "{said}");
-    // The environment is not asked.
-    fs::remove_file(&credentials)?;
-    let environment =
-        [("AWS_ACCESS_KEY_ID", Path::new(&id)), ("AWS_SECRET_ACCESS_KEY", Path::new(&password))];
-    let daemon = site.start(&settings(&second, ""), &environment)?;
-    let state = wait_for(&daemon, SOON, "waiting", waits)?;
-    ensure!(state["reason"].as_str().is_some_and(|why| why.contains("can't be read")), "{state}");
-    daemon.stop().map(drop)
-}
-
-/// What is acknowledged after that is there at the next start, and so is what was before.
-fn removed() -> Result<()> {
-    let site = Site::new()?;
-    let directory = site.state.parent().context("no parent")?;
-    let daemon = site.start("", &[])?;
-    site.alert(&daemon)?;
-    let said = silence(&daemon, "rule == \"weak-tls\"")?;
-    ensure!(!said.contains("memory"), "{said}");
-    // The key with it: there is another one then.
-    fs::remove_dir_all(directory)?;
-    let said = silence(&daemon, "rule == \"weak-cipher\"")?;
-    ensure!(!said.contains("memory"), "{said}");
-    let told = |daemon: &Daemon| daemon.stderr().matches("removed or replaced while open").count();
-    ensure!(told(&daemon) == 1, "{}", daemon.stderr());
-    wait_for(&daemon, SOON, "under another key", |state| {
-        is_kept(state) && daemon.stderr().contains("written anew under the key")
-    })?;
-    daemon.stop()?;
-    let daemon = site.start("", &[])?;
-    open_alert(&daemon)?;
-    ensure!(daemon.list("/v1/silences")?.len() == 2, "silences are gone");
-
-    // Where there is no place for it, nobody is told that it is kept.
-    let aside = site.lab.directory.path().join("aside");
-    fs::rename(directory, &aside)?;
-    fs::write(directory, "no directory")?;
-    let said = silence(&daemon, "rule == \"scan\"")?;
-    ensure!(said.contains("in memory alone"), "{said}");
-    let state = wait_for(&daemon, SOON, "waiting", waits)?;
-    let reason = state["reason"].as_str().unwrap_or_default();
-    ensure!(reason.contains("was removed or replaced, and cannot be written there anew"), "{state}");
-    fs::remove_file(directory)?;
-    daemon.signal(Signal::HUP);
-    wait_for(&daemon, KEY, "kept", is_kept)?;
-    ensure!(told(&daemon) == 1, "{}", daemon.stderr());
-    // The key is made soon after, or at the end at the latest.
-    let ended = daemon.stop()?;
-    ensure!(!ended.stderr.contains("not kept:"), "{}", ended.stderr);
-    let daemon = site.start("", &[])?;
-    open_alert(&daemon)?;
-    ensure!(daemon.list("/v1/silences")?.len() == 3, "silences are gone: {}", daemon.stderr());
-    daemon.stop().map(drop)
-}
-
-/// A write beyond the limit is an error, and no signal that ends the process.
-fn limited() -> Result<()> {
-    let site = Site::new()?;
-    let daemon = site.start("", &[])?;
-    site.alert(&daemon)?;
-    wait_for(&daemon, SOON, "kept", is_kept)?;
-    let limit = |bytes: &str| {
-        let mut prlimit = Command::new("prlimit");
-        prlimit.args([&format!("--pid={}", daemon.pid()), &format!("--fsize={bytes}:unlimited")]);
-        finish(prlimit, CLIENT)?.success().map(drop)
-    };
-    limit("4096")?;
-    let said = silence(&daemon, "rule == \"weak-tls\"")?;
-    ensure!(said.contains("in memory alone"), "{said}");
-    wait_for(&daemon, SOON, "waiting", waits)?;
-    limit("unlimited")?;
-    daemon.signal(Signal::HUP);
-    wait_for(&daemon, KEY, "kept", is_kept)?;
-    let ended = daemon.stop()?;
-    ensure!(ended.stderr.contains("the state is not kept now"), "{}", ended.stderr);
-    let daemon = site.start("", &[])?;
-    open_alert(&daemon)?;
-    ensure!(daemon.list("/v1/silences")?.len() == 1, "the silence is gone: {}", daemon.stderr());
-    daemon.stop().map(drop)
 }
 
 fn no_core_dump() -> Result<()> {
