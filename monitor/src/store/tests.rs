@@ -1,8 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
-use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::MetadataExt;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
@@ -16,6 +14,8 @@ use crate::model::{AlertView, Silence};
 use crate::record::samples;
 
 mod another_key;
+mod damage;
+mod killed;
 mod misplaced;
 
 /// A directory with a state in it; removed on drop.
@@ -238,171 +238,6 @@ fn nothing_readable_is_on_the_disk() {
     }
 }
 
-/// One file is damaged: everything is there, and it is told.
-fn damaged(site: &Site, whole: &[(PathBuf, Vec<u8>)], saved: &Saved, what: &str) {
-    let opened = site.open();
-    assert_eq!(&opened.saved, saved, "{what}");
-    assert!(!opened.damage.is_empty(), "{what}: nobody was told");
-    assert!(
-        !opened.damage.iter().any(|line| line.contains(" lost"))
-            || opened.damage.iter().any(|line| line == "nothing is lost"),
-        "{what}: {:?}",
-        opened.damage
-    );
-    // What was written anew is whole.
-    opened.store.close();
-    let again = site.open();
-    assert_eq!((&again.saved, &again.damage), (saved, &Vec::new()), "{what}, opened again");
-    drop(again);
-    site.put(whole);
-}
-
-#[test]
-fn any_flipped_bit_is_told_and_nothing_is_lost() {
-    let (site, saved) = Site::filled("flips", 12);
-    let whole = site.bytes();
-    let mut random = random(1);
-    for (path, bytes) in &whole {
-        let header = (0..320).step_by(9);
-        let length = bytes.len();
-        let anywhere: Vec<usize> = (0..60).map(|_| random.random_range(0..length)).collect();
-        for at in header.chain(anywhere).filter(|at| *at < length) {
-            let mut broken = bytes.clone();
-            let bit = random.random_range(0..8);
-            broken[at] ^= 1 << bit;
-            std::fs::write(path, broken).unwrap();
-            damaged(&site, &whole, &saved, &format!("bit {bit} of byte {at} of {}", path.display()));
-        }
-    }
-}
-
-#[test]
-fn any_truncation_is_told_and_nothing_is_lost() {
-    let (site, saved) = Site::filled("cuts", 12);
-    let whole = site.bytes();
-    let mut random = random(2);
-    for (path, bytes) in &whole {
-        let some: Vec<usize> = (0..20).map(|_| random.random_range(0..bytes.len())).collect();
-        for length in [0, 1, 64, 4096, bytes.len() - 1].into_iter().chain(some) {
-            std::fs::write(path, &bytes[..length.min(bytes.len() - 1)]).unwrap();
-            damaged(&site, &whole, &saved, &format!("{} cut to {length}", path.display()));
-        }
-    }
-    for (path, _) in &whole[..2] {
-        std::fs::remove_file(path).unwrap();
-        damaged(&site, &whole, &saved, &format!("{} removed", path.display()));
-    }
-}
-
-/// Both files are damaged in any way: no panic, nothing that was not kept, and what is missing is told.
-#[test]
-fn damage_to_both_copies_costs_what_is_damaged_and_is_told() {
-    let (site, saved) = Site::filled("both", 40);
-    let whole = site.bytes();
-    let mut random = random(3);
-    let (mut saved_some, mut lost_some) = (0, 0);
-    for round in 0..150 {
-        let mut broken = whole.clone();
-        for (_, bytes) in &mut broken[..2] {
-            for _ in 0..1 + round % 7 {
-                let at = random.random_range(0..bytes.len());
-                bytes[at] ^= 1 << random.random_range(0..8);
-            }
-            if round % 5 == 0 {
-                bytes.truncate(random.random_range(0..bytes.len()));
-            }
-        }
-        site.put(&broken);
-        let Opened { store, saved: found, damage } = site.open();
-        drop(store);
-        let told = damage.join("; ");
-        assert!(!damage.is_empty(), "round {round}");
-        let genuine = found.open.iter().all(|alert| saved.open.contains(alert))
-            && found.told.iter().all(|alert| saved.told.contains(alert))
-            && found.silences.iter().all(|silence| saved.silences.contains(silence))
-            && found.baselines.iter().all(|baseline| saved.baselines.contains(baseline));
-        assert!(genuine, "round {round}: {told}");
-        if found == saved {
-            saved_some += 1;
-        } else {
-            lost_some += 1;
-            let says = ["lost", "nothing of what was kept", "as they were before", "commits"];
-            assert!(
-                says.iter().any(|word| told.contains(word)) && !told.contains("nothing is lost"),
-                "round {round}: {told}"
-            );
-        }
-        let Opened { saved: again, damage, .. } = site.open();
-        assert_eq!((again, damage), (found, Vec::new()), "round {round}");
-        site.put(&whole);
-    }
-    assert!(saved_some > 0 && lost_some > 0, "{saved_some} {lost_some}");
-}
-
-/// The record of one table is overwritten in both copies: that one is lost, and no other.
-#[test]
-fn a_record_that_is_damaged_in_both_copies_costs_that_record() {
-    let (site, saved) = Site::filled("record", 3);
-    let keys = site.keys();
-    let look = copy::look(&site.path).unwrap();
-    let envelope = Envelope::decode(look.envelope.as_deref().unwrap()).unwrap();
-    let sealer = Sealer::new(&keys.unwrap(&envelope.wrapped).unwrap());
-    let victim = &look.records[&sealer.address(Table::Told, &2_u64.to_be_bytes())];
-    for path in site.copies() {
-        let mut bytes = std::fs::read(&path).unwrap();
-        let found: Vec<usize> =
-            (0..bytes.len() - victim.len()).filter(|at| bytes[*at..].starts_with(victim)).collect();
-        assert!(!found.is_empty());
-        for at in found {
-            bytes[at + 30] ^= 1;
-        }
-        std::fs::write(path, bytes).unwrap();
-    }
-    let Opened { saved: found, damage, .. } = site.open();
-    assert!(damage.iter().any(|line| line == "1 of 3 alerts told are lost"), "{damage:?}");
-    assert_eq!(found.told, [alert(1), alert(3)]);
-    assert_eq!(
-        (&found.open, &found.silences, &found.baselines),
-        (&saved.open, &saved.silences, &saved.baselines)
-    );
-}
-
-#[test]
-fn a_crash_between_the_two_commits_is_made_up_for_without_a_word() {
-    let (site, _) = Site::filled("between", 3);
-    let [_, second] = site.copies();
-    let before = std::fs::read(&second).unwrap();
-    let mut store = site.open().store;
-    store.keep(&[Change::Told(alert(4))]).unwrap();
-    drop(store);
-    std::fs::write(&second, &before).unwrap();
-    let Opened { store, saved, damage } = site.open();
-    assert_eq!((saved.told.len(), damage), (4, Vec::new()));
-    drop(store);
-    // Two commits are no crash.
-    let mut store = site.open().store;
-    store.keep(&[Change::Told(alert(5))]).unwrap();
-    drop(store);
-    std::fs::write(&second, before).unwrap();
-    let Opened { saved, damage, .. } = site.open();
-    assert_eq!(saved.told.len(), 5);
-    assert!(damage[0].contains("lacks the last 2 commits") && damage[1] == "nothing is lost", "{damage:?}");
-}
-
-#[test]
-fn files_that_are_no_state_are_put_aside_and_told() {
-    let site = Site::new("broken");
-    for path in site.copies() {
-        std::fs::write(path, b"this is no database").unwrap();
-    }
-    let Opened { saved, damage, .. } = site.open();
-    assert_eq!(saved, Saved::default());
-    assert!(damage.len() == 3 && damage[2] == "nothing of what was kept could be saved", "{damage:?}");
-    for path in site.copies() {
-        assert_eq!(std::fs::read(beside(&path, ".broken")).unwrap(), b"this is no database");
-    }
-}
-
 #[test]
 fn without_the_right_key_the_files_stay_as_they_are() {
     let (site, saved) = Site::filled("wrong", 3);
@@ -488,67 +323,4 @@ fn a_file_in_the_clear_is_read_once_and_then_gone_from_the_disk() {
     let Opened { saved: again, damage, .. } = site.open();
     assert_eq!((again, damage), (saved, Vec::new()));
     assert!(!aside.exists(), "it is still there in the clear");
-}
-
-/// What another process acknowledges is there when it was killed at any moment.
-#[test]
-fn what_was_acknowledged_outlives_kill_9() {
-    const TIMES: u32 = 120;
-    let site = Site::new("kill");
-    let began = Instant::now();
-    let mut random = random(4);
-    let mut acknowledged = 0_u64;
-    let mut times = 0;
-    while times < TIMES {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "store::tests::writes_until_it_is_killed", "--ignored", "--nocapture"])
-            .env("STREAMWATCH_TEST_STATE", &site.path)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
-        // At least one commit, and then some: killed in the middle of one of them.
-        let number = |line: String| line.rsplit(' ').next().and_then(|word| word.parse::<u64>().ok());
-        let some = random.random_range(1..5);
-        for _ in 0..some {
-            let line = lines.by_ref().find(|line| line.contains("kept ")).expect("the child keeps");
-            acknowledged = acknowledged.max(number(line).unwrap());
-        }
-        std::thread::sleep(Duration::from_micros(random.random_range(0..3000)));
-        child.kill().unwrap();
-        child.wait().unwrap();
-        for line in lines.filter(|line| line.contains("kept ")) {
-            acknowledged = acknowledged.max(number(line).unwrap());
-        }
-        let Opened { saved, damage, .. } = site.open();
-        assert_eq!(damage, Vec::<String>::new(), "after {times} times");
-        let last = saved.told.last().map(|alert| alert.cursor);
-        // One that was kept and not acknowledged any more may be there.
-        assert!(last >= Some(acknowledged), "{acknowledged} was acknowledged, {last:?} is there");
-        let expected = last.unwrap().min(KEPT as u64) as usize;
-        assert_eq!(saved.told.len(), expected, "something in between is missing");
-        assert_eq!(saved.open.len(), 1);
-        acknowledged = last.unwrap();
-        times += 1;
-    }
-    eprintln!("killed {times} times in {:?}, {acknowledged} commits", began.elapsed());
-}
-
-/// The other process of the test above; by itself it does nothing.
-#[test]
-#[ignore = "is run by what_was_acknowledged_outlives_kill_9"]
-fn writes_until_it_is_killed() {
-    let Some(path) = std::env::var_os("STREAMWATCH_TEST_STATE").map(PathBuf::from) else { return };
-    let keys = Keys::new(&State::default(), &path).unwrap();
-    let Opened { mut store, saved, .. } = Store::open(&path, &keys).unwrap();
-    let mut cursor = saved.told.last().map_or(0, |alert| alert.cursor);
-    let mut out = std::io::stdout();
-    loop {
-        cursor += 1;
-        let open = SavedAlert { count: cursor, ..alert(1) };
-        store.keep(&[Change::Told(alert(cursor)), Change::Open(open)]).unwrap();
-        writeln!(out, "kept {cursor}").unwrap();
-        out.flush().unwrap();
-    }
 }
