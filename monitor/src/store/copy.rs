@@ -79,10 +79,32 @@ pub fn asides(path: &Path) -> [PathBuf; 4] {
     ["", ".1", ".2", ".3"].map(|number| beside(path, &format!(".broken{number}")))
 }
 
-/// That of the next one: the first ones stay, which may be the best there is, and the last gives way.
+/// That of the next one: the first ones stay, which may be the best there is, and the last gives way. What has such
+/// a name already, from an attempt that came to no end, needs no other.
 pub fn aside(path: &Path) -> PathBuf {
     let [.., last] = asides(path);
-    asides(path).into_iter().find(|aside| aside.symlink_metadata().is_err()).unwrap_or(last)
+    let free = |aside: &PathBuf| aside.symlink_metadata().is_err();
+    asides(path)
+        .into_iter()
+        .find(|aside| is_same(aside, path))
+        .or_else(|| asides(path).into_iter().find(free))
+        .unwrap_or(last)
+}
+
+/// Two names of one file.
+fn is_same(a: &Path, b: &Path) -> bool {
+    let is = |path: &Path| path.symlink_metadata().ok().map(|about| identity(&about));
+    is(a).is_some_and(|a| is(b) == Some(a))
+}
+
+/// Gives what stands there a second name: at no time is there no file.
+pub fn put_aside(path: &Path) -> Result<(), String> {
+    let broken = aside(path);
+    if is_same(&broken, path) {
+        return Ok(());
+    }
+    remove(&broken)?;
+    std::fs::hard_link(path, &broken).map_err(told)
 }
 
 fn definition(name: &str) -> TableDefinition<'_, &'static [u8], &'static [u8]> {
@@ -252,11 +274,11 @@ impl Copy {
             write.commit().map_err(told)
         })?;
         File::open(&new).and_then(|file| file.sync_all()).map_err(told)?;
+        // Whatever may fail comes before: what has taken its place is not to be put aside by the next attempt.
+        let copy = Copy::open(&new)?;
+        sync_directory(path).map_err(told)?;
         if set_aside && path.exists() {
-            // A second name: at no time is there no file.
-            let broken = aside(path);
-            remove(&broken)?;
-            std::fs::hard_link(path, &broken).map_err(told)?;
+            put_aside(path)?;
         }
         std::fs::rename(&new, path).map_err(told)?;
         sync_directory(path).map_err(told)?;
