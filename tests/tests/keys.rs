@@ -53,6 +53,17 @@ fn main() -> ExitCode {
         .test("a key of AWS KMS: used, replaced, refused", &[], kms::kms)
         .test("a state that is removed while it is kept is written anew, and is told", &[], removed::removed)
         .test("files that may be no longer (RLIMIT_FSIZE) are as a full disk", &["prlimit"], removed::limited)
+        .test(
+            "a state that is removed with its key while nothing can be written is there again",
+            &["prlimit"],
+            removed::removed_while_limited,
+        )
+        .test("where one copy has no place, the other is kept, and that is told", &[], removed::one_copy)
+        .test(
+            "a key file that cannot be made is made when it can, at the start and later",
+            &[],
+            removed::key_cannot_be_made,
+        )
         .test("a daemon that dies leaves no core dump", &[], no_core_dump)
         .main()
 }

@@ -144,7 +144,7 @@ impl Memory {
             read_clear(&file)?;
             fs::rename(&file, &aside).map_err(failed)?;
         }
-        let Opened { store, saved, mut damage } = match Store::open(&file, &keys) {
+        let Opened { store, saved, mut damage, .. } = match Store::open(&file, &keys) {
             Ok(opened) => opened,
             Err(error) => {
                 if clear {

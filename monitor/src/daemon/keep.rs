@@ -10,7 +10,7 @@ use super::state::{Answer, Ask, Keeping, Opener};
 use super::work::Order;
 use crate::alert::{Change, Saved};
 use crate::keys::{Key, KeyError, Wrapped};
-use crate::store::{Opened, Pending, Store, StoreError};
+use crate::store::{Held, Opened, Pending, Store, StoreError};
 use crate::tally::Tally;
 
 /// Changes that come within this time are written together: each commit waits for the disk.
@@ -37,6 +37,11 @@ pub struct Links {
 pub struct Keeper {
     links: Links,
     store: Option<Store>,
+    /// What is held of one that could not be written to.
+    held: Option<Arc<Held>>,
+    /// There is one copy alone, which was told; when the other one is tried again.
+    lacks: bool,
+    retry_copy: Duration,
     /// Its files are open, and not at their places: what is written to them is gone with them.
     misplaced: bool,
     /// The default key file may be gone as well: it is to be made where there is none.
@@ -75,6 +80,9 @@ impl Keeper {
             reopened: false,
             links,
             store: None,
+            held: None,
+            lacks: false,
+            retry_copy: FIRST_RETRY,
             misplaced: false,
             lacks_key: false,
             makes_key: false,
@@ -117,7 +125,7 @@ impl Keeper {
             } else if !self.asked && now >= self.next {
                 self.makes_key = self.store.is_some() && std::mem::take(&mut self.lacks_key);
                 let ask = match (&self.store, self.makes_key) {
-                    (None, _) => Ask::Open,
+                    (None, _) => self.opening(),
                     (Some(_), false) => Ask::Key,
                     (Some(_), true) => Ask::FirstKey,
                 };
@@ -163,6 +171,11 @@ impl Keeper {
         self.links.keeping.change(|view| (view.pending, view.dropped) = (waits, dropped));
     }
 
+    /// How the files are to be opened.
+    fn opening(&self) -> Ask {
+        self.held.clone().map_or(Ask::Open, Ask::Again)
+    }
+
     fn can_write(&self) -> bool {
         self.store.is_some() && !self.misplaced
     }
@@ -174,6 +187,7 @@ impl Keeper {
                 // What came took back what came before it.
                 Ok(line) => {
                     self.is_put_back(line);
+                    self.one_or_both();
                     self.links.keeping.wrote(self.received);
                     self.is_kept();
                 }
@@ -193,6 +207,7 @@ impl Keeper {
                     self.links.keeping.damage(&refused.told);
                 }
                 self.is_put_back(refused.put_back);
+                self.one_or_both();
                 self.links.keeping.change(|view| (view.pending, view.dropped) = (0, dropped));
                 self.links.keeping.wrote(self.received);
                 self.is_kept();
@@ -209,14 +224,32 @@ impl Keeper {
         }
     }
 
-    /// Nothing can be written now: the changes stay, and the files are opened again, unless they are open and cannot
-    /// be found. Then they are all that there is, and are not let go of.
+    /// Whether both copies are kept. Where one is not, that is told once.
+    fn one_or_both(&mut self) {
+        let Some(store) = &self.store else { return };
+        let (lacks, whole) = (store.lacks(), store.is_whole());
+        self.links.keeping.change(|view| view.whole = whole);
+        if let Some(line) = &lacks
+            && !self.lacks
+        {
+            self.links.keeping.damage(std::slice::from_ref(line));
+            self.retry_copy = FIRST_RETRY;
+            self.next = self.next.min(Instant::now() + self.retry_copy);
+        }
+        self.lacks = lacks.is_some();
+    }
+
+    /// Nothing can be written now: the changes stay, and the files are opened again. They are all that there is of what
+    /// was kept, and are not let go of until then, since their names and their key may be gone.
     fn failed(&mut self, error: &StoreError) {
         self.misplaced = matches!(error, StoreError::Misplaced { .. });
-        if self.misplaced {
-            self.reopened = true;
-        } else {
-            self.store = None;
+        self.reopened = true;
+        if !self.misplaced
+            && let Some(store) = self.store.take()
+        {
+            let (held, put_back) = store.let_go();
+            self.held = Some(Arc::new(held));
+            self.is_put_back(put_back);
         }
         self.again(&error.to_string());
     }
@@ -236,8 +269,9 @@ impl Keeper {
 
     fn opened(&mut self, opened: Result<Opened, StoreError>) {
         match opened {
-            Ok(Opened { store, saved, damage }) => {
+            Ok(Opened { store, saved, damage, put_back }) => {
                 self.links.keeping.damage(&damage);
+                self.lacks_key |= put_back;
                 if !std::mem::replace(&mut self.restored, true) {
                     self.restore(saved);
                 }
@@ -265,19 +299,13 @@ impl Keeper {
     }
 
     fn take(&mut self, store: Store) {
-        let (key_id, whole) = (store.key_id().to_owned(), store.is_whole());
+        let key_id = store.key_id().to_owned();
         let kept = !self.reopened;
-        self.links.keeping.change(|view| {
-            (view.kept, view.whole, view.key_id) = (kept, whole, Some(key_id));
-        });
-        self.store = Some(store);
+        self.links.keeping.change(|view| (view.kept, view.key_id) = (kept, Some(key_id)));
+        (self.store, self.held) = (Some(store), None);
         // Soon: what was opened by a key of before is written anew under that of now.
         self.next = Instant::now() + FIRST_RETRY;
-        if !whole {
-            // One copy is better than none, and two are better.
-            self.store = None;
-            self.again("only one of the two copies can be written");
-        }
+        self.one_or_both();
     }
 
     /// Written, and not only opened: a disk that is full can be read.
@@ -321,8 +349,17 @@ impl Keeper {
         }
     }
 
-    /// The source of keys was asked in the course of things.
+    /// The source of keys was asked in the course of things, and the files are looked at.
     fn looked_at(&mut self, key: Result<(Key, Wrapped), KeyError>) {
+        self.look_at(key);
+        self.one_or_both();
+        if self.lacks && self.store.is_some() && !self.misplaced {
+            self.retry_copy = (self.retry_copy * 2).min(LAST_RETRY);
+            self.next = self.next.min(Instant::now() + self.retry_copy);
+        }
+    }
+
+    fn look_at(&mut self, key: Result<(Key, Wrapped), KeyError>) {
         // One that could not be made is wanted still.
         self.lacks_key |= std::mem::take(&mut self.makes_key) && key.is_err();
         let Some(store) = &mut self.store else {
@@ -375,8 +412,12 @@ impl Keeper {
         if self.store.is_some() {
             self.write();
         }
+        if self.store.is_none() && (self.held.is_some() || !self.pending.is_empty()) {
+            self.open_once_more();
+        }
         if self.store.is_some() && self.lacks_key {
             if !self.asked {
+                self.makes_key = std::mem::take(&mut self.lacks_key);
                 self.ask(Ask::FirstKey);
             }
             let patience = Instant::now() + self.links.opener.patience;
@@ -385,41 +426,47 @@ impl Keeper {
                 self.looked_at(key);
             }
         }
-        if self.store.is_none() && !self.pending.is_empty() {
-            let patience = Instant::now() + self.links.opener.patience;
-            if !self.asked {
-                self.ask(Ask::Open);
-            }
-            while let Ok(answer) = self.links.opener.answers.recv_deadline(patience) {
-                self.asked = false;
-                if let Answer::Opened(opened) = answer {
-                    if let Ok(Opened { store, saved, damage }) = *opened {
-                        self.links.keeping.damage(&damage);
-                        // The core is gone: what was kept stays as it is, with what is held on top.
-                        if !self.restored {
-                            self.pending.give_way_to(&saved);
-                        }
-                        self.store = Some(store);
-                        self.write();
-                    }
-                    break;
-                }
-                self.ask(Ask::Open);
-            }
-        }
         self.links.keeping.memory.of(0).settle(Tally::lose);
+        let why = self.told.unwrap_or_default();
+        let waits = self.pending.len() as u64 + self.pending.dropped;
         match self.store {
-            Some(_) if self.misplaced => {
-                say!("streamwatch: the state is not kept: {}", self.told.unwrap_or_default());
+            Some(_) if self.misplaced => say!("streamwatch: the state is not kept: {why}"),
+            Some(_) if self.lacks_key => {
+                say!("streamwatch: the state is not kept: nothing opens it without its key: {why}");
             }
             Some(store) if self.pending.is_empty() => store.close(),
-            _ if self.pending.is_empty() && self.pending.dropped == 0 => {}
-            _ => say!(
-                "streamwatch: {} changes of the state were not kept: {}",
-                self.pending.len() as u64 + self.pending.dropped,
-                self.told.unwrap_or_default()
-            ),
+            None if self.lacks_key => say!("streamwatch: the state is not kept: {why}"),
+            _ if waits == 0 => {}
+            _ => say!("streamwatch: {waits} changes of the state were not kept: {why}"),
         }
         self.links.opener.finish();
+    }
+
+    /// The core is gone: what was kept stays as it is, with what is held on top.
+    fn open_once_more(&mut self) {
+        let patience = Instant::now() + self.links.opener.patience;
+        if !self.asked {
+            self.ask(self.opening());
+        }
+        while let Ok(answer) = self.links.opener.answers.recv_deadline(patience) {
+            self.asked = false;
+            let Answer::Opened(opened) = answer else {
+                self.ask(self.opening());
+                continue;
+            };
+            match *opened {
+                Ok(Opened { store, saved, damage, put_back }) => {
+                    self.links.keeping.damage(&damage);
+                    self.lacks_key |= put_back;
+                    if !self.restored {
+                        self.pending.give_way_to(&saved);
+                    }
+                    (self.store, self.held) = (Some(store), None);
+                    self.write();
+                }
+                Err(error) => self.again(&error.to_string()),
+            }
+            return;
+        }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use crate::api;
 use crate::config::Config;
 use crate::keys::{Key, KeyError, Keys, Wrapped};
 use crate::status::StateView;
-use crate::store::{Opened, Store, StoreError, size_of};
+use crate::store::{Held, Opened, Store, StoreError, size_of};
 
 /// Lines of damage that `status` shows.
 const SHOWN: usize = 32;
@@ -31,10 +31,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(5);
 
 /// What the opener is asked.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Ask {
     /// Open the files.
     Open,
+    /// The same after a write has failed, with what is held of them.
+    Again(Arc<Held>),
     /// A file key under what wraps keys now.
     Key,
     /// The same, and the default key file is made where there is none.
@@ -195,6 +197,7 @@ fn run(path: &Path, keys: &Keys, asked: &Receiver<Ask>, answer: &Sender<Answer>)
     for ask in asked {
         let told = match ask {
             Ask::Open => Answer::Opened(Box::new(Store::open(path, keys))),
+            Ask::Again(held) => Answer::Opened(Box::new(Store::open_again(path, keys, &held))),
             Ask::Key => Answer::Key(keys.new_key()),
             Ask::FirstKey => Answer::Key(keys.first_key()),
         };
@@ -217,8 +220,6 @@ impl Opener {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::detect::Baseline;
 

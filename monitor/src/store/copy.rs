@@ -31,13 +31,18 @@ const CACHE: usize = 4 << 20;
 /// Where it panics.
 const GAVE_UP: &str = "redb gave up on it";
 
+const NOT_OPEN: &str = "is not open";
+
 /// Sealed records by address.
 pub type Records = BTreeMap<Address, Vec<u8>>;
 
 /// A file, open.
 #[derive(Debug)]
 pub struct Copy {
-    database: Database,
+    /// `None`: a write has failed, and redb takes nothing more.
+    database: Option<Database>,
+    /// The same file, which can be read whatever becomes of the database, and of its name.
+    pub file: File,
     /// Device and inode, which nobody else gets while it is open.
     is: (u64, u64),
 }
@@ -113,29 +118,31 @@ fn definition(name: &str) -> TableDefinition<'_, &'static [u8], &'static [u8]> {
 
 /// Everything that can be read of a file, which stays as it is.
 pub fn look(path: &Path) -> std::io::Result<Look> {
-    let open = || -> std::io::Result<Option<Overlay>> {
-        match File::open(path) {
-            Ok(file) => Overlay::new(file).map(Some),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
-    };
-    let Some(overlay) = open()? else { return Ok(Look::default()) };
-    if path.metadata()?.len() == 0 {
+    match File::open(path) {
+        Ok(file) => look_at(&file),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Look::default()),
+        Err(error) => Err(error),
+    }
+}
+
+/// The same of one that is open, whatever its name.
+pub fn look_at(file: &File) -> std::io::Result<Look> {
+    let overlay = || file.try_clone().and_then(Overlay::new);
+    if file.metadata()?.len() == 0 {
         return Ok(Look { exists: true, damage: Some("is empty".to_owned()), ..Look::default() });
     }
     // First with all checksums; where they do not hold, whatever can be read without.
-    let refused = overlay.refused();
+    let verified = overlay()?;
+    let refused = verified.refused();
     let mut look = Look { exists: true, ..Look::default() };
-    match contained(|| read(overlay, true, &mut look)) {
+    match contained(|| read(verified, true, &mut look)) {
         Ok(()) => return Ok(look),
         Err(what) => look = Look { exists: true, damage: Some(what), ..Look::default() },
     }
     look.refused = refused.take();
-    if let Some(overlay) = open()? {
-        // What is wrong was said already.
-        let _ = contained(|| read(overlay, false, &mut look));
-    }
+    let unverified = overlay()?;
+    // What is wrong was said already.
+    let _ = contained(|| read(unverified, false, &mut look));
     Ok(look)
 }
 
@@ -235,10 +242,20 @@ impl Copy {
             if file.metadata().map_err(told)?.len() == 0 {
                 return Err("is empty".to_owned());
             }
+            // On its own, since redb locks the other one.
+            let own = File::open(path).map_err(told)?;
+            if identity(&own.metadata().map_err(told)?) != is {
+                return Err("was replaced while it was opened".to_owned());
+            }
             let backend = FileBackend::new(file).map_err(told)?;
             let database = Builder::new().set_cache_size(CACHE).create_with_backend(backend).map_err(told)?;
-            Ok(Copy { database, is })
+            Ok(Copy { database: Some(database), file: own, is })
         })
+    }
+
+    /// Whether it can be written to, as far as is known.
+    pub fn is_open(&self) -> bool {
+        self.database.is_some()
     }
 
     /// Whether its name leads to it: what is written to a file that was removed, or replaced, is gone with it.
@@ -282,13 +299,14 @@ impl Copy {
         }
         std::fs::rename(&new, path).map_err(told)?;
         sync_directory(path).map_err(told)?;
-        Copy::open(path)
+        Ok(copy)
     }
 
-    /// All edits and the ledger, or nothing.
+    /// All edits and the ledger, or nothing. Where that fails, nothing more can be written.
     pub fn write(&mut self, edits: &[Edit], sealed_ledger: &[u8]) -> Result<(), String> {
-        contained(|| {
-            let write = self.database.begin_write().map_err(told)?;
+        let Some(database) = &self.database else { return Err(NOT_OPEN.to_owned()) };
+        let written = contained(|| {
+            let write = database.begin_write().map_err(told)?;
             for table in Table::ALL {
                 let mut open = write.open_table(definition(table.name())).map_err(told)?;
                 for edit in edits.iter().filter(|edit| edit.address.table == table) {
@@ -306,13 +324,34 @@ impl Copy {
                 .insert(ledger::KEY, sealed_ledger)
                 .map_err(told)?;
             write.commit().map_err(told)
-        })
+        });
+        if written.is_err() {
+            self.close();
+        }
+        written
+    }
+
+    /// It is read from now on, and not written to.
+    pub fn close(&mut self) {
+        // redb may write once more.
+        let database = self.database.take();
+        let _ = contained(|| {
+            drop(database);
+            Ok(())
+        });
     }
 
     /// Envelope, ledger and records, sealed.
     pub fn contents(&self) -> Result<(Vec<u8>, Vec<u8>, Records), String> {
+        let Some(database) = &self.database else {
+            let look = look_at(&self.file).map_err(told)?;
+            return match (look.damage, look.envelope, look.ledger) {
+                (None, Some(envelope), Some(ledger)) => Ok((envelope, ledger, look.records)),
+                (damage, ..) => Err(damage.unwrap_or_else(|| "holds no key".to_owned())),
+            };
+        };
         let one = |table, key| {
-            contained(|| one(&self.database.begin_read().map_err(told)?, table, key))?
+            contained(|| one(&database.begin_read().map_err(told)?, table, key))?
                 .ok_or_else(|| format!("has no {table}"))
         };
         Ok((one(envelope::TABLE, envelope::KEY)?, one(ledger::TABLE, ledger::KEY)?, self.records()?))
@@ -320,8 +359,9 @@ impl Copy {
 
     /// All records, sealed.
     pub fn records(&self) -> Result<Records, String> {
+        let Some(database) = &self.database else { return Err(NOT_OPEN.to_owned()) };
         contained(|| {
-            let read = self.database.begin_read().map_err(told)?;
+            let read = database.begin_read().map_err(told)?;
             let mut records = Records::new();
             for table in Table::ALL {
                 all(&read, table, false, &mut records)?;

@@ -13,13 +13,15 @@ use super::ledger::Ledger;
 use super::limits::MOST;
 use super::record::{self, Mark, Marks, Sealer, Table, parse, split_named, tag};
 use super::sums::{self, Sums};
-use super::{Opened, Store, StoreError, clear, paths};
+use super::{Held, Opened, Store, StoreError, clear, paths};
 use crate::alert::{Change, Saved};
 use crate::keys::{Key, KeyError, Keys, Wrapped};
 
 /// A copy, as far as it can be trusted.
 struct Read {
     look: Look,
+    /// It was held open, and its name does not lead to it any more.
+    away: bool,
     envelope: Option<Envelope>,
     sealer: Option<Sealer>,
     ledger: Option<Ledger>,
@@ -29,10 +31,12 @@ struct Read {
     complete: bool,
 }
 
-pub fn open(path: &Path, keys: &Keys, lock: File) -> Result<Opened, StoreError> {
+pub fn open(path: &Path, keys: &Keys, lock: File, held: Option<&Held>) -> Result<Opened, StoreError> {
     let failed = |source| StoreError::File { path: path.to_owned(), source };
-    let [first, second] = paths(path);
-    let mut looks = [copy::look(&first).map_err(failed)?, copy::look(&second).map_err(failed)?];
+    let files = paths(path);
+    let away = held.map(|held| held.away(path)).unwrap_or_default();
+    let look = |at: usize| away[at].map_or_else(|| copy::look(&files[at]), copy::look_at).map_err(failed);
+    let mut looks = [look(0)?, look(1)?];
     // An error of the disk is tried again, unless the other copy is there without any.
     let refused = looks.each_mut().map(|look| look.refused.take());
     for (at, error) in refused.into_iter().enumerate() {
@@ -46,7 +50,10 @@ pub fn open(path: &Path, keys: &Keys, lock: File) -> Result<Opened, StoreError> 
     if looks[0].clear {
         return migrate(path, keys, lock);
     }
-    let read = unlock(path, keys, looks)?;
+    let mut read = unlock(path, keys, looks, held)?;
+    for (read, away) in read.iter_mut().zip(away) {
+        read.away = away.is_some();
+    }
     match choose(&read) {
         Some(chosen) => {
             let sealed = read.iter().all(|read| read.complete);
@@ -75,9 +82,9 @@ fn remove_unsealed(path: &Path, aside: &Path) -> Option<String> {
 }
 
 /// Opens the envelopes, and with them the records.
-fn unlock(path: &Path, keys: &Keys, looks: [Look; 2]) -> Result<[Read; 2], StoreError> {
+fn unlock(path: &Path, keys: &Keys, looks: [Look; 2], held: Option<&Held>) -> Result<[Read; 2], StoreError> {
     let envelopes = looks.each_ref().map(|look| look.envelope.as_deref().and_then(Envelope::decode));
-    let mut opened: [Option<Key>; 2] = [None, None];
+    let mut opened: [Option<Sealer>; 2] = [None, None];
     let mut foreign = None;
     for at in 0..2 {
         let Some(envelope) = &envelopes[at] else { continue };
@@ -85,8 +92,12 @@ fn unlock(path: &Path, keys: &Keys, looks: [Look; 2]) -> Result<[Read; 2], Store
             opened[1] = opened[0].clone();
             continue;
         }
+        if let Some(sealer) = held.and_then(|held| held.sealer(&envelope.wrapped)) {
+            opened[at] = Some(sealer.clone());
+            continue;
+        }
         match keys.unwrap(&envelope.wrapped) {
-            Ok(key) => opened[at] = Some(key),
+            Ok(key) => opened[at] = Some(Sealer::new(&key)),
             // A crash while the key was changed leaves one copy under the old one.
             Err(error @ KeyError::Foreign { .. }) => foreign = Some(error),
             Err(source) => return Err(StoreError::Key { path: path.to_owned(), source }),
@@ -98,7 +109,7 @@ fn unlock(path: &Path, keys: &Keys, looks: [Look; 2]) -> Result<[Read; 2], Store
     }
     // Nor because it is another one, be it one that a service gives: what is sealed says by which key. (A damaged
     // envelope: the other copy's is the same.)
-    let [a, b] = opened.each_ref().map(|key| key.as_ref().map(Sealer::new));
+    let [a, b] = opened;
     for (sealer, envelope) in [&a, &b].into_iter().zip(&envelopes) {
         let (Some(sealer), Some(envelope)) = (sealer, envelope) else { continue };
         let mut under =
@@ -128,7 +139,7 @@ fn unlock(path: &Path, keys: &Keys, looks: [Look; 2]) -> Result<[Read; 2], Store
             genuine.retain(|address, sealed| sealer.open(address, sealed).is_some());
         }
         let complete = ledger.is_some_and(|ledger| count(&genuine).same_records(&ledger));
-        Read { look, envelope, sealer, ledger, genuine, complete }
+        Read { look, away: false, envelope, sealer, ledger, genuine, complete }
     }))
 }
 
@@ -174,7 +185,7 @@ fn begin(path: &Path, keys: &Keys, lock: File, read: &[Read; 2]) -> Result<Opene
     let (key, wrapped) =
         keys.first_key().map_err(|source| StoreError::Key { path: path.to_owned(), source })?;
     let store = create(path, &key, wrapped, lock, &Records::new(), Ledger::default())?;
-    Ok(Opened { store, saved: Saved::default(), damage })
+    Ok(Opened { store, saved: Saved::default(), damage, put_back: false })
 }
 
 /// Both copies, new.
@@ -208,6 +219,8 @@ fn create(
         most: MOST,
         marks,
         full: Default::default(),
+        known: vec![(wrapped.clone(), sealer.clone())],
+        lacks: [None, None],
         sealer,
         envelope: wrapped,
         made,
@@ -239,7 +252,7 @@ fn migrate(path: &Path, keys: &Keys, lock: File) -> Result<Opened, StoreError> {
             aside.display()
         )),
     }
-    Ok(Opened { saved: saved(&changes), store, damage })
+    Ok(Opened { saved: saved(&changes), store, damage, put_back: false })
 }
 
 fn saved(changes: &[Change]) -> Saved {
@@ -307,7 +320,7 @@ impl Opening<'_> {
                 None if changed => "has changed since the orderly stop, where no record is".to_owned(),
                 None => continue,
             };
-            let aside = if this.look.exists {
+            let aside = if files[at].exists() {
                 format!("; the old file is now {}", copy::aside(&files[at]).display())
             } else {
                 String::new()
@@ -322,11 +335,15 @@ impl Opening<'_> {
         } else if let Some(lost) = lost {
             self.damage.push(lost);
         }
-        self.write(sealer, envelope, ledger, records, anew)
+        let put_back = read.iter().any(|read| read.away);
+        self.write(sealer, envelope, ledger, records, anew, put_back)
     }
 
     /// What is wrong with a copy; empty: nothing that a crash between two commits does not explain.
     fn wrong(&self, read: &Read, ledger: &Ledger, whole: bool, crashed: bool) -> Option<String> {
+        if read.away {
+            return Some("was removed or replaced while it could not be written".to_owned());
+        }
         if !read.look.exists {
             return Some("is missing".to_owned());
         }
@@ -373,12 +390,13 @@ impl Opening<'_> {
     }
 
     fn write(
-        mut self,
+        self,
         sealer: Sealer,
         envelope: Envelope,
         ledger: Ledger,
         records: Records,
         anew: [bool; 2],
+        put_back: bool,
     ) -> Result<Opened, StoreError> {
         let path = self.path;
         let sealed = sealer
@@ -387,15 +405,15 @@ impl Opening<'_> {
         sums::remove(path).map_err(|source| StoreError::File { path: path.to_owned(), source })?;
         let contents = Contents { envelope: &envelope.encode(), ledger: &sealed, records: &records };
         let mut copies = [None, None];
-        for ((open, file), anew) in copies.iter_mut().zip(paths(path)).zip(anew) {
-            let result = if anew { Copy::create(&file, true, contents) } else { Copy::open(&file) };
+        let mut lacks = [None, None];
+        for (at, file) in paths(path).iter().enumerate() {
+            let result = if anew[at] { Copy::create(file, true, contents) } else { Copy::open(file) };
             match result {
-                Ok(copy) => *open = Some(copy),
-                Err(what) => self.damage.push(format!("{} cannot be written: {what}", file.display())),
+                Ok(copy) => copies[at] = Some(copy),
+                Err(what) => lacks[at] = Some(what),
             }
         }
-        if copies.iter().all(Option::is_none) {
-            let what = self.damage.pop().unwrap_or_default();
+        if let [Some(what), Some(_)] = lacks {
             return Err(StoreError::Database { path: path.to_owned(), what });
         }
         let (saved, told) = decode(&sealer, &records);
@@ -403,6 +421,8 @@ impl Opening<'_> {
         let Envelope { wrapped, made } = envelope;
         let store = Store {
             path: path.to_owned(),
+            known: vec![(wrapped.clone(), sealer.clone())],
+            lacks,
             sealer,
             envelope: wrapped,
             made,
@@ -416,7 +436,7 @@ impl Opening<'_> {
             put_back: None,
             lock: self.lock,
         };
-        Ok(Opened { store, saved, damage: self.damage })
+        Ok(Opened { store, saved, damage: self.damage, put_back })
     }
 }
 

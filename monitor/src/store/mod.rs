@@ -8,11 +8,13 @@
 mod clear;
 mod copy;
 mod envelope;
+mod held;
 mod ledger;
 mod limits;
 mod merge;
 mod overlay;
 mod pending;
+mod places;
 mod record;
 mod sums;
 
@@ -28,13 +30,14 @@ use jiff::Timestamp;
 use crate::alert::{Change, KEPT, Saved};
 use crate::detect::Baseline;
 use crate::keys::{Key, KeyError, Keys, Wrapped};
-use copy::{Contents, Copy, Records, identity};
+use copy::{Contents, Copy, Records};
 use envelope::Envelope;
 use ledger::Ledger;
 use limits::{LAST_CURSOR, MOST, Rooms};
 use record::{Book, Edit, Mark, Marks, Sealer, Table, split_named};
 
 pub use copy::sync_directory;
+pub use held::Held;
 pub use pending::{Pending, size_of};
 
 /// Records that one key may seal; NIST SP 800-38D allows 2^32.
@@ -61,6 +64,10 @@ pub struct Store {
     /// Cursors of what was told, oldest first.
     told: VecDeque<u64>,
     copies: [Option<Copy>; 2],
+    /// Why one of them is not kept now; the other one is.
+    lacks: [Option<String>; 2],
+    /// What opens the files: the file key, and another one while they are written anew.
+    known: Vec<(Wrapped, Sealer)>,
     /// What is to be told of files that were written anew at their places.
     put_back: Option<String>,
     /// Keeps other daemons out.
@@ -74,6 +81,8 @@ pub struct Opened {
     pub saved: Saved,
     /// A line for each thing that was not as it should be.
     pub damage: Vec<String>,
+    /// A file had been removed or replaced while it could not be written: see [`Store::open_again`].
+    pub put_back: bool,
 }
 
 /// What of some changes was not kept, because there is more than there may be.
@@ -151,14 +160,31 @@ impl Store {
     /// changed then.
     pub fn open(path: &Path, keys: &Keys) -> Result<Opened, StoreError> {
         let lock = lock(path)?;
-        merge::open(path, keys, lock)
+        merge::open(path, keys, lock, None)
+    }
+
+    /// The same after a write has failed: with what was held of it, neither the names of the files nor the key that
+    /// wraps theirs are needed.
+    ///
+    /// # Errors
+    /// As [`Store::open`]: what is held is to be held on to.
+    pub fn open_again(path: &Path, keys: &Keys, held: &Held) -> Result<Opened, StoreError> {
+        let lock = held.lock(path)?;
+        merge::open(path, keys, lock, Some(held))
+    }
+
+    /// Nothing can be written to it any more: what is needed to open it again, and what is to be told of files that
+    /// were put back.
+    pub fn let_go(self) -> (Held, Option<String>) {
+        (Held::new(self.known, self.copies, self.lock), self.put_back)
     }
 
     /// Keeps changes in both copies, all or none, but for those that there is no room for.
     ///
     /// # Errors
-    /// Not all of it could be written: the store is to be dropped and opened again, and the changes to be
-    /// kept again, which does no harm where they are already.
+    /// [`StoreError::Misplaced`]: see [`Store::put_back`]. Otherwise it could not be written: the store is to be let
+    /// go of ([`Store::let_go`]) and opened again, and the changes to be kept again, which does no harm where they are
+    /// already.
     pub fn keep(&mut self, changes: &[Change]) -> Result<Refused, StoreError> {
         let mut told = self.told.clone();
         let mut book = Book::new(&self.sealer, &self.marks, self.used, self.most);
@@ -205,13 +231,6 @@ impl Store {
         self.find_or_put_back()
     }
 
-    /// [`Store::put_back`]; what there is to tell is kept for the next one who asks, whatever fails before.
-    fn find_or_put_back(&mut self) -> Result<(), StoreError> {
-        let line = self.put_back()?;
-        self.put_back = self.put_back.take().or(line);
-        Ok(())
-    }
-
     fn write(&mut self, (edits, used): (Vec<Edit>, Rooms)) -> Result<(), StoreError> {
         let mut ledger = self.ledger;
         ledger.sequence += 1;
@@ -221,20 +240,18 @@ impl Store {
             ledger.count(edit.address.table, old, edit.value.as_deref().map(record::tag));
         }
         let sealed = self.sealer.seal_ledger(&ledger).map_err(|source| self.no_key(source))?;
-        let mut error = None;
-        for (copy, path) in self.copies.iter_mut().zip(paths(&self.path)) {
-            let written = match copy {
-                Some(open) => open.write(&edits, &sealed),
-                None => Err("is not open".to_owned()),
-            };
-            if let Err(what) = written {
-                *copy = None;
-                error.get_or_insert(StoreError::Database { path, what });
+        let mut lacks = self.lacks.clone();
+        for (copy, lacks) in self.copies.iter_mut().zip(&mut lacks) {
+            if let Some(open) = copy
+                && let Err(what) = open.write(&edits, &sealed)
+            {
+                *lacks = Some(what);
             }
         }
-        if let Some(error) = error {
-            return Err(error);
+        if let [Some(what), Some(_)] = lacks {
+            return Err(StoreError::Database { path: self.path.clone(), what });
         }
+        self.go_without(lacks);
         (self.ledger, self.used) = (ledger, used);
         for edit in edits {
             match edit.value {
@@ -245,42 +262,6 @@ impl Store {
         Ok(())
     }
 
-    /// Writes a file anew whose name does not lead to it any more, since somebody has removed or replaced it or its
-    /// directory. It can be read for as long as it is open. Gives a line where that was so.
-    ///
-    /// # Errors
-    /// [`StoreError::Misplaced`]: this is to be tried again, and the store not to be dropped until then.
-    pub fn put_back(&mut self) -> Result<Option<String>, StoreError> {
-        let mut line = None;
-        for at in 0..2 {
-            let Some(open) = &self.copies[at] else { continue };
-            let [path, other] = [at, 1 - at].map(|at| paths(&self.path)[at].clone());
-            if open.is_at(&path) {
-                continue;
-            }
-            let misplaced = |what| StoreError::Misplaced { path: path.clone(), what };
-            // Others may have begun anew there.
-            let is_ours = self.lock.metadata().is_ok_and(|ours| {
-                lock_path(&self.path).metadata().is_ok_and(|there| identity(&there) == identity(&ours))
-            });
-            if !is_ours {
-                self.lock = lock(&self.path).map_err(|error| misplaced(error.to_string()))?;
-            }
-            let (envelope, ledger, records) = open.contents().map_err(misplaced)?;
-            let contents = Contents { envelope: &envelope, ledger: &ledger, records: &records };
-            self.copies[at] = Some(Copy::create(&path, true, contents).map_err(misplaced)?);
-            let both = self.copies[1 - at].as_ref().is_some_and(|open| !open.is_at(&other));
-            line.get_or_insert_with(|| {
-                format!(
-                    "{}{} removed or replaced while open: all that it held is written there anew",
-                    path.display(),
-                    if both { " and its copy were" } else { " was" }
-                )
-            });
-        }
-        Ok(line)
-    }
-
     /// Writes both files anew under another file key. At no time is there none that can be read.
     ///
     /// # Errors
@@ -288,7 +269,7 @@ impl Store {
     pub fn rewrite(&mut self, key: &Key, wrapped: Wrapped, wall: Timestamp) -> Result<(), StoreError> {
         let [first, second] = paths(&self.path);
         let failed = |what| StoreError::Database { path: first.clone(), what };
-        let Some(open) = self.copies.iter().flatten().next() else {
+        let Some(open) = self.copies.iter().flatten().find(|copy| copy.is_open()) else {
             return Err(failed("is not open".to_owned()));
         };
         let unsealed = |source| StoreError::Key { path: first.clone(), source };
@@ -308,17 +289,22 @@ impl Store {
         }
         let envelope = Envelope { wrapped, made: wall };
         let sealed = sealer.seal_ledger(&ledger).map_err(unsealed)?;
+        // Until one of them is there, the files may be under either key.
+        self.known.push((envelope.wrapped.clone(), sealer.clone()));
+        let encoded = envelope.encode();
+        let contents = Contents { envelope: &encoded, ledger: &sealed, records: &records };
+        let mut lacks = [None, None];
         for (at, path) in [first.clone(), second].into_iter().enumerate() {
-            let contents = Contents { envelope: &envelope.encode(), ledger: &sealed, records: &records };
-            let made = Copy::create(&path, false, contents);
-            match made {
+            match Copy::create(&path, false, contents) {
                 Ok(copy) => self.copies[at] = Some(copy),
-                Err(what) => {
-                    self.copies = [None, None];
-                    return Err(StoreError::Database { path, what });
-                }
+                Err(what) => lacks[at] = Some(what),
             }
         }
+        if let [Some(what), Some(_)] = lacks {
+            return Err(failed(what));
+        }
+        self.go_without(lacks);
+        self.known = vec![(envelope.wrapped.clone(), sealer.clone())];
         self.marks = records.iter().map(|(address, sealed)| (*address, Mark::of(sealed))).collect();
         (self.sealer, self.ledger) = (sealer, ledger);
         (self.envelope, self.made) = (envelope.wrapped, envelope.made);
@@ -340,13 +326,13 @@ impl Store {
 
     /// Both copies are whole and open.
     pub fn is_whole(&self) -> bool {
-        self.copies.iter().all(Option::is_some)
+        self.copies.iter().flatten().filter(|copy| copy.is_open()).count() == self.copies.len()
     }
 
     /// An orderly end: what stands in the files from now on is changed by nobody.
     pub fn close(self) {
+        let whole = self.is_whole();
         let Store { path, sealer, copies, lock: _lock, .. } = self;
-        let whole = copies.iter().all(Option::is_some);
         drop(copies);
         if whole {
             // Without it the next start finds damage in records alone.

@@ -76,7 +76,7 @@ impl Site {
             |n: u8| Change::Baseline(Baseline::Kept(format!("curl → secret-host-{n}:443/tcp"), vec![n; 900]));
         store.keep(&(0..20).map(baseline).collect::<Vec<_>>()).unwrap();
         store.close();
-        let Opened { store, saved, damage } = site.open();
+        let Opened { store, saved, damage, .. } = site.open();
         assert_eq!(damage, Vec::<String>::new());
         store.close();
         (site, saved)
@@ -210,7 +210,7 @@ fn a_worker_in_other_hands_has_no_more_kept_than_there_may_be() {
     }
     let used = store.used;
     store.close();
-    let Opened { store, saved, damage } = site.open();
+    let Opened { store, saved, damage, .. } = site.open();
     assert_eq!(damage, Vec::<String>::new());
     // Nothing that was kept before is gone, except of what was told.
     assert_eq!(saved.silences, before.silences);
@@ -255,7 +255,7 @@ fn without_the_right_key_the_files_stay_as_they_are() {
     // The old one, named as such, opens them.
     let settings = State { previous: vec![Place::File(aside)], ..State::default() };
     let keys = Keys::new(&settings, &site.path).unwrap();
-    let Opened { mut store, saved: found, damage } = Store::open(&site.path, &keys).unwrap();
+    let Opened { mut store, saved: found, damage, .. } = Store::open(&site.path, &keys).unwrap();
     assert_eq!((found, damage), (saved.clone(), Vec::new()));
     let (key, wrapped) = keys.new_key().unwrap();
     assert!(store.wants_another_key(&wrapped, Timestamp::now()));
@@ -309,7 +309,7 @@ fn a_file_in_the_clear_is_read_once_and_then_gone_from_the_disk() {
     write.commit().unwrap();
     drop(database);
     let clear = std::fs::read(&site.path).unwrap();
-    let Opened { store, saved, damage } = site.open();
+    let Opened { store, saved, damage, .. } = site.open();
     assert_eq!((saved.open.len(), saved.told.len(), saved.baselines.len()), (1, 1, 1));
     assert!(damage.len() == 1 && damage[0].contains("was in the clear"), "{damage:?}");
     drop(store);

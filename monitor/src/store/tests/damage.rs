@@ -77,7 +77,7 @@ fn damage_to_both_copies_costs_what_is_damaged_and_is_told() {
             }
         }
         site.put(&broken);
-        let Opened { store, saved: found, damage } = site.open();
+        let Opened { store, saved: found, damage, .. } = site.open();
         drop(store);
         let told = damage.join("; ");
         assert!(!damage.is_empty(), "round {round}");
@@ -140,7 +140,7 @@ fn a_crash_between_the_two_commits_is_made_up_for_without_a_word() {
     store.keep(&[Change::Told(alert(4))]).unwrap();
     drop(store);
     std::fs::write(&second, &before).unwrap();
-    let Opened { store, saved, damage } = site.open();
+    let Opened { store, saved, damage, .. } = site.open();
     assert_eq!((saved.told.len(), damage), (4, Vec::new()));
     drop(store);
     // Two commits are no crash.
