@@ -78,20 +78,36 @@ fn read_file(path: &Path, others: Others) -> Result<Zeroizing<Vec<u8>>, KeyError
         )));
     }
     let directory = path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mode = directory.metadata().map_err(|error| refused(error.to_string()))?.mode();
-    // Without the sticky bit, whoever may write there may put another file in its place.
-    if mode & 0o1002 == 0o0002 {
-        let (mode, directory) = (mode & 0o7777, directory.display());
-        return Err(refused(format!(
-            "is in a directory of mode {mode:04o}: others can replace it; chmod o-w {directory}"
-        )));
-    }
+    nobody_else_replaces(directory).map_err(refused)?;
     let mut secret = Zeroizing::new(Vec::with_capacity(about.len().min(LONGEST) as usize + 1));
     file.take(LONGEST + 1).read_to_end(&mut secret).map_err(|error| refused(error.to_string()))?;
     if secret.len() as u64 > LONGEST {
         return Err(refused(format!("is longer than {LONGEST} bytes")));
     }
     Ok(secret)
+}
+
+/// Whether nobody but root and the daemon's user can put another file in the place of one that is in a directory: as
+/// OpenSSH's StrictModes asks of a home, of the directory and of all that lead to it. Here the sticky bit will do, with
+/// which a file is renamed and removed by who has it, or has the directory.
+fn nobody_else_replaces(directory: &Path) -> Result<(), String> {
+    let real = directory.canonicalize().map_err(|error| format!("{}: {error}", directory.display()))?;
+    for directory in real.ancestors() {
+        let about = directory.metadata().map_err(|error| format!("{}: {error}", directory.display()))?;
+        let (mode, name) = (about.mode() & 0o7777, directory.display());
+        if ![0, geteuid().as_raw()].contains(&about.uid()) {
+            return Err(format!(
+                "is in {name}, which belongs to user {}, who can replace it: expected root",
+                about.uid()
+            ));
+        }
+        if mode & 0o022 != 0 && mode & 0o1000 == 0 {
+            return Err(format!(
+                "is in {name}, of mode {mode:04o}: others can replace it; chmod go-w {name}"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// 32 bytes, not all alike, as they are, in hex, or in base64; with a line's end or without.
@@ -194,18 +210,38 @@ mod tests {
         assert!(told(&directory.join("none")).contains("can't be read"));
         let of_directory =
             |mode| std::fs::set_permissions(&directory, PermissionsExt::from_mode(mode)).unwrap();
-        of_directory(0o777);
-        assert!(
-            told(&path).contains("is in a directory of mode 0777: others can replace it"),
-            "{}",
-            told(&path)
-        );
+        for bad in [0o777, 0o775, 0o757] {
+            of_directory(bad);
+            let told = told(&path);
+            assert!(
+                told.contains(&format!("of mode {bad:04o}: others can replace it; chmod go-w ")),
+                "{told}"
+            );
+        }
         // As /tmp is: only who has a file can rename or remove it.
-        of_directory(0o1777);
-        assert!(read(&SecretPlace::File(path.clone())).is_ok());
+        for good in [0o1777, 0o755, 0o700] {
+            of_directory(good);
+            assert!(read(&SecretPlace::File(path.clone())).is_ok(), "{good:o}");
+        }
+        // The same of those that lead there, whatever leads to them.
+        let within = directory.join("within");
+        std::fs::create_dir(&within).unwrap();
+        let path_within = within.join("key");
+        std::fs::copy(&path, &path_within).unwrap();
+        symlink(&within, directory.join("other")).unwrap();
+        let by_link = directory.join("other/key");
+        assert!(read(&SecretPlace::File(by_link.clone())).is_ok());
+        of_directory(0o770);
+        for path in [&path_within, &by_link] {
+            assert!(told(path).contains("of mode 0770"), "{}", told(path));
+        }
+        of_directory(0o700);
         // Only root can give a file away.
         if geteuid().is_root() {
-            std::os::unix::fs::chown(&path, Some(1), None).unwrap();
+            use std::os::unix::fs::chown;
+            chown(&within, Some(1), None).unwrap();
+            assert!(told(&path_within).contains("which belongs to user 1, who can replace it"));
+            chown(&path, Some(1), None).unwrap();
             assert!(told(&path).contains("belongs to user 1"));
         }
         std::fs::remove_dir_all(directory).unwrap();
