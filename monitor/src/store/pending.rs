@@ -100,10 +100,18 @@ impl Pending {
     }
 
     /// What was kept before, and was not to be had until now, is not pushed out by what was learnt without it: the
-    /// past of a stream stays, silences stay, and an alert that is open in both goes on.
+    /// past of a stream stays, silences stay beside those made since, and an alert that is open in both goes on.
     pub fn give_way_to(&mut self, saved: &Saved) {
-        if let Some(silences) = self.silences.take() {
-            self.bytes -= silences_size(&silences).min(self.bytes);
+        if let Some(since) = self.silences.take() {
+            let is_known = |one: &Silence| saved.silences.iter().any(|known| known.id == one.id);
+            let old = silences_size(&since);
+            let since: Vec<Silence> = since.into_iter().filter(|one| !is_known(one)).collect();
+            let all = [saved.silences.clone(), since].concat();
+            if all.len() == saved.silences.len() || !self.replaces(old, silences_size(&all), self.most) {
+                self.bytes -= old.min(self.bytes);
+            } else {
+                self.silences = Some(all);
+            }
         }
         for (stream, _) in &saved.baselines {
             if let Some(past) = self.baselines.remove(stream) {
@@ -265,6 +273,23 @@ mod tests {
         let left = pending.bytes;
         pending.give_way_to(&Saved::default());
         assert_eq!(pending.bytes, left);
+    }
+
+    #[test]
+    fn silences_that_were_made_without_those_kept_before_are_kept_with_them() {
+        let silence = |id| Silence {
+            id,
+            filter: "rule == \"scan\"".into(),
+            by: 0,
+            at: jiff::Timestamp::UNIX_EPOCH,
+            until: jiff::Timestamp::UNIX_EPOCH,
+            why: "known".into(),
+        };
+        let mut pending = Pending::new(1 << 20);
+        pending.add([Change::Silences(vec![silence(7)])]);
+        pending.give_way_to(&Saved { silences: vec![silence(1), silence(2)], ..Saved::default() });
+        assert_eq!(pending.changes(), [Change::Silences([1, 2, 7].map(silence).to_vec())]);
+        assert_eq!(pending.bytes, size_of(&pending.changes()));
     }
 
     #[test]

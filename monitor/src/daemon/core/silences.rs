@@ -6,7 +6,7 @@ use crate::api::query::Expression;
 use crate::model::{AlertView, Silence};
 use crate::record::{Context, ecs};
 
-/// Silences at a time.
+/// Silences at a time; twice as many where what was kept comes late, which is what is kept at most.
 const MOST: usize = 256;
 
 /// All silences in force.
@@ -14,14 +14,17 @@ const MOST: usize = 256;
 pub struct Silences {
     list: Vec<(Silence, Expression)>,
     last_id: u64,
+    /// What was kept is here: until then nobody knows which numbers are taken.
+    restored: bool,
 }
 
 impl Silences {
-    /// Takes over what was kept; a filter that this version does not know is left out. Where it comes late,
-    /// what was made meanwhile keeps its number, and what had the same gets another one. True: there
-    /// are some, which are to be kept as they are now.
+    /// Takes over what was kept; a filter that this version does not know is left out. Where it comes late, all keep
+    /// their numbers ([`Silences::add`]), unless the clock was set back: then what was made meanwhile keeps its own,
+    /// and what had the same gets another one. True: there are some, which are to be kept as they are now.
     pub fn restore(&mut self, kept: Vec<Silence>) -> bool {
-        for mut silence in kept.into_iter().take(MOST - self.list.len().min(MOST)) {
+        self.restored = true;
+        for mut silence in kept.into_iter().take(2 * MOST - self.list.len().min(MOST)) {
             if self.list.iter().any(|(known, _)| known.id == silence.id) {
                 silence.id = self.last_id + 1;
             }
@@ -33,7 +36,8 @@ impl Silences {
         !self.list.is_empty()
     }
 
-    /// One more; its id is given.
+    /// One more; its id is given. As long as those that are kept are not known, it is the second of the clock, which
+    /// none of them has.
     ///
     /// # Errors
     /// The filter is none, or there are too many.
@@ -42,7 +46,8 @@ impl Silences {
         if self.list.len() >= MOST {
             return Err(format!("there are {MOST} silences already"));
         }
-        self.last_id += 1;
+        let second = if self.restored { 0 } else { u64::try_from(silence.at.as_second()).unwrap_or(0) };
+        self.last_id = second.max(self.last_id + 1);
         let silence = Silence { id: self.last_id, ..silence };
         self.list.push((silence.clone(), filter));
         Ok(silence)
@@ -76,5 +81,57 @@ impl Silences {
         // Our own line is JSON; if ever not, nothing is silenced.
         let record = serde_json::from_slice(&line).ok()?;
         self.list.iter().find(|(_, filter)| filter.matches(&record)).map(|(silence, _)| silence.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn silence(rule: &str) -> Silence {
+        let at: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let until = at + std::time::Duration::from_secs(3600);
+        Silence { id: 0, filter: format!("rule == \"{rule}\""), by: 0, at, until, why: "known".into() }
+    }
+
+    #[test]
+    fn a_number_that_somebody_saw_names_the_same_silence_when_what_was_kept_comes_late() {
+        let mut before = Silences::default();
+        before.restore(Vec::new());
+        let kept: Vec<Silence> =
+            ["plaintext", "scan"].map(|rule| before.add(silence(rule)).unwrap()).to_vec();
+        assert_eq!(kept.iter().map(|one| one.id).collect::<Vec<_>>(), [1, 2]);
+        let mut late = Silences::default();
+        let mut seen: Vec<Silence> =
+            ["weak-tls", "weak-cipher"].map(|rule| late.add(silence(rule)).unwrap()).to_vec();
+        seen.extend(kept.clone());
+        assert!(late.restore(kept));
+        seen.push(late.add(silence("new-service")).unwrap());
+        for one in &seen {
+            assert_eq!(late.all().iter().filter(|known| known.id == one.id).collect::<Vec<_>>(), [one]);
+        }
+        // And so it is after the next start.
+        let mut next = Silences::default();
+        next.restore(late.all());
+        for one in seen {
+            assert_eq!(next.remove(one.id), Some(one));
+        }
+    }
+
+    #[test]
+    fn what_was_kept_is_not_left_out_for_what_was_made_without_it() {
+        let full = || {
+            let mut all = Silences::default();
+            all.restore(Vec::new());
+            (0..MOST).for_each(|_| drop(all.add(silence("scan")).unwrap()));
+            all
+        };
+        let mut late = Silences::default();
+        (0..MOST).for_each(|_| drop(late.add(silence("plaintext")).unwrap()));
+        late.restore(full().all());
+        assert_eq!(late.all().len(), 2 * MOST);
+        assert!(late.add(silence("weak-tls")).is_err());
     }
 }

@@ -654,13 +654,13 @@ fn silences_mark_what_they_cover() {
     let mut rig = Rig::new(settings());
     let word = crate::api::Word { by: 0, for_s: 60, why: "maintenance".into() };
     assert!(rig.core.silence("rule ==".into(), word.clone(), rig.now_ns).is_err());
-    rig.core.silence("rule == \"plaintext\"".into(), word, rig.now_ns).unwrap();
+    let made = rig.core.silence("rule == \"plaintext\"".into(), word, rig.now_ns).unwrap();
     let event = rig.event(Kind::Open, 1, CLIENT, SERVER, false);
     rig.feed(Kind::Open, event);
     rig.capture(&event, true, 0, REQUEST);
     rig.capture(&event, false, 0, RESPONSE);
     let told = rig.records();
-    assert_eq!(alerts(&told)[0].silenced.as_ref().map(|silence| silence.id), Some(1));
+    assert_eq!(alerts(&told)[0].silenced.as_ref().map(|silence| silence.id), Some(made.id));
     assert_eq!(rig.core.open_alerts()[0].silenced.as_ref().map(|silence| silence.by), Some(0));
     rig.pass(61 * SECOND);
     assert!(rig.core.silences().is_empty());
