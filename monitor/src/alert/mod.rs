@@ -6,6 +6,8 @@
 //! gets worse.
 
 mod journal;
+mod parties;
+mod room;
 mod saved;
 
 use std::collections::{HashMap, HashSet};
@@ -20,6 +22,7 @@ pub use saved::{Change, Saved, SavedAlert};
 use crate::detect::Finding;
 use crate::model::{Acknowledgement, AlertState, AlertView, FlowView, ListenerView, Rule, Severity};
 use journal::Journal;
+use parties::Parties;
 
 /// Alerts held at a time.
 pub const HELD: usize = 16_384;
@@ -58,14 +61,20 @@ struct Alert {
     listener: Option<Arc<ListenerView>>,
     /// Who of this host it is about; empty: nobody in particular.
     party: Arc<str>,
+    /// As the how manieth it was opened.
+    number: u64,
 }
 
 /// All alerts, open and lately resolved.
 #[derive(Debug)]
 pub struct Alerts {
     alerts: HashMap<String, Alert, RandomState>,
-    /// How many each party of this host has: one may have as many as there is room for others.
-    by_party: HashMap<Arc<str>, usize, RandomState>,
+    /// What each party of this host has: one may have as many as there is room for others.
+    parties: Parties,
+    /// Alerts ever put here.
+    numbers: u64,
+    /// Those that were given up for worse ones, and are still to be told.
+    gone: Vec<(String, Alert)>,
     journal: Journal,
     changes: Vec<Change>,
     /// Some are resolved, and could go.
@@ -81,13 +90,17 @@ pub struct Alerts {
     pub found: u64,
     /// Findings that found the book full.
     pub refused: u64,
+    /// Open alerts that gave way to worse ones.
+    pub given_up: u64,
 }
 
 impl Alerts {
     pub fn new(repeat_every_s: u32, resolve_after_s: u32) -> Self {
         Alerts {
             alerts: HashMap::default(),
-            by_party: HashMap::default(),
+            parties: Parties::default(),
+            numbers: 0,
+            gone: Vec::new(),
             journal: Journal::default(),
             changes: Vec::new(),
             some_resolved: false,
@@ -98,6 +111,7 @@ impl Alerts {
             raised: 0,
             found: 0,
             refused: 0,
+            given_up: 0,
         }
     }
 
@@ -118,7 +132,8 @@ impl Alerts {
                 alert.count = alert.count.saturating_add(open.count);
                 alert.first = alert.first.min(open.first_seen);
                 if open.severity > alert.severity {
-                    (alert.severity, alert.reason, alert.remedy) = (open.severity, open.reason, open.remedy);
+                    alert.becomes(&mut self.parties, &key, open.severity, alert.party.clone());
+                    (alert.reason, alert.remedy) = (open.reason, open.remedy);
                 }
                 if open.severity >= alert.severity && alert.acknowledged.is_none() {
                     alert.acknowledged = open.acknowledged;
@@ -145,9 +160,9 @@ impl Alerts {
                 flow: None,
                 listener: None,
                 party: Arc::default(),
+                number: 0,
             };
-            *self.by_party.entry(Arc::default()).or_default() += 1;
-            self.alerts.insert(open.key, alert);
+            self.put(open.key, alert);
             if late {
                 self.keep(&key);
             }
@@ -181,12 +196,13 @@ impl Alerts {
         self.found += 1;
         let key = finding.key();
         let known = self.alerts.get(&key).map(|alert| alert.party.clone());
-        let party = known.clone().unwrap_or_else(|| party_of(&finding));
+        // What was kept has no party until it is found again.
+        let party = known.clone().filter(|party| !party.is_empty()).unwrap_or_else(|| party_of(&finding));
         if known.is_none() && !self.has_room(finding.rule, &party) {
             if std::mem::take(&mut self.some_resolved) {
                 self.forget(|_, alert| alert.resolved);
             }
-            if !self.has_room(finding.rule, &party) {
+            if !self.has_room(finding.rule, &party) && !self.gives_up(&party, finding.severity) {
                 self.refused += 1;
                 return None;
             }
@@ -198,8 +214,8 @@ impl Alerts {
             alert.holds += u32::from(hold);
             let worse = finding.severity > alert.severity;
             // What is told is the worst of what was found.
+            alert.becomes(&mut self.parties, &key, finding.severity.max(alert.severity), party);
             if finding.severity >= alert.severity {
-                alert.severity = finding.severity;
                 alert.shown_ns = now_ns;
                 (alert.reason, alert.remedy) = (finding.reason, finding.remedy);
                 (alert.flow, alert.listener) = (finding.flow, finding.listener);
@@ -235,11 +251,10 @@ impl Alerts {
             acknowledged: None,
             flow: finding.flow,
             listener: finding.listener,
-            party: party.clone(),
+            party,
+            number: 0,
         };
-        if self.alerts.insert(key.clone(), alert).is_none() {
-            *self.by_party.entry(party).or_default() += 1;
-        }
+        self.put(key.clone(), alert);
         self.told(&key, AlertState::Opened, now)
     }
 
@@ -278,30 +293,6 @@ impl Alerts {
         true
     }
 
-    /// Whether a party may have another alert: as many as are free, so that a noisy one leaves room. What is
-    /// about the monitor itself is nobody's noise.
-    fn has_room(&self, rule: Rule, party: &str) -> bool {
-        if matches!(rule, Rule::MonitorTampered | Rule::EvidenceLost) {
-            return self.alerts.len() < HELD;
-        }
-        let has = self.by_party.get(party).copied().unwrap_or(0);
-        has < (HELD - OWN).saturating_sub(self.alerts.len())
-    }
-
-    fn forget(&mut self, mut gone: impl FnMut(&str, &Alert) -> bool) {
-        let by_party = &mut self.by_party;
-        self.alerts.retain(|key, alert| {
-            let goes = gone(key, alert);
-            if goes && let Some(count) = by_party.get_mut(&alert.party) {
-                *count -= 1;
-                if *count == 0 {
-                    by_party.remove(&alert.party);
-                }
-            }
-            !goes
-        });
-    }
-
     /// A flow that held an alert open has ended.
     pub fn release(&mut self, key: &str, now_ns: u64) {
         if let Some(alert) = self.alerts.get_mut(key) {
@@ -327,7 +318,7 @@ impl Alerts {
         };
         let over: Vec<String> =
             self.alerts.iter().filter(|(_, alert)| quiet(alert)).map(|(key, _)| key.clone()).collect();
-        let mut told = Vec::new();
+        let mut told = self.tell_gone(wall(now_ns));
         for key in over {
             if let Some(alert) = self.alerts.get_mut(&key) {
                 alert.resolved = true;

@@ -84,6 +84,77 @@ fn a_process_of_many_names_is_one_party_and_the_monitor_itself_is_always_heard()
 }
 
 #[test]
+fn a_worse_alert_of_a_full_party_takes_the_place_of_its_least_severe_and_oldest() {
+    let mut alerts = Alerts::new(10, 30);
+    let new = |n: usize, severity, uid| Finding { severity, ..listening(format!("a{n}"), uid) };
+    // Others' are older, and as little severe.
+    alerts.find(new(0, Severity::Low, 7), true, 0, wall);
+    alerts.find(new(1, Severity::Medium, 1000), true, 0, wall);
+    for n in 2..HELD {
+        alerts.find(new(n, Severity::Low, 1000), true, 0, wall);
+    }
+    alerts.take_changes();
+    let (full, refused) = (alerts.len(), alerts.refused);
+    assert!(full <= HELD / 2 + 1 && refused > 0);
+    let worse = |n| Finding { rule: Rule::Plaintext, ..new(HELD + n, Severity::Critical, 1000) };
+    for n in 0..2 {
+        assert!(alerts.find(worse(n), true, SECOND, wall).is_some(), "no room for what is worse");
+    }
+    assert_eq!((alerts.len(), alerts.refused, alerts.given_up), (full, refused, 2));
+    for (n, severity, uid, stays) in [
+        (0, Severity::Low, 7, true),
+        (1, Severity::Medium, 1000, true),
+        (2, Severity::Low, 1000, false),
+        (3, Severity::Low, 1000, false),
+        (4, Severity::Low, 1000, true),
+    ] {
+        assert_eq!(alerts.is_open(&new(n, severity, uid).key()), stays, "{n}");
+    }
+    // What is no worse does not.
+    assert!(alerts.find(new(2, Severity::Low, 1000), true, SECOND, wall).is_none());
+    // Whoever was told of them is told, in the order of the row, and they are kept no longer.
+    let gone = [2, 3].map(|n| new(n, Severity::Low, 1000).key());
+    let changes = alerts.take_changes();
+    assert!(gone.iter().all(|key| changes.contains(&Change::Closed(key.clone()))), "{changes:?}");
+    let told = alerts.tick(SECOND, wall);
+    assert_eq!(told.iter().map(|alert| &alert.key).collect::<Vec<_>>(), gone.iter().collect::<Vec<_>>());
+    for alert in &told {
+        assert!(alert.state == AlertState::Resolved && alert.cursor > alerts.open()[0].cursor);
+        assert!(alert.reason.starts_with("given up for a worse one"), "{}", alert.reason);
+    }
+    assert!(alerts.tick(SECOND, wall).is_empty());
+    // What somebody knows of stays.
+    let known = new(4, Severity::Low, 1000).key();
+    alerts.acknowledge(&known, self::known("1970-01-01T01:00:00Z"));
+    assert!(alerts.find(worse(2), true, SECOND, wall).is_some());
+    assert!(alerts.is_open(&known) && !alerts.is_open(&new(5, Severity::Low, 1000).key()));
+    // Until all are as bad.
+    for n in 3..HELD {
+        alerts.find(worse(n), true, SECOND, wall);
+    }
+    assert_eq!(alerts.len(), full);
+    assert!(alerts.is_open(&new(0, Severity::Low, 7).key()), "others' are left alone");
+}
+
+#[test]
+fn what_was_kept_is_of_its_party_once_it_is_found_again() {
+    let mut before = Alerts::new(10, 30);
+    let new = |n: usize, severity| Finding { severity, ..listening(format!("a{n}"), 1000) };
+    for n in 0..HELD {
+        before.find(new(n, Severity::Low), false, 0, wall);
+    }
+    let mut alerts = Alerts::new(10, 30);
+    alerts.restore(before.open().iter().map(SavedAlert::of).collect(), Vec::new(), 0);
+    let full = alerts.len();
+    for n in 0..HELD {
+        alerts.find(new(n, Severity::Low), false, 0, wall);
+    }
+    assert_eq!(alerts.len(), full, "it has no second half");
+    assert!(alerts.find(new(HELD, Severity::High), false, 0, wall).is_some());
+    assert_eq!((alerts.len(), alerts.given_up), (full, 1));
+}
+
+#[test]
 fn what_gets_worse_is_told_at_once_and_the_worst_stays() {
     let mut alerts = Alerts::new(300, 300);
     alerts.find(finding(), false, 0, wall);

@@ -31,7 +31,7 @@ impl Core {
                 traffic.refused,
                 traffic.evicted,
             ),
-            table("alerts", crate::alert::HELD, self.alerts.len(), self.alerts.refused, 0),
+            table("alerts", crate::alert::HELD, self.alerts.len(), self.alerts.refused, self.alerts.given_up),
         ];
         for (name, _, fill) in self.detectors() {
             tables.push(table(name, fill.capacity, fill.used, 0, fill.pushed_out));
@@ -66,7 +66,7 @@ impl Core {
             row("listener", self.listeners_seen, self.listeners_lost),
             row("stream", self.streams.assigned, self.streams.refused),
             row("name", self.names.learnt + self.names.refused, self.names.refused),
-            row("finding", self.alerts.found, self.alerts.refused),
+            row("finding", self.alerts.found, self.alerts.refused + self.alerts.given_up),
         ];
         rows.extend(self.detectors().map(|(_, kind, fill)| row(kind, fill.made, fill.pushed_out)));
         rows.retain(|row| row.offered > 0);
