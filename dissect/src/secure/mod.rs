@@ -3,6 +3,7 @@
 //! In: both directions. Out: an inspection, once the handshake shows itself. Must never: say
 //! `Encrypted` before both ends took part in the handshake on this very wire.
 
+mod alert;
 mod certificate;
 mod client_certificate;
 pub(crate) mod dtls;

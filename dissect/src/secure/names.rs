@@ -210,7 +210,12 @@ pub(crate) fn lengths_of_1_3(suite: u16) -> Option<(u16, u16)> {
 
 /// RFC 8446 section 6, with the older alerts of RFC 5246 section 7.2.
 pub(crate) fn alert(number: u8) -> &'static str {
-    match number {
+    known_alert(number).unwrap_or("of an unknown kind")
+}
+
+/// The same, if IANA knows it.
+pub(crate) fn known_alert(number: u8) -> Option<&'static str> {
+    Some(match number {
         0 => "close_notify",
         10 => "unexpected_message",
         20 => "bad_record_mac",
@@ -229,20 +234,27 @@ pub(crate) fn alert(number: u8) -> &'static str {
         49 => "access_denied",
         50 => "decode_error",
         51 => "decrypt_error",
+        52 => "too_many_cids_requested",
+        60 => "export_restriction",
         70 => "protocol_version",
         71 => "insufficient_security",
         80 => "internal_error",
         86 => "inappropriate_fallback",
         90 => "user_canceled",
+        100 => "no_renegotiation",
         109 => "missing_extension",
         110 => "unsupported_extension",
+        111 => "certificate_unobtainable",
         112 => "unrecognized_name",
         113 => "bad_certificate_status_response",
+        114 => "bad_certificate_hash_value",
         115 => "unknown_psk_identity",
         116 => "certificate_required",
+        117 => "general_error",
         120 => "no_application_protocol",
-        _ => "of an unknown kind",
-    }
+        121 => "ech_required",
+        _ => return None,
+    })
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! In: one direction's bytes. Out: its handshake messages in the clear, what ended them, and the kinds
 //! and lengths of the records after that. Must never: look past [`MOST_PROTECTED`] of those.
 
+use super::alert;
 use crate::{Prefix, readable};
 
 const HEADER: usize = 5;
@@ -24,9 +25,6 @@ pub(crate) const ALERT: u8 = 21;
 pub(crate) const HANDSHAKE: u8 = 22;
 pub(crate) const APPLICATION_DATA: u8 = 23;
 const HEARTBEAT: u8 = 24;
-
-/// The description of an alert.
-const NO_CERTIFICATE: u8 = 41;
 
 /// Protected records that are looked at: a flight of six messages, a chain of certificates of 256 kB,
 /// and what follows them.
@@ -124,11 +122,13 @@ pub(crate) struct Side {
     /// Where the record ends that is not all there; what is there ends here, if its length is not
     /// known yet.
     pub record_end: usize,
-    /// An alert in the clear behind protected records, its description as far as it is there: nothing belongs
-    /// behind it.
+    /// An alert in the clear behind protected records, its description as far as it is there: nothing but
+    /// another one belongs behind it.
     pub gave_up: Option<Option<u8>>,
+    /// Alerts in the clear.
+    alerts: usize,
     /// Nothing more will come.
-    ended: bool,
+    pub ended: bool,
 }
 
 impl Side {
@@ -143,6 +143,7 @@ impl Side {
             off_track: None,
             record_end: bytes.len(),
             gave_up: None,
+            alerts: 0,
             ended: prefix.ended,
         };
         let mut at = 0;
@@ -151,13 +152,9 @@ impl Side {
             && side.protected.len() < MOST_PROTECTED
         {
             let (kind, length) = match Header::parse(rest) {
-                _ if side.gave_up.is_some() => {
-                    side.derail(at);
-                    break;
-                }
                 Header::Whole { kind, length } => (kind, length),
-                Header::Short => break,
-                Header::Wrong => {
+                Header::Short if side.gave_up.is_none() || rest[0] == ALERT => break,
+                Header::Short | Header::Wrong => {
                     side.derail(at);
                     break;
                 }
@@ -184,8 +181,23 @@ impl Side {
 
     /// Takes one record; whether to go on to the next.
     fn record(&mut self, kind: u8, length: u16, payload: &[u8], style: Style, at: usize) -> bool {
-        if let End::Protected(_) = self.end {
-            return self.after_handshake(kind, length, payload, style, at);
+        if kind == ALERT && alert::in_the_clear(length) {
+            return self.take_alerts(length, payload, at);
+        }
+        match self.end {
+            End::Protected(_) if self.gave_up.is_some() => {
+                self.derail(at);
+                return false;
+            }
+            End::Protected(_) => return self.after_handshake(kind, length, payload, style, at),
+            // What stacks still send behind an alert is protected, or another one.
+            End::Alert(_) => {
+                if can_be_read(payload) {
+                    self.derail(at);
+                }
+                return false;
+            }
+            End::Open | End::Broken(_) => {}
         }
         match self.in_the_clear(kind, length, payload, style, at) {
             None => true,
@@ -196,9 +208,33 @@ impl Side {
             }
             Some(end) => {
                 self.end = end;
-                false
+                matches!(end, End::Alert(_))
             }
         }
+    }
+
+    /// A record of alerts in the clear; whether to go on to the next.
+    fn take_alerts(&mut self, length: u16, payload: &[u8], at: usize) -> bool {
+        self.alerts += usize::from(length / 2);
+        let behind = matches!(self.end, End::Protected(_));
+        let alerts = alert::read(payload).filter(|_| self.alerts <= alert::MOST);
+        // A peer that cannot make sense of what it got says so in the clear, and no more.
+        let Some(alerts) = alerts.filter(|alerts| !behind || alerts.iter().all(|it| it.is_known())) else {
+            self.derail(at);
+            return false;
+        };
+        if behind {
+            self.gave_up.get_or_insert(alerts.first().map(|alert| alert.description));
+            return true;
+        }
+        for alert in alerts {
+            match self.end {
+                End::Open if alert.ends() => self.end = End::Alert(Some(alert.description)),
+                End::Open => self.no_certificate |= alert.is_no_certificate(),
+                _ => {}
+            }
+        }
+        true
     }
 
     /// A record behind a protected one.
@@ -218,11 +254,6 @@ impl Side {
             (CHANGE_CIPHER_SPEC, Style::Marked { .. }) if length == 1 => return true,
             (APPLICATION_DATA, Style::Marked { .. }) | (_, Style::Switched { .. }) => {
                 self.protected(length, payload, style, at)
-            }
-            // A peer that cannot make sense of what it got says so in the clear, and no more.
-            (ALERT, Style::Marked { .. }) if length == 2 && payload.first().is_none_or(is_level) => {
-                self.gave_up = Some(payload.get(1).copied());
-                return true;
             }
             _ => End::Broken(at),
         };
@@ -254,7 +285,7 @@ impl Side {
                 Some(self.protected(length, payload, style, at))
             }
             (APPLICATION_DATA, Style::Marked { .. }) => Some(self.protected(length, payload, style, at)),
-            (ALERT, _) if self.switched && length != 2 => Some(End::Alert(None)),
+            (ALERT, _) if self.switched && length >= SHORTEST_PROTECTED => Some(End::Alert(None)),
             (HANDSHAKE, _) if length > 0 => {
                 self.handshake.extend_from_slice(payload);
                 None
@@ -266,16 +297,6 @@ impl Side {
                 self.switched = whole && matches!(style, Style::Switched { .. });
                 None
             }
-            (ALERT, _) if length == 2 => match payload {
-                // A warning may be passed over, but for the one that closes.
-                [1, description] if *description != 0 => {
-                    self.no_certificate |= *description == NO_CERTIFICATE;
-                    None
-                }
-                [1 | 2, description] => Some(End::Alert(Some(*description))),
-                [level, ..] if !is_level(level) => Some(End::Broken(at)),
-                _ => None,
-            },
             (HEARTBEAT, _) if !self.switched => None,
             _ => Some(End::Broken(at)),
         }
@@ -323,14 +344,30 @@ impl Side {
     }
 }
 
+/// From where on it is no records, of whatever version.
+pub(crate) fn not_records(prefix: Prefix<'_>) -> Option<usize> {
+    let mut at = 0;
+    for _ in 0..MOST_PROTECTED {
+        let rest = prefix.bytes.get(at..).filter(|rest| !rest.is_empty())?;
+        match Header::parse(rest) {
+            Header::Whole { kind, length } => {
+                let payload = &rest[HEADER..rest.len().min(HEADER + usize::from(length))];
+                let judged = prefix.ended || sample(payload, length).is_some();
+                if kind == APPLICATION_DATA && judged && can_be_read(payload) {
+                    return Some(at);
+                }
+                at += HEADER + usize::from(length);
+            }
+            Header::Short => return None,
+            Header::Wrong => return Some(at),
+        }
+    }
+    None
+}
+
 /// As much of a record's payload as [`can_be_read`] has to have.
 pub(crate) fn sample(payload: &[u8], length: u16) -> Option<&[u8]> {
     payload.get(..SAMPLE.min(usize::from(length)))
-}
-
-/// Warning or fatal (RFC 8446 section 6).
-fn is_level(level: &u8) -> bool {
-    matches!(level, 1 | 2)
 }
 
 /// Whether anyone can read the payload of a record, by what its first bytes look like, or for text behind them:

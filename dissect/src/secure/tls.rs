@@ -11,7 +11,7 @@
 use super::client_certificate::{self, Judgement};
 use super::flight::{self, ServerFlight};
 use super::hello::{ClientHello, ServerHello};
-use super::record::{CHANGE_CIPHER_SPEC, End, HANDSHAKE, Header, Protected, Side, Style};
+use super::record::{CHANGE_CIPHER_SPEC, End, HANDSHAKE, Header, Protected, Side, Style, not_records};
 use super::{Secure, names, ssl2};
 use crate::bytes::capped;
 use crate::{
@@ -64,7 +64,7 @@ pub(crate) fn look(client: Prefix<'_>, server: Prefix<'_>) -> Secure {
         }
         Ok((None, retried)) => {
             facts.retried = retried;
-            return unanswered(facts, &side);
+            return unanswered(facts, &side, client, records_at);
         }
         Err(NoHello) => return broken(usize::MAX, 0),
     };
@@ -120,8 +120,13 @@ impl Handshake {
             if let Some(broken) = self.off_track(usize::MAX, usize::MAX) {
                 return broken;
             }
-            if let Some((alert, detail)) = self.gave_up() {
-                self.facts.alert = Some(alert);
+            if let Some((from, description)) = self.gave_up()
+                && !self.is_finished(client_needs, server_needs)
+            {
+                let told = description.map(|number| failed(from, Some(number)));
+                let (alert, detail) = told.unzip();
+                self.facts.alert = alert;
+                let detail = detail.unwrap_or("the TLS handshake was not completed".into());
                 return Secure::Is(inspection(UNDECIDED, self.facts, detail, false));
             }
         }
@@ -229,10 +234,27 @@ impl Handshake {
             .or(after_flight)
     }
 
-    /// Who says in the clear, behind protected records, that it gives up has no keys.
-    fn gave_up(&self) -> Option<(TlsAlert, String)> {
-        let of = |side: &Side, from: Peer| side.gave_up.map(|description| failed(from, description));
+    /// Who says in the clear, behind protected records, that it gives up, and why, as far as it is there. As
+    /// long as the exchange is not finished, that is somebody without keys.
+    fn gave_up(&self) -> Option<(Peer, Option<u8>)> {
+        let of = |side: &Side, from: Peer| side.gave_up.map(|description| (from, description));
         of(&self.server_side, Peer::Server).or_else(|| of(&self.client_side, Peer::Client))
+    }
+
+    /// Both went on behind the handshake, so both had keys. An alert is going on for a client, whose Finished
+    /// answers the server's, and up to TLS 1.2 for a server. What early data is, and what comes behind it, cannot
+    /// be told apart.
+    fn is_finished(&self, client_needs: usize, server_needs: usize) -> bool {
+        let early_data = self.offer.early_data && !self.facts.retried;
+        let shown = |side: &Side, counts: bool, needs: usize| {
+            side.protected.len() + usize::from(counts && side.gave_up.is_some()) >= needs
+        };
+        let through = !self.client_side.protected.is_empty() && !self.server_side.protected.is_empty();
+        let older = !self.answer.encrypts_handshake();
+        through
+            && !early_data
+            && shown(&self.client_side, true, client_needs)
+            && shown(&self.server_side, older, server_needs)
     }
 
     /// What more of each direction could tell something.
@@ -290,18 +312,22 @@ fn wanted(record_end: usize, lacking: usize) -> u32 {
     u32::try_from((record_end + lacking + headers + REST_OF_FLIGHT).min(MOST_WANTED)).unwrap_or(0)
 }
 
-/// No ServerHello yet: an alert instead of it ends the matter.
-fn unanswered(mut facts: TlsFacts, side: &Side) -> Secure {
-    match side.end {
-        End::Alert(Some(number)) => {
+/// No ServerHello yet, or an alert instead of it. What either end says then in the clear is no TLS; of the
+/// client's only once no ServerHello can come any more, which would tell how to read it.
+fn unanswered(mut facts: TlsFacts, side: &Side, client: Prefix<'_>, records_at: usize) -> Secure {
+    let left = side.ended.then(|| not_records(client.after(records_at))).flatten();
+    let left = left.map(|at| at + records_at);
+    match (side.end, left) {
+        (End::Broken(at), left) => broken(left.unwrap_or(usize::MAX), at),
+        (End::Protected(_) | End::Alert(None), left) => broken(left.unwrap_or(usize::MAX), 0),
+        (_, Some(at)) => broken(at, usize::MAX),
+        (End::Alert(Some(number)), None) => {
             let detail = format!("TLS handshake refused: alert {} from the server", names::alert(number));
             facts.alert =
                 Some(TlsAlert { from: Peer::Server, description: Some(names::alert(number).into()) });
-            Secure::Is(inspection(UNDECIDED, facts, detail, true))
+            Secure::Is(inspection(UNDECIDED, facts, detail, false))
         }
-        End::Broken(at) => broken(usize::MAX, at),
-        End::Protected(_) | End::Alert(None) => broken(usize::MAX, 0),
-        End::Open => {
+        (End::Open, None) => {
             let detail = "TLS handshake, not answered so far".into();
             let mut open = inspection(UNDECIDED, facts, detail, false);
             open.wants.server = wanted(side.record_end, side.lacks());
