@@ -14,6 +14,8 @@ const TEXT: usize = 24;
 pub(crate) const SAMPLE: usize = 512;
 /// With fewer bytes, and more to come, not even a first guess is given.
 const FIRST_GUESS: usize = 8;
+/// Parts that are looked at by themselves.
+pub(crate) const PART: usize = 64;
 
 /// Formats that hide nothing, though they look random: compressed data.
 const OPEN_FORMATS: [(&[u8], &str); 6] = [
@@ -89,18 +91,29 @@ pub(crate) fn can_be_read(piece: &[u8]) -> bool {
 
 /// All text, and enough of it to be no accident.
 pub(crate) fn is_text(bytes: &[u8]) -> bool {
-    bytes.len() >= TEXT && bytes.iter().all(|b| is_text_byte(*b))
+    bytes.len() >= TEXT && is_all_text(bytes)
+}
+
+/// All text, however short.
+pub(crate) fn is_all_text(bytes: &[u8]) -> bool {
+    bytes.iter().all(|b| is_text_byte(*b))
 }
 
 /// Whether a datagram among sealed ones was not sealed: all text, however short (of what is sealed the
 /// shortest is too long for that), or no accident.
 pub(crate) fn is_in_the_clear(datagram: &[u8]) -> bool {
-    !datagram.is_empty() && (datagram.iter().all(|b| is_text_byte(*b)) || is_no_chance(datagram))
+    !datagram.is_empty() && (is_all_text(datagram) || is_no_chance(datagram))
 }
 
 /// Text, or bytes that repeat, and enough of them to be no accident.
 pub(crate) fn is_no_chance(bytes: &[u8]) -> bool {
     bytes.len() >= TEXT && (is_text(&bytes[..TEXT]) || is_mostly_text(bytes) || repeats(bytes))
+}
+
+/// Whether a part of this length can be read: in random bytes one that is mostly text, or that repeats as much,
+/// is there once in 10^18.
+pub(crate) fn has_no_chance_within(bytes: &[u8]) -> bool {
+    bytes.chunks_exact(PART).any(|part| is_mostly_text(part) || repeats(part))
 }
 
 /// Text or an open format: readable, and not only because bytes repeat. Headers and counters do that,
@@ -153,11 +166,13 @@ fn is_mostly_text(sample: &[u8]) -> bool {
 }
 
 fn repeats(sample: &[u8]) -> bool {
-    let mut counts = [0usize; 256];
+    let mut counts = [0u16; 256];
+    let mut pairs = 0;
     for byte in sample {
-        counts[usize::from(*byte)] += 1;
+        let count = &mut counts[usize::from(*byte)];
+        pairs += usize::from(*count);
+        *count = count.saturating_add(1);
     }
-    let pairs: usize = counts.iter().map(|n| n * n.saturating_sub(1) / 2).sum();
     let n = sample.len();
     n >= TEXT && pairs > 4 * n * (n - 1) / 512 + 16
 }

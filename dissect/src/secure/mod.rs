@@ -12,6 +12,7 @@ mod flight;
 pub(crate) mod hello;
 pub(crate) mod midstream;
 pub(crate) mod names;
+mod order;
 pub(crate) mod quic;
 pub(crate) mod record;
 mod seen_chains;

@@ -5,6 +5,7 @@
 //! and lengths of the records after that. Must never: look past [`MOST_PROTECTED`] of those.
 
 use super::alert;
+use super::order::Order;
 use crate::{Prefix, readable};
 
 const HEADER: usize = 5;
@@ -14,6 +15,8 @@ const LONGEST: u16 = 16384 + 2048;
 const SAMPLE: usize = NONCE + 64;
 /// So many bytes that are all text are no accident: random ones are that once in 10^17.
 const TEXT: usize = 40;
+/// As many in short records that follow each other: random ones are that once in 10^10.
+const SHORTEST_TEXT: usize = 24;
 /// What leads a record that AES-GCM or AES-CCM protects, up to TLS 1.2 (RFC 5288 section 3, RFC 6655
 /// section 3). Most count it up: it repeats, and hides nothing.
 const NONCE: usize = 8;
@@ -108,6 +111,8 @@ pub(crate) struct Protected {
 pub(crate) struct Side {
     /// The handshake messages in the clear, taken out of their records.
     pub handshake: Vec<u8>,
+    /// Where pieces of them begin, and where each was in the stream.
+    pieces: Vec<(usize, usize)>,
     /// What ended them.
     pub end: End,
     /// Its ChangeCipherSpec was there (TLS 1.2 and earlier).
@@ -127,6 +132,10 @@ pub(crate) struct Side {
     pub gave_up: Option<Option<u8>>,
     /// Alerts in the clear.
     alerts: usize,
+    /// What protected records that are too short to be judged hold together.
+    short: Vec<u8>,
+    /// Where the last ones of them begin that are all text, and how long they are together.
+    text: Option<(usize, usize)>,
     /// Nothing more will come.
     pub ended: bool,
 }
@@ -136,6 +145,7 @@ impl Side {
         let bytes = prefix.bytes;
         let mut side = Side {
             handshake: Vec::new(),
+            pieces: Vec::new(),
             end: End::Open,
             switched: false,
             no_certificate: false,
@@ -144,6 +154,8 @@ impl Side {
             record_end: bytes.len(),
             gave_up: None,
             alerts: 0,
+            short: Vec::new(),
+            text: None,
             ended: prefix.ended,
         };
         let mut at = 0;
@@ -247,11 +259,13 @@ impl Side {
                 if !payload.is_empty() {
                     self.protected.clear();
                     self.end = End::Open;
-                    self.handshake.extend_from_slice(payload);
+                    self.shake(payload, at);
                 }
                 return true;
             }
-            (CHANGE_CIPHER_SPEC, Style::Marked { .. }) if length == 1 => return true,
+            (CHANGE_CIPHER_SPEC, Style::Marked { .. }) if length == 1 && payload.iter().all(|b| *b == 1) => {
+                return true;
+            }
             (APPLICATION_DATA, Style::Marked { .. }) | (_, Style::Switched { .. }) => {
                 self.protected(length, payload, style, at)
             }
@@ -287,7 +301,7 @@ impl Side {
             (APPLICATION_DATA, Style::Marked { .. }) => Some(self.protected(length, payload, style, at)),
             (ALERT, _) if self.switched && length >= SHORTEST_PROTECTED => Some(End::Alert(None)),
             (HANDSHAKE, _) if length > 0 => {
-                self.handshake.extend_from_slice(payload);
+                self.shake(payload, at);
                 None
             }
             (CHANGE_CIPHER_SPEC, _) if length == 1 && !self.switched => {
@@ -297,24 +311,56 @@ impl Side {
                 self.switched = whole && matches!(style, Style::Switched { .. });
                 None
             }
-            (HEARTBEAT, _) if !self.switched => None,
             _ => Some(End::Broken(at)),
         }
     }
 
+    /// Takes what a record holds of the handshake.
+    fn shake(&mut self, payload: &[u8], at: usize) {
+        self.pieces.push((self.handshake.len(), at + HEADER));
+        self.handshake.extend_from_slice(payload);
+    }
+
+    /// From the first message on that has no place in the order it is no TLS.
+    pub(super) fn hold_to(&mut self, order: Order) {
+        let Some(wrong) = order.first_wrong(self.messages()) else { return };
+        let piece = self.pieces.iter().rev().find(|(begins, _)| *begins <= wrong);
+        self.protected.clear();
+        self.end = End::Broken(piece.map_or(0, |(begins, at)| at + wrong - begins));
+    }
+
     /// What a record is that should be protected. As long as more of its sample may come, what is there
     /// says nothing for good: bytes that repeat may go on without.
-    fn protected(&self, length: u16, payload: &[u8], style: Style, at: usize) -> End {
+    fn protected(&mut self, length: u16, payload: &[u8], style: Style, at: usize) -> End {
         let readable = style == Style::Switched { readable: true };
         let whole = sample(payload, length).is_some();
         let judged = (whole || self.ended) && !readable;
         if length < SHORTEST_PROTECTED || judged && can_be_read(payload) {
+            End::Broken(at)
+        } else if let Some(at) = self.short_pieces(payload, style, at).filter(|_| judged) {
             End::Broken(at)
         } else if whole {
             End::Protected(length)
         } else {
             End::Open
         }
+    }
+
+    /// From where on short records, up to this one, can be read together.
+    fn short_pieces(&mut self, payload: &[u8], style: Style, at: usize) -> Option<usize> {
+        if payload.len() >= SAMPLE {
+            self.text = None;
+            return None;
+        }
+        let (begins, length) = self.text.unwrap_or((at, 0));
+        self.text = readable::is_all_text(payload).then_some((begins, length + payload.len()));
+        if let Some((begins, SHORTEST_TEXT..)) = self.text {
+            return Some(begins);
+        }
+        let nonce = if matches!(style, Style::Switched { .. }) { NONCE } else { 0 };
+        let judged = self.short.len() / readable::PART * readable::PART;
+        self.short.extend_from_slice(payload.get(nonce..).unwrap_or(&[]));
+        readable::has_no_chance_within(&self.short[judged..]).then_some(at)
     }
 
     /// The messages in the clear: their kind, their body as far as it is there, and whether that is
@@ -376,7 +422,12 @@ pub(crate) fn can_be_read(payload: &[u8]) -> bool {
     let sample = &payload[..payload.len().min(SAMPLE)];
     readable::is_text(sample)
         || sample.get(NONCE..).is_some_and(readable::is_no_chance)
-        || payload.get(SAMPLE..).is_some_and(|rest| rest.chunks_exact(TEXT).any(readable::is_text))
+        || payload.get(SAMPLE..).is_some_and(|rest| holds_text(rest) || readable::has_no_chance_within(rest))
+}
+
+/// Whether there is text somewhere in what looks random.
+pub(crate) fn holds_text(bytes: &[u8]) -> bool {
+    bytes.chunks_exact(TEXT).any(readable::is_text)
 }
 
 #[cfg(test)]

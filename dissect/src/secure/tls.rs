@@ -11,6 +11,7 @@
 use super::client_certificate::{self, Judgement};
 use super::flight::{self, ServerFlight};
 use super::hello::{ClientHello, ServerHello};
+use super::order::Order;
 use super::record::{CHANGE_CIPHER_SPEC, End, HANDSHAKE, Header, Protected, Side, Style, not_records};
 use super::{Secure, names, ssl2};
 use crate::bytes::capped;
@@ -23,8 +24,8 @@ const CLIENT_HELLO: u8 = 1;
 const SERVER_HELLO: u8 = 2;
 const HELLO_REQUEST: u8 = 0;
 
-/// Content of a protected alert in TLS 1.3: two bytes, the content type, and a tag of 16 or 8.
-const PROTECTED_ALERT: [u16; 2] = [19, 11];
+/// Content of a protected alert in TLS 1.3: two bytes and the content type, without the tag.
+const PROTECTED_ALERT: u16 = 3;
 
 /// More than any hello needs: a post-quantum key share takes 1.2 kB, a Classic McEliece one has no code.
 const LONGEST_HELLO: usize = 1 << 17;
@@ -78,8 +79,11 @@ pub(crate) fn look(client: Prefix<'_>, server: Prefix<'_>) -> Secure {
         true => Style::Marked { early_data: offer.early_data },
         false => Style::Switched { readable },
     };
-    let server_side = Side::read(server, style);
-    let client_side = Side::read(client.after(records_at), style);
+    let (hidden, retried) = (answer.encrypts_handshake(), facts.retried);
+    let mut server_side = Side::read(server, style);
+    server_side.hold_to(Order::of_server(hidden, retried));
+    let mut client_side = Side::read(client.after(records_at), style);
+    client_side.hold_to(Order::of_client(hidden, retried));
     Handshake { offer, answer, facts, client_side, server_side, records_at, readable }
         .conclude(client, server)
 }
@@ -220,12 +224,12 @@ impl Handshake {
 
     /// What ended the handshake before it was through.
     fn failure(&self, judgement: Judgement) -> Option<(TlsAlert, String)> {
-        let marked = self.answer.encrypts_handshake();
+        let hidden = self.answer.encrypts_handshake();
+        let tag = names::lengths_of_1_3(self.answer.suite).filter(|_| hidden).map(|(_, tag)| tag);
+        let protected = tag.map(|tag| PROTECTED_ALERT + tag);
         let alert = |end: End, from: Peer, early: bool| match end {
             End::Alert(description) => Some(failed(from, description)),
-            End::Protected(length) if marked && !early && PROTECTED_ALERT.contains(&length) => {
-                Some(failed(from, None))
-            }
+            End::Protected(length) if !early && protected == Some(length) => Some(failed(from, None)),
             _ => None,
         };
         let after_flight = judgement.refused_by_server.then(|| failed(Peer::Server, None));

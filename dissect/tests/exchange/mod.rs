@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot read its fixture has failed")]
 
 use dissect::{Facts, Hint, Inspection, Prefix, Protection, inspect_stream};
+use std::cell::Cell;
 use std::path::Path;
 
 pub const CHANGE_CIPHER_SPEC: u8 = 20;
@@ -28,14 +29,15 @@ pub fn fixture(name: &str) -> Vec<u8> {
     std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)).unwrap()
 }
 
-/// Bytes that look like ciphertext, other ones for each length.
+thread_local! {
+    static STATE: Cell<u64> = const { Cell::new(0x9e37_79b9_7f4a_7c15) };
+}
+
+/// Bytes that look like ciphertext, other ones each time.
 pub fn noise(length: usize) -> Vec<u8> {
-    let mut state = length as u64 ^ 0x9e37_79b9_7f4a_7c15;
-    let next = |_| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 56) as u8
-    };
-    (0..length).map(next).collect()
+    let step = |state: u64| state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+    let next = || STATE.replace(step(STATE.get()));
+    (0..length).map(|_| (next() >> 56) as u8).collect()
 }
 
 pub fn record(kind: u8, payload: &[u8]) -> Vec<u8> {

@@ -1,0 +1,206 @@
+//! Plaintext in all places of TLS where no stack has any: no "yes". And what stacks do have there, odd as it is,
+//! takes none away.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot read its fixture has failed")]
+
+mod exchange;
+
+use exchange::{
+    APPLICATION_DATA, CHANGE_CIPHER_SPEC, Exchange, HANDSHAKE, HEARTBEAT, VERSIONS, Version, extensions_13,
+    is_yes, message, noise, record, sealed, server_hello,
+};
+
+const TEXT: &[u8] = b"and now for something in the clear, that nobody has encrypted. ";
+
+/// Each record put in at each place of either side.
+fn in_each_place(version: Version, records: &[Vec<u8>]) -> Vec<(String, Exchange)> {
+    let mut all = Vec::new();
+    let whole = Exchange::used(version);
+    for (n, extra) in records.iter().enumerate() {
+        for at in 1..=whole.client.len() {
+            let mut exchange = whole.clone();
+            exchange.client.insert(at, extra.clone());
+            all.push((format!("{version:?}, {n} at {at} of the client"), exchange));
+        }
+        for at in 1..=whole.server.len() {
+            let mut exchange = whole.clone();
+            exchange.server.insert(at, extra.clone());
+            all.push((format!("{version:?}, {n} at {at} of the server"), exchange));
+        }
+    }
+    all
+}
+
+fn none_is_a_yes(all: Vec<(String, Exchange)>) {
+    let yes: Vec<String> =
+        all.into_iter().filter(|(_, exchange)| is_yes(&exchange.facts())).map(|(what, _)| what).collect();
+    assert!(yes.is_empty(), "{yes:#?}");
+}
+
+fn all_are_a_yes(all: Vec<(String, Exchange)>) {
+    let no: Vec<String> = all
+        .into_iter()
+        .map(|(what, exchange)| (what, exchange.facts()))
+        .filter(|(_, facts)| !is_yes(facts))
+        .map(|(what, facts)| format!("{what}: {:?} {:?}", facts.protection, facts.detail))
+        .collect();
+    assert!(no.is_empty(), "{no:#?}");
+}
+
+#[test]
+fn heartbeats_hide_nothing() {
+    let text = TEXT.repeat(4);
+    let beat = [&[1, 0, text.len() as u8][..], &text, &noise(16)].concat();
+    for version in VERSIONS {
+        none_is_a_yes(in_each_place(version, &[record(HEARTBEAT, &text), record(HEARTBEAT, &beat)]));
+    }
+}
+
+/// A byte at a time.
+#[test]
+fn change_cipher_spec_hides_nothing() {
+    let each: Vec<u8> = TEXT.iter().flat_map(|byte| record(CHANGE_CIPHER_SPEC, &[*byte])).collect();
+    for version in VERSIONS {
+        none_is_a_yes(in_each_place(version, &[each.clone(), record(CHANGE_CIPHER_SPEC, TEXT)]));
+    }
+}
+
+/// Messages that do not belong where they are.
+#[test]
+fn messages_of_a_handshake_hide_nothing() {
+    let text = TEXT.repeat(4);
+    let records = [
+        record(HANDSHAKE, &text),
+        record(HANDSHAKE, &message(99, &text)),
+        record(HANDSHAKE, &message(0, &text)),
+        record(HANDSHAKE, &message(8, &text)),
+        record(HANDSHAKE, &[&message(24, &[0])[..], &text].concat()),
+        record(HANDSHAKE, &[1, 0, 0x40, 0]),
+    ];
+    for version in VERSIONS {
+        none_is_a_yes(in_each_place(version, &records));
+    }
+    // In TLS 1.3 all others are encrypted; up to TLS 1.2 each comes once, at its place.
+    let others = [4, 11, 12, 13, 15, 16, 20, 22, 23].map(|kind| record(HANDSHAKE, &message(kind, &text)));
+    none_is_a_yes(in_each_place(Version::Tls13, &others));
+    for kind in [11, 12, 16] {
+        let twice = message(kind, &noise(33));
+        let mut early = in_each_place(Version::Tls12, &[record(HANDSHAKE, &[&twice[..], &twice].concat())]);
+        // Behind ChangeCipherSpec it could be anything that is encrypted.
+        early.retain(|(place, _)| place.contains("at 1") || place.contains("at 2"));
+        none_is_a_yes(early);
+    }
+}
+
+#[test]
+fn short_records_of_text_are_no_encryption() {
+    let ascii =
+        |length| TEXT.chunks(length).flat_map(|part| record(APPLICATION_DATA, part)).collect::<Vec<_>>();
+    let wide: Vec<u8> = TEXT.repeat(4).iter().flat_map(|byte| [*byte, 0]).collect();
+    let wide: Vec<u8> = wide.chunks(20).flat_map(|part| record(APPLICATION_DATA, part)).collect();
+    for version in VERSIONS {
+        let records = [ascii(9), ascii(16), ascii(17), ascii(23), wide.clone()];
+        let mut behind = Vec::new();
+        for (n, extra) in records.iter().enumerate() {
+            behind.push((format!("{version:?} {n} client"), Exchange::used(version).with(extra, &[])));
+            behind.push((format!("{version:?} {n} server"), Exchange::used(version).with(&[], extra)));
+        }
+        none_is_a_yes(behind);
+    }
+}
+
+/// Behind a front that looks random.
+#[test]
+fn records_that_go_on_readably_are_no_encryption() {
+    let wide: Vec<u8> = TEXT.iter().flat_map(|byte| [*byte, 0]).collect();
+    let accents: Vec<u8> =
+        TEXT.iter().enumerate().map(|(n, byte)| if n % 20 == 7 { 0xe9 } else { *byte }).collect();
+    let zeros = vec![0; 200];
+    for version in VERSIONS {
+        let mut behind = Vec::new();
+        for (n, tail) in [wide.repeat(2), accents.repeat(3), zeros.clone()].iter().enumerate() {
+            for front in [72, 100, 300] {
+                let extra = record(APPLICATION_DATA, &[&noise(front)[..], tail].concat());
+                behind.push((
+                    format!("{version:?} {n} {front} client"),
+                    Exchange::used(version).with(&extra, &[]),
+                ));
+                behind.push((
+                    format!("{version:?} {n} {front} server"),
+                    Exchange::used(version).with(&[], &extra),
+                ));
+            }
+        }
+        none_is_a_yes(behind);
+    }
+}
+
+/// EncryptedExtensions that take up the server's name are as long as an alert would be with the longer tag.
+#[test]
+fn extensions_with_a_short_tag_are_no_alert() {
+    let mut exchange = Exchange::hellos(Version::Tls13);
+    exchange.client[0] = with_suite(&exchange.client[0], [0x13, 5]);
+    exchange.server = vec![record(HANDSHAKE, &server_hello([0x13, 5], &extensions_13()))];
+    exchange.server.extend([19, 830, 285, 45, 120].map(|length| sealed(APPLICATION_DATA, length)));
+    exchange.client.extend([45, 90].map(|length| sealed(APPLICATION_DATA, length)));
+    let facts = exchange.facts();
+    assert!(is_yes(&facts), "{facts:?}");
+    // With that tag an alert is shorter.
+    exchange.server.truncate(1);
+    exchange.server.push(sealed(APPLICATION_DATA, 11));
+    assert!(exchange.facts().tls.unwrap().alert.is_some());
+}
+
+/// A hello that offers this suite in the place of its first.
+fn with_suite(hello: &[u8], suite: [u8; 2]) -> Vec<u8> {
+    let mut hello = hello.to_vec();
+    let suites = 43 + 1 + usize::from(hello[43]) + 2;
+    hello[suites..suites + 2].copy_from_slice(&suite);
+    hello
+}
+
+/// What stacks send besides.
+#[test]
+fn odd_and_right_is_still_a_yes() {
+    let one = |what: &str, exchange: Exchange| (what.to_owned(), exchange);
+    let mut all = Vec::new();
+    for version in VERSIONS {
+        let tag = if version == Version::Tls13 { 17 } else { 24 };
+        // Empty fragments, a byte and the rest, KeyUpdate, close_notify; behind the handshake, and behind data.
+        for lengths in
+            [vec![tag], vec![tag; 6], vec![tag + 1, 400], vec![tag + 5], vec![tag + 2], vec![tag + 2; 2]]
+        {
+            let extra: Vec<u8> =
+                lengths.iter().flat_map(|length| sealed(APPLICATION_DATA, *length)).collect();
+            for exchange in [Exchange::used(version), Exchange::finished(version)] {
+                all.push(one("data", exchange.with(&extra, &extra)));
+            }
+        }
+    }
+    // ChangeCipherSpec that means nothing.
+    all.extend(in_each_place(Version::Tls13, &[record(CHANGE_CIPHER_SPEC, &[1])]));
+    // HelloRequest, which is passed over.
+    let mut asked = Exchange::used(Version::Tls12);
+    asked.server.insert(1, record(HANDSHAKE, &message(0, &[])));
+    all.push(one("a request for a hello", asked));
+    // Everything that a server may send up to TLS 1.2, and a client: in a record each, and cut anywhere.
+    let server = [(23, 20), (11, 700), (22, 400), (12, 300), (13, 60), (14, 0)];
+    let client = [(23, 20), (11, 500), (16, 33), (15, 264)];
+    let messages =
+        |kinds: &[(u8, usize)]| kinds.iter().flat_map(|(kind, n)| message(*kind, &noise(*n))).collect();
+    let (server, client): (Vec<u8>, Vec<u8>) = (messages(&server), messages(&client));
+    for part in [1, 3, 5, 100, 5000] {
+        let mut full = Exchange::used(Version::Tls12);
+        full.server.splice(1..2, server.chunks(part).map(|part| record(HANDSHAKE, part)));
+        let at = full.server.len() - 3;
+        full.server.insert(at, record(HANDSHAKE, &message(4, &noise(180))));
+        full.client.splice(1..2, client.chunks(part).map(|part| record(HANDSHAKE, part)));
+        all.push((format!("all messages, in parts of {part}"), full));
+    }
+    // A session that goes on, with a new ticket.
+    let mut resumed = Exchange::used(Version::Tls12);
+    resumed.server[1] = record(HANDSHAKE, &message(4, &noise(180)));
+    resumed.client.remove(1);
+    all.push(one("a session that goes on", resumed));
+    all_are_a_yes(all);
+}
