@@ -5,6 +5,7 @@
 
 mod exchange;
 
+use dissect::{Protection, inspect_sample};
 use exchange::{
     APPLICATION_DATA, CHANGE_CIPHER_SPEC, Exchange, HANDSHAKE, HEARTBEAT, VERSIONS, Version, extensions_13,
     is_yes, message, noise, record, sealed, server_hello,
@@ -132,6 +133,31 @@ fn records_that_go_on_readably_are_no_encryption() {
             }
         }
         none_is_a_yes(behind);
+    }
+}
+
+/// Three records from the middle of a connection are the start of what has to be records to its end.
+#[test]
+fn a_chain_of_records_in_a_sample_does_not_hide_what_follows() {
+    let chain = [90, 120, 150].map(|length| sealed(APPLICATION_DATA, length)).concat();
+    assert!(matches!(inspect_sample(&chain, &[]).facts.protection, Protection::Encrypted(_)));
+    let text = TEXT.repeat(20);
+    for behind in [text.clone(), record(APPLICATION_DATA, &text)] {
+        for front in [&b""[..], &noise(50)] {
+            let sample = [front, &chain, &behind].concat();
+            let found = inspect_sample(&sample, &[]).facts;
+            assert!(!is_yes(&found), "{found:?}");
+            assert!(!is_yes(&inspect_sample(&[], &sample).facts));
+        }
+    }
+    let before = [&noise(600)[..], &text, &chain].concat();
+    assert!(!is_yes(&inspect_sample(&before, &[]).facts));
+    // What may follow data.
+    for behind in
+        [sealed(21, 26), sealed(HANDSHAKE, 40), vec![APPLICATION_DATA, 3, 3, 1], vec![23, 3, 3, 1, 0, 9]]
+    {
+        let found = inspect_sample(&[&chain[..], &behind].concat(), &[]).facts;
+        assert!(is_yes(&found), "{behind:?}: {found:?}");
     }
 }
 

@@ -5,7 +5,10 @@
 //! less than three records that follow each other exactly, or take the headers and the counters of less
 //! for plaintext.
 
-use super::record::{ALERT, APPLICATION_DATA, CHANGE_CIPHER_SPEC, HANDSHAKE, Header, can_be_read, sample};
+use super::record::{
+    ALERT, APPLICATION_DATA, CHANGE_CIPHER_SPEC, HANDSHAKE, Header, can_be_read, holds_text, not_records,
+    sample,
+};
 use crate::readable;
 use crate::{Cipher, Facts, Inspection, Plain, Prefix, Protection, Protocol, TlsFacts, UnknownReason};
 
@@ -103,7 +106,7 @@ fn look(prefix: Prefix<'_>) -> (Look, bool) {
         return (found, true);
     }
     match chain(bytes, 0) {
-        Chain::Holds => return (Look::Records, true),
+        Chain::Holds if goes_on(prefix, 0) => return (Look::Records, true),
         Chain::Short if !prefix.ended => return (Look::Nothing, false),
         _ => {}
     }
@@ -122,7 +125,11 @@ fn look(prefix: Prefix<'_>) -> (Look, bool) {
     for at in starts.take(64) {
         match chain(bytes, at) {
             // Not before it is sure that the whole is no text.
-            Chain::Holds => return (Look::Records, done),
+            // In front of it, the rest of a record.
+            Chain::Holds if goes_on(prefix, at) && !holds_text(&bytes[..at]) => {
+                return (Look::Records, done);
+            }
+            Chain::Holds => {}
             Chain::Short => open = true,
             Chain::Wrong => {}
         }
@@ -182,6 +189,11 @@ fn is_records(bytes: &[u8]) -> bool {
             _ => return false,
         }
     }
+}
+
+/// From here on there is nothing but records, none of which can be read.
+fn goes_on(prefix: Prefix<'_>, at: usize) -> bool {
+    not_records(prefix.after(at)).is_none()
 }
 
 enum Chain {
