@@ -228,6 +228,68 @@ fn one_unreadable_packet_among_readable_ones_is_no_yes() {
     }
 }
 
+/// A record of DTLS 1.2: its kind, its epoch, and what it holds.
+fn record(kind: u8, epoch: u8, payload: &[u8]) -> Vec<u8> {
+    let length = (payload.len() as u16).to_be_bytes();
+    [&[kind, 0xfe, 0xfd, 0, epoch, 0, 0, 0, 0, 0, 9][..], &length, payload].concat()
+}
+
+/// Words in records of DTLS, or behind one in its datagram.
+#[test]
+fn words_in_records_of_dtls_are_found_among_sealed_ones() {
+    let (client, server) = fixture("dtls12");
+    assert_eq!(told(&client, &server).protection, DTLS);
+    let words = b"said in the clear, to whom it may concern, in a record ".repeat(2);
+    for said in [
+        record(23, 1, &words),
+        record(23, 0, &words),
+        record(22, 1, &words),
+        [record(23, 1, &noise(60)), record(23, 1, &words)].concat(),
+        [record(23, 1, &noise(60)), words.clone()].concat(),
+        [record(20, 0, &[1]), words.clone()].concat(),
+        // The first byte is that of a unified header.
+        b"250 ok".to_vec(),
+        [record(23, 1, &noise(60)), b"250 ok".to_vec()].concat(),
+    ] {
+        for (from_client, back) in [(true, 0), (false, 0), (true, 1), (false, 1)] {
+            let (mut client, mut server) = (client.clone(), server.clone());
+            let side = if from_client { &mut client } else { &mut server };
+            side.insert(side.len() - back, said.clone());
+            let facts = told(&client, &server);
+            assert_ne!(facts.protection, DTLS, "{from_client} {back} {said:?}");
+        }
+    }
+    // What is sealed takes nothing back.
+    for said in [record(23, 1, &noise(60)), [record(23, 1, &noise(60)), record(21, 1, &noise(30))].concat()] {
+        let more = |side: &[Vec<u8>]| [side, std::slice::from_ref(&said)].concat();
+        assert_eq!(told(&more(&client), &more(&server)).protection, DTLS);
+    }
+}
+
+/// Words in a packet of QUIC with the header of a handshake.
+#[test]
+fn words_in_packets_of_a_handshake_of_quic_are_no_yes() {
+    for name in ["quic_v1", "quic_retry"] {
+        let (client, server) = fixture(name);
+        let quic = told(&client, &server).protection;
+        assert_eq!(quic, Protection::Encrypted(Cipher::Quic));
+        let words = b"said in the clear, to whom it may concern, in a packet ".repeat(2);
+        for first in [0xe0, 0xd0, 0xc3] {
+            let token: &[u8] = if first == 0xc3 { &[0] } else { &[] };
+            let length = (0x4000 | words.len() as u16).to_be_bytes();
+            let packet =
+                [&[first, 0, 0, 0, 1, 8][..], &[7; 8], &[8], &[9; 8], token, &length, &words].concat();
+            for from_client in [true, false] {
+                let (mut client, mut server) = (client.clone(), server.clone());
+                let side = if from_client { &mut client } else { &mut server };
+                side.insert(1, packet.clone());
+                let facts = told(&client, &server);
+                assert_ne!(facts.protection, quic, "{name} {first:x} {from_client}");
+            }
+        }
+    }
+}
+
 /// Text in the place of a sealed packet, with the header that it would have.
 #[test]
 fn words_behind_a_header_of_quic_are_found_among_sealed_packets() {

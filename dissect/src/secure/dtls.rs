@@ -18,6 +18,8 @@ use crate::{
 const HANDSHAKE: u8 = 22;
 const ALERT: u8 = 21;
 const APPLICATION_DATA: u8 = 23;
+/// Of a record, but for the unified one.
+const HEADER: usize = 13;
 const CLIENT_HELLO: u8 = 1;
 const SERVER_HELLO: u8 = 2;
 const HELLO_VERIFY_REQUEST: u8 = 3;
@@ -259,12 +261,26 @@ pub(crate) fn look(client: &[&[u8]], server: &[&[u8]]) -> Secure {
     inspection(protection, facts, detail, settled)
 }
 
-/// What is no record, nor sealed media, and can be read; a record is judged by itself.
+/// What is no record, nor sealed media, and can be read, and records that are not sealed, though they should be.
 fn is_in_the_clear(datagram: &[u8]) -> bool {
     if let Some(sealed) = stun::media(datagram) {
         return readable::is_no_chance(sealed);
     }
-    !matches!(datagram, [20..=26, 0xfe, ..] | [20..=26, 1, 0, ..]) && readable::is_in_the_clear(datagram)
+    let mut behind = datagram;
+    for record in records(datagram) {
+        let sent_so = match record.epoch {
+            0 => record.kind == APPLICATION_DATA,
+            _ => can_be_read(record.payload),
+        };
+        if sent_so {
+            return true;
+        }
+        // Without a length the unified header is no sign of a record.
+        if !record.unified {
+            behind = behind.get(HEADER + record.payload.len()..).unwrap_or(&[]);
+        }
+    }
+    readable::is_in_the_clear(behind)
 }
 
 /// Whether keys for SRTP were agreed upon (RFC 5764 section 4.1); DTLS 1.3 hides the server's word for it.

@@ -60,8 +60,8 @@ fn begins(long: &Long<'_>) -> bool {
     known && long.fixed && matches!(long.kind, Kind::Initial | Kind::EarlyData) && long.destination.len() >= 8
 }
 
-/// Whether one of the first datagrams that are no packets of a handshake can be read, or what stands behind
-/// such packets, with or without a header to this connection id; and whether no more will be looked at.
+/// Whether one of the first datagrams that are no packets of a handshake can be read, or such a packet, or what
+/// stands behind it, with or without a header to this connection id; and whether no more will be looked at.
 fn behind(datagrams: &[&[u8]], id: Option<&[u8]>) -> (bool, bool) {
     let header = 1 + id.map_or(0, <[u8]>::len);
     let clear = |rest: &[u8]| {
@@ -70,7 +70,9 @@ fn behind(datagrams: &[&[u8]], id: Option<&[u8]>) -> (bool, bool) {
     let mut alone = 0;
     for datagram in datagrams {
         let rest = packet::behind(datagram);
-        if clear(rest) {
+        // Of other versions nobody knows what they seal.
+        let mut sealed = packets(datagram).filter(|long| matches!(long.version, VERSION_1 | VERSION_2));
+        if clear(rest) || sealed.any(|long| readable::is_no_chance(long.sealed)) {
             return (true, false);
         }
         alone += usize::from(rest.len() == datagram.len());

@@ -44,6 +44,8 @@ pub(super) struct Long<'a> {
     pub packet: Option<&'a [u8]>,
     /// Where the packet number begins within it.
     pub number_at: usize,
+    /// What should be sealed, as far as it is there.
+    pub sealed: &'a [u8],
     /// What follows it.
     pub rest: &'a [u8],
 }
@@ -66,6 +68,7 @@ impl<'a> Long<'a> {
             fixed: first & FIXED != 0,
             packet: Some(bytes),
             number_at: 0,
+            sealed: &[],
             rest: &[],
         };
         if matches!(kind, Kind::Retry | Kind::Negotiation) {
@@ -82,6 +85,7 @@ impl<'a> Long<'a> {
         long.number_at = bytes.len() - reader.rest().len();
         let end = long.number_at.checked_add(length)?;
         long.packet = bytes.get(..end);
+        long.sealed = bytes.get(long.number_at..end.min(bytes.len())).unwrap_or(&[]);
         long.rest = bytes.get(end..).unwrap_or(&[]);
         Some(long)
     }
