@@ -69,6 +69,9 @@ pub struct InstanceLock {
 /// How long another's lock is waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// How often it is begun anew where its file goes meanwhile.
+const ATTEMPTS: u32 = 100;
+
 impl InstanceLock {
     /// The file beside `socket` that is locked.
     pub fn path(socket: &Path) -> PathBuf {
@@ -88,8 +91,18 @@ impl InstanceLock {
 
     fn take(socket: &Path, is_daemon: bool) -> Result<Self, SocketError> {
         let path = InstanceLock::path(socket);
+        let mut gone = 0;
         loop {
-            let lock = InstanceLock::take_once(socket, is_daemon)?;
+            let lock = match InstanceLock::take_once(socket, is_daemon) {
+                // Who takes a lock away does so between any two steps of this, with the directory; not for ever.
+                Err(SocketError::Io { source, .. })
+                    if source.kind() == io::ErrorKind::NotFound && gone < ATTEMPTS =>
+                {
+                    gone += 1;
+                    continue;
+                }
+                lock => lock?,
+            };
             // Who ended another one may have removed the file since it was opened: then it guards nothing.
             let held = lock.file.metadata().map_err(io_error("look at", &path))?;
             match fs::symlink_metadata(&path) {
@@ -277,6 +290,33 @@ mod tests {
         assert_eq!(InstanceLock::holder(&place.socket()).unwrap().unwrap().pid, std::process::id());
         drop((held, shared));
         InstanceLock::acquire(&place.socket()).unwrap();
+    }
+
+    #[test]
+    fn who_takes_the_lock_away_keeps_nobody_from_it() {
+        let place = Place::new("away");
+        let socket = place.socket().with_file_name("streamwatch").join("api.sock");
+        let alone = std::sync::Mutex::new(());
+        let both = std::sync::Barrier::new(2);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                both.wait();
+                for _ in 0..200 {
+                    let held = InstanceLock::keep_out(&socket).unwrap();
+                    drop(alone.try_lock().unwrap());
+                    // With its file the lock is gone: another one may have it from here on.
+                    fs::remove_file(InstanceLock::path(&socket)).unwrap();
+                    let _ = fs::remove_dir(socket.parent().unwrap());
+                    drop(held);
+                }
+            });
+            both.wait();
+            for _ in 0..200 {
+                let held = InstanceLock::acquire(&socket).unwrap();
+                let turn = alone.try_lock().unwrap();
+                drop((turn, held));
+            }
+        });
     }
 
     #[test]
