@@ -67,7 +67,7 @@ pub(crate) fn look(client: Prefix<'_>, server: Prefix<'_>) -> Secure {
             facts.retried = retried;
             return unanswered(facts, &side, client, records_at);
         }
-        Err(NoHello) => return broken(usize::MAX, 0),
+        Err(NoHello) => return broken(left_by(client, records_at).unwrap_or(usize::MAX), 0),
     };
     answer.describe(&mut facts);
     if !offer.suites.contains(&answer.suite) {
@@ -319,8 +319,8 @@ fn wanted(record_end: usize, lacking: usize) -> u32 {
 /// No ServerHello yet, or an alert instead of it. What either end says then in the clear is no TLS; of the
 /// client's only once no ServerHello can come any more, which would tell how to read it.
 fn unanswered(mut facts: TlsFacts, side: &Side, client: Prefix<'_>, records_at: usize) -> Secure {
-    let left = side.ended.then(|| not_records(client.after(records_at))).flatten();
-    let left = left.map(|at| at + records_at);
+    let over = side.ended || side.end != End::Open;
+    let left = over.then(|| left_by(client, records_at)).flatten();
     match (side.end, left) {
         (End::Broken(at), left) => broken(left.unwrap_or(usize::MAX), at),
         (End::Protected(_) | End::Alert(None), left) => broken(left.unwrap_or(usize::MAX), 0),
@@ -338,6 +338,11 @@ fn unanswered(mut facts: TlsFacts, side: &Side, client: Prefix<'_>, records_at: 
             Secure::Is(open)
         }
     }
+}
+
+/// From where on the client's bytes are no records.
+fn left_by(client: Prefix<'_>, records_at: usize) -> Option<usize> {
+    not_records(client.after(records_at)).map(|at| at + records_at)
 }
 
 fn broken(client_at: usize, server_at: usize) -> Secure {

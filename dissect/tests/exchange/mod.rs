@@ -151,8 +151,12 @@ impl Exchange {
 }
 
 pub fn look(client: &[u8], server: &[u8], ended: bool) -> Inspection {
-    let prefix = |bytes| Prefix { bytes, ended, ..Prefix::default() };
-    inspect_stream(prefix(client), prefix(server), Hint::default())
+    look_each(client, server, (ended, ended))
+}
+
+pub fn look_each(client: &[u8], server: &[u8], ended: (bool, bool)) -> Inspection {
+    let prefix = |bytes, ended| Prefix { bytes, ended, ..Prefix::default() };
+    inspect_stream(prefix(client, ended.0), prefix(server, ended.1), Hint::default())
 }
 
 pub fn is_yes(facts: &Facts) -> bool {
