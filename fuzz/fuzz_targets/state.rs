@@ -90,7 +90,7 @@ fuzz_target!(|input: &[u8]| {
     std::fs::write(at, &first).expect("written");
     std::fs::write(beside, &second).expect("written");
     match open() {
-        Ok(Opened { store, saved: found, damage }) => {
+        Ok(Opened { store, saved: found, damage, .. }) => {
             // It holds the lock.
             drop(store);
             assert!(
