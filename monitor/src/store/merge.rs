@@ -17,6 +17,9 @@ use super::{Held, Opened, Store, StoreError, clear, paths};
 use crate::alert::{Change, Saved};
 use crate::keys::{Key, KeyError, Keys, Wrapped};
 
+/// What becomes of a copy that is not whole.
+const ANEW: &str = ": it is written anew";
+
 /// A copy, as far as it can be trusted.
 struct Read {
     look: Look,
@@ -325,7 +328,7 @@ impl Opening<'_> {
             } else {
                 String::new()
             };
-            self.damage.push(format!("{} {what}: it is written anew{aside}", files[at].display()));
+            self.damage.push(format!("{} {what}{ANEW}{aside}", files[at].display()));
         }
         if sums == Sums::Damaged {
             self.damage.push(format!("{} is damaged", sums::path(path).display()));
@@ -373,6 +376,16 @@ impl Opening<'_> {
         }
     }
 
+    /// Nor is that told of it.
+    fn was_not_written(&mut self, file: &Path) {
+        let of_it = format!("{} ", file.display());
+        for line in self.damage.iter_mut().filter(|line| line.starts_with(&of_it)) {
+            if let Some(at) = line.find(ANEW) {
+                line.truncate(at);
+            }
+        }
+    }
+
     /// What is missing for good, in words.
     fn lost(&self, wanted: Option<&Ledger>, found: &Ledger) -> Option<String> {
         let Some(wanted) = wanted else {
@@ -390,7 +403,7 @@ impl Opening<'_> {
     }
 
     fn write(
-        self,
+        mut self,
         sealer: Sealer,
         envelope: Envelope,
         ledger: Ledger,
@@ -410,7 +423,10 @@ impl Opening<'_> {
             let result = if anew[at] { Copy::create(file, true, contents) } else { Copy::open(file) };
             match result {
                 Ok(copy) => copies[at] = Some(copy),
-                Err(what) => lacks[at] = Some(what),
+                Err(what) => {
+                    lacks[at] = Some(what);
+                    self.was_not_written(file);
+                }
             }
         }
         if let [Some(what), Some(_)] = lacks {

@@ -97,3 +97,28 @@ fn what_was_put_aside_before_is_not_written_over() {
     }
     assert!(names.iter().all(|name| files(&site.path).contains(name)));
 }
+
+#[test]
+fn a_copy_of_another_state_is_put_aside_for_the_one_of_this_state() {
+    let (site, saved) = Site::filled("ours", 4);
+    let (other, _) = Site::filled("others", 30);
+    for at in 0..2 {
+        // With more commits than ours.
+        std::fs::copy(&other.copies()[at], &site.copies()[at]).unwrap();
+        let Opened { mut store, saved: found, damage, .. } = site.open();
+        assert_eq!(found, saved);
+        assert!(damage[0].contains("is under another key: it is written anew"), "{damage:?}");
+        assert!(damage.last().is_some_and(|line| line == "nothing is lost"), "{damage:?}");
+        assert!(store.is_whole());
+        store.keep(&[]).unwrap();
+        store.close();
+        // The same while it is open.
+        let mut store = site.open().store;
+        std::fs::copy(&other.copies()[at], beside(&site.path, ".saved")).unwrap();
+        std::fs::rename(beside(&site.path, ".saved"), &site.copies()[at]).unwrap();
+        assert!(store.keep(&[]).unwrap().put_back.is_some());
+        store.close();
+        let opened = site.open();
+        assert_eq!((opened.saved, opened.damage), (saved.clone(), Vec::new()));
+    }
+}

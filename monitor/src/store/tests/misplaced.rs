@@ -190,7 +190,8 @@ fn where_one_copy_has_no_place_the_other_is_kept_and_that_is_told() {
         assert!(!store.is_whole());
         // It can be opened like that, and a new key is taken.
         drop(store);
-        let mut store = site.open().store;
+        let Opened { mut store, damage, .. } = site.open();
+        assert!(damage.iter().all(|line| !line.contains("written anew")), "{damage:?}");
         assert!(store.lacks().is_some_and(|line| line.contains(" cannot be written (")));
         let (key, wrapped) = site.keys().new_key().unwrap();
         store.rewrite(&key, wrapped, Timestamp::now()).unwrap();
