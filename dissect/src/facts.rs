@@ -390,6 +390,18 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// Whether its handshake of TLS went through; `None`: there is none, or not enough of it was seen to say.
+    pub fn is_established(&self) -> Option<bool> {
+        let established = self.tls.as_ref()?.established;
+        let seen = !matches!(
+            self.protection,
+            Protection::Unknown(
+                UnknownReason::FirstBytesLost | UnknownReason::OpenedBefore | UnknownReason::Contradictory
+            )
+        );
+        (established || seen).then_some(established)
+    }
+
     /// Nothing known, for this reason.
     pub fn unknown(reason: UnknownReason) -> Self {
         Facts {

@@ -43,6 +43,31 @@ pub fn peer(socket: impl AsFd) -> io::Result<Peer> {
 /// Groups of a peer that are read; a user has at most `NGROUPS_MAX` (include/uapi/linux/limits.h).
 const MOST: usize = 65_536;
 
+/// What the kernel calls this process's network namespace, as programs in the kernel hear it (SO_NETNS_COOKIE of
+/// socket(7), Linux 5.14).
+///
+/// # Errors
+/// The kernel does not say, or gives no socket.
+pub fn netns_cookie() -> io::Result<u64> {
+    let socket = std::net::UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 0))?;
+    let mut cookie = 0_u64;
+    let mut length = size_of_val(&cookie) as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes there, of an integer.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut length,
+        )
+    };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(cookie)
+}
+
 /// Supplementary groups of the peer as they were when it connected (SO_PEERGROUPS of unix(7)).
 ///
 /// # Errors

@@ -54,6 +54,8 @@ pub struct Start {
     pub resolvers: Vec<IpAddr>,
     pub context: Context,
     pub boot_id: String,
+    /// What the kernel calls the daemon's own network namespace, if it says.
+    pub own_netns: Option<u64>,
     pub access: Access,
     #[serde(with = "json")]
     pub hooks: Vec<HookView>,

@@ -272,6 +272,7 @@ fn follow(socket: &Path, mut pauses: Pauses, at_most: u64) -> (Arc<Heard>, threa
 fn settings() -> CoreSettings {
     CoreSettings {
         counts_only: false,
+        own_netns: None,
         // Smaller than what is open at a time: flows are pushed out.
         capacity: 32,
         closed_keep: 8,

@@ -112,6 +112,7 @@ pub fn run(options: RunOptions) -> Result<(), RunError> {
         resolvers: host_resolvers(),
         context: context(),
         boot_id: boot_id(),
+        own_netns: monitor_sys::netns_cookie().ok(),
         started_ns: monotonic_ns(),
         posted: Arc::new(Posted::open(&super::state::path(&config), &config.alerts.hooks)),
         config,

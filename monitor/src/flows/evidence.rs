@@ -219,6 +219,15 @@ fn is_spent(side: &Reassembly, first: u32, limit: u32) -> bool {
     have >= limit || have >= first && side.has_gap()
 }
 
+/// The connection is over, and not all of it was seen: a handshake that was not seen to its end may have gone through.
+pub fn doubt_what_was_lost(facts: &mut Facts) {
+    let gave_up = facts.tls.as_ref().is_some_and(|tls| tls.alert.is_some());
+    if facts.protection == Protection::Unknown(UnknownReason::Handshake) && !gave_up {
+        facts.protection = Protection::Unknown(UnknownReason::FirstBytesLost);
+        facts.detail = Some("a part of its handshake was not captured".to_owned());
+    }
+}
+
 /// The connection goes on, or not all of it was seen: nothing is concluded from what did not come.
 pub fn doubt_what_did_not_come(facts: &mut Facts) {
     if let Some(ssh) = &mut facts.ssh

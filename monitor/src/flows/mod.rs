@@ -23,7 +23,7 @@ mod table;
 
 pub use endpoint::Endpoint;
 pub use entry::Flow;
-pub use evidence::{Evidence, doubt_what_did_not_come};
+pub use evidence::{Evidence, doubt_what_did_not_come, doubt_what_was_lost};
 pub use interned::Interned;
 pub use judge::Judge;
 pub use key::{FlowKey, key_of, key_of_capture, key_of_socket};

@@ -1,7 +1,8 @@
 //! What a handshake told, as the ECS and OCSF records have it.
 
 use dissect::{
-    Basis, Certificate, ClientCertificateState, EarlyData, End, SshAuthenticationState, SshFacts, TlsFacts,
+    Basis, Certificate, ClientCertificateState, EarlyData, End, Facts, SshAuthenticationState, SshFacts,
+    TlsFacts,
 };
 use jiff::Timestamp;
 use serde::Serialize;
@@ -26,7 +27,8 @@ pub(super) struct Tls<'a> {
     client: TlsClient<'a>,
     #[serde(skip_serializing_if = "TlsServer::is_empty")]
     server: TlsServer<'a>,
-    established: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    established: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     resumed: Option<bool>,
 }
@@ -120,8 +122,10 @@ fn time(seconds: i64) -> Option<Nanoseconds> {
 }
 
 impl<'a> Tls<'a> {
-    pub fn new(facts: &'a TlsFacts) -> Self {
-        Tls {
+    /// Of a flow of which these are the facts; `None`: they hold no handshake of TLS.
+    pub fn of(flow: &'a Facts) -> Option<Self> {
+        let facts = flow.tls.as_ref()?;
+        Some(Tls {
             version: facts.version.as_deref(),
             version_protocol: facts.version_protocol.as_deref(),
             cipher: facts.cipher.as_deref(),
@@ -137,9 +141,9 @@ impl<'a> Tls<'a> {
                 ja3s: facts.ja3s.as_deref(),
                 certificate: facts.server_certificates.first().map(TlsCertificate::new),
             },
-            established: facts.established,
+            established: flow.is_established(),
             resumed: facts.resumed,
-        }
+        })
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use dissect::{Facts, Protocol, TlsFacts};
+use dissect::{Facts, Protocol};
 use jiff::Timestamp;
 
 use super::field::{Field, Side};
@@ -306,7 +306,7 @@ impl Column {
             Column::Answer(question) => Cell::Text(judged(row, question).answer.as_str()),
             Column::Reason(question) => Cell::Text(&judged(row, question).reason),
             Column::Evidence(question) => text(judged(row, question).evidence.as_deref()),
-            Column::Tls(column) => facts(row).tls.as_ref().map_or(Cell::Absent, |tls| of_tls(tls, column)),
+            Column::Tls(column) => of_tls(facts(row), column),
             Column::Detail => text(facts(row).detail.as_deref()),
             Column::Owner(part) => identity(owner(row), part),
             Column::Peer(part) => identity(peer(row), part),
@@ -320,7 +320,8 @@ fn text(value: Option<&str>) -> Cell<'_> {
     value.map_or(Cell::Absent, Cell::Text)
 }
 
-fn of_tls(tls: &TlsFacts, column: TlsColumn) -> Cell<'_> {
+fn of_tls(facts: &Facts, column: TlsColumn) -> Cell<'_> {
+    let Some(tls) = &facts.tls else { return Cell::Absent };
     match column {
         TlsColumn::Version => text(tls.version.as_deref()),
         TlsColumn::VersionProtocol => text(tls.version_protocol.as_deref()),
@@ -328,7 +329,7 @@ fn of_tls(tls: &TlsFacts, column: TlsColumn) -> Cell<'_> {
         TlsColumn::Group => text(tls.group.as_deref()),
         TlsColumn::Alpn => text(tls.alpn.as_deref()),
         TlsColumn::ServerName => text(tls.server_name.as_deref()),
-        TlsColumn::Established => Cell::Flag(tls.established),
+        TlsColumn::Established => facts.is_established().map_or(Cell::Absent, Cell::Flag),
         TlsColumn::Resumed => tls.resumed.map_or(Cell::Absent, Cell::Flag),
     }
 }

@@ -4,7 +4,7 @@ use dissect::{Cipher, Protection};
 
 use super::named::is_listened_to;
 use super::*;
-use crate::flows::doubt_what_did_not_come;
+use crate::flows::{doubt_what_did_not_come, doubt_what_was_lost};
 
 impl Core {
     /// Captures that came before the connection was accepted, now that it is.
@@ -62,7 +62,7 @@ impl Core {
             };
             self.ensure(&event, now_ns)
         });
-        self.learn_names(&head, &data);
+        self.learn_names(id, &head, &data);
         if self.watch_capture(id, &head, &data, now_ns) {
             return;
         }
@@ -147,7 +147,8 @@ impl Core {
     pub(super) fn inspect(&mut self, id: FlowId, ended: bool) {
         let Some(mut flow) = self.table.get_mut(id) else { return };
         let (key, server_port, sent_by_client) = (flow.key(), flow.server_port(), flow.from_client(true));
-        let (over, bytes) = (flow.closed_ns != 0 && flow.seen.lost_captures == 0, flow.bytes());
+        let (closed, bytes) = (flow.closed_ns != 0, flow.bytes());
+        let over = closed && flow.seen.lost_captures == 0;
         let Some(evidence) = &mut flow.evidence else { return };
         let mut inspection = evidence.inspect(server_port, ended);
         let grown = match ended || evidence.follows() {
@@ -159,6 +160,9 @@ impl Core {
         }
         if !(over && evidence.holds(bytes)) {
             doubt_what_did_not_come(&mut inspection.facts);
+            if closed {
+                doubt_what_was_lost(&mut inspection.facts);
+            }
         }
         let (full, held) = (evidence.is_full(), evidence.len());
         if let Some(limits) = grown {

@@ -168,4 +168,6 @@ pub struct CoreSettings {
     pub reset_histograms_ns: u64,
     /// Captured bytes are not looked at: who did so before ended again and again.
     pub counts_only: bool,
+    /// What the kernel calls the daemon's own network namespace; `None`: it does not say.
+    pub own_netns: Option<u64>,
 }

@@ -71,7 +71,7 @@ pub(super) fn is_listened_to(policy: &Policy, names: &Names, flow: &Flow) -> boo
 
 impl Core {
     /// A datagram to or from a DNS server.
-    pub(super) fn learn_names(&mut self, head: &CaptureHead, data: &[u8]) {
+    pub(super) fn learn_names(&mut self, id: FlowId, head: &CaptureHead, data: &[u8]) {
         let whole = head.payload_len as usize == data.len();
         if !self.policy.wants().names || head.transport != 17 || head.remote_port != names::PORT || !whole {
             return;
@@ -84,7 +84,9 @@ impl Core {
         };
         if head.flags & capture_flag::SENT != 0 {
             self.names.asked(asker, data, head.at_ns);
-        } else if self.names.answered(asker, data, head.at_ns) {
+        } else if !self.is_answered_from_within(id, asker.server)
+            && self.names.answered(asker, data, head.at_ns)
+        {
             // A socket may be used for many questions.
             let decision = Decision {
                 action: decision::EXTEND,
@@ -94,6 +96,17 @@ impl Core {
             };
             self.out.commands.push(Command::Decide { key: key_of_capture(head), decision });
         }
+    }
+
+    /// Whether the server stands in the network namespace that asks it, which is not the daemon's own: whoever made that
+    /// namespace gave the server its address, and has it say what they like.
+    fn is_answered_from_within(&self, id: FlowId, server: SocketAddr) -> bool {
+        let Some(flow) = self.table.get(id) else { return true };
+        if self.settings.own_netns == Some(flow.netns) {
+            return false;
+        }
+        let is_same = |twin: FlowId| self.table.get(twin).is_some_and(|twin| twin.netns == flow.netns);
+        server.ip().to_canonical().is_loopback() || flow.twin.is_some_and(is_same)
     }
 
     /// What was decided rested on what the wire had told before.

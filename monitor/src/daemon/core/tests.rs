@@ -32,6 +32,7 @@ fn tunnel() -> Tunnel {
 fn settings() -> CoreSettings {
     CoreSettings {
         counts_only: false,
+        own_netns: Some(1),
         capacity: 64,
         closed_keep: 64,
         udp_idle_ns: 60 * SECOND,
@@ -86,6 +87,7 @@ impl Rig {
             transport: event.transport,
             flags: if sent { capture_flag::SENT } else { 0 },
             len: data.len() as u32,
+            payload_len: data.len() as u32,
             cookie: event.cookie,
             netns: event.netns,
             at_ns: self.now_ns,
@@ -278,6 +280,31 @@ fn lost_captures_make_watched_no_and_never_encrypted_yes() {
     let (_, flow) = *flows(&records).last().unwrap();
     assert_eq!(flow.verdict.watched.answer, Answer::No);
     assert_eq!(flow.verdict.encrypted.answer, Answer::Unknown);
+}
+
+/// The rest of it was not captured: it may have gone through.
+#[test]
+fn a_handshake_that_was_not_seen_to_its_end_did_not_fail() {
+    let hello =
+        [&[22, 3, 1, 0, 47, 1, 0, 0, 43, 3, 3][..], &[7; 32], &[0, 0, 4, 0x13, 1, 0x13, 2, 1, 0]].concat();
+    for lost in [0, 2] {
+        let mut rig = Rig::new(settings());
+        let sizes = FlowEvent { lost_captures: lost, sent_bytes: hello.len() as u64, ..FlowEvent::default() };
+        let mut told = Vec::new();
+        for cookie in 1..=6 {
+            let open = rig.event(Kind::Open, cookie, &format!("10.0.0.1:{}", 40_000 + cookie), SERVER, false);
+            let open = FlowEvent { owner: Owner { tgid: 40, seen_ns: 1, ..Owner::default() }, ..open };
+            rig.feed(Kind::Open, open);
+            rig.capture(&open, true, 0, &hello);
+            let FlowEvent { lost_captures, sent_bytes, .. } = sizes;
+            rig.feed(Kind::Close, FlowEvent { lost_captures, sent_bytes, ..open });
+            told.extend(rig.records());
+        }
+        let failures = alerts(&told).iter().filter(|alert| alert.rule == Rule::ConnectFailures).count();
+        let (_, flow) = *flows(&told).last().unwrap();
+        assert_eq!(failures > 0, lost == 0, "lost: {lost}: {:?}", flow.facts);
+        assert_eq!(flow.facts.is_established(), (lost == 0).then_some(false));
+    }
 }
 
 #[test]

@@ -107,8 +107,12 @@ pub(super) fn run(
     let about =
         About { started_ns: start.started_ns, hooks: start.hooks, ring_bytes: u64::from(start.ring_bytes) };
     let policy = Policy::compile(&start.policy)?.with_host_resolvers(start.resolvers);
-    let mut core =
-        Core::new(core_settings(config, life.counts_only), start.boot_id, Arc::new(policy), Clock::now());
+    let mut core = Core::new(
+        core_settings(config, life.counts_only, start.own_netns),
+        start.boot_id,
+        Arc::new(policy),
+        Clock::now(),
+    );
     let mut damaged = 0;
     let is_known = start.saved.is_some();
     if let Some(saved) = start.saved {
@@ -238,7 +242,7 @@ fn until_maps_are_read(heard: &Receiver<()>, late: &Receiver<Vec<Event>>, events
     }
 }
 
-fn core_settings(config: &Config, counts_only: bool) -> CoreSettings {
+fn core_settings(config: &Config, counts_only: bool, own_netns: Option<u64>) -> CoreSettings {
     CoreSettings {
         capacity: config.flows.capacity as usize,
         closed_keep: config.flows.closed_keep as usize,
@@ -256,6 +260,7 @@ fn core_settings(config: &Config, counts_only: bool) -> CoreSettings {
         measured_streams: config.histograms.streams as usize,
         reset_histograms_ns: u64::from(config.histograms.reset_every_s) * 1_000_000_000,
         counts_only,
+        own_netns,
     }
 }
 

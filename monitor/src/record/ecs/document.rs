@@ -250,7 +250,7 @@ impl<'a> Document<'a> {
 
     /// How it is encrypted, and who proved what.
     fn add_facts(&mut self, facts: &'a dissect::Facts) {
-        self.tls = facts.tls.as_ref().map(Tls::new);
+        self.tls = Tls::of(facts);
         self.streamwatch.add_facts(facts);
     }
 

@@ -243,7 +243,7 @@ fn encode_facts(facts: &Facts, parts: [&mut Vec<u8>; 2]) {
         tls: Option<Tls<'a>>,
     }
     let [top, own] = parts;
-    add_fields(top, &Top { tls: facts.tls.as_ref().map(Tls::new) });
+    add_fields(top, &Top { tls: Tls::of(facts) });
     let mut rest = Own::default();
     rest.add_facts(facts);
     add_fields(own, &rest);

@@ -45,7 +45,8 @@ struct Ssl<'a> {
     last_alert: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     next_protocol: Option<&'a str>,
-    established: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    established: Option<bool>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     cert_chain_fps: Vec<&'a str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -86,7 +87,7 @@ impl<'a> Ssl<'a> {
             resumed: tls.resumed,
             last_alert: tls.alert.as_ref().and_then(|alert| alert.description.as_deref()),
             next_protocol: tls.alpn.as_deref(),
-            established: tls.established,
+            established: flow.facts.is_established(),
             cert_chain_fps: fingerprints(&tls.server_certificates),
             client_cert_chain_fps: fingerprints(&tls.client_certificates),
             subject: server.map(|it| it.subject.as_str()),

@@ -21,6 +21,7 @@ pub const STEP_NS: u64 = 1_000;
 
 pub fn settings(capacity: usize, streams: usize) -> CoreSettings {
     CoreSettings {
+        own_netns: None,
         counts_only: false,
         capacity,
         closed_keep: 4096,

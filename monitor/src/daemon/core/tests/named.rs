@@ -101,3 +101,33 @@ fn a_server_that_is_heard_of_after_its_client_was_judged_is_judged_with_it() {
         assert_eq!(authorised(&rig, &client).0, Answer::Yes, "connection {cookie}");
     }
 }
+
+/// Whoever makes a network namespace gives its addresses to whom they like, and its names too.
+#[test]
+fn what_a_namespace_is_told_by_itself_names_nothing() {
+    const HOST: u64 = 1;
+    const OTHER: u64 = 2;
+    let learns = |asks_in: u64, server: &str, answers_in: Option<u64>| {
+        let policy = "[names]\nresolvers = [\"10.0.0.53\", \"127.0.0.53\"]\n\
+             [[client]]\nname = \"app\"\nprocess = \"p40\"\n[[client.to]]\ndns = \"api.example.org\"\n";
+        let mut rig = with_policy(policy);
+        let client = "10.0.0.1:5000";
+        let udp = |event: FlowEvent, netns| FlowEvent { transport: 17, netns, ..event };
+        let asker = udp(rig.event(Kind::Open, 1, client, server, false), asks_in);
+        rig.feed(Kind::Open, asker);
+        rig.capture(&asker, true, 0, &query(9, "api.example.org"));
+        if let Some(netns) = answers_in {
+            let answerer = udp(rig.event(Kind::Open, 2, server, client, true), netns);
+            rig.feed(Kind::Open, answerer);
+        }
+        rig.capture(&asker, false, 0, &reply(9, "api.example.org", None, "api.example.org", 60));
+        rig.core.names.learnt
+    };
+    assert_eq!(learns(HOST, "127.0.0.53:53", Some(HOST)), 1, "the host's own stub");
+    assert_eq!(learns(HOST, "10.0.0.53:53", None), 1, "another host");
+    assert_eq!(learns(OTHER, "10.0.0.53:53", Some(HOST)), 1, "a container asks the host");
+    assert_eq!(learns(OTHER, "10.0.0.53:53", None), 1, "a container asks another host");
+    assert_eq!(learns(OTHER, "10.0.0.53:53", Some(OTHER)), 0, "an address that was taken");
+    assert_eq!(learns(OTHER, "127.0.0.53:53", Some(OTHER)), 0, "a stub of its own");
+    assert_eq!(learns(OTHER, "127.0.0.53:53", None), 0, "the same, before its server was heard of");
+}
