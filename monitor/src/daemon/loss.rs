@@ -101,7 +101,148 @@ fn rows(counters: &Counters) -> Vec<LossRow> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::io::{self, ErrorKind, Write};
+    use std::sync::{Arc, Mutex};
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::model::Record;
+    use crate::record::{Format, samples};
+    use crate::sink::{Kind as RecordKind, Patience, Sink, SinkHandle};
+
+    /// What becomes of a write.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Way {
+        Taken,
+        /// So many bytes, and no room for more.
+        Full(usize),
+        /// Nobody reads.
+        Stuck,
+    }
+
+    #[derive(Clone)]
+    struct Reader {
+        way: Arc<Mutex<Way>>,
+        read: Arc<Mutex<Vec<u8>>>,
+    }
+
+    impl Write for Reader {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            loop {
+                let length = {
+                    let mut way = self.way.lock().unwrap();
+                    match &mut *way {
+                        Way::Taken => Some(bytes.len()),
+                        Way::Full(0) => return Err(ErrorKind::StorageFull.into()),
+                        Way::Full(left) => {
+                            let length = bytes.len().min(*left);
+                            *left -= length;
+                            Some(length)
+                        }
+                        Way::Stuck => None,
+                    }
+                };
+                if let Some(length) = length {
+                    self.read.lock().unwrap().extend_from_slice(&bytes[..length]);
+                    return Ok(length);
+                }
+                thread::sleep(Duration::from_micros(50));
+            }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn settled(sink: &SinkHandle) {
+        let counters = sink.counters();
+        let until = Instant::now() + Duration::from_secs(20);
+        while counters.offered() != counters.delivered() + counters.lost() {
+            assert!(Instant::now() < until, "the output does not go on");
+            thread::sleep(Duration::from_micros(50));
+        }
+    }
+
+    /// One second: records that come, what the kernel lost, and what becomes of what is written.
+    #[derive(Clone, Debug)]
+    struct Second {
+        flows: usize,
+        alerts: usize,
+        kernel: u64,
+        way: Way,
+        waits: bool,
+    }
+
+    fn second() -> impl Strategy<Value = Second> {
+        let way = prop_oneof![Just(Way::Taken), (0..12_000_usize).prop_map(Way::Full), Just(Way::Stuck)];
+        (0..40_usize, 0..4_usize, prop_oneof![Just(0), 1..9_u64], way, any::<bool>())
+            .prop_map(|(flows, alerts, kernel, way, waits)| Second { flows, alerts, kernel, way, waits })
+    }
+
+    fn sums(rows: &[LossRow]) -> HashMap<(String, String), (u64, u64)> {
+        let mut sums = HashMap::new();
+        for row in rows.iter().filter(|row| row.lost > 0) {
+            let sum: &mut (u64, u64) = sums.entry((row.stage.clone(), row.kind.clone())).or_default();
+            *sum = (sum.0 + row.lost, sum.1 + row.lost_bytes);
+        }
+        sums
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
+
+        #[test]
+        fn loss_records_that_arrive_say_all_that_was_lost_with_those_that_did_not(
+            seconds in prop::collection::vec(second(), 1..20),
+        ) {
+            let reader = Reader { way: Arc::new(Mutex::new(Way::Taken)), read: Arc::default() };
+            let sink = Sink::start(Format::Ecs, samples::context(), reader.clone(), 16).unwrap();
+            let (mut losses, mut counters) = (Losses::default(), Counters::default());
+            let samples = samples::records();
+            let alert = samples.iter().find(|record| RecordKind::of(record) == RecordKind::Alert).unwrap();
+            for second in seconds {
+                *reader.way.lock().unwrap() = second.way;
+                (0..second.flows).for_each(|_| sink.send(samples[0].clone()));
+                (0..second.alerts).for_each(|_| sink.send(alert.clone()));
+                counters.offered[Kind::Capture as usize] += second.kernel;
+                counters.lost[Kind::Capture as usize] += second.kernel;
+                counters.lost_bytes += 100 * second.kernel;
+                let told = losses.update(&counters, sink.counters().rows(), Timestamp::UNIX_EPOCH);
+                told.into_iter().for_each(|loss| sink.send(Record::Loss(loss)));
+                if second.waits && second.way != Way::Stuck {
+                    settled(&sink);
+                }
+            }
+            // It flows again.
+            *reader.way.lock().unwrap() = Way::Taken;
+            settled(&sink);
+            while let Some(loss) = losses.update(&counters, sink.counters().rows(), Timestamp::UNIX_EPOCH) {
+                sink.send(Record::Loss(loss));
+                settled(&sink);
+            }
+            prop_assert!(sink.losses_are_told());
+            let patience = Duration::from_secs(20);
+            let delivered = sink.finish(Patience { stuck: patience, in_all: patience }).delivered();
+
+            let read = reader.read.lock().unwrap();
+            // What was cut is no record.
+            let lines: Vec<serde_json::Value> =
+                read.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect();
+            prop_assert_eq!(lines.len() as u64, delivered);
+            let rows: Vec<LossRow> = lines
+                .iter()
+                .filter_map(|line| line.pointer("/streamwatch/loss/rows"))
+                .flat_map(|rows| serde_json::from_value::<Vec<LossRow>>(rows.clone()).unwrap())
+                .collect();
+            prop_assert_eq!(sums(&rows), sums(&losses.rows()));
+        }
+    }
 
     #[test]
     fn a_rescued_close_is_not_lost_and_a_lost_one_is_told_once() {

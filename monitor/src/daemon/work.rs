@@ -94,9 +94,10 @@ pub fn run(mut core: Core, mut inlets: Inlets, outlets: Outlets, about: &About) 
             ticked = Instant::now();
             outlets.alive.store(monotonic_ns(), Ordering::Relaxed);
             outlets.stages.events.observed(inlets.events.len());
-            // Of the last time: what was told then has been written.
+            // What is not delivered is for the next one to tell.
             if let Some(losses) = &outlets.losses
                 && noted != *core.losses_told()
+                && outlets.sink.losses_are_told()
             {
                 losses.note(core.losses_told());
                 noted = *core.losses_told();

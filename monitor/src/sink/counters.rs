@@ -1,5 +1,7 @@
 //! What the sink was offered, delivered and lost, by kind of record.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use crate::model::{LossRow, Record};
 use crate::tally::{Tallies, Tally};
 
@@ -38,6 +40,42 @@ impl Kind {
 #[derive(Debug)]
 pub struct SinkCounters {
     tallies: Tallies,
+    untold: Mutex<Untold>,
+}
+
+/// What loss records said that were not delivered: the next one says it.
+#[derive(Debug, Default)]
+pub(super) struct Untold(Vec<LossRow>);
+
+impl Untold {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// One was lost that said this. To be called before it is counted: what counts the loss says this, too.
+    pub fn keep(&mut self, rows: Vec<LossRow>) {
+        add(&mut self.0, rows);
+    }
+
+    /// Puts it into the rows of the next one.
+    pub fn say(&mut self, rows: &mut Vec<LossRow>) {
+        add(rows, std::mem::take(&mut self.0));
+    }
+}
+
+/// One row a stage and kind.
+fn add(rows: &mut Vec<LossRow>, more: Vec<LossRow>) {
+    for more in more {
+        match rows.iter_mut().find(|row| row.stage == more.stage && row.kind == more.kind) {
+            None => rows.push(more),
+            Some(row) => {
+                row.offered += more.offered;
+                row.delivered += more.delivered;
+                row.lost += more.lost;
+                row.lost_bytes += more.lost_bytes;
+            }
+        }
+    }
 }
 
 impl Default for SinkCounters {
@@ -51,7 +89,7 @@ impl Default for SinkCounters {
             }
             names
         };
-        SinkCounters { tallies: Tallies::new(&NAMES) }
+        SinkCounters { tallies: Tallies::new(&NAMES), untold: Mutex::default() }
     }
 }
 
@@ -78,6 +116,10 @@ impl SinkCounters {
     /// One row a kind, for `status` and loss records.
     pub fn rows(&self) -> Vec<LossRow> {
         self.tallies.rows("sink")
+    }
+
+    pub(super) fn untold(&self) -> MutexGuard<'_, Untold> {
+        self.untold.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Nothing more is delivered: what waits is lost.

@@ -2,7 +2,7 @@
 //!
 //! In: [`Record`]s from the core. Out: lines on a writer (stdout, as a rule). Must never: make the
 //! sender wait, whatever the reader of the pipe does; write half a line and go on as if it had not;
-//! lose a record without counting it.
+//! lose a record without counting it, or a count with the loss record that said it.
 
 mod counters;
 mod told;
@@ -20,7 +20,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounde
 pub use counters::{Kind, SinkCounters};
 pub use told::{LossesTold, Past, Said, ToldLog};
 
-use crate::model::Record;
+use crate::model::{LossRow, Record};
 use crate::record::text::Style;
 use crate::record::{Context, Encoder, Format};
 
@@ -116,7 +116,7 @@ pub struct SinkHandle {
 impl SinkHandle {
     /// Hands a record over. Never waits: a record that finds the queue full is lost and counted.
     /// The last eighth of the queue is kept for alerts and losses.
-    pub fn send(&self, record: Record) {
+    pub fn send(&self, mut record: Record) {
         let kind = Kind::of(&record);
         let tally = self.counters.of(kind);
         tally.offer(1);
@@ -125,11 +125,24 @@ impl SinkHandle {
             tally.lose(1);
             return;
         }
-        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) =
+        if let Record::Loss(loss) = &mut record {
+            self.counters.untold().say(&mut loss.rows);
+        }
+        if let Err(TrySendError::Full(item) | TrySendError::Disconnected(item)) =
             self.records.try_send(Item::Record(record))
         {
+            if let Item::Record(Record::Loss(loss)) = item {
+                self.counters.untold().keep(loss.rows);
+            }
             tally.lose(1);
         }
+    }
+
+    /// Whether all that loss records said so far is in some that were delivered.
+    pub fn losses_are_told(&self) -> bool {
+        let tally = self.counters.of(Kind::Loss);
+        // In this order: what a lost one said is kept before it is counted.
+        tally.offered() == tally.delivered() + tally.lost() && self.counters.untold().is_empty()
     }
 
     /// Everything that came of the ring before a position was handed over.
@@ -180,6 +193,15 @@ impl SinkHandle {
     }
 }
 
+/// A record of a batch.
+struct Held {
+    kind: Kind,
+    /// Where its lines end in the batch.
+    end: usize,
+    /// What it says, of a loss record.
+    losses: Vec<LossRow>,
+}
+
 struct Worker<W> {
     encoder: Encoder,
     output: Output<W>,
@@ -191,14 +213,13 @@ struct Worker<W> {
 impl<W: Write> Worker<W> {
     fn run(mut self) {
         let mut batch = Vec::with_capacity(BATCH_BYTES);
+        let mut held = Vec::new();
         while let Ok(first) = self.queue.recv() {
-            let mut held = [0; Kind::ALL.len()];
             let mut mark = None;
             let mut next = Some(first);
             while let Some(item) = next {
                 match item {
                     Item::Record(record) => {
-                        held[Kind::of(&record) as usize] += 1;
                         self.encoder.encode(&record, &mut batch);
                         match (&mut self.memory, &record) {
                             (Some(memory), Record::Flow { flow, action, .. }) => {
@@ -209,6 +230,9 @@ impl<W: Write> Worker<W> {
                             }
                             _ => {}
                         }
+                        let kind = Kind::of(&record);
+                        let losses = if let Record::Loss(loss) = record { loss.rows } else { Vec::new() };
+                        held.push(Held { kind, end: batch.len(), losses });
                     }
                     Item::Mark(position) => mark = Some(position),
                 }
@@ -218,9 +242,15 @@ impl<W: Write> Worker<W> {
                 memory.log.begin();
             }
             let written = self.output.write(&batch);
-            for (kind, count) in Kind::ALL.into_iter().zip(held) {
+            for Held { kind, end, losses } in held.drain(..) {
                 let tally = self.counters.of(kind);
-                if written { tally.deliver(count) } else { tally.lose(count) }
+                // A line that lacks no more than its end gets that before the next one.
+                if end <= written + 1 {
+                    tally.deliver(1);
+                } else {
+                    self.counters.untold().keep(losses);
+                    tally.lose(1);
+                }
             }
             if let Some(memory) = &self.memory {
                 memory.log.done();
@@ -251,38 +281,33 @@ impl<W: Write> Output<W> {
         Output { writer, closed: false, told: false, mid_line: false }
     }
 
-    /// Writes whole lines and flushes; false when they, or some of them, did not get out.
-    fn write(&mut self, lines: &[u8]) -> bool {
-        if self.closed {
-            return false;
+    /// Writes whole lines and flushes; gives how many bytes of them got out.
+    fn write(&mut self, lines: &[u8]) -> usize {
+        if self.closed || lines.is_empty() {
+            return 0;
         }
-        if lines.is_empty() {
-            return true;
-        }
-        let result = self.end_broken_line().and_then(|()| self.write_all(lines));
-        match result.and_then(|()| self.writer.flush()) {
-            Ok(()) => true,
-            Err(error) => {
-                self.closed = error.kind() == ErrorKind::BrokenPipe;
-                if !std::mem::replace(&mut self.told, true) {
-                    tell(&error);
-                }
-                false
+        let mut written = 0;
+        let result = self.end_broken_line().and_then(|()| self.write_all(lines, &mut written));
+        if let Err(error) = result.and_then(|()| self.writer.flush()) {
+            self.closed = error.kind() == ErrorKind::BrokenPipe;
+            if !std::mem::replace(&mut self.told, true) {
+                tell(&error);
             }
         }
+        written
     }
 
     fn end_broken_line(&mut self) -> io::Result<()> {
-        if self.mid_line { self.write_all(b"\n") } else { Ok(()) }
+        if self.mid_line { self.write_all(b"\n", &mut 0) } else { Ok(()) }
     }
 
-    fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
-        while !bytes.is_empty() {
-            match self.writer.write(bytes) {
+    fn write_all(&mut self, bytes: &[u8], written: &mut usize) -> io::Result<()> {
+        while let Some(left) = bytes.get(*written..).filter(|left| !left.is_empty()) {
+            match self.writer.write(left) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(written) => {
-                    self.mid_line = bytes[written - 1] != b'\n';
-                    bytes = &bytes[written..];
+                Ok(count) => {
+                    self.mid_line = left[count - 1] != b'\n';
+                    *written += count;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 // Stdout can be non-blocking, where whoever shares it made it so.

@@ -140,7 +140,7 @@ fn a_broken_line_ends_before_the_next_begins() {
     let taken = Arc::new(std::sync::Mutex::new(Vec::new()));
     let mut output = Output::new(Faltering { calls: 0, taken: taken.clone() });
     output.told = true;
-    assert!(!output.write(b"{\"first\":1}\n"));
-    assert!(output.write(b"{\"second\":2}\n"));
+    assert_eq!(output.write(b"{\"first\":1}\n"), 5);
+    assert_eq!(output.write(b"{\"second\":2}\n"), 13);
     assert_eq!(&*taken.lock().unwrap(), b"{\"fir\n{\"second\":2}\n");
 }
