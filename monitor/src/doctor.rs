@@ -1,5 +1,7 @@
 //! What this host offers and what is missing, before anything is loaded.
 
+mod namespaces;
+
 use crate::config::Config;
 use crate::kernel::{self, Sizes, cgroup_root, map_memory};
 
@@ -55,32 +57,33 @@ const SYS_ADMIN: u32 = 21;
 /// # Errors
 /// The line.
 pub fn can_run() -> Result<(), String> {
-    let missing: Vec<Check> =
-        checks().into_iter().filter(|check| check.outcome == Outcome::Missing).collect();
-    if missing.is_empty() {
-        return Ok(());
+    // In a wrong namespace other things look missing, too.
+    if let Some(wrong) = missing(namespaces::checks()).next() {
+        return Err(wrong);
     }
-    Err(missing
-        .into_iter()
-        .map(|check| format!("{}: {}", check.name, check.detail))
-        .collect::<Vec<_>>()
-        .join("; "))
+    let missing: Vec<String> = missing(checks()).collect();
+    if missing.is_empty() { Ok(()) } else { Err(missing.join("; ")) }
+}
+
+fn missing(checks: Vec<Check>) -> impl Iterator<Item = String> {
+    let missing = checks.into_iter().filter(|check| check.outcome == Outcome::Missing);
+    missing.map(|check| format!("{}: {}", check.name, check.detail))
 }
 
 /// Everything about this host.
 pub fn checks() -> Vec<Check> {
-    vec![
-        object(),
-        kernel_version(),
+    let mut checks = vec![object(), kernel_version()];
+    checks.extend(namespaces::checks());
+    checks.extend([
         capabilities(),
         more_capabilities(),
         holding(),
         cgroup(),
-        clocks(),
         lockdown(),
         bpf_jit(),
         closed_ports(),
-    ]
+    ]);
+    checks
 }
 
 /// The kernel memory that the configured maps take.
@@ -107,28 +110,6 @@ pub fn memory(config: &Config, sizes: &Sizes) -> Vec<Check> {
         ),
     });
     checks
-}
-
-/// The kernel programs read the host's clocks (`bpf_ktime_get_ns`): a process with others (time_namespaces(7)) would
-/// label everything with a wrong time.
-fn clocks() -> Check {
-    // Kernels without time namespaces have no such file.
-    let shifted = std::fs::read_to_string("/proc/self/timens_offsets").is_ok_and(|text| are_shifted(&text));
-    Check {
-        name: "clocks",
-        outcome: if shifted { Outcome::Missing } else { Outcome::Ok },
-        detail: match shifted {
-            true => "a time namespace shifts them, so times would be wrong: start it in the host's \
-                     ('nsenter --time --target 1 streamwatch run')"
-                .to_owned(),
-            false => "the host's".to_owned(),
-        },
-    }
-}
-
-/// `monotonic 0 0`, `boottime 0 0`: seconds and nanoseconds.
-fn are_shifted(offsets: &str) -> bool {
-    offsets.lines().any(|line| line.split_whitespace().skip(1).any(|number| number != "0"))
 }
 
 fn object() -> Check {
@@ -284,14 +265,6 @@ fn resets_sent(table: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn clocks_of_a_time_namespace_are_told() {
-        assert!(!are_shifted("monotonic           0         0\nboottime            0         0\n"));
-        assert!(are_shifted("monotonic           0         0\nboottime      1000000         0\n"));
-        assert!(are_shifted("monotonic      -10000         0\nboottime            0         5\n"));
-        assert!(!are_shifted(""));
-    }
 
     #[test]
     fn what_is_missing_is_named() {
