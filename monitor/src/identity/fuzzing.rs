@@ -18,7 +18,7 @@ pub fn read(which: usize, bytes: &[u8]) -> Vec<String> {
         1 => place(cgroup::place_of_cgroup_path(&text, &|_| cgroup::Maker::Host)),
         2 => command_line::command_line(bytes).into_iter().collect(),
         3 => process::stat(bytes).map(|stat| stat.name).into_iter().collect(),
-        4 => process::effective_uid(bytes).map(|uid| uid.to_string()).into_iter().collect(),
+        4 => process::user_ids(bytes).map(|ids| format!("{ids:?}")).into_iter().collect(),
         5 => users::names(bytes).into_values().collect(),
         6 => text.lines().filter_map(namespaces::mount).map(|it| it.root + &it.kind).collect(),
         7 => {

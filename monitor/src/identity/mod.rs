@@ -5,7 +5,8 @@
 //! namespaces and asks the kernel for its sockets), so a [`Resolver`] lives on a thread of its own.
 //!
 //! It must never name another process that got the same pid later: what cannot be looked at any
-//! more is missing, with the reason. What `/proc` says is other people's text: read with a cap,
+//! more is missing, with the reason. Nor must it give what a process has become since for what the kernel saw:
+//! who has a connection may keep it open and execute another program, a setuid one too. What `/proc` says is other people's text: read with a cap,
 //! taken as lossy UTF-8, and never able to panic or to grow memory without bound.
 
 mod asked;
@@ -49,7 +50,7 @@ use crate::model::{Direction, Identity, Transport};
 pub struct ProcessSeen {
     /// Thread group id: the pid of user space. 0: unknown.
     pub tgid: u32,
-    /// Effective user id at the time.
+    /// Real user id at the time.
     pub uid: u32,
     /// `comm` at the time, NUL-padded.
     pub comm: [u8; 16],

@@ -19,6 +19,8 @@ const LONGEST_STAT: usize = 4096;
 const LONGEST_STATUS: usize = 16 << 10;
 const LONGEST_COMMAND_LINE: usize = 4096;
 const LONGEST_CGROUPS: usize = 64 << 10;
+/// Threads of one process that are looked at.
+const MOST_THREADS: usize = 256;
 
 /// `/proc/PID` of one process.
 pub struct ProcessDirectory(OwnedFd);
@@ -38,11 +40,17 @@ pub struct Stat {
 pub struct Details {
     pub executable: Option<String>,
     pub command_line: Option<String>,
-    /// Effective user id.
-    pub uid: Option<u32>,
+    pub users: Option<UserIds>,
     pub place: Place,
     /// The system did not let us look.
     pub refused: bool,
+}
+
+/// Of `Uid:` in proc_pid_status(5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UserIds {
+    pub real: u32,
+    pub effective: u32,
 }
 
 impl ProcessDirectory {
@@ -63,12 +71,25 @@ impl ProcessDirectory {
         Details {
             executable: executable.ok().map(path),
             command_line: read("cmdline", LONGEST_COMMAND_LINE).and_then(|bytes| command_line(&bytes)),
-            uid: read("status", LONGEST_STATUS).and_then(|bytes| effective_uid(&bytes)),
+            users: read("status", LONGEST_STATUS).and_then(|bytes| user_ids(&bytes)),
             place: read("cgroup", LONGEST_CGROUPS)
                 .map(|bytes| place_of_proc_cgroup(&String::from_utf8_lossy(&bytes), maker))
                 .unwrap_or_default(),
             refused,
         }
+    }
+
+    /// Whether any of its threads is so; of those that there are too many of, not all are asked. `pid`: the
+    /// first of them, which is not.
+    pub fn any_other_thread(&self, pid: u32, mut is: impl FnMut(&Stat) -> bool) -> bool {
+        let Ok(threads) = open_directory(self.0.as_fd(), "task") else { return false };
+        let Ok(entries) = Dir::read_from(&threads) else { return false };
+        let ids =
+            entries.filter_map(Result::ok).filter_map(|entry| entry.file_name().to_str().ok()?.parse().ok());
+        ids.filter(|id: &u32| *id != pid).take(MOST_THREADS).any(|id| {
+            let bytes = read_capped(threads.as_fd(), format!("{id}/stat"), LONGEST_STAT);
+            bytes.ok().and_then(|bytes| stat(&bytes)).is_some_and(|stat| is(&stat))
+        })
     }
 }
 
@@ -132,10 +153,11 @@ pub fn stat(bytes: &[u8]) -> Option<Stat> {
 }
 
 /// `Uid:` of proc_pid_status(5): real, effective, saved, file system.
-pub fn effective_uid(bytes: &[u8]) -> Option<u32> {
+pub fn user_ids(bytes: &[u8]) -> Option<UserIds> {
     let text = String::from_utf8_lossy(bytes);
     let ids = text.lines().find_map(|line| line.strip_prefix("Uid:"))?;
-    ids.split_ascii_whitespace().nth(1)?.parse().ok()
+    let mut ids = ids.split_ascii_whitespace().map(str::parse);
+    Some(UserIds { real: ids.next()?.ok()?, effective: ids.next()?.ok()? })
 }
 
 #[cfg(test)]
@@ -168,8 +190,9 @@ mod tests {
     }
 
     #[test]
-    fn the_effective_user_is_the_second() {
-        assert_eq!(effective_uid(b"Name:\tUid:\nUid:\t1000\t33\t0\t0\n"), Some(33));
+    fn the_real_user_is_the_first_and_the_effective_the_second() {
+        let expected = Some(UserIds { real: 1000, effective: 33 });
+        assert_eq!(user_ids(b"Name:\tUid:\nUid:\t1000\t33\t0\t0\n"), expected);
     }
 
     #[test]
@@ -179,7 +202,7 @@ mod tests {
         let details = directory.details(&|_| Maker::Host);
         let own = std::env::current_exe().unwrap();
         assert_eq!(details.executable.as_deref(), own.to_str());
-        assert_eq!(details.uid, Some(rustix::process::geteuid().as_raw()));
+        assert_eq!(details.users.map(|ids| ids.effective), Some(rustix::process::geteuid().as_raw()));
         assert!(details.command_line.unwrap().starts_with(&std::env::args().next().unwrap()));
     }
 
@@ -195,7 +218,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = (stat(&bytes), command_line(&bytes), effective_uid(&bytes));
+            let _ = (stat(&bytes), command_line(&bytes), user_ids(&bytes));
         }
 
         #[test]

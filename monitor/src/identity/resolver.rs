@@ -13,7 +13,7 @@ use super::clock::{BootClock, monotonic_ns};
 use super::executable::Hashes;
 use super::holders::{Holder, holders_by_age, without_passing_by};
 use super::namespaces::namespaces;
-use super::process::{Details, ProcessDirectory, Stat};
+use super::process::{Details, ProcessDirectory, Stat, UserIds};
 use super::sockets::{SocketLister, SocketSeen, TcpState};
 use super::users::Users;
 use super::workload::Workloads;
@@ -25,6 +25,8 @@ const ENDED: &str = "process ended before it could be looked at";
 const ENDED_UNNAMED: &str = "process ended while it was looked at";
 const NO_PROCESS: &str = "the kernel did not say which process";
 const TOO_MANY: &str = "more processes were to be looked at than there is time for";
+const ANOTHER_PROGRAM: &str = "the process has become another program since, or goes by another name";
+const OTHER_RIGHTS: &str = "the process has another user's rights now: it may have become another program";
 const REFUSED: &str = "no permission to look at the process";
 
 /// Processes remembered.
@@ -62,6 +64,9 @@ struct Remembered {
     start_ticks: u64,
     /// Name under which the kernel programs saw it: that of a thread, which may differ.
     seen_as: [u8; 16],
+    seen_uid: u32,
+    /// When it was first seen with the executable that it has.
+    since_ns: u64,
     read_ns: u64,
     /// When it was last seen alive.
     alive_ns: u64,
@@ -105,7 +110,7 @@ impl Resolver {
         // It had this pid from its start until it was last seen alive: a sighting in between can
         // only be of it, whatever has the pid now.
         if let Some(known) = self.remembered.get(&seen.tgid)
-            && known.seen_as == seen.comm
+            && (known.seen_as, known.seen_uid) == (seen.comm, seen.uid)
             && now.saturating_sub(known.read_ns) < REMEMBER_NS
             && seen.seen_ns <= known.alive_ns
             && !self.clock.began_after(known.start_ticks, seen.seen_ns)
@@ -118,7 +123,7 @@ impl Resolver {
         }
         if let Some(known) = self.remembered.get_mut(&seen.tgid)
             && known.start_ticks == stat.start_ticks
-            && known.seen_as == seen.comm
+            && (known.seen_as, known.seen_uid) == (seen.comm, seen.uid)
             && known.identity.name.as_deref() == Some(&stat.name)
             && now.saturating_sub(known.read_ns) < REMEMBER_NS
         {
@@ -129,7 +134,7 @@ impl Resolver {
             return Identity { missing: Some(TOO_MANY.to_owned()), ..self.ended(seen, now) };
         }
         self.looks.spend(1, now);
-        match self.look(seen.tgid, &directory, stat, now) {
+        match self.look(seen.tgid, &directory, stat, Some(seen), now) {
             Some(identity) => {
                 self.remember(seen, &identity, now);
                 identity
@@ -239,15 +244,16 @@ impl Resolver {
         if stat.start_ticks != holder.start_ticks {
             return None;
         }
-        self.look(holder.pid, &directory, stat, monotonic_ns())
+        self.look(holder.pid, &directory, stat, None, monotonic_ns())
     }
 
-    /// Reads everything; `None` when it ended meanwhile.
+    /// Reads everything; `None` when it ended meanwhile. `seen`: what the kernel programs saw of it, if they did.
     fn look(
         &mut self,
         pid: u32,
         directory: &ProcessDirectory,
         mut before: Stat,
+        seen: Option<&ProcessSeen>,
         now: u64,
     ) -> Option<Identity> {
         // Between two reads it may have executed another program: then the parts would not belong
@@ -257,7 +263,11 @@ impl Resolver {
             let after = directory.stat()?;
             let whole = details.executable.is_none() || details.command_line.is_some();
             if after.name == before.name && (whole || look == MOST_LOOKS) {
-                let mut identity = self.identity(pid, after, details, now);
+                let became = seen.and_then(|seen| self.became_another(seen, directory, &after, &details));
+                let mut identity = self.identity(pid, after, details, seen, now);
+                if let (Some(became), Some(seen)) = (became, seen) {
+                    return Some(as_seen(identity, seen, became));
+                }
                 if self.asked.hashes() && identity.executable.is_some() {
                     identity.executable_sha256 = self.hashes.of(directory.as_fd(), now);
                 }
@@ -279,8 +289,52 @@ impl Resolver {
         })
     }
 
-    fn identity(&mut self, pid: u32, stat: Stat, details: Details, now: u64) -> Identity {
-        let Details { executable, command_line, uid, place, refused } = details;
+    /// Why what it is now says nothing of what it was when it was seen. The kernel tells nobody when a process
+    /// executed another program, but that gives it the name of its file, and ends all its other threads.
+    fn became_another(
+        &self,
+        seen: &ProcessSeen,
+        directory: &ProcessDirectory,
+        stat: &Stat,
+        details: &Details,
+    ) -> Option<&'static str> {
+        let name = name_of(seen);
+        let rights = details.users.map_or(seen.uid, |ids| ids.effective);
+        // Who was root may have become anybody without another program.
+        let others = seen.uid != 0 && rights != seen.uid;
+        let mut named = name == stat.name;
+        if details.executable.is_none() || named && !others {
+            return None;
+        }
+        let known = self.remembered.get(&seen.tgid);
+        let had_it_before = known.is_some_and(|known| {
+            known.start_ticks == stat.start_ticks
+                && known.since_ns <= seen.seen_ns
+                && known.identity.executable == details.executable
+        });
+        let is_the_same = had_it_before
+            || directory.any_other_thread(seen.tgid, |thread| {
+                named |= thread.name == name;
+                // A tick later, since a start is rounded down.
+                !self.clock.began_after(thread.start_ticks + 1, seen.seen_ns)
+            });
+        match (is_the_same, others, named) {
+            (true, ..) | (_, false, true) => None,
+            (_, true, _) => Some(OTHER_RIGHTS),
+            (_, false, false) => Some(ANOTHER_PROGRAM),
+        }
+    }
+
+    fn identity(
+        &mut self,
+        pid: u32,
+        stat: Stat,
+        details: Details,
+        seen: Option<&ProcessSeen>,
+        now: u64,
+    ) -> Identity {
+        let Details { executable, command_line, users, place, refused } = details;
+        let uid = user_of(seen, users);
         let missing = match (refused, stat.state) {
             (true, _) => Some(REFUSED.to_owned()),
             (_, 'Z' | 'X') if executable.is_none() => Some(ENDED_UNNAMED.to_owned()),
@@ -306,11 +360,9 @@ impl Resolver {
     fn ended(&mut self, seen: &ProcessSeen, now: u64) -> Identity {
         let path = self.cgroups.path(seen.cgroup, now).map(str::to_owned).unwrap_or_default();
         let Place { unit, container } = place_of_cgroup_path(&path, &|path| self.cgroups.maker(path));
-        let length = seen.comm.iter().position(|byte| *byte == 0).unwrap_or(seen.comm.len());
-        let name = String::from_utf8_lossy(&seen.comm[..length]).into_owned();
         Identity {
             pid: Some(seen.tgid),
-            name: Some(name).filter(|name| !name.is_empty()),
+            name: Some(name_of(seen)).filter(|name| !name.is_empty()),
             uid: Some(seen.uid),
             user: self.users.name(seen.uid, now),
             workload: self.workload(container.as_ref(), now),
@@ -336,15 +388,47 @@ impl Resolver {
         if self.remembered.len() >= MOST_REMEMBERED {
             self.remembered.clear();
         }
+        let since_ns = match self.remembered.get(&seen.tgid) {
+            Some(known)
+                if known.start_ticks == start_ticks && known.identity.executable == identity.executable =>
+            {
+                known.since_ns.min(seen.seen_ns)
+            }
+            _ => seen.seen_ns,
+        };
         // `now` is from before the reading: it was certainly alive then.
         let known = Remembered {
             identity: identity.clone(),
             start_ticks,
             seen_as: seen.comm,
+            seen_uid: seen.uid,
+            since_ns,
             read_ns: now,
             alive_ns: now,
         };
         self.remembered.insert(seen.tgid, known);
+    }
+}
+
+fn name_of(seen: &ProcessSeen) -> String {
+    let length = seen.comm.iter().position(|byte| *byte == 0).unwrap_or(seen.comm.len());
+    String::from_utf8_lossy(&seen.comm[..length]).into_owned()
+}
+
+/// Whose it is. The rights that root has given up count; those that another has got from a setuid program do not.
+fn user_of(seen: Option<&ProcessSeen>, now: Option<UserIds>) -> Option<u32> {
+    let began = seen.map(|seen| seen.uid).or(now.map(|ids| ids.real))?;
+    if began == 0 { now.map(|ids| ids.effective) } else { Some(began) }
+}
+
+/// Of a process that has become another program, only what the kernel programs saw.
+fn as_seen(identity: Identity, seen: &ProcessSeen, became: &str) -> Identity {
+    Identity {
+        name: Some(name_of(seen)).filter(|name| !name.is_empty()),
+        executable: None,
+        command_line: None,
+        missing: Some(became.to_owned()),
+        ..identity
     }
 }
 

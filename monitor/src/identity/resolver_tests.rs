@@ -58,7 +58,7 @@ fn one_who_asks_for_every_process_is_held_up() {
     // A budget holds for four seconds.
     let others: Vec<Running> = (0..5).map(|_| Running::start(Command::new("sleep").arg("60"))).collect();
     let first: Vec<Identity> =
-        others.iter().take(3).map(|other| resolver.process(&seen(other.0.id(), "any"))).collect();
+        others.iter().take(3).map(|other| resolver.process(&seen(other.0.id(), "sleep"))).collect();
     assert!(resolver.process(&seen(here, "any")).executable.is_some());
     assert_eq!(first.iter().filter(|identity| identity.executable.is_some()).count(), 3);
     let late = resolver.process(&seen(others[4].0.id(), "what was seen"));
@@ -130,6 +130,105 @@ fn another_program_in_the_same_process_is_noticed() {
     let identity = until_named(&mut resolver, shell.0.id(), "sleep");
     assert_eq!(identity.command_line.as_deref(), Some("sleep 60"));
     assert!(identity.executable.unwrap().ends_with("sleep"));
+}
+
+/// A shell that does these lines, one with each line that it is sent.
+fn shell(lines: &str) -> Running {
+    let lines = lines.replace('\n', "; read line; ");
+    Running::start(Command::new("sh").args(["-c", &format!("read line; {lines}")]).stdin(Stdio::piped()))
+}
+
+fn go_on(shell: &mut Running) {
+    shell.0.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+}
+
+/// Waits until the process has this name.
+fn named(pid: u32, name: &str) {
+    let end = Instant::now() + Duration::from_secs(10);
+    while std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap().trim() != name {
+        assert!(Instant::now() < end, "it is not {name}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn what_a_process_has_become_is_not_told_of_what_it_was() {
+    let mut shell = shell("exec sleep 60");
+    let pid = shell.0.id();
+    named(pid, "sh");
+    let before = seen(pid, "sh");
+    go_on(&mut shell);
+    named(pid, "sleep");
+    let mut resolver = Resolver::new();
+    // Asked twice, the second answer may come from what is remembered.
+    for _ in 0..2 {
+        let identity = resolver.process(&before);
+        assert_eq!(identity.missing.as_deref(), Some(ANOTHER_PROGRAM));
+        assert_eq!((identity.pid, identity.name.as_deref()), (Some(pid), Some("sh")));
+        assert_eq!((identity.executable, identity.command_line), (None, None));
+    }
+    let now = resolver.process(&seen(pid, "sleep"));
+    assert!(now.missing.is_none() && now.executable.unwrap().ends_with("sleep"));
+}
+
+#[test]
+fn the_rights_that_a_process_has_got_since_are_not_told() {
+    let child = Running::start(Command::new("sleep").arg("60"));
+    let pid = child.0.id();
+    named(pid, "sleep");
+    // A user's, that runs a setuid program by now.
+    let of_user = ProcessSeen { uid: 65_534, ..seen(pid, "sleep") };
+    let mut resolver = Resolver::new();
+    assert_eq!(resolver.process(&seen(pid, "sleep")).missing, None);
+    for mut resolver in [Resolver::new(), resolver] {
+        let identity = resolver.process(&ProcessSeen { seen_ns: 1 + of_user.seen_ns, ..of_user });
+        assert_eq!(identity.uid, Some(65_534));
+        assert_ne!(identity.user.as_deref(), Some("root"));
+    }
+    let identity = Resolver::new().process(&of_user);
+    assert_eq!(identity.missing.as_deref(), Some(OTHER_RIGHTS));
+    assert_eq!((identity.executable, identity.command_line), (None, None));
+}
+
+#[test]
+fn root_that_gave_up_its_rights_is_told_as_who_it_is() {
+    let (root, user) = (UserIds { real: 0, effective: 0 }, UserIds { real: 33, effective: 33 });
+    let began_as = |uid| ProcessSeen { uid, ..ProcessSeen::default() };
+    assert_eq!(user_of(Some(&began_as(0)), Some(user)), Some(33));
+    assert_eq!(user_of(Some(&began_as(33)), Some(root)), Some(33));
+    assert_eq!(user_of(Some(&began_as(33)), None), Some(33));
+    // Of a holder the kernel programs saw nothing.
+    assert_eq!(user_of(None, Some(UserIds { real: 33, effective: 0 })), Some(33));
+    assert_eq!(user_of(None, Some(UserIds { real: 0, effective: 33 })), Some(33));
+    assert_eq!(user_of(None, None), None);
+}
+
+#[test]
+fn another_name_alone_does_not_hide_a_program_that_was_looked_at() {
+    let mut shell = shell("printf other > /proc/$$/comm\n:");
+    let pid = shell.0.id();
+    named(pid, "sh");
+    let before = seen(pid, "sh");
+    let mut resolver = Resolver::new();
+    let executable = resolver.process(&before).executable;
+    assert!(executable.is_some());
+    go_on(&mut shell);
+    named(pid, "other");
+    let later = ProcessSeen { seen_ns: monotonic_ns(), ..before };
+    assert_eq!(resolver.process(&later).executable, executable);
+    assert_eq!(Resolver::new().process(&later).missing.as_deref(), Some(ANOTHER_PROGRAM));
+}
+
+#[test]
+fn a_thread_that_was_there_before_proves_that_the_program_is_the_same() {
+    let (end, wait) = std::sync::mpsc::channel::<()>();
+    let thread = std::thread::spawn(move || wait.recv());
+    std::thread::sleep(Duration::from_millis(50));
+    // As a thread that ended meanwhile.
+    let identity = Resolver::new().process(&seen(std::process::id(), "no-thread-of-it"));
+    assert_eq!(identity.executable.as_deref(), std::env::current_exe().unwrap().to_str());
+    drop(end);
+    thread.join().unwrap().unwrap_err();
 }
 
 #[test]
