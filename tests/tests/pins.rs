@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         .test("hooks that were exchanged or taken away are told and replaced", &[], hooks)
         .test("hooks that were taken away all together are told and replaced", &[], together)
         .test("with the capabilities that are needed alone, hooks are taken over", &["setpriv"], few_powers)
+        .test("what cannot be opened is not called missing", &["setpriv"], unopened)
         .test("maps that were exchanged are told and replaced", &[], maps)
         .test("what else lies there keeps no daemon from its start or end", &[], strange)
         .test("what was changed of a set that was being replaced is told", &[], replaced)
@@ -65,6 +66,13 @@ impl House {
             pin: Some(self.bpffs.place()),
             ..DaemonOptions::default()
         }
+    }
+
+    /// With the capabilities that are needed alone.
+    fn with_few_powers(&self) -> Result<Daemon> {
+        let powers = "--bounding-set=-all,+bpf,+net_admin,+perfmon,+setuid,+setgid";
+        let through = vec!["setpriv".to_owned(), powers.to_owned()];
+        Daemon::start(&self.lab, DaemonOptions { through, ..self.options("") })
     }
 
     fn set(&self) -> PathBuf {
@@ -221,11 +229,7 @@ fn together() -> Result<()> {
 /// What the daemon before noted need not be asked.
 fn few_powers() -> Result<()> {
     let house = House::new()?;
-    let daemon = || {
-        let powers = "--bounding-set=-all,+bpf,+net_admin,+perfmon,+setuid,+setgid";
-        let through = vec!["setpriv".to_owned(), powers.to_owned()];
-        Daemon::start(&house.lab, DaemonOptions { through, ..house.options("") })
-    };
+    let daemon = || house.with_few_powers();
     daemon()?.kill()?;
     let next = daemon()?;
     ensure!(next.stderr().contains("took over the hooks"), "{}", next.stderr());
@@ -239,6 +243,34 @@ fn few_powers() -> Result<()> {
     let said = next.stderr();
     ensure!(said.contains(why) && said.contains("CAP_SYS_ADMIN"), "{said}");
     ends_well(next, Signal::INT).map(drop)
+}
+
+/// By one that may not open what others closed: nobody took it away.
+fn unopened() -> Result<()> {
+    for name in ["map_EVENTS", "link_sent"] {
+        let house = House::new()?;
+        house.with_few_powers()?.kill()?;
+        let pin = house.pin(name);
+        std::fs::set_permissions(&pin, Permissions::from_mode(0))?;
+        let daemon = house.with_few_powers()?;
+        let said = daemon.stderr();
+        let why = format!("{} could not be checked: Permission denied", pin.display());
+        ensure!(said.contains(&why) && !said.contains("is missing"), "{said}");
+        house.sees(&daemon)?;
+        let heard = daemon.heard();
+        let told = heard.iter().find(|heard| text(&heard.record, "rule.id") == "monitor-tampered");
+        ensure!(told.is_none(), "{told:?}");
+        ends_well(daemon, Signal::INT)?;
+    }
+    // What stands there and is no pin is none.
+    let house = House::new()?;
+    let exchanged = || -> Result<()> {
+        std::fs::remove_file(house.pin("map_EVENTS"))?;
+        Ok(std::fs::create_dir(house.pin("map_EVENTS"))?)
+    };
+    let daemon = house.replaces("", exchanged, "since the map EVENTS is missing")?;
+    tampered(&daemon, "the map EVENTS is missing")?;
+    ends_well(daemon, Signal::INT).map(drop)
 }
 
 fn maps() -> Result<()> {

@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use aya::maps::MapInfo;
+use aya::maps::{MapError, MapInfo};
 use monitor_sys::bpf;
 
 use super::load::{HOOKS, Hook, JOURNAL, MAPS, Shape};
@@ -78,6 +78,12 @@ impl Unfit {
         Unfit::changed(format!("hook {}", hook.name), hook.attach, what)
     }
 
+    /// Nothing is known of it: somebody may have changed it, or this process may open no more.
+    fn unopened(pin: &Path, error: &dyn std::error::Error) -> Unfit {
+        let why = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+        Unfit::other(format!("{} could not be checked: {why}", pin.display()))
+    }
+
     fn unasked(hook: &Hook, error: &io::Error) -> Unfit {
         let with = match error.kind() {
             io::ErrorKind::PermissionDenied => ", and it is not as it was noted (asking takes CAP_SYS_ADMIN)",
@@ -112,14 +118,23 @@ pub(super) fn whole(
     let missing = |unfit: Unfit| if was_whole { unfit } else { Unfit::other(unfit.why) };
     let mut maps = Vec::new();
     for name in MAPS {
-        let map = MapInfo::from_pin(set.join(map_pin(name)));
-        maps.push(map.map_err(|_| missing(Unfit::map(name, "is missing")))?);
+        let pin = set.join(map_pin(name));
+        let map = MapInfo::from_pin(&pin).map_err(|error| match error {
+            MapError::SyscallError(call) if is_no_pin(&pin, &call.io_error) => {
+                missing(Unfit::map(name, "is missing"))
+            }
+            error => Unfit::unopened(&pin, &error),
+        });
+        maps.push(map?);
     }
     let mut links = Vec::new();
     let mut infos = Vec::new();
     for hook in &HOOKS {
-        let link =
-            bpf::open(&set.join(link_pin(hook))).map_err(|_| missing(Unfit::hook(hook, "is missing")))?;
+        let pin = set.join(link_pin(hook));
+        let link = bpf::open(&pin).map_err(|error| match is_no_pin(&pin, &error) {
+            true => missing(Unfit::hook(hook, "is missing")),
+            false => Unfit::unopened(&pin, &error),
+        })?;
         match bpf::link_info(link.as_fd()) {
             Ok(info) if info.attach == hook.number => infos.push(info),
             _ => return Err(Unfit::hook(hook, "is no such hook")),
@@ -171,6 +186,13 @@ pub(super) fn whole(
         }
     }
     Ok(links)
+}
+
+/// Whether a pin is gone, or something is in its place that is none (`bpf_mkobj_ops` of kernel/bpf/inode.c makes
+/// regular files); not, where it cannot be opened now.
+fn is_no_pin(pin: &Path, error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
+        || std::fs::symlink_metadata(pin).is_ok_and(|found| !found.is_file())
 }
 
 fn shape(map: &MapInfo) -> Shape {
