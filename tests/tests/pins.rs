@@ -251,7 +251,7 @@ fn unopened() -> Result<()> {
         let house = House::new()?;
         house.with_few_powers()?.kill()?;
         let pin = house.pin(name);
-        std::fs::set_permissions(&pin, Permissions::from_mode(0))?;
+        std::fs::set_permissions(&pin, Permissions::from_mode(0o0))?;
         let daemon = house.with_few_powers()?;
         let said = daemon.stderr();
         let why = format!("{} could not be checked: Permission denied", pin.display());
