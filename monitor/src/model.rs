@@ -115,6 +115,9 @@ pub struct Identity {
     /// `comm`; `None`: not known.
     pub name: Option<String>,
     pub executable: Option<String>,
+    /// Its path is that of another mount namespace, where it need not be the file that the host has there.
+    #[serde(default)]
+    pub executable_elsewhere: bool,
     /// Lower-case hex; only where a policy asks for it.
     pub executable_sha256: Option<String>,
     /// Arguments joined with spaces, capped.

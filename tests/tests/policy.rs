@@ -1,7 +1,7 @@
 //! Policy: real clients that may and may not, by all that a policy can ask of them; a policy learnt
 //! from traffic holds for that traffic. What files say by themselves: `policy_files.rs`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
@@ -22,6 +22,11 @@ const CLIENT: Duration = Duration::from_secs(30);
 fn main() -> ExitCode {
     Suite::new("policy")
         .test("who may connect: by unit, process, user, executable, its hash, address", &["nginx"], who)
+        .test(
+            "a program at the place of another, in a mount namespace of its own, is not taken for it",
+            &["nginx", "unshare"],
+            elsewhere,
+        )
         .test(
             "what a client may connect to: by unit, port and name from DNS",
             &["dnsmasq", "dig", "nginx"],
@@ -101,11 +106,8 @@ fn list(records: &[&Value]) -> String {
     records.iter().map(|record| show(record)).collect::<Vec<_>>().join("\n  ")
 }
 
-fn who() -> Result<()> {
-    let lab = Lab::new("policy")?;
-    let payments = lab.cgroup.child("payments.service")?;
-    let other = lab.cgroup.child("other.service")?;
-    // Another program: a copy with another name and another content.
+/// curl, and another program: a copy with another name and another content.
+fn curl_and_a_stranger(lab: &Lab) -> Result<[PathBuf; 2]> {
     let curl = String::from_utf8(Command::new("sh").args(["-c", "command -v curl"]).output()?.stdout)?;
     let curl = std::fs::canonicalize(curl.trim())?;
     let mut bytes = std::fs::read(&curl)?;
@@ -114,6 +116,38 @@ fn who() -> Result<()> {
     std::fs::write(&copy, bytes)?;
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(&copy, mode)?;
+    Ok([curl, copy])
+}
+
+/// The host's curl, and one that a user has put at its place for itself.
+fn elsewhere() -> Result<()> {
+    let lab = Lab::new("policy")?;
+    let [curl, copy] = curl_and_a_stranger(&lab)?;
+    let entry = format!("executable = \"{}\"", curl.display());
+    let file = [PORT, PORT + 1].map(|port| {
+        format!("[[service]]\nname = \"s{port}\"\nports = [{port}]\n[[service.client]]\n{entry}\n")
+    });
+    let _web = web(&lab, 2)?;
+    let daemon = Daemon::start(&lab, policy(file.concat()))?;
+    visit(&lab.client(), &curl, "10.213.0.2", PORT)?;
+    let mut command = lab.client().as_user("www-data").command("unshare");
+    let url = format!("http://10.213.0.2:{}/", PORT + 1);
+    let script = "mount --bind \"$1\" \"$2\" && exec \"$2\" -sSf -m 20 --rate 2/s \"$3\" \"$3\"";
+    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"]);
+    command.args([copy.as_path(), &curl]).arg(&url);
+    finish(command, CLIENT)?.success()?;
+    let own = verdict(&daemon, "curl", "10.213.0.2", PORT)?;
+    ensure!(own["answer"] == "yes", "{own}");
+    let others = verdict(&daemon, "curl", "10.213.0.2", PORT + 1)?;
+    ensure!(others["answer"] == "unknown", "{others}");
+    Ok(())
+}
+
+fn who() -> Result<()> {
+    let lab = Lab::new("policy")?;
+    let payments = lab.cgroup.child("payments.service")?;
+    let other = lab.cgroup.child("other.service")?;
+    let [curl, copy] = curl_and_a_stranger(&lab)?;
     let said = Command::new("sha256sum").arg(&curl).output()?.stdout;
     let hash = String::from_utf8(said)?.split_whitespace().next().context("no hash")?.to_owned();
 

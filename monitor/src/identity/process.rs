@@ -39,6 +39,7 @@ pub struct Stat {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Details {
     pub executable: Option<String>,
+    pub executable_elsewhere: bool,
     pub command_line: Option<String>,
     pub users: Option<UserIds>,
     pub place: Place,
@@ -68,13 +69,18 @@ impl ProcessDirectory {
         let executable = read_link(directory, "exe");
         let refused = matches!(&executable, Err(error) if error.kind() == io::ErrorKind::PermissionDenied);
         let read = |name, most| read_capped(directory, name, most).ok();
+        let executable = executable.ok().map(path);
+        let place = read("cgroup", LONGEST_CGROUPS)
+            .map(|bytes| place_of_proc_cgroup(&String::from_utf8_lossy(&bytes), maker))
+            .unwrap_or_default();
         Details {
-            executable: executable.ok().map(path),
+            executable_elsewhere: executable
+                .as_deref()
+                .is_some_and(|path| !is_of_the_host(directory, path, place.container.is_some())),
+            executable,
             command_line: read("cmdline", LONGEST_COMMAND_LINE).and_then(|bytes| command_line(&bytes)),
             users: read("status", LONGEST_STATUS).and_then(|bytes| user_ids(&bytes)),
-            place: read("cgroup", LONGEST_CGROUPS)
-                .map(|bytes| place_of_proc_cgroup(&String::from_utf8_lossy(&bytes), maker))
-                .unwrap_or_default(),
+            place,
             refused,
         }
     }
@@ -91,6 +97,24 @@ impl ProcessDirectory {
             bytes.ok().and_then(|bytes| stat(&bytes)).is_some_and(|stat| is(&stat))
         })
     }
+}
+
+/// Whether a process's executable is what the host has at that path. In a mount namespace that root made, of what is
+/// no container (a unit with a private /tmp), it is taken to be; in any other one the two have to be one file.
+fn is_of_the_host(directory: BorrowedFd<'_>, path: &str, is_contained: bool) -> bool {
+    let same = |which: &str| match (
+        read_link(directory, which),
+        std::fs::read_link(format!("/proc/self/{which}")),
+    ) {
+        (Ok(its), Ok(ours)) => its.as_bytes() == ours.into_os_string().into_encoded_bytes(),
+        _ => false,
+    };
+    if same("ns/mnt") || (!is_contained && same("ns/user")) {
+        return true;
+    }
+    let its = rustix::fs::statat(directory, "exe", rustix::fs::AtFlags::empty());
+    let ours = rustix::fs::stat(path);
+    matches!((its, ours), (Ok(its), Ok(ours)) if (its.st_dev, its.st_ino) == (ours.st_dev, ours.st_ino))
 }
 
 impl AsFd for ProcessDirectory {

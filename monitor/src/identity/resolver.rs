@@ -333,7 +333,7 @@ impl Resolver {
         seen: Option<&ProcessSeen>,
         now: u64,
     ) -> Identity {
-        let Details { executable, command_line, users, place, refused } = details;
+        let Details { executable, executable_elsewhere, command_line, users, place, refused } = details;
         let uid = user_of(seen, users);
         let missing = match (refused, stat.state) {
             (true, _) => Some(REFUSED.to_owned()),
@@ -345,6 +345,7 @@ impl Resolver {
             start_ticks: Some(stat.start_ticks),
             name: Some(stat.name),
             executable,
+            executable_elsewhere,
             executable_sha256: None,
             command_line,
             uid,
@@ -426,6 +427,7 @@ fn as_seen(identity: Identity, seen: &ProcessSeen, became: &str) -> Identity {
     Identity {
         name: Some(name_of(seen)).filter(|name| !name.is_empty()),
         executable: None,
+        executable_elsewhere: false,
         command_line: None,
         missing: Some(became.to_owned()),
         ..identity

@@ -127,6 +127,11 @@ impl<'a> End<'a> {
         self.identity.is_some_and(|identity| tells(identity) || identity.missing.is_some())
     }
 
+    /// Whether its executable's path is that of another mount namespace than the host's.
+    pub fn executable_is_elsewhere(&self) -> bool {
+        self.identity.is_some_and(|identity| identity.executable_elsewhere)
+    }
+
     /// Calls `each` with every value of a field.
     pub fn each(&self, field: Field, each: &mut dyn FnMut(&str)) -> Presence {
         match field {

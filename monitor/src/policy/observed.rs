@@ -180,6 +180,8 @@ fn identity(at: &Value, missing: Option<&str>) -> Option<Identity> {
         pid: at.pointer("/process/pid").and_then(Value::as_u64).and_then(|pid| u32::try_from(pid).ok()),
         name: get("/process/name"),
         executable: get("/process/executable"),
+        executable_elsewhere: at.pointer("/process/executable_elsewhere").and_then(Value::as_bool)
+            == Some(true),
         executable_sha256: get("/process/hash/sha256"),
         uid: text(at, "/user/id").and_then(|id| id.parse().ok()),
         user: get("/user/name"),

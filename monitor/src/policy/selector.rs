@@ -100,6 +100,14 @@ impl Selector {
         for (field, patterns) in &self.texts {
             match text(*field, patterns, end) {
                 Held::No => return Held::No,
+                // A path in a mount namespace says which file that is where it is said whose namespace, too.
+                Held::Yes
+                    if *field == Field::Executable
+                        && end.executable_is_elsewhere()
+                        && !self.names_files() =>
+                {
+                    held = held.min(Held::Unknown);
+                }
                 other => held = held.min(other),
             }
         }
@@ -114,6 +122,11 @@ impl Selector {
             held = held.min(member.unwrap_or(Held::No));
         }
         held
+    }
+
+    /// Whether it says which files there are: those of an image or a container, or the content itself.
+    fn names_files(&self) -> bool {
+        [Field::Image, Field::Container, Field::Sha256].iter().any(|field| !self.texts_of(*field).is_empty())
     }
 
     /// As [`Selector::holds`], at a socket that serves on every address of the host.

@@ -274,6 +274,7 @@ pub(crate) fn hostile_records(text: &str) -> Vec<Record> {
         start_ticks: Some(1),
         name: some(),
         executable: some(),
+        executable_elsewhere: true,
         executable_sha256: some(),
         command_line: some(),
         uid: Some(0),

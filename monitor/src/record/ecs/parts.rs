@@ -152,6 +152,8 @@ pub(super) struct Process<'a> {
     pub name: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub executable: Option<&'a str>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub executable_elsewhere: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub command_line: Option<&'a str>,
 }
@@ -214,6 +216,7 @@ impl<'a> Who<'a> {
                 .map(|(pid, start_ticks)| format!("{pid}-{start_ticks}")),
             name: identity.name.as_deref(),
             executable: identity.executable.as_deref(),
+            executable_elsewhere: identity.executable_elsewhere,
             command_line: identity.command_line.as_deref(),
         };
         let known = process.pid.is_some()

@@ -163,6 +163,7 @@ fn identity(pid: u32) -> Arc<Identity> {
         start_ticks: Some(4_000 + u64::from(pid)),
         name: Some(format!("app{pid}")),
         executable: Some(format!("/opt/app{pid}/bin/app{pid}")),
+        executable_elsewhere: false,
         executable_sha256: None,
         command_line: Some(format!("/opt/app{pid}/bin/app{pid} --config /etc/app{pid}.toml")),
         uid: Some(1000),
