@@ -49,7 +49,7 @@ const MOST: usize = 65_536;
 /// # Errors
 /// The kernel does not say, or gives no socket.
 pub fn netns_cookie() -> io::Result<u64> {
-    let socket = std::net::UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 0))?;
+    let socket = std::net::UdpSocket::bind((std::net::Ipv4Addr::UNSPECIFIED, 0))?;
     let mut cookie = 0_u64;
     let mut length = size_of_val(&cookie) as libc::socklen_t;
     // SAFETY: the kernel writes at most `length` bytes there, of an integer.

@@ -437,11 +437,10 @@ impl Flow {
             && self.is_ripe(now_ns)
     }
 
-    /// What follows its handshake was to be seen, and nothing came for a while.
+    /// What follows its handshake was to be seen, and not enough came for a while.
     pub fn is_followed_in_vain(&self, now_ns: u64) -> bool {
-        self.settled
-            && now_ns.saturating_sub(self.captured_ns) > FOLLOWED
-            && self.evidence.as_ref().is_some_and(|evidence| evidence.follows())
+        let since_ns = self.evidence.as_ref().and_then(|evidence| evidence.follows_since());
+        since_ns.is_some_and(|since_ns| now_ns.saturating_sub(since_ns) > FOLLOWED)
     }
 
     pub fn is_over(&self) -> bool {

@@ -27,8 +27,9 @@ pub enum Evidence {
         midstream: bool,
         first: u32,
         limits: Wants,
-        /// It is settled; so much of one direction or the other, and it has been seen what follows.
-        enough: Option<Wants>,
+        /// It is settled: so much of one direction or the other, and it has been seen what follows; and since when
+        /// that is waited for, ns.
+        enough: Option<(Wants, u64)>,
     },
     Datagrams {
         client: Vec<Box<[u8]>>,
@@ -119,12 +120,16 @@ impl Evidence {
         })
     }
 
+    pub fn is_stream(&self) -> bool {
+        matches!(self, Evidence::Stream { .. })
+    }
+
     /// It is settled, and what follows the handshake is to be seen too. False where nothing can follow: it began
     /// before it was watched, or is a flow of datagrams.
-    pub fn follow(&mut self) -> bool {
+    pub fn follow(&mut self, now_ns: u64) -> bool {
         let Evidence::Stream { client, server, midstream: false, enough, .. } = self else { return false };
         let behind = |side: &Reassembly| side.prefix().len() as u32 + FOLLOWING;
-        enough.get_or_insert_with(|| Wants { client: behind(client), server: behind(server) });
+        enough.get_or_insert_with(|| (Wants { client: behind(client), server: behind(server) }, now_ns));
         true
     }
 
@@ -133,9 +138,17 @@ impl Evidence {
         matches!(self, Evidence::Stream { enough: Some(_), .. })
     }
 
+    /// Since when that is waited for, ns.
+    pub fn follows_since(&self) -> Option<u64> {
+        match self {
+            Evidence::Stream { enough: Some((_, since_ns)), .. } => Some(*since_ns),
+            _ => None,
+        }
+    }
+
     /// Whether it has been seen what follows the handshake, as far as that is looked at.
     pub fn has_followed(&self) -> bool {
-        let Evidence::Stream { client, server, enough: Some(enough), .. } = self else { return false };
+        let Evidence::Stream { client, server, enough: Some((enough, _)), .. } = self else { return false };
         client.prefix().len() as u32 >= enough.client || server.prefix().len() as u32 >= enough.server
     }
 
@@ -147,6 +160,12 @@ impl Evidence {
             }
             Evidence::Datagrams { .. } => false,
         }
+    }
+
+    /// Whether bytes of (client, server), of which there were as many as these, are missing here. Of datagrams only what
+    /// was lost is known to be.
+    pub fn lacks(&self, bytes: (u64, u64)) -> bool {
+        self.is_stream() && !self.holds(bytes)
     }
 
     /// The first bytes of client and server of a connection, and whether it was open before, or more may have been
@@ -219,12 +238,13 @@ fn is_spent(side: &Reassembly, first: u32, limit: u32) -> bool {
     have >= limit || have >= first && side.has_gap()
 }
 
-/// The connection is over, and not all of it was seen: a handshake that was not seen to its end may have gone through.
+/// Not all that there was has been seen, and no more will be: a handshake that was not seen to its end may have gone
+/// through.
 pub fn doubt_what_was_lost(facts: &mut Facts) {
     let gave_up = facts.tls.as_ref().is_some_and(|tls| tls.alert.is_some());
     if facts.protection == Protection::Unknown(UnknownReason::Handshake) && !gave_up {
         facts.protection = Protection::Unknown(UnknownReason::FirstBytesLost);
-        facts.detail = Some("a part of its handshake was not captured".to_owned());
+        facts.detail = Some("its handshake was not seen to its end".to_owned());
     }
 }
 

@@ -62,6 +62,8 @@ pub struct Pins {
     root: PathBuf,
     /// The file that says what is left here.
     note: Option<PathBuf>,
+    /// Its file system was mounted just now: nothing can be left in it.
+    fresh: bool,
     _lock: fs::File,
 }
 
@@ -83,7 +85,8 @@ impl Pins {
         if !root.exists() {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(root).map_err(failed("make", root))?;
         }
-        if !is_bpffs(root) {
+        let fresh = !is_bpffs(root);
+        if fresh {
             mount(
                 "bpf",
                 root,
@@ -104,7 +107,7 @@ impl Pins {
         fs::set_permissions(root, fs::Permissions::from_mode(0o700)).map_err(failed("protect", root))?;
         let lock = fs::File::open(root).map_err(failed("open", root))?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Pins { root: root.to_owned(), note: None, _lock: lock }),
+            Ok(()) => Ok(Pins { root: root.to_owned(), note: None, fresh, _lock: lock }),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(PinError::InUse(root.to_owned())),
             Err(error) => Err(failed("lock", root)(error.into())),
         }
@@ -149,6 +152,10 @@ impl Pins {
         let sets = self.sets();
         let note = self.note.as_deref().and_then(|note| Note::read(note, &self.root));
         if note.is_some() && !sets.iter().any(|set| has_link(set)) {
+            // It goes with its mount namespace: that of a container that ended, of a unit that has its own.
+            if self.fresh {
+                return Left::other("the file system that it was pinned in is gone".to_owned());
+            }
             let gone = Unfit::hooks();
             return Left::other(gone.why).with(gone.tampered);
         }

@@ -125,6 +125,7 @@ fn describe_unknown(reason: UnknownReason, seen: Seen, facts: &Facts) -> String 
             None => "a protocol that may encrypt in its own way, which is not read".to_owned(),
         },
         UnknownReason::FirstBytesLost => match seen.lost_captures {
+            0 if facts.tls.is_some() => "not all of its handshake was seen".to_owned(),
             0 => "the first bytes were not seen".to_owned(),
             lost => format!("first bytes lost ({lost} captures found the ring full)"),
         },

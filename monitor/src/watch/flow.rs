@@ -37,7 +37,7 @@ enum Reads {
     /// What goes on in the clear.
     Activity(Observer),
     /// Whether it is still encrypted.
-    Glance { client: Vec<u8>, server: Vec<u8> },
+    Glance { client: Vec<u8>, server: Vec<u8>, cut: [bool; 2] },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +84,7 @@ impl Watch {
             return None;
         }
         let mut watch = Watch {
-            reads: Reads::Glance { client: Vec::new(), server: Vec::new() },
+            reads: Reads::Glance { client: Vec::new(), server: Vec::new(), cut: [false; 2] },
             client: Lane::default(),
             server: Lane::default(),
             budget: Budget::new(GLANCE),
@@ -210,7 +210,7 @@ impl Watch {
     pub fn held(&self) -> usize {
         let held = match &self.reads {
             Reads::Activity(observer) => observer.held(),
-            Reads::Glance { client, server } => client.len() + server.len(),
+            Reads::Glance { client, server, .. } => client.len() + server.len(),
         };
         held + self.client.waiting() + self.server.waiting()
     }
@@ -224,7 +224,7 @@ impl Watch {
                 observer.gap(End::Client);
                 observer.gap(End::Server);
             }
-            Reads::Glance { client, server } => (*client, *server) = (Vec::new(), Vec::new()),
+            Reads::Glance { client, server, .. } => (*client, *server) = (Vec::new(), Vec::new()),
         }
         self.state = State::Paused { since_ns: now_ns };
         sampling.ask(decision::SETTLE, self.generation, 0)
@@ -240,7 +240,7 @@ impl Watch {
 
     /// Whether an encrypted flow turned out to go on in the clear, one way at least: what can be read now.
     pub fn is_in_the_clear(&self) -> Option<Plain> {
-        let Reads::Glance { client, server } = &self.reads else { return None };
+        let Reads::Glance { client, server, .. } = &self.reads else { return None };
         // Less is no sample: it may be text by chance.
         let sample = |bytes: &Vec<u8>| match bytes.len() >= SAMPLE {
             true => inspect_sample(bytes, &[]).facts.protection,
@@ -255,7 +255,7 @@ impl Watch {
     /// Whether an encrypted flow of TLS 1.2 or earlier turned out to be in another handshake.
     pub fn renegotiates(&self) -> bool {
         match &self.reads {
-            Reads::Glance { client, server } => dissect::sample_renegotiates(client, server),
+            Reads::Glance { client, server, .. } => dissect::sample_renegotiates(client, server),
             Reads::Activity(_) => false,
         }
     }
@@ -276,9 +276,9 @@ impl Watch {
                 observer.gap(End::Client);
                 observer.gap(End::Server);
             }
-            Reads::Glance { client, server } => {
+            Reads::Glance { client, server, cut } => {
                 self.state = State::Open { limit: GLANCE };
-                (*client, *server) = (Vec::new(), Vec::new());
+                (*client, *server, *cut) = (Vec::new(), Vec::new(), [false; 2]);
             }
         }
     }
@@ -293,7 +293,7 @@ impl Watch {
                 }
                 observer.is_done() || reached > FURTHEST
             }
-            Reads::Glance { client, server } => {
+            Reads::Glance { client, server, .. } => {
                 if client.len().max(server.len()) < GLANCE as usize / 2 {
                     return None;
                 }
@@ -316,12 +316,19 @@ impl Watch {
             match (&mut self.reads, piece) {
                 (Reads::Activity(observer), Piece::Bytes(bytes)) => observer.feed(from, &bytes, fingerprint),
                 (Reads::Activity(observer), Piece::Gap) => observer.gap(from),
-                (Reads::Glance { client, server }, Piece::Bytes(bytes)) => {
+                (Reads::Glance { client, server, cut }, Piece::Bytes(bytes)) => {
                     let kept = if from == End::Client { client } else { server };
+                    // Behind a gap nobody knows where a record begins.
+                    if cut[from as usize] {
+                        continue;
+                    }
                     let room = (GLANCE as usize).saturating_sub(kept.len());
                     kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
                 }
-                (Reads::Glance { .. }, Piece::Gap) => {}
+                (Reads::Glance { client, server, cut }, Piece::Gap) => {
+                    let kept = if from == End::Client { client } else { server };
+                    cut[from as usize] |= !kept.is_empty();
+                }
             }
         }
     }

@@ -177,3 +177,22 @@ fn an_encrypted_flow_is_seen_when_it_goes_on_in_the_clear() {
 fn noise() -> Vec<u8> {
     (0..700u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
 }
+
+/// Behind a gap nobody knows where a record begins: the sample ends there.
+#[test]
+fn a_look_reads_nothing_behind_a_gap() {
+    let mut sampling = Sampling::new(&settings());
+    let (mut watch, decision) = Watch::encrypted(&mut sampling, SECOND).expect("a look");
+    let mut capture = |offset: u32, bytes: &[u8], now_ns: u64| {
+        watch.capture(End::Client, (decision.generation, offset), bytes, &mut sampling, &fingerprint, now_ns);
+        watch.tick(true, &mut sampling, &fingerprint, now_ns + 2 * SECOND);
+        watch.is_in_the_clear()
+    };
+    // TLS 1.2 with AES-GCM: short records are mostly their header and a nonce that counts.
+    let record =
+        |count: u8| [&[23, 3, 3, 0, 40, 0, 0, 0, 0, 0, 0, 0, count][..], &[0xa5 ^ count; 32]].concat();
+    let records: Vec<u8> = (1..5).flat_map(record).collect();
+    assert_eq!(capture(0, &records, SECOND), None);
+    let text = b"what stands somewhere in the middle of something else, and says nothing alone ".repeat(4);
+    assert_eq!(capture(400, &text, 2 * SECOND), None, "one capture of the sample was lost");
+}

@@ -147,8 +147,8 @@ impl Core {
     pub(super) fn inspect(&mut self, id: FlowId, ended: bool) {
         let Some(mut flow) = self.table.get_mut(id) else { return };
         let (key, server_port, sent_by_client) = (flow.key(), flow.server_port(), flow.from_client(true));
-        let (closed, bytes) = (flow.closed_ns != 0, flow.bytes());
-        let over = closed && flow.seen.lost_captures == 0;
+        let (closed, lost, bytes) = (flow.closed_ns != 0, flow.seen.lost_captures > 0, flow.bytes());
+        let over = closed && !lost;
         let Some(evidence) = &mut flow.evidence else { return };
         let mut inspection = evidence.inspect(server_port, ended);
         let grown = match ended || evidence.follows() {
@@ -158,13 +158,17 @@ impl Core {
         if grown.is_some() {
             inspection = evidence.inspect(server_port, false);
         }
+        let (full, held) = (evidence.is_full(), evidence.len());
         if !(over && evidence.holds(bytes)) {
             doubt_what_did_not_come(&mut inspection.facts);
-            if closed {
-                doubt_what_was_lost(&mut inspection.facts);
-            }
         }
-        let (full, held) = (evidence.is_full(), evidence.len());
+        let unseen = match closed {
+            true => lost || evidence.lacks(bytes),
+            false => (ended || full) && evidence.is_stream(),
+        };
+        if unseen {
+            doubt_what_was_lost(&mut inspection.facts);
+        }
         if let Some(limits) = grown {
             let (sent_limit, received_limit) = match sent_by_client {
                 true => (limits.client, limits.server),
@@ -221,10 +225,13 @@ impl Core {
 fn is_followed(flow: &mut Flow, held: &Held) -> bool {
     let cgroup = flow.cgroup;
     let is_tls = flow.facts.protection == Protection::Encrypted(Cipher::Tls);
+    let in_the_clear = matches!(flow.facts.protection, Protection::Plaintext(_));
+    let now_ns = flow.captured_ns;
     let Some(evidence) = &mut flow.evidence else { return false };
     match evidence.follows() {
-        true => !evidence.has_followed(),
-        false => is_tls && held.is_little(cgroup) && evidence.follow(),
+        // What is in the clear is read on by others.
+        true => !in_the_clear && !evidence.has_followed(),
+        false => is_tls && held.is_little(cgroup) && evidence.follow(now_ns),
     }
 }
 

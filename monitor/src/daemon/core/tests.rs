@@ -6,6 +6,7 @@ mod again;
 mod clocks;
 mod ends;
 mod flood;
+mod following;
 mod hidden;
 mod named;
 mod owners;

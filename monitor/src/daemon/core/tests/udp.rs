@@ -122,3 +122,20 @@ fn what_is_encrypted_and_quiet_is_settled() {
     assert!(settled(&rig.records()));
     assert_eq!(rig.core.held.total(), 0);
 }
+
+/// All that was said was captured: nothing of it is in doubt.
+#[test]
+fn a_handshake_in_datagrams_that_nobody_answers_is_told_as_that() {
+    let mut rig = Rig::new(settings());
+    let open = udp(&rig, 1);
+    rig.feed(Kind::Open, open);
+    let mut hello = vec![1, 0, 0, 0, b'h', b'e', b'r', b'e'];
+    hello.extend((0..140).map(|at: u32| (at * 167 + at / 3 * 89) as u8));
+    rig.capture(&open, true, 0, &hello);
+    let ended = Event::Udp { key: key_of(&open), totals: Some(totals(&open, 200)), ended: true };
+    rig.core.event(ended, rig.now_ns);
+    let records = rig.records();
+    let (_, flow) = *flows(&records).last().unwrap();
+    assert_eq!(flow.facts.protection, dissect::Protection::Unknown(dissect::UnknownReason::Handshake));
+    assert_eq!(flow.facts.detail.as_deref(), Some("WireGuard handshake, not completed so far"));
+}
