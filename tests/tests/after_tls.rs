@@ -119,7 +119,10 @@ fn later(how: &'static str) -> Result<()> {
         |record| is_ours(record) && answer(record) == "yes",
     )?;
     let told = talk.daemon.wait_for("the alert", SOON, is_alert, |record| about(record, "plaintext"))?;
-    ensure!(text(&told.record, "event.reason").contains("goes on in the clear"), "{}", told.record);
+    // By a later look, or, on a busy host, while what follows the handshake was still looked at.
+    let said = ["goes on in the clear", "began like TLS, went on without"];
+    let reason = text(&told.record, "event.reason");
+    ensure!(said.iter().any(|said| reason.contains(said)), "{}", told.record);
     ensure!(answer(&told.record) == "no", "{}", told.record);
     Ok(())
 }
