@@ -107,10 +107,11 @@ impl Handshake {
     fn conclude(mut self, client: Prefix<'_>, server: Prefix<'_>) -> Secure {
         let judgement = if self.answer.encrypts_handshake() { self.hidden() } else { self.shown() };
         let Judgement { client_needs, server_needs, .. } = judgement;
-        if let Some(early) = self.off_track(client_needs, server_needs) {
-            // From where each of them did, so that what one shows later does not leave out the other.
-            let all = if self.readable { None } else { self.off_track(usize::MAX, usize::MAX) };
-            return all.unwrap_or(early);
+        // Also behind what settles the answer, where that much is there, and whatever else ended the handshake: no yes
+        // of what shows that it is none.
+        let before = if self.readable { (client_needs, server_needs) } else { (usize::MAX, usize::MAX) };
+        if let Some(broken) = self.off_track(before.0, before.1) {
+            return broken;
         }
         let client_shown = self.client_side.protected.len() >= client_needs;
         let server_shown = self.server_side.protected.len() >= server_needs;
@@ -119,20 +120,15 @@ impl Handshake {
             self.facts.alert = Some(alert);
             return Secure::Is(inspection(UNDECIDED, self.facts, detail, last));
         }
-        // Also behind what settles the answer, where that much is there: no yes of what shows that it is none.
-        if !self.readable {
-            if let Some(broken) = self.off_track(usize::MAX, usize::MAX) {
-                return broken;
-            }
-            if let Some((from, description)) = self.gave_up()
-                && !self.is_finished(client_needs, server_needs)
-            {
-                let told = description.map(|number| failed(from, Some(number)));
-                let (alert, detail) = told.unzip();
-                self.facts.alert = alert;
-                let detail = detail.unwrap_or("the TLS handshake was not completed".into());
-                return Secure::Is(inspection(UNDECIDED, self.facts, detail, false));
-            }
+        if !self.readable
+            && let Some((from, description)) = self.gave_up()
+            && !self.is_finished(client_needs, server_needs)
+        {
+            let told = description.map(|number| failed(from, Some(number)));
+            let (alert, detail) = told.unzip();
+            self.facts.alert = alert;
+            let detail = detail.unwrap_or("the TLS handshake was not completed".into());
+            return Secure::Is(inspection(UNDECIDED, self.facts, detail, false));
         }
         let client_through = matches!(self.client_side.end, End::Protected(_));
         let server_through = matches!(self.server_side.end, End::Protected(_));
