@@ -1,7 +1,11 @@
-//! Who is at the other end of a Unix socket, beyond what rustix asks.
+//! What the kernel says of sockets beyond what rustix asks: who is at the other end of a Unix socket, and in which network
+//! namespace one is.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
+
+/// Groups of a peer that are read; a user has at most `NGROUPS_MAX` (include/uapi/linux/limits.h).
+const MOST: usize = 65_536;
 
 /// The process that connected, or listens: of `SO_PEERCRED` (unix(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,21 +21,10 @@ pub struct Peer {
 /// # Errors
 /// It is no connected Unix socket.
 pub fn peer(socket: impl AsFd) -> io::Result<Peer> {
-    let mut credentials = libc::ucred { pid: 0, uid: 0, gid: 0 };
-    let mut length = size_of_val(&credentials) as libc::socklen_t;
-    // SAFETY: the kernel writes at most `length` bytes there; each field is an integer.
-    let result = unsafe {
-        libc::getsockopt(
-            socket.as_fd().as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_PEERCRED,
-            (&raw mut credentials).cast(),
-            &raw mut length,
-        )
-    };
-    if result != 0 {
-        return Err(io::Error::last_os_error());
-    }
+    let mut credentials = [libc::ucred { pid: 0, uid: 0, gid: 0 }];
+    // SAFETY: each field is an integer.
+    unsafe { option(&socket, libc::SO_PEERCRED, &mut credentials) }.1?;
+    let [credentials] = credentials;
     // What the kernel says of a socket without a peer.
     if credentials.uid == u32::MAX {
         return Err(io::ErrorKind::NotConnected.into());
@@ -40,9 +33,6 @@ pub fn peer(socket: impl AsFd) -> io::Result<Peer> {
     Ok(Peer { process, user: credentials.uid, group: credentials.gid })
 }
 
-/// Groups of a peer that are read; a user has at most `NGROUPS_MAX` (include/uapi/linux/limits.h).
-const MOST: usize = 65_536;
-
 /// What the kernel calls this process's network namespace, as programs in the kernel hear it (SO_NETNS_COOKIE of
 /// socket(7), Linux 5.14).
 ///
@@ -50,22 +40,10 @@ const MOST: usize = 65_536;
 /// The kernel does not say, or gives no socket.
 pub fn netns_cookie() -> io::Result<u64> {
     let socket = std::net::UdpSocket::bind((std::net::Ipv4Addr::UNSPECIFIED, 0))?;
-    let mut cookie = 0_u64;
-    let mut length = size_of_val(&cookie) as libc::socklen_t;
-    // SAFETY: the kernel writes at most `length` bytes there, of an integer.
-    let result = unsafe {
-        libc::getsockopt(
-            socket.as_fd().as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_NETNS_COOKIE,
-            (&raw mut cookie).cast(),
-            &raw mut length,
-        )
-    };
-    if result != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(cookie)
+    let mut cookie = [0_u64];
+    // SAFETY: an integer.
+    unsafe { option(&socket, libc::SO_NETNS_COOKIE, &mut cookie) }.1?;
+    Ok(cookie[0])
 }
 
 /// Supplementary groups of the peer as they were when it connected (SO_PEERGROUPS of unix(7)).
@@ -75,29 +53,40 @@ pub fn netns_cookie() -> io::Result<u64> {
 pub fn peer_groups(socket: impl AsFd) -> io::Result<Vec<u32>> {
     let mut groups = vec![0_u32; 64];
     loop {
-        let mut length = libc::socklen_t::try_from(size_of_val(&groups[..])).unwrap_or(0);
-        // SAFETY: the kernel writes at most `length` bytes there, and then how many it wrote.
-        let result = unsafe {
-            libc::getsockopt(
-                socket.as_fd().as_raw_fd(),
-                libc::SOL_SOCKET,
-                libc::SO_PEERGROUPS,
-                groups.as_mut_ptr().cast(),
-                &raw mut length,
-            )
-        };
-        let count = length as usize / size_of::<u32>();
-        if result == 0 {
+        // SAFETY: integers.
+        let (bytes, result) = unsafe { option(&socket, libc::SO_PEERGROUPS, &mut groups) };
+        let count = bytes / size_of::<u32>();
+        let Err(error) = result else {
             groups.truncate(count);
             return Ok(groups);
-        }
-        let error = io::Error::last_os_error();
+        };
         // It says how many there are.
         if error.raw_os_error() != Some(libc::ERANGE) || count <= groups.len() || count > MOST {
             return Err(error);
         }
         groups.resize(count, 0);
     }
+}
+
+/// An option of a socket (getsockopt(2)), into as many values as there is room for; gives how many bytes that was, or
+/// would have been.
+///
+/// # Safety
+/// Any bytes are a `T`.
+unsafe fn option<T>(socket: impl AsFd, which: libc::c_int, values: &mut [T]) -> (usize, io::Result<()>) {
+    let mut length = libc::socklen_t::try_from(size_of_val(values)).unwrap_or(0);
+    // SAFETY: the kernel writes at most `length` bytes there, and then how many; the caller's promise.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            which,
+            values.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    let result = if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) };
+    (length as usize, result)
 }
 
 #[cfg(test)]

@@ -160,15 +160,8 @@ fn capabilities() -> Check {
     if is_root() {
         lacking.extend(self::lacking(&NEEDED_OF_ROOT));
     }
-    Check {
-        name: "capabilities",
-        outcome: if lacking.is_empty() { Outcome::Ok } else { Outcome::Missing },
-        detail: if lacking.is_empty() {
-            "all that is needed".to_owned()
-        } else {
-            format!("{} missing: run it as root, or give them to it", lacking.join(", "))
-        },
-    }
+    let without = (Outcome::Missing, "run it as root, or give them to it");
+    of_capabilities("capabilities", &lacking, "all that is needed", without)
 }
 
 fn is_root() -> bool {
@@ -178,34 +171,22 @@ fn is_root() -> bool {
 /// Of one that was not started as root the worker is a process of the same user: neither is wanted.
 fn holding() -> Check {
     let lacking = if is_root() { lacking(&HOLDING) } else { Vec::new() };
-    Check {
-        name: "worker",
-        outcome: if lacking.is_empty() { Outcome::Ok } else { Outcome::Limited },
-        detail: if lacking.is_empty() {
-            "can be held and ended".to_owned()
-        } else {
-            format!(
-                "{} missing: what else holds it is shown by 'streamwatch doctor --self'",
-                lacking.join(", ")
-            )
-        },
-    }
+    let without = (Outcome::Limited, "what else holds it is shown by 'streamwatch doctor --self'");
+    of_capabilities("worker", &lacking, "can be held and ended", without)
 }
 
 fn more_capabilities() -> Check {
-    let lacking = lacking(&WANTED);
-    Check {
-        name: "sight",
-        outcome: if lacking.is_empty() { Outcome::Ok } else { Outcome::Limited },
-        detail: if lacking.is_empty() {
-            "all processes and namespaces".to_owned()
-        } else {
-            format!(
-                "{} missing: what is said there is not done, and some owners stay unknown",
-                lacking.join(", ")
-            )
-        },
-    }
+    let without = (Outcome::Limited, "what is said there is not done, and some owners stay unknown");
+    of_capabilities("sight", &lacking(&WANTED), "all processes and namespaces", without)
+}
+
+/// `with`: what is told where none is lacking; `without`: what it is and what is told where some are.
+fn of_capabilities(name: &'static str, lacking: &[String], with: &str, without: (Outcome, &str)) -> Check {
+    let (outcome, detail) = match lacking {
+        [] => (Outcome::Ok, with.to_owned()),
+        lacking => (without.0, format!("{} missing: {}", lacking.join(", "), without.1)),
+    };
+    Check { name, outcome, detail }
 }
 
 fn cgroup() -> Check {

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::hello::{ClientHello, ServerHello, extension};
+use super::order::{CLIENT_HELLO, SERVER_HELLO};
 use super::record::can_be_read;
 use super::{DATAGRAMS_BEHIND, Secure, flight, names, tls};
 use crate::bytes::{Reader, capped};
@@ -20,8 +21,6 @@ const ALERT: u8 = 21;
 const APPLICATION_DATA: u8 = 23;
 /// Of a record, but for the unified one.
 const HEADER: usize = 13;
-const CLIENT_HELLO: u8 = 1;
-const SERVER_HELLO: u8 = 2;
 const HELLO_VERIFY_REQUEST: u8 = 3;
 /// A message may be as long as a chain of certificates.
 const LONGEST_MESSAGE: usize = 1 << 16;

@@ -4,9 +4,9 @@
 //! In: the messages of one direction, once the version is known. Out: where the first one is that has no place
 //! there. Must never: let a message pass that no stack reads, since whatever passes passes unread.
 
-const HELLO_REQUEST: u8 = 0;
-const CLIENT_HELLO: u8 = 1;
-const SERVER_HELLO: u8 = 2;
+pub(super) const HELLO_REQUEST: u8 = 0;
+pub(super) const CLIENT_HELLO: u8 = 1;
+pub(super) const SERVER_HELLO: u8 = 2;
 const SERVER_HELLO_DONE: u8 = 14;
 
 /// SupplementalData, Certificate, CertificateStatus, ServerKeyExchange, CertificateRequest, ServerHelloDone,

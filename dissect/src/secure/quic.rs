@@ -13,6 +13,7 @@ mod packet;
 use self::attempt::{Attempt, attempts};
 use self::packet::{Kind, Long, VERSION_1, VERSION_2, packets};
 use super::hello::{Carrier, ClientHello, ServerHello};
+use super::order::{CLIENT_HELLO, SERVER_HELLO};
 use super::{DATAGRAMS_BEHIND, Secure, names, tls as over_stream};
 use crate::bytes::capped;
 use crate::{
@@ -20,8 +21,6 @@ use crate::{
     readable,
 };
 
-const CLIENT_HELLO: u8 = 1;
-const SERVER_HELLO: u8 = 2;
 /// RFC 9001 section 4.8: an alert of TLS as an error of QUIC.
 const TLS_ALERTS: std::ops::RangeInclusive<u64> = 0x100..=0x1ff;
 

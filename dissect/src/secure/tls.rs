@@ -11,7 +11,7 @@
 use super::client_certificate::{self, Judgement};
 use super::flight::{self, ServerFlight};
 use super::hello::{ClientHello, ServerHello};
-use super::order::Order;
+use super::order::{CLIENT_HELLO, HELLO_REQUEST, Order, SERVER_HELLO};
 use super::record::{CHANGE_CIPHER_SPEC, End, HANDSHAKE, Header, Protected, Side, Style, not_records};
 use super::{Secure, names, ssl2};
 use crate::bytes::capped;
@@ -19,10 +19,6 @@ use crate::{
     Cipher, ClientCertificateState, End as Peer, Facts, Inspection, Plain, Prefix, Protection, Protocol,
     TlsAlert, TlsFacts, UnknownReason, Wants,
 };
-
-const CLIENT_HELLO: u8 = 1;
-const SERVER_HELLO: u8 = 2;
-const HELLO_REQUEST: u8 = 0;
 
 /// Content of a protected alert in TLS 1.3: two bytes and the content type, without the tag.
 const PROTECTED_ALERT: u16 = 3;

@@ -21,7 +21,7 @@ use crate::api::{self, Door};
 use crate::config::{Config, ConfigError, Origin, Overrides};
 use crate::hook::{HookError, Posted};
 use crate::identity::Asked;
-use crate::kernel::{CgroupError, Hooks, Kernel, LoadError, Sizes, Stays, cgroup_at, cgroup_root};
+use crate::kernel::{self, CgroupError, Hooks, Kernel, LoadError, Sizes, Stays, cgroup_at, cgroup_root};
 use crate::names::host_resolvers;
 use crate::policy::{Policy, PolicyError, PolicyTexts};
 use crate::priority;
@@ -334,6 +334,5 @@ fn context() -> Context {
 
 /// Short and stable until the next boot.
 fn boot_id() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
-        .map_or_else(|_| "unknown".to_owned(), |id| id.trim().chars().take(8).collect())
+    kernel::boot_id().map_or_else(|_| "unknown".to_owned(), |id| id.chars().take(8).collect())
 }

@@ -162,12 +162,6 @@ impl Evidence {
         }
     }
 
-    /// Whether bytes of (client, server), of which there were as many as these, are missing here. Of datagrams only what
-    /// was lost is known to be.
-    pub fn lacks(&self, bytes: (u64, u64)) -> bool {
-        self.is_stream() && !self.holds(bytes)
-    }
-
     /// The first bytes of client and server of a connection, and whether it was open before, or more may have been
     /// said than these tell: they came twice, and not alike.
     pub fn first_bytes(&self) -> Option<(&[u8], &[u8], bool)> {

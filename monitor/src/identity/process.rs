@@ -8,7 +8,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{CWD, Dir, Mode, OFlags, openat, readlinkat_raw};
+use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, openat, readlinkat_raw, statat};
 
 use super::cgroup::{Maker, Place, place_of_proc_cgroup};
 use super::command_line::command_line;
@@ -102,19 +102,13 @@ impl ProcessDirectory {
 /// Whether a process's executable is what the host has at that path. In a mount namespace that root made, of what is
 /// no container (a unit with a private /tmp), it is taken to be; in any other one the two have to be one file.
 fn is_of_the_host(directory: BorrowedFd<'_>, path: &str, is_contained: bool) -> bool {
-    let same = |which: &str| match (
-        read_link(directory, which),
-        std::fs::read_link(format!("/proc/self/{which}")),
-    ) {
-        (Ok(its), Ok(ours)) => its.as_bytes() == ours.into_os_string().into_encoded_bytes(),
-        _ => false,
+    let is_one_file = |its: &str, ours: &str| {
+        let (its, ours) = (statat(directory, its, AtFlags::empty()), rustix::fs::stat(ours));
+        matches!((its, ours), (Ok(its), Ok(ours)) if (its.st_dev, its.st_ino) == (ours.st_dev, ours.st_ino))
     };
-    if same("ns/mnt") || (!is_contained && same("ns/user")) {
-        return true;
-    }
-    let its = rustix::fs::statat(directory, "exe", rustix::fs::AtFlags::empty());
-    let ours = rustix::fs::stat(path);
-    matches!((its, ours), (Ok(its), Ok(ours)) if (its.st_dev, its.st_ino) == (ours.st_dev, ours.st_ino))
+    is_one_file("ns/mnt", "/proc/self/ns/mnt")
+        || (!is_contained && is_one_file("ns/user", "/proc/self/ns/user"))
+        || is_one_file("exe", path)
 }
 
 impl AsFd for ProcessDirectory {

@@ -21,6 +21,7 @@ pub use control::{Control, Snapshot, UdpTotals};
 pub use hooks::{Hooks, Stays};
 pub use journal::{LateTold, Left};
 pub use load::{Beginning, Hook, Kernel, LoadError, MapMemory, Sizes, map_memory};
+pub use note::boot_id;
 pub use pins::{PinError, Pins, usual_place};
 pub use ring::Ring;
 

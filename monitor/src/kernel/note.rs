@@ -13,6 +13,14 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
+/// Which boot this is, as the kernel says it (random(4)).
+///
+/// # Errors
+/// It does not.
+pub fn boot_id() -> io::Result<String> {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned())
+}
+
 /// More than one has.
 const MOST: u64 = 1 << 16;
 
@@ -35,8 +43,7 @@ impl Note {
     /// # Errors
     /// The kernel does not say which boot this is.
     pub fn new(place: &Path, cgroup: u64) -> io::Result<Note> {
-        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
-        Ok(Note { boot: boot.trim().to_owned(), place: place.to_owned(), cgroup, ..Note::default() })
+        Ok(Note { boot: boot_id()?, place: place.to_owned(), cgroup, ..Note::default() })
     }
 
     /// The one in a file, if it is of this boot, of this place, and was written by nobody else.

@@ -242,15 +242,20 @@ impl<W: Write> Worker<W> {
                 memory.log.begin();
             }
             let written = self.output.write(&batch);
+            let (mut delivered, mut lost) = ([0; Kind::ALL.len()], [0; Kind::ALL.len()]);
             for Held { kind, end, losses } in held.drain(..) {
-                let tally = self.counters.of(kind);
                 // A line that lacks no more than its end gets that before the next one.
                 if end <= written + 1 {
-                    tally.deliver(1);
+                    delivered[kind as usize] += 1;
                 } else {
                     self.counters.untold().keep(losses);
-                    tally.lose(1);
+                    lost[kind as usize] += 1;
                 }
+            }
+            // Counting where others look costs more than adding up; and what lost ones said is kept by now.
+            for kind in Kind::ALL {
+                self.counters.of(kind).deliver(delivered[kind as usize]);
+                self.counters.of(kind).lose(lost[kind as usize]);
             }
             if let Some(memory) = &self.memory {
                 memory.log.done();

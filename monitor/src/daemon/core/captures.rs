@@ -148,7 +148,6 @@ impl Core {
         let Some(mut flow) = self.table.get_mut(id) else { return };
         let (key, server_port, sent_by_client) = (flow.key(), flow.server_port(), flow.from_client(true));
         let (closed, lost, bytes) = (flow.closed_ns != 0, flow.seen.lost_captures > 0, flow.bytes());
-        let over = closed && !lost;
         let Some(evidence) = &mut flow.evidence else { return };
         let mut inspection = evidence.inspect(server_port, ended);
         let grown = match ended || evidence.follows() {
@@ -159,12 +158,14 @@ impl Core {
             inspection = evidence.inspect(server_port, false);
         }
         let (full, held) = (evidence.is_full(), evidence.len());
-        if !(over && evidence.holds(bytes)) {
+        let whole = closed && !lost && evidence.holds(bytes);
+        if !whole {
             doubt_what_did_not_come(&mut inspection.facts);
         }
-        let unseen = match closed {
-            true => lost || evidence.lacks(bytes),
-            false => (ended || full) && evidence.is_stream(),
+        // Of datagrams only what was lost is known to be missing.
+        let unseen = match evidence.is_stream() {
+            true => !whole && (closed || ended || full),
+            false => closed && lost,
         };
         if unseen {
             doubt_what_was_lost(&mut inspection.facts);
