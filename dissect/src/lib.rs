@@ -28,6 +28,6 @@ pub use inspect::{
     Hint, Inspection, Wants, begins_tls_record, inspect_datagrams, inspect_sample, inspect_stream,
     sample_renegotiates,
 };
-pub use probe::{Prefix, Segments};
+pub use probe::{Prefix, Sealed, Segments};
 pub use reassembly::Reassembly;
 pub use secure::certificates;

@@ -4,6 +4,8 @@
 //! into `Yes` or `No`, never `Yes` or `No` into something else. So the answer does not depend on
 //! how the bytes were cut.
 
+use std::cell::Cell;
+
 use crate::{Protocol, UnknownReason};
 
 /// The contiguous bytes from the start of one direction.
@@ -17,6 +19,44 @@ pub struct Prefix<'a> {
     pub midstream: bool,
     /// How the bytes were cut on the wire, as far as it is known.
     pub segments: Segments<'a>,
+    /// What earlier looks at these bytes, when there were fewer of them, need not find out again.
+    pub sealed: Option<&'a Sealed>,
+}
+
+/// Which records of a direction were read to the end of what is there, and cannot be read by anyone. It saves work,
+/// and changes no answer, as long as it goes with bytes that only grow.
+#[derive(Clone, Debug, Default)]
+pub struct Sealed(Cell<SealedRecords>);
+
+/// Records that follow each other, as offsets in the prefix: where the first one begins, and where what was read of the
+/// last one ends.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct SealedRecords {
+    pub from: usize,
+    pub to: usize,
+}
+
+impl Sealed {
+    pub(crate) fn get(&self) -> SealedRecords {
+        self.0.get()
+    }
+
+    pub(crate) fn set(&self, records: SealedRecords) {
+        self.0.set(records);
+    }
+}
+
+impl SealedRecords {
+    /// How much of the payload from this offset on is in here, of a record that begins at `at`.
+    pub fn of(self, at: usize, payload: usize) -> usize {
+        if at < self.from { 0 } else { self.to.saturating_sub(payload) }
+    }
+
+    /// A record, up to `to`, with those in front of it if it follows them.
+    pub fn and(self, at: usize, to: usize) -> SealedRecords {
+        let from = if at == self.to { self.from } else { at };
+        SealedRecords { from, to }
+    }
 }
 
 /// Where the segments of one direction end. What is told of encrypted bytes may rest on it, and on
@@ -54,7 +94,8 @@ impl<'a> Prefix<'a> {
     /// The same prefix without its first `n` bytes.
     pub(crate) fn after(self, n: usize) -> Prefix<'a> {
         let segments = self.segments.after(n);
-        Prefix { bytes: self.bytes.get(n..).unwrap_or(&[]), segments, ..self }
+        let sealed = self.sealed.filter(|_| n == 0);
+        Prefix { bytes: self.bytes.get(n..).unwrap_or(&[]), segments, sealed, ..self }
     }
 }
 

@@ -161,8 +161,8 @@ fn format(bytes: &[u8]) -> Option<&'static str> {
 
 /// Fifteen bytes of sixteen are text: UTF-8 with a few accents, text with terminal codes.
 fn is_mostly_text(sample: &[u8]) -> bool {
-    let text = sample.iter().filter(|b| is_text_byte(**b)).count();
-    sample.len() - text <= sample.len() / 16
+    let too_many = sample.iter().filter(|b| !is_text_byte(**b)).nth(sample.len() / 16);
+    too_many.is_none()
 }
 
 fn repeats(sample: &[u8]) -> bool {

@@ -7,7 +7,8 @@ pub mod outside;
 pub mod quic;
 
 use dissect::{
-    Certificate, Facts, Hint, Inspection, Prefix, Protection, Segments, inspect_datagrams, inspect_stream,
+    Certificate, Facts, Hint, Inspection, Prefix, Protection, Sealed, Segments, inspect_datagrams,
+    inspect_stream,
 };
 
 /// Splits an input into pieces of two directions: each is led by its length in two bytes, of which the
@@ -77,13 +78,19 @@ pub fn texts(certificate: &Certificate) -> impl Iterator<Item = &str> {
 /// Looks after each piece: nothing that cannot be shown, and what was settled stays, whatever comes after it. But for a
 /// yes: what was captured behind it may take it back, and then it does not come again.
 pub fn hold_stream<'a>(pieces: impl Iterator<Item = (bool, &'a [u8])>, midstream: bool) {
-    // Each piece is a segment.
-    let look = |[client, server]: &[(Vec<u8>, Vec<u32>); 2], ended: bool| {
-        inspect_stream(
-            Prefix { bytes: &client.0, ended, midstream, segments: Segments::new(&client.1) },
-            Prefix { bytes: &server.0, ended, midstream, segments: Segments::new(&server.1) },
-            Hint::default(),
-        )
+    let sealed = [Sealed::default(), Sealed::default()];
+    // Each piece is a segment. What earlier looks found out changes no answer.
+    let look = |sides: &[(Vec<u8>, Vec<u32>); 2], ended: bool| {
+        let look = |sealed: Option<&[Sealed; 2]>| {
+            let [client, server] = [0, 1].map(|side| {
+                let (bytes, segments) = (&sides[side].0, Segments::new(&sides[side].1));
+                Prefix { bytes, ended, midstream, segments, sealed: sealed.map(|it| &it[side]) }
+            });
+            inspect_stream(client, server, Hint::default())
+        };
+        let found = look(Some(&sealed));
+        assert_eq!(found, look(None), "an earlier look changed the answer");
+        found
     };
     let mut sides = [(Vec::new(), Vec::new()), (Vec::new(), Vec::new())];
     let mut settled: Option<Inspection> = None;

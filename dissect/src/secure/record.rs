@@ -6,6 +6,7 @@
 
 use super::alert;
 use super::order::Order;
+use crate::probe::{Sealed, SealedRecords};
 use crate::{Prefix, readable};
 
 const HEADER: usize = 5;
@@ -138,6 +139,8 @@ pub(crate) struct Side {
     text: Option<(usize, usize)>,
     /// Nothing more will come.
     pub ended: bool,
+    /// What an earlier look found sealed, and what this one did.
+    sealed: (SealedRecords, SealedRecords),
 }
 
 impl Side {
@@ -157,6 +160,7 @@ impl Side {
             short: Vec::new(),
             text: None,
             ended: prefix.ended,
+            sealed: (prefix.sealed.map_or(SealedRecords::default(), Sealed::get), SealedRecords::default()),
         };
         let mut at = 0;
         while let Some(rest) = bytes.get(at..)
@@ -178,6 +182,11 @@ impl Side {
                 break;
             }
             at += whole;
+        }
+        if let Some(sealed) = prefix.sealed
+            && side.sealed.1.to > side.sealed.0.to
+        {
+            sealed.set(side.sealed.1);
         }
         side
     }
@@ -335,7 +344,7 @@ impl Side {
         let readable = style == Style::Switched { readable: true };
         let whole = sample(payload, length).is_some();
         let judged = (whole || self.ended) && !readable;
-        if length < SHORTEST_PROTECTED || judged && can_be_read(payload) {
+        if length < SHORTEST_PROTECTED || judged && self.can_be_read(payload, at) {
             End::Broken(at)
         } else if let Some(at) = self.short_pieces(payload, style, at).filter(|_| judged) {
             End::Broken(at)
@@ -344,6 +353,20 @@ impl Side {
         } else {
             End::Open
         }
+    }
+
+    /// See [`can_be_read`]; what an earlier look said of a record's first bytes stands.
+    fn can_be_read(&mut self, payload: &[u8], at: usize) -> bool {
+        let (before, now) = self.sealed;
+        let read = match before.of(at, at + HEADER) {
+            seen if seen >= payload.len() => false,
+            seen if seen >= SAMPLE => can_be_read_beyond(payload, seen),
+            _ => can_be_read(payload),
+        };
+        if !read {
+            self.sealed.1 = now.and(at, at + HEADER + payload.len());
+        }
+        read
     }
 
     /// From where on short records, up to this one, can be read together.
@@ -422,7 +445,14 @@ pub(crate) fn can_be_read(payload: &[u8]) -> bool {
     let sample = &payload[..payload.len().min(SAMPLE)];
     readable::is_text(sample)
         || sample.get(NONCE..).is_some_and(readable::is_no_chance)
-        || payload.get(SAMPLE..).is_some_and(|rest| holds_text(rest) || readable::has_no_chance_within(rest))
+        || can_be_read_beyond(payload, SAMPLE)
+}
+
+/// The same of what is behind the first `seen` bytes, [`SAMPLE`] at least, that were found to be sealed.
+fn can_be_read_beyond(payload: &[u8], seen: usize) -> bool {
+    let whole_parts = |part: usize| SAMPLE + (seen - SAMPLE) / part * part;
+    payload.get(whole_parts(TEXT)..).is_some_and(holds_text)
+        || payload.get(whole_parts(readable::PART)..).is_some_and(readable::has_no_chance_within)
 }
 
 /// Whether there is text somewhere in what looks random.

@@ -1,7 +1,7 @@
 //! Captured bytes of one flow, while they are needed: until it is settled.
 
 use dissect::{
-    Facts, Hint, Inspection, Prefix, Protection, Reassembly, Segments, SshAuthentication,
+    Facts, Hint, Inspection, Prefix, Protection, Reassembly, Sealed, Segments, SshAuthentication,
     SshAuthenticationState, UnknownReason, Wants, inspect_datagrams, inspect_stream,
 };
 
@@ -30,6 +30,8 @@ pub enum Evidence {
         /// It is settled: so much of one direction or the other, and it has been seen what follows; and since when
         /// that is waited for, ns.
         enough: Option<(Wants, u64)>,
+        /// What was found out of the bytes of client and server for good.
+        sealed: [Sealed; 2],
     },
     Datagrams {
         client: Vec<Box<[u8]>>,
@@ -48,6 +50,7 @@ impl Evidence {
                 first: limit,
                 limits: Wants { client: limit, server: limit },
                 enough: None,
+                sealed: Default::default(),
             },
             Transport::Udp => Evidence::Datagrams { client: Vec::new(), server: Vec::new() },
         }
@@ -75,25 +78,26 @@ impl Evidence {
     pub fn inspect(&self, server_port: u16, ended: bool) -> Inspection {
         let hint = Hint { server_port };
         match self {
-            Evidence::Stream { client, server, midstream, first, limits, .. } => {
+            Evidence::Stream { client, server, midstream, first, limits, sealed, .. } => {
                 let client_ended = ended || is_spent(client, *first, limits.client);
                 let server_ended = ended || is_spent(server, *first, limits.server);
-                let inspect = |from_client, from_server| {
-                    let [client, server] =
-                        [(from_client, client_ended, client), (from_server, server_ended, server)].map(
-                            |(bytes, ended, side)| {
-                                let segments = Segments::new(ends(side, *first));
-                                Prefix { bytes, ended, midstream: *midstream, segments }
-                            },
-                        );
+                let prefix = |bytes, ended, side, sealed| {
+                    let segments = Segments::new(ends(side, *first));
+                    Prefix { bytes, ended, midstream: *midstream, segments, sealed }
+                };
+                let inspect = |from_client, from_server, sealed: Option<&[Sealed; 2]>| {
+                    let sealed = |side: usize| sealed.map(|sealed| &sealed[side]);
+                    let client = prefix(from_client, client_ended, client, sealed(0));
+                    let server = prefix(from_server, server_ended, server, sealed(1));
                     inspect_stream(client, server, hint)
                 };
-                let first = inspect(client.prefix(), server.prefix());
+                // Of the first copy bytes only come to those that are there; the last one changes.
+                let first = inspect(client.prefix(), server.prefix(), Some(sealed));
                 if client.later_prefix().is_none() && server.later_prefix().is_none() {
                     return first;
                 }
                 let last = [client, server].map(|side| side.later_prefix().unwrap_or(side.prefix()));
-                let mut inspection = either(first, inspect(last[0], last[1]));
+                let mut inspection = either(first, inspect(last[0], last[1], None));
                 if client.is_disputed() || server.is_disputed() {
                     inspection.facts = Facts::unknown(UnknownReason::Contradictory);
                 }
