@@ -4,7 +4,7 @@
 //! into `Yes` or `No`, never `Yes` or `No` into something else. So the answer does not depend on
 //! how the bytes were cut.
 
-use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::{Protocol, UnknownReason};
 
@@ -25,8 +25,8 @@ pub struct Prefix<'a> {
 
 /// Which records of a direction were read to the end of what is there, and cannot be read by anyone. It saves work,
 /// and changes no answer, as long as it goes with bytes that only grow.
-#[derive(Clone, Debug, Default)]
-pub struct Sealed(Cell<SealedRecords>);
+#[derive(Debug, Default)]
+pub struct Sealed(AtomicU64);
 
 /// Records that follow each other, as offsets in the prefix: where the first one begins, and where what was read of the
 /// last one ends.
@@ -38,11 +38,14 @@ pub(crate) struct SealedRecords {
 
 impl Sealed {
     pub(crate) fn get(&self) -> SealedRecords {
-        self.0.get()
+        let both = self.0.load(Ordering::Relaxed);
+        SealedRecords { from: (both >> 32) as usize, to: (both & u64::from(u32::MAX)) as usize }
     }
 
-    pub(crate) fn set(&self, records: SealedRecords) {
-        self.0.set(records);
+    pub(crate) fn set(&self, SealedRecords { from, to }: SealedRecords) {
+        if let (Ok(from), Ok(to)) = (u32::try_from(from), u32::try_from(to)) {
+            self.0.store(u64::from(from) << 32 | u64::from(to), Ordering::Relaxed);
+        }
     }
 }
 

@@ -81,23 +81,20 @@ impl Evidence {
             Evidence::Stream { client, server, midstream, first, limits, sealed, .. } => {
                 let client_ended = ended || is_spent(client, *first, limits.client);
                 let server_ended = ended || is_spent(server, *first, limits.server);
-                let prefix = |bytes, ended, side, sealed| {
-                    let segments = Segments::new(ends(side, *first));
-                    Prefix { bytes, ended, midstream: *midstream, segments, sealed }
+                let read = |copy: Reading| {
+                    let prefix = |side, ended, sealed| Prefix {
+                        ended,
+                        midstream: *midstream,
+                        ..copy.of(side, *first, sealed)
+                    };
+                    let client = prefix(client, client_ended, &sealed[0]);
+                    inspect_stream(client, prefix(server, server_ended, &sealed[1]), hint)
                 };
-                let inspect = |from_client, from_server, sealed: Option<&[Sealed; 2]>| {
-                    let sealed = |side: usize| sealed.map(|sealed| &sealed[side]);
-                    let client = prefix(from_client, client_ended, client, sealed(0));
-                    let server = prefix(from_server, server_ended, server, sealed(1));
-                    inspect_stream(client, server, hint)
-                };
-                // Of the first copy bytes only come to those that are there; the last one changes.
-                let first = inspect(client.prefix(), server.prefix(), Some(sealed));
+                let first = read(Reading::First);
                 if client.later_prefix().is_none() && server.later_prefix().is_none() {
                     return first;
                 }
-                let last = [client, server].map(|side| side.later_prefix().unwrap_or(side.prefix()));
-                let mut inspection = either(first, inspect(last[0], last[1], None));
+                let mut inspection = either(first, read(Reading::Last));
                 if client.is_disputed() || server.is_disputed() {
                     inspection.facts = Facts::unknown(UnknownReason::Contradictory);
                 }
@@ -202,6 +199,25 @@ impl Evidence {
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+/// Which copies of bytes that came twice.
+#[derive(Clone, Copy)]
+enum Reading {
+    First,
+    Last,
+}
+
+impl Reading {
+    /// The bytes of one direction, and how they were cut. `sealed` goes with the first copy alone, to which bytes are
+    /// only added: the last one changes.
+    fn of<'a>(self, side: &'a Reassembly, budget: u32, sealed: &'a Sealed) -> Prefix<'a> {
+        let (bytes, sealed) = match self {
+            Reading::First => (side.prefix(), Some(sealed)),
+            Reading::Last => (side.later_prefix().unwrap_or(side.prefix()), None),
+        };
+        Prefix { bytes, segments: Segments::new(ends(side, budget)), sealed, ..Prefix::default() }
     }
 }
 
