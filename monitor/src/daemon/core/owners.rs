@@ -182,11 +182,15 @@ impl Core {
         }
     }
 
-    /// Who closed a connection used it; a socket that was handed over was made by another one.
+    /// Who closed a connection that was accepted used it: the socket was made by another one, and handed over. Who
+    /// connected stays who did: no client becomes another one by handing on what it has said already.
     pub(super) fn closed_by(&mut self, id: FlowId, event: &FlowEvent, now_ns: u64) {
         let Some(mut flow) = self.table.get_mut(id) else { return };
         let (made_by, closed_by) = (flow.process_seen(), event.owner);
         let known = flow.owner.as_ref().and_then(|owner| owner.pid);
+        if flow.direction == Direction::Egress && (made_by.tgid != 0 || flow.owner.is_some()) {
+            return;
+        }
         if closed_by.tgid == 0 || closed_by.tgid == made_by.tgid || known == Some(closed_by.tgid) {
             return;
         }
