@@ -115,7 +115,7 @@ impl Core {
             let subject = stream.subject.clone();
             let view = Arc::new(flow.view(&self.boot_id, now_ns, self.wall()));
             if let Some(finding) = detect::plaintext(&view, &subject, self.settings.loopback_alerts) {
-                self.tell(finding, false, now_ns);
+                self.tell(finding, None, now_ns);
             }
         }
     }
@@ -152,7 +152,7 @@ impl Core {
         drop(flow);
         let found = detect::plaintext(&view, &stream.subject, self.settings.loopback_alerts);
         if let Some(finding) = found {
-            self.tell(finding, false, now_ns);
+            self.tell(finding, None, now_ns);
         }
     }
 }
