@@ -3,6 +3,8 @@
 //! Plain values that every later stage reads: records, listings, policy, detectors. No behaviour
 //! beyond naming.
 
+mod called;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -10,6 +12,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+
+pub use called::called;
 
 /// IP protocol of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -146,10 +150,10 @@ impl Identity {
         {
             return unit.clone();
         }
-        let name = self.name.as_deref().unwrap_or("?");
+        let name = self.name.as_deref().map_or(Cow::Borrowed("?"), called);
         match &self.container {
             Some(container) => format!("{name}@{}", container.short_id()),
-            None => name.to_owned(),
+            None => name.into_owned(),
         }
     }
 
