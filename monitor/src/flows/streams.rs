@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use dissect::{Protection, Protocol, UnknownReason};
 use foldhash::quality::RandomState;
 use jiff::Timestamp;
 
@@ -81,7 +82,8 @@ pub struct Stream {
     pub server_address: SocketAddr,
     pub client_identity: Option<Arc<Identity>>,
     pub server_identity: Option<Arc<Identity>>,
-    pub protocol: Option<String>,
+    /// Of the flow that is protected worst, or, where that is not known of any, the last that was seen.
+    pub protocol: Option<Protocol>,
     pub flows: u64,
     pub open: u64,
     pub failed: u64,
@@ -312,15 +314,16 @@ impl Stream {
     /// carried payload; without any, the last one's.
     pub fn learn(&mut self, flow: &Flow) {
         self.last_ns = self.last_ns.max(flow.last_ns);
-        if let Some(protocol) = flow.facts.protocol
-            && self.protocol.as_deref() != Some(protocol.as_str())
-        {
-            self.protocol = Some(protocol.as_str().to_owned());
-        }
         if !Arc::ptr_eq(&self.facts, &flow.facts) && posture::rank(&flow.facts) <= posture::rank(&self.facts)
         {
             self.facts = flow.facts.clone();
         }
+        self.protocol = match self.facts.protection {
+            Protection::Unknown(reason) if reason != UnknownReason::Opaque => {
+                flow.facts.protocol.or(self.protocol)
+            }
+            _ => self.facts.protocol,
+        };
         let carried = flow.bytes() != (0, 0) || flow.facts.protocol.is_some();
         if !self.judged {
             self.verdict = flow.verdict.clone();
@@ -392,7 +395,7 @@ impl Stream {
             direction: self.direction,
             client_identity: self.client_identity.clone(),
             server_identity: self.server_identity.clone(),
-            protocol: self.protocol.clone(),
+            protocol: self.protocol.map(|protocol| protocol.as_str().to_owned()),
             flows: self.flows,
             open: self.open,
             failed: self.failed,

@@ -189,6 +189,43 @@ fn plaintext_is_one_alert_a_stream_with_a_count() {
     assert_eq!((stream.flows, stream.open, stream.client_bytes, stream.server_bytes), (3, 0, 30, 60));
 }
 
+/// A TLS client at a server of HTTP: it is answered with readable bytes.
+#[test]
+fn a_stream_names_no_protocol_but_that_of_the_answer_that_it_shows() {
+    let hello =
+        [&[22, 3, 1, 0, 47, 1, 0, 0, 43, 3, 3][..], &[7; 32], &[0, 0, 2, 0x13, 1, 1, 0, 0, 0]].concat();
+    let html = b"<!DOCTYPE HTML>\n<html><title>Error response</title><p>Bad request version</p></html>\n";
+    let shown = |conversations: &[[&[u8]; 2]]| {
+        let mut rig = Rig::new(settings());
+        for ([request, response], cookie) in conversations.iter().zip(1..) {
+            let client = format!("10.0.0.1:{}", 40_000 + cookie);
+            let mut open = rig.event(Kind::Open, cookie, &client, SERVER, false);
+            open.owner.tgid = 7;
+            rig.feed(Kind::Open, open);
+            rig.capture(&open, true, 0, request);
+            rig.capture(&open, false, 0, response);
+            rig.records();
+            let (sent_bytes, received_bytes) = (request.len() as u64, response.len() as u64);
+            rig.feed(Kind::Close, FlowEvent { sent_bytes, received_bytes, ..open });
+            rig.records();
+        }
+        let stream = rig.core.streams.iter().next().unwrap();
+        assert_eq!(stream.flows, conversations.len() as u64);
+        let view = stream.view(|_| jiff::Timestamp::UNIX_EPOCH);
+        (view.protocol.unwrap_or_default(), view.verdict.encrypted.reason.clone())
+    };
+    let (http, odd) = ([REQUEST, RESPONSE], [&hello[..], &html[..]]);
+    let expected = |protocol: &str, reason: &str| (protocol.to_owned(), reason.to_owned());
+    let (of_http, of_odd) =
+        (expected("http", "http in the clear"), expected("", "readable bytes of no known protocol"));
+    assert_eq!(shown(&[odd]), of_odd);
+    assert_eq!(shown(&[http, odd]), of_odd);
+    assert_eq!(shown(&[odd, http]), of_http);
+    assert_eq!(shown(&[http, [&hello[..], RESPONSE]]), of_odd);
+    // What is not known takes nothing away.
+    assert_eq!(shown(&[http, [b"", b""]]), of_http);
+}
+
 #[test]
 fn plaintext_within_a_tunnel_is_encrypted_and_no_alert_until_it_leaves_it() {
     let mut rig = Rig::new(settings());
