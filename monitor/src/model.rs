@@ -400,6 +400,8 @@ pub struct StreamView {
     pub verdict: Arc<Verdict>,
     /// Of the flow that is protected worst; of equal ones, the last.
     pub facts: Arc<dissect::Facts>,
+    /// Certificates that its other flows showed.
+    pub shown: crate::flows::Shown,
 }
 
 /// How bad it is; the numbers of `event.severity`.

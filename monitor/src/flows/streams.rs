@@ -9,7 +9,7 @@ use dissect::{Protection, Protocol, UnknownReason};
 use foldhash::quality::RandomState;
 use jiff::Timestamp;
 
-use super::Flow;
+use super::{Flow, Shown, certificates};
 use crate::hist::{Measures, Sample};
 use crate::model::{Answer, Direction, Identity, Judged, StreamView, Transport, Verdict};
 use crate::policy::{FlowFacts, Policy};
@@ -94,6 +94,8 @@ pub struct Stream {
     pub verdict: Arc<Verdict>,
     /// Of the flow that is protected worst.
     pub facts: Arc<dissect::Facts>,
+    /// Certificates that other flows showed.
+    shown: Option<Box<Shown>>,
     /// The verdict is of a flow that carried something.
     judged: bool,
     /// Another policy is in force since a flow was learned: its third answer is of none.
@@ -141,6 +143,8 @@ pub struct Streams {
     /// Identities that streams hold, by their addresses in memory, and the bytes of all.
     identities: HashSet<usize, RandomState>,
     identity_bytes: usize,
+    /// For certificates, bytes.
+    certificate_room: usize,
     capacity: usize,
     with_measures: usize,
     /// Flows that were put into a stream.
@@ -158,6 +162,7 @@ impl Streams {
             by_party: HashMap::default(),
             identities: HashSet::default(),
             identity_bytes: 0,
+            certificate_room: certificates::BYTES,
             capacity,
             with_measures,
             assigned: 0,
@@ -191,6 +196,18 @@ impl Streams {
 
     pub fn get_mut(&mut self, id: StreamId) -> Option<&mut Stream> {
         self.list.get_mut(id.index())
+    }
+
+    /// A stream takes over what a flow of its own knows now.
+    pub fn learn(&mut self, id: StreamId, flow: &Flow) {
+        let Some(stream) = self.list.get_mut(id.index()) else { return };
+        let before = stream.facts.clone();
+        stream.learn(flow);
+        for facts in [&before, &flow.facts] {
+            if !Arc::ptr_eq(facts, &stream.facts) {
+                certificates::keep(&mut stream.shown, &stream.facts, facts, &mut self.certificate_room);
+            }
+        }
     }
 
     /// The stream of a flow, made where there is none.
@@ -284,6 +301,7 @@ impl Streams {
             last_ns: flow.last_ns,
             verdict: flow.verdict.clone(),
             facts: flow.facts.clone(),
+            shown: None,
             judged: false,
             undecided: false,
             measures: (self.list.len() < self.with_measures).then(Box::default),
@@ -312,7 +330,7 @@ impl Streams {
 impl Stream {
     /// Takes over what a flow knows now. The stream's answer is the worst of those of the flows that
     /// carried payload; without any, the last one's.
-    pub fn learn(&mut self, flow: &Flow) {
+    fn learn(&mut self, flow: &Flow) {
         self.last_ns = self.last_ns.max(flow.last_ns);
         if !Arc::ptr_eq(&self.facts, &flow.facts) && posture::rank(&flow.facts) <= posture::rank(&self.facts)
         {
@@ -405,6 +423,7 @@ impl Stream {
             last_seen: wall(self.last_ns),
             verdict: self.verdict.clone(),
             facts: self.facts.clone(),
+            shown: self.shown.as_deref().cloned().unwrap_or_default(),
         }
     }
 }
