@@ -271,7 +271,7 @@ impl Core {
         let covered =
             self.policy.covers_service(Transport::Tcp, address.ip(), address.port(), Some(identity));
         if let Some(finding) = self.services.listening(&Listener { address, owner: identity, covered }) {
-            self.tell(finding, false, now_ns);
+            self.tell(finding, None, now_ns);
         }
     }
 }
