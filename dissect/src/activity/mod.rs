@@ -35,6 +35,9 @@ mod redis_commands;
 mod secrets;
 mod smtp;
 mod sql;
+mod sql_kinds;
+mod sql_statement;
+mod sql_words;
 mod token;
 
 use crate::{End, Plain, Protection, Protocol};
