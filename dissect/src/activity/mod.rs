@@ -15,6 +15,7 @@ mod amqp;
 mod event;
 mod ftp;
 mod http1;
+mod http1_framing;
 mod http2;
 mod imap;
 mod kafka;
