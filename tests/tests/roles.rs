@@ -143,7 +143,7 @@ const ROWS: &[Row] = &[
             ("payments", &["declare", "other"], "not to admin queue other"),
             ("payments", &["exchange", "other"], "not to admin exchange other"),
         ],
-        unclear: &[],
+        unclear: &[("payments", &["copy", "payments", "orders"])],
     },
     Row {
         name: "MQTT: Mosquitto",
