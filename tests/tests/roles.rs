@@ -311,7 +311,9 @@ const ROWS: &[Row] = &[
             let to = ["-h", HOST, "-P", "34570", "-u", "test", "--skip-ssl", "-e"];
             command(place, "mariadb", &to, &[&format!("{}; select sleep(0.5)", words[0])])
         },
-        before: &[&["create database shop; create table shop.payments (a int)"]],
+        before: &[&[
+            "create database shop; create table shop.payments (a int); create table shop.orders (a int)",
+        ]],
         payments: "may = [\"read\", \"write\"]",
         audit: "may = [\"read\"]",
         right: &[
@@ -335,8 +337,8 @@ const ROWS: &[Row] = &[
             ("payments", &["drop table shop.payments"], "not to admin statement DROP"),
         ],
         unclear: &[
-            ("audit", &["execute immediate concat('delete from', ' shop.payments')"]),
-            ("audit", &["/*!99999 select */ delete from shop.payments"]),
+            ("audit", &["execute immediate concat('delete from', ' shop.orders')"]),
+            ("audit", &["/*!99999 select */ delete from shop.orders"]),
         ],
     },
     Row {

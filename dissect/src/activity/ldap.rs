@@ -120,8 +120,8 @@ mod tests {
     fn success_of_a_bind_that_was_not_seen_is_nobodys() {
         let answer = |code| [0x30, 12, 2, 1, 1, 0x61, 7, 10, 1, code, 4, 0, 4, 0];
         let found = |code| {
-            let mut observer =
-                Observer::midstream(Protection::Plaintext(Plain::Protocol(Protocol::Ldap))).unwrap();
+            let mut observer = Observer::midstream(Protection::Plaintext(Plain::Protocol(Protocol::Ldap)))
+                .expect("it is read");
             observer.feed(End::Server, &answer(code), &|_: &[u8]| 0);
             observer.take()
         };
