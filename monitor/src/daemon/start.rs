@@ -88,6 +88,7 @@ pub fn run(options: RunOptions) -> Result<(), RunError> {
     let user = super::settings::check(&config, &origin)?;
     let (policy, wanted) = load_policy(&config, &origin)?;
     crate::doctor::can_run().map_err(RunError::Host)?;
+    super::descriptors::allow_enough().map_err(RunError::Host)?;
     // What the shell left open is for nobody here.
     monitor_sys::keep_from_programs(3).map_err(|error| RunError::Host(format!("descriptors: {error}")))?;
     // Before there is another thread: what this one has, or gives up, goes for those that it starts.

@@ -125,3 +125,19 @@ fn a_device_is_never_put_aside_or_written_over() {
     assert!(store.lacks().is_some_and(|line| line.contains("a device is there")), "{:?}", store.lacks());
     assert!(is_there());
 }
+
+/// With holes, which take no room on the disk and as long to read as bytes do.
+#[test]
+fn a_copy_that_was_stretched_is_not_read_to_its_end() {
+    for at in 0..3 {
+        let (site, saved) = Site::filled("stretched", 3);
+        for path in site.copies().iter().enumerate().filter(|(copy, _)| at == 2 || at == *copy).map(|it| it.1)
+        {
+            OpenOptions::new().write(true).open(path).unwrap().set_len(1 << 40).unwrap();
+        }
+        let Opened { store, saved: found, damage, .. } = opened(&site, "stretched").unwrap();
+        assert_eq!((found, damage.is_empty()), (saved, false), "{at}: {damage:?}");
+        store.close();
+        assert_eq!(opened(&site, "stretched").unwrap().damage, Vec::<String>::new(), "{at}");
+    }
+}
