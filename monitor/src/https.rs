@@ -7,6 +7,8 @@ use std::time::Duration;
 use ureq::Agent;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 
+use crate::regular;
+
 /// Where systems keep the certificates that they trust.
 const SYSTEM: [&str; 3] =
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem"];
@@ -46,7 +48,8 @@ fn certificates(ca: Option<&Path>) -> Result<Vec<Certificate<'static>>, String> 
             .find(|path| path.exists())
             .ok_or("no certificates of the system were found: name a file with ca = \"…\"")?,
     };
-    let pem = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let pem =
+        regular::read(path, regular::LARGEST).map_err(|error| format!("{}: {error}", path.display()))?;
     let certificates: Vec<Certificate<'static>> = parse_pem(&pem)
         .filter_map(|item| match item {
             Ok(PemItem::Certificate(certificate)) => Some(certificate),

@@ -32,6 +32,7 @@ pub mod policy;
 pub mod posture;
 mod priority;
 pub mod record;
+mod regular;
 pub mod sink;
 pub mod status;
 pub mod store;

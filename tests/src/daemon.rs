@@ -142,7 +142,11 @@ impl Daemon {
         Ok(daemon)
     }
 
-    fn launch(lab: &Lab, options: DaemonOptions) -> Result<Self> {
+    /// Starts it, and waits for nothing.
+    ///
+    /// # Errors
+    /// There is no such program.
+    pub fn launch(lab: &Lab, options: DaemonOptions) -> Result<Self> {
         let directory = Directory::new()?;
         let socket = options.socket.unwrap_or_else(|| directory.path().join("api.sock"));
         let notify = directory.path().join("notify.sock");

@@ -1,6 +1,8 @@
 //! The key of the state: a file, a credential, Vault's KV store, AWS KMS; changed while the daemon runs, and
 //! not there when it is needed.
 
+#[path = "keys/instead.rs"]
+mod instead;
 #[path = "keys/kms.rs"]
 mod kms;
 #[path = "keys/removed.rs"]
@@ -64,6 +66,12 @@ fn main() -> ExitCode {
             &[],
             removed::key_cannot_be_made,
         )
+        .test(
+            "what is no file, under the names of the state, is told, and holds nothing up",
+            &[],
+            instead::pipes,
+        )
+        .test("a disk that does not answer: watched on, told, and ended when asked to", &[], instead::hung)
         .test("a daemon that dies leaves no core dump", &[], no_core_dump)
         .main()
 }

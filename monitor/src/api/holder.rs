@@ -4,7 +4,7 @@
 //! In: the lock's file. Out: a process that cannot be taken for another one any more. Must never: give out a process
 //! that does not hold the lock itself.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
@@ -17,6 +17,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::socket::{InstanceLock, SocketError, io_error, pid_in};
+use crate::regular;
 
 /// How long the worker of a daemon that has ended is waited for: it holds the lock for a moment longer.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -40,7 +41,7 @@ impl InstanceLock {
         let until = Instant::now() + PATIENCE;
         loop {
             // Opened each time: who reads a number twice reads it from the beginning.
-            let file = match File::open(&path) {
+            let file = match regular::open_own(&path, OpenOptions::new().read(true)) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
                 file => file.map_err(io_error("open", &path))?,
             };

@@ -8,6 +8,7 @@ use monitor_sys::Peer;
 use serde::{Deserialize, Serialize};
 
 use super::SocketError;
+use crate::regular;
 
 /// What somebody may do. Ordered: who may more may all that the ones before may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -69,12 +70,13 @@ fn group_id(key: &'static str, group: &str) -> Result<u32, SocketError> {
         return Ok(number);
     }
     let path = std::path::Path::new("/etc/group");
-    let text = std::fs::read_to_string(path).map_err(|source| SocketError::Io {
+    let text = regular::read(path, regular::LARGEST).map_err(|source| SocketError::Io {
         what: "read",
         path: path.to_owned(),
         source,
     })?;
-    number_of(&text, group).ok_or_else(|| SocketError::NoGroup { key, group: group.to_owned() })
+    number_of(&String::from_utf8_lossy(&text), group)
+        .ok_or_else(|| SocketError::NoGroup { key, group: group.to_owned() })
 }
 
 /// `name:password:number:members`, see group(5).

@@ -8,9 +8,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::OFlags;
-
-use crate::lock;
+use crate::{lock, regular};
 
 /// Why there is no socket.
 #[derive(Debug, thiserror::Error)]
@@ -118,8 +116,7 @@ impl InstanceLock {
         make_directory(socket)?;
         let path = InstanceLock::path(socket);
         let open = |options: &mut fs::OpenOptions| {
-            let options = options.mode(0o600).custom_flags(OFlags::NOFOLLOW.bits() as i32);
-            options.open(&path).map_err(io_error("open", &path))
+            regular::open_own(&path, options.mode(0o600)).map_err(io_error("open", &path))
         };
         let mut writer = open(fs::OpenOptions::new().write(true).create(true).truncate(false))?;
         // The one that is kept, and shared: who has it alone can write nothing into it.

@@ -5,7 +5,7 @@
 //! a JSON file in the clear, which is read once.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{State, read_capped};
 use crate::keys::{KeyError, Keys};
+use crate::regular;
 use crate::store::{self, Opened, Store, StoreError};
 
 /// Where it is, unless somebody says otherwise; and where it was.
@@ -224,7 +225,7 @@ impl Memory {
 fn is_clear(file: &Path) -> io::Result<bool> {
     let [_, copy] = store::paths(file);
     let mut head = Vec::new();
-    match File::open(file) {
+    match regular::open_to_read(file) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(error),
         Ok(open) => open.take(MAGIC.len() as u64).read_to_end(&mut head)?,

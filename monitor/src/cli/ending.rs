@@ -14,6 +14,7 @@ use crate::api::{Holder, InstanceLock};
 use crate::config::{Config, Overrides, Pin};
 use crate::daemon;
 use crate::kernel::Pins;
+use crate::regular::Instead;
 use crate::sink::ToldLog;
 
 /// How long a daemon may take to write what it holds.
@@ -145,8 +146,16 @@ fn remove_pins(config: &Config, said: &mut String) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Less what no daemon can have made: a device that a configuration names is another's.
 fn remove_all(files: &[PathBuf], said: &mut String) -> Result<(), Failure> {
-    files.iter().try_for_each(|file| remove(file, |path| std::fs::remove_file(path), said))
+    let is_device = |path: &PathBuf| {
+        let kind = path.symlink_metadata().ok().map(|about| about.file_type());
+        kind.and_then(Instead::of) == Some(Instead::Device)
+    };
+    files
+        .iter()
+        .filter(|path| !is_device(path))
+        .try_for_each(|file| remove(file, |path| std::fs::remove_file(path), said))
 }
 
 /// A directory of ours, unless somebody keeps something else there.

@@ -100,7 +100,7 @@ impl Keeper {
             Some(error) => self.without(&error.to_string()),
             None => {
                 self.asked = true;
-                self.without(&format!("no answer yet from {}", self.links.keeping.view().key));
+                self.without(&format!("no answer yet from {}", self.links.opener.who));
             }
         }
         self

@@ -451,7 +451,7 @@ fn run(seed: u64, slow: Slow) -> Result<(), TestCaseError> {
         orders: orders_in.clone(),
         check,
         keeping: keeping.clone(),
-        opener: state::begin(&config, &keeping).unwrap().opener,
+        opener: state::begin(&config, &keeping).unwrap().0,
     };
     let keeper = thread::spawn(move || Keeper::new(links, None, 4096, Duration::from_secs(3600)).run());
     let core = Core::new(settings(), "boot".into(), Arc::new(Policy::builtin()), Clock::now());

@@ -12,6 +12,7 @@ mod clock;
 mod confine;
 mod control;
 mod core;
+mod descriptors;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod keep;

@@ -27,8 +27,9 @@ use super::keep::{Keeper, Links};
 use super::link::{LATE, Life, ToWorker};
 use super::loader::Loader;
 use super::reader::Batch;
+use super::signals::{Signal, Signals};
 use super::start::{RunError, spawn};
-use super::state::{self, Begun, Keeping};
+use super::state::{self, Keeping};
 use super::work::{Done, Order};
 use super::{resolve, self_check};
 use crate::alert::Change;
@@ -60,6 +61,9 @@ const REFRESH: Duration = Duration::from_secs(3);
 /// How long hooks may take at the end.
 const FINISH: Duration = Duration::from_secs(5);
 
+/// How long the disk may take at the end: the keeper asks it twice, and each time no longer than a part of this.
+const DISK: Duration = Duration::from_secs(25);
+
 /// Batches of changes that wait for the disk, and of events that wait for the worker.
 const BATCHES: usize = 256;
 
@@ -90,6 +94,9 @@ pub(super) enum SessionError {
     Ended(String),
     #[error("the worker did not serve within {} s", READY.as_secs())]
     Late,
+    /// While the state was waited for.
+    #[error("the daemon is to end")]
+    Signal(Signal),
 }
 
 /// A worker, and the threads that serve it.
@@ -120,10 +127,11 @@ impl Session {
     ///
     /// # Errors
     /// It does not; the loader has back what it lent.
-    pub fn start(loader: &mut Loader, life: Life) -> Result<Session, SessionError> {
+    pub fn start(loader: &mut Loader, life: Life, signals: &Signals) -> Result<Session, SessionError> {
         let config = &loader.config;
         let keeping = Arc::new(Keeping::new(config));
-        let Begun { opener, mut opened } = state::begin(config, &keeping)?;
+        let (opener, mut opened) =
+            state::begin_and_wait(config, &keeping, signals)?.map_err(SessionError::Signal)?;
         let mut hooks = Hooks::start(&loader.hooks_ready, &loader.posted).map_err(RunError::from)?;
         let saved = match &mut opened {
             Some(Ok(Opened { saved, damage, .. })) => {
@@ -165,8 +173,6 @@ impl Session {
         let alive = Arc::new(AtomicU64::new(monotonic_ns()));
 
         let reporter = Reporter { keeping: keeping.clone(), hooks: hooks.clone(), view: view.clone() };
-        let start =
-            loader.start(life.clone(), saved, Reporter::with_memory(reporter.now()), !hooks.is_empty())?;
         let links =
             Links { changes: changes_out, orders: orders.clone(), check, keeping: keeping.clone(), opener };
         let check_every = Duration::from_secs(u64::from(config.state.check_every_s));
@@ -176,6 +182,9 @@ impl Session {
             Some(Err(error)) => Keeper::new(links, None, memory, check_every).waiting(Some(&error)),
             None => Keeper::new(links, None, memory, check_every).waiting(None),
         };
+        // The keeper says first whether anything is kept.
+        let start =
+            loader.start(life.clone(), saved, Reporter::with_memory(reporter.now()), !hooks.is_empty())?;
         let keeper = spawn("keeper", move || keeper.run())?;
         let ours = socket.try_clone()?;
         let mouth = {
@@ -333,12 +342,14 @@ impl Session {
         }
         hang_up(&socket);
         drop(direct);
-        let _ = (mouth.join(), ear.join());
+        let _ = mouth.join();
+        // It may wait for the disk, as the keeper may.
+        join_within(ear, STEP);
         if let Some(hooks) = Arc::into_inner(hooks) {
             hooks.finish(FINISH);
         }
         // The core has hung up: what is left is written.
-        let _ = keeper.join();
+        end_keeper(keeper, loader);
     }
 
     fn reaches(&self, wanted: Step) -> bool {
@@ -357,18 +368,43 @@ impl Session {
         let how = child.wait(Duration::from_millis(100));
         hang_up(&socket);
         drop(direct);
-        let _ = (mouth.join(), ear.join());
+        let _ = mouth.join();
+        join_within(ear, STEP);
         // After the thread that spoke: what the maps hold stays there, for the next one.
         drop(hold);
         if let Ok(maps) = control.join() {
             loader.give_back(maps);
         }
-        let _ = keeper.join();
+        end_keeper(keeper, loader);
         if let Some(hooks) = Arc::into_inner(hooks) {
             thread::spawn(move || hooks.finish(FINISH));
         }
         in_words(how)
     }
+}
+
+/// What is left is written, unless the disk does not answer.
+fn end_keeper(keeper: JoinHandle<()>, loader: &Loader) {
+    if !join_within(keeper, DISK) {
+        say!(
+            "streamwatch: the state is not kept: the disk of {} has not answered for {} s",
+            state::path(&loader.config).display(),
+            DISK.as_secs()
+        );
+    }
+}
+
+/// Whether a thread has ended in time. One that has not is left to itself.
+fn join_within(thread: JoinHandle<()>, patience: Duration) -> bool {
+    let until = Instant::now() + patience;
+    while !thread.is_finished() {
+        if Instant::now() >= until {
+            return false;
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+    let _ = thread.join();
+    true
 }
 
 /// Nobody is at the other end any more. Where a worker sent its own end along with what it said, and that was not

@@ -4,9 +4,9 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{never, select, tick};
+use crossbeam_channel::{bounded, never, select, tick};
 
 use super::clock::monotonic_ns;
 use super::confine::{UserError, keep_needed};
@@ -15,8 +15,8 @@ use super::link::ToWorker;
 use super::lives::Lives;
 use super::loader::Loader;
 use super::session::{LOOK_EVERY, Session, SessionError};
-use super::signals::{Signal, Signals};
-use super::{pinned, self_check};
+use super::signals::{Signal, Signals, Waited};
+use super::{pinned, self_check, state};
 use crate::api::{self, Door};
 use crate::config::{Config, ConfigError, Origin, Overrides};
 use crate::hook::{HookError, Posted};
@@ -26,6 +26,10 @@ use crate::names::host_resolvers;
 use crate::policy::{Policy, PolicyError, PolicyTexts};
 use crate::priority;
 use crate::record::Context;
+use crate::regular;
+
+/// How long the start waits for the file that says how far hooks have come.
+const POSTED: Duration = Duration::from_secs(3);
 
 /// What the command line says.
 #[derive(Clone, Debug, Default)]
@@ -84,6 +88,7 @@ pub fn run(options: RunOptions) -> Result<(), RunError> {
     let (user, hooks_ready) = super::settings::check(&config, &origin)?;
     let (policy, wanted) = load_policy(&config, &origin)?;
     crate::doctor::can_run().map_err(RunError::Host)?;
+    super::descriptors::allow_enough().map_err(RunError::Host)?;
     // What the shell left open is for nobody here.
     monitor_sys::keep_from_programs(3).map_err(|error| RunError::Host(format!("descriptors: {error}")))?;
     // Before there is another thread: what this one has, or gives up, goes for those that it starts.
@@ -94,6 +99,8 @@ pub fn run(options: RunOptions) -> Result<(), RunError> {
     let lock =
         api::InstanceLock::acquire(&config.api.socket).map_err(|error| RunError::Api(error.to_string()))?;
     let signals = Signals::install().map_err(RunError::Thread)?;
+    // Before anything of the host's is changed.
+    let Some(posted) = posted(&config, &signals)? else { return Ok(()) };
     let cgroup = match &config.kernel.cgroup {
         Some(path) => cgroup_at(path)?,
         None => cgroup_root()?,
@@ -115,7 +122,7 @@ pub fn run(options: RunOptions) -> Result<(), RunError> {
         own_netns: monitor_sys::netns_cookie().ok(),
         started_ns: monotonic_ns(),
         hooks_ready,
-        posted: Arc::new(Posted::open(&super::state::path(&config), &config.alerts.hooks)),
+        posted: Arc::new(posted),
         config,
         policy,
         cgroup,
@@ -148,6 +155,21 @@ pub fn run(options: RunOptions) -> Result<(), RunError> {
     Ok(())
 }
 
+/// How far hooks have come, where the disk answers in time; `None`: the daemon is to end.
+fn posted(config: &Config, signals: &Signals) -> Result<Option<Posted>, RunError> {
+    let (path, hooks) = (state::path(config), config.alerts.hooks.clone());
+    let (answer, answers) = bounded(1);
+    spawn("posted", move || drop(answer.send(Posted::open(&path, &hooks))))?;
+    Ok(match signals.wait(&answers, POSTED) {
+        Waited::For(posted) => Some(posted),
+        Waited::Late => {
+            let why = "no answer yet from the disk";
+            Some(Posted::without(&state::path(config), &config.alerts.hooks, &why))
+        }
+        Waited::Ended(_) => None,
+    })
+}
+
 /// Keeps a worker running until a signal ends the daemon; what stays of the hooks, where they are to stay.
 fn supervise(
     loader: &mut Loader,
@@ -155,8 +177,9 @@ fn supervise(
     signals: &Signals,
 ) -> Result<Option<Stays>, RunError> {
     let mut lives = Lives::default();
-    let mut session = match Session::start(loader, lives.next()) {
+    let mut session = match Session::start(loader, lives.next(), signals) {
         Ok(session) => Some(session),
+        Err(SessionError::Signal(signal)) => return end_by(signal, loader, None),
         Err(SessionError::Run(error)) => return Err(error),
         Err(error) => return Err(RunError::Host(error.to_string())),
     };
@@ -175,11 +198,8 @@ fn supervise(
         select! {
             recv(signals.received()) -> signal => match signal {
                 Ok(Signal::Reload) => reload(loader, session.as_ref(), options),
-                Ok(Signal::Terminate) => {
-                    let stay = loader.kernel.pinned_at().is_some();
-                    return end(loader, session, stay);
-                }
-                Ok(Signal::Interrupt) | Err(_) => return end(loader, session, false),
+                Ok(signal) => return end_by(signal, loader, session),
+                Err(_) => return end_by(Signal::Interrupt, loader, session),
             },
             recv(looks) -> _ => {
                 if let Some(session) = &mut session {
@@ -206,8 +226,9 @@ fn supervise(
                     say!("streamwatch: a new worker looks at what is captured again");
                     session.stop(loader, true);
                 }
-                match Session::start(loader, lives.next()) {
+                match Session::start(loader, lives.next(), signals) {
                     Ok(new) => session = Some(new),
+                    Err(SessionError::Signal(signal)) => return end_by(signal, loader, None),
                     Err(error) => {
                         lives.ended(&error.to_string(), Instant::now());
                         say!("streamwatch: {error}: {}", lives.consequence());
@@ -216,6 +237,12 @@ fn supervise(
             }
         }
     }
+}
+
+/// Hooks outlive who was told to end by a service manager.
+fn end_by(signal: Signal, loader: &mut Loader, session: Option<Session>) -> Result<Option<Stays>, RunError> {
+    let stay = signal == Signal::Terminate && loader.kernel.pinned_at().is_some();
+    end(loader, session, stay)
 }
 
 /// The end: totals of what stays open, while they can be had; then the hooks, whose last words are still
@@ -324,8 +351,11 @@ pub(super) fn spawn<T: Send + 'static>(
 
 /// This host, as records name it.
 fn context() -> Context {
-    let read =
-        |path: &str| std::fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default();
+    let read = |path: &str| {
+        regular::read(Path::new(path), 256)
+            .map(|text| String::from_utf8_lossy(&text).trim().to_owned())
+            .unwrap_or_default()
+    };
     Context {
         host_name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         host_id: read("/etc/machine-id"),

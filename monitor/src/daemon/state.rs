@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::signals::{Signal, Signals, Waited};
 use super::stages::Stage;
 use super::start::{RunError, spawn};
 use crate::alert::Change;
@@ -29,6 +30,9 @@ const ON_THE_WAY: usize = 32 << 20;
 /// How long, at most, and how often a look is taken. A keeper takes them once a disk has answered.
 const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(5);
+
+/// How long the start waits for a disk.
+pub const DISK: Duration = Duration::from_secs(10);
 
 /// What the opener is asked.
 #[derive(Clone, Debug)]
@@ -55,15 +59,13 @@ pub struct Opener {
     pub answers: Receiver<Answer>,
     /// How long an answer may take.
     pub patience: Duration,
+    /// Who is to answer, in words.
+    pub who: String,
     thread: JoinHandle<()>,
 }
 
-/// What the start found.
-pub struct Begun {
-    pub opener: Opener,
-    /// The files; `None`: not yet.
-    pub opened: Option<Result<Opened, StoreError>>,
-}
+/// The files, or why there are none; `None`: nobody has said yet.
+pub type Found = Option<Result<Opened, StoreError>>;
 
 /// What `status` says, and the memory of the keeper as a stage.
 #[derive(Debug)]
@@ -165,32 +167,43 @@ pub fn path(config: &Config) -> PathBuf {
     }
 }
 
-/// Begins to open the files, and waits for as long as the start may.
+/// Begins to open the files; how long the start may wait for them.
 ///
 /// # Errors
 /// What Vault or AWS want is not configured, or there is no thread.
-pub fn begin(config: &Config, keeping: &Keeping) -> Result<Begun, RunError> {
+pub fn begin(config: &Config, keeping: &Keeping) -> Result<(Opener, Duration), RunError> {
     let path = path(config);
     let keys = Keys::new(&config.state, &path).map_err(|error| RunError::State(error.to_string()))?;
     keeping.change(|view| view.key.clone_from(&keys.name));
-    let remote = keys.remote;
+    let (who, wait) = match keys.remote {
+        true => (keys.name.clone(), Duration::from_secs(u64::from(config.state.wait_s))),
+        false => (format!("the disk of {}", path.display()), DISK),
+    };
     let (ask, asked) = bounded(1);
     let (answer, answers) = bounded(1);
     let thread = spawn("state", move || run(&path, &keys, &asked, &answer))?;
     // The thread has just begun: there is room.
     let _ = ask.send(Ask::Open);
-    let answer = if remote {
-        answers.recv_timeout(Duration::from_secs(u64::from(config.state.wait_s))).ok()
-    } else {
-        answers.recv().ok()
-    };
-    let opened = match answer {
-        Some(Answer::Opened(opened)) => Some(*opened),
-        _ => None,
-    };
     // Questions to one service may be several: two copies, an identity, a key.
     let patience = Duration::from_secs(4 * u64::from(config.state.timeout_s)).min(Duration::from_secs(10));
-    Ok(Begun { opener: Opener { ask, answers, patience, thread }, opened })
+    Ok((Opener { ask, answers, patience, who, thread }, wait))
+}
+
+/// [`begin`], and waits for the files; a signal to end the daemon that came meanwhile.
+///
+/// # Errors
+/// As [`begin`].
+pub fn begin_and_wait(
+    config: &Config,
+    keeping: &Keeping,
+    signals: &Signals,
+) -> Result<Result<(Opener, Found), Signal>, RunError> {
+    let (opener, patience) = begin(config, keeping)?;
+    Ok(match signals.wait(&opener.answers, patience) {
+        Waited::Ended(signal) => Err(signal),
+        Waited::For(Answer::Opened(opened)) => Ok((opener, Some(*opened))),
+        Waited::For(Answer::Key(_)) | Waited::Late => Ok((opener, None)),
+    })
 }
 
 fn run(path: &Path, keys: &Keys, asked: &Receiver<Ask>, answer: &Sender<Answer>) {

@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 
 use crate::alert::SavedAlert;
 use crate::config;
+use crate::regular;
 use crate::store::posted_path;
 
 /// A hook and its cursor, each a word.
@@ -65,21 +66,25 @@ impl Posted {
             return Posted::default();
         }
         let path = posted_path(state);
-        Posted::read(&path, hooks).unwrap_or_else(|error| {
-            say!(
-                "streamwatch: {}: {error}: what is not posted when the daemon is killed is not posted again",
-                path.display()
-            );
-            Posted { marks: hooks.iter().map(|hook| Mark::new(name_of(hook), 0)).collect(), file: None }
-        })
+        Posted::read(&path, hooks).unwrap_or_else(|error| Posted::without(state, hooks, &error))
+    }
+
+    /// Where it cannot be written down, which is said.
+    pub fn without(state: &Path, hooks: &[config::Hook], why: &dyn std::fmt::Display) -> Posted {
+        say!(
+            "streamwatch: {}: {why}: what is not posted when the daemon is killed is not posted again",
+            posted_path(state).display()
+        );
+        Posted { marks: hooks.iter().map(|hook| Mark::new(name_of(hook), 0)).collect(), file: None }
     }
 
     fn read(path: &Path, hooks: &[config::Hook]) -> io::Result<Posted> {
         if let Some(parent) = path.parent() {
             DirBuilder::new().recursive(true).mode(0o755).create(parent)?;
         }
-        let file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let file = regular::open_own(path, &mut options)?;
         if !crate::lock::take(&file, PATIENCE)? {
             return Err(io::Error::other("another daemon has it open"));
         }

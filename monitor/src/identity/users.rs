@@ -2,10 +2,11 @@
 //! could block for as long as a network does.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::Read;
 use std::path::PathBuf;
 use std::time::SystemTime;
+
+use crate::regular;
 
 /// Longest file that is read.
 const LARGEST: u64 = 4 << 20;
@@ -36,7 +37,7 @@ impl Users {
 
     /// A file that is away for a moment, as while it is being replaced, takes no name away.
     fn look(&mut self) {
-        let Ok(file) = File::open(&self.path) else { return };
+        let Ok(file) = regular::open_to_read(&self.path) else { return };
         let Ok(meta) = file.metadata() else { return };
         let version = meta.modified().ok().map(|modified| (modified, meta.len()));
         if version.is_some() && version == self.version {

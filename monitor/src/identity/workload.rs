@@ -7,13 +7,12 @@
 //! its user, who could write there what they like: it is not read.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 use crate::model::{Container, Workload};
+use crate::regular;
 
 const LARGEST: u64 = 16 << 20;
 /// Containers remembered, and for how long, ns; shorter where nothing was found.
@@ -83,12 +82,7 @@ impl Workloads {
 }
 
 fn read_json(path: &Path) -> Option<Value> {
-    let mut bytes = Vec::new();
-    let length = File::open(path).ok()?.take(LARGEST + 1).read_to_end(&mut bytes).ok()?;
-    if length as u64 > LARGEST {
-        return None;
-    }
-    serde_json::from_slice(&bytes).ok()
+    serde_json::from_slice(&regular::read(path, LARGEST).ok()?).ok()
 }
 
 fn text(value: Option<&Value>) -> Option<String> {

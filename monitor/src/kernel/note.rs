@@ -10,8 +10,9 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
+
+use crate::regular;
 
 /// Which boot this is, as the kernel says it (random(4)).
 ///
@@ -48,11 +49,10 @@ impl Note {
 
     /// The one in a file, if it is of this boot, of this place, and was written by nobody else.
     pub fn read(path: &Path, place: &Path) -> Option<Note> {
-        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
-        let file = OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
+        let file = regular::open_own(path, OpenOptions::new().read(true)).ok()?;
         let about = file.metadata().ok()?;
         let own = rustix::process::geteuid().as_raw();
-        if !about.is_file() || about.uid() != own || about.mode() & 0o022 != 0 {
+        if about.uid() != own || about.mode() & 0o022 != 0 {
             return None;
         }
         let mut text = Vec::new();

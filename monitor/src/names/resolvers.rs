@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::net::IpAddr;
+use std::path::Path;
 
 /// systemd-resolved stands in the first file and its own servers in the second.
 const FILES: [&str; 2] = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
@@ -12,7 +13,8 @@ pub fn host_resolvers() -> Vec<IpAddr> {
     let mut all = Vec::new();
     for path in FILES {
         let mut bytes = Vec::new();
-        let read = std::fs::File::open(path).and_then(|file| file.take(LARGEST).read_to_end(&mut bytes));
+        let read = crate::regular::open_to_read(Path::new(path))
+            .and_then(|file| file.take(LARGEST).read_to_end(&mut bytes));
         if read.is_ok() {
             all.extend(servers(&String::from_utf8_lossy(&bytes)));
         }

@@ -15,9 +15,10 @@ use std::sync::atomic::Ordering::{Acquire, Release};
 
 use monitor_common::{Counters, Plain};
 use monitor_sys::Mapping;
-use rustix::fs::{MemfdFlags, OFlags, memfd_create};
+use rustix::fs::{MemfdFlags, memfd_create};
 
 use crate::model::{FlowAction, FlowView};
+use crate::regular;
 
 /// Entries that are remembered: more than the records that the events of a full ring can make.
 const ENTRIES: u64 = 1 << 16;
@@ -144,26 +145,18 @@ impl ToldLog {
     /// # Errors
     /// It cannot be made.
     pub fn file(path: &Path) -> io::Result<File> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .custom_flags(OFlags::NOFOLLOW.bits() as i32)
-            .open(path)?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let file = regular::open_own(path, &mut options)?;
         file.set_len(LENGTH as u64)?;
         Ok(file)
     }
 
     /// Whether a file is one of these.
     pub fn is_one(path: &Path) -> bool {
-        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
         let mut word = [0; 8];
-        let file = OpenOptions::new().read(true).custom_flags(flags).open(path);
-        let ours =
-            |mut file: File| file.metadata()?.is_file().then(|| file.read_exact(&mut word)).transpose();
-        file.and_then(ours).is_ok_and(|read| read.is_some()) && u64::from_le_bytes(word) == WORD
+        let file = regular::open_own(path, OpenOptions::new().read(true));
+        file.and_then(|mut file| file.read_exact(&mut word)).is_ok() && u64::from_le_bytes(word) == WORD
     }
 
     /// The same without a place: it outlives the process that writes, if another holds it too.

@@ -22,6 +22,7 @@ use super::overlay::Overlay;
 use super::record::{Address, Edit, Table};
 use super::{beside, clear, envelope, ledger};
 use crate::keys::Tag;
+use crate::regular::{self, Instead};
 
 type Definition<'a> = TableDefinition<'a, &'static [u8], &'static [u8]>;
 
@@ -112,17 +113,30 @@ pub fn put_aside(path: &Path) -> Result<(), String> {
     std::fs::hard_link(path, &broken).map_err(told)
 }
 
+/// Under the names of devices and directories other programs look for something.
+fn is_ours_to_move(there: &Metadata) -> Result<(), String> {
+    match Instead::of(there.file_type()) {
+        Some(instead) if !instead.can_be_put_aside() => Err(format!("{} is there", instead.in_words())),
+        _ => Ok(()),
+    }
+}
+
 fn definition(name: &str) -> TableDefinition<'_, &'static [u8], &'static [u8]> {
     Definition::new(name)
 }
 
 /// Everything that can be read of a file, which stays as it is.
 pub fn look(path: &Path) -> std::io::Result<Look> {
-    match File::open(path) {
-        Ok(file) => look_at(&file),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Look::default()),
-        Err(error) => Err(error),
-    }
+    let error = match regular::open_to_read(path) {
+        Ok(file) => return look_at(&file),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Look::default()),
+        Err(error) => error,
+    };
+    let Some(instead) = regular::instead(&error) else { return Err(error) };
+    let damage = Some(format!("is {}", instead.in_words()));
+    // What is not ours to put aside is as a disk that refuses the file.
+    let refused = (!instead.can_be_put_aside()).then_some(error);
+    Ok(Look { exists: true, damage, refused, ..Look::default() })
 }
 
 /// The same of one that is open, whatever its name.
@@ -236,14 +250,14 @@ impl Copy {
     /// A file that was looked at and is whole.
     pub fn open(path: &Path) -> Result<Copy, String> {
         contained(|| {
-            let file = OpenOptions::new().read(true).write(true).open(path).map_err(told)?;
+            let file = regular::open(path, OpenOptions::new().read(true).write(true)).map_err(told)?;
             let is = identity(&file.metadata().map_err(told)?);
             // Not for an empty one, which this would make a database of.
             if file.metadata().map_err(told)?.len() == 0 {
                 return Err("is empty".to_owned());
             }
             // On its own, since redb locks the other one.
-            let own = File::open(path).map_err(told)?;
+            let own = regular::open_to_read(path).map_err(told)?;
             if identity(&own.metadata().map_err(told)?) != is {
                 return Err("was replaced while it was opened".to_owned());
             }
@@ -294,8 +308,12 @@ impl Copy {
         // Whatever may fail comes before: what has taken its place is not to be put aside by the next attempt.
         let copy = Copy::open(&new)?;
         sync_directory(path).map_err(told)?;
-        if set_aside && path.exists() {
-            put_aside(path)?;
+        // A link that leads nowhere is something, too.
+        if let Ok(there) = path.symlink_metadata() {
+            is_ours_to_move(&there)?;
+            if set_aside {
+                put_aside(path)?;
+            }
         }
         std::fs::rename(&new, path).map_err(told)?;
         sync_directory(path).map_err(told)?;

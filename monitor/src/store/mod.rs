@@ -30,6 +30,7 @@ use jiff::Timestamp;
 use crate::alert::{Change, KEPT, Saved};
 use crate::detect::Baseline;
 use crate::keys::{Key, KeyError, Keys, Wrapped};
+use crate::regular;
 use copy::{Contents, Copy, Records};
 use envelope::Envelope;
 use ledger::Ledger;
@@ -414,8 +415,9 @@ fn lock(path: &Path) -> Result<File, StoreError> {
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent).map_err(failed)?;
     }
-    let lock =
-        OpenOptions::new().create(true).append(true).mode(0o600).open(lock_path(path)).map_err(failed)?;
+    let place = lock_path(path);
+    let lock = regular::open_own(&place, OpenOptions::new().create(true).append(true).mode(0o600))
+        .map_err(|source| StoreError::File { path: place, source })?;
     // A child that is being started (the command of a hook) has the descriptor of a lock that was let go of
     // until it is another program: that is no other daemon.
     match crate::lock::take(&lock, LOCK_PATIENCE).map_err(failed)? {

@@ -1,6 +1,6 @@
 //! SHA-256 of both files after an orderly end: a byte that has changed since is found, be it in no record.
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -10,6 +10,13 @@ use sha2::{Digest, Sha256};
 use super::copy::sync_directory;
 use super::record::Sealer;
 use super::{beside, paths};
+use crate::regular;
+
+/// Two sums and a tag.
+const LENGTH: u64 = 3 * 32;
+
+/// No copy is longer: full tables are a tenth of it. What was stretched would be read for minutes.
+const LONGEST: u64 = 2 << 30;
 
 pub fn path(state: &Path) -> PathBuf {
     beside(state, ".sum")
@@ -34,7 +41,12 @@ pub fn write(state: &Path, sealer: &Sealer) -> io::Result<()> {
     }
     bytes.extend(sealer.tag(&[b"sums", &bytes]));
     let new = beside(&path(state), ".new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    // What an attempt before has left; or anybody.
+    match std::fs::remove_file(&new) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
     file.write_all(&bytes)?;
     file.sync_all()?;
     std::fs::rename(&new, path(state))?;
@@ -42,7 +54,7 @@ pub fn write(state: &Path, sealer: &Sealer) -> io::Result<()> {
 }
 
 pub fn check(state: &Path, sealer: &Sealer) -> Sums {
-    let bytes = match std::fs::read(path(state)) {
+    let bytes = match regular::read(&path(state), LENGTH) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == ErrorKind::NotFound => return Sums::None,
         Err(_) => return Sums::Damaged,
@@ -66,7 +78,10 @@ pub fn remove(state: &Path) -> io::Result<()> {
 }
 
 fn digest(path: &Path) -> io::Result<[u8; 32]> {
-    let mut file = File::open(path)?;
+    let mut file = regular::open_to_read(path)?;
+    if file.metadata()?.len() > LONGEST {
+        return Err(ErrorKind::FileTooLarge.into());
+    }
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 16];
     loop {

@@ -15,6 +15,7 @@ use crate::record::samples;
 
 mod another_key;
 mod damage;
+mod instead;
 mod killed;
 mod misplaced;
 

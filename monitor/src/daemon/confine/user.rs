@@ -1,6 +1,9 @@
 //! The worker's own user: one by the configured name, or a number that nobody has.
 
 use std::io;
+use std::path::Path;
+
+use crate::regular;
 
 /// A user and its group, by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +36,7 @@ impl User {
     /// # Errors
     /// There is none of this name, or it is root.
     pub fn of(wanted: Option<&str>) -> Result<User, UserError> {
-        let text = match std::fs::read("/etc/passwd") {
+        let text = match regular::read(Path::new("/etc/passwd"), regular::LARGEST) {
             // A host without users: a number will do.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             read => read.map_err(UserError::Unreadable)?,

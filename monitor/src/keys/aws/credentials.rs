@@ -1,6 +1,7 @@
 //! Who we are to AWS: credentials out of a checked file, of a web identity, or of the instance. Never out
 //! of the environment: `AWS_SECRET_ACCESS_KEY` is not read.
 
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,6 +14,10 @@ use crate::config::AwsService;
 use crate::https;
 use crate::keys::http::Service;
 use crate::keys::{AwsCredentials, KeyError, SecretPlace, secret};
+use crate::regular;
+
+/// Bytes of a token at most.
+const LONGEST_TOKEN: u64 = 64 << 10;
 
 /// <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html>: link-local, in
 /// the clear by its design.
@@ -83,7 +88,8 @@ fn from_file(place: &SecretPlace) -> Result<Credentials, KeyError> {
 fn from_sts(sts: &Service, token: &std::path::Path, role: &str) -> Result<Credentials, KeyError> {
     // Projected into the pod by Kubernetes with a symbolic link, for which the checks of keys are too strict;
     // it expires within hours.
-    let token = std::fs::read_to_string(token)
+    let token = regular::read(token, LONGEST_TOKEN)
+        .and_then(|token| String::from_utf8(token).map_err(io::Error::other))
         .map(Zeroizing::new)
         .map_err(|error| KeyError::Refused(format!("{}: can't be read: {error}", token.display())))?;
     let body = form_urlencoded::Serializer::new(String::new())
