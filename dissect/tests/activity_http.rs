@@ -98,6 +98,7 @@ fn a_head_that_servers_may_read_otherwise_is_known() {
         "X-Method-Override: DELETE",
         "X-Original-URL: /secret",
         "X-Rewrite-URL: /secret",
+        "x_http_method_override: DELETE",
     ] {
         let shown = told(&format!("POST /a HTTP/1.1\r\nHost: a\r\n{lines}\r\n\r\n"));
         assert!(shown.starts_with("POST /a") && shown.ends_with('?'), "{lines:?}: {shown}");
@@ -109,6 +110,8 @@ fn a_head_that_servers_may_read_otherwise_is_known() {
         ("GET /a#/../b HTTP/1.1", "GET /a, ?"),
         ("GET /a\x0b/b HTTP/1.1", "-, ?"),
         ("GET /a?_method=DELETE HTTP/1.1", "GET /a, ?"),
+        ("GET /a?b=c&%5Fm%65thod=DELETE HTTP/1.1", "GET /a, ?"),
+        ("GET /a?payment_method=card HTTP/1.1", "GET /a"),
         ("GET a?b=http://c/public/ HTTP/1.1", "GET a, ?"),
         ("GET http://a?/public/ HTTP/1.1", "GET /"),
         ("GET ftp://a/public/ HTTP/1.1", "GET ftp://a/public/, ?"),

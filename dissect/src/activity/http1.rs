@@ -8,8 +8,8 @@ use std::collections::VecDeque;
 
 use super::event::{CredentialKind, Verb};
 use super::http1_framing::{
-    Content, Framing, chunk_size, has_no_content, header, is_field, is_only_json, is_strict, request_line,
-    request_within,
+    Content, Framing, chunk_size, has_no_content, header, is_field, is_only_json, is_strict, names_method,
+    request_line, request_within,
 };
 use super::machine::{Aligned, LOOK, Machine, Sink, Step, base64, begins_with_word, line, whole};
 use super::path::{shown, shown_host};
@@ -20,8 +20,6 @@ use crate::bytes::{find, lines};
 /// Headers that name another method or path than the request line, to servers that heed them.
 const OVERRIDES: [&[u8]; 5] =
     [b"x-http-method-override", b"x-http-method", b"x-method-override", b"x-original-url", b"x-rewrite-url"];
-/// So does this field of a form or a query.
-const METHOD_FIELD: &[u8] = b"_method=";
 /// Requests that wait for their answer.
 const PENDING: usize = 64;
 pub(super) const METHODS: [&str; 22] = [
@@ -270,8 +268,8 @@ impl Http {
             look_at_target(method, target, sink);
         }
         let is_unread = self.no_content && !is_only_json(body, is_whole);
-        let names_method = content == Content::Form && find(body, METHOD_FIELD).is_some();
-        if within.is_some() || is_unread || names_method {
+        let is_another_method = content == Content::Form && names_method(body);
+        if within.is_some() || is_unread || is_another_method {
             sink.passed_over();
         }
     }
@@ -335,7 +333,7 @@ pub(super) fn look_at_target(method: &[u8], target: &[u8], sink: &mut Sink<'_>) 
     }
     if let Some(at) = path.iter().position(|b| *b == b'?') {
         let query = path[at + 1..].split(|b| *b == b'#').next().unwrap_or(&[]);
-        if find(query, METHOD_FIELD).is_some() {
+        if names_method(query) {
             sink.passed_over();
         }
         secrets::in_form(query, "URL query", sink);
@@ -373,7 +371,9 @@ fn without_key_id(query: &[u8]) -> &[u8] {
 
 /// Looks for secrets; true where something is presented to be let in.
 pub(super) fn look_at_header(name: &[u8], value: &[u8], sink: &mut Sink<'_>) -> bool {
-    if OVERRIDES.iter().any(|known| name.eq_ignore_ascii_case(known)) {
+    // Gateways (RFC 3875 section 4.1.18) make one of a hyphen and an underscore.
+    let as_known = |(a, b): (&u8, &u8)| a.eq_ignore_ascii_case(b) || (*a, *b) == (b'_', b'-');
+    if OVERRIDES.iter().any(|known| name.len() == known.len() && name.iter().zip(*known).all(as_known)) {
         sink.passed_over();
     }
     if value.len() > LOOK * 2 {

@@ -4,6 +4,7 @@
 //! this one asks for, would be the reader's guess. Who guesses otherwise executes what we take for a body.
 
 use super::http1::METHODS;
+use super::path::decoded;
 use crate::bytes::{find, lines, position, starts_with_ignore_case};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -119,7 +120,13 @@ pub(super) fn request_within(body: &[u8]) -> Option<(&[u8], &[u8])> {
     (is_versioned || (is_known && is_target)).then_some((method, target))
 }
 
+/// Whether a form or a query has the field that names another method, to servers that heed it.
+pub(super) fn names_method(form: &[u8]) -> bool {
+    let mut fields = form.split(|b| matches!(b, b'&' | b';'));
+    fields.any(|field| decoded(field.split(|b| *b == b'=').next().unwrap_or(&[])).trim_ascii() == b"_method")
+}
+
 /// Whether nobody takes this body for a request: JSON, all of it, as search engines are asked with GET.
 pub(super) fn is_only_json(body: &[u8], is_whole: bool) -> bool {
-    is_whole && matches!(body.first(), Some(b'{' | b'[')) && find(body, b"HTTP/").is_none()
+    is_whole && matches!(body.trim_ascii_start().first(), Some(b'{' | b'[')) && find(body, b"HTTP/").is_none()
 }

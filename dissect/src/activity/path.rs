@@ -188,7 +188,7 @@ fn changes(text: &[u8]) -> usize {
 }
 
 /// Percent-decoded once; what is no escape stays as it is.
-fn decoded(part: &[u8]) -> Vec<u8> {
+pub(super) fn decoded(part: &[u8]) -> Vec<u8> {
     let digit = |at: usize| part.get(at).and_then(|b| char::from(*b).to_digit(16));
     let mut decoded = Vec::with_capacity(part.len());
     let mut at = 0;

@@ -13,6 +13,9 @@ const LONGEST_STATUS: usize = 16 << 10;
 /// Ancestors that are gone through. Processes that are nested deeper are of no family.
 const DEEPEST: usize = 64;
 
+/// The process that all others descend from, and that takes those whose parents have ended.
+const FIRST: u32 = 1;
+
 /// A process, as proc_pid_status(5) has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Candidate {
@@ -56,19 +59,22 @@ pub fn census() -> Vec<Candidate> {
     all
 }
 
-/// First who descends from a process that made one of the sockets, the youngest first, at the cost of that one's user;
-/// then processes of the users that made them; then all others. Among those, who has few files open comes first.
+/// First who descends from a process that made one of the sockets, the youngest first; then processes of the users that
+/// made them; then all others, of which who has few files open comes first. A maker's own children are looked at at the
+/// cost of its user (workers of a server): further down there are other users' sessions, and below the first process is
+/// everybody.
 pub fn in_order(mut all: Vec<Candidate>, makers: &HashSet<u32>, users: &HashSet<u32>) -> Vec<Candidate> {
     let parents: HashMap<u32, (u32, u32)> = all.iter().map(|it| (it.pid, (it.parent, it.uid))).collect();
-    let family = |pid: u32| {
-        let line = std::iter::successors(Some(pid), |pid| parents.get(pid).map(|(parent, _)| *parent));
-        let maker = line.take(DEEPEST).find(|pid| makers.contains(pid))?;
-        parents.get(&maker).map(|(_, uid)| *uid)
+    let is_maker = |pid: &u32| *pid != FIRST && makers.contains(pid);
+    let has_maker = |pid: u32| {
+        let mut line = std::iter::successors(Some(pid), |pid| parents.get(pid).map(|(parent, _)| *parent));
+        line.by_ref().take(DEEPEST).any(|pid| is_maker(&pid))
     };
     for candidate in &mut all {
-        candidate.payer = family(candidate.pid).unwrap_or(candidate.uid);
+        let maker = Some(candidate.parent).filter(is_maker).and_then(|maker| parents.get(&maker));
+        candidate.payer = maker.map_or(candidate.uid, |(_, uid)| *uid);
     }
-    let families: HashSet<u32> = all.iter().map(|it| it.pid).filter(|pid| family(*pid).is_some()).collect();
+    let families: HashSet<u32> = all.iter().map(|it| it.pid).filter(|pid| has_maker(*pid)).collect();
     all.sort_by_key(|it| match families.contains(&it.pid) {
         true => (0, u64::MAX - it.start_ticks),
         false => (if users.contains(&it.uid) { 1 } else { 2 }, it.files),
@@ -105,9 +111,18 @@ mod tests {
         let ordered = in_order(all, &HashSet::from([20]), &HashSet::from([5]));
         let pids: Vec<u32> = ordered.iter().map(|it| it.pid).collect();
         assert_eq!(pids, [22, 21, 20, 13, 12, 11, 1, 10]);
-        // What a server's children have open is at the cost of who began the server.
+        // What a server's children have open is at the cost of who began the server; what theirs have is not.
         assert_eq!((ordered[1].pid, ordered[1].payer), (21, 0));
-        assert_eq!(ordered[7].payer, 7);
+        assert_eq!((ordered[0].payer, ordered[7].payer), (33, 7));
+    }
+
+    /// Or whoever lets its parent end would be looked at for nothing, wherever a service manager made a socket.
+    #[test]
+    fn the_first_process_has_no_family() {
+        let all = vec![candidate(1, 0, 0, 500), candidate(10, 1, 7, 20_000), candidate(11, 1, 8, 30)];
+        let ordered = in_order(all, &HashSet::from([1]), &HashSet::from([0]));
+        let order: Vec<(u32, u32)> = ordered.iter().map(|it| (it.pid, it.payer)).collect();
+        assert_eq!(order, [(1, 0), (11, 8), (10, 7)]);
     }
 
     #[test]

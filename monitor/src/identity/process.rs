@@ -21,6 +21,8 @@ const LONGEST_STAT: usize = 4096;
 const LONGEST_STATUS: usize = 16 << 10;
 const LONGEST_COMMAND_LINE: usize = 4096;
 const LONGEST_CGROUPS: usize = 64 << 10;
+/// The root directory of the host: what this process sees of it, its unit may have hidden in part.
+const HOST: &str = "/proc/1/root";
 /// Threads of one process that are looked at.
 const MOST_THREADS: usize = 256;
 
@@ -86,7 +88,7 @@ impl ProcessDirectory {
         Details {
             executable_elsewhere: executable
                 .as_deref()
-                .is_some_and(|path| !is_of_the_host(directory, path, is_contained, is_root)),
+                .is_some_and(|path| !is_of_the_host(directory, HOST, path, is_contained, is_root)),
             executable,
             command_line: read("cmdline", LONGEST_COMMAND_LINE).and_then(|bytes| command_line(&bytes)),
             users,
@@ -111,12 +113,18 @@ impl ProcessDirectory {
 
 /// Whether a process's executable is what the host has at that path. A mount namespace alone does not tell: who makes
 /// one can have a file opened there, under another's path, and executed outside. Of root it is taken to be,
-/// in a mount namespace of root's (a unit with a private /tmp).
-fn is_of_the_host(directory: BorrowedFd<'_>, path: &str, is_contained: bool, is_root: bool) -> bool {
+/// in a mount namespace of root's (a unit with a private /tmp). `host`: the root directory of the host.
+fn is_of_the_host(
+    directory: BorrowedFd<'_>,
+    host: &str,
+    path: &str,
+    is_contained: bool,
+    is_root: bool,
+) -> bool {
     let in_one = |its: &str, ours: &str| is_one_file(directory, its, ours);
     let made_by_root =
         in_one("ns/mnt", "/proc/self/ns/mnt") || !is_contained && in_one("ns/user", "/proc/self/ns/user");
-    is_root && made_by_root || in_one("exe", path) || was_in_its_place(directory, path)
+    in_one("exe", &format!("{host}{path}")) || made_by_root && (is_root || was_in_its_place(directory, path))
 }
 
 fn is_one_file(directory: BorrowedFd<'_>, its: &str, ours: &str) -> bool {
@@ -124,17 +132,17 @@ fn is_one_file(directory: BorrowedFd<'_>, its: &str, ours: &str) -> bool {
     matches!((its, ours), (Ok(its), Ok(ours)) if (its.st_dev, its.st_ino) == (ours.st_dev, ours.st_ino))
 }
 
-/// Whether it was removed or replaced there, by an upgrade as a rule: then it is on the host's own mount of that
-/// directory, on which nobody puts another file by mounting.
+/// Whether the file was removed or replaced there, by an upgrade as a rule: then it is on the mount that the directory is
+/// on, in the mount namespace of the process. A file that was mounted over another one is on a mount of its own.
 fn was_in_its_place(directory: BorrowedFd<'_>, path: &str) -> bool {
     let folder = path.strip_suffix(DELETED).and_then(|path| path.rsplit_once('/'));
     let Some((folder, _)) = folder else { return false };
-    let mount = |at: BorrowedFd<'_>, name: &str| {
-        let found = statx(at, name, AtFlags::STATX_DONT_SYNC, StatxFlags::MNT_ID).ok()?;
+    let mount = |name: &str| {
+        let found = statx(directory, name, AtFlags::STATX_DONT_SYNC, StatxFlags::MNT_ID).ok()?;
         (found.stx_mask & StatxFlags::MNT_ID.bits() != 0).then_some(found.stx_mnt_id)
     };
-    let here = mount(CWD, if folder.is_empty() { "/" } else { folder });
-    here.is_some() && here == mount(directory, "exe")
+    let executable = mount("exe");
+    executable.is_some() && executable == mount(&format!("root{folder}/"))
 }
 
 impl AsFd for ProcessDirectory {
@@ -248,6 +256,28 @@ mod tests {
         assert_eq!(details.executable.as_deref(), own.to_str());
         assert_eq!(details.users.map(|ids| ids.effective), Some(rustix::process::geteuid().as_raw()));
         assert!(details.command_line.unwrap().starts_with(&std::env::args().next().unwrap()));
+    }
+
+    /// Of another user than root, which is taken at its word.
+    #[test]
+    fn a_program_is_the_hosts_where_it_was_begun_also_once_it_is_removed() {
+        let program = std::env::temp_dir().join(format!("streamwatch-test-waits-{}", std::process::id()));
+        // By another process: an open copy here would be handed to what other tests begin.
+        let copied = std::process::Command::new("cp").arg("/bin/sleep").arg(&program).status().unwrap();
+        assert!(copied.success());
+        let mut child = std::process::Command::new(&program).arg("30").spawn().unwrap();
+        let process = ProcessDirectory::open(child.id()).unwrap();
+        let is_of_the_host = |path: &str| is_of_the_host(process.as_fd(), "", path, false, false);
+        let path = program.to_str().unwrap();
+        let there = is_of_the_host(path);
+        let elsewhere = is_of_the_host("/bin/ls");
+        std::fs::remove_file(&program).unwrap();
+        let removed = is_of_the_host(&format!("{path}{DELETED}"));
+        // On another mount.
+        let other = is_of_the_host(&format!("/proc/waits{DELETED}"));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!((there, elsewhere, removed, other), (true, false, true, false));
     }
 
     #[test]
