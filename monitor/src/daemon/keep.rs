@@ -485,7 +485,7 @@ impl Keeper {
 mod tests {
     use super::*;
     use crate::config::Config;
-    use crate::daemon::state;
+    use crate::daemon::state::{self, Answer};
 
     #[test]
     fn a_state_that_could_not_be_opened_again_is_told_at_the_end_though_nothing_waits() {
@@ -494,8 +494,9 @@ mod tests {
         let mut config = Config::default();
         config.alerts.state = Some(place.join("state.redb"));
         let keeping = Arc::new(Keeping::new(&config));
-        let state::Begun { opener, opened } = state::begin(&config, &keeping).expect("begun");
-        let store = opened.expect("an answer").expect("a state").store;
+        let (opener, patience) = state::begin(&config, &keeping).expect("begun");
+        let Ok(Answer::Opened(opened)) = opener.answers.recv_timeout(patience) else { panic!("no answer") };
+        let store = opened.expect("a state").store;
         let links = Links { changes: never(), orders: bounded(1).0, check: never(), keeping, opener };
         let mut keeper = Keeper::new(links, Some(store), 4096, Duration::from_secs(3600));
         assert_eq!(keeper.last_line(), None);
