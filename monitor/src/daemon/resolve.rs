@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use rustix::time::{ClockId, clock_gettime};
 
 use super::clock::monotonic_ns;
 use super::core::{Found, Lookup};
 use crate::flows::FlowKey;
-use crate::identity::{self, Asked, Resolver, SocketKey, SocketLister, Subtree, Tunnels, Way};
+use crate::identity::{
+    self, Asked, Resolver, SocketKey, SocketLister, Subtree, Tunnels, Way, processor_time,
+};
 use crate::watch::Budget;
 
 /// A walk over all descriptors of all processes is made at most this often, and takes at most a
@@ -125,27 +126,26 @@ pub fn run(lookups: &Receiver<Lookup>, found: &Sender<Found>, asked: Asked, cgro
         }
         if !users.is_empty() && Instant::now() >= walk_at {
             let before = processor_time();
-            if walk(&mut resolver, std::mem::take(&mut users), found).is_err() {
-                return;
-            }
-            walk_at = Instant::now() + WALK_EVERY.max(processor_time().saturating_sub(before) * WALK_SHARE);
+            let Ok(from_purses) = walk(&mut resolver, std::mem::take(&mut users), found) else { return };
+            // What users' purses paid for has a limit of its own: nobody waits for it.
+            let used = processor_time().saturating_sub(before + from_purses);
+            walk_at = Instant::now() + WALK_EVERY.max(used * WALK_SHARE);
         }
     }
 }
 
-/// What this thread has used.
-fn processor_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
-}
-
-fn walk(resolver: &mut Resolver, users: Vec<(FlowKey, SocketKey)>, found: &Sender<Found>) -> Result<(), ()> {
+/// How much of the processor's time was paid from purses.
+fn walk(
+    resolver: &mut Resolver,
+    users: Vec<(FlowKey, SocketKey)>,
+    found: &Sender<Found>,
+) -> Result<Duration, ()> {
     let sockets: Vec<SocketKey> = users.iter().map(|(_, socket)| *socket).collect();
-    let identities = resolver.users_of(&sockets);
+    let (identities, from_purses) = resolver.users_of(&sockets);
     for ((key, _), identity) in users.into_iter().zip(identities) {
         found.send(Found::User { key, identity: identity.map(Arc::new) }).map_err(|_| ())?;
     }
-    Ok(())
+    Ok(from_purses)
 }
 
 /// `None` when not every namespace could be looked into: then nothing can be concluded from what

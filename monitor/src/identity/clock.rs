@@ -1,11 +1,18 @@
 //! Two clocks: `/proc` counts a process's start in ticks of CLOCK_BOOTTIME, the kernel programs
 //! say CLOCK_MONOTONIC ns. They differ by the time that the host was suspended.
 
+use std::time::Duration;
+
 use rustix::time::{ClockId, clock_gettime};
 
 /// CLOCK_MONOTONIC, ns.
 pub fn monotonic_ns() -> u64 {
     nanoseconds(ClockId::Monotonic)
+}
+
+/// What this thread has used.
+pub fn processor_time() -> Duration {
+    Duration::from_nanos(nanoseconds(ClockId::ThreadCPUTime))
 }
 
 fn nanoseconds(clock: ClockId) -> u64 {

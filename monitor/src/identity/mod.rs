@@ -10,6 +10,7 @@
 //! taken as lossy UTF-8, and never able to panic or to grow memory without bound.
 
 mod asked;
+mod census;
 mod cgroup;
 mod cgroup_tree;
 mod clock;
@@ -19,8 +20,10 @@ mod executable;
 pub mod fuzzing;
 mod holders;
 mod namespaces;
+mod open_files;
 mod process;
 mod resolver;
+mod socket_users;
 mod sockets;
 mod subtree;
 mod tunnels;
@@ -32,6 +35,7 @@ mod workload;
 
 pub use asked::Asked;
 pub use cgroup::{Maker, Place, place_of_cgroup_path, place_of_proc_cgroup};
+pub use clock::processor_time;
 pub use holders::holders;
 pub use namespaces::{Netns, NetnsSource, namespaces};
 pub use resolver::Resolver;
@@ -85,7 +89,8 @@ pub struct Existing {
     /// UDP.
     pub direction: Option<Direction>,
     /// The process that uses it; of a listening socket all that hold it, newest first. Empty: the
-    /// kernel holds it alone (closing, not yet accepted), or its holder could not be seen.
+    /// kernel holds it alone (closing, not yet accepted), or its holder could not be seen. One without a pid: what
+    /// could not be looked at, and why.
     pub holders: Vec<Identity>,
 }
 

@@ -1,24 +1,23 @@
 //! The resolver: puts the parts together, and remembers what it saw for a moment.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::AsFd;
 use std::thread;
 use std::time::Duration;
 
+use super::ProcessSeen;
 use super::asked::Asked;
 use super::cgroup::{Place, place_of_cgroup_path};
 use super::cgroup_tree::CgroupTree;
 use super::clock::{BootClock, monotonic_ns};
 use super::executable::Hashes;
-use super::holders::{Holder, holders_by_age, without_passing_by};
-use super::namespaces::namespaces;
+use super::holders::Holder;
+use super::open_files::Purses;
 use super::process::{Details, ProcessDirectory, Stat, UserIds};
-use super::sockets::{SocketLister, SocketSeen, TcpState};
 use super::users::Users;
 use super::workload::Workloads;
-use super::{Existing, ProcessSeen, SocketKey};
-use crate::model::{Container, Direction, Identity, Transport, Workload};
+use crate::model::{Container, Identity, Workload};
 use crate::watch::Budget;
 
 const ENDED: &str = "process ended before it could be looked at";
@@ -33,8 +32,6 @@ const REFUSED: &str = "no permission to look at the process";
 const MOST_REMEMBERED: usize = 16_384;
 /// How long: a process may execute another program, change its user or move to another cgroup.
 const REMEMBER_NS: u64 = 2_000_000_000;
-/// More wanted connections than this in one namespace, and one walk over all is cheaper.
-const MOST_SINGLE_QUESTIONS: usize = 64;
 
 /// Looks at a process that is executing another program.
 const MOST_LOOKS: u32 = 4;
@@ -47,7 +44,7 @@ const LOOKS_PER_S: u32 = 10_000;
 
 /// Finds out who is at an end. Blocks; keep it on a thread of its own.
 pub struct Resolver {
-    clock: BootClock,
+    pub(super) clock: BootClock,
     users: Users,
     cgroups: CgroupTree,
     remembered: HashMap<u32, Remembered>,
@@ -56,7 +53,9 @@ pub struct Resolver {
     hashes: Hashes,
     workloads: Workloads,
     /// Inodes of network namespaces, learnt from sockets that were found; only of living ones.
-    namespaces_by_cookie: HashMap<u64, u64>,
+    pub(super) namespaces_by_cookie: HashMap<u64, u64>,
+    /// What looks for holders of sockets may cost.
+    pub(super) purses: Purses,
 }
 
 struct Remembered {
@@ -90,6 +89,7 @@ impl Resolver {
             hashes: Hashes::default(),
             workloads: Workloads::new("/".into()),
             namespaces_by_cookie: HashMap::new(),
+            purses: Purses::default(),
         }
     }
 
@@ -143,103 +143,8 @@ impl Resolver {
         }
     }
 
-    /// The processes that use these sockets now, in the order of the keys; `None`: the socket is
-    /// gone, is held by nobody, or can't be seen. One walk over `/proc` serves all keys.
-    ///
-    /// A socket may be held by several processes: handed over by systemd, or inherited through
-    /// fork. The one that made it is named as long as it holds it: a server that leaves a connection
-    /// to a child closes its own end of it. Otherwise the youngest, since a service forks to have
-    /// the child do the work; not one that only passes by on its way from fork to exec.
-    pub fn users_of(&mut self, keys: &[SocketKey]) -> Vec<Option<Identity>> {
-        self.clock.sample();
-        let all = namespaces();
-        let alive: HashSet<u64> = all.iter().map(|namespace| namespace.inode).collect();
-        self.namespaces_by_cookie.retain(|_, inode| alive.contains(inode));
-        let mut inodes: Vec<Option<u32>> = vec![None; keys.len()];
-        for namespace in all {
-            let here = |index: &usize| {
-                let hint = self.namespaces_by_cookie.get(&keys[*index].netns);
-                inodes[*index].is_none() && hint.is_none_or(|inode| *inode == namespace.inode)
-            };
-            let wanted: Vec<usize> = (0..keys.len()).filter(here).collect();
-            if wanted.is_empty() {
-                continue;
-            }
-            let Ok(lister) = SocketLister::enter(&namespace) else { continue };
-            for (index, socket) in find(&lister, keys, &wanted) {
-                inodes[index] = Some(socket.inode);
-                // Addresses may be the same in two namespaces; a cookie is in one.
-                if keys[index].netns != 0 && keys[index].cookie != 0 {
-                    self.namespaces_by_cookie.insert(keys[index].netns, namespace.inode);
-                }
-            }
-        }
-        let wanted: HashSet<u32> = inodes.iter().copied().flatten().filter(|inode| *inode != 0).collect();
-        let holders = self.holders(&wanted);
-        inodes
-            .into_iter()
-            .zip(keys)
-            .map(|(inode, key)| {
-                let holders = holders.get(&inode?)?;
-                let maker = holders.iter().filter(|holder| holder.pid == key.maker);
-                let mut candidates = maker.chain(holders.iter().filter(|holder| holder.pid != key.maker));
-                candidates.find_map(|holder| self.holder(*holder))
-            })
-            .collect()
-    }
-
-    /// Every TCP and UDP socket on the host, in all network namespaces, with who holds it: what
-    /// was there before the monitor. What can't be listed comes back as
-    /// an error beside the rest.
-    pub fn existing(&mut self) -> (Vec<Existing>, Vec<super::SocketError>) {
-        self.clock.sample();
-        let (mut found, mut errors) = (Vec::new(), Vec::new());
-        for namespace in namespaces() {
-            let lister = match SocketLister::enter(&namespace) {
-                Ok(lister) => lister,
-                Err(error) => {
-                    errors.push(error);
-                    continue;
-                }
-            };
-            // One by one: a kernel without `udp_diag` still lists TCP.
-            let mut sockets = Vec::new();
-            for listed in [lister.list_counted(), lister.list(Transport::Udp)] {
-                match listed {
-                    Ok(listed) => sockets.extend(listed),
-                    Err(error) => errors.push(error),
-                }
-            }
-            let serving = Serving::new(&sockets);
-            found.extend(sockets.into_iter().map(|socket| Existing {
-                direction: serving.direction(&socket),
-                socket,
-                netns: namespace.inode,
-                holders: Vec::new(),
-            }));
-        }
-        let inodes = found.iter().map(|existing| existing.socket.inode).filter(|inode| *inode != 0).collect();
-        let holders = self.holders(&inodes);
-        let mut identities: HashMap<Holder, Option<Identity>> = HashMap::new();
-        for existing in &mut found {
-            let held = holders.get(&existing.socket.inode).map_or(&[][..], Vec::as_slice);
-            let all = held.iter().filter_map(|holder| {
-                identities.entry(*holder).or_insert_with(|| self.holder(*holder)).clone()
-            });
-            let most = if existing.socket.state == TcpState::Listen { usize::MAX } else { 1 };
-            existing.holders = all.take(most).collect();
-        }
-        (found, errors)
-    }
-
-    fn holders(&self, inodes: &HashSet<u32>) -> HashMap<u32, Vec<Holder>> {
-        let mut found = holders_by_age(inodes);
-        without_passing_by(&mut found, |holder| self.clock.began_lately(holder.start_ticks));
-        found
-    }
-
     /// A holder that is still the process that it was when it was found.
-    fn holder(&mut self, holder: Holder) -> Option<Identity> {
+    pub(super) fn holder(&mut self, holder: Holder) -> Option<Identity> {
         let (directory, stat) = open_process(holder.pid)?;
         if stat.start_ticks != holder.start_ticks {
             return None;
@@ -439,65 +344,6 @@ fn open_process(pid: u32) -> Option<(ProcessDirectory, Stat)> {
     let directory = directory.ok()?;
     let stat = directory.stat()?;
     Some((directory, stat))
-}
-
-/// The sockets of one namespace that these keys mean.
-fn find(lister: &SocketLister, keys: &[SocketKey], wanted: &[usize]) -> Vec<(usize, SocketSeen)> {
-    let mut found = Vec::new();
-    for transport in [Transport::Tcp, Transport::Udp] {
-        let wanted: Vec<usize> =
-            wanted.iter().copied().filter(|index| keys[*index].transport == transport).collect();
-        let single = transport == Transport::Tcp
-            && wanted.len() <= MOST_SINGLE_QUESTIONS
-            && wanted.iter().all(|index| keys[*index].remote.port() != 0);
-        if single {
-            found.extend(wanted.iter().filter_map(|index| {
-                let SocketKey { local, remote, cookie, .. } = keys[*index];
-                lister.connection(local, remote, cookie).map(|socket| (*index, socket))
-            }));
-        } else if !wanted.is_empty() {
-            let sockets = lister.list(transport).unwrap_or_default();
-            let by_cookie: HashMap<u64, &SocketSeen> =
-                sockets.iter().map(|socket| (socket.cookie, socket)).collect();
-            found.extend(wanted.iter().filter_map(|index| {
-                let key = &keys[*index];
-                let socket = match key.cookie {
-                    0 => {
-                        sockets.iter().find(|socket| (socket.local, socket.remote) == (key.local, key.remote))
-                    }
-                    cookie => by_cookie.get(&cookie).copied(),
-                };
-                socket.map(|socket| (*index, socket.clone()))
-            }));
-        }
-    }
-    found
-}
-
-/// Where a namespace is served: tells which end of an old connection began it.
-struct Serving {
-    listening: HashSet<(std::net::IpAddr, u16)>,
-}
-
-impl Serving {
-    fn new(sockets: &[SocketSeen]) -> Serving {
-        let listening = sockets.iter().filter(|socket| socket.state == TcpState::Listen);
-        Serving { listening: listening.map(|socket| (socket.local.ip(), socket.local.port())).collect() }
-    }
-
-    /// A connection at a port that is listened on came in; any other went out. `None`: no
-    /// connection, or UDP, where nobody can tell afterwards.
-    fn direction(&self, socket: &SocketSeen) -> Option<Direction> {
-        if socket.transport == Transport::Udp || socket.remote.port() == 0 {
-            return None;
-        }
-        let port = socket.local.port();
-        let unspecified: [std::net::IpAddr; 2] =
-            [std::net::Ipv4Addr::UNSPECIFIED.into(), std::net::Ipv6Addr::UNSPECIFIED.into()];
-        let served = self.listening.contains(&(socket.local.ip(), port))
-            || unspecified.iter().any(|any| self.listening.contains(&(*any, port)));
-        Some(if served { Direction::Ingress } else { Direction::Egress })
-    }
 }
 
 #[cfg(test)]

@@ -8,8 +8,11 @@ use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::socket_cookie;
 
+use super::super::socket_users::MOST_SINGLE_QUESTIONS;
 use super::*;
 use crate::identity::Netns;
+use crate::identity::{Existing, SocketKey};
+use crate::model::{Direction, Transport};
 
 /// A program that ends with the test.
 struct Running(Child);
@@ -259,7 +262,7 @@ fn a_socket_handed_over_belongs_to_the_youngest_holder() {
         ..key(&client)
     };
     let mut resolver = Resolver::new();
-    let users = resolver.users_of(&[key(&client), waiting]);
+    let users = resolver.users_of(&[key(&client), waiting]).0;
     assert_eq!(users[0].as_ref().and_then(|user| user.pid), Some(std::process::id()));
     assert_eq!(users[1], None, "nobody has accepted it yet");
 
@@ -268,15 +271,15 @@ fn a_socket_handed_over_belongs_to_the_youngest_holder() {
     let mut helper =
         Running::start(Command::new("sleep").arg("60").stdin(OwnedFd::from(server.try_clone().unwrap())));
     until_named(&mut resolver, helper.0.id(), "sleep");
-    let users = resolver.users_of(&[server_key, key(&client)]);
+    let users = resolver.users_of(&[server_key, key(&client)]).0;
     assert_eq!(users[0].as_ref().and_then(|user| user.pid), Some(helper.0.id()));
     assert_eq!(users[1].as_ref().and_then(|user| user.pid), Some(std::process::id()));
     helper.end();
-    let users = resolver.users_of(&[server_key]);
+    let users = resolver.users_of(&[server_key]).0;
     assert_eq!(users[0].as_ref().and_then(|user| user.pid), Some(std::process::id()));
     // Another socket with the same addresses is not it.
     let other = SocketKey { cookie: u64::MAX - 1, ..server_key };
-    assert_eq!(resolver.users_of(&[other]), [None]);
+    assert_eq!(resolver.users_of(&[other]).0, [None]);
 }
 
 #[test]
@@ -295,7 +298,7 @@ fn many_sockets_are_found_at_once() {
         netns: 0,
         maker: 0,
     });
-    let users = Resolver::new().users_of(&keys);
+    let users = Resolver::new().users_of(&keys).0;
     assert!(users.iter().flatten().all(|user| user.pid == Some(std::process::id())));
     assert_eq!(users.iter().flatten().count(), keys.len());
 }

@@ -43,7 +43,7 @@ impl Core {
                     self.services.known(&Listener { address: socket.local, owner, covered: Answer::Unknown });
                 }
                 let holder = match existing.holders.as_slice() {
-                    [one] => Some(Arc::new(one.clone())),
+                    [one] if one.pid.is_some() => Some(Arc::new(one.clone())),
                     _ => None,
                 };
                 self.listeners.insert(socket.cookie, ListenerEntry { address: socket.local, holder });

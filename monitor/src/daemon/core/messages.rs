@@ -107,7 +107,8 @@ pub enum Found {
         seen: ProcessSeen,
         identity: Arc<Identity>,
     },
-    /// `None`: nobody holds it (any more).
+    /// `None`: nobody holds it (any more), or nothing says that it is another one than who made it. One without a
+    /// pid: who made it does not hold it, and why it is not known who does.
     User {
         #[serde(with = "plain")]
         key: FlowKey,

@@ -202,9 +202,15 @@ impl Core {
     /// connections are looked at in the same way.
     pub(super) fn user(&mut self, id: FlowId, identity: Option<Arc<Identity>>, now_ns: u64) {
         let Some(flow) = self.table.get(id) else { return };
-        let (seen, owner) = (flow.process_seen(), flow.owner.clone());
+        let (seen, owner, is_over) = (flow.process_seen(), flow.owner.clone(), flow.is_over());
         drop(flow);
         match identity {
+            // Who closed it was its last user.
+            Some(unknown) if unknown.pid.is_none() && is_over && seen.tgid != 0 => {
+                if owner.is_none() {
+                    self.find_owner_of(id, now_ns);
+                }
+            }
             Some(identity) => {
                 let made_by = (seen.tgid, seen.seen_ns);
                 if seen.tgid != 0 && identity.pid != Some(seen.tgid) && self.handed_over.len() < HANDED_OVER {

@@ -150,3 +150,36 @@ fn another_policy_leaves_nobody_waiting() {
     rig.pass(SECOND);
     assert_eq!(rig.core.told_up_to(9), 9);
 }
+
+/// Who made a listener does not hold what it accepted, and who does has more files open than are looked at.
+#[test]
+fn who_could_not_be_looked_at_is_said_to_be_unknown_and_why() {
+    const WHY: &str = "more open files than are looked at";
+    let mut rig = Rig::new(settings());
+    looked(&mut rig, Vec::new());
+    let owner = Owner { tgid: 7, seen_ns: 1, ..Owner::default() };
+    let open = FlowEvent { owner, ..rig.event(Kind::Open, 1, SERVER, CLIENT, true) };
+    rig.feed(Kind::Open, open);
+    rig.records();
+    let shown = |rig: &Rig| {
+        let id = rig.core.table.id(&key_of(&open)).unwrap();
+        let owner = rig.core.table.get(id).unwrap().owner.clone().unwrap();
+        (owner.pid, owner.missing.clone())
+    };
+    assert_eq!(shown(&rig), (Some(7), None));
+    let answer = |rig: &mut Rig, identity: Identity| {
+        rig.core.found(Found::User { key: key_of(&open), identity: Some(Arc::new(identity)) }, rig.now_ns);
+    };
+    let unknown = Identity { missing: Some(WHY.into()), ..Identity::default() };
+    answer(&mut rig, unknown.clone());
+    assert_eq!(shown(&rig), (None, Some(WHY.into())));
+    // Found after all.
+    answer(&mut rig, Identity { pid: Some(8), ..Identity::default() });
+    assert_eq!(shown(&rig), (Some(8), None));
+    // Its end says who had it last; a look that is late does not undo that.
+    rig.feed(Kind::Close, FlowEvent { owner: Owner { tgid: 9, seen_ns: 2, ..Owner::default() }, ..open });
+    answer(&mut rig, unknown);
+    let told = rig.records();
+    let (_, flow) = *flows(&told).last().unwrap();
+    assert_eq!((flow.state, flow.owner.pid), (FlowState::Closed, Some(9)));
+}

@@ -1,0 +1,135 @@
+//! Every process there is, with what a look at its open files would cost; and in which order they are looked at.
+
+use std::collections::{HashMap, HashSet};
+use std::os::fd::BorrowedFd;
+
+use rustix::fs::{AtFlags, statat};
+
+use super::process::{each_process, read_capped, stat, user_ids};
+
+const LONGEST_STAT: usize = 4096;
+const LONGEST_STATUS: usize = 16 << 10;
+
+/// Ancestors that are gone through. Processes that are nested deeper are of no family.
+const DEEPEST: usize = 64;
+
+/// A process, as proc_pid_status(5) has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    pub pid: u32,
+    /// Its start, in clock ticks since boot.
+    pub start_ticks: u64,
+    pub parent: u32,
+    /// The real one: another one than who began it may have chosen the effective one.
+    pub uid: u32,
+    /// Open files; on kernels before 6.2 the room that there is for them, which is no less.
+    pub files: u64,
+    /// Who pays for the look at it.
+    pub payer: u32,
+}
+
+impl Candidate {
+    /// `None`: it has ended, or may not be looked at.
+    pub fn read(pid: u32, process: BorrowedFd<'_>) -> Option<Candidate> {
+        let start_ticks = stat(&read_capped(process, "stat", LONGEST_STAT).ok()?)?.start_ticks;
+        let status = read_capped(process, "status", LONGEST_STATUS).ok()?;
+        let uid = user_ids(&status)?.real;
+        let (parent, room) = (number(&status, "PPid:")?, number(&status, "FDSize:")?);
+        // `proc_fd_getattr` in `fs/proc/fd.c` gives their number since 6.2, and 0 before.
+        let counted = statat(process, "fd", AtFlags::empty()).map_or(0, |stat| stat.st_size);
+        let files = u64::try_from(counted).ok().filter(|files| *files > 0);
+        let parent = u32::try_from(parent).ok()?;
+        Some(Candidate { pid, start_ticks, parent, uid, files: files.unwrap_or(room), payer: uid })
+    }
+}
+
+fn number(status: &[u8], name: &str) -> Option<u64> {
+    let mut lines = status.split(|byte| *byte == b'\n');
+    let rest = lines.find_map(|line| line.strip_prefix(name.as_bytes()))?;
+    std::str::from_utf8(rest).ok()?.trim().parse().ok()
+}
+
+/// All of them.
+pub fn census() -> Vec<Candidate> {
+    let mut all = Vec::new();
+    each_process(|pid, directory| all.extend(Candidate::read(pid, directory)));
+    all
+}
+
+/// First who descends from a process that made one of the sockets, the youngest first, at the cost of that one's user;
+/// then processes of the users that made them; then all others. Among those, who has few files open comes first.
+pub fn in_order(mut all: Vec<Candidate>, makers: &HashSet<u32>, users: &HashSet<u32>) -> Vec<Candidate> {
+    let parents: HashMap<u32, (u32, u32)> = all.iter().map(|it| (it.pid, (it.parent, it.uid))).collect();
+    let family = |pid: u32| {
+        let line = std::iter::successors(Some(pid), |pid| parents.get(pid).map(|(parent, _)| *parent));
+        let maker = line.take(DEEPEST).find(|pid| makers.contains(pid))?;
+        parents.get(&maker).map(|(_, uid)| *uid)
+    };
+    for candidate in &mut all {
+        candidate.payer = family(candidate.pid).unwrap_or(candidate.uid);
+    }
+    let families: HashSet<u32> = all.iter().map(|it| it.pid).filter(|pid| family(*pid).is_some()).collect();
+    all.sort_by_key(|it| match families.contains(&it.pid) {
+        true => (0, u64::MAX - it.start_ticks),
+        false => (if users.contains(&it.uid) { 1 } else { 2 }, it.files),
+    });
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::fs::File;
+
+    use super::*;
+    use crate::identity::process::ProcessDirectory;
+    use std::os::fd::AsFd;
+
+    fn candidate(pid: u32, parent: u32, uid: u32, files: u64) -> Candidate {
+        Candidate { pid, start_ticks: pid.into(), parent, uid, files, payer: uid }
+    }
+
+    #[test]
+    fn the_family_of_who_made_it_comes_first_then_its_user_then_who_has_few_files_open() {
+        let all = vec![
+            candidate(10, 1, 7, 20_000),
+            candidate(11, 1, 8, 30),
+            candidate(12, 1, 5, 900),
+            candidate(13, 1, 5, 40),
+            candidate(20, 1, 0, 50),
+            candidate(21, 20, 33, 100_000),
+            candidate(22, 21, 33, 10),
+            candidate(1, 0, 0, 500),
+        ];
+        let ordered = in_order(all, &HashSet::from([20]), &HashSet::from([5]));
+        let pids: Vec<u32> = ordered.iter().map(|it| it.pid).collect();
+        assert_eq!(pids, [22, 21, 20, 13, 12, 11, 1, 10]);
+        // What a server's children have open is at the cost of who began the server.
+        assert_eq!((ordered[1].pid, ordered[1].payer), (21, 0));
+        assert_eq!(ordered[7].payer, 7);
+    }
+
+    #[test]
+    fn parents_that_go_round_in_circles_are_of_no_family() {
+        let all = vec![candidate(10, 11, 7, 1), candidate(11, 10, 7, 2)];
+        assert_eq!(in_order(all, &HashSet::from([12]), &HashSet::new()).len(), 2);
+    }
+
+    #[test]
+    fn open_files_are_counted_or_their_room_is_known() {
+        let own = ProcessDirectory::open(std::process::id()).unwrap();
+        let before = Candidate::read(std::process::id(), own.as_fd()).unwrap();
+        let _more: Vec<File> = (0..300).map(|_| File::open("/dev/null").unwrap()).collect();
+        let now = Candidate::read(std::process::id(), own.as_fd()).unwrap();
+        assert!(now.files >= 300 && now.files >= before.files, "{before:?} {now:?}");
+        assert_eq!(now.parent, std::os::unix::process::parent_id());
+        assert_eq!(now.uid, rustix::process::getuid().as_raw());
+    }
+
+    #[test]
+    fn a_name_is_no_field() {
+        let status = b"Name:\tFDSize:\t9\\nPPid:\t3\nPPid:\t4\nUid:\t1\t2\t3\t4\nFDSize:\t64\n";
+        assert_eq!((number(status, "PPid:"), number(status, "FDSize:")), (Some(4), Some(64)));
+    }
+}
