@@ -12,6 +12,7 @@ use netlink_sys::Socket;
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use super::clock::{processor_time, used_for_this_thread};
 use super::process::{each_process, read_capped};
 
 /// Longest mount table that is read.
@@ -40,6 +41,12 @@ impl Netns {
     pub fn own() -> io::Result<Netns> {
         let inode = fs::metadata("/proc/thread-self/ns/net")?.ino();
         Ok(Netns { inode, source: NetnsSource::Process(std::process::id()) })
+    }
+
+    /// Where a process is.
+    pub(super) fn of_process(pid: u32) -> io::Result<Netns> {
+        let inode = fs::metadata(format!("/proc/{pid}/ns/net"))?.ino();
+        Ok(Netns { inode, source: NetnsSource::Process(pid) })
     }
 
     fn open(&self) -> io::Result<File> {
@@ -97,11 +104,35 @@ pub(super) fn netlink_socket(namespace: &Netns, protocol: isize) -> io::Result<S
         return Socket::new(protocol);
     }
     let file = namespace.open()?;
-    let inside = thread::Builder::new().name("netns".to_owned()).spawn(move || {
+    inside(move || {
         move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?;
         Socket::new(protocol)
-    })?;
-    inside.join().unwrap_or_else(|_| Err(io::Error::other("the thread that entered the namespace failed")))
+    })
+}
+
+/// What the kernel calls each of these namespaces, in their order; `None`: it is gone, can't be entered, or the kernel
+/// does not say. One thread enters all of them.
+pub(super) fn cookies_of(namespaces: &[Netns]) -> Vec<Option<u64>> {
+    let all = namespaces.to_vec();
+    let cookie = |namespace: &Netns| {
+        let file = namespace.open().ok()?;
+        move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).ok()?;
+        let socket = Socket::new(NETLINK_SOCK_DIAG).ok()?;
+        monitor_sys::netns_cookie_of(&socket).ok()
+    };
+    inside(move || Ok(all.iter().map(cookie).collect())).unwrap_or_else(|_| vec![None; namespaces.len()])
+}
+
+/// On a thread of its own, which may go where the caller's may not, and ends there. What it uses is the caller's.
+fn inside<T: Send + 'static>(what: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    let thread = thread::Builder::new().name("netns".to_owned()).spawn(move || (what(), processor_time()))?;
+    match thread.join() {
+        Ok((done, used)) => {
+            used_for_this_thread(used);
+            done
+        }
+        Err(_) => Err(io::Error::other("the thread that entered the namespace failed")),
+    }
 }
 
 /// One line of `/proc/self/mountinfo`, proc_pid_mountinfo(5).
@@ -137,6 +168,8 @@ fn unescaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use proptest::prelude::*;
 
     use super::*;
@@ -166,6 +199,18 @@ mod tests {
             sock_diag_socket(&wrong).map(|_| ()).map_err(|error| error.kind()),
             Err(io::ErrorKind::NotFound)
         );
+    }
+
+    #[test]
+    fn the_own_namespace_is_called_what_its_sockets_say() {
+        let own = Netns::own().unwrap();
+        assert_eq!(Netns::of_process(std::process::id()).unwrap(), own);
+        let gone = Netns { inode: 1, ..own.clone() };
+        let cookie = monitor_sys::netns_cookie().ok();
+        // Each takes the right to enter.
+        if rustix::process::geteuid().is_root() {
+            assert_eq!(cookies_of(&[own.clone(), gone, own]), [cookie, None, cookie]);
+        }
     }
 
     proptest! {
