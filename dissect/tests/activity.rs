@@ -585,8 +585,8 @@ fn statements_do_not_hide() {
         (postgresql, "copy t to program 'sh'", "admin COPY"),
         (postgresql, "with a as (select 1) select * from a", "read SELECT"),
         (postgresql, "select 1; frobnicate", "read SELECT, ?"),
-        (mysql, "select 1 /*!50000 into outfile '/tmp/x' */", "write SELECT"),
-        (mysql, "select '\\'; drop table t; --'", "read SELECT"),
+        (mysql, "select 1 /*!50000 into outfile '/tmp/x' */", "write SELECT, ?"),
+        (mysql, "select '\\'; drop table t; --'", "read SELECT, ?"),
         (mysql, "select 1--1; drop table t", "read SELECT, admin DROP"),
         (mysql, "select 1 -- ; drop table t", "read SELECT"),
         (mysql, "prepare p from 'delete from t'", "write DELETE"),
@@ -616,7 +616,7 @@ fn statements_do_not_hide() {
 /// What is not told is known not to have been: nobody takes silence for innocence.
 #[test]
 fn what_is_passed_over_is_known() {
-    let mqtt = |packet: &[u8]| [&[0x10, 12, 0, 4], &b"MQTT"[..], &[5, 2, 0, 9, 0, 0], packet].concat();
+    let mqtt = |packet: &[u8]| [&[0x10, 13, 0, 4], &b"MQTT"[..], &[5, 2, 0, 9, 0, 0, 0], packet].concat();
     let produce = |rest: &[u8]| {
         kafka_message(&[&[0, 0, 0, 3, 0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff, 0, 1, 0, 0, 0, 9], rest])
     };

@@ -68,7 +68,7 @@ fn look(sides: &[Side; 2], segments: [usize; 2], ended: bool) -> Inspection {
         let Side { bytes, ends } = &sides[side];
         let ends = &ends[..segments[side].min(ends.len())];
         let bytes = &bytes[..ends.last().copied().unwrap_or(0) as usize];
-        Prefix { bytes, ended, midstream: false, segments: Segments::new(ends) }
+        Prefix { bytes, ended, midstream: false, segments: Segments::new(ends), ..Prefix::default() }
     });
     inspect_stream(client, server, Hint::default())
 }

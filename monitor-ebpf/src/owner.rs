@@ -13,13 +13,20 @@ pub fn current_tgid() -> u32 {
     unsafe { (bpf_get_current_pid_tgid() >> 32) as u32 }
 }
 
-/// Whether what runs is a worker of the kernel's, which closes what nobody else could.
+#[inline(always)]
+fn current_uid() -> u32 {
+    // SAFETY: the helper takes nothing and touches nothing.
+    unsafe { bpf_get_current_uid_gid() as u32 }
+}
+
+/// Whether what runs is a worker of the kernel's, which closes what nobody else could. It is root's: any program can
+/// call itself so.
 #[inline(always)]
 pub fn is_kernel_thread() -> bool {
     let mut comm = [0_u8; 16];
     // SAFETY: the helper writes the size that it is given.
     unsafe { bpf_get_current_comm((&raw mut comm).cast(), 16) };
-    comm[..8] == *b"kworker/"
+    comm[..8] == *b"kworker/" && current_uid() == 0
 }
 
 /// Writes who is running into a socket's storage.
@@ -33,7 +40,7 @@ pub unsafe fn note(owner: *mut Owner) {
         (*owner).seen_ns = bpf_ktime_get_ns();
         (*owner).cgroup = bpf_get_current_cgroup_id();
         (*owner).tgid = current_tgid();
-        (*owner).uid = bpf_get_current_uid_gid() as u32;
+        (*owner).uid = current_uid();
         bpf_get_current_comm((&raw mut (*owner).comm).cast(), 16);
     }
 }

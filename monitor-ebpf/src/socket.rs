@@ -298,8 +298,14 @@ pub fn released(ctx: &SockContext) {
             udp::socket_closed(state);
             return;
         }
-        // Handed over to it: a service manager or a parent made the socket, or accepts for it.
-        if (*state).owner.tgid != owner::current_tgid() && !owner::is_kernel_thread() {
+        // Handed over to it: a service manager or a parent made the socket, or accepts for it. Who connected stays
+        // who did, whoever holds it last.
+        let connected = (*state).flags & u32::from(flow_flag::ACTIVE) != 0
+            || (*state).asked & SocketState::CONNECTING != 0;
+        if (!connected || (*state).owner.tgid == 0)
+            && (*state).owner.tgid != owner::current_tgid()
+            && !owner::is_kernel_thread()
+        {
             owner::note(&raw mut (*state).owner);
         }
         if (*state).asked & SocketState::CONNECTING != 0 {

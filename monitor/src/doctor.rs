@@ -52,6 +52,8 @@ const WANTED: [(u32, &str, &str); 3] = [
 
 const SYS_ADMIN: u32 = 21;
 
+const NOT_THE_HOSTS: &str = "none is known to be of the host: see 'users'";
+
 /// Refuses with one line what cannot work.
 ///
 /// # Errors
@@ -183,6 +185,8 @@ fn more_capabilities() -> Check {
 /// `with`: what is told where none is lacking; `without`: what it is and what is told where some are.
 fn of_capabilities(name: &'static str, lacking: &[String], with: &str, without: (Outcome, &str)) -> Check {
     let (outcome, detail) = match lacking {
+        // Those of a user namespace reach nothing outside of it.
+        [] if !namespaces::capabilities_count() => (without.0, NOT_THE_HOSTS.to_owned()),
         [] => (Outcome::Ok, with.to_owned()),
         lacking => (without.0, format!("{} missing: {}", lacking.join(", "), without.1)),
     };

@@ -1,5 +1,9 @@
 //! Ahead of others where processors are short: a monitor that waits its turn behind the load that it watches loses
-//! first bytes of it. What it costs in all is the same. As auditd does it (auditd.conf(5), `priority_boost`).
+//! first bytes of it. What it costs in all is the same. As auditd does it (auditd.conf(5), `priority_boost`). And who of
+//! it is ended where memory is short (proc_pid_oom_score_adj(5)): as its unit has it, for the process that holds the
+//! hooks; as any other, for what it starts and can start again.
+
+use std::path::{Path, PathBuf};
 
 use rustix::process::{getpriority_process, setpriority_process};
 
@@ -23,9 +27,38 @@ pub fn as_others() {
     }
 }
 
+/// Where memory is short this process, or a child that runs its program already, is ended as any other would be.
+/// Whoever gave it a value that makes that sooner is obeyed.
+pub fn goes_as_others(child: Option<u32>) {
+    let process =
+        child.map_or_else(|| PathBuf::from("/proc/self"), |pid| PathBuf::from(format!("/proc/{pid}")));
+    let_go(&process.join("oom_score_adj"));
+}
+
+fn let_go(value: &Path) {
+    let before = std::fs::read_to_string(value).ok().and_then(|text| text.trim().parse::<i32>().ok());
+    if before.is_some_and(|before| before < 0) {
+        // It is gone by now; or belongs to another user, as a program that is one by its file.
+        let _ = std::fs::write(value, "0");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_it_starts_is_ended_as_any_other_and_a_value_of_its_own_stays() {
+        let value = std::env::temp_dir().join(format!("streamwatch-oom-{}", std::process::id()));
+        for (before, after) in [("-500\n", "0"), ("0\n", "0\n"), ("300\n", "300\n"), ("?", "?")] {
+            std::fs::write(&value, before).expect("written");
+            let_go(&value);
+            assert_eq!(std::fs::read_to_string(&value).expect("read"), after);
+        }
+        std::fs::remove_file(&value).expect("removed");
+        let_go(&value);
+        assert!(!value.exists());
+    }
 
     #[test]
     fn ahead_by_what_is_wanted_and_back_and_a_value_of_its_own_stays() {

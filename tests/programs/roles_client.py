@@ -1,6 +1,7 @@
 """Does one thing. Usage: roles_client.py amqp|grpc|nats|postgresql|mysql|redis HOST PORT WHAT [WORD…]
 
-grpc METHOD; amqp publish EXCHANGE KEY, consume QUEUE, declare QUEUE, exchange NAME; nats publish|subscribe SUBJECT;
+grpc METHOD; amqp publish EXCHANGE KEY, copy QUEUE QUEUE, consume QUEUE, declare QUEUE, exchange NAME;
+nats publish|subscribe SUBJECT;
 postgresql and mysql run WHAT as a prepared statement of the server; redis sends all as one pipeline, a
 command a word. Connections stay for half a second, so that who holds them can be looked at.
 """
@@ -20,6 +21,9 @@ def amqp():
     match words:
         case ["publish", exchange, key]:
             channel.basic_publish(exchange, key, b"7.50 EUR")
+        case ["copy", queue, other]:
+            # Each is a queue of its own: "Sender-selected Distribution".
+            channel.basic_publish("", queue, b"7.50 EUR", pika.BasicProperties(headers={"CC": [other]}))
         case ["consume", queue]:
             channel.basic_consume(queue, lambda *_: None, auto_ack=True)
         case ["declare", queue]:

@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -42,6 +42,11 @@ fn main() -> ExitCode {
             to_the_byte(LinkKind::Unruly, &["10.213.0.2", "fd13::2"], false, total / 20, 1_000_000)
         })
         .test("a ring too small: totals exact, losses counted, watched says no", &[], tiny_ring)
+        .test(
+            "loss records that are lost themselves are made up for by the next, to the record",
+            &[],
+            lost_losses,
+        )
         .main()
 }
 
@@ -70,8 +75,8 @@ impl<'a> Traffic<'a> {
         Ok(Traffic { lab, server, to: addresses.collect::<Result<_>>()?, clients })
     }
 
-    /// Makes the connections; returns what the two ends say, which must be the same.
-    fn load(&self, count: u32, largest: u64, parallel: u32) -> Result<Vec<Connection>> {
+    /// Makes the connections; returns where the client's end of them is written down.
+    fn run(&self, count: u32, largest: u64, parallel: u32) -> Result<String> {
         let log = self.lab.directory.file("client.log");
         let mut command = self.clients.command(traffic::program());
         command.args(["load", "--count", &count.to_string(), "--largest", &largest.to_string()]);
@@ -80,6 +85,12 @@ impl<'a> Traffic<'a> {
             command.args(["--to", to]);
         }
         self.lab.run(command, LOAD)?;
+        Ok(log)
+    }
+
+    /// Makes the connections; returns what the two ends say, which must be the same.
+    fn load(&self, count: u32, largest: u64, parallel: u32) -> Result<Vec<Connection>> {
+        let log = self.run(count, largest, parallel)?;
         let mut made = traffic::read_log::<Connection>(&log)?;
         ensure!(made.len() == count as usize, "{} connections were made, not {count}", made.len());
         made.sort_unstable();
@@ -199,6 +210,53 @@ fn tiny_ring() -> Result<()> {
     Ok(())
 }
 
+/// Nobody reads what is written, and there is next to no room for it: what tells of that is lost, too.
+fn lost_losses() -> Result<()> {
+    let lab = Lab::new("counting")?;
+    let options = DaemonOptions {
+        config: Some("[pipeline]\nsink_queue = 8\n".into()),
+        keep: is_loss,
+        unread: true,
+        ..DaemonOptions::default()
+    };
+    let mut daemon = Daemon::start(&lab, options)?;
+    let traffic = Traffic::new(&lab, &["10.213.0.2", "fd13::2"], lab.client())?;
+    let lost = |rows: &[Loss], kind: &str| {
+        rows.iter().filter(|row| row.stage == "sink" && row.kind == kind).map(|row| row.lost).sum::<u64>()
+    };
+    let in_status = |daemon: &Daemon| Ok::<_, anyhow::Error>(loss_rows(&daemon.status()?));
+    let deadline = Instant::now() + RECORDS;
+    // One that says what another said, which said what another said.
+    while lost(&in_status(&daemon)?, "loss") < 3 {
+        ensure!(Instant::now() < deadline, "no loss records are lost: {:?}", in_status(&daemon)?);
+        traffic.run(100, 1_000, 8)?;
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    daemon.read_on();
+    let told = |daemon: &Daemon| -> Vec<Loss> {
+        daemon.heard().iter().flat_map(|heard| loss_rows(&heard.record)).collect()
+    };
+    for kind in ["flow", "loss"] {
+        while lost(&told(&daemon), kind) != lost(&in_status(&daemon)?, kind) {
+            let (told, status) = (told(&daemon), in_status(&daemon)?);
+            ensure!(Instant::now() < deadline, "{kind}: told {told:?}, and lost {status:?}");
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+    let before = in_status(&daemon)?;
+    let ended = daemon.stop()?;
+    ensure!(ended.status.success(), "it ended with {}", ended.status);
+    let rows: Vec<Loss> = ended.heard.iter().flat_map(|heard| loss_rows(&heard.record)).collect();
+    for row in &rows {
+        ensure!(row.offered == row.delivered + row.lost, "offered is not delivered + lost: {row:?}");
+    }
+    for kind in ["flow", "loss"] {
+        ensure!(lost(&rows, kind) == lost(&before, kind), "{kind}: {rows:?}, and {before:?}");
+    }
+    ensure!(lost(&rows, "flow") > 0, "no flow was lost: {rows:?}");
+    Ok(())
+}
+
 /// The end of a connection of this test, whatever was seen of it before.
 fn is_last(record: &Value) -> bool {
     is_flow(record)
@@ -228,6 +286,8 @@ fn losses(heard: &[Heard]) -> Vec<String> {
 
 #[derive(Debug)]
 struct Loss {
+    stage: String,
+    kind: String,
     offered: u64,
     delivered: u64,
     lost: u64,
@@ -245,7 +305,8 @@ fn loss_rows(value: &Value) -> Vec<Loss> {
     if let (Some(offered), Some(delivered), Some(lost)) =
         (count("offered"), count("delivered"), count("lost"))
     {
-        rows.push(Loss { offered, delivered, lost });
+        let (stage, kind) = (text(value, "stage").to_owned(), text(value, "kind").to_owned());
+        rows.push(Loss { stage, kind, offered, delivered, lost });
     }
     rows
 }

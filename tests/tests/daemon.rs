@@ -28,6 +28,11 @@ fn main() -> ExitCode {
         .test("the API answers what it promises", &[], api)
         .test("a socket that is removed is told, and what is put in its place stays", &[], removed_socket)
         .test("it is ahead of the load where processors are short, unless told otherwise", &[], ahead)
+        .test(
+            "where memory is short the loader is kept, and what it starts is as any other",
+            &["choom"],
+            kept,
+        )
         .main()
 }
 
@@ -105,6 +110,42 @@ fn ahead() -> Result<()> {
             }
         }
         daemon.stop()?;
+    }
+    Ok(())
+}
+
+fn kept() -> Result<()> {
+    let lab = Lab::new("daemon")?;
+    let said = lab.directory.path().join("said");
+    let script = format!("sleep 1; cat /proc/self/oom_score_adj >> {}", said.display());
+    let config = format!("[[alerts.hooks]]\ncommand = [\"/bin/sh\", \"-c\", {script:?}]\n");
+    for (given, loader, others) in [("-500", "-500", "0"), ("200", "200", "200")] {
+        if !Command::new("choom").args(["-n", given, "--", "true"]).output()?.status.success() {
+            eprintln!("daemon: {given} takes CAP_SYS_RESOURCE, which is not here");
+            continue;
+        }
+        let through = ["choom", "-n", given, "--"].map(Into::into).into();
+        let options = DaemonOptions { config: Some(config.clone()), through, ..DaemonOptions::default() };
+        let daemon = Daemon::start(&lab, options)?;
+        let worker = number(&daemon.status()?, "worker.pid").context("no worker")?;
+        for (pid, expected) in [(u64::from(daemon.pid()), loader), (worker, others)] {
+            let value = std::fs::read_to_string(format!("/proc/{pid}/oom_score_adj"))?;
+            ensure!(value.trim() == expected, "{pid}: {value}, not {expected}");
+        }
+        // Its end is told.
+        rustix::process::kill_process(
+            rustix::process::Pid::from_raw(i32::try_from(worker)?).context("no process")?,
+            Signal::KILL,
+        )?;
+        let deadline = Instant::now() + PATIENCE;
+        while std::fs::read_to_string(&said).unwrap_or_default().is_empty() {
+            ensure!(Instant::now() < deadline, "no hook was told: {}", daemon.stderr());
+            thread::sleep(Duration::from_millis(100));
+        }
+        let value = std::fs::read_to_string(&said)?;
+        ensure!(value.lines().next() == Some(others), "what a hook runs has {value}");
+        daemon.stop()?;
+        std::fs::remove_file(&said)?;
     }
     Ok(())
 }

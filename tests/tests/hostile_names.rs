@@ -21,7 +21,7 @@ const EVIL: &[u8] = b"\x1b[2J\x1b]0;owned\x07\r\n\xe2\x80\xae\xc2\x9b31m\xff\xfe
 
 const CLIENT: &str = r#"
 import ctypes, socket, sys
-ctypes.CDLL(None).prctl(15, b"\x1b[2J\nevil\xc2\x9b\xff", 0, 0, 0)
+ctypes.CDLL(None).prctl(15, b"\x1b[2J\nevil\xc2\x9b\xff\xe3\x85\xa4", 0, 0, 0)
 with socket.create_connection(("10.213.0.2", int(sys.argv[1]))) as it:
     it.sendall(b"GET /\x1b[2J HTTP/1.1\r\nHost: \x1b]0;x\x07\xc2\x9bevil\xff\r\nUser-Agent: \x1b[31m\r\n\r\n")
     while it.recv(4096):
@@ -37,10 +37,10 @@ fn main() -> ExitCode {
         .main()
 }
 
-/// What a terminal acts on: C0 and C1 controls, DEL, and what turns the direction of writing.
+/// What a terminal acts on: C0 and C1 controls, DEL, and what turns the direction of writing; and what it does not show.
 fn acts(c: char) -> bool {
     (c.is_control() && c != '\n')
-        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}' | '\u{3164}')
 }
 
 fn inert(what: &str, bytes: &[u8]) -> Result<String> {
@@ -112,6 +112,7 @@ fn format(name: &str, json: bool) -> Result<()> {
         inert(&format!("{arguments:?}"), shown.stdout.as_bytes())?;
         if arguments == ["flows"] {
             ensure!(shown.stdout.contains(&PORT.to_string()), "the flow is not shown: {}", shown.stdout);
+            ensure!(shown.stdout.contains("\\u{3164}"), "a filler is not shown: {}", shown.stdout);
         }
     }
     daemon.signal(rustix::process::Signal::TERM);

@@ -40,7 +40,14 @@ fn other_proc() -> Result<()> {
 
 fn users() -> Result<()> {
     let through = ["unshare", "--user", "--map-root-user"];
-    refused(&through, "users", &["user namespace", "--userns=host"])
+    refused(&through, "users", &["user namespace", "--userns=host"])?;
+    // It has all of them, of that namespace.
+    let lines = doctor(&through)?;
+    for (check, outcome) in [("capabilities", "missing"), ("sight", "limited"), ("worker", "limited")] {
+        let found = lines.iter().find(|line| line["name"] == check).context("no such check")?;
+        ensure!(found["outcome"] == outcome, "{found}");
+    }
+    Ok(())
 }
 
 fn cgroups() -> Result<()> {
@@ -65,12 +72,17 @@ fn refused(through: &[&str], check: &str, said: &[&str]) -> Result<()> {
     let line = run.stderr.trim();
     ensure!(line.lines().count() == 1 && says(line) && line.contains(check), "not one clear line: {line}");
 
+    let lines = doctor(through)?;
+    let found = lines.iter().find(|line| line["name"] == check).context("no such check")?;
+    ensure!(found["outcome"] == "missing" && says(&found["detail"].to_string()), "{found}");
+    Ok(())
+}
+
+/// What `doctor` says where it cannot run.
+fn doctor(through: &[&str]) -> Result<Vec<Value>> {
     let mut doctor = Command::new(through[0]);
     doctor.args(&through[1..]).arg(binary()).args(["doctor", "--json"]);
     let doctor = finish(doctor, PATIENCE)?;
     ensure!(doctor.status.code() == Some(4), "doctor: {doctor:?}");
-    let lines: Vec<Value> = doctor.stdout.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
-    let found = lines.iter().find(|line| line["name"] == check).context("no such check")?;
-    ensure!(found["outcome"] == "missing" && says(&found["detail"].to_string()), "{found}");
-    Ok(())
+    Ok(doctor.stdout.lines().map(serde_json::from_str).collect::<Result<_, _>>()?)
 }

@@ -124,10 +124,10 @@ fn elsewhere() -> Result<()> {
     let lab = Lab::new("policy")?;
     let [curl, copy] = curl_and_a_stranger(&lab)?;
     let entry = format!("executable = \"{}\"", curl.display());
-    let file = [PORT, PORT + 1].map(|port| {
+    let file = [PORT, PORT + 1, PORT + 2].map(|port| {
         format!("[[service]]\nname = \"s{port}\"\nports = [{port}]\n[[service.client]]\n{entry}\n")
     });
-    let _web = web(&lab, 2)?;
+    let _web = web(&lab, 3)?;
     let daemon = Daemon::start(&lab, policy(file.concat()))?;
     visit(&lab.client(), &curl, "10.213.0.2", PORT)?;
     let mut command = lab.client().as_user("www-data").command("unshare");
@@ -140,7 +140,25 @@ fn elsewhere() -> Result<()> {
     ensure!(own["answer"] == "yes", "{own}");
     let others = verdict(&daemon, "curl", "10.213.0.2", PORT + 1)?;
     ensure!(others["answer"] == "unknown", "{others}");
+    executed_outside(&lab, &curl, &copy)?;
+    let outside = verdict(&daemon, "9", "10.213.0.2", PORT + 2)?;
+    ensure!(outside["answer"] == "unknown", "{outside}");
     Ok(())
+}
+
+/// The same file, opened in there, and executed by one that is in the host's mount namespace: its name is that of the
+/// descriptor.
+fn executed_outside(lab: &Lab, curl: &Path, copy: &Path) -> Result<()> {
+    let inside = "mount --bind \"$1\" \"$2\" && exec 9<\"$2\" && sleep 20";
+    let script = format!(
+        "unshare --user --map-root-user --mount sh -c '{inside}' sh \"$1\" \"$2\" & \
+         until [ -e /proc/$!/fd/9 ]; do sleep 0.1; done; \
+         /proc/$!/fd/9 -sSf -m 20 --rate 2/s \"$3\" \"$3\"; code=$?; kill $!; exit $code"
+    );
+    let mut command = lab.client().as_user("www-data").command("sh");
+    command.args(["-c", &script, "sh"]).args([copy, curl]);
+    command.arg(format!("http://10.213.0.2:{}/", PORT + 2));
+    finish(command, CLIENT)?.success().map(drop)
 }
 
 fn who() -> Result<()> {

@@ -3,7 +3,7 @@
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tests::servers::{self, Security};
 use tests::{
@@ -30,6 +30,7 @@ fn main() -> ExitCode {
         .test("a service that requires client certificates is held to it", &["openssl"], client_missing)
         .test("a service that requires TLS 1.3 is held to it", &["nginx", "openssl"], required_version)
         .test("handshakes that keep failing are told, with the alert", &["nginx", "openssl"], failures)
+        .test("each certificate that a service shows is in the inventory", &["openssl"], shown)
         .test("status, hist and the inventory sum it up", &["nginx", "openssl"], sums)
         .main()
 }
@@ -284,6 +285,36 @@ fn failures() -> Result<()> {
     let record = alert(&daemon, "connect-failures")?;
     let reason = text(&record, "event.reason");
     ensure!(reason.contains("TLS handshake") && reason.contains("unknown_ca"), "{reason}");
+    Ok(())
+}
+
+/// One by the name that is asked for.
+fn shown() -> Result<()> {
+    let lab = Lab::new("posture")?;
+    let certificates = Certificates::new(&lab.directory)?;
+    let daemon = Daemon::start(&lab, DaemonOptions::default())?;
+    let (second, key) = (certificates.client_certificate.as_str(), certificates.client_key.as_str());
+    let by_name = ["-tls1_2", "-servername", "second.example", "-cert2", second, "-key2", key];
+    let _server = s_server(&lab, (&certificates.certificate, &certificates.key), &by_name)?;
+    for (name, subject) in [("second.example", "CN=client"), ("first.example", "CN=server")] {
+        let mut client = lab.client().command("openssl");
+        client.args(["s_client", "-connect", &format!("10.213.0.2:{PORT}"), "-servername", name]);
+        finish(client, PATIENCE)?.success()?;
+        daemon.wait_for("certificate", PATIENCE, is_flow, |record| {
+            is_flow(record)
+                && text(record, "network.direction") == "egress"
+                && text(record, "event.action") == "flow_closed"
+                && text(record, "tls.server.subject") == subject
+        })?;
+    }
+    let inventory = daemon.get("/v1/inventory")?;
+    let all = inventory["certificates"].as_array().cloned().unwrap_or_default();
+    for subject in ["CN=client", "CN=server"] {
+        let of = |view: &&Value| view["end"] == "server" && view["subject"] == subject;
+        let view = all.iter().find(of).with_context(|| format!("no {subject} in {inventory}"))?;
+        ensure!(view["streams"].as_array().map(Vec::len) == Some(1), "{view}");
+    }
+    ensure!(inventory["certificates_left_out"] == 0, "{inventory}");
     Ok(())
 }
 

@@ -27,6 +27,8 @@ struct Row {
     right: &'static [(&'static str, &'static [&'static str])],
     /// And what stands in the alert.
     wrong: &'static [(&'static str, &'static [&'static str], &'static str)],
+    /// Who, and words that the server may read otherwise than we do: neither yes nor no.
+    unclear: &'static [(&'static str, &'static [&'static str])],
 }
 
 fn command(place: &Place, program: &str, arguments: &[&str], words: &[&str]) -> Command {
@@ -70,8 +72,17 @@ const ROWS: &[Row] = &[
             ("audit", &["GET", "/private?next=http://a/public/"], "not to read path GET /private"),
             ("audit", &["GET", "/public/../payments/"], "not to read path GET /public/../payments/"),
             ("audit", &["GET", "/public/%73ecret"], "not to read path GET /public/%73ecret"),
+            (
+                "audit",
+                &["GET", "/public/a", "--data-binary", "DELETE /payments/7 HTTP/1.1\r\nHost: a\r\n\r\n"],
+                "not to write path DELETE /payments/7",
+            ),
             ("payments", &["DELETE", "/payments/7"], "not to write path DELETE /payments/7"),
             ("payments", &["POST", "/public/a", "-d", "a=b"], "not to write path POST /public/a"),
+        ],
+        unclear: &[
+            ("audit", &["GET", "/public/a", "-d", "a=b"]),
+            ("audit", &["GET", "/public/a", "-H", "X-HTTP-Method-Override: DELETE"]),
         ],
     },
     Row {
@@ -98,6 +109,7 @@ const ROWS: &[Row] = &[
             ("audit", &["POST", "/payments/7"], "not to write path POST /payments/7"),
             ("audit", &["GET", "/private?next=http://a/public/"], "not to read path GET /private"),
         ],
+        unclear: &[],
     },
     Row {
         name: "gRPC",
@@ -109,6 +121,7 @@ const ROWS: &[Row] = &[
         audit: "may = [\"write\"]\nmethod = \"POST\"\npath = \"/test.Echo/\"",
         right: &[("payments", &["/pay.Payments/Send"]), ("audit", &["/test.Echo/Say"])],
         wrong: &[("audit", &["/pay.Payments/Send"], "not to write path POST /pay.Payments/Send")],
+        unclear: &[],
     },
     Row {
         name: "AMQP: RabbitMQ and pika",
@@ -130,6 +143,7 @@ const ROWS: &[Row] = &[
             ("payments", &["declare", "other"], "not to admin queue other"),
             ("payments", &["exchange", "other"], "not to admin exchange other"),
         ],
+        unclear: &[("payments", &["copy", "payments", "orders"])],
     },
     Row {
         name: "MQTT: Mosquitto",
@@ -167,6 +181,7 @@ const ROWS: &[Row] = &[
             ),
             ("payments", &["publish", "-V", "5", "-t", "orders"], "not to write topic orders"),
         ],
+        unclear: &[],
     },
     Row {
         name: "NATS",
@@ -188,6 +203,7 @@ const ROWS: &[Row] = &[
             ("audit", &["subscribe", "_INBOX.>"], "not to read subject _INBOX.>"),
             ("payments", &["publish", "orders.in"], "not to write subject orders.in"),
         ],
+        unclear: &[],
     },
     Row {
         name: "Redis: redis-cli",
@@ -206,6 +222,7 @@ const ROWS: &[Row] = &[
             ("audit", &["eval", "return redis.call('set', 'a', 'b')", "0"], "not to write command EVAL"),
             ("payments", &["config", "get", "*"], "not to admin command CONFIG"),
         ],
+        unclear: &[],
     },
     Row {
         name: "Redis: pipelines of redis-py",
@@ -223,6 +240,7 @@ const ROWS: &[Row] = &[
             ("audit", &["get a", "get b", "flushall"], "not to admin command FLUSHALL"),
             ("payments", &["get a", "del a"], "not to write command DEL"),
         ],
+        unclear: &[],
     },
     Row {
         name: "PostgreSQL: psql",
@@ -253,8 +271,19 @@ const ROWS: &[Row] = &[
                 "not to write statement UPDATE",
             ),
             ("audit", &["select a into other from payments"], "not to write statement SELECT"),
+            ("audit", &["with a as (select 1 as for) delete from payments"], "not to write statement DELETE"),
+            ("audit", &["select 1 -- a\r; delete from payments"], "not to write statement DELETE"),
+            (
+                "audit",
+                &["copy (delete from payments returning a) to stdout"],
+                "not to write statement DELETE",
+            ),
             ("payments", &["alter table payments add b int"], "not to admin statement ALTER"),
         ],
+        unclear: &[(
+            "audit",
+            &["set standard_conforming_strings = off; select '\\'' ; delete from payments; --'"],
+        )],
     },
     Row {
         name: "PostgreSQL: prepared statements of pg8000",
@@ -272,6 +301,7 @@ const ROWS: &[Row] = &[
             ("audit", &["delete from payments where a = :a"], "not to write statement DELETE"),
             ("payments", &["drop table payments"], "not to admin statement DROP"),
         ],
+        unclear: &[],
     },
     Row {
         name: "MariaDB: its client",
@@ -281,7 +311,9 @@ const ROWS: &[Row] = &[
             let to = ["-h", HOST, "-P", "34570", "-u", "test", "--skip-ssl", "-e"];
             command(place, "mariadb", &to, &[&format!("{}; select sleep(0.5)", words[0])])
         },
-        before: &[&["create database shop; create table shop.payments (a int)"]],
+        before: &[&[
+            "create database shop; create table shop.payments (a int); create table shop.orders (a int)",
+        ]],
         payments: "may = [\"read\", \"write\"]",
         audit: "may = [\"read\"]",
         right: &[
@@ -290,6 +322,12 @@ const ROWS: &[Row] = &[
         ],
         wrong: &[
             ("audit", &["insert into shop.payments values (0)"], "not to write statement INSERT"),
+            (
+                "audit",
+                &["set statement max_statement_time = 9 for delete from shop.payments"],
+                "not to write statement DELETE",
+            ),
+            ("audit", &["values (1) into outfile 'payments'"], "not to write statement VALUES"),
             ("audit", &["select 1; /*!50000 delete from shop.payments */"], "not to write statement DELETE"),
             (
                 "audit",
@@ -297,6 +335,10 @@ const ROWS: &[Row] = &[
                 "not to write statement UPDATE",
             ),
             ("payments", &["drop table shop.payments"], "not to admin statement DROP"),
+        ],
+        unclear: &[
+            ("audit", &["execute immediate concat('delete from', ' shop.orders')"]),
+            ("audit", &["/*!99999 select */ delete from shop.orders"]),
         ],
     },
     Row {
@@ -327,6 +369,7 @@ const ROWS: &[Row] = &[
                 "not to admin statement CREATE",
             ),
         ],
+        unclear: &[],
     },
 ];
 
@@ -374,6 +417,11 @@ fn judged(row: &'static Row) -> Result<()> {
         run(&unit, words)?;
         told.answer(&unit, "no").with_context(|| format!("{who} may not {words:?}"))?;
         told.alert(&unit, said)?;
+    }
+    for (number, (who, words)) in row.unclear.iter().enumerate() {
+        let unit = format!("{who}-unclear-{number}.service");
+        run(&unit, words)?;
+        told.answer(&unit, "unknown").with_context(|| format!("{who} may perhaps {words:?}"))?;
     }
     for (number, (who, _)) in row.right.iter().enumerate() {
         told.no_alert(&format!("{who}-right-{number}.service"))?;

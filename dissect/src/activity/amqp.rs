@@ -7,6 +7,8 @@ use crate::End;
 use crate::bytes::{Reader, find};
 
 const METHOD: u8 = 1;
+/// Properties of a message.
+const HEADER: u8 = 2;
 const FRAME_END: u8 = 0xce;
 const LARGEST: u32 = 1 << 24;
 
@@ -41,6 +43,14 @@ impl Machine for Amqp {
             let Some(frame) = whole(rest, total) else { return Step::More };
             let method = Reader::new(frame.get(7..).unwrap_or(&[]));
             if self.method(from, method, sink).is_none() && from == End::Client {
+                sink.passed_over();
+            }
+        }
+        if kind == HEADER && from == End::Client {
+            let Some(frame) = whole(rest, total) else { return Step::More };
+            // RabbitMQ, "Sender-selected Distribution": further queues, as arrays.
+            let names_more = [&b"\x02CCA"[..], b"\x03BCCA"].iter().any(|key| find(frame, key).is_some());
+            if names_more || frame.len() as u64 != total {
                 sink.passed_over();
             }
         }

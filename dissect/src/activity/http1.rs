@@ -7,15 +7,24 @@
 use std::collections::VecDeque;
 
 use super::event::{CredentialKind, Verb};
+use super::http1_framing::{
+    Content, Framing, chunk_size, has_no_content, header, is_field, is_only_json, is_strict, request_line,
+    request_within,
+};
 use super::machine::{Aligned, LOOK, Machine, Sink, Step, base64, begins_with_word, line, whole};
 use super::path::{shown, shown_host};
 use super::secrets;
 use crate::End;
-use crate::bytes::{find, lines, position, starts_with_ignore_case};
+use crate::bytes::{find, lines};
 
+/// Headers that name another method or path than the request line, to servers that heed them.
+const OVERRIDES: [&[u8]; 5] =
+    [b"x-http-method-override", b"x-http-method", b"x-method-override", b"x-original-url", b"x-rewrite-url"];
+/// So does this field of a form or a query.
+const METHOD_FIELD: &[u8] = b"_method=";
 /// Requests that wait for their answer.
 const PENDING: usize = 64;
-const METHODS: [&str; 22] = [
+pub(super) const METHODS: [&str; 22] = [
     "GET",
     "HEAD",
     "POST",
@@ -47,6 +56,8 @@ pub(super) struct Http {
     pending: VecDeque<Request>,
     /// Whether the last request presented something; `None`: none was seen.
     presents: Option<bool>,
+    /// Whether servers may leave the body of the last request unread.
+    no_content: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -63,16 +74,19 @@ enum Phase {
     /// This many bytes, in a form that is looked through.
     Body(u64, Content),
     ChunkSize,
+    ChunkEnd,
     Trailer,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Content {
-    Form,
-    Json,
-    Text,
-    #[default]
-    Other,
+impl Phase {
+    /// Behind the head.
+    fn of(framing: &Framing) -> Phase {
+        match framing.length {
+            _ if framing.chunked => Phase::ChunkSize,
+            Some(length) if length > 0 => Phase::Body(length, framing.content),
+            _ => Phase::Head,
+        }
+    }
 }
 
 impl Machine for Http {
@@ -87,12 +101,13 @@ impl Machine for Http {
                 End::Server => self.response(rest, sink),
             },
             Phase::Body(length, content) => self.body(from, rest, length, content, sink),
-            Phase::ChunkSize => chunk(rest),
-            Phase::Trailer => match line(rest) {
-                None => (Step::More, phase),
-                Some((b"", next)) => (Step::Take(next), Phase::Head),
-                Some((_, next)) => (Step::Take(next), Phase::Trailer),
+            Phase::ChunkSize => chunk(from, rest, sink),
+            Phase::ChunkEnd => match rest {
+                [b'\r', b'\n', ..] => (Step::Take(2), Phase::ChunkSize),
+                [b'\r'] => (Step::More, phase),
+                _ => (Step::Lost, phase),
             },
+            Phase::Trailer => trailer(from, rest, sink),
         };
         match from {
             End::Client => self.client = next,
@@ -123,43 +138,6 @@ impl Machine for Http {
     }
 }
 
-/// What the header section says of the body.
-#[derive(Default)]
-struct Framing {
-    length: Option<u64>,
-    chunked: bool,
-    content: Content,
-    /// Two lengths, or one that is none: where the next message begins is the reader's guess.
-    unclear: bool,
-}
-
-impl Framing {
-    fn header(&mut self, name: &[u8], value: &[u8]) {
-        if name.eq_ignore_ascii_case(b"content-length") {
-            let length = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
-            self.unclear |= length.is_none() || (self.length.is_some() && self.length != length);
-            self.length = length;
-        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
-            self.chunked = find(&value.to_ascii_lowercase(), b"chunked").is_some();
-        } else if name.eq_ignore_ascii_case(b"content-type") {
-            self.content = match value {
-                _ if starts_with_ignore_case(value, b"application/x-www-form-urlencoded") => Content::Form,
-                _ if find(value, b"json").is_some() => Content::Json,
-                _ if starts_with_ignore_case(value, b"text/") => Content::Text,
-                _ => Content::Other,
-            };
-        }
-    }
-
-    fn phase(&self) -> Phase {
-        match self.length {
-            _ if self.chunked => Phase::ChunkSize,
-            Some(length) if length > 0 => Phase::Body(length, self.content),
-            _ => Phase::Head,
-        }
-    }
-}
-
 impl Http {
     fn request(&mut self, rest: &[u8], sink: &mut Sink<'_>) -> (Step, Phase) {
         if begins_with_word(rest, &METHODS) == Aligned::No && !rest.starts_with(b"\r\n") {
@@ -171,9 +149,10 @@ impl Http {
         }
         let Some(end) = head_end(rest, sink.examined) else { return (Step::More, Phase::Head) };
         let mut lines = lines(&rest[..end]);
-        let Some((method, target)) = lines.next().and_then(request_line) else {
+        let Some((method, target, version)) = lines.next().and_then(request_line) else {
             return (Step::Lost, Phase::Head);
         };
+        self.no_content = has_no_content(&method.to_ascii_uppercase());
         let mut request =
             Request { is_head: method == b"HEAD", is_connect: method == b"CONNECT", presented: false };
         if request.is_connect {
@@ -186,9 +165,12 @@ impl Http {
         for (name, value) in lines.filter_map(header) {
             framing.header(name, value);
             request.presented |= look_at_header(name, value, sink);
+            if name.eq_ignore_ascii_case(b"destination") {
+                look_at_destination(method, value, sink);
+            }
         }
-        // RFC 9112 section 6.3: servers differ in what they take for the next request.
-        if framing.unclear || (framing.chunked && framing.length.is_some()) {
+        let is_unread = framing.chunked && self.no_content;
+        if framing.is_unclear(version) || is_unread || !is_strict(&rest[..end]) {
             sink.passed_over();
         }
         if self.pending.len() >= PENDING {
@@ -196,7 +178,7 @@ impl Http {
         }
         self.presents = Some(request.presented);
         self.pending.push_back(request);
-        (Step::Take(end as u64), framing.phase())
+        (Step::Take(end as u64), Phase::of(&framing))
     }
 
     fn response(&mut self, rest: &[u8], sink: &mut Sink<'_>) -> (Step, Phase) {
@@ -239,7 +221,7 @@ impl Http {
             // Until the connection closes; nothing follows it.
             return (Step::Lost, Phase::Head);
         }
-        (Step::Take(end as u64), framing.phase())
+        (Step::Take(end as u64), Phase::of(&framing))
     }
 
     fn body(
@@ -250,12 +232,18 @@ impl Http {
         content: Content,
         sink: &mut Sink<'_>,
     ) -> (Step, Phase) {
-        if content == Content::Other {
+        if from == End::Server && content == Content::Other {
             return (Step::Take(length), Phase::Head);
         }
         let Some(body) = whole(rest, length) else {
             return (Step::More, Phase::Body(length, content));
         };
+        if from == End::Client {
+            self.look_for_request(body, body.len() as u64 == length, content, sink);
+        }
+        if content == Content::Other {
+            return (Step::Take(length), Phase::Head);
+        }
         let place = match from {
             End::Client => "HTTP request body",
             End::Server => "HTTP response body",
@@ -274,21 +262,50 @@ impl Http {
         }
         (Step::Take(length), Phase::Head)
     }
+
+    /// Who leaves a body unread takes it for the next request.
+    fn look_for_request(&self, body: &[u8], is_whole: bool, content: Content, sink: &mut Sink<'_>) {
+        let within = request_within(body);
+        if let (Some((method, target)), true) = (within, self.no_content) {
+            look_at_target(method, target, sink);
+        }
+        let is_unread = self.no_content && !is_only_json(body, is_whole);
+        let names_method = content == Content::Form && find(body, METHOD_FIELD).is_some();
+        if within.is_some() || is_unread || names_method {
+            sink.passed_over();
+        }
+    }
 }
 
-/// The size of a chunk (RFC 9112 section 7.1); its bytes and the line's end after them are skipped.
-fn chunk(rest: &[u8]) -> (Step, Phase) {
-    let Some((size, next)) = line(rest) else {
+/// The size of a chunk (RFC 9112 section 7.1), and its bytes.
+fn chunk(from: End, rest: &[u8], sink: &mut Sink<'_>) -> (Step, Phase) {
+    let Some((line, next)) = line(rest) else {
         let step = if rest.len() > 256 { Step::Lost } else { Step::More };
         return (step, Phase::ChunkSize);
     };
-    let size = size.split(|b| *b == b';').next().unwrap_or(size).trim_ascii();
-    let size = std::str::from_utf8(size).ok().and_then(|text| u64::from_str_radix(text, 16).ok());
+    let size = chunk_size(line);
+    let is_plain = line.iter().all(u8::is_ascii_graphic) && is_ended(rest, next);
+    if from == End::Client && size.is_some() && !is_plain {
+        sink.passed_over();
+    }
     match size {
         Some(0) => (Step::Take(next), Phase::Trailer),
-        Some(size) => (Step::Take(next.saturating_add(size).saturating_add(2)), Phase::ChunkSize),
+        Some(size) => (Step::Take(next.saturating_add(size)), Phase::ChunkEnd),
         None => (Step::Lost, Phase::ChunkSize),
     }
+}
+
+fn trailer(from: End, rest: &[u8], sink: &mut Sink<'_>) -> (Step, Phase) {
+    let Some((line, next)) = line(rest) else { return (Step::More, Phase::Trailer) };
+    if from == End::Client && !(is_ended(rest, next) && (line.is_empty() || is_field(line))) {
+        sink.passed_over();
+    }
+    (Step::Take(next), if line.is_empty() { Phase::Head } else { Phase::Trailer })
+}
+
+/// Whether the line that reaches to there ends with CRLF.
+fn is_ended(rest: &[u8], next: u64) -> bool {
+    usize::try_from(next).is_ok_and(|next| rest[..next].ends_with(b"\r\n"))
 }
 
 /// Where the header section ends, its empty line included; not in the first `examined` bytes. A line
@@ -302,34 +319,43 @@ fn head_end(rest: &[u8], examined: usize) -> Option<usize> {
         .map(|end| from + end)
 }
 
-fn request_line(line: &[u8]) -> Option<(&[u8], &[u8])> {
-    let mut parts = line.split(|b| *b == b' ');
-    let (method, target, version) = (parts.next()?, parts.next()?, parts.next()?);
-    version.starts_with(b"HTTP/1.").then_some((method, target))
-}
-
-fn header(line: &[u8]) -> Option<(&[u8], &[u8])> {
-    let colon = position(line, b':')?;
-    Some((&line[..colon], line[colon + 1..].trim_ascii()))
-}
-
 pub(super) fn look_at_target(method: &[u8], target: &[u8], sink: &mut Sink<'_>) {
     let mut path = target;
+    let slashed: Vec<u8>;
     // RFC 9112 section 3.2.2: the absolute form. Behind a slash it is a part of a path or a query.
     if target.starts_with(b"/") {
         secrets::in_url(target, "URL within a URL", sink);
-    } else if let Some(at) = find(target, b"://") {
-        let authority = &target[at + 3..];
-        let end = authority.iter().position(|b| *b == b'/').unwrap_or(authority.len());
+    } else if let Some(authority) = behind_scheme(target) {
+        let end = authority.iter().position(|b| matches!(b, b'/' | b'?' | b'#')).unwrap_or(authority.len());
         secrets::in_authority(&authority[..end], "URL user information", sink);
-        path = if end == authority.len() { b"/" } else { &authority[end..] };
+        slashed = [b"/", &authority[end..]].concat();
+        path = if authority.get(end) == Some(&b'/') { &authority[end..] } else { &slashed };
+    } else if target != b"*" {
+        sink.passed_over();
     }
     if let Some(at) = path.iter().position(|b| *b == b'?') {
         let query = path[at + 1..].split(|b| *b == b'#').next().unwrap_or(&[]);
+        if find(query, METHOD_FIELD).is_some() {
+            sink.passed_over();
+        }
         secrets::in_form(query, "URL query", sink);
         secrets::by_shape(without_key_id(query), "URL query", sink);
     }
     tell(method, &shown(path), sink);
+}
+
+/// Of `http://` and `https://`.
+fn behind_scheme(target: &[u8]) -> Option<&[u8]> {
+    let at = find(target, b"://")?;
+    let is_http = ["http", "https"].iter().any(|scheme| target[..at].eq_ignore_ascii_case(scheme.as_bytes()));
+    is_http.then(|| &target[at + 3..])
+}
+
+/// What COPY and MOVE write (RFC 4918 section 10.3).
+pub(super) fn look_at_destination(method: &[u8], target: &[u8], sink: &mut Sink<'_>) {
+    if matches!(method, b"COPY" | b"MOVE") {
+        look_at_target(method, target, sink);
+    }
 }
 
 pub(super) fn tell(method: &[u8], target: &[u8], sink: &mut Sink<'_>) {
@@ -347,6 +373,9 @@ fn without_key_id(query: &[u8]) -> &[u8] {
 
 /// Looks for secrets; true where something is presented to be let in.
 pub(super) fn look_at_header(name: &[u8], value: &[u8], sink: &mut Sink<'_>) -> bool {
+    if OVERRIDES.iter().any(|known| name.eq_ignore_ascii_case(known)) {
+        sink.passed_over();
+    }
     if value.len() > LOOK * 2 {
         return false;
     }

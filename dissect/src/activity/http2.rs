@@ -10,7 +10,7 @@ use loona_hpack::Decoder;
 
 use super::LIMIT;
 use super::event::Verb;
-use super::http1::{look_at_header, look_at_target, tell};
+use super::http1::{look_at_destination, look_at_header, look_at_target, tell};
 use super::machine::{Aligned, LOOK, Machine, Sink, Step};
 use super::path::shown_host;
 use super::secrets;
@@ -63,6 +63,7 @@ struct Section {
     grpc_status: Option<u32>,
     is_grpc: bool,
     presented: bool,
+    destination: Option<Vec<u8>>,
 }
 
 impl Default for Http2 {
@@ -175,12 +176,16 @@ fn read(decoder: &mut Decoder<'static>, block: &[u8], from: End, sink: &mut Sink
 }
 
 fn field(section: &mut Section, name: &[u8], value: &[u8], from: End, sink: &mut Sink<'_>) {
+    if from == End::Client && !is_clear(section, name, value) {
+        sink.passed_over();
+    }
     let number = || std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
     match (from, name) {
         (End::Client, b":method") => section.method = Some(value[..value.len().min(LOOK)].to_vec()),
         (End::Client, b":path") => section.path = Some(value.to_vec()),
         (End::Client, b":authority") => section.authority = Some(value[..value.len().min(LOOK)].to_vec()),
         (End::Client, [b':', ..]) => {}
+        (End::Client, b"destination") => section.destination = Some(value[..value.len().min(LOOK)].to_vec()),
         (End::Client, _) => section.presented |= look_at_header(name, value, sink),
         (End::Server, b":status") => section.status = number().and_then(|status| u16::try_from(status).ok()),
         (End::Server, b"grpc-status") => section.grpc_status = number(),
@@ -191,6 +196,21 @@ fn field(section: &mut Section, name: &[u8], value: &[u8], from: End, sink: &mut
         }
         (End::Server, _) => {}
     }
+}
+
+/// Whether it means the same to a server behind this one, which may speak HTTP/1 (RFC 9113 sections 8.2.1, 8.2.2,
+/// 8.3): no second method or path, no framing, nothing that would end a line or a word of it.
+fn is_clear(section: &Section, name: &[u8], value: &[u8]) -> bool {
+    let is_text = value.iter().all(|b| *b == b'\t' || (*b >= b' ' && *b != 0x7f));
+    let is_name = name.iter().all(|b| b.is_ascii_graphic() && !b.is_ascii_uppercase());
+    let is_own = match name {
+        b":method" => section.method.is_none() && value.iter().all(u8::is_ascii_uppercase),
+        b":path" => section.path.is_none() && value.iter().all(|b| !matches!(b, b' ' | b'\t' | b'#')),
+        b"transfer-encoding" => false,
+        [b':', ..] => true,
+        _ => !name.contains(&b':'),
+    };
+    is_text && is_name && is_own
 }
 
 impl Http2 {
@@ -204,6 +224,9 @@ impl Http2 {
                 tell(&method, &shown_host(&authority), sink);
             }
             _ => sink.operation(Verb::of_http_method(&method), "path", None),
+        }
+        if let Some(destination) = section.destination {
+            look_at_destination(&method, &destination, sink);
         }
         if self.pending.len() >= PENDING {
             self.pending.pop_front();

@@ -56,10 +56,11 @@ impl Ldap {
             (End::Server, 0x61) => {
                 let (10, code, _) = element(content)? else { return None };
                 let waits = self.binds.iter().position(|(waits, _)| *waits == id);
-                let presented = waits.is_none_or(|at| self.binds.remove(at).1);
+                // Of a bind that was not seen: a refusal is for something, but success may be anybody's.
+                let presented = waits.map(|at| self.binds.remove(at).1);
                 match code {
-                    [49] => sink.failed("LDAP 49 (invalidCredentials)", presented),
-                    [0] if presented => sink.succeeded("LDAP 0"),
+                    [49] => sink.failed("LDAP 49 (invalidCredentials)", presented != Some(false)),
+                    [0] if presented == Some(true) => sink.succeeded("LDAP 0"),
                     _ => {}
                 }
             }
@@ -107,4 +108,24 @@ fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (tag, length, at) = header(bytes).ok()?;
     let (content, rest) = bytes.get(at..)?.split_at_checked(usize::try_from(length).ok()?)?;
     Some((tag, content, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::activity::{Event, Observer};
+    use crate::{End, Plain, Protection, Protocol};
+
+    /// It may have been anonymous.
+    #[test]
+    fn success_of_a_bind_that_was_not_seen_is_nobodys() {
+        let answer = |code| [0x30, 12, 2, 1, 1, 0x61, 7, 10, 1, code, 4, 0, 4, 0];
+        let found = |code| {
+            let mut observer = Observer::midstream(Protection::Plaintext(Plain::Protocol(Protocol::Ldap)))
+                .expect("it is read");
+            observer.feed(End::Server, &answer(code), &|_: &[u8]| 0);
+            observer.take()
+        };
+        assert_eq!(found(0), []);
+        assert!(matches!(&found(49)[..], [Event::Authentication(failed)] if failed.presented));
+    }
 }

@@ -15,6 +15,7 @@ mod amqp;
 mod event;
 mod ftp;
 mod http1;
+mod http1_framing;
 mod http2;
 mod imap;
 mod kafka;
@@ -35,6 +36,9 @@ mod redis_commands;
 mod secrets;
 mod smtp;
 mod sql;
+mod sql_kinds;
+mod sql_statement;
+mod sql_words;
 mod token;
 
 use crate::{End, Plain, Protection, Protocol};

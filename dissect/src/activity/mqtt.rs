@@ -84,7 +84,10 @@ impl Machine for Mqtt {
 
 impl Mqtt {
     fn connect(&mut self, body: &[u8], sink: &mut Sink<'_>) {
-        let _ = self.read_connect(body, sink);
+        if self.read_connect(body, sink).is_none() {
+            // A will may stand behind what could be read.
+            sink.passed_over();
+        }
     }
 
     fn read_connect(&mut self, body: &[u8], sink: &mut Sink<'_>) -> Option<()> {

@@ -18,6 +18,9 @@ pub(super) struct Nats {
 impl Machine for Nats {
     fn step(&mut self, from: End, rest: &[u8], sink: &mut Sink<'_>) -> Step {
         let Some((text, next)) = line(rest) else { return Step::More };
+        if from == End::Client && text.iter().any(|b| b.is_ascii_control() && *b != b'\t') {
+            sink.passed_over();
+        }
         let mut words = text.split(|b| matches!(b, b' ' | b'\t')).filter(|word| !word.is_empty());
         let Some(word) = words.next() else { return Step::Take(next) };
         let word = word.to_ascii_uppercase();

@@ -70,12 +70,18 @@ pub(crate) fn shown(path: &[u8]) -> Vec<u8> {
             break;
         }
         from += part.len() + 1;
-        let part = part.split(|b| *b == b';').next().unwrap_or(&[]);
+        let (part, parameters) = part.split_at(part.iter().position(|b| *b == b';').unwrap_or(part.len()));
         let decoded = decoded(part);
         // An authority, with user information (RFC 3986 section 3.2.1).
         let is_authority = position == 2 && shown == b"//" && decoded.iter().skip(1).any(|b| *b == b'@');
         let is_secret = may_be_secret(&decoded, &mut announced) || is_authority || has_password(&decoded);
-        shown.extend_from_slice(if is_secret { left_out(part) } else { part });
+        // To a server that knows no parameters they are a part of the path.
+        let is_astray = left_out(parameters) == LEFT_OUT_ASTRAY;
+        shown.extend_from_slice(match is_secret {
+            _ if is_astray => LEFT_OUT_ASTRAY,
+            true => left_out(part),
+            false => part,
+        });
     }
     shown
 }
@@ -307,6 +313,18 @@ mod tests {
             (&format!("{long}a/..admin"), format!("{long}…")),
         ] {
             assert_eq!(told(&format!("/{rest}")), format!("/{expected}"));
+        }
+    }
+
+    #[test]
+    fn parameters_that_lead_elsewhere_are_marked() {
+        for (path, expected) in [
+            ("/public;v=1/a;b", "/public/a"),
+            ("/public;%2f..%2fsecret", "/…%2F…"),
+            ("/public;x%5c..%5csecret", "/…%2F…"),
+            ("/public;/../secret", "/public/../secret"),
+        ] {
+            assert_eq!(told(path), expected);
         }
     }
 

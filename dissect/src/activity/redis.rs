@@ -17,6 +17,8 @@ const PENDING: usize = 256;
 /// Arguments of a command that are looked at, and how much of each.
 const ARGUMENTS: usize = 12;
 const LONGEST: usize = 1024;
+/// What CLIENT does to other connections.
+const OF_OTHERS: [&[u8]; 5] = [b"KILL", b"PAUSE", b"UNPAUSE", b"UNBLOCK", b"NO-EVICT"];
 
 #[derive(Default)]
 pub(super) struct Redis {
@@ -96,8 +98,11 @@ impl Redis {
                     Some(..=0) | None if count == b"-1" || count == b"0" => Step::Take(next),
                     _ => Step::Lost,
                 },
-                // Typed by hand.
+                // Typed by hand; words in quotes may hold escapes, and stand in pieces.
                 _ => {
+                    if header.iter().any(|b| matches!(b, b'"' | b'\'' | b'\\') || b.is_ascii_control()) {
+                        sink.passed_over();
+                    }
                     let words = header.split(|b| *b == b' ').filter(|word| !word.is_empty());
                     self.command = words.take(ARGUMENTS).map(|word| unquoted(word).to_vec()).collect();
                     self.whole(sink);
@@ -160,9 +165,7 @@ impl Redis {
         match verb(&name) {
             Some(verb) => sink.operation(verb, "command", Some(&name)),
             // Of another connection, or of all.
-            None if name == b"CLIENT"
-                && [&b"KILL"[..], b"PAUSE", b"UNPAUSE"].iter().any(|word| is(1, word)) =>
-            {
+            None if name == b"CLIENT" && OF_OTHERS.iter().any(|word| is(1, word)) => {
                 sink.operation(Verb::Admin, "command", Some(&name));
             }
             None if is_neutral(&name) => {}

@@ -4,348 +4,167 @@
 //! `INSERT`, `UPDATE`, `DELETE` and their kin write; what changes tables, users or the server
 //! administers; transactions and session settings are none. What a prepared statement, a cursor or a
 //! query expression does is what it leads to. A `SELECT` that calls a function which writes is taken for
-//! a read. A statement of a kind that is not known here counts as passed over. Must never: tell more of a
-//! statement than its kind.
+//! a read. A statement of a kind that is not known here counts as passed over, and so does one that a
+//! server may read otherwise. Must never: tell more of a statement than its kind.
 
 use super::event::{CredentialKind, Verb};
 use super::machine::{LOOK, Sink};
+use super::sql_statement::Statement;
+pub(super) use super::sql_words::Dialect;
+use super::sql_words::{Escapes, Item, Words};
 
 /// Statements of one message that are told.
 const MOST: usize = 32;
 /// Statements within texts within statements.
 const DEEPEST: usize = 3;
 
-/// Where the texts, comments and names of two servers differ.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Dialect {
-    Postgresql,
-    /// And MariaDB.
-    Mysql,
-}
-
 /// Tells what the statements in `text` do; `is_cut`: more follows that is not there.
 pub(super) fn statements(text: &[u8], dialect: Dialect, is_cut: bool, sink: &mut Sink<'_>) {
-    if is_cut || text.len() > LOOK {
+    let is_whole = !is_cut && text.len() <= LOOK;
+    let text = &text[..text.len().min(LOOK)];
+    let mut readings = Escapes::of(dialect).iter().map(|escapes| Reading::of(text, dialect, *escapes));
+    let Some(usual) = readings.next() else { return };
+    let is_settled = !text.contains(&b'\\') || readings.all(|other| usual.holds(&other));
+    if !is_whole || usual.passed_over || !is_settled {
         sink.passed_over();
     }
-    within(&text[..text.len().min(LOOK)], dialect, DEEPEST, sink);
-}
-
-fn within(text: &[u8], dialect: Dialect, depth: usize, sink: &mut Sink<'_>) {
-    if depth == 0 {
-        sink.passed_over();
-        return;
-    }
-    let mut words = Words { text, at: 0, dialect };
-    for _ in 0..MOST {
-        let Some(first) = words.next() else { return };
-        if first == Item::End {
-            continue;
-        }
-        statement(&first, &mut words, depth, sink);
-    }
-    if words.next().is_some() {
-        sink.passed_over();
-    }
-}
-
-fn statement(first: &Item<'_>, words: &mut Words<'_>, depth: usize, sink: &mut Sink<'_>) {
-    let Item::Word(first) = first else {
-        sink.passed_over();
-        words.skip_statement();
-        return;
-    };
-    let dialect = words.dialect;
-    let first = first.to_ascii_uppercase();
-    let mut kind = match first.as_slice() {
-        b"WITH" | b"PREPARE" | b"DECLARE" => b"SELECT".to_vec(),
-        _ => first.clone(),
-    };
-    let mut verb = verb_of(&kind);
-    let mut position = 0;
-    let mut password_follows = false;
-    let mut direction = false;
-    let mut before: Vec<u8> = Vec::new();
-    // MySQL's PREPARE … FROM 'text' and EXECUTE IMMEDIATE 'text'; another source is not seen.
-    let mut from_text = dialect == Dialect::Mysql && first == b"PREPARE";
-    for item in words.by_ref() {
-        position += 1;
-        match item {
-            Item::End => break,
-            Item::Text(inner) if from_text => {
-                from_text = false;
-                verb = None;
-                kind = b"EXECUTE".to_vec();
-                within(inner, dialect, depth - 1, sink);
-            }
-            Item::Text(secret) if password_follows => {
-                sink.credential(CredentialKind::Password, "SQL statement", secret);
-                password_follows = false;
-            }
-            Item::Text(_) => {}
-            Item::Word(word) => {
-                let word = word.to_ascii_uppercase();
-                password_follows = match word.as_slice() {
-                    b"PASSWORD" => true,
-                    // MySQL: IDENTIFIED [WITH plugin] BY, SET PASSWORD … = PASSWORD('…').
-                    b"BY" => kind == b"CREATE" || kind == b"ALTER" || kind == b"GRANT",
-                    b"FOR" | b"WITH" => false,
-                    _ => password_follows && kind == b"SET",
-                };
-                match first.as_slice() {
-                    // Locks of SELECT … FOR UPDATE change nothing.
-                    b"WITH" | b"EXPLAIN" | b"PREPARE" | b"DECLARE"
-                        if before != b"FOR"
-                            && matches!(
-                                word.as_slice(),
-                                b"INSERT" | b"UPDATE" | b"DELETE" | b"MERGE" | b"CREATE" | b"REPLACE"
-                            )
-                            && verb == Some(Verb::Read) =>
-                    {
-                        verb = verb_of(&word);
-                        kind = word.clone();
-                    }
-                    b"PREPARE" if position == 1 && word == b"TRANSACTION" => {
-                        (verb, kind) = (None, b"COMMIT".to_vec())
-                    }
-                    b"SELECT" | b"WITH" | b"PREPARE" if word == b"INTO" && verb == Some(Verb::Read) => {
-                        verb = Some(Verb::Write);
-                    }
-                    b"COPY" if word == b"PROGRAM" => verb = Some(Verb::Admin),
-                    b"COPY" if !direction && matches!(word.as_slice(), b"FROM" | b"TO") => {
-                        direction = true;
-                        verb = Some(if word == b"FROM" { Verb::Write } else { Verb::Read });
-                    }
-                    b"SET"
-                        if matches!(word.as_slice(), b"GLOBAL" | b"PERSIST" | b"PERSIST_ONLY")
-                            || (position == 1 && word == b"PASSWORD") =>
-                    {
-                        verb = Some(Verb::Admin);
-                    }
-                    b"EXECUTE" if position == 1 && word == b"IMMEDIATE" => from_text = true,
-                    _ => {}
-                }
-                before = word;
-            }
+    for told in &usual.told {
+        match told {
+            Told::Operation(verb, kind) => sink.operation(*verb, "statement", Some(kind)),
+            Told::Password(secret) => sink.credential(CredentialKind::Password, "SQL statement", secret),
         }
     }
-    match verb {
-        _ if from_text => sink.passed_over(),
-        Some(verb) => sink.operation(verb, "statement", Some(&kind)),
-        None if is_neutral(&kind) => {}
-        None => sink.passed_over(),
-    }
 }
 
-fn verb_of(word: &[u8]) -> Option<Verb> {
-    Some(match word {
-        b"SELECT"
-        | b"TABLE"
-        | b"VALUES"
-        | b"FETCH"
-        | b"MOVE"
-        | b"EXPLAIN"
-        | b"DESCRIBE"
-        | b"DESC"
-        | b"HANDLER"
-        | b"CHECK"
-        | b"CHECKSUM"
-        | b"BASE_BACKUP"
-        | b"START_REPLICATION"
-        | b"READ_REPLICATION_SLOT" => Verb::Read,
-        b"INSERT" | b"UPDATE" | b"DELETE" | b"MERGE" | b"REPLACE" | b"COPY" | b"LOAD" | b"TRUNCATE"
-        | b"CALL" | b"DO" | b"IMPORT" | b"LOCK" | b"NOTIFY" => Verb::Write,
-        b"CREATE"
-        | b"ALTER"
-        | b"DROP"
-        | b"GRANT"
-        | b"REVOKE"
-        | b"RENAME"
-        | b"COMMENT"
-        | b"VACUUM"
-        | b"ANALYZE"
-        | b"ANALYSE"
-        | b"REINDEX"
-        | b"CLUSTER"
-        | b"REFRESH"
-        | b"REASSIGN"
-        | b"SECURITY"
-        | b"CHECKPOINT"
-        | b"FLUSH"
-        | b"KILL"
-        | b"RESET"
-        | b"PURGE"
-        | b"CHANGE"
-        | b"INSTALL"
-        | b"UNINSTALL"
-        | b"OPTIMIZE"
-        | b"REPAIR"
-        | b"SHUTDOWN"
-        | b"STOP"
-        | b"BACKUP"
-        | b"BINLOG"
-        | b"CREATE_REPLICATION_SLOT"
-        | b"DROP_REPLICATION_SLOT"
-        | b"ALTER_REPLICATION_SLOT" => Verb::Admin,
-        _ => return None,
-    })
+#[derive(Debug, PartialEq)]
+enum Told<'a> {
+    Operation(Verb, Vec<u8>),
+    Password(&'a [u8]),
 }
 
-/// Of transactions and of the session: they touch no data. What EXECUTE does was told with its PREPARE.
-fn is_neutral(word: &[u8]) -> bool {
-    matches!(
-        word,
-        b"BEGIN"
-            | b"START"
-            | b"COMMIT"
-            | b"END"
-            | b"ROLLBACK"
-            | b"ABORT"
-            | b"SAVEPOINT"
-            | b"RELEASE"
-            | b"SET"
-            | b"SHOW"
-            | b"USE"
-            | b"LISTEN"
-            | b"UNLISTEN"
-            | b"DISCARD"
-            | b"DEALLOCATE"
-            | b"CLOSE"
-            | b"EXECUTE"
-            | b"UNLOCK"
-            | b"XA"
-            | b"HELP"
-            | b"IDENTIFY_SYSTEM"
-            | b"TIMELINE_HISTORY"
-    )
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Item<'a> {
-    Word(&'a [u8]),
-    /// A string literal, without its quotes.
-    Text(&'a [u8]),
-    /// `;`
-    End,
-}
-
-/// Words and strings; comments, names in quotes and everything else are passed over.
-struct Words<'a> {
-    text: &'a [u8],
-    at: usize,
+/// What a text holds under one choice of escapes.
+struct Reading<'a> {
+    told: Vec<Told<'a>>,
+    passed_over: bool,
     dialect: Dialect,
+    escapes: Escapes,
 }
 
-impl<'a> Words<'a> {
-    /// A text in single quotes, which `rest` begins with.
-    fn literal(&mut self, rest: &'a [u8], escapes: bool) -> Item<'a> {
-        let length = quoted(rest, b'\'', escapes);
-        self.at += length;
-        let inner = &rest[1..length];
-        Item::Text(inner.strip_suffix(b"'").unwrap_or(inner))
+impl<'a> Reading<'a> {
+    fn of(text: &'a [u8], dialect: Dialect, escapes: Escapes) -> Reading<'a> {
+        let mut reading = Reading { told: Vec::new(), passed_over: false, dialect, escapes };
+        reading.within(text, DEEPEST);
+        reading
     }
 
-    /// MySQL wants a space behind the dashes.
-    fn is_line_comment(&self, rest: &[u8]) -> bool {
-        match (self.dialect, rest) {
-            (Dialect::Postgresql, [b'-', b'-', ..]) | (Dialect::Mysql, [b'#', ..]) => true,
-            (Dialect::Mysql, [b'-', b'-', rest @ ..]) => rest.first().is_none_or(|b| *b <= b' '),
-            _ => false,
+    /// Whether the other one does nothing more.
+    fn holds(&self, other: &Reading<'_>) -> bool {
+        let is_here = |told: &Told<'_>| matches!(told, Told::Password(_)) || self.told.contains(told);
+        !other.passed_over && other.told.iter().all(is_here)
+    }
+
+    fn within(&mut self, text: &'a [u8], depth: usize) {
+        let mut words = Words::new(text, self.dialect, self.escapes);
+        for _ in 0..MOST {
+            match words.next() {
+                None => break,
+                Some(Item::End) => {}
+                Some(first) => self.statement(first, &mut words, depth),
+            }
+        }
+        self.passed_over |= words.unclear || words.next().is_some();
+    }
+
+    fn statement(&mut self, mut first: Item<'a>, words: &mut Words<'a>, depth: usize) {
+        while first == Item::Sign(b'(') {
+            let Some(next) = words.next() else { return };
+            first = next;
+        }
+        let (Item::Word(first), Some(depth)) = (first, depth.checked_sub(1)) else {
+            self.passed_over = true;
+            return if first != Item::End {
+                words.skip_statement()
+            };
+        };
+        let first = first.to_ascii_uppercase();
+        match (&first[..], self.dialect) {
+            (b"PREPARE", Dialect::Mysql) => {
+                words.next();
+                self.behind(b"FROM", words, depth);
+            }
+            (b"EXECUTE", Dialect::Mysql) if is_word(words.peek(), b"IMMEDIATE") => {
+                self.behind(b"IMMEDIATE", words, depth);
+            }
+            (b"SET", Dialect::Mysql) if is_word(words.peek(), b"STATEMENT") => {
+                self.behind_settings(words, depth);
+            }
+            _ => self.plain(first, words),
         }
     }
 
-    fn skip_statement(&mut self) {
-        for item in self.by_ref() {
-            if item == Item::End {
-                return;
+    /// MySQL's PREPARE … FROM 'text' and EXECUTE IMMEDIATE 'text'; another source is not seen.
+    fn behind(&mut self, word: &[u8], words: &mut Words<'a>, depth: usize) {
+        let is_so = is_word(words.next(), word);
+        match words.next() {
+            Some(Item::Text(text)) if is_so => {
+                self.within(text, depth);
+                let is_plain = !text.contains(&b'\\') && !text.contains(&b'\'');
+                let next = words.peek();
+                let is_all = matches!(next, None | Some(Item::End)) || is_word(next, b"USING");
+                self.passed_over |= !is_plain || !is_all;
+                words.skip_statement();
+            }
+            None | Some(Item::End) => self.passed_over = true,
+            Some(_) => {
+                self.passed_over = true;
+                words.skip_statement();
             }
         }
     }
-}
 
-impl<'a> Iterator for Words<'a> {
-    type Item = Item<'a>;
+    /// MariaDB's SET STATEMENT … FOR and a statement.
+    fn behind_settings(&mut self, words: &mut Words<'a>, depth: usize) {
+        let mut open = 0_usize;
+        while let Some(item) = words.next() {
+            match item {
+                Item::End => break,
+                Item::Sign(b'(') => open += 1,
+                Item::Sign(b')') => open = open.saturating_sub(1),
+                Item::Word(word) if open == 0 && word.eq_ignore_ascii_case(b"FOR") => {
+                    let Some(first) = words.next() else { return };
+                    return self.statement(first, words, depth);
+                }
+                _ => {}
+            }
+        }
+        self.passed_over = true;
+    }
 
-    fn next(&mut self) -> Option<Item<'a>> {
-        loop {
-            let rest = self.text.get(self.at..).filter(|rest| !rest.is_empty())?;
-            match rest {
-                [b';', ..] => {
-                    self.at += 1;
-                    return Some(Item::End);
+    fn plain(&mut self, first: Vec<u8>, words: &mut Words<'a>) {
+        let mut statement = Statement::new(first, self.dialect);
+        while let Some(item) = words.next() {
+            match item {
+                Item::End => break,
+                Item::Word(word) => {
+                    let is_name = words.is_part_of_name(word);
+                    let is_call = words.peek() == Some(Item::Sign(b'('));
+                    statement.word(&word.to_ascii_uppercase(), is_name, is_call);
                 }
-                [b'\'', ..] => return Some(self.literal(rest, self.dialect == Dialect::Mysql)),
-                // In MySQL a text as well, whose escapes count.
-                [b'"', ..] => self.at += quoted(rest, b'"', self.dialect == Dialect::Mysql),
-                [b'`', ..] => self.at += quoted(rest, b'`', false),
-                _ if self.is_line_comment(rest) => {
-                    self.at += rest.iter().position(|b| *b == b'\n').unwrap_or(rest.len());
-                }
-                // MySQL runs what is in such a comment.
-                [b'/', b'*', b'!', ..] | [b'/', b'*', b'M', b'!', ..] if self.dialect == Dialect::Mysql => {
-                    let open = if rest[2] == b'!' { 3 } else { 4 };
-                    self.at += open + rest[open..].iter().take_while(|b| b.is_ascii_digit()).count();
-                }
-                [b'/', b'*', ..] => self.at += comment(rest, self.dialect == Dialect::Postgresql),
-                [b'$', ..] if self.dialect == Dialect::Postgresql => self.at += dollar_quoted(rest),
-                [first, ..] if is_word(*first) && !first.is_ascii_digit() => {
-                    let length = rest.iter().take_while(|b| is_word(**b) || **b == b'$').count();
-                    self.at += length;
-                    let word = &rest[..length];
-                    // PostgreSQL section 4.1.2.2: only here do backslashes escape.
-                    if matches!(word, b"e" | b"E") && rest.get(1) == Some(&b'\'') {
-                        return Some(self.literal(&rest[1..], true));
+                Item::Text(secret) => {
+                    if statement.text() {
+                        self.told.push(Told::Password(secret));
                     }
-                    return Some(Item::Word(word));
                 }
-                _ => self.at += 1,
+                Item::Name => statement.sign(b'"'),
+                Item::Sign(sign) => statement.sign(sign),
             }
         }
+        let (operations, is_clear) = statement.conclude();
+        self.told.extend(operations.into_iter().map(|(verb, kind)| Told::Operation(verb, kind)));
+        self.passed_over |= !is_clear;
     }
 }
 
-fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80
-}
-
-/// The length of a string in quotes; a doubled quote does not end it, nor one that is escaped.
-fn quoted(rest: &[u8], quote: u8, escapes: bool) -> usize {
-    let mut at = 1;
-    while let Some(byte) = rest.get(at) {
-        match *byte {
-            b'\\' if escapes => at += 2,
-            byte if byte == quote && rest.get(at + 1) == Some(&quote) => at += 2,
-            byte if byte == quote => return at + 1,
-            _ => at += 1,
-        }
-    }
-    rest.len()
-}
-
-/// The length of a comment; those of PostgreSQL may hold others.
-fn comment(rest: &[u8], nests: bool) -> usize {
-    let (mut at, mut depth) = (2, 1);
-    while let Some(pair) = rest.get(at..at + 2) {
-        match pair {
-            b"*/" => (at, depth) = (at + 2, depth - 1),
-            b"/*" if nests => (at, depth) = (at + 2, depth + 1),
-            _ => at += 1,
-        }
-        if depth == 0 {
-            return at;
-        }
-    }
-    rest.len()
-}
-
-/// PostgreSQL's `$tag$…$tag$`; `$1` is one byte.
-fn dollar_quoted(rest: &[u8]) -> usize {
-    let Some(end) = rest[1..].iter().take(64).position(|b| *b == b'$') else { return 1 };
-    let tag = &rest[..end + 2];
-    let name = &tag[1..tag.len() - 1];
-    if !name.iter().all(|b| is_word(*b)) || name.first().is_some_and(u8::is_ascii_digit) {
-        return 1;
-    }
-    let body = &rest[tag.len()..];
-    body.windows(tag.len()).position(|window| window == tag).map_or(rest.len(), |at| 2 * tag.len() + at)
+fn is_word(item: Option<Item<'_>>, expected: &[u8]) -> bool {
+    matches!(item, Some(Item::Word(word)) if word.eq_ignore_ascii_case(expected))
 }

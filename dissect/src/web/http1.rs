@@ -251,7 +251,7 @@ impl Response {
 
 #[cfg(test)]
 mod tests {
-    use crate::{Hint, Prefix, Segments, inspect_stream};
+    use crate::{Hint, Prefix, inspect_stream};
 
     #[test]
     fn a_path_is_told_without_what_may_be_secret() {
@@ -261,13 +261,9 @@ mod tests {
             ("/health", "GET /health to h"),
         ] {
             let bytes = format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n");
-            let client = Prefix {
-                bytes: bytes.as_bytes(),
-                ended: true,
-                midstream: false,
-                segments: Segments::new(&[]),
-            };
-            let server = Prefix { bytes: b"", ended: true, midstream: false, segments: Segments::new(&[]) };
+            let client =
+                Prefix { bytes: bytes.as_bytes(), ended: true, midstream: false, ..Prefix::default() };
+            let server = Prefix { ended: true, ..Prefix::default() };
             let detail = inspect_stream(client, server, Hint::default()).facts.detail.unwrap_or_default();
             assert_eq!(detail, told);
         }

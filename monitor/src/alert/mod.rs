@@ -20,6 +20,7 @@ pub use journal::{KEPT, Rest};
 pub use saved::{Change, Saved, SavedAlert};
 
 use crate::detect::Finding;
+use crate::flows::FlowId;
 use crate::model::{Acknowledgement, AlertState, AlertView, FlowView, ListenerView, Rule, Severity};
 use journal::Journal;
 use parties::Parties;
@@ -37,6 +38,15 @@ const KEEP_EVERY: u64 = 5_000_000_000;
 /// this much older than the last one that came, ns.
 const SHOWN_FOR: u64 = 1_000_000_000;
 
+/// Who keeps an alert open: it is not resolved before each of them lets it go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Holder {
+    /// A flow that shows the condition.
+    Flow(FlowId),
+    /// The detector itself, which says when it is over.
+    Detector,
+}
+
 #[derive(Debug)]
 struct Alert {
     rule: Rule,
@@ -52,8 +62,8 @@ struct Alert {
     news: bool,
     /// When what it shows was found.
     shown_ns: u64,
-    /// Open flows that show the condition.
-    holds: u32,
+    /// Who shows the condition still.
+    holders: HashSet<Holder, RandomState>,
     resolved: bool,
     cursor: u64,
     acknowledged: Option<Acknowledgement>,
@@ -153,7 +163,7 @@ impl Alerts {
                 told_ns: now_ns,
                 news: false,
                 shown_ns: now_ns,
-                holds: 0,
+                holders: HashSet::default(),
                 resolved: false,
                 cursor: open.cursor,
                 acknowledged: open.acknowledged,
@@ -185,11 +195,11 @@ impl Alerts {
     }
 
     /// Takes a finding; returns the alert where it is to be told. With `hold`, the alert stays open
-    /// until [`Alerts::release`].
+    /// until [`Alerts::release`] by the same.
     pub fn find(
         &mut self,
         finding: Finding,
-        hold: bool,
+        hold: Option<Holder>,
         now_ns: u64,
         wall: impl Fn(u64) -> Timestamp,
     ) -> Option<AlertView> {
@@ -211,7 +221,7 @@ impl Alerts {
         if let Some(alert) = self.alerts.get_mut(&key).filter(|alert| !alert.resolved) {
             alert.count += 1;
             (alert.last, alert.last_ns) = (now, now_ns);
-            alert.holds += u32::from(hold);
+            alert.holders.extend(hold);
             let worse = finding.severity > alert.severity;
             // What is told is the worst of what was found.
             alert.becomes(&mut self.parties, &key, finding.severity.max(alert.severity), party);
@@ -245,7 +255,7 @@ impl Alerts {
             told_ns: now_ns,
             news: false,
             shown_ns: now_ns,
-            holds: u32::from(hold),
+            holders: hold.into_iter().collect(),
             resolved: false,
             cursor: 0,
             acknowledged: None,
@@ -271,7 +281,7 @@ impl Alerts {
         &mut self,
         key: &str,
         severity: Severity,
-        hold: bool,
+        holder: Holder,
         now_ns: u64,
         wall: impl Fn(u64) -> Timestamp,
     ) -> bool {
@@ -286,17 +296,19 @@ impl Alerts {
         self.found += 1;
         alert.count += 1;
         (alert.last, alert.last_ns) = (now, now_ns);
-        alert.holds += u32::from(hold);
+        alert.holders.insert(holder);
         if !self.stale.contains(key) {
             self.stale.insert(key.to_owned());
         }
         true
     }
 
-    /// A flow that held an alert open has ended.
-    pub fn release(&mut self, key: &str, now_ns: u64) {
-        if let Some(alert) = self.alerts.get_mut(key) {
-            alert.holds = alert.holds.saturating_sub(1);
+    /// Who held an alert open does so no more. An alert that took the place of the one that it held is
+    /// left alone.
+    pub fn release(&mut self, key: &str, holder: Holder, now_ns: u64) {
+        if let Some(alert) = self.alerts.get_mut(key)
+            && alert.holders.remove(&holder)
+        {
             alert.last_ns = now_ns;
         }
     }
@@ -314,7 +326,7 @@ impl Alerts {
     pub fn tick(&mut self, now_ns: u64, wall: impl Fn(u64) -> Timestamp) -> Vec<AlertView> {
         let resolve_ns = self.resolve_ns;
         let quiet = |alert: &Alert| {
-            !alert.resolved && alert.holds == 0 && now_ns.saturating_sub(alert.last_ns) >= resolve_ns
+            !alert.resolved && alert.holders.is_empty() && now_ns.saturating_sub(alert.last_ns) >= resolve_ns
         };
         let over: Vec<String> =
             self.alerts.iter().filter(|(_, alert)| quiet(alert)).map(|(key, _)| key.clone()).collect();

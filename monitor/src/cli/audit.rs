@@ -19,7 +19,7 @@ use crate::audit::{
     Target, audit as ask, listening,
 };
 use crate::config::{Config, Overrides};
-use crate::model::Severity;
+use crate::model::{Severity, called};
 use crate::record::text::Style;
 use crate::record::{printable, write_line};
 
@@ -212,7 +212,7 @@ fn block(report: &Report, rotation: Option<&Rotation>, now: Timestamp, style: St
     let bound: Vec<String> = report.target.bound.iter().map(ToString::to_string).collect();
     let mut title = bound.join(", ");
     if let Some(name) = &report.target.process {
-        let _ = write!(title, " {name}");
+        let _ = write!(title, " {}", called(name));
     }
     if let Some(pid) = report.target.pid {
         let _ = write!(title, " (pid {pid})");

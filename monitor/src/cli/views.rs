@@ -7,6 +7,7 @@ use super::table::{Align, Cell, Column, Table};
 use super::wide;
 use crate::api::query::Field;
 use crate::api::query::field::at;
+use crate::model::called;
 use crate::record::units;
 
 use Align::{Elastic, Left, Right};
@@ -214,8 +215,8 @@ fn end(record: &Value, side: &str) -> String {
         field.value(record).map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned))
     };
     match (of("process"), of("pid")) {
-        (Some(name), Some(pid)) => format!("{name}[{pid}] {address}"),
-        (Some(name), None) => format!("{name} {address}"),
+        (Some(name), Some(pid)) => format!("{}[{pid}] {address}", called(&name)),
+        (Some(name), None) => format!("{} {address}", called(&name)),
         _ => address,
     }
 }

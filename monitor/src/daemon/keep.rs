@@ -427,19 +427,29 @@ impl Keeper {
             }
         }
         self.links.keeping.memory.of(0).settle(Tally::lose);
-        let why = self.told.unwrap_or_default();
-        let waits = self.pending.len() as u64 + self.pending.dropped;
-        match self.store {
-            Some(_) if self.misplaced => say!("streamwatch: the state is not kept: {why}"),
-            Some(_) if self.lacks_key => {
-                say!("streamwatch: the state is not kept: nothing opens it without its key: {why}");
-            }
-            Some(store) if self.pending.is_empty() => store.close(),
-            None if self.lacks_key => say!("streamwatch: the state is not kept: {why}"),
-            _ if waits == 0 => {}
-            _ => say!("streamwatch: {waits} changes of the state were not kept: {why}"),
+        if let Some(line) = self.last_line() {
+            say!("streamwatch: {line}");
+        } else if let Some(store) = self.store {
+            store.close();
         }
         self.links.opener.finish();
+    }
+
+    /// What is said at the end of a state that is not kept as it should be.
+    fn last_line(&self) -> Option<String> {
+        let why = self.told.as_deref().unwrap_or_default();
+        let waits = self.pending.len() as u64 + self.pending.dropped;
+        match self.store {
+            Some(_) if self.misplaced => Some(format!("the state is not kept: {why}")),
+            Some(_) if self.lacks_key => {
+                Some(format!("the state is not kept: nothing opens it without its key: {why}"))
+            }
+            Some(_) if self.pending.is_empty() => None,
+            None if self.lacks_key => Some(format!("the state is not kept: {why}")),
+            _ if waits > 0 => Some(format!("{waits} changes of the state were not kept: {why}")),
+            None if self.held.is_some() => Some(format!("the state could not be opened again: {why}")),
+            _ => None,
+        }
     }
 
     /// The core is gone: what was kept stays as it is, with what is held on top.
@@ -468,5 +478,34 @@ impl Keeper {
             }
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::daemon::state;
+
+    #[test]
+    fn a_state_that_could_not_be_opened_again_is_told_at_the_end_though_nothing_waits() {
+        let place = std::env::temp_dir().join(format!("streamwatch-keep-{}", std::process::id()));
+        std::fs::create_dir_all(&place).expect("a directory");
+        let mut config = Config::default();
+        config.alerts.state = Some(place.join("state.redb"));
+        let keeping = Arc::new(Keeping::new(&config));
+        let state::Begun { opener, opened } = state::begin(&config, &keeping).expect("begun");
+        let store = opened.expect("an answer").expect("a state").store;
+        let links = Links { changes: never(), orders: bounded(1).0, check: never(), keeping, opener };
+        let mut keeper = Keeper::new(links, Some(store), 4096, Duration::from_secs(3600));
+        assert_eq!(keeper.last_line(), None);
+        keeper.failed(&StoreError::InUse { path: place.join("x") });
+        let line = keeper.last_line().expect("a line");
+        assert!(line.starts_with("the state could not be opened again: "), "{line}");
+        assert!(!line.ends_with(": "), "{line}");
+        keeper.hold(vec![Change::Closed("a".into())]);
+        let line = keeper.last_line().expect("a line");
+        assert!(line.starts_with("1 changes of the state were not kept: "), "{line}");
+        std::fs::remove_dir_all(&place).expect("removed");
     }
 }

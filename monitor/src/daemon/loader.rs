@@ -14,7 +14,7 @@ use super::start::RunError;
 use crate::alert::Saved;
 use crate::api::{Door, InstanceLock, SocketFile};
 use crate::config::Config;
-use crate::hook::Posted;
+use crate::hook::{Posted, Ready};
 use crate::identity::Asked;
 use crate::kernel::{Beginning, Control, Kernel, LoadError};
 use crate::policy::PolicyTexts;
@@ -39,6 +39,8 @@ pub struct Loader {
     pub lock: InstanceLock,
     /// What was told, for the next worker or the next daemon.
     pub told: File,
+    /// What is told of alerts, for each worker in turn.
+    pub hooks_ready: Vec<Arc<Ready>>,
     /// How far hooks have come, for the same.
     pub posted: Arc<Posted>,
     pub user: User,

@@ -35,7 +35,7 @@ use crate::alert::Change;
 use crate::api::{self, tests::Place};
 use crate::config::Config;
 use crate::event::{Event, to_bytes};
-use crate::hook::{Hooks, Notice};
+use crate::hook::{Hooks, Notice, Ready};
 use crate::kernel::Left;
 use crate::model::{Identity, LossRow};
 use crate::policy::Policy;
@@ -366,7 +366,7 @@ fn run(seed: u64, slow: Slow) -> Result<(), TestCaseError> {
     config.state.memory_bytes = 4096;
     let keeping = Arc::new(Keeping::new(&config));
     let loader = Arc::new(Loader::default());
-    let hooks = Arc::new(Hooks::start(&[hook], &Arc::default()).unwrap());
+    let hooks = Arc::new(Hooks::start(&[Arc::new(Ready::new(&hook).unwrap())], &Arc::default()).unwrap());
     let stages = Stages {
         reader: read.clone(),
         events: Stage::events(2),

@@ -127,7 +127,7 @@ impl Session {
         let config = &loader.config;
         let keeping = Arc::new(Keeping::new(config));
         let Begun { opener, mut opened } = state::begin(config, &keeping)?;
-        let mut hooks = Hooks::start(&config.alerts.hooks, &loader.posted).map_err(RunError::from)?;
+        let mut hooks = Hooks::start(&loader.hooks_ready, &loader.posted).map_err(RunError::from)?;
         let saved = match &mut opened {
             Some(Ok(Opened { saved, damage, .. })) => {
                 keeping.damage(damage);

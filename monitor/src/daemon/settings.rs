@@ -1,36 +1,40 @@
 //! What settings name on this host: users, groups, hooks, keys. Looked at before anything is loaded, so that what
 //! is wrong is said with the line that says it.
 
+use std::sync::Arc;
+
 use super::confine::User;
 use super::start::RunError;
 use super::state;
 use crate::api::{self, SocketError};
 use crate::config::{Config, Field, Origin};
-use crate::hook::{self, HookError};
+use crate::hook::{HookError, Ready};
 use crate::keys::{KeyError, Keys};
 
-/// The worker's user, where all that is named is there.
+/// The worker's user and the hooks, where all that is named is there.
 ///
 /// # Errors
 /// The first that is not, with its place.
-pub fn check(config: &Config, origin: &Origin) -> Result<User, RunError> {
+pub fn check(config: &Config, origin: &Origin) -> Result<(User, Vec<Arc<Ready>>), RunError> {
     let user = User::of(config.worker.user.as_deref()).map_err(|error| origin.blame("worker.user", error))?;
     match api::check_groups(config.api.viewers.as_deref(), config.api.operators.as_deref()) {
         Err(error @ SocketError::NoGroup { key, .. }) => return Err(origin.blame(key, error).into()),
         Err(error) => return Err(RunError::Api(error.to_string())),
         Ok(()) => {}
     }
+    let mut hooks = Vec::new();
     for (number, wanted) in config.alerts.hooks.iter().enumerate() {
-        hook::check(wanted).map_err(|error| {
+        let ready = Ready::new(wanted).map_err(|error| {
             let key = if let HookError::Settings { key, .. } = &error { key } else { "" };
             origin.blame(Field::of("alerts.hooks", number, key), &error)
         })?;
+        hooks.push(Arc::new(ready));
     }
     Keys::new(&config.state, &state::path(config)).map_err(|error| {
         let field = if let KeyError::Setting { field, .. } = &error { field } else { "" };
         origin.blame(Field::with(field, &["state.key", "state.previous"]), &error)
     })?;
-    Ok(user)
+    Ok((user, hooks))
 }
 
 #[cfg(test)]
@@ -66,7 +70,7 @@ mod tests {
         ] {
             std::fs::write(&path, text).unwrap();
             let (config, origin) = Config::read(Some(&path), Overrides::default()).unwrap();
-            let error = check(&config, &origin).unwrap_err();
+            let error = check(&config, &origin).map(drop).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{error}");
             let place = format!("{}{expected}", path.display());
             assert!(error.to_string().starts_with(&place), "{error}");

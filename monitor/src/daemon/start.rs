@@ -81,7 +81,7 @@ pub fn run(options: RunOptions) -> Result<(), RunError> {
     super::private::keep_private()
         .map_err(|error| RunError::Host(format!("core dumps cannot be disabled: {error}")))?;
     let (config, origin) = Config::read(options.config.as_deref(), options.overrides.clone())?;
-    let user = super::settings::check(&config, &origin)?;
+    let (user, hooks_ready) = super::settings::check(&config, &origin)?;
     let (policy, wanted) = load_policy(&config, &origin)?;
     crate::doctor::can_run().map_err(RunError::Host)?;
     // What the shell left open is for nobody here.
@@ -114,6 +114,7 @@ pub fn run(options: RunOptions) -> Result<(), RunError> {
         boot_id: boot_id(),
         own_netns: monitor_sys::netns_cookie().ok(),
         started_ns: monotonic_ns(),
+        hooks_ready,
         posted: Arc::new(Posted::open(&super::state::path(&config), &config.alerts.hooks)),
         config,
         policy,

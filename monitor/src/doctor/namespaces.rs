@@ -14,6 +14,9 @@ const CGROUPS: u64 = 0xEFFF_FFFB;
 const PROCESSES: u64 = 0xEFFF_FFFC;
 const USERS: u64 = 0xEFFF_FFFD;
 
+/// How far the clocks of this process are from the host's (time_namespaces(7)).
+const OFFSETS: &str = "/proc/self/timens_offsets";
+
 /// A namespace of this process.
 #[derive(Debug, PartialEq, Eq)]
 enum Where {
@@ -49,11 +52,20 @@ fn processes() -> Check {
 fn users() -> Check {
     check(
         "users",
-        here("user", USERS),
+        of_users(),
         "in a user namespace the capabilities that this process has do not count for the kernel programs: start it \
          as root of the host (of a container: --userns=host, not rootless; of a pod: hostUsers: true)",
         "it takes the host's /proc",
     )
+}
+
+fn of_users() -> Where {
+    here("user", USERS)
+}
+
+/// Whether the capabilities of this process are ones of the host, as far as that can be told.
+pub(super) fn capabilities_count() -> bool {
+    of_users() == Where::Host
 }
 
 /// Its root is some cgroup of the host: paths from there name others, and what is above it is not watched.
@@ -71,14 +83,13 @@ fn cgroups() -> Check {
 /// The kernel programs read the host's (`bpf_ktime_get_ns`): a process with others (time_namespaces(7)) would label
 /// everything with a wrong time.
 fn clocks() -> Check {
-    // Kernels without time namespaces have no such file.
-    let shifted = std::fs::read_to_string("/proc/self/timens_offsets").is_ok_and(|text| are_shifted(&text));
+    let known = Path::new("/proc/self/ns").is_dir();
     check(
         "clocks",
-        if shifted { Where::Elsewhere } else { Where::Host },
+        shifted(OFFSETS, std::fs::read_to_string(OFFSETS), known),
         "a time namespace shifts them, so times would be wrong: start it in the host's \
          ('nsenter --time --target 1 streamwatch run')",
-        "",
+        "it takes the host's /proc",
     )
 }
 
@@ -102,10 +113,16 @@ fn place(path: &str, inode: io::Result<u64>, first: u64, known: bool) -> Where {
     match inode {
         Ok(inode) if inode == first => Where::Host,
         Ok(_) => Where::Elsewhere,
-        // A kernel without them.
-        Err(error) if error.kind() == io::ErrorKind::NotFound && known => Where::Host,
-        Err(error) => Where::Unknown(format!("{path} cannot be read ({error})")),
+        Err(error) => unread(path, &error, known),
     }
+}
+
+fn unread(path: &str, error: &io::Error, known: bool) -> Where {
+    // A kernel without them.
+    if error.kind() == io::ErrorKind::NotFound && known {
+        return Where::Host;
+    }
+    Where::Unknown(format!("{path} cannot be read ({error})"))
 }
 
 /// One that belongs to another PID namespace has another number for this process, or none.
@@ -118,8 +135,17 @@ fn numbered(link: io::Result<PathBuf>, own: u32) -> Result<(), String> {
 }
 
 /// `monotonic 0 0`, `boottime 0 0`: seconds and nanoseconds.
-fn are_shifted(offsets: &str) -> bool {
-    offsets.lines().any(|line| line.split_whitespace().skip(1).any(|number| number != "0"))
+fn shifted(path: &str, offsets: io::Result<String>, known: bool) -> Where {
+    let offsets = match offsets {
+        Ok(offsets) => offsets,
+        Err(error) => return unread(path, &error, known),
+    };
+    let numbers: Vec<&str> = offsets.lines().flat_map(|line| line.split_whitespace().skip(1)).collect();
+    match numbers[..] {
+        [] => Where::Unknown(format!("{path} says nothing")),
+        _ if numbers.iter().all(|number| *number == "0") => Where::Host,
+        _ => Where::Elsewhere,
+    }
 }
 
 #[cfg(test)]
@@ -128,10 +154,16 @@ mod tests {
 
     #[test]
     fn clocks_of_a_time_namespace_are_told() {
-        assert!(!are_shifted("monotonic           0         0\nboottime            0         0\n"));
-        assert!(are_shifted("monotonic           0         0\nboottime      1000000         0\n"));
-        assert!(are_shifted("monotonic      -10000         0\nboottime            0         5\n"));
-        assert!(!are_shifted(""));
+        let told = |text: &str| shifted("x", Ok(text.to_owned()), true);
+        let host = "monotonic           0         0\nboottime            0         0\n";
+        assert_eq!(told(host), Where::Host);
+        for text in [
+            "monotonic           0         0\nboottime      1000000         0\n",
+            "monotonic      -10000         0\nboottime            0         5\n",
+        ] {
+            assert_eq!(told(text), Where::Elsewhere);
+        }
+        assert!(matches!(told(""), Where::Unknown(_)));
     }
 
     #[test]
@@ -143,6 +175,10 @@ mod tests {
         assert_eq!(place("x", missing(), PROCESSES, true), Where::Host);
         assert!(matches!(place("x", missing(), PROCESSES, false), Where::Unknown(_)));
         assert!(matches!(place("x", denied(), PROCESSES, true), Where::Unknown(_)));
+        let error = |kind: io::ErrorKind| Err(io::Error::from(kind));
+        assert_eq!(shifted("x", error(io::ErrorKind::NotFound), true), Where::Host);
+        assert!(matches!(shifted("x", error(io::ErrorKind::NotFound), false), Where::Unknown(_)));
+        assert!(matches!(shifted("x", error(io::ErrorKind::PermissionDenied), true), Where::Unknown(_)));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! In: events, identities. Out: flows and streams as they stand. Must never: grow beyond its
 //! configured size, or lose a byte of a total.
 
+mod certificates;
 mod closed;
 mod endpoint;
 mod entry;
@@ -21,6 +22,7 @@ mod slab;
 mod streams;
 mod table;
 
+pub use certificates::Shown;
 pub use endpoint::Endpoint;
 pub use entry::Flow;
 pub use evidence::{Evidence, doubt_what_did_not_come, doubt_what_was_lost};

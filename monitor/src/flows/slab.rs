@@ -20,6 +20,14 @@ pub struct FlowId {
     pub(super) generation: NonZeroU32,
 }
 
+#[cfg(test)]
+impl FlowId {
+    /// The first flow of a place.
+    pub fn first_of(index: u32) -> Self {
+        FlowId { index, generation: NonZeroU32::MIN }
+    }
+}
+
 pub(super) type Chunk = RwLock<Vec<Option<Flow>>>;
 
 /// What readers share with the core.

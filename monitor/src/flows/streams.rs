@@ -5,10 +5,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use dissect::{Protection, Protocol, UnknownReason};
 use foldhash::quality::RandomState;
 use jiff::Timestamp;
 
-use super::Flow;
+use super::{Flow, Shown, certificates};
 use crate::hist::{Measures, Sample};
 use crate::model::{Answer, Direction, Identity, Judged, StreamView, Transport, Verdict};
 use crate::policy::{FlowFacts, Policy};
@@ -81,7 +82,8 @@ pub struct Stream {
     pub server_address: SocketAddr,
     pub client_identity: Option<Arc<Identity>>,
     pub server_identity: Option<Arc<Identity>>,
-    pub protocol: Option<String>,
+    /// Of the flow that is protected worst, or, where that is not known of any, the last that was seen.
+    pub protocol: Option<Protocol>,
     pub flows: u64,
     pub open: u64,
     pub failed: u64,
@@ -92,6 +94,8 @@ pub struct Stream {
     pub verdict: Arc<Verdict>,
     /// Of the flow that is protected worst.
     pub facts: Arc<dissect::Facts>,
+    /// Certificates that other flows showed.
+    shown: Option<Box<Shown>>,
     /// The verdict is of a flow that carried something.
     judged: bool,
     /// Another policy is in force since a flow was learned: its third answer is of none.
@@ -139,6 +143,8 @@ pub struct Streams {
     /// Identities that streams hold, by their addresses in memory, and the bytes of all.
     identities: HashSet<usize, RandomState>,
     identity_bytes: usize,
+    /// For certificates, bytes.
+    certificate_room: usize,
     capacity: usize,
     with_measures: usize,
     /// Flows that were put into a stream.
@@ -156,6 +162,7 @@ impl Streams {
             by_party: HashMap::default(),
             identities: HashSet::default(),
             identity_bytes: 0,
+            certificate_room: certificates::BYTES,
             capacity,
             with_measures,
             assigned: 0,
@@ -189,6 +196,18 @@ impl Streams {
 
     pub fn get_mut(&mut self, id: StreamId) -> Option<&mut Stream> {
         self.list.get_mut(id.index())
+    }
+
+    /// A stream takes over what a flow of its own knows now.
+    pub fn learn(&mut self, id: StreamId, flow: &Flow) {
+        let Some(stream) = self.list.get_mut(id.index()) else { return };
+        let before = stream.facts.clone();
+        stream.learn(flow);
+        for facts in [&before, &flow.facts] {
+            if !Arc::ptr_eq(facts, &stream.facts) {
+                certificates::keep(&mut stream.shown, &stream.facts, facts, &mut self.certificate_room);
+            }
+        }
     }
 
     /// The stream of a flow, made where there is none.
@@ -282,6 +301,7 @@ impl Streams {
             last_ns: flow.last_ns,
             verdict: flow.verdict.clone(),
             facts: flow.facts.clone(),
+            shown: None,
             judged: false,
             undecided: false,
             measures: (self.list.len() < self.with_measures).then(Box::default),
@@ -310,17 +330,18 @@ impl Streams {
 impl Stream {
     /// Takes over what a flow knows now. The stream's answer is the worst of those of the flows that
     /// carried payload; without any, the last one's.
-    pub fn learn(&mut self, flow: &Flow) {
+    fn learn(&mut self, flow: &Flow) {
         self.last_ns = self.last_ns.max(flow.last_ns);
-        if let Some(protocol) = flow.facts.protocol
-            && self.protocol.as_deref() != Some(protocol.as_str())
-        {
-            self.protocol = Some(protocol.as_str().to_owned());
-        }
         if !Arc::ptr_eq(&self.facts, &flow.facts) && posture::rank(&flow.facts) <= posture::rank(&self.facts)
         {
             self.facts = flow.facts.clone();
         }
+        self.protocol = match self.facts.protection {
+            Protection::Unknown(reason) if reason != UnknownReason::Opaque => {
+                flow.facts.protocol.or(self.protocol)
+            }
+            _ => self.facts.protocol,
+        };
         let carried = flow.bytes() != (0, 0) || flow.facts.protocol.is_some();
         if !self.judged {
             self.verdict = flow.verdict.clone();
@@ -392,7 +413,7 @@ impl Stream {
             direction: self.direction,
             client_identity: self.client_identity.clone(),
             server_identity: self.server_identity.clone(),
-            protocol: self.protocol.clone(),
+            protocol: self.protocol.map(|protocol| protocol.as_str().to_owned()),
             flows: self.flows,
             open: self.open,
             failed: self.failed,
@@ -402,6 +423,7 @@ impl Stream {
             last_seen: wall(self.last_ns),
             verdict: self.verdict.clone(),
             facts: self.facts.clone(),
+            shown: self.shown.as_deref().cloned().unwrap_or_default(),
         }
     }
 }

@@ -137,8 +137,8 @@ impl Table {
         self.flows.each(places, each);
     }
 
-    /// Adds a flow; gives its place, and the one that had to go for it.
-    pub fn insert(&mut self, flow: Flow) -> (FlowId, Option<Flow>) {
+    /// Adds a flow; gives its place, and the one that had to go for it, with the place that it had.
+    pub fn insert(&mut self, flow: Flow) -> (FlowId, Option<(FlowId, Flow)>) {
         let evicted = if self.len() >= self.capacity { self.evict(flow.last_ns) } else { None };
         self.seen += 1;
         let (key, place, transport, cgroup) = (flow.key(), flow.addresses(), flow.transport, flow.cgroup);
@@ -157,7 +157,7 @@ impl Table {
 
     /// The least valuable entry of a cgroup that has more than its share: closed and old first, never one
     /// that was just heard of if another can be found.
-    fn evict(&mut self, now_ns: u64) -> Option<Flow> {
+    fn evict(&mut self, now_ns: u64) -> Option<(FlowId, Flow)> {
         let share = self.shares.victim()?;
         let mut last_resort = None;
         for _ in 0..CANDIDATES {
@@ -173,9 +173,10 @@ impl Table {
             self.order.push_back(index, share);
             last_resort.get_or_insert(id);
         }
-        let flow = self.remove(last_resort?)?;
+        let id = last_resort?;
+        let flow = self.remove(id)?;
         self.evicted += 1;
-        Some(flow)
+        Some((id, flow))
     }
 
     /// Takes a flow out.

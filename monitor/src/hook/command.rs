@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use crate::priority;
+
 /// How often a look is taken whether it has ended.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -22,6 +24,7 @@ pub(super) fn run(command: &[String], record: &[u8], timeout: Duration) -> Resul
         .process_group(0)
         .spawn()
         .map_err(|error| error.to_string())?;
+    priority::goes_as_others(Some(child.id()));
     if let Some(mut stdin) = child.stdin.take() {
         let record = record.to_vec();
         // It may not read: then this ends when it does.

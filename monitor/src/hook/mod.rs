@@ -105,12 +105,23 @@ enum Target {
     Log,
 }
 
-/// Whether a hook could be used.
-///
-/// # Errors
-/// It is not one thing, or its certificates cannot be read.
-pub fn check(hook: &config::Hook) -> Result<(), HookError> {
-    target(hook).map(|_| ())
+/// A hook that can be used, for each worker in turn.
+pub struct Ready {
+    name: String,
+    target: Target,
+    severity: Severity,
+    capacity: u32,
+    timeout: Duration,
+}
+
+impl Ready {
+    /// # Errors
+    /// It is not one thing, or its certificates cannot be read.
+    pub fn new(hook: &config::Hook) -> Result<Ready, HookError> {
+        let (name, target) = target(hook)?;
+        let timeout = Duration::from_secs(u64::from(hook.timeout_s));
+        Ok(Ready { name, target, severity: hook.severity, capacity: hook.queue, timeout })
+    }
 }
 
 /// What is told, and its name.
@@ -138,28 +149,26 @@ impl Hooks {
     /// Starts a thread for each, which notes in `posted` how far it has come.
     ///
     /// # Errors
-    /// A hook is not one thing, or its certificates cannot be read.
-    pub fn start(settings: &[config::Hook], posted: &Arc<Posted>) -> Result<Hooks, HookError> {
+    /// There is no thread.
+    pub fn start(ready: &[Arc<Ready>], posted: &Arc<Posted>) -> Result<Hooks, HookError> {
         let mut hooks = Vec::new();
-        for (at, hook) in settings.iter().enumerate() {
-            let number = at + 1;
-            let timeout = Duration::from_secs(u64::from(hook.timeout_s));
-            let (name, target) = target(hook)?;
-            let name = format!("hook {number} ({name})");
-            let (queue, waiting) = bounded(hook.queue as usize);
+        for (at, hook) in ready.iter().enumerate() {
+            let name = format!("hook {} ({})", at + 1, hook.name);
+            let (queue, waiting) = bounded(hook.capacity as usize);
             let (end, ended) = bounded::<()>(0);
             let counters =
-                Arc::new(Counters { name, capacity: u64::from(hook.queue), tally: Tally::default() });
-            let (counted, posted) = (counters.clone(), posted.clone());
+                Arc::new(Counters { name, capacity: u64::from(hook.capacity), tally: Tally::default() });
+            let (counted, posted, hook) = (counters.clone(), posted.clone(), hook.clone());
+            let severity = hook.severity;
             thread::Builder::new()
                 .name("hook".into())
                 .spawn(move || {
                     // Dropped at the end: whoever waits for it sees that.
                     let _end = end;
-                    deliver_all(&target, &waiting, timeout, &counted, |cursor| posted.note(at, cursor));
+                    deliver_all(&hook, &waiting, &counted, |cursor| posted.note(at, cursor));
                 })
                 .map_err(HookError::Thread)?;
-            hooks.push(Running { severity: hook.severity, queue, settled: false, counters, ended });
+            hooks.push(Running { severity, queue, settled: false, counters, ended });
         }
         Ok(Hooks { hooks, posted: posted.clone(), before: HashSet::new() })
     }
@@ -247,20 +256,14 @@ impl Running {
     }
 }
 
-fn deliver_all(
-    target: &Target,
-    waiting: &Receiver<Arc<Notice>>,
-    timeout: Duration,
-    counters: &Counters,
-    done: impl Fn(u64),
-) {
+fn deliver_all(hook: &Ready, waiting: &Receiver<Arc<Notice>>, counters: &Counters, done: impl Fn(u64)) {
     // What it runs, too.
     priority::as_others();
     let mut told = false;
     while let Ok(alert) = waiting.recv() {
         let record = &alert.record;
-        let delivered = match target {
-            Target::Command(command) => command::run(command, record, timeout),
+        let delivered = match &hook.target {
+            Target::Command(command) => command::run(command, record, hook.timeout),
             Target::Webhook(webhook) => {
                 let mut attempt = 1;
                 loop {

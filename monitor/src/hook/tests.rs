@@ -8,7 +8,11 @@ use crate::record::samples;
 use crate::store::posted_path;
 
 fn start(hooks: &[config::Hook]) -> Result<Hooks, HookError> {
-    Hooks::start(hooks, &Arc::default())
+    Hooks::start(&ready(hooks)?, &Arc::default())
+}
+
+fn ready(hooks: &[config::Hook]) -> Result<Vec<Arc<Ready>>, HookError> {
+    hooks.iter().map(|hook| Ready::new(hook).map(Arc::new)).collect()
 }
 
 fn notice() -> Notice {
@@ -141,7 +145,8 @@ impl Before {
     }
 
     fn next(&self, hooks: &[config::Hook], told: &[SavedAlert]) -> Hooks {
-        let mut hooks = Hooks::start(hooks, &Arc::new(Posted::open(&self.state(), hooks))).unwrap();
+        let mut hooks =
+            Hooks::start(&ready(hooks).unwrap(), &Arc::new(Posted::open(&self.state(), hooks))).unwrap();
         hooks.post_again(&samples::context(), told);
         hooks
     }

@@ -8,13 +8,15 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, openat, readlinkat_raw, statat};
+use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, StatxFlags, openat, readlinkat_raw, statat, statx};
 
 use super::cgroup::{Maker, Place, place_of_proc_cgroup};
 use super::command_line::command_line;
 
 /// An executable's path that is longer is not told, or a part of it would pass for the path of another.
 const LONGEST_PATH: usize = 512;
+/// What the kernel puts behind the path of a file that has none any more.
+const DELETED: &str = " (deleted)";
 const LONGEST_STAT: usize = 4096;
 const LONGEST_STATUS: usize = 16 << 10;
 const LONGEST_COMMAND_LINE: usize = 4096;
@@ -54,6 +56,12 @@ pub struct UserIds {
     pub effective: u32,
 }
 
+impl UserIds {
+    fn is_root(self) -> bool {
+        self.real == 0 && self.effective == 0
+    }
+}
+
 impl ProcessDirectory {
     pub fn open(pid: u32) -> io::Result<ProcessDirectory> {
         open_directory(CWD, format!("/proc/{pid}")).map(ProcessDirectory)
@@ -73,13 +81,15 @@ impl ProcessDirectory {
         let place = read("cgroup", LONGEST_CGROUPS)
             .map(|bytes| place_of_proc_cgroup(&String::from_utf8_lossy(&bytes), maker))
             .unwrap_or_default();
+        let users = read("status", LONGEST_STATUS).and_then(|bytes| user_ids(&bytes));
+        let (is_contained, is_root) = (place.container.is_some(), users.is_some_and(UserIds::is_root));
         Details {
             executable_elsewhere: executable
                 .as_deref()
-                .is_some_and(|path| !is_of_the_host(directory, path, place.container.is_some())),
+                .is_some_and(|path| !is_of_the_host(directory, path, is_contained, is_root)),
             executable,
             command_line: read("cmdline", LONGEST_COMMAND_LINE).and_then(|bytes| command_line(&bytes)),
-            users: read("status", LONGEST_STATUS).and_then(|bytes| user_ids(&bytes)),
+            users,
             place,
             refused,
         }
@@ -99,16 +109,32 @@ impl ProcessDirectory {
     }
 }
 
-/// Whether a process's executable is what the host has at that path. In a mount namespace that root made, of what is
-/// no container (a unit with a private /tmp), it is taken to be; in any other one the two have to be one file.
-fn is_of_the_host(directory: BorrowedFd<'_>, path: &str, is_contained: bool) -> bool {
-    let is_one_file = |its: &str, ours: &str| {
-        let (its, ours) = (statat(directory, its, AtFlags::empty()), rustix::fs::stat(ours));
-        matches!((its, ours), (Ok(its), Ok(ours)) if (its.st_dev, its.st_ino) == (ours.st_dev, ours.st_ino))
+/// Whether a process's executable is what the host has at that path. A mount namespace alone does not tell: who makes
+/// one can have a file opened there, under another's path, and executed outside. Of root it is taken to be,
+/// in a mount namespace of root's (a unit with a private /tmp).
+fn is_of_the_host(directory: BorrowedFd<'_>, path: &str, is_contained: bool, is_root: bool) -> bool {
+    let in_one = |its: &str, ours: &str| is_one_file(directory, its, ours);
+    let made_by_root =
+        in_one("ns/mnt", "/proc/self/ns/mnt") || !is_contained && in_one("ns/user", "/proc/self/ns/user");
+    is_root && made_by_root || in_one("exe", path) || was_in_its_place(directory, path)
+}
+
+fn is_one_file(directory: BorrowedFd<'_>, its: &str, ours: &str) -> bool {
+    let (its, ours) = (statat(directory, its, AtFlags::empty()), rustix::fs::stat(ours));
+    matches!((its, ours), (Ok(its), Ok(ours)) if (its.st_dev, its.st_ino) == (ours.st_dev, ours.st_ino))
+}
+
+/// Whether it was removed or replaced there, by an upgrade as a rule: then it is on the host's own mount of that
+/// directory, on which nobody puts another file by mounting.
+fn was_in_its_place(directory: BorrowedFd<'_>, path: &str) -> bool {
+    let folder = path.strip_suffix(DELETED).and_then(|path| path.rsplit_once('/'));
+    let Some((folder, _)) = folder else { return false };
+    let mount = |at: BorrowedFd<'_>, name: &str| {
+        let found = statx(at, name, AtFlags::STATX_DONT_SYNC, StatxFlags::MNT_ID).ok()?;
+        (found.stx_mask & StatxFlags::MNT_ID.bits() != 0).then_some(found.stx_mnt_id)
     };
-    is_one_file("ns/mnt", "/proc/self/ns/mnt")
-        || (!is_contained && is_one_file("ns/user", "/proc/self/ns/user"))
-        || is_one_file("exe", path)
+    let here = mount(CWD, if folder.is_empty() { "/" } else { folder });
+    here.is_some() && here == mount(directory, "exe")
 }
 
 impl AsFd for ProcessDirectory {

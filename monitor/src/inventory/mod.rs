@@ -215,7 +215,8 @@ pub struct Inventory {
     pub classes: Vec<ClassView>,
     pub protocols: Vec<ProtocolView>,
     pub certificates: Vec<CertificateView>,
-    /// Certificates that were seen and are not listed, because there are too many.
+    /// Certificates that were seen and are not listed, because there are too many; one that is shown again counts
+    /// again.
     pub certificates_left_out: u64,
 }
 
@@ -237,9 +238,12 @@ impl Inventory {
                     named.push(stream.key.clone());
                 }
             }
-            let Some(tls) = &stream.facts.tls else { continue };
-            for (end, chain) in [("server", &tls.server_certificates), ("client", &tls.client_certificates)] {
-                for certificate in chain {
+            certificates_left_out += stream.shown.left_out;
+            let all = std::iter::once(&stream.facts).chain(&stream.shown.chains);
+            for tls in all.filter_map(|facts| facts.tls.as_ref()) {
+                let server = tls.server_certificates.iter().map(|certificate| ("server", certificate));
+                let client = tls.client_certificates.iter().map(|certificate| ("client", certificate));
+                for (end, certificate) in server.chain(client) {
                     let key = (certificate.sha256.clone(), end);
                     if certificates.len() >= CERTIFICATES && !certificates.contains_key(&key) {
                         certificates_left_out += 1;
@@ -247,7 +251,7 @@ impl Inventory {
                     }
                     let view =
                         certificates.entry(key).or_insert_with(|| CertificateView::new(certificate, end));
-                    if view.streams.len() < NAMED {
+                    if view.streams.len() < NAMED && view.streams.last() != Some(&stream.key) {
                         view.streams.push(stream.key.clone());
                     }
                 }
@@ -362,5 +366,23 @@ pub(crate) mod tests {
             inventory.certificates.iter().map(|it| (it.end.as_str(), it.sha256.as_str())).collect();
         assert_eq!(ends, [("server", "aa11"), ("client", "bb22")]);
         assert_eq!(inventory.certificates[0].not_after, "2027-01-01T00:00:00Z");
+    }
+
+    #[test]
+    fn all_certificates_that_a_service_showed_are_listed_and_what_was_not_kept_is_counted() {
+        let with = |sha256: &str| {
+            let mut facts = (*samples::mutual_flow().facts).clone();
+            if let Some(tls) = &mut facts.tls {
+                tls.server_certificates[0].sha256 = sha256.to_owned();
+            }
+            std::sync::Arc::new(facts)
+        };
+        let shown = crate::flows::Shown { chains: vec![with("cc33"), with("dd44")], left_out: 5 };
+        let stream = StreamView { key: "a".into(), facts: with("aa11"), shown, ..samples::stream() };
+        let inventory = Inventory::new(&samples::context(), &[], &[&stream], samples::at());
+        let listed: Vec<_> =
+            inventory.certificates.iter().map(|it| (it.sha256.as_str(), it.streams.len())).collect();
+        assert_eq!(listed, [("aa11", 1), ("bb22", 1), ("cc33", 1), ("dd44", 1)]);
+        assert_eq!(inventory.certificates_left_out, 5);
     }
 }

@@ -124,12 +124,26 @@ impl<'a> Target<'a> {
         }
         let raw = &target[..target.find(['?', '#']).unwrap_or(target.len())];
         let path = percent_decode_str(raw).decode_utf8_lossy().into_owned();
-        let astray = path.split('/').any(|segment| segment == ".." || segment == ".")
+        let astray = path.split('/').any(is_dots)
             || path.contains(['\\', '\0'])
             || path.contains("//")
-            || raw.matches('/').count() != path.matches('/').count();
+            || raw.matches('/').count() != path.matches('/').count()
+            || is_decoded_again(raw, &path);
         Target { method, path: Some(path), astray }
     }
+}
+
+/// `.` and `..`, also with parameters behind them, or with spaces and further dots, which some servers cut off.
+fn is_dots(segment: &str) -> bool {
+    let name = segment.split(';').next().unwrap_or(segment);
+    name.contains('.') && name.chars().all(|c| matches!(c, '.' | ' '))
+}
+
+/// Whether a server that decodes twice, or more than UTF-8 (`%c0%ae`, `%u002e`), has another path than ours.
+fn is_decoded_again(raw: &str, path: &str) -> bool {
+    let (raw, path) = (raw.to_ascii_lowercase(), path.to_ascii_lowercase());
+    ["%2e", "%2f", "%5c", "%00"].iter().any(|escape| path.contains(escape))
+        || ["%c0", "%c1", "%u"].iter().any(|escape| raw.contains(escape))
 }
 
 /// A path is held by what it begins with; by a pattern with wildcards as a whole.

@@ -215,6 +215,7 @@ pub(crate) fn stream() -> StreamView {
         last_seen: at(),
         verdict: Arc::new(verdict(Answer::No)),
         facts: flow().facts,
+        shown: crate::flows::Shown::default(),
     }
 }
 

@@ -17,9 +17,6 @@ use super::{Held, Opened, Store, StoreError, clear, paths};
 use crate::alert::{Change, Saved};
 use crate::keys::{Key, KeyError, Keys, Wrapped};
 
-/// What becomes of a copy that is not whole.
-const ANEW: &str = ": it is written anew";
-
 /// A copy, as far as it can be trusted.
 struct Read {
     look: Look,
@@ -61,6 +58,7 @@ pub fn open(path: &Path, keys: &Keys, lock: File, held: Option<&Held>) -> Result
         Some(chosen) => {
             let sealed = read.iter().all(|read| read.complete);
             let damage = if sealed { unsealed_left(path) } else { Vec::new() };
+            let damage = damage.into_iter().map(Damage::Other).collect();
             Opening { path, keys, lock, damage }.put_together(read, chosen)
         }
         None => begin(path, keys, lock, &read),
@@ -274,11 +272,37 @@ fn saved(changes: &[Change]) -> Saved {
     saved
 }
 
+/// What was wrong, to be told once it is known what became of it.
+enum Damage {
+    /// Of the copy at this place, which is to be written anew; where the old file goes then.
+    Copy {
+        at: usize,
+        what: String,
+        aside: Option<PathBuf>,
+    },
+    Other(String),
+}
+
+impl Damage {
+    /// In words. `written`: the copies that are there by now.
+    fn line(self, files: &[PathBuf; 2], written: [bool; 2]) -> String {
+        match self {
+            Damage::Copy { at, what, .. } if !written[at] => format!("{} {what}", files[at].display()),
+            Damage::Copy { at, what, aside } => {
+                let aside = aside.map(|aside| format!("; the old file is now {}", aside.display()));
+                let aside = aside.unwrap_or_default();
+                format!("{} {what}: it is written anew{aside}", files[at].display())
+            }
+            Damage::Other(line) => line,
+        }
+    }
+}
+
 struct Opening<'a> {
     path: &'a Path,
     keys: &'a Keys,
     lock: File,
-    damage: Vec<String>,
+    damage: Vec<Damage>,
 }
 
 impl Opening<'_> {
@@ -323,21 +347,15 @@ impl Opening<'_> {
                 None if changed => "has changed since the orderly stop, where no record is".to_owned(),
                 None => continue,
             };
-            let aside = if files[at].exists() {
-                format!("; the old file is now {}", copy::aside(&files[at]).display())
-            } else {
-                String::new()
-            };
-            self.damage.push(format!("{} {what}{ANEW}{aside}", files[at].display()));
+            let aside = files[at].exists().then(|| copy::aside(&files[at]));
+            self.damage.push(Damage::Copy { at, what, aside });
         }
         if sums == Sums::Damaged {
-            self.damage.push(format!("{} is damaged", sums::path(path).display()));
+            self.damage.push(Damage::Other(format!("{} is damaged", sums::path(path).display())));
         }
-        if self.damage.len() > before {
-            self.damage.push(lost.unwrap_or_else(|| "nothing is lost".to_owned()));
-        } else if let Some(lost) = lost {
-            self.damage.push(lost);
-        }
+        let damaged = self.damage.len() > before;
+        let lost = lost.or_else(|| damaged.then(|| "nothing is lost".to_owned()));
+        self.damage.extend(lost.map(Damage::Other));
         let put_back = read.iter().any(|read| read.away);
         self.write(sealer, envelope, ledger, records, anew, put_back)
     }
@@ -376,16 +394,6 @@ impl Opening<'_> {
         }
     }
 
-    /// Nor is that told of it.
-    fn was_not_written(&mut self, file: &Path) {
-        let of_it = format!("{} ", file.display());
-        for line in self.damage.iter_mut().filter(|line| line.starts_with(&of_it)) {
-            if let Some(at) = line.find(ANEW) {
-                line.truncate(at);
-            }
-        }
-    }
-
     /// What is missing for good, in words.
     fn lost(&self, wanted: Option<&Ledger>, found: &Ledger) -> Option<String> {
         let Some(wanted) = wanted else {
@@ -403,7 +411,7 @@ impl Opening<'_> {
     }
 
     fn write(
-        mut self,
+        self,
         sealer: Sealer,
         envelope: Envelope,
         ledger: Ledger,
@@ -419,19 +427,19 @@ impl Opening<'_> {
         let contents = Contents { envelope: &envelope.encode(), ledger: &sealed, records: &records };
         let mut copies = [None, None];
         let mut lacks = [None, None];
-        for (at, file) in paths(path).iter().enumerate() {
+        let files = paths(path);
+        for (at, file) in files.iter().enumerate() {
             let result = if anew[at] { Copy::create(file, true, contents) } else { Copy::open(file) };
             match result {
                 Ok(copy) => copies[at] = Some(copy),
-                Err(what) => {
-                    lacks[at] = Some(what);
-                    self.was_not_written(file);
-                }
+                Err(what) => lacks[at] = Some(what),
             }
         }
         if let [Some(what), Some(_)] = lacks {
             return Err(StoreError::Database { path: path.to_owned(), what });
         }
+        let written = copies.each_ref().map(Option::is_some);
+        let damage = self.damage.into_iter().map(|damage| damage.line(&files, written)).collect();
         let (saved, told) = decode(&sealer, &records);
         let marks: Marks = records.iter().map(|(address, sealed)| (*address, Mark::of(sealed))).collect();
         let Envelope { wrapped, made } = envelope;
@@ -452,7 +460,7 @@ impl Opening<'_> {
             put_back: None,
             lock: self.lock,
         };
-        Ok(Opened { store, saved, damage: self.damage, put_back })
+        Ok(Opened { store, saved, damage, put_back })
     }
 }
 

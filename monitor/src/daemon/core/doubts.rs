@@ -115,7 +115,7 @@ impl Core {
             let subject = stream.subject.clone();
             let view = Arc::new(flow.view(&self.boot_id, now_ns, self.wall()));
             if let Some(finding) = detect::plaintext(&view, &subject, self.settings.loopback_alerts) {
-                self.tell(finding, false, now_ns);
+                self.tell(finding, None, now_ns);
             }
         }
     }
@@ -147,12 +147,12 @@ impl Core {
             return;
         }
         let view = Arc::new(flow.view(&self.boot_id, now_ns, wall));
-        let Some(stream) = self.streams.get_mut(stream) else { return };
-        stream.learn(&flow);
+        self.streams.learn(stream, &flow);
         drop(flow);
+        let Some(stream) = self.streams.get(stream) else { return };
         let found = detect::plaintext(&view, &stream.subject, self.settings.loopback_alerts);
         if let Some(finding) = found {
-            self.tell(finding, false, now_ns);
+            self.tell(finding, None, now_ns);
         }
     }
 }

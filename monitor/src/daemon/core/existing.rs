@@ -94,8 +94,8 @@ impl Core {
                 flow.refresh(socket.state, counts);
             }
             let (id, evicted) = self.table.insert(flow);
-            if let Some(evicted) = evicted {
-                self.push_out(evicted, at_ns);
+            if let Some((place, evicted)) = evicted {
+                self.push_out(place, evicted, at_ns);
             }
             if let Some(twin) = self.table.find_twin(id) {
                 self.pair(id, twin);

@@ -33,7 +33,7 @@ impl Core {
 
     fn judge_by_facts(&mut self, view: &Arc<FlowView>, subject: &str, now_ns: u64) {
         if let Some(finding) = self.watching.auth_failures.hidden(view, subject, now_ns) {
-            self.tell(finding, false, now_ns);
+            self.tell(finding, None, now_ns);
         }
     }
 }

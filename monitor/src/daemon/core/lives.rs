@@ -69,7 +69,7 @@ impl Core {
         let mut findings = self.watching.failed(&view, now_ns);
         findings.extend(self.failures.failed(&view, &key.to_string(), now_ns));
         for finding in findings {
-            self.tell(finding, false, now_ns);
+            self.tell(finding, None, now_ns);
         }
     }
 
@@ -156,8 +156,8 @@ impl Core {
             self.look_at_grown(now_ns);
         }
         let (id, evicted) = self.table.insert(flow);
-        if let Some(evicted) = evicted {
-            self.push_out(evicted, now_ns);
+        if let Some((place, evicted)) = evicted {
+            self.push_out(place, evicted, now_ns);
         }
         if let Some(twin) = self.table.find_twin(id) {
             self.pair(id, twin);
@@ -213,7 +213,7 @@ impl Core {
         behind.extend(self.stage_rows.iter().cloned());
         if let Some(loss) = self.losses.update(counters, behind, self.clock.wall(now_ns)) {
             if let Some(finding) = detect::evidence_lost(&loss.rows) {
-                self.tell(finding, false, now_ns);
+                self.tell(finding, None, now_ns);
             }
             self.out.records.push(Record::Loss(loss));
         }

@@ -182,11 +182,15 @@ impl Core {
         }
     }
 
-    /// Who closed a connection used it; a socket that was handed over was made by another one.
+    /// Who closed a connection that was accepted used it: the socket was made by another one, and handed over. Who
+    /// connected stays who did: no client becomes another one by handing on what it has said already.
     pub(super) fn closed_by(&mut self, id: FlowId, event: &FlowEvent, now_ns: u64) {
         let Some(mut flow) = self.table.get_mut(id) else { return };
         let (made_by, closed_by) = (flow.process_seen(), event.owner);
         let known = flow.owner.as_ref().and_then(|owner| owner.pid);
+        if flow.direction == Direction::Egress && (made_by.tgid != 0 || flow.owner.is_some()) {
+            return;
+        }
         if closed_by.tgid == 0 || closed_by.tgid == made_by.tgid || known == Some(closed_by.tgid) {
             return;
         }
@@ -204,13 +208,12 @@ impl Core {
         let Some(flow) = self.table.get(id) else { return };
         let (seen, owner, is_over) = (flow.process_seen(), flow.owner.clone(), flow.is_over());
         drop(flow);
+        let is_unknown = identity.as_ref().is_some_and(|identity| identity.pid.is_none());
+        let is_late = is_unknown && is_over && seen.tgid != 0;
         match identity {
             // Who closed it was its last user.
-            Some(unknown) if unknown.pid.is_none() && is_over && seen.tgid != 0 => {
-                if owner.is_none() {
-                    self.find_owner_of(id, now_ns);
-                }
-            }
+            Some(_) if is_late && owner.is_none() => self.find_owner_of(id, now_ns),
+            Some(_) if is_late => {}
             Some(identity) => {
                 let made_by = (seen.tgid, seen.seen_ns);
                 if seen.tgid != 0 && identity.pid != Some(seen.tgid) && self.handed_over.len() < HANDED_OVER {
@@ -273,7 +276,7 @@ impl Core {
         let covered =
             self.policy.covers_service(Transport::Tcp, address.ip(), address.port(), Some(identity));
         if let Some(finding) = self.services.listening(&Listener { address, owner: identity, covered }) {
-            self.tell(finding, false, now_ns);
+            self.tell(finding, None, now_ns);
         }
     }
 }

@@ -113,7 +113,7 @@ impl Core {
         .filter_map(|(seen, what)| (!seen).then_some(what))
         .collect();
         let finding = detect::silent(&missing.join(", "));
-        self.tell(finding, false, now_ns);
+        self.tell(finding, None, now_ns);
     }
 
     /// Call it once a second with how often the loader has spoken: its silence is told, and what waits for its
@@ -134,7 +134,7 @@ impl Core {
         silence.looks += 1;
         if silence.looks.is_multiple_of(SILENT) {
             let finding = detect::loader_silent(silence.looks);
-            self.tell(finding, false, now_ns);
+            self.tell(finding, None, now_ns);
         }
     }
 
@@ -150,7 +150,7 @@ impl Core {
 
     /// The worker before this one ended by itself.
     pub fn worker_ended(&mut self, how: &str, times: u64, counts_only: bool, now_ns: u64) {
-        self.tell(detect::worker_ended(how, times, counts_only), false, now_ns);
+        self.tell(detect::worker_ended(how, times, counts_only), None, now_ns);
     }
 
     /// What was done to hooks, as of the last look.
@@ -161,7 +161,7 @@ impl Core {
             if !self.detached.iter().any(|known| known.part == hook.part && known.what == hook.what) {
                 self.alerts.expect_news(&finding.key());
             }
-            self.tell(finding, false, now_ns);
+            self.tell(finding, None, now_ns);
         }
         self.detached = hooks.into_iter().filter(|hook| hook.restored != Some(Ok(()))).collect();
     }

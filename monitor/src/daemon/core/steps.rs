@@ -1,6 +1,7 @@
 //! What can be done for a flow now: tell it, judge it, count it, find in it, end it.
 
 use super::*;
+use crate::alert::Holder;
 use crate::flows::Detected;
 
 impl Core {
@@ -120,13 +121,13 @@ impl Core {
         if flow.detected.has(Detected::PLAINTEXT) && flow.verdict.encrypted.answer == Answer::Yes {
             // It hesitated, and then upgraded after all.
             if flow.holds.remove(Rule::Plaintext) {
-                self.alerts.release(&alert_key(Rule::Plaintext, &stream.subject), now_ns);
+                self.alerts.release(&alert_key(Rule::Plaintext, &stream.subject), Holder::Flow(id), now_ns);
             }
             flow.detected.remove(Detected::PLAINTEXT);
         }
         if flow.verdict.authorised.answer != Answer::No && flow.holds.remove(Rule::UnexpectedPeer) {
             // Another policy is in force, or the ends turned out to be others.
-            self.alerts.release(&alert_key(Rule::UnexpectedPeer, &stream.subject), now_ns);
+            self.alerts.release(&alert_key(Rule::UnexpectedPeer, &stream.subject), Holder::Flow(id), now_ns);
         }
         if !plaintext && !unexpected && !failed && !broken && faults.is_empty() {
             return;
@@ -148,7 +149,7 @@ impl Core {
             let severity = detect::severity_of_plaintext(&flow.facts, flow.transport, ends, loopback);
             let Some(severity) = severity.filter(|_| !flow.holds.has(Rule::Plaintext)) else { return };
             let key = alert_key(Rule::Plaintext, &subject);
-            if self.alerts.again(&key, severity, true, now_ns, |ns| clock.wall(ns)) {
+            if self.alerts.again(&key, severity, Holder::Flow(id), now_ns, |ns| clock.wall(ns)) {
                 flow.holds.insert(Rule::Plaintext);
                 return;
             }
@@ -174,12 +175,12 @@ impl Core {
         findings.retain(|finding| !of_stream(finding) || flow.holds.insert(finding.rule));
         drop(guard);
         for finding in findings {
-            let hold = of_stream(&finding);
+            let hold = of_stream(&finding).then_some(Holder::Flow(id));
             self.tell(finding, hold, now_ns);
         }
     }
 
-    pub(super) fn tell(&mut self, finding: Finding, hold: bool, now_ns: u64) {
+    pub(super) fn tell(&mut self, finding: Finding, hold: Option<Holder>, now_ns: u64) {
         let wall = self.wall();
         if let Some(alert) = self.alerts.find(finding, hold, now_ns, wall) {
             self.announce(alert, now_ns);
@@ -193,7 +194,7 @@ impl Core {
     }
 
     /// A flow had to leave a full table while it lived. It may be heard of again.
-    pub(super) fn push_out(&mut self, mut flow: Flow, now_ns: u64) {
+    pub(super) fn push_out(&mut self, id: FlowId, mut flow: Flow, now_ns: u64) {
         self.throttled(&flow, now_ns);
         let other_counts = self.other_counts(&flow);
         self.sums.assign(&mut self.streams, &mut flow, other_counts);
@@ -210,24 +211,24 @@ impl Core {
         if let Some(stream) = flow.stream.and_then(|id| self.streams.get_mut(id)) {
             stream.open = stream.open.saturating_sub(1);
         }
-        self.let_go(&mut flow, now_ns);
+        self.let_go(id, &mut flow, now_ns);
         let view = Arc::new(flow.view(&self.boot_id, now_ns, self.wall()));
         let at = self.clock.wall(now_ns);
         self.out.records.push(Record::Flow { flow: view, action: FlowAction::FlowProgress, at });
     }
 
     /// Frees what a flow holds: captured bytes, and alerts.
-    fn let_go(&mut self, flow: &mut Flow, now_ns: u64) {
+    fn let_go(&mut self, id: FlowId, flow: &mut Flow, now_ns: u64) {
         if let Some(evidence) = flow.evidence.take() {
             self.held.give_back(flow.cgroup, evidence.len());
         }
         for alert in self.watching.forget(flow) {
-            self.alerts.release(&alert, now_ns);
+            self.alerts.release(&alert, Holder::Flow(id), now_ns);
         }
         let holds = std::mem::take(&mut flow.holds);
         if let Some(stream) = flow.stream.and_then(|id| self.streams.get(id)) {
             for rule in holds.iter() {
-                self.alerts.release(&alert_key(rule, &stream.subject), now_ns);
+                self.alerts.release(&alert_key(rule, &stream.subject), Holder::Flow(id), now_ns);
             }
         }
     }
@@ -256,7 +257,7 @@ impl Core {
             self.sample(&flow, failed, now_ns);
         }
         self.judge_hidden_log_ins(&flow, now_ns);
-        self.let_go(&mut flow, now_ns);
+        self.let_go(id, &mut flow, now_ns);
         let view = Arc::new(flow.view(&self.boot_id, now_ns, self.wall()));
         let action = if failed { FlowAction::ConnectionFailed } else { FlowAction::FlowClosed };
         if !self.before.told(&flow, action, &self.boot_id) {

@@ -103,8 +103,8 @@ impl Sums {
         if let Some(stream) = streams.get_mut(id) {
             stream.flows += u64::from(before == Before::Never);
             stream.open += 1;
-            stream.learn(flow);
         }
+        streams.learn(id, flow);
     }
 
     /// What a flow had counted when it was pushed out, if it was.
@@ -151,7 +151,8 @@ impl Sums {
 
     /// Adds what the flow has counted since the last time.
     pub fn account(&mut self, streams: &mut Streams, flow: &mut Flow, changed: bool) {
-        let Some(stream) = flow.stream.and_then(|id| streams.get_mut(id)) else { return };
+        let Some(id) = flow.stream else { return };
+        let Some(stream) = streams.get_mut(id) else { return };
         let (client, server) = flow.countable();
         let more = (client.saturating_sub(flow.accounted.0), server.saturating_sub(flow.accounted.1));
         stream.client_bytes += more.0;
@@ -163,7 +164,7 @@ impl Sums {
         flow.accounted = (client.max(flow.accounted.0), server.max(flow.accounted.1));
         stream.last_ns = stream.last_ns.max(flow.last_ns);
         if changed {
-            stream.learn(flow);
+            streams.learn(id, flow);
         }
     }
 

@@ -9,6 +9,7 @@ use foldhash::quality::RandomState as Quick;
 
 use super::*;
 use crate::alert::Change;
+use crate::alert::Holder;
 use crate::config;
 use crate::detect::{AuthFailures, Departure, Scans, Totals, Traffic};
 use crate::flows::Evidence;
@@ -289,7 +290,7 @@ impl Core {
                     held.push(alert);
                 }
             }
-            self.tell(finding, hold, now_ns);
+            self.tell(finding, hold.then_some(Holder::Flow(id)), now_ns);
         }
         if did_more {
             self.hold_against_roles(id, now_ns);
@@ -362,10 +363,10 @@ impl Core {
         });
         for departure in self.watching.traffic.interval(totals, now_ns, self.clock.wall(now_ns)) {
             match departure {
-                Departure::Usual(alert) => self.alerts.release(&alert, now_ns),
+                Departure::Usual(alert) => self.alerts.release(&alert, Holder::Detector, now_ns),
                 // Held until the detector says that it is usual again.
-                Departure::Begins(finding) => self.tell(finding, true, now_ns),
-                Departure::GoesOn(finding) => self.tell(finding, false, now_ns),
+                Departure::Begins(finding) => self.tell(finding, Some(Holder::Detector), now_ns),
+                Departure::GoesOn(finding) => self.tell(finding, None, now_ns),
             }
         }
         self.keep_baselines(now_ns);

@@ -21,6 +21,7 @@ use super::link::{Descriptors, FROM_LOADER, Start};
 use super::private;
 use super::signals::outlive_limits;
 use super::start::RunError;
+use crate::priority;
 use crate::wire::{self, WireError};
 
 /// Why the worker does not run. One line, on standard error.
@@ -47,6 +48,8 @@ pub enum WorkerError {
 /// # Errors
 /// It was not started by a loader, or cannot be confined.
 pub fn run() -> Result<(), WorkerError> {
+    // While its files below /proc are its user's.
+    priority::goes_as_others(None);
     private::keep_private()?;
     // Ctrl-C reaches every process of a terminal; when the worker ends is for the loader to say.
     let ignored = Arc::new(AtomicBool::new(false));

@@ -151,6 +151,38 @@ fn another_policy_leaves_nobody_waiting() {
     assert_eq!(rig.core.told_up_to(9), 9);
 }
 
+/// A connection that one made and another closed, and who has it in the end: by its process id.
+fn handed_on(direction: Direction, maker: u32) -> Option<u32> {
+    let mut rig = Rig::new(settings());
+    looked(&mut rig, Vec::new());
+    let passive = direction == Direction::Ingress;
+    let (local, remote) = if passive { (SERVER, CLIENT) } else { (CLIENT, SERVER) };
+    let of = |tgid: u32| Owner { tgid, seen_ns: u64::from(tgid), ..Owner::default() };
+    let open = FlowEvent { owner: of(maker), ..rig.event(Kind::Open, 1, local, remote, passive) };
+    rig.feed(Kind::Open, open);
+    let named = |tgid: u32| {
+        let identity = Identity { pid: Some(tgid), name: Some(format!("p{tgid}")), ..Identity::default() };
+        Found::Owner { key: key_of(&open), seen: seen_of(&of(tgid)), identity: Arc::new(identity) }
+    };
+    if maker != 0 {
+        rig.core.found(named(maker), rig.now_ns);
+    }
+    rig.feed(Kind::Close, FlowEvent { owner: of(9), ..open });
+    rig.core.found(named(9), rig.now_ns);
+    rig.pass(SECOND);
+    ends(&mut rig).pop().flatten()
+}
+
+/// Or who may not connect would hand what it has said to one that may.
+#[test]
+fn who_connected_stays_who_did_whoever_closes_it() {
+    assert_eq!(handed_on(Direction::Egress, 7), Some(7));
+    // Nobody knows who that was.
+    assert_eq!(handed_on(Direction::Egress, 0), Some(9));
+    // Who serves a connection is not who listens.
+    assert_eq!(handed_on(Direction::Ingress, 7), Some(9));
+}
+
 /// Who made a listener does not hold what it accepted, and who does has more files open than are looked at.
 #[test]
 fn who_could_not_be_looked_at_is_said_to_be_unknown_and_why() {

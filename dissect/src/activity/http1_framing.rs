@@ -1,0 +1,125 @@
+//! What servers make of the head of a request (RFC 9112): where its body ends, and whether all of them agree.
+//!
+//! In: the head of a message. Out: its framing, and whether it is unclear: where the next message begins, or what
+//! this one asks for, would be the reader's guess. Who guesses otherwise executes what we take for a body.
+
+use super::http1::METHODS;
+use crate::bytes::{find, lines, position, starts_with_ignore_case};
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Content {
+    Form,
+    Json,
+    Text,
+    #[default]
+    Other,
+}
+
+/// What the header section says of the body.
+#[derive(Default)]
+pub(super) struct Framing {
+    pub length: Option<u64>,
+    pub chunked: bool,
+    pub content: Content,
+    /// Two lengths, one that is none, codings that are not known to all.
+    unclear: bool,
+}
+
+impl Framing {
+    pub fn header(&mut self, name: &[u8], value: &[u8]) {
+        if name.eq_ignore_ascii_case(b"content-length") {
+            let length = digits(value);
+            self.unclear |= length.is_none() || (self.length.is_some() && self.length != length);
+            self.length = length;
+        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            self.unclear |= self.chunked || !value.eq_ignore_ascii_case(b"chunked");
+            self.chunked |= find(&value.to_ascii_lowercase(), b"chunked").is_some();
+        } else if name.eq_ignore_ascii_case(b"content-type") {
+            self.content = match value {
+                _ if starts_with_ignore_case(value, b"application/x-www-form-urlencoded") => Content::Form,
+                _ if find(value, b"json").is_some() => Content::Json,
+                _ if starts_with_ignore_case(value, b"text/") => Content::Text,
+                _ => Content::Other,
+            };
+        }
+    }
+
+    /// RFC 9112 section 6.3: servers differ in what they take for the next request. Those of HTTP/1.0 know no
+    /// codings.
+    pub fn is_unclear(&self, version: &[u8]) -> bool {
+        self.unclear || (self.chunked && (self.length.is_some() || version == b"HTTP/1.0"))
+    }
+}
+
+/// RFC 9112 section 6.2: digits, and no sign.
+fn digits(value: &[u8]) -> Option<u64> {
+    let is_digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+    std::str::from_utf8(value).ok().filter(|_| is_digits)?.parse().ok()
+}
+
+/// The size that a line before a chunk begins with (RFC 9112 section 7.1).
+pub(super) fn chunk_size(line: &[u8]) -> Option<u64> {
+    let size = line.split(|b| matches!(b, b';' | b' ' | b'\t')).next().unwrap_or(line);
+    let is_digits = !size.is_empty() && size.iter().all(u8::is_ascii_hexdigit);
+    u64::from_str_radix(std::str::from_utf8(size).ok().filter(|_| is_digits)?, 16).ok()
+}
+
+pub(super) fn request_line(line: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let mut parts = line.split(|b| *b == b' ');
+    let (method, target, version) = (parts.next()?, parts.next()?, parts.next()?);
+    version.starts_with(b"HTTP/1.").then_some((method, target, version))
+}
+
+pub(super) fn header(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let colon = position(line, b':')?;
+    Some((&line[..colon], line[colon + 1..].trim_ascii()))
+}
+
+/// Whether every server takes the head for the same one: lines end with CRLF and in no other way, no field is
+/// folded, names are tokens, the request line has three parts (RFC 9112 sections 2.2, 3, 5).
+pub(super) fn is_strict(head: &[u8]) -> bool {
+    let is_text = |line: &[u8]| line.iter().all(|b| *b == b'\t' || (*b >= b' ' && *b != 0x7f));
+    let mut ends = head.split(|b| *b == b'\n');
+    let is_ended = ends.next_back() == Some(b"") && ends.all(|line| line.ends_with(b"\r"));
+    let mut lines = lines(head);
+    let is_request = lines.next().is_some_and(is_strict_request);
+    is_ended && is_request && lines.all(|line| line.is_empty() || (is_text(line) && is_field(line)))
+}
+
+/// RFC 9110 section 5.1: nothing stands between a name and its colon, nor before it.
+pub(super) fn is_field(line: &[u8]) -> bool {
+    let is_token = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
+    header(line).is_some_and(|(name, _)| !name.is_empty() && name.iter().all(is_token))
+}
+
+/// Methods are upper case as they are registered, and targets have no fragment.
+fn is_strict_request(line: &[u8]) -> bool {
+    let parts: Vec<&[u8]> = line.split(|b| *b == b' ').collect();
+    let [method, target, version] = parts[..] else { return false };
+    method.iter().all(u8::is_ascii_uppercase)
+        && target.iter().all(|b| *b > b' ' && !matches!(b, 0x7f | b'#'))
+        && matches!(version, b"HTTP/1.0" | b"HTTP/1.1")
+}
+
+/// RFC 9110 section 9.3: their content has no meaning, so that servers leave it unread, and take it for the next
+/// request.
+pub(super) fn has_no_content(method: &[u8]) -> bool {
+    matches!(method, b"GET" | b"HEAD" | b"DELETE" | b"OPTIONS" | b"TRACE" | b"CONNECT")
+}
+
+/// The request that a server would find at the start of this body, did it not read it as one: method and target.
+pub(super) fn request_within(body: &[u8]) -> Option<(&[u8], &[u8])> {
+    let body = body.trim_ascii_start();
+    let line = body.split(|b| matches!(b, b'\r' | b'\n')).next()?;
+    let mut words = line.split(|b| matches!(b, b' ' | b'\t')).filter(|word| !word.is_empty());
+    let (method, target) = (words.next()?, words.next()?);
+    let is_versioned = words.any(|word| starts_with_ignore_case(word, b"HTTP/"));
+    let is_known = METHODS.iter().any(|known| method.eq_ignore_ascii_case(known.as_bytes()));
+    let is_target = target.starts_with(b"/") || find(target, b"://").is_some();
+    (is_versioned || (is_known && is_target)).then_some((method, target))
+}
+
+/// Whether nobody takes this body for a request: JSON, all of it, as search engines are asked with GET.
+pub(super) fn is_only_json(body: &[u8], is_whole: bool) -> bool {
+    is_whole && matches!(body.first(), Some(b'{' | b'[')) && find(body, b"HTTP/").is_none()
+}

@@ -1,0 +1,279 @@
+//! Words, literals and signs of SQL, as a server's own lexer has them (PostgreSQL `scan.l`, MySQL and
+//! MariaDB `sql_lex.cc`).
+//!
+//! In: the text of statements, and the settings under which a server reads it. Out: what stands outside of
+//! comments. Where servers differ in what that is, or may, the text is marked as unclear.
+
+use super::sql_kinds::is_kind;
+
+/// Where the texts, comments and names of two servers differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dialect {
+    Postgresql,
+    /// And MariaDB.
+    Mysql,
+}
+
+/// Which quotes heed backslashes. It is the session's to choose (`standard_conforming_strings`; `sql_mode`
+/// with `NO_BACKSLASH_ESCAPES`, `ANSI_QUOTES`), and how it chose is not seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Escapes {
+    single: bool,
+    double: bool,
+}
+
+impl Escapes {
+    /// As a server does by default first, then every other way.
+    pub fn of(dialect: Dialect) -> &'static [Escapes] {
+        const NONE: Escapes = Escapes { single: false, double: false };
+        const SINGLE: Escapes = Escapes { single: true, double: false };
+        const BOTH: Escapes = Escapes { single: true, double: true };
+        match dialect {
+            Dialect::Postgresql => &[NONE, SINGLE],
+            Dialect::Mysql => &[BOTH, SINGLE, NONE],
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Item<'a> {
+    Word(&'a [u8]),
+    /// A string literal, without its quotes.
+    Text(&'a [u8]),
+    /// A name in quotes; in MySQL what stands in `"` may be a text.
+    Name,
+    /// Any other byte that is no space.
+    Sign(u8),
+    /// `;`
+    End,
+}
+
+pub(super) struct Words<'a> {
+    text: &'a [u8],
+    at: usize,
+    escapes: Escapes,
+    pub dialect: Dialect,
+    /// Servers may read it otherwise.
+    pub unclear: bool,
+    /// The last item was a text of PostgreSQL with escapes, which the next one may continue.
+    continues: bool,
+}
+
+impl<'a> Words<'a> {
+    pub fn new(text: &'a [u8], dialect: Dialect, escapes: Escapes) -> Words<'a> {
+        Words { text, at: 0, escapes, dialect, unclear: text.contains(&0), continues: false }
+    }
+
+    pub fn skip_statement(&mut self) {
+        for item in self.by_ref() {
+            if item == Item::End {
+                return;
+            }
+        }
+    }
+
+    /// What comes next, and stays there.
+    pub fn peek(&mut self) -> Option<Item<'a>> {
+        let (at, continues) = (self.at, self.continues);
+        let item = self.next();
+        (self.at, self.continues) = (at, continues);
+        item
+    }
+
+    /// Whether the last item, a word, stands right behind `.` or `@`: it is a name, whichever word it is. A
+    /// number may end with a dot.
+    pub fn is_part_of_name(&self, word: &[u8]) -> bool {
+        match &self.text[..self.at - word.len()] {
+            [.., before, b'.'] => !before.is_ascii_digit() && !before.is_ascii_whitespace(),
+            [.., b'@'] => true,
+            _ => false,
+        }
+    }
+
+    fn rest(&self) -> &'a [u8] {
+        &self.text[self.at..]
+    }
+
+    /// A text in single quotes, which `rest` begins with.
+    fn literal(&mut self, escapes: bool) -> Item<'a> {
+        let rest = self.rest();
+        self.skip_quoted(b'\'', escapes);
+        let inner = &self.text[self.at - (rest.len() - self.rest().len()) + 1..self.at];
+        Item::Text(inner.strip_suffix(b"'").unwrap_or(inner))
+    }
+
+    fn skip_quoted(&mut self, quote: u8, escapes: bool) {
+        let rest = self.rest();
+        let length = quoted(rest, quote, escapes);
+        // The second byte of a character of GBK, SJIS or Big5 may be a backslash or a backtick.
+        self.unclear |= rest[..length]
+            .windows(2)
+            .any(|pair| pair[0] >= 0x80 && (pair[1] == b'\\' && quote != b'`' || pair[1] == b'`'));
+        self.at += length;
+    }
+
+    /// MySQL wants a space or a control character behind the dashes: which bytes are any, its character
+    /// set says.
+    fn is_line_comment(&mut self, rest: &[u8]) -> bool {
+        match (self.dialect, rest) {
+            (Dialect::Postgresql, [b'-', b'-', ..]) | (Dialect::Mysql, [b'#', ..]) => true,
+            (Dialect::Mysql, [b'-', b'-', rest @ ..]) => {
+                self.unclear |= rest.first().is_some_and(|b| *b >= 0x7f);
+                rest.first().is_none_or(|b| *b <= b' ')
+            }
+            _ => false,
+        }
+    }
+
+    fn skip_line_comment(&mut self) {
+        let ends = |b: &u8| *b == b'\n' || (*b == b'\r' && self.dialect == Dialect::Postgresql);
+        let rest = self.rest();
+        self.at += rest.iter().position(ends).unwrap_or(rest.len());
+    }
+
+    /// MySQL runs what is in such a comment, or does not, by its version. It is read; and clear where that
+    /// changes nothing else: it is the whole statement, or hints of mysqldump.
+    fn open_versioned(&mut self) {
+        let rest = self.rest();
+        let open = if rest[2] == b'!' { 3 } else { 4 };
+        let open = open + rest[open..].iter().take_while(|b| b.is_ascii_digit()).count();
+        if self.unclear {
+            self.at += open;
+            return;
+        }
+        let end = rest.windows(2).position(|pair| pair == b"*/").unwrap_or(rest.len()).max(open);
+        let inner = &rest[open..end];
+        let behind = rest.get(end + 2..).unwrap_or(&[]).trim_ascii_start();
+        let before = self.text[..self.at].trim_ascii_end();
+        let is_whole = matches!(before, [] | [.., b';']) && matches!(behind, [] | [b';', ..]);
+        let hides = inner.iter().any(|b| matches!(b, b'\\' | b'"' | b'`' | b'#' | b'-' | b'/' | b'[' | b';'))
+            || inner.iter().filter(|b| **b == b'\'').count() % 2 == 1;
+        const HINTS: [&[u8]; 4] = [b"SQL_NO_CACHE", b"SQL_CACHE", b"HIGH_PRIORITY", b"STRAIGHT_JOIN"];
+        let is_hint = HINTS.iter().any(|hint| inner.trim_ascii().eq_ignore_ascii_case(hint));
+        self.unclear |= !is_hint && (!is_whole || hides);
+        self.at += open;
+    }
+
+    fn skip_comment(&mut self) {
+        let rest = self.rest();
+        let length = comment(rest, self.dialect == Dialect::Postgresql);
+        // Quotes in hints of MySQL may hold the end of the comment.
+        let is_hint = self.dialect == Dialect::Mysql && rest.starts_with(b"/*+");
+        self.unclear |= is_hint && rest[..length].iter().any(|b| matches!(b, b'\'' | b'"' | b'`'));
+        self.at += length;
+    }
+
+    fn word(&mut self) -> Item<'a> {
+        let rest = self.rest();
+        let length = rest.iter().take_while(|b| is_word(**b) || **b == b'$').count();
+        let word = &rest[..length];
+        // In some character sets of MySQL there are spaces among the bytes from 0x80 on, or a byte that
+        // takes the next one with it.
+        self.unclear |= self.dialect == Dialect::Mysql
+            && !word.is_ascii()
+            && (rest.get(length) == Some(&b'`') || word.split(|b| *b >= 0x80).any(is_kind));
+        self.at += length;
+        Item::Word(word)
+    }
+}
+
+impl<'a> Iterator for Words<'a> {
+    type Item = Item<'a>;
+
+    fn next(&mut self) -> Option<Item<'a>> {
+        let is_mysql = self.dialect == Dialect::Mysql;
+        let continues = std::mem::take(&mut self.continues);
+        loop {
+            let rest = self.text.get(self.at..).filter(|rest| !rest.is_empty())?;
+            match rest {
+                [b';', ..] => {
+                    self.at += 1;
+                    return Some(Item::End);
+                }
+                [b'\'', ..] => {
+                    // PostgreSQL section 4.1.2.1: behind a new line it goes on as it began.
+                    self.unclear |= continues;
+                    return Some(self.literal(self.escapes.single));
+                }
+                // PostgreSQL section 4.1.2.2: only here do backslashes escape, whatever the settings.
+                [b'e' | b'E', b'\'', ..] if !is_mysql => {
+                    self.at += 1;
+                    self.continues = true;
+                    return Some(self.literal(true));
+                }
+                [b'"', ..] => {
+                    self.skip_quoted(b'"', self.escapes.double);
+                    return Some(Item::Name);
+                }
+                [b'`', ..] if is_mysql => {
+                    self.skip_quoted(b'`', false);
+                    return Some(Item::Name);
+                }
+                _ if self.is_line_comment(rest) => self.skip_line_comment(),
+                [b'/', b'*', b'!', ..] | [b'/', b'*', b'M', b'!', ..] if is_mysql => self.open_versioned(),
+                [b'/', b'*', ..] => self.skip_comment(),
+                // Behind `[` stands a name where `sql_mode` has MSSQL.
+                [b'[', ..] if is_mysql => {
+                    self.unclear = true;
+                    self.at += 1;
+                }
+                [b'$', ..] if !is_mysql && let Some(length) = dollar_quoted(rest) => {
+                    self.at += length;
+                    return Some(Item::Name);
+                }
+                [first, ..] if is_word(*first) && !first.is_ascii_digit() => return Some(self.word()),
+                [b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c, ..] => self.at += 1,
+                [sign, ..] => {
+                    self.at += 1;
+                    return Some(Item::Sign(*sign));
+                }
+                [] => return None,
+            }
+        }
+    }
+}
+
+fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80
+}
+
+/// The length of a string in quotes; a doubled quote does not end it, nor one that is escaped.
+fn quoted(rest: &[u8], quote: u8, escapes: bool) -> usize {
+    let mut at = 1;
+    while let Some(byte) = rest.get(at) {
+        match *byte {
+            b'\\' if escapes => at += 2,
+            byte if byte == quote && rest.get(at + 1) == Some(&quote) => at += 2,
+            byte if byte == quote => return at + 1,
+            _ => at += 1,
+        }
+    }
+    rest.len()
+}
+
+/// The length of a comment; those of PostgreSQL may hold others.
+fn comment(rest: &[u8], nests: bool) -> usize {
+    let (mut at, mut depth) = (2, 1);
+    while let Some(pair) = rest.get(at..at + 2) {
+        match pair {
+            b"*/" => (at, depth) = (at + 2, depth - 1),
+            b"/*" if nests => (at, depth) = (at + 2, depth + 1),
+            _ => at += 1,
+        }
+        if depth == 0 {
+            return at;
+        }
+    }
+    rest.len()
+}
+
+/// PostgreSQL's `$tag$…$tag$`, of any length; `$1` and `$` alone are none.
+fn dollar_quoted(rest: &[u8]) -> Option<usize> {
+    let name = rest[1..].iter().take_while(|b| is_word(**b)).count();
+    if rest.get(1 + name) != Some(&b'$') || rest[1].is_ascii_digit() {
+        return None;
+    }
+    let tag = &rest[..name + 2];
+    let body = &rest[tag.len()..];
+    Some(memchr::memmem::find(body, tag).map_or(rest.len(), |at| 2 * tag.len() + at))
+}

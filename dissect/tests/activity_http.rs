@@ -1,0 +1,160 @@
+//! Requests of HTTP: what a server may find in them is told, or known not to have been.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
+use dissect::activity::{Event, Observer};
+use dissect::{End, Plain, Protection, Protocol};
+
+/// `GET /a, DELETE /b`; `?` at the end: there may be more.
+fn told(request: &str) -> String {
+    let mut observer = Observer::new(Protection::Plaintext(Plain::Protocol(Protocol::Http))).unwrap();
+    observer.feed(End::Client, request.as_bytes(), &|_: &[u8]| 0);
+    let mut shown: Vec<String> = observer
+        .take()
+        .into_iter()
+        .filter_map(|event| match event {
+            Event::Operation(operation) => Some(operation.object.unwrap_or("-".into())),
+            _ => None,
+        })
+        .collect();
+    if !observer.is_in_step() {
+        shown.push("?".into());
+    }
+    shown.join(", ")
+}
+
+fn with_body(head: &str, body: &str) -> String {
+    format!("{head} HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+}
+
+/// Python's http.server, for one, leaves the body of a GET where it is.
+#[test]
+fn a_request_in_a_body_is_told() {
+    for body in [
+        "DELETE /payments/1 HTTP/1.1\r\nHost: a\r\n\r\n",
+        "\r\nDELETE /payments/1 HTTP/1.1\r\nHost: a\r\n\r\n",
+        "DELETE /payments/1\r\n",
+        "delete http://a/payments/1 HTTP/1.0\n\n",
+        "DELETE\t/payments/1\tHTTP/1.1\n\n",
+    ] {
+        for method in ["GET", "HEAD", "DELETE", "OPTIONS", "TRACE"] {
+            let request = with_body(&format!("{method} /public/a"), body);
+            assert_eq!(told(&request), format!("{method} /public/a, DELETE /payments/1, ?"), "{request}");
+        }
+        // A server reads the body of these, as a rule.
+        assert_eq!(told(&with_body("POST /public/a", body)), "POST /public/a, ?");
+    }
+}
+
+#[test]
+fn a_body_that_may_stay_unread_is_known() {
+    for (request, expected) in [
+        (with_body("GET /a", "a=b"), "GET /a, ?"),
+        (with_body("GET /a", &" ".repeat(5000)), "GET /a, ?"),
+        (with_body("CONNECT a:1", "a"), "CONNECT a:1, ?"),
+        (with_body("GET /a", "{\"query\": {}}"), "GET /a"),
+        (with_body("GET /a", "{\"a\": 1}\r\nDELETE /b HTTP/1.1\r\n\r\n"), "GET /a, ?"),
+        (with_body("GET /a", &format!("{{{}}}", " ".repeat(5000))), "GET /a, ?"),
+        ("GET /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n".into(), "GET /a, ?"),
+        ("GET /a HTTP/1.1\r\nContent-Length: 0\r\n\r\n".into(), "GET /a"),
+        (with_body("POST /a", "HELLO /b world"), "POST /a"),
+        (with_body("POST /a", "FROB /b HTTP/1.1\r\n\r\n"), "POST /a, ?"),
+    ] {
+        assert_eq!(told(&request), expected, "{request}");
+    }
+}
+
+/// RFC 9112 sections 2.2, 3, 5 and 6: what it forbids some servers take nevertheless, each in its way.
+#[test]
+fn a_head_that_servers_may_read_otherwise_is_known() {
+    for lines in [
+        "Content-Length: +5",
+        "Content-Length: -0",
+        "Content-Length: 0x0",
+        "Content-Length: 0, 0",
+        "Content-Length:",
+        "Content-Length: 99999999999999999999999",
+        "Content-Length: 0\r\nContent-Length: 5",
+        "Content-Length : 5",
+        " Content-Length: 5",
+        "A: b\r\n Content-Length: 5",
+        "A: b\rContent-Length: 5",
+        "A: b\nC: d",
+        "Content-Length\x0b: 5",
+        "Content-Length",
+        ": 5",
+        "A: \x00",
+        "Transfer-Encoding: xchunked",
+        "Transfer-Encoding: gzip, chunked",
+        "Transfer-Encoding: chunked, identity",
+        "Transfer-Encoding: \x0bchunked",
+        "Transfer-Encoding: chunked\x0c",
+        "Transfer-Encoding: identity",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity",
+        "Transfer-Encoding: chunked\r\nContent-Length: 5",
+        "X-HTTP-Method-Override: DELETE",
+        "x-http-method: DELETE",
+        "X-Method-Override: DELETE",
+        "X-Original-URL: /secret",
+        "X-Rewrite-URL: /secret",
+    ] {
+        let shown = told(&format!("POST /a HTTP/1.1\r\nHost: a\r\n{lines}\r\n\r\n"));
+        assert!(shown.starts_with("POST /a") && shown.ends_with('?'), "{lines:?}: {shown}");
+    }
+    for (line, expected) in [
+        ("get /a HTTP/1.1", "GET /a, ?"),
+        ("GET /a HTTP/1.2", "GET /a, ?"),
+        ("GET /a HTTP/1.1 /b HTTP/1.1", "GET /a, ?"),
+        ("GET /a#/../b HTTP/1.1", "GET /a, ?"),
+        ("GET /a\x0b/b HTTP/1.1", "-, ?"),
+        ("GET /a?_method=DELETE HTTP/1.1", "GET /a, ?"),
+        ("GET a?b=http://c/public/ HTTP/1.1", "GET a, ?"),
+        ("GET http://a?/public/ HTTP/1.1", "GET /"),
+        ("GET ftp://a/public/ HTTP/1.1", "GET ftp://a/public/, ?"),
+        ("POST /a HTTP/1.0\r\nTransfer-Encoding: chunked", "POST /a, ?"),
+        ("COPY /a HTTP/1.1\r\nDestination: http://a/b", "COPY /a, COPY /b"),
+    ] {
+        assert_eq!(told(&format!("{line}\r\n\r\n")), expected, "{line:?}");
+    }
+}
+
+#[test]
+fn a_chunk_that_servers_may_read_otherwise_is_known() {
+    for body in [
+        "+5\r\nhello\r\n0\r\n\r\n",
+        "0x5\r\nhello\r\n0\r\n\r\n",
+        "-0\r\n\r\n",
+        "5 \r\nhello\r\n0\r\n\r\n",
+        " 5\r\nhello\r\n0\r\n\r\n",
+        "5\nhello\r\n0\r\n\r\n",
+        "5;a\rb\r\nhello\r\n0\r\n\r\n",
+        "5\r\nhelloxx0\r\n\r\n",
+        "5\r\nhello\n0\r\n\r\n",
+        "5\r\nhello0\r\n\r\n",
+        "00000000000000005f5e0ff0000000005\r\nhello\r\n0\r\n\r\n",
+        "0\r\nA: b\n\r\n",
+        "0\r\n A: b\r\n\r\n",
+    ] {
+        let shown = told(&format!("POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{body}"));
+        assert_eq!(shown, "POST /a, ?", "{body:?}");
+    }
+}
+
+/// What clients send every day is not doubted.
+#[test]
+fn ordinary_requests_are_clear() {
+    let chunked = "PUT /a HTTP/1.1\r\nTransfer-Encoding: Chunked\r\nExpect: 100-continue\r\n\r\n\
+        5;chunk-signature=ab\r\nhello\r\nA\r\n0123456789\r\n0\r\nX-Checksum: 7\r\n\r\n";
+    for (requests, expected) in [
+        ("GET /a?b=c HTTP/1.1\r\nHost: a\r\nAccept: */*\r\nCookie: a=b; c=d\r\nX: \r\n\r\n".into(), "GET /a"),
+        ("GET http://a/b HTTP/1.0\r\nConnection: keep-alive\r\n\r\n".into(), "GET /b"),
+        ("\r\nOPTIONS * HTTP/1.1\r\nUser-Agent: Grüße\r\n\r\n".into(), "OPTIONS *"),
+        (with_body("POST /a", "a=b&c=d"), "POST /a"),
+        (with_body("DELETE /a", ""), "DELETE /a"),
+        (with_body("PUT /a", &"x".repeat(50_000)) + &with_body("POST /b", "c"), "PUT /a, POST /b"),
+        (chunked.to_owned() + chunked + "GET /b HTTP/1.1\r\n\r\n", "PUT /a, GET /b"),
+    ] {
+        assert_eq!(told(&requests), expected, "{requests}");
+    }
+}

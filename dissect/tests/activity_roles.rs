@@ -1,0 +1,82 @@
+//! Requests of brokers and of Redis that a server may read otherwise than we do, or that ask for more than they
+//! name first.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
+use dissect::activity::{Event, Observer};
+use dissect::{End, Plain, Protection, Protocol};
+
+/// `write queue a`; `?` at the end: there may be more.
+fn told(protocol: Protocol, client: &[u8]) -> String {
+    let mut observer = Observer::new(Protection::Plaintext(Plain::Protocol(protocol))).unwrap();
+    observer.feed(End::Client, client, &|_: &[u8]| 0);
+    let mut shown: Vec<String> = observer
+        .take()
+        .into_iter()
+        .filter_map(|event| match event {
+            Event::Operation(operation) => Some(operation.to_string()),
+            _ => None,
+        })
+        .collect();
+    if !observer.is_in_step() {
+        shown.push("?".into());
+    }
+    shown.join(", ")
+}
+
+/// Each of these ended the connections of others, on Redis 7.
+#[test]
+fn words_of_redis_in_quotes_do_not_hide() {
+    for (command, expected) in [
+        ("CLIENT KILL TYPE normal", "admin command CLIENT"),
+        ("CLIENT 'KILL' TYPE normal", "?"),
+        ("CLIENT \"K\\x49LL\" TYPE normal", "?"),
+        ("CLIENT K\"ILL\" TYPE normal", "?"),
+        ("CLIENT KILL\tTYPE normal", "?"),
+        ("CLIENT UNBLOCK 5", "admin command CLIENT"),
+        ("CLIENT GETNAME", ""),
+        ("GET a", "read command GET"),
+    ] {
+        assert_eq!(told(Protocol::Redis, format!("{command}\r\n").as_bytes()), expected, "{command}");
+    }
+}
+
+fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
+    [&[kind, 0, 1][..], &(payload.len() as u32).to_be_bytes(), payload, &[0xce]].concat()
+}
+
+/// RabbitMQ, "Sender-selected Distribution".
+#[test]
+fn a_message_to_further_queues_is_no_message_to_one() {
+    let publish = frame(1, &[&[0, 60, 0, 40, 0, 0, 0][..], b"\x08payments", &[0]].concat());
+    let properties = |table: &[u8]| {
+        let length = (table.len() as u32).to_be_bytes();
+        frame(2, &[&[0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0x20, 0][..], &length, table].concat())
+    };
+    for (table, expected) in [
+        (&b"\x02idS\0\0\0\x017"[..], "write queue payments"),
+        (b"\x02CCA\0\0\0\x0bS\0\0\0\x06orders", "write queue payments, ?"),
+        (b"\x03BCCA\0\0\0\x0bS\0\0\0\x06orders", "write queue payments, ?"),
+    ] {
+        let client = [&b"AMQP\0\0\x09\x01"[..], &publish, &properties(table), &frame(3, b"7")].concat();
+        assert_eq!(told(Protocol::Amqp, &client), expected);
+    }
+}
+
+#[test]
+fn a_will_behind_what_could_be_read_is_known() {
+    let packet = |name: &[u8]| {
+        let name = [&(name.len() as u16).to_be_bytes()[..], name].concat();
+        let body = [&b"\0\x04MQTT\x04\x04\0\x3c"[..], &name, b"\0\x08payments\0\x017"].concat();
+        let length = [body.len() as u8 & 0x7f | 0x80, (body.len() >> 7) as u8];
+        [&[0x10][..], &length, &body].concat()
+    };
+    assert_eq!(told(Protocol::Mqtt, &packet(b"a")), "write topic payments");
+    assert_eq!(told(Protocol::Mqtt, &packet(&[b'a'; 5000])), "?");
+}
+
+#[test]
+fn control_characters_in_a_line_of_nats_are_known() {
+    assert_eq!(told(Protocol::Nats, b"SUB a 1\r\nPUB\tb 1\r\n7\r\n"), "read subject a, write subject b");
+    assert_eq!(told(Protocol::Nats, b"PING\rSUB a 1\r\n"), "?");
+}

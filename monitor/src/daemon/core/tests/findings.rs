@@ -1,0 +1,297 @@
+//! What is found, and the alerts that come of it.
+
+use super::*;
+
+#[test]
+fn plaintext_is_one_alert_a_stream_with_a_count() {
+    let mut rig = Rig::new(settings());
+    let mut told = Vec::new();
+    for cookie in 1..=3 {
+        let mut open = rig.event(Kind::Open, cookie, &format!("10.0.0.1:{}", 40_000 + cookie), SERVER, false);
+        open.owner.tgid = 7;
+        rig.feed(Kind::Open, open);
+        rig.capture(&open, true, 0, REQUEST);
+        rig.capture(&open, false, 0, RESPONSE);
+        told.extend(rig.records());
+        rig.feed(Kind::Close, FlowEvent { sent_bytes: 10, received_bytes: 20, ..open });
+        told.extend(rig.records());
+    }
+    let alerts = alerts(&told);
+    assert_eq!(alerts.len(), 1);
+    assert_eq!((alerts[0].rule, alerts[0].state), (Rule::Plaintext, AlertState::Opened));
+    assert_eq!(rig.core.alerts.open()[0].count, 3);
+    let stream = rig.core.streams.iter().next().unwrap();
+    assert_eq!((stream.flows, stream.open, stream.client_bytes, stream.server_bytes), (3, 0, 30, 60));
+}
+
+#[test]
+fn plaintext_within_a_tunnel_is_encrypted_and_no_alert_until_it_leaves_it() {
+    let mut rig = Rig::new(settings());
+    rig.core.found(Found::Tunnels(true), rig.now_ns);
+    let open = rig.event(Kind::Open, 1, CLIENT, SERVER, false);
+    rig.feed(Kind::Open, open);
+    rig.capture(&open, true, 0, REQUEST);
+    rig.capture(&open, false, 0, RESPONSE);
+    let told = rig.records();
+    assert!(alerts(&told).is_empty());
+    let (_, flow) = *flows(&told).last().unwrap();
+    assert_eq!(flow.verdict.encrypted.answer, Answer::Yes);
+    assert_eq!(flow.verdict.encrypted.reason, "WireGuard tunnel wg0 (http in the clear inside)");
+    assert_eq!(flow.tunnel.as_deref(), Some(&tunnel()));
+    // It is looked at again, and what cannot be found out changes nothing.
+    rig.pass(SECOND);
+    let again = rig.core.take_output().lookups;
+    let Some(key) = again.iter().find_map(|lookup| match lookup {
+        Lookup::Tunnel { key, .. } => Some(*key),
+        _ => None,
+    }) else {
+        panic!("{again:?}")
+    };
+    rig.core.found(Found::Tunnel { key, way: Way::Unknown }, rig.now_ns);
+    assert!(alerts(&rig.records()).is_empty());
+    rig.core.found(Found::Tunnel { key, way: Way::Direct }, rig.now_ns);
+    assert_eq!(alerts(&rig.records()).len(), 1);
+}
+
+/// The rest of it was not captured: it may have gone through.
+#[test]
+fn a_handshake_that_was_not_seen_to_its_end_did_not_fail() {
+    let hello =
+        [&[22, 3, 1, 0, 47, 1, 0, 0, 43, 3, 3][..], &[7; 32], &[0, 0, 4, 0x13, 1, 0x13, 2, 1, 0]].concat();
+    for lost in [0, 2] {
+        let mut rig = Rig::new(settings());
+        let sizes = FlowEvent { lost_captures: lost, sent_bytes: hello.len() as u64, ..FlowEvent::default() };
+        let mut told = Vec::new();
+        for cookie in 1..=6 {
+            let open = rig.event(Kind::Open, cookie, &format!("10.0.0.1:{}", 40_000 + cookie), SERVER, false);
+            let open = FlowEvent { owner: Owner { tgid: 40, seen_ns: 1, ..Owner::default() }, ..open };
+            rig.feed(Kind::Open, open);
+            rig.capture(&open, true, 0, &hello);
+            let FlowEvent { lost_captures, sent_bytes, .. } = sizes;
+            rig.feed(Kind::Close, FlowEvent { lost_captures, sent_bytes, ..open });
+            told.extend(rig.records());
+        }
+        let failures = alerts(&told).iter().filter(|alert| alert.rule == Rule::ConnectFailures).count();
+        let (_, flow) = *flows(&told).last().unwrap();
+        assert_eq!(failures > 0, lost == 0, "lost: {lost}: {:?}", flow.facts);
+        assert_eq!(flow.facts.is_established(), (lost == 0).then_some(false));
+    }
+}
+
+#[test]
+fn a_greeting_in_the_clear_is_no_alert_while_an_upgrade_may_follow() {
+    let mut rig = Rig::new(settings());
+    let open = rig.event(Kind::Open, 1, CLIENT, "10.0.0.2:2525", false);
+    rig.feed(Kind::Open, open);
+    rig.capture(&open, false, 0, b"220 mail.example.org ESMTP\r\n");
+    rig.pass(SECOND);
+    assert!(alerts(&rig.records()).is_empty());
+    rig.pass(2 * SECOND);
+    let records = rig.records();
+    assert_eq!(alerts(&records).len(), 1, "it stays in the clear: {records:?}");
+}
+
+#[test]
+fn what_fails_is_told_and_counted() {
+    let mut rig = Rig::new(settings());
+    let mut told = Vec::new();
+    for cookie in 1..=5 {
+        let mut open = rig.event(Kind::Open, cookie, &format!("10.0.0.1:{}", 40_000 + cookie), SERVER, false);
+        open.owner.tgid = 7;
+        rig.feed(Kind::Open, open);
+        let failed = FlowEvent { flags: flow_flag::ACTIVE | flow_flag::ANSWERED, ..open };
+        rig.feed(Kind::Failed, failed);
+        told.extend(rig.records());
+    }
+    let failed: Vec<_> =
+        flows(&told).into_iter().filter(|(action, _)| *action == FlowAction::ConnectionFailed).collect();
+    assert_eq!(failed.len(), 5);
+    assert!(failed.iter().all(|(_, flow)| flow.failure == Some(FailReason::Refused)));
+    let alerts = alerts(&told);
+    assert_eq!(alerts.iter().map(|alert| alert.rule).collect::<Vec<_>>(), [Rule::ConnectFailures]);
+}
+
+/// Nothing of a flow holds what is said of many places.
+#[test]
+fn a_scan_by_a_client_here_is_resolved_when_it_is_quiet() {
+    let mut rig = Rig::new(settings());
+    for port in 1..40 {
+        let remote = format!("10.0.0.2:{port}");
+        let mut open = rig.event(Kind::Open, port, CLIENT, &remote, false);
+        open.owner.tgid = 7;
+        rig.feed(Kind::Open, open);
+        let flags = flow_flag::ACTIVE | flow_flag::ANSWERED;
+        rig.feed(Kind::Failed, FlowEvent { flags, ..open });
+        rig.records();
+    }
+    let open = |rig: &Rig| rig.core.alerts.open();
+    let scans = |rig: &Rig| open(rig).iter().filter(|alert| alert.key.contains("many ports")).count();
+    assert_eq!(scans(&rig), 1);
+    rig.pass(400 * SECOND);
+    assert_eq!(scans(&rig), 0);
+}
+
+/// No socket of ours takes part; a client on this host is told by its own flow.
+#[test]
+fn a_scan_from_elsewhere_is_told_by_what_is_refused() {
+    let refused = |rig: &mut Rig, port: u16, client: &str| {
+        let event = FlowEvent {
+            owner: Owner::default(),
+            ..rig.event(Kind::Refused, 0, &format!("10.0.0.1:{port}"), client, true)
+        };
+        rig.feed(Kind::Refused, event);
+        alerts(&rig.records()).into_iter().map(|alert| alert.key.clone()).collect::<Vec<_>>()
+    };
+    let mut rig = Rig::new(settings());
+    let told: Vec<String> = (1..40).flat_map(|port| refused(&mut rig, port, "10.0.0.9:4000")).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("10.0.0.9 → 10.0.0.1, many ports"), "{told:?}");
+    assert!(rig.core.table.is_empty(), "nothing of it is a flow");
+    let told: Vec<String> = (0..20).flat_map(|_| refused(&mut rig, 23, "10.0.0.8:4000")).collect();
+    assert_eq!(told.len(), 1, "one service, refused again and again: {told:?}");
+    let mut rig = Rig::new(settings());
+    for port in 1..40 {
+        let client = "10.0.0.9:4000";
+        let open = rig.event(Kind::Open, u64::from(port), client, &format!("10.0.0.1:{port}"), false);
+        rig.feed(Kind::Open, open);
+        assert_eq!(refused(&mut rig, port, client), Vec::<String>::new());
+    }
+}
+
+/// A log-in that did not come has failed only if the connection is over and all of it was seen.
+#[test]
+fn an_ssh_log_in_fails_with_the_whole_of_its_connection() {
+    use dissect::SshAuthenticationState::{Begun, Failed};
+    const FROM_CLIENT: &[u8] = include_bytes!("../../../../../dissect/fixtures/ssh/refused_key.client");
+    const FROM_SERVER: &[u8] = include_bytes!("../../../../../dissect/fixtures/ssh/refused_key.server");
+    let state = |received: Option<usize>| {
+        let mut rig = Rig::new(settings());
+        let open = rig.event(Kind::Open, 1, CLIENT, SERVER, false);
+        rig.feed(Kind::Open, open);
+        rig.capture(&open, true, 0, FROM_CLIENT);
+        rig.capture(&open, false, 0, FROM_SERVER);
+        let mut told = rig.records();
+        match received {
+            Some(received) => {
+                let (sent_bytes, received_bytes) = (FROM_CLIENT.len() as u64, received as u64);
+                rig.feed(Kind::Close, FlowEvent { sent_bytes, received_bytes, ..open });
+            }
+            None => rig.core.shut_down(rig.now_ns, false),
+        }
+        told.extend(rig.records());
+        let (_, flow) = *flows(&told).last().unwrap();
+        flow.facts.ssh.as_ref().unwrap().authentication.state
+    };
+    assert_eq!(state(Some(FROM_SERVER.len())), Failed);
+    assert_eq!(state(Some(FROM_SERVER.len() + 1)), Begun);
+    assert_eq!(state(None), Begun);
+}
+
+#[test]
+fn a_loader_that_says_nothing_for_half_a_minute_is_told_and_told_again() {
+    let mut rig = Rig::new(settings());
+    for heard in 1..=100 {
+        rig.core.look_for_loader(heard, rig.now_ns);
+    }
+    let mut look = |times: u32| {
+        for _ in 0..times {
+            rig.now_ns += SECOND;
+            rig.core.look_for_loader(100, rig.now_ns);
+        }
+        let records = rig.records();
+        alerts(&records).iter().map(|alert| (alert.rule, alert.severity)).collect::<Vec<_>>()
+    };
+    assert_eq!(look(29), []);
+    assert_eq!(look(1), [(Rule::MonitorTampered, crate::model::Severity::Critical)]);
+    look(29);
+    assert_eq!(rig.core.open_alerts()[0].count, 1);
+    rig.core.look_for_loader(100, rig.now_ns);
+    assert_eq!(rig.core.open_alerts()[0].count, 2);
+    for _ in 0..29 {
+        rig.core.look_for_loader(101, rig.now_ns);
+    }
+    assert_eq!(rig.core.open_alerts()[0].count, 2);
+}
+
+#[test]
+fn each_time_that_somebody_takes_a_hook_away_is_told() {
+    let mut rig = Rig::new(settings());
+    let mut told = |what: &'static str, restored: bool| {
+        rig.now_ns += SECOND;
+        let hook = crate::model::Tampered {
+            part: "hook sent".into(),
+            attach: "cgroup_inet_egress".into(),
+            what: what.into(),
+            works: restored,
+            restored: restored.then_some(Ok(())),
+        };
+        rig.core.tampered(vec![hook], rig.now_ns);
+        alerts(&rig.records()).iter().map(|alert| alert.reason.clone()).collect::<Vec<_>>()
+    };
+    // Put right each time: each is one of its own.
+    for _ in 0..3 {
+        assert_eq!(told("was detached", true).len(), 1);
+    }
+    let [reason] = &told("runs another program", true)[..] else { panic!("it was told once") };
+    assert!(reason.contains("runs another program"), "{reason}");
+    // Left as it is: once, and then every alerts.repeat seconds.
+    assert_eq!(told("was detached", false).len(), 1);
+    assert_eq!(told("was detached", false).len(), 0);
+    assert_eq!(told("lost its pin", false).len(), 1);
+}
+
+/// Seen at both ends, which are both on this host, in one connection after its first bytes.
+#[test]
+fn log_ins_that_fail_count_once_and_late() {
+    let mut rig = Rig::new(settings());
+    let client = rig.event(Kind::Open, 1, CLIENT, SERVER, false);
+    let server = rig.event(Kind::Open, 2, SERVER, CLIENT, true);
+    rig.feed(Kind::Open, client);
+    rig.feed(Kind::Open, server);
+    let (mut asked, mut answered) = (0, 0);
+    let mut told = Vec::new();
+    let mut exchange = |rig: &mut Rig, request: &[u8], response: &[u8]| {
+        for (event, passive) in [(&client, false), (&server, true)] {
+            rig.capture(event, !passive, asked, request);
+            rig.capture(event, passive, answered, response);
+        }
+        asked += request.len() as u32;
+        answered += response.len() as u32;
+        rig.pass(SECOND);
+        told.extend(rig.records());
+        told.iter()
+            .filter(
+                |record| matches!(record, Record::Alert { alert, .. } if alert.rule == Rule::AuthFailures),
+            )
+            .count()
+    };
+    assert_eq!(exchange(&mut rig, REQUEST, RESPONSE), 0);
+    for _ in 0..4 {
+        assert_eq!(exchange(&mut rig, LOG_IN, REFUSED), 0);
+    }
+    assert_eq!(exchange(&mut rig, LOG_IN, REFUSED), 1);
+    let open = rig.core.alerts.open();
+    let alert = open.iter().find(|alert| alert.rule == Rule::AuthFailures).unwrap();
+    assert!(alert.reason.contains("5 times"), "{}", alert.reason);
+    let credentials = open.iter().filter(|alert| alert.rule == Rule::CredentialInClear);
+    assert_eq!(credentials.map(|alert| alert.count).collect::<Vec<_>>(), [1]);
+}
+
+/// What is silenced is marked, and the mark ends with the silence.
+#[test]
+fn silences_mark_what_they_cover() {
+    let mut rig = Rig::new(settings());
+    let word = crate::api::Word { by: 0, for_s: 60, why: "maintenance".into() };
+    assert!(rig.core.silence("rule ==".into(), word.clone(), rig.now_ns).is_err());
+    let made = rig.core.silence("rule == \"plaintext\"".into(), word, rig.now_ns).unwrap();
+    let event = rig.event(Kind::Open, 1, CLIENT, SERVER, false);
+    rig.feed(Kind::Open, event);
+    rig.capture(&event, true, 0, REQUEST);
+    rig.capture(&event, false, 0, RESPONSE);
+    let told = rig.records();
+    assert_eq!(alerts(&told)[0].silenced.as_ref().map(|silence| silence.id), Some(made.id));
+    assert_eq!(rig.core.open_alerts()[0].silenced.as_ref().map(|silence| silence.by), Some(0));
+    rig.pass(61 * SECOND);
+    assert!(rig.core.silences().is_empty());
+    assert!(rig.core.open_alerts()[0].silenced.is_none());
+}
