@@ -7,14 +7,16 @@
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use super::SocketLister;
+use super::clock::processor_time;
 use super::namespaces::{Netns, NetnsSource, cookies_of, namespaces};
 use super::process::{ProcessDirectory, read_capped, user_ids};
 use crate::watch::Budget;
 
 /// Namespaces that are looked into in a second to learn what they are called; four times as many at once.
-const LOOKS_PER_S: u32 = 1000;
+const LOOKS_PER_S: u32 = 500;
 /// As many are looked into before it is asked whether all are known that are wanted.
 const AT_ONCE: usize = 64;
 /// What was learnt is learnt again after this time, where a namespace is wanted that nobody knows: the kernel gives an
@@ -53,6 +55,8 @@ pub struct Entered {
     pub listers: HashMap<u64, SocketLister>,
     /// There are more than there was time for. All others are gone, as far as anybody can tell.
     pub left: HashSet<u64>,
+    /// How much of the processor's time was within the rate, which bounds it by itself.
+    pub within_rate: Duration,
 }
 
 impl NamespaceCookies {
@@ -88,7 +92,9 @@ impl NamespaceCookies {
         missing.retain(|cookie| !self.places.contains_key(cookie));
         if !missing.is_empty() {
             let likely = missing.iter().flat_map(|cookie| &wanted[cookie]).copied().collect();
+            let before = processor_time();
             let is_all = self.discover(&missing, likely, now_ns);
+            entered.within_rate = processor_time().saturating_sub(before);
             self.enter_known(missing.clone(), &mut entered);
             if !is_all {
                 missing.retain(|cookie| !self.places.contains_key(cookie));

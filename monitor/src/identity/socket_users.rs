@@ -26,6 +26,8 @@ struct Sockets {
     held: Vec<Option<Held>>,
     /// Their namespaces were not looked into.
     not_reached: HashSet<usize>,
+    /// See [`Entered::within_rate`](super::namespace_cookies::Entered::within_rate).
+    within_rate: Duration,
 }
 
 impl Sockets {
@@ -44,7 +46,7 @@ pub struct SocketUsers {
     /// Places of those whose network namespace was not looked into, since there are more than there is time for: to be
     /// asked for again.
     pub not_reached: HashSet<usize>,
-    /// How much of the processor's time was paid from users' purses.
+    /// How much of the processor's time was paid from users' purses, or was within a rate.
     pub from_purses: Duration,
 }
 
@@ -75,7 +77,7 @@ impl Resolver {
     /// named.
     pub fn users_of(&mut self, keys: &[SocketKey]) -> SocketUsers {
         self.clock.sample();
-        let Sockets { held: sockets, mut not_reached } = self.held(keys);
+        let Sockets { held: sockets, mut not_reached, mut within_rate } = self.held(keys);
         let (known, looked, from_purses) = self.look_for_users(keys, &sockets);
         let mut identities: Vec<Option<Identity>> = Vec::with_capacity(keys.len());
         let mut unsure = Vec::new();
@@ -97,6 +99,7 @@ impl Resolver {
             // One that was closed meanwhile is held by nobody.
             let still: Vec<SocketKey> = unsure.iter().map(|index| keys[*index]).collect();
             let again = self.held(&still);
+            within_rate += again.within_rate;
             not_reached.extend(again.not_reached.iter().map(|place| unsure[*place]));
             for (index, held) in unsure.into_iter().zip(again.held) {
                 if held.is_some() && held == sockets[index] {
@@ -104,7 +107,7 @@ impl Resolver {
                 }
             }
         }
-        SocketUsers { users: identities, not_reached, from_purses }
+        SocketUsers { users: identities, not_reached, from_purses: from_purses + within_rate }
     }
 
     /// First at who made the sockets: mostly that is enough. Then at all, for the others.
@@ -153,7 +156,11 @@ impl Resolver {
     /// The sockets that these keys mean, of those that a process holds.
     fn held(&mut self, keys: &[SocketKey]) -> Sockets {
         let now_ns = monotonic_ns();
-        let mut sockets = Sockets { held: vec![None; keys.len()], not_reached: HashSet::new() };
+        let mut sockets = Sockets {
+            held: vec![None; keys.len()],
+            not_reached: HashSet::new(),
+            within_rate: Duration::ZERO,
+        };
         let mut anywhere = Vec::new();
         let mut by_cookie: HashMap<u64, Vec<usize>> = HashMap::new();
         let mut wanted: HashMap<u64, HashSet<u32>> = HashMap::new();
@@ -166,6 +173,7 @@ impl Resolver {
             wanted.entry(key.netns).or_default().extend(Some(key.maker).filter(|maker| *maker != 0));
         }
         let entered = self.namespaces.enter(&wanted, now_ns);
+        sockets.within_rate = entered.within_rate;
         for (cookie, wanted) in &by_cookie {
             if entered.left.contains(cookie) {
                 sockets.not_reached.extend(wanted);
