@@ -30,6 +30,9 @@ const LISTINGS: usize = 4;
 /// How long what was there before may keep all answers waiting: it is to come first.
 const FIRST: Duration = Duration::from_millis(500);
 
+/// What a thread does.
+pub type Work = Box<dyn FnOnce() + Send>;
+
 /// Who does what: each on a thread of its own.
 pub struct Resolving {
     names: Names,
@@ -74,7 +77,7 @@ impl Resolving {
     }
 
     /// The threads, by their names. Each ends when the core has hung up.
-    pub fn threads(self) -> [(&'static str, Box<dyn FnOnce() + Send>); 4] {
+    pub fn threads(self) -> [(&'static str, Work); 4] {
         let Resolving { names, walker, listings, ways } = self;
         [
             ("resolver", Box::new(move || names.run())),
