@@ -13,5 +13,5 @@ mod ring;
 
 pub use descriptors::keep_from_programs;
 pub use mapping::Mapping;
-pub use peer::{Peer, netns_cookie, peer, peer_groups};
+pub use peer::{Peer, netns_cookie, netns_cookie_of, peer, peer_groups};
 pub use ring::RingReader;

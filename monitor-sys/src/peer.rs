@@ -39,7 +39,14 @@ pub fn peer(socket: impl AsFd) -> io::Result<Peer> {
 /// # Errors
 /// The kernel does not say, or gives no socket.
 pub fn netns_cookie() -> io::Result<u64> {
-    let socket = std::net::UdpSocket::bind((std::net::Ipv4Addr::UNSPECIFIED, 0))?;
+    netns_cookie_of(std::net::UdpSocket::bind((std::net::Ipv4Addr::UNSPECIFIED, 0))?)
+}
+
+/// The same of the network namespace that a socket was made in.
+///
+/// # Errors
+/// The kernel does not say, or it is no socket.
+pub fn netns_cookie_of(socket: impl AsFd) -> io::Result<u64> {
     let mut cookie = [0_u64];
     // SAFETY: an integer.
     unsafe { option(&socket, libc::SO_NETNS_COOKIE, &mut cookie) }.1?;

@@ -409,7 +409,12 @@ fn run(seed: u64, slow: Slow) -> Result<(), TestCaseError> {
             events: map_events,
             found_out,
             events_out: events_in.clone(),
-            reporter: Reporter { keeping: keeping.clone(), hooks: hooks.clone(), view: Arc::default() },
+            reporter: Reporter {
+                keeping: keeping.clone(),
+                hooks: hooks.clone(),
+                view: Arc::default(),
+                looks: Stage::looks(3),
+            },
             loader,
         },
         &pauses(10, slow.link),

@@ -1,193 +1,168 @@
-//! Core to host: who is behind a socket. All reading of `/proc` and all of sock_diag happens here,
-//! so that the core never waits for it.
+//! Core to host: who is behind a socket. All reading of `/proc` and all of sock_diag happens here, so that the core never
+//! waits for it.
+//!
+//! Who a process is, is answered at once, on a thread that does nothing else. What goes through all processes, or into
+//! network namespaces, of which a user may have thousands, waits in a queue of its own for each: who asks for the one
+//! never waits for the other. What finds its queue full is answered as not looked up, and counted.
 
-use std::collections::HashMap;
-use std::path::Path;
+mod errands;
+mod walk;
+
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::clock::monotonic_ns;
 use super::core::{Found, Lookup};
+use super::stages::Stage;
 use crate::flows::FlowKey;
-use crate::identity::{
-    self, Asked, Resolver, SocketKey, SocketLister, Subtree, Tunnels, Way, processor_time,
-};
-use crate::watch::Budget;
-
-/// A walk over all descriptors of all processes is made at most this often, and takes at most a
-/// fiftieth of a processor's time. Not of time as it passes: where a walk has to wait for a processor, all
-/// that wait for its answer would wait fifty times longer.
-const WALK_EVERY: Duration = Duration::from_millis(100);
-const WALK_SHARE: u32 = 50;
-
-/// All sockets are listed at most this often.
-const LIST_EVERY: Duration = Duration::from_secs(1);
-
-/// Ways that are looked for in a second; four times as many at once.
-const WAYS_PER_S: u32 = 20_000;
-
-/// Sockets asked for in one walk.
-const WALK_AT_MOST: usize = 4096;
+use crate::identity::{Asked, Resolver, SocketKey, Way};
 
 /// Answers that are given together: each that went alone would wake every thread on its way.
 const TOGETHER: usize = 64;
 
-/// When all sockets are listed.
-struct Listing {
-    /// Somebody wants it: one answer is for all who asked before it.
-    wanted: bool,
-    not_before: Instant,
+/// Sockets that wait for a walk, or for the way of their packets.
+const QUEUE: usize = 4096;
+/// Questions for all sockets: one answer is for all who asked before it.
+const LISTINGS: usize = 4;
+
+/// How long what was there before may keep all answers waiting: it is to come first.
+const FIRST: Duration = Duration::from_millis(500);
+
+/// What a thread does.
+pub type Work = Box<dyn FnOnce() + Send>;
+
+/// Who does what: each on a thread of its own.
+pub struct Resolving {
+    names: Names,
+    walker: walk::Walker,
+    listings: (Receiver<()>, Sender<Found>, Arc<Stage>),
+    ways: errands::Ways,
 }
 
-impl Listing {
-    /// How long until it is due; `None`: nobody wants it.
-    fn due_in(&self, now: Instant) -> Option<Duration> {
-        self.wanted.then(|| self.not_before.saturating_duration_since(now))
+impl Resolving {
+    /// `looks`: counts what is looked up here, by the kinds of [`Lookup`].
+    pub fn new(
+        lookups: Receiver<Lookup>,
+        found: Sender<Found>,
+        asked: Asked,
+        cgroup: PathBuf,
+        looks: Arc<Stage>,
+    ) -> Resolving {
+        let (users, users_out) = bounded(QUEUE);
+        let (ways, ways_out) = bounded(QUEUE);
+        let (listings, listings_out) = bounded(LISTINGS);
+        let (begun_in, begun) = bounded(1);
+        let (scanned_in, scanned) = bounded(1);
+        Resolving {
+            walker: walk::Walker {
+                users: users_out,
+                found: found.clone(),
+                asked: asked.clone(),
+                cgroup,
+                scanned,
+                begun: begun_in,
+                looks: looks.clone(),
+            },
+            listings: (listings_out, found.clone(), looks.clone()),
+            ways: errands::Ways {
+                asked: ways_out,
+                found: found.clone(),
+                looks: looks.clone(),
+                scanned: scanned_in,
+            },
+            names: Names { lookups, found, asked, begun, errands: Errands { users, ways, listings, looks } },
+        }
     }
 
-    /// Whether it is to be made now.
-    fn begin(&mut self, now: Instant) -> bool {
-        let due = self.due_in(now).is_some_and(|wait| wait.is_zero());
-        if due {
-            *self = Listing { wanted: false, not_before: now + LIST_EVERY };
-        }
-        due
+    /// The threads, by their names. Each ends when the core has hung up.
+    pub fn threads(self) -> [(&'static str, Work); 4] {
+        let Resolving { names, walker, listings, ways } = self;
+        [
+            ("resolver", Box::new(move || names.run())),
+            ("walker", Box::new(move || walker.run())),
+            ("sockets", Box::new(move || errands::list(&listings.0, &listings.1, &listings.2))),
+            ("tunnels", Box::new(move || ways.run())),
+        ]
     }
 }
 
-/// Answers until the core hangs up. First comes what is there already, of the cgroup that is watched.
-pub fn run(lookups: &Receiver<Lookup>, found: &Sender<Found>, asked: Asked, cgroup: &Path) {
-    let mut resolver = Resolver::new().asked(asked);
-    let mut tunnels = Tunnels::default();
-    let mut any_tunnels = tunnels.scan();
-    if any_tunnels && found.send(Found::Tunnels(true)).is_err() {
-        return;
-    }
-    let at_ns = monotonic_ns();
-    let (mut sockets, _unreadable) = resolver.existing();
-    // The hooks see nothing else.
-    let watched = Subtree::of(cgroup);
-    sockets.retain(|existing| watched.has(existing.socket.cgroup));
-    if found.send(Found::Existing { sockets, at_ns }).is_err() {
-        return;
-    }
-    let mut users: Vec<(FlowKey, SocketKey)> = Vec::new();
-    let mut walk_at = Instant::now();
-    let mut answers = Vec::with_capacity(TOGETHER);
-    let mut listing = Listing { wanted: false, not_before: walk_at };
-    let mut ways = Budget::new(WAYS_PER_S);
-    loop {
-        let now = Instant::now();
-        let wait = if users.is_empty() { tunnels.due_in() } else { walk_at.saturating_duration_since(now) };
-        let wait = listing.due_in(now).map_or(wait, |due| due.min(wait));
-        match lookups.recv_timeout(wait) {
-            Ok(first) => {
-                let rest = lookups.try_iter().take(TOGETHER - 1);
-                answers.extend(std::iter::once(first).chain(rest).filter_map(|lookup| match lookup {
-                    Lookup::Owner { key, seen } => {
-                        Some(Found::Owner { key, seen, identity: Arc::new(resolver.process(&seen)) })
-                    }
-                    Lookup::Listener { cookie, seen } => {
-                        Some(Found::Listener { cookie, identity: Arc::new(resolver.process(&seen)) })
-                    }
-                    Lookup::Sockets => {
-                        listing.wanted = true;
-                        None
-                    }
-                    Lookup::Tunnel { key, socket } => {
-                        let now_ns = monotonic_ns();
-                        let way = if ways.allows(1, now_ns) { tunnels.way(&socket) } else { Way::Unknown };
-                        ways.spend(1, now_ns);
-                        Some(Found::Tunnel { key, way })
-                    }
-                    Lookup::User { key, socket } if users.len() < WALK_AT_MOST => {
-                        users.push((key, socket));
-                        None
-                    }
-                    Lookup::User { key, .. } => Some(Found::User { key, identity: None }),
-                }));
-                if answers.drain(..).try_for_each(|answer| found.send(answer)).is_err() {
-                    return;
-                }
-            }
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return,
-        }
-        if listing.begin(Instant::now()) && found.send(all_sockets()).is_err() {
-            return;
-        }
-        if tunnels.due_in().is_zero() {
-            let any = tunnels.scan();
-            if any != std::mem::replace(&mut any_tunnels, any) && found.send(Found::Tunnels(any)).is_err() {
+/// Says who processes are, and passes on what takes longer.
+struct Names {
+    lookups: Receiver<Lookup>,
+    found: Sender<Found>,
+    asked: Asked,
+    /// What was there before was told.
+    begun: Receiver<()>,
+    errands: Errands,
+}
+
+/// What others do.
+struct Errands {
+    users: Sender<(FlowKey, SocketKey)>,
+    ways: Sender<(FlowKey, SocketKey)>,
+    listings: Sender<()>,
+    looks: Arc<Stage>,
+}
+
+impl Names {
+    fn run(self) {
+        let mut resolver = Resolver::new().asked(self.asked);
+        let _ = self.begun.recv_timeout(FIRST);
+        let mut answers = Vec::with_capacity(TOGETHER);
+        while let Ok(first) = self.lookups.recv() {
+            let rest = self.lookups.try_iter().take(TOGETHER - 1);
+            let lookups = std::iter::once(first).chain(rest);
+            answers.extend(lookups.filter_map(|lookup| self.errands.answer(lookup, &mut resolver)));
+            if answers.drain(..).try_for_each(|answer| self.found.send(answer)).is_err() {
                 return;
             }
         }
-        if !users.is_empty() && Instant::now() >= walk_at {
-            let before = processor_time();
-            let Ok(from_purses) = walk(&mut resolver, std::mem::take(&mut users), found) else { return };
-            // What users' purses paid for has a limit of its own: nobody waits for it.
-            let used = processor_time().saturating_sub(before + from_purses);
-            walk_at = Instant::now() + WALK_EVERY.max(used * WALK_SHARE);
-        }
     }
 }
 
-/// How much of the processor's time was paid from purses.
-fn walk(
-    resolver: &mut Resolver,
-    users: Vec<(FlowKey, SocketKey)>,
-    found: &Sender<Found>,
-) -> Result<Duration, ()> {
-    let sockets: Vec<SocketKey> = users.iter().map(|(_, socket)| *socket).collect();
-    let (identities, from_purses) = resolver.users_of(&sockets);
-    for ((key, _), identity) in users.into_iter().zip(identities) {
-        found.send(Found::User { key, identity: identity.map(Arc::new) }).map_err(|_| ())?;
-    }
-    Ok(from_purses)
-}
-
-/// `None` when not every namespace could be looked into: then nothing can be concluded from what
-/// is absent.
-fn all_sockets() -> Found {
-    let began_ns = monotonic_ns();
-    let mut seen = HashMap::new();
-    for namespace in identity::namespaces() {
-        let Ok(lister) = SocketLister::enter(&namespace) else {
-            return Found::Sockets { seen: None, began_ns };
+impl Errands {
+    /// Answers now, or leaves it to another one.
+    fn answer(&self, lookup: Lookup, resolver: &mut Resolver) -> Option<Found> {
+        let tally = self.looks.of(lookup.kind());
+        tally.offer(1);
+        let refused = match lookup {
+            Lookup::Owner { key, seen } => {
+                tally.deliver(1);
+                return Some(Found::Owner { key, seen, identity: Arc::new(resolver.process(&seen)) });
+            }
+            Lookup::Listener { cookie, seen } => {
+                tally.deliver(1);
+                return Some(Found::Listener { cookie, identity: Arc::new(resolver.process(&seen)) });
+            }
+            Lookup::User { key, socket } => {
+                self.looks.observed(self.users.len() + 1);
+                let queued = self.users.try_send((key, socket)).is_ok();
+                (!queued).then_some(Found::User { key, identity: None })
+            }
+            Lookup::Tunnel { key, socket } => {
+                let queued = self.ways.try_send((key, socket)).is_ok();
+                (!queued).then_some(Found::Tunnel { key, way: Way::Unknown })
+            }
+            Lookup::Sockets => {
+                let queued = self.listings.try_send(()).is_ok();
+                let began_ns = super::clock::monotonic_ns();
+                (!queued).then_some(Found::Sockets { seen: None, began_ns })
+            }
         };
-        let Ok(list) = lister.list_counting() else { return Found::Sockets { seen: None, began_ns } };
-        // What is left of a closed connection (TIME-WAIT) bears its cookie, and no counters.
-        seen.extend(list.into_iter().filter_map(|socket| Some((socket.cookie, (socket.state, socket.tcp?)))));
+        if refused.is_some() {
+            tally.lose(1);
+        }
+        refused
     }
-    Found::Sockets { seen: Some(seen), began_ns }
+}
+
+/// The counts of a kind of look-up.
+fn tally<'a>(looks: &'a Stage, kind: &str) -> &'a crate::tally::Tally {
+    looks.of(Lookup::KINDS.iter().position(|it| *it == kind).unwrap_or(0))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn all_sockets_are_listed_at_once_and_then_once_a_second_at_most() {
-        let begin = Instant::now();
-        let mut listing = Listing { wanted: false, not_before: begin };
-        let mut made = Vec::new();
-        // Wanted all the time, for ten seconds.
-        for tenth in 0..100 {
-            let now = begin + Duration::from_millis(100) * tenth;
-            assert!(!listing.begin(now), "nobody wants it");
-            listing.wanted = true;
-            if listing.begin(now) {
-                made.push(tenth);
-            }
-            listing.wanted = false;
-        }
-        assert_eq!(made, (0..10).map(|second| second * 10).collect::<Vec<_>>());
-        // Who asks too soon has an answer after all.
-        listing.wanted = true;
-        let last = begin + Duration::from_secs(9);
-        assert_eq!(listing.due_in(last), Some(LIST_EVERY));
-        assert!(listing.begin(last + LIST_EVERY));
-    }
-}
+#[path = "resolve_tests.rs"]
+mod tests;

@@ -27,11 +27,13 @@ use super::keep::{Keeper, Links};
 use super::link::{LATE, Life, ToWorker};
 use super::loader::Loader;
 use super::reader::Batch;
+use super::resolve::Resolving;
+use super::self_check;
 use super::signals::{Signal, Signals};
+use super::stages::Stage;
 use super::start::{RunError, spawn};
 use super::state::{self, Keeping};
 use super::work::{Done, Order};
-use super::{resolve, self_check};
 use crate::alert::Change;
 use crate::event::Event;
 use crate::hook::Hooks;
@@ -172,7 +174,13 @@ impl Session {
         let asked = Arc::new(Mutex::new(Asked::default()));
         let alive = Arc::new(AtomicU64::new(monotonic_ns()));
 
-        let reporter = Reporter { keeping: keeping.clone(), hooks: hooks.clone(), view: view.clone() };
+        let looks = Stage::looks(channel);
+        let reporter = Reporter {
+            keeping: keeping.clone(),
+            hooks: hooks.clone(),
+            view: view.clone(),
+            looks: looks.clone(),
+        };
         let links =
             Links { changes: changes_out, orders: orders.clone(), check, keeping: keeping.clone(), opener };
         let check_every = Duration::from_secs(u64::from(config.state.check_every_s));
@@ -209,7 +217,9 @@ impl Session {
             spawn("from-worker", move || ear.run(socket))?
         };
         let (wanted, cgroup) = (loader.wanted.clone(), loader.cgroup.clone());
-        spawn("resolver", move || resolve::run(&lookups_out, &found_in, wanted, &cgroup))?;
+        for (name, run) in Resolving::new(lookups_out, found_in, wanted, cgroup, looks).threads() {
+            spawn(name, run)?;
+        }
         if loader.is_watched {
             let held = held.clone();
             spawn("self-check", move || self_check::run(&orders, &held))?;

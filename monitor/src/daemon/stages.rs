@@ -45,6 +45,11 @@ impl Stage {
         Arc::new(Stage::new("lookups", capacity, &Lookup::KINDS))
     }
 
+    /// Look-ups as the loader does them; what waits is for a walk over all processes.
+    pub fn looks(capacity: usize) -> Arc<Self> {
+        Arc::new(Stage::new("looks", capacity, &Lookup::KINDS))
+    }
+
     pub fn commands(capacity: usize) -> Arc<Self> {
         Arc::new(Stage::new("commands", capacity, &Command::KINDS))
     }

@@ -1,6 +1,7 @@
 //! Two clocks: `/proc` counts a process's start in ticks of CLOCK_BOOTTIME, the kernel programs
 //! say CLOCK_MONOTONIC ns. They differ by the time that the host was suspended.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
@@ -10,9 +11,19 @@ pub fn monotonic_ns() -> u64 {
     nanoseconds(ClockId::Monotonic)
 }
 
-/// What this thread has used.
+thread_local! {
+    /// What threads have used that were made to do this one's work, and have ended.
+    static FOR_THIS_THREAD: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+}
+
+/// What this thread has used, and those that did its work.
 pub fn processor_time() -> Duration {
-    Duration::from_nanos(nanoseconds(ClockId::ThreadCPUTime))
+    Duration::from_nanos(nanoseconds(ClockId::ThreadCPUTime)) + FOR_THIS_THREAD.get()
+}
+
+/// Another thread has used that much for this one.
+pub fn used_for_this_thread(time: Duration) {
+    FOR_THIS_THREAD.set(FOR_THIS_THREAD.get() + time);
 }
 
 fn nanoseconds(clock: ClockId) -> u64 {
@@ -86,6 +97,14 @@ mod tests {
         assert!(!clock.began_after(10, 100_000_000 - 500));
         assert!(clock.began_after(10, 100_000_000 - 501));
         assert!(clock.began_after(u64::MAX, 0));
+    }
+
+    #[test]
+    fn what_another_thread_used_for_this_one_counts() {
+        let (before, more) = (processor_time(), Duration::from_secs(1000));
+        used_for_this_thread(more);
+        assert!((more..more * 2).contains(&(processor_time() - before)));
+        assert!(std::thread::spawn(processor_time).join().is_ok_and(|used| used < more));
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod executable;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod holders;
+mod namespace_cookies;
 mod namespaces;
 mod open_files;
 mod process;
@@ -39,6 +40,7 @@ pub use clock::processor_time;
 pub use holders::holders;
 pub use namespaces::{Netns, NetnsSource, namespaces};
 pub use resolver::Resolver;
+pub use socket_users::{SocketUsers, not_reached};
 pub use sockets::{SocketError, SocketLister, SocketSeen, TcpCounts, TcpState, sockets};
 pub use subtree::Subtree;
 pub use tunnels::{Tunnels, Way};
@@ -68,8 +70,7 @@ pub struct ProcessSeen {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SocketKey {
     pub transport: Transport,
-    /// Cookie of the network namespace, as the kernel programs say; 0: unknown. A hint: the
-    /// resolver learns where it leads, and looks everywhere until it knows.
+    /// Cookie of the network namespace, as the kernel programs say; 0: unknown, look everywhere.
     pub netns: u64,
     pub local: SocketAddr,
     pub remote: SocketAddr,

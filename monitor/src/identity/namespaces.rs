@@ -10,12 +10,17 @@ use std::thread;
 
 use netlink_sys::Socket;
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
+use rustix::fs::CWD;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use super::clock::{processor_time, used_for_this_thread};
 use super::process::{each_process, read_capped};
 
 /// Longest mount table that is read.
 const LARGEST_MOUNT_TABLE: usize = 16 << 20;
+
+/// Longest count of sockets that is read.
+const LONGEST_COUNTS: usize = 4096;
 
 /// One network namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +45,25 @@ impl Netns {
     pub fn own() -> io::Result<Netns> {
         let inode = fs::metadata("/proc/thread-self/ns/net")?.ino();
         Ok(Netns { inode, source: NetnsSource::Process(std::process::id()) })
+    }
+
+    /// Where a process is.
+    pub(super) fn of_process(pid: u32) -> io::Result<Netns> {
+        let inode = fs::metadata(format!("/proc/{pid}/ns/net"))?.ino();
+        Ok(Netns { inode, source: NetnsSource::Process(pid) })
+    }
+
+    /// Whether there is surely no TCP socket in it, but what is left of closed ones. Costs a small part of a list.
+    pub fn is_without_tcp(&self) -> bool {
+        let NetnsSource::Process(pid) = self.source else { return false };
+        let counts = [("sockstat", "TCP:"), ("sockstat6", "TCP6:")].map(|(file, line)| {
+            let text = read_capped(CWD, format!("/proc/{pid}/net/{file}"), LONGEST_COUNTS);
+            text.ok().and_then(|text| in_use(&String::from_utf8_lossy(&text), line))
+        });
+        // The process may have ended and its pid be another's by now.
+        counts[0] == Some(0)
+            && counts[1].is_none_or(|count| count == 0)
+            && Netns::of_process(pid).is_ok_and(|netns| netns.inode == self.inode)
     }
 
     fn open(&self) -> io::Result<File> {
@@ -97,11 +121,42 @@ pub(super) fn netlink_socket(namespace: &Netns, protocol: isize) -> io::Result<S
         return Socket::new(protocol);
     }
     let file = namespace.open()?;
-    let inside = thread::Builder::new().name("netns".to_owned()).spawn(move || {
+    inside(move || {
         move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?;
         Socket::new(protocol)
-    })?;
-    inside.join().unwrap_or_else(|_| Err(io::Error::other("the thread that entered the namespace failed")))
+    })
+}
+
+/// What the kernel calls each of these namespaces, in their order; `None`: it is gone, can't be entered, or the kernel
+/// does not say. One thread enters all of them.
+pub(super) fn cookies_of(namespaces: &[Netns]) -> Vec<Option<u64>> {
+    let all = namespaces.to_vec();
+    let cookie = |namespace: &Netns| {
+        let file = namespace.open().ok()?;
+        move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).ok()?;
+        let socket = Socket::new(NETLINK_SOCK_DIAG).ok()?;
+        monitor_sys::netns_cookie_of(&socket).ok()
+    };
+    inside(move || Ok(all.iter().map(cookie).collect())).unwrap_or_else(|_| vec![None; namespaces.len()])
+}
+
+/// On a thread of its own, which may go where the caller's may not, and ends there. What it uses is the caller's.
+fn inside<T: Send + 'static>(what: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    let thread = thread::Builder::new().name("netns".to_owned()).spawn(move || (what(), processor_time()))?;
+    match thread.join() {
+        Ok((done, used)) => {
+            used_for_this_thread(used);
+            done
+        }
+        Err(_) => Err(io::Error::other("the thread that entered the namespace failed")),
+    }
+}
+
+/// `TCP: inuse 4 orphan 0 …` of `/proc/PID/net/sockstat` (proc_pid_net(5)).
+fn in_use(text: &str, line: &str) -> Option<u64> {
+    let mut words = text.lines().find_map(|text| text.strip_prefix(line))?.split_ascii_whitespace();
+    words.find(|word| *word == "inuse")?;
+    words.next()?.parse().ok()
 }
 
 /// One line of `/proc/self/mountinfo`, proc_pid_mountinfo(5).
@@ -113,7 +168,7 @@ pub(super) struct Mount {
 
 /// The mount table; empty where it can't be read.
 pub(super) fn mounts() -> Vec<Mount> {
-    let text = read_capped(rustix::fs::CWD, "/proc/self/mountinfo", LARGEST_MOUNT_TABLE);
+    let text = read_capped(CWD, "/proc/self/mountinfo", LARGEST_MOUNT_TABLE);
     text.map(|text| String::from_utf8_lossy(&text).lines().filter_map(mount).collect()).unwrap_or_default()
 }
 
@@ -137,6 +192,8 @@ fn unescaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use proptest::prelude::*;
 
     use super::*;
@@ -149,6 +206,51 @@ mod tests {
         inodes.sort_unstable();
         inodes.dedup();
         assert_eq!(inodes.len(), all.len());
+    }
+
+    #[test]
+    fn who_has_a_connection_is_not_without_tcp() {
+        let _listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        assert!(!Netns::own().unwrap().is_without_tcp());
+        let text = "sockets: used 9\nTCP: inuse 4 orphan 1 tw 0 alloc 5 mem 0\nUDP: inuse 0 mem 0\n";
+        assert_eq!(
+            (in_use(text, "TCP:"), in_use(text, "UDP:"), in_use(text, "TCP6:")),
+            (Some(4), Some(0), None)
+        );
+        assert_eq!(in_use("TCP6: inuse", "TCP6:"), None);
+    }
+
+    #[test]
+    #[ignore = "makes a network namespace: needs root and util-linux"]
+    fn a_new_namespace_is_without_tcp_until_somebody_listens() {
+        let listen = "import socket, sys; sys.stdin.readline(); l = socket.socket(socket.AF_INET6); l.bind(('::', 0)); \
+                      l.listen(); print('on', flush=True); sys.stdin.readline()";
+        let mut command = std::process::Command::new("unshare");
+        command.args([
+            "--net",
+            "--",
+            "sh",
+            "-c",
+            "echo in; exec \"$@\"",
+            "sh",
+            "/usr/bin/python3",
+            "-c",
+            listen,
+        ]);
+        let pipe = std::process::Stdio::piped;
+        let mut child = command.stdin(pipe()).stdout(pipe()).spawn().unwrap();
+        let mut said = [0; 3];
+        io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut said).unwrap();
+        let netns = Netns::of_process(child.id()).unwrap();
+        let before = netns.is_without_tcp();
+        io::Write::write_all(child.stdin.as_mut().unwrap(), b"\n").unwrap();
+        let read = io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut said);
+        let after = netns.is_without_tcp();
+        let _ = child.kill();
+        let _ = child.wait();
+        read.unwrap();
+        assert_eq!((before, after), (true, false));
+        assert!(!netns.is_without_tcp(), "it is gone: nobody can say");
     }
 
     #[test]
@@ -166,6 +268,18 @@ mod tests {
             sock_diag_socket(&wrong).map(|_| ()).map_err(|error| error.kind()),
             Err(io::ErrorKind::NotFound)
         );
+    }
+
+    #[test]
+    fn the_own_namespace_is_called_what_its_sockets_say() {
+        let own = Netns::own().unwrap();
+        assert_eq!(Netns::of_process(std::process::id()).unwrap(), own);
+        let gone = Netns { inode: 1, ..own.clone() };
+        let cookie = monitor_sys::netns_cookie().ok();
+        // Each takes the right to enter.
+        if rustix::process::geteuid().is_root() {
+            assert_eq!(cookies_of(&[own.clone(), gone, own]), [cookie, None, cookie]);
+        }
     }
 
     proptest! {

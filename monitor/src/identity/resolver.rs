@@ -13,6 +13,7 @@ use super::cgroup_tree::CgroupTree;
 use super::clock::{BootClock, monotonic_ns};
 use super::executable::Hashes;
 use super::holders::Holder;
+use super::namespace_cookies::NamespaceCookies;
 use super::open_files::Purses;
 use super::process::{Details, ProcessDirectory, Stat, UserIds};
 use super::users::Users;
@@ -52,8 +53,7 @@ pub struct Resolver {
     looks: Budget,
     hashes: Hashes,
     workloads: Workloads,
-    /// Inodes of network namespaces, learnt from sockets that were found; only of living ones.
-    pub(super) namespaces_by_cookie: HashMap<u64, u64>,
+    pub(super) namespaces: NamespaceCookies,
     /// What looks for holders of sockets may cost.
     pub(super) purses: Purses,
 }
@@ -88,7 +88,7 @@ impl Resolver {
             looks: Budget::new(LOOKS_PER_S),
             hashes: Hashes::default(),
             workloads: Workloads::new("/".into()),
-            namespaces_by_cookie: HashMap::new(),
+            namespaces: NamespaceCookies::new(),
             purses: Purses::default(),
         }
     }

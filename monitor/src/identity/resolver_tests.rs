@@ -243,7 +243,7 @@ fn nobody_is_said_to_be_nobody() {
 fn key(socket: &TcpStream) -> SocketKey {
     SocketKey {
         transport: Transport::Tcp,
-        netns: 7,
+        netns: monitor_sys::netns_cookie().unwrap(),
         local: socket.local_addr().unwrap(),
         remote: socket.peer_addr().unwrap(),
         cookie: socket_cookie(socket).unwrap(),
@@ -262,7 +262,7 @@ fn a_socket_handed_over_belongs_to_the_youngest_holder() {
         ..key(&client)
     };
     let mut resolver = Resolver::new();
-    let users = resolver.users_of(&[key(&client), waiting]).0;
+    let users = resolver.users_of(&[key(&client), waiting]).users;
     assert_eq!(users[0].as_ref().and_then(|user| user.pid), Some(std::process::id()));
     assert_eq!(users[1], None, "nobody has accepted it yet");
 
@@ -271,15 +271,15 @@ fn a_socket_handed_over_belongs_to_the_youngest_holder() {
     let mut helper =
         Running::start(Command::new("sleep").arg("60").stdin(OwnedFd::from(server.try_clone().unwrap())));
     until_named(&mut resolver, helper.0.id(), "sleep");
-    let users = resolver.users_of(&[server_key, key(&client)]).0;
+    let users = resolver.users_of(&[server_key, key(&client)]).users;
     assert_eq!(users[0].as_ref().and_then(|user| user.pid), Some(helper.0.id()));
     assert_eq!(users[1].as_ref().and_then(|user| user.pid), Some(std::process::id()));
     helper.end();
-    let users = resolver.users_of(&[server_key]).0;
+    let users = resolver.users_of(&[server_key]).users;
     assert_eq!(users[0].as_ref().and_then(|user| user.pid), Some(std::process::id()));
     // Another socket with the same addresses is not it.
     let other = SocketKey { cookie: u64::MAX - 1, ..server_key };
-    assert_eq!(resolver.users_of(&[other]).0, [None]);
+    assert_eq!(resolver.users_of(&[other]).users, [None]);
 }
 
 #[test]
@@ -298,7 +298,7 @@ fn many_sockets_are_found_at_once() {
         netns: 0,
         maker: 0,
     });
-    let users = Resolver::new().users_of(&keys).0;
+    let users = Resolver::new().users_of(&keys).users;
     assert!(users.iter().flatten().all(|user| user.pid == Some(std::process::id())));
     assert_eq!(users.iter().flatten().count(), keys.len());
 }

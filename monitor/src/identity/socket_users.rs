@@ -16,8 +16,44 @@ pub(super) const MOST_SINGLE_QUESTIONS: usize = 64;
 
 const TOO_MANY_FILES: &str = "the processes that may hold the socket have more open files than are looked at";
 
+const TOO_MANY_NAMESPACES: &str = "there are more network namespaces than are looked into";
+
 /// A socket that somebody holds: its inode, and the user that made it.
 type Held = (u32, u32);
+
+/// What was found of the sockets that are asked for, by the places of their keys.
+struct Sockets {
+    held: Vec<Option<Held>>,
+    /// Their namespaces were not looked into.
+    not_reached: HashSet<usize>,
+    /// See [`Entered::within_rate`](super::namespace_cookies::Entered::within_rate).
+    within_rate: Duration,
+}
+
+impl Sockets {
+    fn note(&mut self, found: Vec<(usize, SocketSeen)>) {
+        for (index, socket) in found {
+            self.held[index] = (socket.inode != 0).then_some((socket.inode, socket.uid));
+        }
+    }
+}
+
+/// Who uses sockets, in the order of the keys.
+pub struct SocketUsers {
+    /// `None`: the socket is gone, is held by nobody, or nothing can be said beyond who made it. An identity without a
+    /// process says why it is not known.
+    pub users: Vec<Option<Identity>>,
+    /// Places of those whose network namespace was not looked into, since there are more than there is time for: to be
+    /// asked for again.
+    pub not_reached: HashSet<usize>,
+    /// How much of the processor's time was paid from users' purses, or was within a rate.
+    pub from_purses: Duration,
+}
+
+/// Nobody knows who uses a socket in a network namespace that was not looked into.
+pub fn not_reached() -> Identity {
+    Identity { missing: Some(TOO_MANY_NAMESPACES.to_owned()), ..Identity::default() }
+}
 
 /// What is known of who uses a socket.
 enum Known {
@@ -30,9 +66,7 @@ enum Known {
 }
 
 impl Resolver {
-    /// The processes that use these sockets now, in the order of the keys, and how much of the processor's time was paid
-    /// from users' purses. `None`: the socket is gone, is held by nobody, or nothing can be said beyond who made it. An
-    /// identity without a process says why it is not known. One walk over `/proc` serves all keys.
+    /// The processes that use these sockets now. One walk over `/proc` serves all keys.
     ///
     /// A socket may be held by several processes: handed over by systemd, or inherited through
     /// fork. The one that made it is named as long as it holds it: a server that leaves a connection
@@ -41,9 +75,9 @@ impl Resolver {
     ///
     /// Open files of a user are looked at up to a limit. Where those beyond it may be of one who holds a socket, nobody is
     /// named.
-    pub fn users_of(&mut self, keys: &[SocketKey]) -> (Vec<Option<Identity>>, Duration) {
+    pub fn users_of(&mut self, keys: &[SocketKey]) -> SocketUsers {
         self.clock.sample();
-        let sockets = self.held(keys);
+        let Sockets { held: sockets, mut not_reached, mut within_rate } = self.held(keys);
         let (known, looked, from_purses) = self.look_for_users(keys, &sockets);
         let mut identities: Vec<Option<Identity>> = Vec::with_capacity(keys.len());
         let mut unsure = Vec::new();
@@ -64,13 +98,16 @@ impl Resolver {
         if !unsure.is_empty() {
             // One that was closed meanwhile is held by nobody.
             let still: Vec<SocketKey> = unsure.iter().map(|index| keys[*index]).collect();
-            for (index, held) in unsure.into_iter().zip(self.held(&still)) {
+            let again = self.held(&still);
+            within_rate += again.within_rate;
+            not_reached.extend(again.not_reached.iter().map(|place| unsure[*place]));
+            for (index, held) in unsure.into_iter().zip(again.held) {
                 if held.is_some() && held == sockets[index] {
                     identities[index] = Some(not_looked_at());
                 }
             }
         }
-        (identities, from_purses)
+        SocketUsers { users: identities, not_reached, from_purses: from_purses + within_rate }
     }
 
     /// First at who made the sockets: mostly that is enough. Then at all, for the others.
@@ -117,32 +154,66 @@ impl Resolver {
     }
 
     /// The sockets that these keys mean, of those that a process holds.
-    fn held(&mut self, keys: &[SocketKey]) -> Vec<Option<Held>> {
-        let all = namespaces();
-        let alive: HashSet<u64> = all.iter().map(|namespace| namespace.inode).collect();
-        self.namespaces_by_cookie.retain(|_, inode| alive.contains(inode));
-        let mut held: Vec<Option<Held>> = vec![None; keys.len()];
-        let mut is_found = vec![false; keys.len()];
-        for namespace in all {
-            let here = |index: &usize| {
-                let hint = self.namespaces_by_cookie.get(&keys[*index].netns);
-                !is_found[*index] && hint.is_none_or(|inode| *inode == namespace.inode)
-            };
-            let wanted: Vec<usize> = (0..keys.len()).filter(here).collect();
-            if wanted.is_empty() {
+    fn held(&mut self, keys: &[SocketKey]) -> Sockets {
+        let now_ns = monotonic_ns();
+        let mut sockets = Sockets {
+            held: vec![None; keys.len()],
+            not_reached: HashSet::new(),
+            within_rate: Duration::ZERO,
+        };
+        let mut anywhere = Vec::new();
+        let mut by_cookie: HashMap<u64, Vec<usize>> = HashMap::new();
+        let mut wanted: HashMap<u64, HashSet<u32>> = HashMap::new();
+        for (index, key) in keys.iter().enumerate() {
+            if key.netns == 0 || !self.namespaces.are_told() {
+                anywhere.push(index);
                 continue;
             }
-            let Ok(lister) = SocketLister::enter(&namespace) else { continue };
-            for (index, socket) in find(&lister, keys, &wanted) {
-                is_found[index] = true;
-                held[index] = (socket.inode != 0).then_some((socket.inode, socket.uid));
-                // Addresses may be the same in two namespaces; a cookie is in one.
-                if keys[index].netns != 0 && keys[index].cookie != 0 {
-                    self.namespaces_by_cookie.insert(keys[index].netns, namespace.inode);
-                }
+            by_cookie.entry(key.netns).or_default().push(index);
+            wanted.entry(key.netns).or_default().extend(Some(key.maker).filter(|maker| *maker != 0));
+        }
+        let entered = self.namespaces.enter(&wanted, now_ns);
+        sockets.within_rate = entered.within_rate;
+        for (cookie, wanted) in &by_cookie {
+            if entered.left.contains(cookie) {
+                sockets.not_reached.extend(wanted);
+            } else if let Some(lister) = entered.listers.get(cookie) {
+                sockets.note(find(lister, keys, wanted));
             }
         }
-        held
+        if !anywhere.is_empty() {
+            self.look_anywhere(keys, anywhere, &mut sockets, now_ns);
+        }
+        sockets
+    }
+
+    /// Looks for sockets of which nobody knows in which namespace they are.
+    fn look_anywhere(
+        &mut self,
+        keys: &[SocketKey],
+        mut wanted: Vec<usize>,
+        sockets: &mut Sockets,
+        now_ns: u64,
+    ) {
+        let (namespaces, is_all) = self.namespaces.in_turn(now_ns);
+        for namespace in namespaces {
+            if wanted.is_empty() {
+                return;
+            }
+            let Ok(lister) = SocketLister::enter(&namespace) else { continue };
+            let found = find(&lister, keys, &wanted);
+            for (index, _) in &found {
+                wanted.retain(|it| it != index);
+                // Addresses may be the same in two namespaces; a cookie is in one.
+                if keys[*index].netns != 0 && keys[*index].cookie != 0 {
+                    self.namespaces.note(keys[*index].netns, namespace.clone());
+                }
+            }
+            sockets.note(found);
+        }
+        if !is_all {
+            sockets.not_reached.extend(wanted);
+        }
     }
 
     /// Every TCP and UDP socket on the host, in all network namespaces, with who holds it: what

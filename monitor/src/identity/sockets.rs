@@ -127,6 +127,11 @@ impl SocketLister {
         Ok(SocketLister { netlink, inode })
     }
 
+    /// What the kernel calls this namespace; `None`: it does not say.
+    pub fn netns_cookie(&self) -> Option<u64> {
+        monitor_sys::netns_cookie_of(&self.netlink).ok()
+    }
+
     pub fn all(&self) -> Result<Vec<SocketSeen>, SocketError> {
         let mut found = self.list(Transport::Tcp)?;
         found.extend(self.list(Transport::Udp)?);

@@ -9,6 +9,7 @@ use crossbeam_channel::{Receiver, never, select};
 use super::super::core::Found;
 use super::super::link::{Report, ToWorker};
 use super::super::reader::Batch;
+use super::super::stages::Stage;
 use super::super::state::Keeping;
 use super::super::work::Order;
 use super::Asked;
@@ -37,15 +38,18 @@ pub struct Reporter {
     pub keeping: Arc<Keeping>,
     pub hooks: Arc<Hooks>,
     pub view: Arc<Mutex<WorkerView>>,
+    /// Look-ups.
+    pub looks: Arc<Stage>,
 }
 
 impl Reporter {
     pub fn now(&self) -> Report {
         let worker = self.view.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let mut stages = vec![self.keeping.memory.view()];
+        let mut stages = vec![self.looks.view(), self.keeping.memory.view()];
         stages.extend(self.hooks.views());
         let mut rows = self.keeping.memory.rows();
         rows.extend(self.hooks.rows());
+        rows.extend(self.looks.rows());
         // In this order: what is kept is so in the state that is told.
         let (state, kept) = (self.keeping.view(), self.keeping.written());
         Report { state, kept, stages, rows, worker, memory_bytes: 0 }
