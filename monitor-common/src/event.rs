@@ -62,7 +62,7 @@ pub struct FlowEvent {
     pub rtt_us: u32,
     /// Segments retransmitted.
     pub retransmits: u32,
-    /// Captures of this flow that found the ring full.
+    /// Captures of this flow that found the ring full, or the listener's limit before it was accepted.
     pub lost_captures: u32,
     /// Local port.
     pub local_port: u16,

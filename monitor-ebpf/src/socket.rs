@@ -132,7 +132,7 @@ pub struct SocketState {
     /// What the process asked for: the constants below. Written where a process calls, without the lock.
     pub asked: u32,
     pub generation: u32,
-    /// Captures that found the ring full.
+    /// Captures that found the ring full, or [`SocketState::listener_captures`] at its limit.
     pub lost_captures: u32,
     /// Captures for a listening socket in this tick.
     pub listener_captures: u32,

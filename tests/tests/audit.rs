@@ -46,6 +46,7 @@ fn main() -> ExitCode {
         .test("a renewed certificate with its old key is seen", &["openssl"], rotation)
         .test("a renewed certificate with a new key is seen as that", &["openssl"], new_key)
         .test("what does not speak TLS is left alone", &["nginx"], plain)
+        .test("a service that does not answer in time is unknown, and counts where it was named", &[], silent)
         .test("a state file that is none is not written over", &[], state)
         .test(
             "what is remembered is sealed; without its key the audit is made all the same",
@@ -58,7 +59,10 @@ fn main() -> ExitCode {
 /// The records of an audit in the lab's right namespace, and its exit status.
 fn audit(lab: &Lab, arguments: &[&str]) -> Result<(Vec<Value>, i32)> {
     let mut command = lab.server().command(binary());
-    command.args(["audit", "--json", "--timeout", "20", "--deadline", "120"]).args(arguments);
+    command.args(["audit", "--json", "--deadline", "120"]).args(arguments);
+    if !arguments.contains(&"--timeout") {
+        command.args(["--timeout", "20"]);
+    }
     if !arguments.contains(&"--state") {
         command.arg("--no-state");
     }
@@ -304,6 +308,32 @@ fn plain() -> Result<()> {
     let _nginx = servers::nginx(&lab, &certificates, 34_707, Security::Plain)?;
     let (records, code) = audit(&lab, &[])?;
     ensure!(code == 0 && records.is_empty(), "exit {code}: {records:?}");
+    Ok(())
+}
+
+fn silent() -> Result<()> {
+    const SILENT: &str = "import socket, time\nserver = socket.create_server(('', 34722))\ntime.sleep(600)";
+    let lab = Lab::new("audit")?;
+    let mut command = lab.server().command("/usr/bin/python3");
+    command.args(["-c", SILENT]);
+    let mut server = Process::start("silent", &lab.directory, command)?;
+    server.wait_for_port("tcp", 34_722, READY)?;
+    let named = ["--target", "127.0.0.1:34722"];
+    for (arguments, expected) in [(&named[..], 1), (&[], 0)] {
+        let (records, code) = audit(&lab, &[&["--timeout", "0.5"], arguments].concat())?;
+        let record = at_port(&records, 34_722)?;
+        ensure!(code == expected, "exit {code} of {arguments:?}: {record}");
+        ensure!(record["event"]["outcome"] == "unknown", "{record}");
+        ensure!(record["error"]["message"] == "it did not answer in time", "{record}");
+    }
+    let mut command = lab.server().command(binary());
+    command.args(["audit", "--no-state", "--timeout", "0.5"]).args(named);
+    let finished = finish(command, PATIENCE)?;
+    ensure!(finished.status.code() == Some(1), "{finished:?}");
+    ensure!(
+        finished.stdout.contains("; 0 without TLS, 1 unknown (did not answer TLS in time)"),
+        "{finished:?}"
+    );
     Ok(())
 }
 

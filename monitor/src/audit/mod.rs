@@ -15,6 +15,8 @@ mod memory;
 mod probe;
 mod service;
 mod starttls;
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 use std::sync::Mutex;
@@ -39,6 +41,8 @@ use service::Questions;
 
 /// Services asked at a time; each is asked one question at a time.
 const AT_ONCE: usize = 4;
+
+const SLOW_UPGRADE: &str = "it did not answer in time whether it offers STARTTLS";
 
 /// Where TLS may be spoken.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,6 +107,8 @@ pub enum Outcome {
     Tls { offered: Box<Offered>, findings: Vec<Finding> },
     /// It does not.
     Plain,
+    /// Whether it does is not known: it did not answer in time, or with nothing that tells; why.
+    Unclear(String),
     /// It could not be asked; why.
     Failed(String),
 }
@@ -167,6 +173,12 @@ fn one(target: &Target, options: &Options, until: Instant, now: Timestamp) -> Re
                 };
                 return report;
             }
+            Err(Refused::Unclear(why)) => {
+                report.address = Some(*address);
+                report.outcome = Outcome::Unclear(why.to_owned());
+            }
+            // What was learnt at another address is more.
+            Err(_) if matches!(report.outcome, Outcome::Unclear(_)) => {}
             Err(error) => report.outcome = Outcome::Failed(error.to_string()),
         }
     }
@@ -194,21 +206,30 @@ fn ask(
         };
     }
     let upgraded = endpoint.starttls.map(|_| Questions::new(&endpoint, until).ask_all());
+    let mut slow = None;
     match upgraded {
         Some(Ok(Some(offered))) => return Ok((endpoint.starttls, Some(offered))),
         Some(Ok(None) | Err(Refused::NotOffered)) => return Ok((endpoint.starttls, None)),
         Some(Err(error)) if told.is_some() => return Err(error),
         // Guessed wrongly: LDAPS under slapd, say.
-        Some(Err(_)) | None => endpoint.starttls = None,
+        Some(Err(error)) => {
+            endpoint.starttls = None;
+            slow = error.is_silence().then_some(SLOW_UPGRADE);
+        }
+        None => {}
     }
-    Questions::new(&endpoint, until).ask_all().map(|offered| (None, offered))
+    match (Questions::new(&endpoint, until).ask_all()?, slow) {
+        // No TLS at once says nothing of an upgrade that was not answered.
+        (None, Some(why)) => Err(Refused::Unclear(why)),
+        (offered, _) => Ok((None, offered)),
+    }
 }
 
 impl Report {
     pub fn findings(&self) -> &[Finding] {
         match &self.outcome {
             Outcome::Tls { findings, .. } => findings,
-            Outcome::Plain | Outcome::Failed(_) => &[],
+            Outcome::Plain | Outcome::Unclear(_) | Outcome::Failed(_) => &[],
         }
     }
 
@@ -222,7 +243,7 @@ impl Report {
     pub fn certificate(&self) -> Option<&Certificate> {
         match &self.outcome {
             Outcome::Tls { offered, .. } => offered.certificates.first(),
-            Outcome::Plain | Outcome::Failed(_) => None,
+            Outcome::Plain | Outcome::Unclear(_) | Outcome::Failed(_) => None,
         }
     }
 }

@@ -33,8 +33,8 @@ pub struct Answer {
     pub flight: Flight,
     /// As the dissectors read it; `None`: no TLS.
     pub facts: Option<TlsFacts>,
-    /// The server closed, or said nothing for too long.
-    pub cut_short: bool,
+    /// Why it is not known whether the server speaks TLS: it neither took the offer nor refused it.
+    pub unclear: Option<&'static str>,
 }
 
 impl Answer {
@@ -65,13 +65,19 @@ impl Endpoint {
     /// What the server says before the client does; empty: nothing.
     pub fn greeting(&self) -> io::Result<Vec<u8>> {
         let mut stream = self.connect_plain()?;
-        stream.set_read_timeout(Some(GREETING.min(self.timeout)))?;
+        let mut stream = Deadline::new(&mut stream, GREETING.min(self.timeout));
+        let mut greeting = Vec::new();
         let mut buffer = [0; 512];
-        match stream.read(&mut buffer) {
-            Ok(length) => Ok(buffer[..length].to_vec()),
-            Err(error) if is_silence(&error) => Ok(Vec::new()),
-            Err(error) => Err(error),
+        // One that comes in pieces is still one.
+        while !greeting.contains(&b'\n') && greeting.len() < buffer.len() {
+            match stream.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(length) => greeting.extend_from_slice(&buffer[..length]),
+                Err(error) if is_silence(&error) || !greeting.is_empty() => break,
+                Err(error) => return Err(error),
+            }
         }
+        Ok(greeting)
     }
 
     /// Offers, and reads the answer up to where it becomes unreadable.
@@ -84,18 +90,17 @@ impl Endpoint {
         let mut bytes = Vec::new();
         let mut buffer = [0; 16 << 10];
         let mut answer = Answer::default();
-        loop {
+        let (mut ended, mut silent) = (false, false);
+        while !(ended || answer.flight.is_complete() || bytes.len() > LONGEST) {
             match stream.read(&mut buffer) {
-                Ok(0) => answer.cut_short = true,
+                Ok(0) => ended = true,
                 Ok(length) => bytes.extend_from_slice(&buffer[..length]),
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(_) => answer.cut_short = true,
+                Err(error) => (ended, silent) = (true, is_silence(&error)),
             }
             answer.flight = Flight::read(&bytes);
-            if answer.flight.is_complete() || answer.cut_short || bytes.len() > LONGEST {
-                break;
-            }
         }
+        answer.unclear = unclear(&answer.flight, &bytes, silent);
         if answer.flight.chosen.is_some() || answer.flight.alert.is_some() {
             let prefix = |bytes| Prefix { bytes, ended: true, midstream: false, ..Prefix::default() };
             let hint = Hint { server_port: self.address.port() };
@@ -105,7 +110,25 @@ impl Endpoint {
     }
 }
 
-fn is_silence(error: &io::Error) -> bool {
+/// Why such an answer tells nothing; `None`: it does. Who closes without a word has refused.
+fn unclear(flight: &Flight, bytes: &[u8], silent: bool) -> Option<&'static str> {
+    let is_stranger = flight.foreign && !is_record(bytes);
+    if flight.chosen.is_some() || flight.alert.is_some() || is_stranger {
+        None
+    } else if silent {
+        Some("it did not answer in time")
+    } else {
+        (!bytes.is_empty()).then_some("it answered with records of TLS, and no handshake")
+    }
+}
+
+/// Whether these bytes begin as a record does.
+fn is_record(bytes: &[u8]) -> bool {
+    bytes.first().is_some_and(|kind| (20..=23).contains(kind)) && bytes.get(1).is_none_or(|major| *major == 3)
+}
+
+/// Whether a wait came to its end.
+pub(super) fn is_silence(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }
 

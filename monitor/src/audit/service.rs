@@ -68,11 +68,20 @@ pub struct Questions<'a> {
     offered: Offered,
     /// Weakened servers choke on long hellos; whether any answer came at all.
     heard: bool,
+    /// Why nothing was heard, where that does not mean that there is no TLS.
+    unclear: Option<&'static str>,
 }
 
 impl<'a> Questions<'a> {
     pub fn new(endpoint: &'a Endpoint, until: Instant) -> Self {
-        Questions { endpoint, until, left: CONNECTIONS, offered: Offered::default(), heard: false }
+        Questions {
+            endpoint,
+            until,
+            left: CONNECTIONS,
+            offered: Offered::default(),
+            heard: false,
+            unclear: None,
+        }
     }
 
     /// All questions; `Ok(None)`: the service does not speak TLS.
@@ -80,13 +89,13 @@ impl<'a> Questions<'a> {
         let mut newest_old = None;
         for version in [TLS_1_3, TLS_1_2, TLS_1_1, TLS_1_0, SSL_3] {
             let Some(answer) = self.ask(&Offer::all(version, self.name()))? else { continue };
-            if answer.flight.foreign && !self.heard {
+            self.heard |= answer.accepted() || answer.flight.alert.is_some();
+            if answer.flight.foreign && !self.heard && answer.unclear.is_none() {
                 return Ok(None);
             }
-            self.heard |= answer.accepted() || answer.flight.alert.is_some();
-            // A server that has not answered the first two with TLS has none.
+            // A server that has not answered the first two with TLS is asked no more.
             if version == TLS_1_1 && !self.heard {
-                return Ok(None);
+                return self.nothing_heard();
             }
             let Some(chosen) = answer.flight.chosen.filter(|chosen| chosen.version == version) else {
                 continue;
@@ -100,7 +109,7 @@ impl<'a> Questions<'a> {
             self.offered.tickets = Some(chosen.ticket || self.offered.tickets == Some(true));
         }
         if self.offered.versions.is_empty() {
-            return Ok(self.heard.then_some(self.offered));
+            return if self.heard { Ok(Some(self.offered)) } else { self.nothing_heard() };
         }
         let has_1_3 = self.offered.versions.iter().any(|version| version == "TLS 1.3");
         if has_1_3 {
@@ -119,6 +128,12 @@ impl<'a> Questions<'a> {
             }
         }
         Ok(Some(self.offered))
+    }
+
+    /// There is no TLS, unless the server was too slow to say so.
+    fn nothing_heard(&self) -> Result<Option<Offered>, Refused> {
+        let out_of_time = self.offered.cut_short.then_some("no time was left for it");
+        self.unclear.or(out_of_time).map_or(Ok(None), |why| Err(Refused::Unclear(why)))
     }
 
     fn name(&self) -> Option<&'a str> {
@@ -144,7 +159,11 @@ impl<'a> Questions<'a> {
         // A hello that is not random is still answered.
         let _ = default_provider().secure_random.fill(&mut random);
         match self.endpoint.ask(offer, &random) {
-            Ok(answer) => Ok(Some(answer)),
+            Ok(answer) => {
+                self.unclear = self.unclear.or(answer.unclear);
+                self.offered.cut_short |= answer.unclear.is_some();
+                Ok(Some(answer))
+            }
             Err(Refused::Io(_)) if self.heard => {
                 self.offered.cut_short = true;
                 Ok(None)

@@ -8,6 +8,8 @@ use std::io::{self, ErrorKind, Read, Write};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
+use super::probe::is_silence;
+
 /// A protocol with an upgrade to TLS. Where each is specified is no help to who chooses one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -57,8 +59,22 @@ pub enum Refused {
     /// It speaks something else.
     #[error("the server does not speak {0}")]
     Stranger(Starttls),
+    /// Whether it speaks TLS is not known; why.
+    #[error("{0}")]
+    Unclear(&'static str),
     #[error(transparent)]
     Io(#[from] io::Error),
+}
+
+impl Refused {
+    /// It took the connection, and did not answer in time.
+    pub fn is_silence(&self) -> bool {
+        match self {
+            Refused::Unclear(_) => true,
+            Refused::Io(error) => is_silence(error),
+            Refused::NotOffered | Refused::Stranger(_) => false,
+        }
+    }
 }
 
 impl Starttls {

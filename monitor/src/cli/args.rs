@@ -163,13 +163,14 @@ Connect to the TLS services that this host itself listens on, STARTTLS
 included, and judge each: the versions and suites it accepts, its certificate,
 key and names, whether it asks for a client certificate, session tickets,
 post-quantum key exchange. Only sockets of this network namespace are asked, on
-this host's own addresses; another host only if --target names it. Exit 1 on
-findings, and where a service that was named does not answer.";
+this host's own addresses; another host only if --target names it. Of one that
+does not answer in time it is unknown whether it speaks TLS. Exit 1 on findings,
+and where a service that was named does not answer.";
 
 /// Options of the audit.
 #[derive(Debug, Args)]
 pub struct AuditArguments {
-    /// As JSON lines, one a TLS service
+    /// As JSON lines, one a service, none of those without TLS
     #[arg(long)]
     pub json: bool,
     /// Only services at this port (may be repeated)

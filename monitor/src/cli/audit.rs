@@ -48,12 +48,13 @@ pub(super) fn audit(arguments: &AuditArguments) -> Result<ExitCode, Failure> {
     let reports = ask(targets, &options, now);
     let least: Severity = arguments.severity.into();
     let mut text = Vec::new();
-    let (mut found, mut plain, mut failed) = (0, 0, 0);
+    let (mut found, mut plain, mut unclear, mut failed) = (0, 0, 0, 0);
     for report in &reports {
         let rotation = memory.as_mut().and_then(|memory| report.remember(memory, now));
         found += report.findings().iter().filter(|finding| finding.severity >= least).count();
         match &report.outcome {
             Outcome::Plain => plain += 1,
+            Outcome::Unclear(_) => unclear += 1,
             Outcome::Failed(_) => failed += 1,
             Outcome::Tls { .. } => {}
         }
@@ -66,14 +67,17 @@ pub(super) fn audit(arguments: &AuditArguments) -> Result<ExitCode, Failure> {
         }
     }
     if !arguments.json {
-        let tls = reports.len() - plain - failed;
+        let tls = reports.len() - plain - unclear - failed;
         let mut line = format!(
             "{}, {}; {plain} without TLS",
             many(tls as u64, "TLS service"),
             many(found as u64, "finding")
         );
+        if unclear > 0 {
+            let _ = write!(line, ", {unclear} unknown (did not answer TLS in time)");
+        }
         if failed > 0 {
-            let _ = write!(line, ", {failed} did not answer");
+            let _ = write!(line, ", {failed} could not be asked");
         }
         line.push('\n');
         text.extend_from_slice(line.as_bytes());
@@ -82,7 +86,7 @@ pub(super) fn audit(arguments: &AuditArguments) -> Result<ExitCode, Failure> {
     tell(&text)?;
     kept?;
     // Of what was named an answer is expected.
-    let unanswered = failed > 0 && !(arguments.target.is_empty() && arguments.port.is_empty());
+    let unanswered = unclear + failed > 0 && !(arguments.target.is_empty() && arguments.port.is_empty());
     Ok(ExitCode::from(u8::from(found > 0 || unanswered)))
 }
 
@@ -170,7 +174,11 @@ fn record(report: &Report, rotation: Option<&Rotation>, now: Timestamp) -> Value
             "action": "audit",
             "dataset": "streamwatch.audit",
             "module": "streamwatch",
-            "outcome": if matches!(report.outcome, Outcome::Failed(_)) { "failure" } else { "success" },
+            "outcome": match report.outcome {
+                Outcome::Tls { .. } | Outcome::Plain => "success",
+                Outcome::Unclear(_) => "unknown",
+                Outcome::Failed(_) => "failure",
+            },
         },
         "observer": { "product": "streamwatch", "version": env!("CARGO_PKG_VERSION") },
     });
@@ -187,7 +195,7 @@ fn record(report: &Report, rotation: Option<&Rotation>, now: Timestamp) -> Value
         audit["starttls"] = starttls.to_string().into();
     }
     match &report.outcome {
-        Outcome::Failed(error) => document["error"] = json!({ "message": error }),
+        Outcome::Unclear(error) | Outcome::Failed(error) => document["error"] = json!({ "message": error }),
         Outcome::Plain => {}
         Outcome::Tls { offered, .. } => {
             // Its own fields; the certificates follow in the names of ECS.
@@ -223,8 +231,13 @@ fn block(report: &Report, rotation: Option<&Rotation>, now: Timestamp, style: St
     let title = printable(&title).into_owned();
     match &report.outcome {
         Outcome::Plain => return text,
-        Outcome::Failed(error) => {
+        Outcome::Unclear(why) => {
+            let why = printable(why);
             // Writing to a String cannot fail, here and below.
+            let _ = writeln!(text, "{}\n  unknown whether it speaks TLS: {why}\n", style.paint("1", &title));
+            return text;
+        }
+        Outcome::Failed(error) => {
             let _ = writeln!(text, "{}\n  {}\n", style.paint("1", &title), printable(error));
             return text;
         }

@@ -256,6 +256,16 @@ impl Flow {
         self.owner_seen = None;
     }
 
+    /// Who is taken to be behind it while nobody answers: an answer may still come.
+    pub fn presume_owner(&mut self, identity: Arc<Identity>) {
+        self.owner = Some(identity);
+    }
+
+    /// Whether an answer about who made it, or is taken to be behind it, is still to come.
+    pub fn awaits_owner(&self) -> bool {
+        self.owner.is_none() || self.owner_seen.is_some()
+    }
+
     /// The process behind the listener that accepted it, where no event named one.
     pub fn set_maker(&mut self, pid: u32) {
         self.maker = pid;

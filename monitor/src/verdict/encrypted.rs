@@ -127,11 +127,20 @@ fn describe_unknown(reason: UnknownReason, seen: Seen, facts: &Facts) -> String 
         UnknownReason::FirstBytesLost => match seen.lost_captures {
             0 if facts.tls.is_some() => "not all of its handshake was seen".to_owned(),
             0 => "the first bytes were not seen".to_owned(),
-            lost => format!("first bytes lost ({lost} captures found the ring full)"),
+            lost => format!(
+                "first bytes lost: {} found the ring full, or came among too many before the connection was \
+                 accepted",
+                captures(lost)
+            ),
         },
         UnknownReason::OpenedBefore => "opened before we started".to_owned(),
         UnknownReason::Contradictory => "its first bytes came twice, with different content".to_owned(),
     }
+}
+
+/// `1 capture`, `2 captures`.
+pub(super) fn captures(lost: u32) -> String {
+    format!("{lost} capture{}", if lost == 1 { "" } else { "s" })
 }
 
 /// How a handshake failed: `a handshake that failed: the server's alert handshake_failure`.
@@ -166,6 +175,20 @@ mod tests {
         assert_eq!(judged(&facts), (Answer::Yes, expected.to_owned()));
         let expected = "SSH 2.0, sntrup761x25519-sha512, chacha20-poly1305";
         assert_eq!(judged(&ssh()), (Answer::Yes, expected.to_owned()));
+    }
+
+    /// The kernel counts both limits as one.
+    #[test]
+    fn lost_first_bytes_say_what_may_have_refused_them() {
+        for (lost_captures, many) in [(1, "1 capture found"), (2, "2 captures found")] {
+            let seen = Seen { lost_captures, ..Seen::default() };
+            let judged = judge(&Facts::unknown(UnknownReason::Silent), seen);
+            let expected = format!(
+                "first bytes lost: {many} the ring full, or came among too many before the connection was \
+                 accepted"
+            );
+            assert_eq!((judged.answer, judged.reason), (Answer::Unknown, expected));
+        }
     }
 
     #[test]

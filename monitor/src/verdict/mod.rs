@@ -65,10 +65,9 @@ pub fn authorised(decision: Option<&Decision>) -> Judged {
 
 fn watched(seen: Seen) -> Judged {
     if seen.lost_captures > 0 {
-        Judged::new(
-            Answer::No,
-            format!("{} captures of this flow were lost; its totals are exact", seen.lost_captures),
-        )
+        let (lost, were) =
+            (encrypted::captures(seen.lost_captures), if seen.lost_captures == 1 { "was" } else { "were" });
+        Judged::new(Answer::No, format!("{lost} of this flow {were} lost; its totals are exact"))
     } else if seen.end_concluded {
         Judged::new(Answer::No, "the end of this flow was not seen; its totals are those of its last event")
     } else if seen.pushed_out {

@@ -3,6 +3,9 @@
 use super::recent::Answer;
 use super::*;
 
+/// Flows that ask again in one look.
+const ASKED_AGAIN: usize = 256;
+
 impl Core {
     /// Names the owner, where it is known, or asks who that is.
     pub(super) fn find_owner(&mut self, flow: &mut Flow, now_ns: u64) {
@@ -56,9 +59,31 @@ impl Core {
     pub(super) fn ask_again(&mut self, now_ns: u64) {
         for key in self.recent.take_left() {
             if let Some(id) = self.table.id(&key)
-                && self.table.get(id).is_some_and(|flow| flow.owner.is_none())
+                && self.table.get(id).is_some_and(|flow| flow.awaits_owner())
             {
                 self.find_owner_of(id, now_ns);
+            }
+        }
+    }
+
+    /// Who has waited for two seconds asks again, and after twice as long each time: an answer may have been
+    /// lost. So many at a time that nobody who asks for the first time has to stand behind them.
+    pub(super) fn ask_once_more(&mut self, now_ns: u64) {
+        let mut left = ASKED_AGAIN;
+        for id in self.waiting.clone() {
+            let Some(flow) = self.table.get(id) else { continue };
+            let seconds = now_ns.saturating_sub(flow.opened_ns) / PATIENCE;
+            let is_late = flow.owner.is_none() && seconds >= 2 && seconds.is_power_of_two();
+            let (key, of_user) = (flow.key(), self.user_is_another(&flow));
+            drop(flow);
+            match (is_late, of_user) {
+                (false, _) => continue,
+                (true, true) => self.users_wanted.push(key),
+                (true, false) => self.find_owner_of(id, now_ns),
+            }
+            left -= 1;
+            if left == 0 {
+                return;
             }
         }
     }
@@ -150,7 +175,9 @@ impl Core {
                     // Nobody could be found: all there is is what the kernel saw, which is alike.
                     if identity.missing.is_some() {
                         self.owner_as_asked(&key, &identity, now_ns);
-                    } else if let Some(id) = self.table.id(&key) {
+                    } else if let Some(id) = self.table.id(&key)
+                        && self.table.get(id).is_some_and(|flow| flow.awaits_owner())
+                    {
                         self.find_owner_of(id, now_ns);
                     }
                 }
@@ -173,11 +200,15 @@ impl Core {
     }
 
     /// An answer about who made a flow's socket. Asked before the flow was handed over, it is about
-    /// another process.
+    /// another process. Of two answers to one question, the one that knows more counts.
     fn owner_as_asked(&mut self, key: &FlowKey, identity: &Arc<Identity>, now_ns: u64) {
         let Some(id) = self.table.id(key) else { return };
-        let maker = self.table.get(id).map_or(0, |flow| flow.maker());
-        if identity.pid.is_none_or(|pid| maker == 0 || pid == maker) {
+        let Some(flow) = self.table.get(id) else { return };
+        let maker = flow.maker();
+        let is_answered = !flow.awaits_owner();
+        drop(flow);
+        let is_worse = is_answered && identity.missing.is_some();
+        if !is_worse && identity.pid.is_none_or(|pid| maker == 0 || pid == maker) {
             self.owner(id, identity.clone(), now_ns);
         }
     }
@@ -249,13 +280,23 @@ impl Core {
     /// There is only what the kernel saw.
     fn nobody_is_known(&mut self, id: FlowId, seen: &ProcessSeen, now_ns: u64) {
         let identity = self.identities.share(Arc::new(unseen(seen)));
-        self.owner(id, identity, now_ns);
+        self.owner_is(id, identity, now_ns, Flow::presume_owner);
     }
 
     /// `identity`: one that is shared.
     fn owner(&mut self, id: FlowId, identity: Arc<Identity>, now_ns: u64) {
+        self.owner_is(id, identity, now_ns, Flow::set_owner);
+    }
+
+    fn owner_is(
+        &mut self,
+        id: FlowId,
+        identity: Arc<Identity>,
+        now_ns: u64,
+        note: fn(&mut Flow, Arc<Identity>),
+    ) {
         let Some(mut flow) = self.table.get_mut(id) else { return };
-        flow.set_owner(identity.clone());
+        note(&mut flow, identity.clone());
         // A policy that went by the old owner has to look again.
         flow.undecide();
         let twin = flow.twin;

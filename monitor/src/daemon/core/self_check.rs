@@ -117,8 +117,9 @@ impl Core {
     }
 
     /// Call it once a second with how often the loader has spoken: its silence is told, and what waits for its
-    /// answers is told without.
+    /// answers asks again and, in the end, is told without.
     pub fn look_for_loader(&mut self, heard: u64, now_ns: u64) {
+        self.ask_once_more(now_ns);
         let waits = self.waits_for_owners();
         let silence = &mut self.silence;
         let answered = std::mem::replace(&mut silence.answers_before, silence.answers) != silence.answers;

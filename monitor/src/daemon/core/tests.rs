@@ -428,7 +428,7 @@ fn what_the_kernel_said_of_a_socket_changes_nothing_after_its_end() {
 #[test]
 fn a_late_answer_about_the_maker_does_not_undo_who_closed_it() {
     let mut rig = Rig::new(settings());
-    let open = rig.event(Kind::Open, 1, CLIENT, SERVER, false);
+    let open = rig.event(Kind::Open, 1, SERVER, CLIENT, true);
     rig.feed(Kind::Open, open);
     let owner = Owner { tgid: 99, seen_ns: 2, ..Owner::default() };
     rig.feed(Kind::Close, FlowEvent { owner, ..open });

@@ -215,3 +215,83 @@ fn who_could_not_be_looked_at_is_said_to_be_unknown_and_why() {
     let (_, flow) = *flows(&told).last().unwrap();
     assert_eq!((flow.state, flow.owner.pid), (FlowState::Closed, Some(9)));
 }
+
+/// Two connections of one process: the first asks, and the other waits for its answer.
+fn two_of_one(rig: &mut Rig) -> [FlowEvent; 2] {
+    let owner = Owner { tgid: 7, uid: 8, comm: *b"it\0\0\0\0\0\0\0\0\0\0\0\0\0\0", seen_ns: 1, cgroup: 9 };
+    [1, 2].map(|cookie| {
+        let local = format!("10.0.0.1:{}", 40_000 + cookie);
+        let open = FlowEvent { owner, ..rig.event(Kind::Open, cookie, &local, SERVER, false) };
+        rig.feed(Kind::Open, open);
+        open
+    })
+}
+
+/// What is asked of a process.
+fn questions(rig: &mut Rig) -> Vec<(FlowKey, ProcessSeen)> {
+    let lookups = rig.core.take_output().lookups.into_iter();
+    lookups
+        .filter_map(|it| if let Lookup::Owner { key, seen } = it { Some((key, seen)) } else { None })
+        .collect()
+}
+
+fn look_on(rig: &mut Rig, seconds: u32) {
+    for _ in 0..seconds {
+        rig.pass(SECOND);
+        rig.core.look_for_loader(0, rig.now_ns);
+    }
+}
+
+fn answer(rig: &mut Rig, (key, seen): (FlowKey, ProcessSeen), missing: Option<&str>) {
+    let name = missing.is_none().then(|| "it".to_owned());
+    let identity =
+        Identity { pid: Some(seen.tgid), name, missing: missing.map(Into::into), ..Identity::default() };
+    rig.core.found(Found::Owner { key, seen, identity: Arc::new(identity) }, rig.now_ns);
+}
+
+fn named(rig: &Rig, open: &FlowEvent) -> Option<String> {
+    let id = rig.core.table.id(&key_of(open)).unwrap();
+    rig.core.table.get(id).unwrap().owner.as_ref().filter(|it| it.missing.is_none())?.name.clone()
+}
+
+#[test]
+fn an_answer_that_was_lost_is_asked_for_again() {
+    let mut rig = Rig::new(settings());
+    looked(&mut rig, Vec::new());
+    let opens = two_of_one(&mut rig);
+    let lost = questions(&mut rig);
+    assert_eq!(lost.len(), 1);
+    look_on(&mut rig, 1);
+    assert!(questions(&mut rig).is_empty(), "there is time");
+    look_on(&mut rig, 1);
+    let again = questions(&mut rig);
+    assert_eq!(again, lost);
+    answer(&mut rig, again[0], None);
+    assert!(opens.iter().all(|open| named(&rig, open).as_deref() == Some("it")));
+}
+
+/// Each is told without its owner by then, and none is asked for by half of what the kernel saw.
+#[test]
+fn an_answer_that_comes_after_all_names_all_who_waited_for_it() {
+    let mut rig = Rig::new(settings());
+    looked(&mut rig, Vec::new());
+    let opens = two_of_one(&mut rig);
+    let asked = questions(&mut rig);
+    look_on(&mut rig, 12);
+    assert!(opens.iter().all(|open| named(&rig, open).as_deref() != Some("it")));
+    assert!(questions(&mut rig).iter().all(|question| question.1 == asked[0].1));
+    answer(&mut rig, asked[0], None);
+    assert!(questions(&mut rig).is_empty());
+    assert!(opens.iter().all(|open| named(&rig, open).as_deref() == Some("it")));
+}
+
+#[test]
+fn of_two_answers_to_one_question_the_one_that_knows_more_counts() {
+    let mut rig = Rig::new(settings());
+    looked(&mut rig, Vec::new());
+    let opens = two_of_one(&mut rig);
+    let asked = questions(&mut rig);
+    answer(&mut rig, asked[0], None);
+    answer(&mut rig, asked[0], Some("process ended"));
+    assert!(opens.iter().all(|open| named(&rig, open).as_deref() == Some("it")));
+}
