@@ -1,5 +1,7 @@
 //! What is said of services that speak no TLS, or are slow to say so.
 
+#![allow(clippy::unwrap_used)]
+
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
