@@ -64,6 +64,25 @@ fn a_body_that_may_stay_unread_is_known() {
     }
 }
 
+/// Log shippers send requests as texts, search engines are asked for them.
+#[test]
+fn a_request_in_a_text_is_none() {
+    let search = "{\"query\":{\"match_phrase\":{\"message\":\"GET / HTTP/1.1\"}}}";
+    let pretty = "{\r\n  \"message\": \"DELETE /b HTTP/1.1\"\r\n}\r\n";
+    let access = "1.2.3.4 - - [29/Nov/2026:17:00:00 +0000] \"GET / HTTP/1.1\" 200 5\n";
+    let long = format!("{} /b HTTP/1.1\n", "A".repeat(33));
+    for body in [search, pretty] {
+        assert_eq!(told(&with_body("GET /a", body)), "GET /a", "{body}");
+    }
+    for body in [search, pretty, access, &long, "a: b HTTP/1.1 said\n", "{\"a\":\"GET / HTTP/1.1\n\"}"] {
+        assert_eq!(told(&with_body("POST /a", body)), "POST /a", "{body}");
+        // Nor is one shown that has no method.
+        assert!(told(&with_body("GET /a", body)).starts_with("GET /a"), "{body}");
+        assert!(!told(&with_body("GET /a", body)).contains("GET /a, -"), "{body}");
+    }
+    assert_eq!(told(&with_body("GET /a", access)), "GET /a, ?");
+}
+
 /// RFC 9112 sections 2.2, 3, 5 and 6: what it forbids some servers take nevertheless, each in its way.
 #[test]
 fn a_head_that_servers_may_read_otherwise_is_known() {

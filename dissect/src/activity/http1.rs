@@ -8,8 +8,8 @@ use std::collections::VecDeque;
 
 use super::event::{CredentialKind, Verb};
 use super::http1_framing::{
-    Content, Framing, chunk_size, has_no_content, header, is_field, is_only_json, is_strict, names_method,
-    request_line, request_within,
+    Content, Framing, chunk_size, has_no_content, header, is_field, is_method, is_only_json, is_strict,
+    names_method, request_line, request_within,
 };
 use super::machine::{Aligned, LOOK, Machine, Sink, Step, base64, begins_with_word, line, whole};
 use super::path::{shown, shown_host};
@@ -359,9 +359,7 @@ pub(super) fn look_at_destination(method: &[u8], target: &[u8], sink: &mut Sink<
 pub(super) fn tell(method: &[u8], target: &[u8], sink: &mut Sink<'_>) {
     let method = method.to_ascii_uppercase();
     let object = [&method, &b" "[..], target].concat();
-    // RFC 9110 section 9.1: a token, which has no spaces.
-    let is_method = !method.is_empty() && method.iter().all(|b| b.is_ascii_graphic());
-    sink.operation(Verb::of_http_method(&method), "path", is_method.then_some(&object));
+    sink.operation(Verb::of_http_method(&method), "path", is_method(&method).then_some(&object));
 }
 
 /// The key id of a presigned URL is no secret.
