@@ -159,8 +159,22 @@ fn nothing_hides_from_the_reader_of_mysql() {
     // In latin1 a space, in GBK a character whose second byte is a backslash.
     let in_latin1 = b"select a\xa0into\xa0outfile '/tmp/x' from t";
     assert_eq!(told(Protocol::Mysql, in_latin1), "read SELECT, ?");
-    let in_gbk = b"select '\xbf\\', '; delete from t -- '";
-    assert!(told(Protocol::Mysql, in_gbk).ends_with('?'));
+    let in_gbk = b"select '\xbf\\\\'; delete from t -- '";
+    assert_eq!(told(Protocol::Mysql, in_gbk), "read SELECT, write DELETE");
+    for hidden in [
+        // The backslash is half a character: what it would escape ends the text.
+        &b"select '\xbf\\'; delete from t -- '"[..],
+        // In GBK two characters, in SJIS three.
+        b"select '\xa5\xe0\\'; delete from t -- '",
+        b"select '\xe6\x97\xa5\\'; delete from t -- '",
+        b"select 1 as `\xbf`; delete from t -- `",
+        b"select 1 as \xbf`; delete from t -- `",
+    ] {
+        let shown = told(Protocol::Mysql, hidden);
+        assert!(shown.contains("DELETE") || shown.ends_with('?'), "{shown}");
+    }
+    let in_sjis = b"select e'\xe6\x97\xa5\\'; delete from t; -- '";
+    assert_eq!(told(Protocol::Postgresql, in_sjis), "read SELECT, ?");
 }
 
 /// What clients send every day is not doubted.
@@ -181,6 +195,7 @@ fn ordinary_statements_are_clear() {
         ("copy t to stdout", "read COPY"),
         ("insert into t values (1) on conflict (a) do update set a = 2", "write INSERT"),
         ("explain analyze select a from t", "read EXPLAIN"),
+        ("insert into t values ('é`a`', 'C:\\日\\本', e'caf\u{e9}\\'s')", "write INSERT"),
     ]);
     mysql(&[
         ("SET NAMES utf8mb4", ""),
@@ -199,5 +214,10 @@ fn ordinary_statements_are_clear() {
         ("prepare p from 'select ?'; execute p using @a; deallocate prepare p", "read SELECT"),
         ("insert into t values (1) on duplicate key update a = 2", "write INSERT"),
         ("rollback; savepoint a; release savepoint a", ""),
+        (
+            "insert into t values ('café\\'s', '日本\\'s', \"Straße\\\"\", 'größe `x` é`a`日`b`', 'é\\\\')",
+            "write INSERT",
+        ),
+        ("select a as `größé`, `日本`.b from `日本`", "read SELECT"),
     ]);
 }

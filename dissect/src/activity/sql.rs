@@ -22,9 +22,13 @@ const DEEPEST: usize = 3;
 pub(super) fn statements(text: &[u8], dialect: Dialect, is_cut: bool, sink: &mut Sink<'_>) {
     let is_whole = !is_cut && text.len() <= LOOK;
     let text = &text[..text.len().min(LOOK)];
-    let mut readings = Escapes::of(dialect).iter().map(|escapes| Reading::of(text, dialect, *escapes));
-    let Some(usual) = readings.next() else { return };
-    let is_settled = !text.contains(&b'\\') || readings.all(|other| usual.holds(&other));
+    let [usual, others @ ..] = Escapes::of(dialect) else { return };
+    let reading = |escapes: Escapes| Reading::of(text, dialect, escapes);
+    let has_charsets = Escapes::hang_on_charset(text, dialect);
+    let all = || std::iter::once(usual).chain(others);
+    let usual = reading(*usual);
+    let is_settled = (!text.contains(&b'\\') || others.iter().all(|other| usual.holds(&reading(*other))))
+        && (!has_charsets || all().flat_map(|e| e.in_charsets()).all(|other| usual.holds(&reading(other))));
     if !is_whole || usual.passed_over || !is_settled {
         sink.passed_over();
     }

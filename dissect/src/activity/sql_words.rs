@@ -15,23 +15,61 @@ pub(super) enum Dialect {
 }
 
 /// Which quotes heed backslashes. It is the session's to choose (`standard_conforming_strings`; `sql_mode`
-/// with `NO_BACKSLASH_ESCAPES`, `ANSI_QUOTES`), and how it chose is not seen.
+/// with `NO_BACKSLASH_ESCAPES`, `ANSI_QUOTES`; its character set), and how it chose is not seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Escapes {
     single: bool,
     double: bool,
+    charset: Charset,
+}
+
+/// Where the second byte of a character may be a backslash or a backtick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Charset {
+    /// Nowhere: UTF-8, and what has one byte a character.
+    Plain,
+    /// And GB18030.
+    Gbk,
+    /// And CP932.
+    Sjis,
+    Big5,
+}
+
+impl Charset {
+    /// How many bytes the character takes that `rest` begins with, as far as it matters.
+    fn width(self, rest: &[u8]) -> usize {
+        let [first, second @ (0x40..=0x7e | 0x80..=0xfe), ..] = rest else { return 1 };
+        let is_wide = match self {
+            Charset::Plain => false,
+            Charset::Gbk => matches!(first, 0x81..=0xfe),
+            Charset::Sjis => matches!(first, 0x81..=0x9f | 0xe0..=0xfc) && *second <= 0xfc,
+            Charset::Big5 => matches!(first, 0xa1..=0xf9) && !matches!(second, 0x80..=0xa0),
+        };
+        if is_wide { 2 } else { 1 }
+    }
 }
 
 impl Escapes {
     /// As a server does by default first, then every other way.
     pub fn of(dialect: Dialect) -> &'static [Escapes] {
-        const NONE: Escapes = Escapes { single: false, double: false };
-        const SINGLE: Escapes = Escapes { single: true, double: false };
-        const BOTH: Escapes = Escapes { single: true, double: true };
+        const NONE: Escapes = Escapes { single: false, double: false, charset: Charset::Plain };
+        const SINGLE: Escapes = Escapes { single: true, ..NONE };
+        const BOTH: Escapes = Escapes { double: true, ..SINGLE };
         match dialect {
             Dialect::Postgresql => &[NONE, SINGLE],
             Dialect::Mysql => &[BOTH, SINGLE, NONE],
         }
+    }
+
+    /// The same in every character set where it is not the same.
+    pub fn in_charsets(self) -> [Escapes; 3] {
+        [Charset::Gbk, Charset::Sjis, Charset::Big5].map(|charset| Escapes { charset, ..self })
+    }
+
+    /// Whether the character set may matter: a backslash, or in MySQL a backtick, may be half a character.
+    pub fn hang_on_charset(text: &[u8], dialect: Dialect) -> bool {
+        let is_half = |b: u8| b == b'\\' || (b == b'`' && dialect == Dialect::Mysql);
+        text.windows(2).any(|pair| pair[0] >= 0x80 && is_half(pair[1]))
     }
 }
 
@@ -103,13 +141,7 @@ impl<'a> Words<'a> {
     }
 
     fn skip_quoted(&mut self, quote: u8, escapes: bool) {
-        let rest = self.rest();
-        let length = quoted(rest, quote, escapes);
-        // The second byte of a character of GBK, SJIS or Big5 may be a backslash or a backtick.
-        self.unclear |= rest[..length]
-            .windows(2)
-            .any(|pair| pair[0] >= 0x80 && (pair[1] == b'\\' && quote != b'`' || pair[1] == b'`'));
-        self.at += length;
+        self.at += quoted(self.rest(), quote, escapes, self.escapes.charset);
     }
 
     /// MySQL wants a space or a control character behind the dashes: which bytes are any, its character
@@ -165,13 +197,14 @@ impl<'a> Words<'a> {
 
     fn word(&mut self) -> Item<'a> {
         let rest = self.rest();
-        let length = rest.iter().take_while(|b| is_word(**b) || **b == b'$').count();
+        let mut length = 0;
+        while rest.get(length).is_some_and(|b| is_word(*b) || *b == b'$') {
+            length += self.escapes.charset.width(&rest[length..]);
+        }
         let word = &rest[..length];
-        // In some character sets of MySQL there are spaces among the bytes from 0x80 on, or a byte that
-        // takes the next one with it.
-        self.unclear |= self.dialect == Dialect::Mysql
-            && !word.is_ascii()
-            && (rest.get(length) == Some(&b'`') || word.split(|b| *b >= 0x80).any(is_kind));
+        // In some character sets of MySQL there are spaces among the bytes from 0x80 on.
+        self.unclear |=
+            self.dialect == Dialect::Mysql && !word.is_ascii() && word.split(|b| *b >= 0x80).any(is_kind);
         self.at += length;
         Item::Word(word)
     }
@@ -238,14 +271,14 @@ fn is_word(byte: u8) -> bool {
 }
 
 /// The length of a string in quotes; a doubled quote does not end it, nor one that is escaped.
-fn quoted(rest: &[u8], quote: u8, escapes: bool) -> usize {
+fn quoted(rest: &[u8], quote: u8, escapes: bool, charset: Charset) -> usize {
     let mut at = 1;
     while let Some(byte) = rest.get(at) {
         match *byte {
             b'\\' if escapes => at += 2,
             byte if byte == quote && rest.get(at + 1) == Some(&quote) => at += 2,
             byte if byte == quote => return at + 1,
-            _ => at += 1,
+            _ => at += charset.width(&rest[at..]),
         }
     }
     rest.len()
