@@ -83,6 +83,63 @@ fn a_request_in_a_text_is_none() {
     assert_eq!(told(&with_body("GET /a", access)), "GET /a, ?");
 }
 
+#[test]
+fn a_form_that_may_name_another_method_is_known() {
+    let form = |body: &str| {
+        let length = body.len();
+        told(&format!(
+            "POST /a HTTP/1.1\r\nContent-Type: application/x-www-form-urlencoded\r\n\
+            Content-Length: {length}\r\n\r\n{body}"
+        ))
+    };
+    for (body, expected) in [
+        ("a=b&_method=DELETE", "POST /a, ?"),
+        ("a=b&.method=DELETE", "POST /a, ?"),
+        ("+_method=DELETE", "POST /a, ?"),
+        ("%20%5fmethod%00x=DELETE", "POST /a, ?"),
+        (&format!("a={}&_method=DELETE", "b".repeat(5000)), "POST /a, ?"),
+        ("a=_method&payment_method=card&x.method=b", "POST /a"),
+    ] {
+        assert_eq!(form(body), expected, "{body}");
+    }
+    let chunked = "POST /a HTTP/1.1\r\nContent-Type: application/x-www-form-urlencoded\r\n\
+        Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n";
+    assert_eq!(told(chunked), "POST /a, ?");
+    let in_parts = |field: &str, value: &str| {
+        let body = format!("--b\r\nContent-Disposition: form-data; {field}\r\n\r\n{value}\r\n--b--\r\n");
+        let length = body.len();
+        told(&format!(
+            "POST /a HTTP/1.1\r\nContent-Type: multipart/form-data; boundary=b\r\n\
+            Content-Length: {length}\r\n\r\n{body}"
+        ))
+    };
+    for field in ["name=\"_method\"", "NAME = '_method'", "name=_method", "name=\".method\""] {
+        assert_eq!(in_parts(field, "DELETE"), "POST /a, ?", "{field}");
+    }
+    for field in ["name=\"payment_method\"", "name=\"file\"; filename=\"a.png\"", "name=\"\""] {
+        assert_eq!(in_parts(field, "_method"), "POST /a", "{field}");
+    }
+    assert_eq!(in_parts("name=\"file\"", &"x".repeat(5000)), "POST /a");
+}
+
+/// Bodies of HTTP/2 are not read.
+#[test]
+fn a_form_over_http_2_is_known() {
+    let request = |content: &str, flags: u8| {
+        // :method: POST, :path: /, content-type
+        let block = [&[0x83, 0x84, 0x0f, 0x10, content.len() as u8], content.as_bytes()].concat();
+        let frame = [&[0, 0, block.len() as u8, 1, flags, 0, 0, 0, 1], &block[..]].concat();
+        let mut observer = Observer::new(Protection::Plaintext(Plain::Protocol(Protocol::Http2))).unwrap();
+        let bytes = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &frame[..]].concat();
+        observer.feed(End::Client, &bytes, &|_: &[u8]| 0);
+        assert_eq!(observer.take().len(), 1);
+        observer.is_in_step()
+    };
+    assert!(!request("application/x-www-form-urlencoded", 4));
+    assert!(request("application/x-www-form-urlencoded", 5), "it has no body");
+    assert!(request("application/grpc", 4));
+}
+
 /// RFC 9112 sections 2.2, 3, 5 and 6: what it forbids some servers take nevertheless, each in its way.
 #[test]
 fn a_head_that_servers_may_read_otherwise_is_known() {

@@ -10,6 +10,7 @@ use crate::bytes::{find, lines, position, starts_with_ignore_case};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Content {
     Form,
+    Multipart,
     Json,
     Text,
     #[default]
@@ -37,7 +38,8 @@ impl Framing {
             self.chunked |= find(&value.to_ascii_lowercase(), b"chunked").is_some();
         } else if name.eq_ignore_ascii_case(b"content-type") {
             self.content = match value {
-                _ if starts_with_ignore_case(value, b"application/x-www-form-urlencoded") => Content::Form,
+                _ if is_form(value) => Content::Form,
+                _ if starts_with_ignore_case(value, b"multipart/form-data") => Content::Multipart,
                 _ if find(value, b"json").is_some() => Content::Json,
                 _ if starts_with_ignore_case(value, b"text/") => Content::Text,
                 _ => Content::Other,
@@ -137,10 +139,36 @@ fn is_token(word: &[u8]) -> bool {
     !word.is_empty() && word.iter().all(is_part)
 }
 
+/// Whether a type of content is that of a form.
+pub(super) fn is_form(value: &[u8]) -> bool {
+    starts_with_ignore_case(value, b"application/x-www-form-urlencoded")
+}
+
 /// Whether a form or a query has the field that names another method, to servers that heed it.
 pub(super) fn names_method(form: &[u8]) -> bool {
     let mut fields = form.split(|b| matches!(b, b'&' | b';'));
-    fields.any(|field| decoded(field.split(|b| *b == b'=').next().unwrap_or(&[])).trim_ascii() == b"_method")
+    fields.any(|field| is_method_field(&decoded(field.split(|b| *b == b'=').next().unwrap_or(&[]))))
+}
+
+/// The same of a form in parts (RFC 7578), as far as it is there.
+pub(super) fn part_names_method(form: &[u8]) -> bool {
+    let form = form.to_ascii_lowercase();
+    memchr::memmem::find_iter(&form, b"name").any(|at| {
+        let Some(value) = form[at + 4..].trim_ascii_start().strip_prefix(b"=") else { return false };
+        let value = value[..value.len().min(64)].trim_ascii_start();
+        let quote = value.first().filter(|b| matches!(b, b'"' | b'\''));
+        let value = if quote.is_some() { &value[1..] } else { value };
+        let ends = |b: &u8| matches!(b, b';' | b'\r' | b'\n') || Some(b) == quote;
+        value.split(ends).next().is_some_and(is_method_field)
+    })
+}
+
+/// PHP takes a dot for an underscore, leaves out spaces before it, and ends it at a zero byte or a bracket.
+fn is_method_field(name: &[u8]) -> bool {
+    let name = name.split(|b| matches!(b, 0 | b'[')).next().unwrap_or(name);
+    let is_space = |b: &u8| b.is_ascii_whitespace() || matches!(b, b'+' | 0x0b);
+    let from = name.iter().position(|b| !is_space(b)).unwrap_or(name.len());
+    matches!(name[from..].trim_ascii_end(), b"_method" | b".method")
 }
 
 /// Whether nobody takes this body for a request: JSON, all of it, as search engines are asked with GET. Texts in it
