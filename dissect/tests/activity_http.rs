@@ -64,6 +64,82 @@ fn a_body_that_may_stay_unread_is_known() {
     }
 }
 
+/// Log shippers send requests as texts, search engines are asked for them.
+#[test]
+fn a_request_in_a_text_is_none() {
+    let search = "{\"query\":{\"match_phrase\":{\"message\":\"GET / HTTP/1.1\"}}}";
+    let pretty = "{\r\n  \"message\": \"DELETE /b HTTP/1.1\"\r\n}\r\n";
+    let access = "1.2.3.4 - - [29/Nov/2026:17:00:00 +0000] \"GET / HTTP/1.1\" 200 5\n";
+    let long = format!("{} /b HTTP/1.1\n", "A".repeat(33));
+    for body in [search, pretty] {
+        assert_eq!(told(&with_body("GET /a", body)), "GET /a", "{body}");
+    }
+    for body in [search, pretty, access, &long, "a: b HTTP/1.1 said\n", "{\"a\":\"GET / HTTP/1.1\n\"}"] {
+        assert_eq!(told(&with_body("POST /a", body)), "POST /a", "{body}");
+        // Nor is one shown that has no method.
+        assert!(told(&with_body("GET /a", body)).starts_with("GET /a"), "{body}");
+        assert!(!told(&with_body("GET /a", body)).contains("GET /a, -"), "{body}");
+    }
+    assert_eq!(told(&with_body("GET /a", access)), "GET /a, ?");
+}
+
+#[test]
+fn a_form_that_may_name_another_method_is_known() {
+    let form = |body: &str| {
+        let length = body.len();
+        told(&format!(
+            "POST /a HTTP/1.1\r\nContent-Type: application/x-www-form-urlencoded\r\n\
+            Content-Length: {length}\r\n\r\n{body}"
+        ))
+    };
+    for (body, expected) in [
+        ("a=b&_method=DELETE", "POST /a, ?"),
+        ("a=b&.method=DELETE", "POST /a, ?"),
+        ("+_method=DELETE", "POST /a, ?"),
+        ("%20%5fmethod%00x=DELETE", "POST /a, ?"),
+        (&format!("a={}&_method=DELETE", "b".repeat(5000)), "POST /a, ?"),
+        ("a=_method&payment_method=card&x.method=b", "POST /a"),
+    ] {
+        assert_eq!(form(body), expected, "{body}");
+    }
+    let chunked = "POST /a HTTP/1.1\r\nContent-Type: application/x-www-form-urlencoded\r\n\
+        Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n";
+    assert_eq!(told(chunked), "POST /a, ?");
+    let in_parts = |field: &str, value: &str| {
+        let body = format!("--b\r\nContent-Disposition: form-data; {field}\r\n\r\n{value}\r\n--b--\r\n");
+        let length = body.len();
+        told(&format!(
+            "POST /a HTTP/1.1\r\nContent-Type: multipart/form-data; boundary=b\r\n\
+            Content-Length: {length}\r\n\r\n{body}"
+        ))
+    };
+    for field in ["name=\"_method\"", "NAME = '_method'", "name=_method", "name=\".method\""] {
+        assert_eq!(in_parts(field, "DELETE"), "POST /a, ?", "{field}");
+    }
+    for field in ["name=\"payment_method\"", "name=\"file\"; filename=\"a.png\"", "name=\"\""] {
+        assert_eq!(in_parts(field, "_method"), "POST /a", "{field}");
+    }
+    assert_eq!(in_parts("name=\"file\"", &"x".repeat(5000)), "POST /a");
+}
+
+/// Bodies of HTTP/2 are not read.
+#[test]
+fn a_form_over_http_2_is_known() {
+    let request = |content: &str, flags: u8| {
+        // :method: POST, :path: /, content-type
+        let block = [&[0x83, 0x84, 0x0f, 0x10, content.len() as u8], content.as_bytes()].concat();
+        let frame = [&[0, 0, block.len() as u8, 1, flags, 0, 0, 0, 1], &block[..]].concat();
+        let mut observer = Observer::new(Protection::Plaintext(Plain::Protocol(Protocol::Http2))).unwrap();
+        let bytes = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &frame[..]].concat();
+        observer.feed(End::Client, &bytes, &|_: &[u8]| 0);
+        assert_eq!(observer.take().len(), 1);
+        observer.is_in_step()
+    };
+    assert!(!request("application/x-www-form-urlencoded", 4));
+    assert!(request("application/x-www-form-urlencoded", 5), "it has no body");
+    assert!(request("application/grpc", 4));
+}
+
 /// RFC 9112 sections 2.2, 3, 5 and 6: what it forbids some servers take nevertheless, each in its way.
 #[test]
 fn a_head_that_servers_may_read_otherwise_is_known() {

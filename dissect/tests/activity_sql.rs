@@ -109,6 +109,12 @@ fn what_stands_behind_a_neutral_word_is_told() {
         ("set statement max_statement_time=9", "?"),
         ("set @a = 1, @@global.b = 2", "admin SET"),
         ("set default role r for u", "admin SET"),
+        ("set @a=1, password=password('x')", "admin SET"),
+        ("set @a=1 , /* b */ password for u = password('x')", "admin SET"),
+        ("set @a = (select 1), default role r for u", "admin SET"),
+        ("set @a=1, @@GLOBAL.b = 2", "admin SET"),
+        ("set @a=1, @@persist.b = 2", "admin SET"),
+        ("set persist_only b = 2", "admin SET"),
         ("start slave", "admin START"),
         ("xa commit 'x'", "?"),
     ]);
@@ -142,6 +148,12 @@ fn nothing_hides_from_the_reader_of_mysql() {
         ("/*!99999 select ' */ delete from t -- '", "read SELECT, ?"),
         ("/*!99999 select */ delete from t", "read SELECT, ?"),
         ("select 1 /*!99999 ' */; delete from t -- '", "read SELECT, ?"),
+        ("/*!99999 select '*/' */; delete from t -- '", "read SELECT, write DELETE, ?"),
+        ("/*!99999 explain */ delete from t", "write DELETE"),
+        ("select 1 /*!10000 ; */ /*!99999 select */ drop table t", "read SELECT, ?"),
+        ("select 1 /*!1 ; */ /*!2 */ /*!3 */ /*!99999 select */ drop table t", "read SELECT, ?"),
+        ("select 1 # ;\n/*!99999 into outfile 'x' */", "write SELECT, ?"),
+        ("prepare p from 'select 1 /*!10000 ; */ /*!99999 select */ drop table t'", "read SELECT, ?"),
         ("select 1 /*M!999999 ' */; delete from t -- '", "read SELECT, ?"),
         ("select /*+ QB_NAME(`*/ ' `) */ 1; delete from t -- '", "read SELECT, ?"),
         ("select 1 /* /* */ ; delete from t", "read SELECT, write DELETE"),
@@ -153,8 +165,22 @@ fn nothing_hides_from_the_reader_of_mysql() {
     // In latin1 a space, in GBK a character whose second byte is a backslash.
     let in_latin1 = b"select a\xa0into\xa0outfile '/tmp/x' from t";
     assert_eq!(told(Protocol::Mysql, in_latin1), "read SELECT, ?");
-    let in_gbk = b"select '\xbf\\', '; delete from t -- '";
-    assert!(told(Protocol::Mysql, in_gbk).ends_with('?'));
+    let in_gbk = b"select '\xbf\\\\'; delete from t -- '";
+    assert_eq!(told(Protocol::Mysql, in_gbk), "read SELECT, write DELETE");
+    for hidden in [
+        // The backslash is half a character: what it would escape ends the text.
+        &b"select '\xbf\\'; delete from t -- '"[..],
+        // In GBK two characters, in SJIS three.
+        b"select '\xa5\xe0\\'; delete from t -- '",
+        b"select '\xe6\x97\xa5\\'; delete from t -- '",
+        b"select 1 as `\xbf`; delete from t -- `",
+        b"select 1 as \xbf`; delete from t -- `",
+    ] {
+        let shown = told(Protocol::Mysql, hidden);
+        assert!(shown.contains("DELETE") || shown.ends_with('?'), "{shown}");
+    }
+    let in_sjis = b"select e'\xe6\x97\xa5\\'; delete from t; -- '";
+    assert_eq!(told(Protocol::Postgresql, in_sjis), "read SELECT, ?");
 }
 
 /// What clients send every day is not doubted.
@@ -175,15 +201,31 @@ fn ordinary_statements_are_clear() {
         ("copy t to stdout", "read COPY"),
         ("insert into t values (1) on conflict (a) do update set a = 2", "write INSERT"),
         ("explain analyze select a from t", "read EXPLAIN"),
+        ("insert into t values ('é`a`', 'C:\\日\\本', e'caf\u{e9}\\'s')", "write INSERT"),
     ]);
     mysql(&[
         ("SET NAMES utf8mb4", ""),
         ("/*!40101 SET NAMES utf8mb4 */", ""),
         ("/*!40103 SET TIME_ZONE='+00:00' */;", ""),
+        (
+            "/*!40101 SET @a=@@sql_mode */; /*!40101 SET NAMES utf8 */; /*!40014 SET @b=1 */; /*!40111 SET @c=1 */",
+            "",
+        ),
+        ("START TRANSACTION /*!40100 WITH CONSISTENT SNAPSHOT */", ""),
+        ("LOCK TABLES t READ /*!32311 LOCAL */, u READ", "write LOCK"),
+        ("CREATE DATABASE /*!32312 IF NOT EXISTS*/ x", "admin CREATE"),
+        (
+            "CREATE DATABASE /*!32312 IF NOT EXISTS*/ `x` /*!40100 DEFAULT CHARACTER SET utf8mb4 */;",
+            "admin CREATE",
+        ),
+        ("/*!40000 ALTER TABLE `t` DISABLE KEYS */;", "admin ALTER"),
+        ("SELECT /*!40001 SQL_NO_CACHE */ 'it\\'s'", "read SELECT"),
         ("SELECT /*!40001 SQL_NO_CACHE */ * FROM `t`", "read SELECT"),
         ("/* mysql-connector-j-8.0.33 */SHOW VARIABLES", ""),
         ("start transaction with consistent snapshot, read only", ""),
         ("SET autocommit=0, @a := 1, session sql_mode = 'STRICT_TRANS_TABLES'", ""),
+        ("set @global = 1, @persist = 2, @password = 3, @default = 4", ""),
+        ("set autocommit = default, @b = if(1, 2, password), @c=1", ""),
         ("show create table t", ""),
         ("select replace(a, 'b', 'c'), insert('a', 1, 1, 'b'), t.update from t for update", "read SELECT"),
         ("select 'it\\'s', \"a \\\" b\", größe from `straße` where a = 1 -- b", "read SELECT"),
@@ -191,5 +233,10 @@ fn ordinary_statements_are_clear() {
         ("prepare p from 'select ?'; execute p using @a; deallocate prepare p", "read SELECT"),
         ("insert into t values (1) on duplicate key update a = 2", "write INSERT"),
         ("rollback; savepoint a; release savepoint a", ""),
+        (
+            "insert into t values ('café\\'s', '日本\\'s', \"Straße\\\"\", 'größe `x` é`a`日`b`', 'é\\\\')",
+            "write INSERT",
+        ),
+        ("select a as `größé`, `日本`.b from `日本`", "read SELECT"),
     ]);
 }

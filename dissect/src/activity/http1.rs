@@ -8,8 +8,8 @@ use std::collections::VecDeque;
 
 use super::event::{CredentialKind, Verb};
 use super::http1_framing::{
-    Content, Framing, chunk_size, has_no_content, header, is_field, is_only_json, is_strict, names_method,
-    request_line, request_within,
+    Content, Framing, chunk_size, has_no_content, header, is_field, is_method, is_only_json, is_strict,
+    names_method, part_names_method, request_line, request_within,
 };
 use super::machine::{Aligned, LOOK, Machine, Sink, Step, base64, begins_with_word, line, whole};
 use super::path::{shown, shown_host};
@@ -167,7 +167,8 @@ impl Http {
                 look_at_destination(method, value, sink);
             }
         }
-        let is_unread = framing.chunked && self.no_content;
+        // What is in chunks is not looked at.
+        let is_unread = framing.chunked && (self.no_content || framing.content == Content::Form);
         if framing.is_unclear(version) || is_unread || !is_strict(&rest[..end]) {
             sink.passed_over();
         }
@@ -230,7 +231,7 @@ impl Http {
         content: Content,
         sink: &mut Sink<'_>,
     ) -> (Step, Phase) {
-        if from == End::Server && content == Content::Other {
+        if from == End::Server && matches!(content, Content::Multipart | Content::Other) {
             return (Step::Take(length), Phase::Head);
         }
         let Some(body) = whole(rest, length) else {
@@ -239,7 +240,7 @@ impl Http {
         if from == End::Client {
             self.look_for_request(body, body.len() as u64 == length, content, sink);
         }
-        if content == Content::Other {
+        if matches!(content, Content::Multipart | Content::Other) {
             return (Step::Take(length), Phase::Head);
         }
         let place = match from {
@@ -249,7 +250,7 @@ impl Http {
         let named = match content {
             Content::Form => secrets::in_form(body, place, sink),
             Content::Json => secrets::in_json(body, place, sink),
-            Content::Text | Content::Other => false,
+            Content::Text | Content::Multipart | Content::Other => false,
         };
         secrets::by_shape(body, place, sink);
         if named && from == End::Client {
@@ -268,7 +269,11 @@ impl Http {
             look_at_target(method, target, sink);
         }
         let is_unread = self.no_content && !is_only_json(body, is_whole);
-        let is_another_method = content == Content::Form && names_method(body);
+        let is_another_method = match content {
+            Content::Form => !is_whole || names_method(body),
+            Content::Multipart => part_names_method(body),
+            Content::Json | Content::Text | Content::Other => false,
+        };
         if within.is_some() || is_unread || is_another_method {
             sink.passed_over();
         }
@@ -359,9 +364,7 @@ pub(super) fn look_at_destination(method: &[u8], target: &[u8], sink: &mut Sink<
 pub(super) fn tell(method: &[u8], target: &[u8], sink: &mut Sink<'_>) {
     let method = method.to_ascii_uppercase();
     let object = [&method, &b" "[..], target].concat();
-    // RFC 9110 section 9.1: a token, which has no spaces.
-    let is_method = !method.is_empty() && method.iter().all(|b| b.is_ascii_graphic());
-    sink.operation(Verb::of_http_method(&method), "path", is_method.then_some(&object));
+    sink.operation(Verb::of_http_method(&method), "path", is_method(&method).then_some(&object));
 }
 
 /// The key id of a presigned URL is no secret.

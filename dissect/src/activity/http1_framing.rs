@@ -10,6 +10,7 @@ use crate::bytes::{find, lines, position, starts_with_ignore_case};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Content {
     Form,
+    Multipart,
     Json,
     Text,
     #[default]
@@ -37,7 +38,8 @@ impl Framing {
             self.chunked |= find(&value.to_ascii_lowercase(), b"chunked").is_some();
         } else if name.eq_ignore_ascii_case(b"content-type") {
             self.content = match value {
-                _ if starts_with_ignore_case(value, b"application/x-www-form-urlencoded") => Content::Form,
+                _ if is_form(value) => Content::Form,
+                _ if starts_with_ignore_case(value, b"multipart/form-data") => Content::Multipart,
                 _ if find(value, b"json").is_some() => Content::Json,
                 _ if starts_with_ignore_case(value, b"text/") => Content::Text,
                 _ => Content::Other,
@@ -89,8 +91,7 @@ pub(super) fn is_strict(head: &[u8]) -> bool {
 
 /// RFC 9110 section 5.1: nothing stands between a name and its colon, nor before it.
 pub(super) fn is_field(line: &[u8]) -> bool {
-    let is_token = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
-    header(line).is_some_and(|(name, _)| !name.is_empty() && name.iter().all(is_token))
+    header(line).is_some_and(|(name, _)| is_token(name))
 }
 
 /// Methods are upper case as they are registered, and targets have no fragment.
@@ -109,24 +110,72 @@ pub(super) fn has_no_content(method: &[u8]) -> bool {
 }
 
 /// The request that a server would find at the start of this body, did it not read it as one: method and target.
+/// The version ends its line, or it has none (HTTP/0.9).
 pub(super) fn request_within(body: &[u8]) -> Option<(&[u8], &[u8])> {
     let body = body.trim_ascii_start();
-    let line = body.split(|b| matches!(b, b'\r' | b'\n')).next()?;
-    let mut words = line.split(|b| matches!(b, b' ' | b'\t')).filter(|word| !word.is_empty());
-    let (method, target) = (words.next()?, words.next()?);
-    let is_versioned = words.any(|word| starts_with_ignore_case(word, b"HTTP/"));
+    request_in_line(body.split(|b| matches!(b, b'\r' | b'\n')).next()?)
+}
+
+fn request_in_line(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    // As Python divides latin1.
+    let is_space = |b: &u8| matches!(b, b'\t' | 0x0b | 0x0c | 0x1c..=b' ' | 0x85 | 0xa0);
+    let mut words = line.split(is_space).filter(|word| !word.is_empty());
+    let (method, target, third, fourth) = (words.next()?, words.next()?, words.next(), words.next());
+    let is_versioned =
+        fourth.is_none() && third.is_some_and(|version| starts_with_ignore_case(version, b"HTTP/"));
     let is_known = METHODS.iter().any(|known| method.eq_ignore_ascii_case(known.as_bytes()));
     let is_target = target.starts_with(b"/") || find(target, b"://").is_some();
-    (is_versioned || (is_known && is_target)).then_some((method, target))
+    ((is_versioned && is_method(method)) || (is_known && is_target)).then_some((method, target))
+}
+
+/// RFC 9110 section 9.1: a token. None that is registered is longer than 17 bytes.
+pub(super) fn is_method(word: &[u8]) -> bool {
+    word.len() <= 32 && is_token(word)
+}
+
+/// RFC 9110 section 5.6.2.
+fn is_token(word: &[u8]) -> bool {
+    let is_part = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
+    !word.is_empty() && word.iter().all(is_part)
+}
+
+/// Whether a type of content is that of a form.
+pub(super) fn is_form(value: &[u8]) -> bool {
+    starts_with_ignore_case(value, b"application/x-www-form-urlencoded")
 }
 
 /// Whether a form or a query has the field that names another method, to servers that heed it.
 pub(super) fn names_method(form: &[u8]) -> bool {
     let mut fields = form.split(|b| matches!(b, b'&' | b';'));
-    fields.any(|field| decoded(field.split(|b| *b == b'=').next().unwrap_or(&[])).trim_ascii() == b"_method")
+    fields.any(|field| is_method_field(&decoded(field.split(|b| *b == b'=').next().unwrap_or(&[]))))
 }
 
-/// Whether nobody takes this body for a request: JSON, all of it, as search engines are asked with GET.
+/// The same of a form in parts (RFC 7578), as far as it is there.
+pub(super) fn part_names_method(form: &[u8]) -> bool {
+    let form = form.to_ascii_lowercase();
+    memchr::memmem::find_iter(&form, b"name").any(|at| {
+        let Some(value) = form[at + 4..].trim_ascii_start().strip_prefix(b"=") else { return false };
+        let value = value[..value.len().min(64)].trim_ascii_start();
+        let quote = value.first().filter(|b| matches!(b, b'"' | b'\''));
+        let value = if quote.is_some() { &value[1..] } else { value };
+        let ends = |b: &u8| matches!(b, b';' | b'\r' | b'\n') || Some(b) == quote;
+        value.split(ends).next().is_some_and(is_method_field)
+    })
+}
+
+/// PHP takes a dot for an underscore, leaves out spaces before it, and ends it at a zero byte or a bracket.
+fn is_method_field(name: &[u8]) -> bool {
+    let name = name.split(|b| matches!(b, 0 | b'[')).next().unwrap_or(name);
+    let is_space = |b: &u8| b.is_ascii_whitespace() || matches!(b, b'+' | 0x0b);
+    let from = name.iter().position(|b| !is_space(b)).unwrap_or(name.len());
+    matches!(name[from..].trim_ascii_end(), b"_method" | b".method")
+}
+
+/// Whether nobody takes this body for a request: JSON, all of it, as search engines are asked with GET. Texts in it
+/// may be requests, lines of it may not.
 pub(super) fn is_only_json(body: &[u8], is_whole: bool) -> bool {
-    is_whole && matches!(body.trim_ascii_start().first(), Some(b'{' | b'[')) && find(body, b"HTTP/").is_none()
+    let mut lines = body.split(|b| matches!(b, b'\r' | b'\n'));
+    is_whole
+        && matches!(body.trim_ascii_start().first(), Some(b'{' | b'['))
+        && lines.all(|line| request_in_line(line).is_none())
 }

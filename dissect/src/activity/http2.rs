@@ -11,6 +11,7 @@ use loona_hpack::Decoder;
 use super::LIMIT;
 use super::event::Verb;
 use super::http1::{look_at_destination, look_at_header, look_at_target, tell};
+use super::http1_framing::is_form;
 use super::machine::{Aligned, LOOK, Machine, Sink, Step};
 use super::path::shown_host;
 use super::secrets;
@@ -21,6 +22,7 @@ const FRAME_HEADER: usize = 9;
 const HEADERS: u8 = 1;
 const PUSH_PROMISE: u8 = 5;
 const CONTINUATION: u8 = 9;
+const END_STREAM: u8 = 0x01;
 const END_HEADERS: u8 = 0x04;
 const PADDED: u8 = 0x08;
 const PRIORITY: u8 = 0x20;
@@ -64,6 +66,7 @@ struct Section {
     is_grpc: bool,
     presented: bool,
     destination: Option<Vec<u8>>,
+    is_form: bool,
 }
 
 impl Default for Http2 {
@@ -118,7 +121,13 @@ impl Machine for Http2 {
         let Some(section) = read(&mut side.decoder, &block, from, sink) else { return Step::Lost };
         match from {
             _ if is_promise => {}
-            End::Client => self.request(stream, section, sink),
+            End::Client => {
+                // A form may name another method, and is not read.
+                if section.is_form && !(*kind == HEADERS && flags & END_STREAM != 0) {
+                    sink.passed_over();
+                }
+                self.request(stream, section, sink);
+            }
             End::Server => self.response(stream, &section, sink),
         }
         Step::Take(total)
@@ -186,7 +195,10 @@ fn field(section: &mut Section, name: &[u8], value: &[u8], from: End, sink: &mut
         (End::Client, b":authority") => section.authority = Some(value[..value.len().min(LOOK)].to_vec()),
         (End::Client, [b':', ..]) => {}
         (End::Client, b"destination") => section.destination = Some(value[..value.len().min(LOOK)].to_vec()),
-        (End::Client, _) => section.presented |= look_at_header(name, value, sink),
+        (End::Client, _) => {
+            section.is_form |= name == b"content-type" && is_form(value);
+            section.presented |= look_at_header(name, value, sink);
+        }
         (End::Server, b":status") => section.status = number().and_then(|status| u16::try_from(status).ok()),
         (End::Server, b"grpc-status") => section.grpc_status = number(),
         (End::Server, b"content-type") => section.is_grpc = value.starts_with(b"application/grpc"),

@@ -22,9 +22,19 @@ const DEEPEST: usize = 3;
 pub(super) fn statements(text: &[u8], dialect: Dialect, is_cut: bool, sink: &mut Sink<'_>) {
     let is_whole = !is_cut && text.len() <= LOOK;
     let text = &text[..text.len().min(LOOK)];
-    let mut readings = Escapes::of(dialect).iter().map(|escapes| Reading::of(text, dialect, *escapes));
-    let Some(usual) = readings.next() else { return };
-    let is_settled = !text.contains(&b'\\') || readings.all(|other| usual.holds(&other));
+    let all = Escapes::of(dialect);
+    // Without a backslash they are all one.
+    let all = if text.contains(&b'\\') { all } else { &all[..1] };
+    let Some((first, others)) = all.split_first() else { return };
+    let reading = |escapes: Escapes| Reading::of(text, dialect, escapes);
+    let usual = reading(*first);
+    let holds = |escapes: Escapes| usual.holds(&reading(escapes));
+    let has_charsets = Escapes::hang_on_charset(text, dialect);
+    // Not every choice with every other.
+    let is_settled = !(has_charsets && usual.versioned > 0)
+        && others.iter().all(|other| holds(*other))
+        && all.iter().flat_map(|escapes| escapes.without(usual.versioned)).all(holds)
+        && (!has_charsets || Escapes::of(dialect).iter().flat_map(|other| other.in_charsets()).all(holds));
     if !is_whole || usual.passed_over || !is_settled {
         sink.passed_over();
     }
@@ -46,13 +56,15 @@ enum Told<'a> {
 struct Reading<'a> {
     told: Vec<Told<'a>>,
     passed_over: bool,
+    /// Versioned comments that are no statements of their own.
+    versioned: u8,
     dialect: Dialect,
     escapes: Escapes,
 }
 
 impl<'a> Reading<'a> {
     fn of(text: &'a [u8], dialect: Dialect, escapes: Escapes) -> Reading<'a> {
-        let mut reading = Reading { told: Vec::new(), passed_over: false, dialect, escapes };
+        let mut reading = Reading { told: Vec::new(), passed_over: false, versioned: 0, dialect, escapes };
         reading.within(text, DEEPEST);
         reading
     }
@@ -73,6 +85,11 @@ impl<'a> Reading<'a> {
             }
         }
         self.passed_over |= words.unclear || words.next().is_some();
+        if depth == DEEPEST {
+            self.versioned = words.versioned;
+        } else {
+            self.passed_over |= words.versioned > 0;
+        }
     }
 
     fn statement(&mut self, mut first: Item<'a>, words: &mut Words<'a>, depth: usize) {

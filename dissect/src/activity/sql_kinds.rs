@@ -107,6 +107,6 @@ pub(super) fn changes(word: &[u8], dialect: Dialect) -> Option<Verb> {
 /// Whether a statement is read otherwise for this word, whatever its case.
 pub(super) fn is_kind(word: &[u8]) -> bool {
     let word = word.to_ascii_uppercase();
-    let others: [&[u8]; 5] = [b"INTO", b"FOR", b"GLOBAL", b"PERSIST", b"STATEMENT"];
+    let others: [&[u8]; 7] = [b"INTO", b"FOR", b"GLOBAL", b"PERSIST", b"STATEMENT", b"PASSWORD", b"DEFAULT"];
     verb_of(&word, Dialect::Mysql).is_some() || others.contains(&&word[..])
 }

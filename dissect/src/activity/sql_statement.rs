@@ -79,7 +79,8 @@ impl Statement {
         if matches!(&self.first[..], b"BEGIN" | b"START") {
             self.is_clear &= sign == b',';
         }
-        self.before = vec![sign];
+        // Of a system variable.
+        self.before = if sign == b'@' && self.before == b"@" { b"@@".to_vec() } else { vec![sign] };
     }
 
     /// A text; whether it is a password.
@@ -161,9 +162,14 @@ impl Statement {
     /// What only statements of its kind may have.
     fn by_kind(&mut self, word: &[u8]) {
         let before = &self.before[..];
+        // What is set: the first, or in MySQL a further one.
+        let is_next = self.dialect == Dialect::Mysql && self.open == 0 && before == b",";
+        let is_set = before.is_empty() || is_next;
         match (&self.first[..], word) {
-            (b"SET", b"GLOBAL" | b"PERSIST" | b"PERSIST_ONLY") => self.verb = Some(Verb::Admin),
-            (b"SET", b"PASSWORD" | b"DEFAULT") if self.position == 1 => self.verb = Some(Verb::Admin),
+            (b"SET", b"GLOBAL" | b"PERSIST" | b"PERSIST_ONLY") if before != b"@" => {
+                self.verb = Some(Verb::Admin);
+            }
+            (b"SET", b"PASSWORD" | b"DEFAULT") if is_set => self.verb = Some(Verb::Admin),
             (b"SET", b"RESOURCE") if self.position == 1 => self.is_clear = false,
             (b"PREPARE", b"TRANSACTION") if self.position == 1 => {
                 (self.verb, self.first) = (None, b"COMMIT".to_vec());
