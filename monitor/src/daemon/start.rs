@@ -193,6 +193,9 @@ fn supervise(
     let looks = tick(LOOK_EVERY);
     let mut served = true;
     loop {
+        if signals.reload_waits() {
+            reload(loader, session.as_ref(), options);
+        }
         let gone = session.as_ref().map_or_else(never, |session| session.gone().clone());
         let due = lives.due().map_or_else(never, crossbeam_channel::at);
         select! {
