@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use super::confine::User;
 use super::control::Watched;
@@ -50,6 +51,8 @@ pub struct Loader {
     pub is_watched: bool,
     /// Lent to the worker's session.
     pub control: Option<Control>,
+    /// Of sessions that have ended: they write what is left.
+    pub keepers: Vec<JoinHandle<()>>,
 }
 
 impl Loader {

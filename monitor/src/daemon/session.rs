@@ -35,6 +35,7 @@ use super::start::{RunError, spawn};
 use super::state::{self, Keeping};
 use super::work::{Done, Order};
 use crate::alert::Change;
+use crate::config::Config;
 use crate::event::Event;
 use crate::hook::Hooks;
 use crate::kernel::Control;
@@ -65,6 +66,9 @@ const FINISH: Duration = Duration::from_secs(5);
 
 /// How long the disk may take at the end: the keeper asks it twice, and each time no longer than a part of this.
 const DISK: Duration = Duration::from_secs(25);
+
+/// How long the disk may take between two workers, each time that it is waited for: nobody watches meanwhile.
+const BETWEEN: Duration = Duration::from_secs(3);
 
 /// Batches of changes that wait for the disk, and of events that wait for the worker.
 const BATCHES: usize = 256;
@@ -115,6 +119,7 @@ pub(super) struct Session {
     mouth: JoinHandle<()>,
     ear: JoinHandle<()>,
     hooks: Arc<Hooks>,
+    keeping: Arc<Keeping>,
     /// Has the key of the state looked at.
     check_key: Sender<()>,
     asked: Arc<Mutex<Asked>>,
@@ -130,6 +135,8 @@ impl Session {
     /// # Errors
     /// It does not; the loader has back what it lent.
     pub fn start(loader: &mut Loader, life: Life, signals: &Signals) -> Result<Session, SessionError> {
+        // Who has the files open lets go of them, or keeps them from this one until it does.
+        let _ = join_all(&mut loader.keepers, BETWEEN);
         let config = &loader.config;
         let keeping = Arc::new(Keeping::new(config));
         let (opener, mut opened) =
@@ -248,6 +255,7 @@ impl Session {
             mouth,
             ear,
             hooks,
+            keeping: keeping.clone(),
             check_key,
             asked,
             alive,
@@ -325,11 +333,25 @@ impl Session {
     pub fn stop(self, loader: &mut Loader, hooks_stay: bool) {
         self.say(ToWorker::Stop { hooks_stay });
         if !self.reaches(Step::RingRead) {
+            let held_up = self.keeping.is_waited_for();
             let how = self.ended(loader);
-            say!("streamwatch: the worker did not end in good order: {how}");
+            say!("streamwatch: {}", not_in_order(&how, held_up, &loader.config));
             return;
         }
-        let Session { mut child, socket, direct, steps, hold, control, keeper, mouth, ear, hooks, .. } = self;
+        let Session {
+            mut child,
+            socket,
+            direct,
+            steps,
+            hold,
+            control,
+            keeper,
+            mouth,
+            ear,
+            hooks,
+            keeping,
+            ..
+        } = self;
         drop(hold);
         let until = Instant::now() + STEP;
         while !control.is_finished() && Instant::now() < until {
@@ -348,18 +370,16 @@ impl Session {
         {}
         let how = child.wait(STEP);
         if !how.success() {
-            say!("streamwatch: the worker did not end in good order: {}", in_words(how));
+            say!("streamwatch: {}", not_in_order(&in_words(how), keeping.is_waited_for(), &loader.config));
         }
         hang_up(&socket);
         drop(direct);
         let _ = mouth.join();
         // It may wait for the disk, as the keeper may.
         join_within(ear, STEP);
-        if let Some(hooks) = Arc::into_inner(hooks) {
-            hooks.finish(FINISH);
-        }
+        hooks.finish(FINISH);
         // The core has hung up: what is left is written.
-        end_keeper(keeper, loader);
+        loader.keepers.push(keeper);
     }
 
     fn reaches(&self, wanted: Step) -> bool {
@@ -379,23 +399,21 @@ impl Session {
         hang_up(&socket);
         drop(direct);
         let _ = mouth.join();
-        join_within(ear, STEP);
+        join_within(ear, BETWEEN);
         // After the thread that spoke: what the maps hold stays there, for the next one.
         drop(hold);
         if let Ok(maps) = control.join() {
             loader.give_back(maps);
         }
-        end_keeper(keeper, loader);
-        if let Some(hooks) = Arc::into_inner(hooks) {
-            thread::spawn(move || hooks.finish(FINISH));
-        }
+        loader.keepers.push(keeper);
+        thread::spawn(move || hooks.finish(FINISH));
         in_words(how)
     }
 }
 
-/// What is left is written, unless the disk does not answer.
-fn end_keeper(keeper: JoinHandle<()>, loader: &Loader) {
-    if !join_within(keeper, DISK) {
+/// The end: what is left is written, unless the disk does not answer.
+pub(super) fn end_keepers(loader: &mut Loader) {
+    if !join_all(&mut loader.keepers, DISK) {
         say!(
             "streamwatch: the state is not kept: the disk of {} has not answered for {} s",
             state::path(&loader.config).display(),
@@ -404,17 +422,45 @@ fn end_keeper(keeper: JoinHandle<()>, loader: &Loader) {
     }
 }
 
-/// Whether a thread has ended in time. One that has not is left to itself.
-fn join_within(thread: JoinHandle<()>, patience: Duration) -> bool {
+/// Whether all have ended in time. Those that have not stay.
+fn join_all(threads: &mut Vec<JoinHandle<()>>, patience: Duration) -> bool {
     let until = Instant::now() + patience;
+    while let Some(thread) = threads.pop() {
+        if let Err(late) = join_until(thread, until) {
+            threads.push(late);
+            return false;
+        }
+    }
+    true
+}
+
+/// Waits for a thread, and leaves it to itself where that takes longer.
+fn join_within(thread: JoinHandle<()>, patience: Duration) {
+    drop(join_until(thread, Instant::now() + patience));
+}
+
+fn join_until(thread: JoinHandle<()>, until: Instant) -> Result<(), JoinHandle<()>> {
     while !thread.is_finished() {
         if Instant::now() >= until {
-            return false;
+            return Err(thread);
         }
         thread::sleep(Duration::from_millis(2));
     }
     let _ = thread.join();
-    true
+    Ok(())
+}
+
+/// Says how a worker ended that was told to. One that was not heard, since whoever hears it waits for the disk, may be
+/// as it should be.
+fn not_in_order(how: &str, held_up: bool, config: &Config) -> String {
+    if held_up {
+        let path = state::path(config);
+        return format!(
+            "the worker was not heard to its end ({how}): the disk of {} does not answer",
+            path.display()
+        );
+    }
+    format!("the worker did not end in good order: {how}")
 }
 
 /// Nobody is at the other end any more. Where a worker sent its own end along with what it said, and that was not
@@ -508,5 +554,24 @@ mod tests {
         let end = ours.read_to_end(&mut heard).map_err(|error| error.kind());
         assert_eq!(heard, b"x");
         assert_ne!(end, Err(io::ErrorKind::WouldBlock));
+    }
+
+    #[test]
+    fn a_keeper_that_waits_for_the_disk_is_left_for_so_long_and_waited_for_again_at_the_end() {
+        let (disk, answer) = bounded::<()>(0);
+        let mut keepers = vec![thread::spawn(move || assert!(answer.recv().is_err())), thread::spawn(|| ())];
+        assert!(!join_all(&mut keepers, Duration::from_millis(50)));
+        assert!(!keepers.is_empty());
+        drop(disk);
+        assert!(join_all(&mut keepers, Duration::from_secs(20)));
+        assert!(keepers.is_empty());
+    }
+
+    #[test]
+    fn a_worker_is_not_said_to_be_in_bad_order_where_it_was_the_disk() {
+        let config = Config::default();
+        assert_eq!(not_in_order("x", false, &config), "the worker did not end in good order: x");
+        let line = not_in_order("signal 9, SIGKILL", true, &config);
+        assert!(line.contains("the disk of") && !line.contains("good order"), "{line}");
     }
 }

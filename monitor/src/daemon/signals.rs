@@ -1,11 +1,12 @@
 //! SIGTERM, SIGINT and SIGHUP, one at a time.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, after, bounded, select};
+use crossbeam_channel::{Receiver, after, bounded, select};
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,8 +21,8 @@ pub enum Signal {
 /// SIGTERM, SIGINT and SIGHUP, taken one at a time.
 pub struct Signals {
     signals: Receiver<Signal>,
-    /// For one that comes too early.
-    again: Sender<Signal>,
+    /// A reload came while something else was waited for.
+    reload: Cell<bool>,
 }
 
 /// What came of waiting.
@@ -43,7 +44,6 @@ impl Signals {
             signal_hook::consts::SIGHUP,
         ])?;
         let (sender, signals) = bounded(4);
-        let again = sender.clone();
         thread::Builder::new().name("signals".to_owned()).spawn(move || {
             for signal in wanted.forever() {
                 let signal = match signal {
@@ -56,32 +56,33 @@ impl Signals {
                 }
             }
         })?;
-        Ok(Signals { signals, again })
+        Ok(Signals { signals, reload: Cell::default() })
     }
 
     /// Waits for what `answers` bring, and no longer than a signal to end, or `patience`, allows. A reload is for later.
     /// Where nobody is there to answer, that is late as well.
     pub fn wait<T>(&self, answers: &Receiver<T>, patience: Duration) -> Waited<T> {
-        let (late, mut reload) = (after(patience), false);
-        let waited = loop {
+        let late = after(patience);
+        loop {
             select! {
-                recv(answers) -> answer => break answer.map_or(Waited::Late, Waited::For),
+                recv(answers) -> answer => return answer.map_or(Waited::Late, Waited::For),
                 recv(self.signals) -> signal => match signal {
-                    Ok(Signal::Reload) => reload = true,
-                    Ok(signal) => break Waited::Ended(signal),
+                    Ok(Signal::Reload) => self.reload.set(true),
+                    Ok(signal) => return Waited::Ended(signal),
                     // There are none any more; see [`Signals::received`].
-                    Err(_) => break Waited::Ended(Signal::Interrupt),
+                    Err(_) => return Waited::Ended(Signal::Interrupt),
                 },
-                recv(late) -> _ => break Waited::Late,
+                recv(late) -> _ => return Waited::Late,
             }
-        };
-        if reload {
-            let _ = self.again.try_send(Signal::Reload);
         }
-        waited
     }
 
-    /// Where they come.
+    /// Whether a reload came while something else was waited for; said once.
+    pub fn reload_waits(&self) -> bool {
+        self.reload.take()
+    }
+
+    /// Where they come. Nobody is at the other end any more where the thread that takes them is gone.
     pub fn received(&self) -> &Receiver<Signal> {
         &self.signals
     }
@@ -92,4 +93,38 @@ impl Signals {
 /// would not where it is ignored.
 pub fn outlive_limits(ignored: &Arc<AtomicBool>) -> std::io::Result<()> {
     signal_hook::flag::register(signal_hook::consts::SIGXFSZ, ignored.clone()).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOON: Duration = Duration::from_millis(10);
+
+    #[test]
+    fn a_reload_that_comes_while_something_is_waited_for_is_for_later_and_is_one() {
+        let (sender, signals) = bounded(4);
+        let signals = Signals { signals, reload: Cell::default() };
+        let (_answer, answers) = bounded::<()>(1);
+        for _ in 0..3 {
+            let _ = sender.send(Signal::Reload);
+        }
+        assert_eq!(signals.wait(&answers, SOON), Waited::Late);
+        assert!(signals.reload_waits() && !signals.reload_waits());
+        let _ = sender.send(Signal::Reload);
+        let _ = sender.send(Signal::Terminate);
+        assert_eq!(signals.wait(&answers, SOON), Waited::Ended(Signal::Terminate));
+        assert!(signals.reload_waits());
+    }
+
+    #[test]
+    fn a_thread_of_signals_that_is_gone_ends_the_daemon() {
+        let (sender, signals) = bounded(4);
+        let signals = Signals { signals, reload: Cell::default() };
+        let (_answer, answers) = bounded::<()>(1);
+        let _ = sender.send(Signal::Reload);
+        drop(sender);
+        assert_eq!(signals.wait(&answers, SOON), Waited::Ended(Signal::Interrupt));
+        assert!(signals.received().recv().is_err(), "nobody notices");
+    }
 }

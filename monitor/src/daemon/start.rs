@@ -16,7 +16,7 @@ use super::lives::Lives;
 use super::loader::Loader;
 use super::session::{LOOK_EVERY, Session, SessionError};
 use super::signals::{Signal, Signals, Waited};
-use super::{pinned, self_check, state};
+use super::{pinned, self_check, session, state};
 use crate::api::{self, Door};
 use crate::config::{Config, ConfigError, Origin, Overrides};
 use crate::hook::{HookError, Posted};
@@ -136,8 +136,10 @@ pub fn run(options: RunOptions) -> Result<(), RunError> {
         wanted,
         is_watched,
         control,
+        keepers: Vec::new(),
     };
     let ended = supervise(&mut loader, &options, &signals);
+    session::end_keepers(&mut loader);
     let Loader { kernel, config, lock, door, socket, .. } = loader;
     // Nobody is served any more, however it ended.
     socket.remove();
@@ -193,6 +195,9 @@ fn supervise(
     let looks = tick(LOOK_EVERY);
     let mut served = true;
     loop {
+        if signals.reload_waits() {
+            reload(loader, session.as_ref(), options);
+        }
         let gone = session.as_ref().map_or_else(never, |session| session.gone().clone());
         let due = lives.due().map_or_else(never, crossbeam_channel::at);
         select! {

@@ -4,7 +4,7 @@
 //! keeper never does, and the core waits at the start alone, for so long as `state.wait_s` says.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -76,6 +76,8 @@ pub struct Keeping {
     written: AtomicU64,
     /// Bytes of those that the keeper has not taken yet.
     on_the_way: AtomicUsize,
+    /// Whoever brings changes waits for the keeper, or has just begun to.
+    waited_for: AtomicBool,
     /// Something of this is new.
     news: (Sender<()>, Receiver<()>),
 }
@@ -92,6 +94,7 @@ impl Keeping {
             memory: Stage::memory(config.state.memory_bytes as usize),
             written: AtomicU64::new(0),
             on_the_way: AtomicUsize::new(0),
+            waited_for: AtomicBool::new(false),
             news: bounded(1),
         }
     }
@@ -110,9 +113,23 @@ impl Keeping {
         self.tell();
     }
 
+    /// Brings changes to the keeper, and waits for it where it takes no more.
+    pub fn bring(&self, changes: Vec<Change>, to: &Sender<Vec<Change>>) {
+        self.waited_for.store(true, Ordering::Release);
+        self.will_bring(&changes);
+        // Whoever is gone is not missed.
+        let _ = to.send(changes);
+        self.waited_for.store(false, Ordering::Release);
+    }
+
+    /// Whether somebody waits for the keeper.
+    pub fn is_waited_for(&self) -> bool {
+        self.waited_for.load(Ordering::Acquire)
+    }
+
     /// Changes go to the keeper; waits where there are too many on their way: a few of them may be as long as a
     /// message.
-    pub fn will_bring(&self, changes: &[Change]) {
+    fn will_bring(&self, changes: &[Change]) {
         let (bytes, until) = (size_of(changes), Instant::now() + PATIENCE);
         let crowded = || {
             let others = self.on_the_way.load(Ordering::Acquire);
@@ -258,5 +275,22 @@ mod tests {
         keeping.will_bring(&[Change::Closed("x".repeat(2 * ON_THE_WAY))]);
         keeping.has_come(&[Change::Closed("x".repeat(2 * ON_THE_WAY))]);
         assert_eq!(keeping.on_the_way.load(Ordering::Acquire), 0);
+    }
+
+    #[test]
+    fn whoever_waits_for_the_keeper_is_known_to() {
+        let keeping = Arc::new(Keeping::new(&Config::default()));
+        let (changes, keeper) = bounded(1);
+        keeping.bring(Vec::new(), &changes);
+        assert!(!keeping.is_waited_for());
+        let other = keeping.clone();
+        let speaker = std::thread::spawn(move || other.bring(Vec::new(), &changes));
+        let until = Instant::now() + Duration::from_secs(20);
+        while !keeping.is_waited_for() && Instant::now() < until {
+            std::thread::sleep(LOOK);
+        }
+        assert!(keeping.is_waited_for());
+        assert!(keeper.recv().is_ok() && speaker.join().is_ok());
+        assert!(!keeping.is_waited_for());
     }
 }

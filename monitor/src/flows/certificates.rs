@@ -1,7 +1,7 @@
 //! Certificates that flows of a stream showed beside those of the flow that the stream shows itself: other names that
 //! are asked for, other clients, what was renewed.
 //!
-//! Bounded, by number and in bytes over all streams: what finds no room is counted.
+//! Bounded, by number and in bytes, of each stream and over all streams: what finds no room is counted.
 
 use std::sync::Arc;
 
@@ -10,7 +10,10 @@ use dissect::{Certificate, Facts};
 /// Chains kept of a stream.
 const MOST: usize = 64;
 
-/// Bytes of them, of all streams together.
+/// Bytes of them: who serves chooses how long a chain is.
+const STREAM_BYTES: usize = 64 << 10;
+
+/// The same, of all streams together.
 pub(super) const BYTES: usize = 4 << 20;
 
 /// See above.
@@ -24,11 +27,9 @@ pub struct Shown {
 impl Shown {
     /// Another flow showed these, while there is `room`, bytes.
     fn keep(&mut self, facts: &Arc<Facts>, room: &mut usize) {
-        if self.chains.iter().any(|known| same(known, facts)) {
-            return;
-        }
-        let bytes: usize = certificates(facts).map(bytes).sum();
-        if self.chains.len() >= MOST || bytes > *room {
+        let bytes = bytes(facts);
+        let own = || STREAM_BYTES.saturating_sub(self.chains.iter().map(|known| self::bytes(known)).sum());
+        if self.chains.len() >= MOST || bytes > *room || bytes > own() {
             self.left_out += certificates(facts).count() as u64;
             return;
         }
@@ -37,9 +38,15 @@ impl Shown {
     }
 }
 
+/// Whether a flow showed what neither its stream shows, nor is kept.
+pub(super) fn is_new(shown: Option<&Shown>, by_stream: &Facts, facts: &Facts) -> bool {
+    let mut known = shown.iter().flat_map(|shown| &shown.chains);
+    certificates(facts).next().is_some() && !same(by_stream, facts) && !known.any(|known| same(known, facts))
+}
+
 /// Keeps what a flow showed where its stream shows something else.
 pub(super) fn keep(shown: &mut Option<Box<Shown>>, by_stream: &Facts, facts: &Arc<Facts>, room: &mut usize) {
-    if certificates(facts).next().is_some() && !same(by_stream, facts) {
+    if is_new(shown.as_deref(), by_stream, facts) {
         shown.get_or_insert_default().keep(facts, room);
     }
 }
@@ -52,7 +59,11 @@ fn same(a: &Facts, b: &Facts) -> bool {
     certificates(a).map(|it| &it.sha256).eq(certificates(b).map(|it| &it.sha256))
 }
 
-fn bytes(certificate: &Certificate) -> usize {
+fn bytes(facts: &Facts) -> usize {
+    certificates(facts).map(bytes_of).sum()
+}
+
+fn bytes_of(certificate: &Certificate) -> usize {
     let Certificate { subject, issuer, serial, sha256, key_sha256, signature_algorithm, .. } = certificate;
     let texts = [subject, issuer, serial, sha256, key_sha256, signature_algorithm];
     let names = certificate.alternative_names.iter().chain(&certificate.spiffe_id);
@@ -94,5 +105,19 @@ mod tests {
         let (mut none, mut full) = (None, 100);
         keep(&mut none, &own, &with(&["c", "d"]), &mut full);
         assert_eq!((none.unwrap_or_default().left_out, full), (2, 100));
+    }
+
+    #[test]
+    fn chains_of_one_stream_leave_room_for_those_of_others() {
+        let (mut shown, mut room, own) = (None, BYTES, with(&["own"]));
+        for n in 0..4 {
+            keep(&mut shown, &own, &with(&[&n.to_string().repeat(STREAM_BYTES / 3)]), &mut room);
+        }
+        let kept = shown.unwrap_or_default();
+        assert_eq!((kept.chains.len(), kept.left_out), (2, 2));
+        assert!(room > BYTES - STREAM_BYTES);
+        let mut other = None;
+        keep(&mut other, &own, &with(&["a"]), &mut room);
+        assert_eq!(other.unwrap_or_default().chains.len(), 1);
     }
 }

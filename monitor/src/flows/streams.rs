@@ -117,11 +117,12 @@ const ENDS: usize = 4096;
 type Ends = (End, End, (u16, Transport));
 type End = (usize, Option<IpAddr>);
 
-/// What a party has: streams, and bytes of identities in them.
+/// What a party has: streams, and bytes of identities and of certificates in them.
 #[derive(Clone, Copy, Debug, Default)]
 struct Has {
     streams: usize,
     identity_bytes: usize,
+    certificate_bytes: usize,
 }
 
 /// A stream, and the identities whose addresses stand for them in [`Ends`].
@@ -204,9 +205,19 @@ impl Streams {
         let before = stream.facts.clone();
         stream.learn(flow);
         for facts in [&before, &flow.facts] {
-            if !Arc::ptr_eq(facts, &stream.facts) {
-                certificates::keep(&mut stream.shown, &stream.facts, facts, &mut self.certificate_room);
+            if Arc::ptr_eq(facts, &stream.facts)
+                || !certificates::is_new(stream.shown.as_deref(), &stream.facts, facts)
+            {
+                continue;
             }
+            // As for streams: as much as there is room for others.
+            let own = own_party([&stream.client_identity, &stream.server_identity].map(Option::as_ref));
+            let has = self.by_party.entry(own).or_default();
+            let room = self.certificate_room.saturating_sub(has.certificate_bytes) / 2;
+            let mut left = room;
+            certificates::keep(&mut stream.shown, &stream.facts, facts, &mut left);
+            has.certificate_bytes += room - left;
+            self.certificate_room -= room - left;
         }
     }
 
@@ -241,10 +252,7 @@ impl Streams {
             self.by_ends.insert(ends, Known { id, _identities: identities });
             return id;
         }
-        let own = match client_identity.or(server_identity) {
-            Some(identity) => Party::Local(identity.party()),
-            None => Party::Other,
-        };
+        let own = own_party([client_identity, server_identity]);
         let has = self.by_party.get(&own).copied().unwrap_or_default();
         let more = self.new_bytes([client_identity, server_identity]);
         let fits = more == 0
@@ -428,6 +436,11 @@ impl Stream {
     }
 }
 
+/// Whose a stream is: its client's, where that is of this host.
+fn own_party([client, server]: [Option<&Arc<Identity>>; 2]) -> Party {
+    client.or(server).map_or(Party::Other, |identity| Party::Local(identity.party()))
+}
+
 fn in_memory(identity: &Arc<Identity>) -> usize {
     Arc::as_ptr(identity) as usize
 }
@@ -443,4 +456,44 @@ fn rank(answer: Answer) -> u8 {
 /// The worse of two answers; of equal ones the newer, whose reason is the present one.
 fn worse<'a>(old: &'a Judged, new: &'a Judged) -> &'a Judged {
     if rank(new.answer) <= rank(old.answer) { new } else { old }
+}
+
+#[cfg(test)]
+mod tests {
+    use dissect::{Certificate, Facts, TlsFacts};
+    use monitor_common::FlowEvent;
+
+    use super::super::Judge;
+    use super::*;
+
+    #[test]
+    fn certificates_of_one_user_leave_room_for_those_of_others() {
+        let (mut streams, mut judge) = (Streams::new(1000, 0), Judge::default());
+        let mut show = |uid: u32, port: u16| {
+            let event = FlowEvent { local_port: port, transport: 6, ..FlowEvent::default() };
+            let mut flow = Flow::from_event(&event, 0, &mut judge);
+            flow.owner = Some(Arc::new(Identity {
+                uid: Some(uid),
+                name: Some(format!("p{uid}")),
+                ..Identity::default()
+            }));
+            let id = streams.of(&flow);
+            for n in 0..3 {
+                let sha256 = n.to_string().repeat(30_000);
+                let server_certificates = vec![Certificate { sha256, ..Certificate::default() }];
+                let tls = Some(TlsFacts { server_certificates, ..TlsFacts::default() });
+                flow.facts = Arc::new(Facts { tls, ..Facts::unknown(UnknownReason::Handshake) });
+                streams.learn(id, &flow);
+            }
+            let shown =
+                streams.get(id).and_then(|stream| stream.shown.as_deref().cloned()).unwrap_or_default();
+            (shown.chains.len(), shown.left_out)
+        };
+        assert_eq!(show(1000, 1), (2, 0));
+        for port in 2..200 {
+            show(1000, port);
+        }
+        assert_eq!(show(1000, 200), (0, 2), "counted");
+        assert_eq!(show(1001, 1), (2, 0));
+    }
 }

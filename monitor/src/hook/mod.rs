@@ -12,7 +12,7 @@ mod tests;
 mod webhook;
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -83,7 +83,8 @@ pub struct Hooks {
 #[derive(Debug)]
 struct Running {
     severity: Severity,
-    queue: Sender<Arc<Notice>>,
+    /// `None`: it is to end.
+    queue: Mutex<Option<Sender<Arc<Notice>>>>,
     /// What was told before this worker is settled.
     settled: bool,
     counters: Arc<Counters>,
@@ -168,6 +169,7 @@ impl Hooks {
                     deliver_all(&hook, &waiting, &counted, |cursor| posted.note(at, cursor));
                 })
                 .map_err(HookError::Thread)?;
+            let queue = Mutex::new(Some(queue));
             hooks.push(Running { severity, queue, settled: false, counters, ended });
         }
         Ok(Hooks { hooks, posted: posted.clone(), before: HashSet::new() })
@@ -217,7 +219,7 @@ impl Hooks {
             StageView {
                 name: hook.counters.name.clone(),
                 capacity: hook.counters.capacity,
-                depth: hook.queue.len() as u64,
+                depth: hook.queue().as_ref().map_or(0, Sender::len) as u64,
                 peak: 0,
                 offered: tally.offered(),
                 dropped: tally.lost(),
@@ -231,13 +233,16 @@ impl Hooks {
         self.hooks.iter().map(|hook| hook.counters.tally.row(&hook.counters.name, "alert")).collect()
     }
 
-    /// Waits until everything is delivered, for this long at most.
-    pub fn finish(self, patience: Duration) {
+    /// Waits until everything is delivered, for this long at most. What is offered from now on, by whoever holds
+    /// on to them, is lost.
+    pub fn finish(&self, patience: Duration) {
         let deadline = Instant::now() + patience;
-        for Running { queue, ended, .. } in self.hooks {
-            drop(queue);
+        for hook in &self.hooks {
+            hook.queue().take();
+        }
+        for hook in &self.hooks {
             // Disconnected: it has ended. Late: it is left behind.
-            let _ = ended.recv_deadline(deadline);
+            let _ = hook.ended.recv_deadline(deadline);
         }
     }
 }
@@ -250,9 +255,14 @@ impl Running {
         }
         self.counters.tally.offer(1);
         posted.take(at, alert.cursor);
-        if self.queue.try_send(alert.clone()).is_err() {
+        if self.queue().as_ref().is_none_or(|queue| queue.try_send(alert.clone()).is_err()) {
             self.counters.tally.lose(1);
         }
+    }
+
+    /// Held for as long as it takes to put something there, which waits for nobody.
+    fn queue(&self) -> MutexGuard<'_, Option<Sender<Arc<Notice>>>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

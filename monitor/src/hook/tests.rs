@@ -256,3 +256,13 @@ fn no_alert_keeps_later_ones_from_being_posted_again_and_any_bytes_are_a_file() 
         assert_eq!(std::fs::metadata(posted_path(&place.state())).unwrap().len(), 16);
     }
 }
+
+#[test]
+fn what_is_offered_after_the_end_by_one_who_holds_on_to_hooks_is_lost_and_the_rest_is_delivered() {
+    let hooks = Arc::new(start(&[hook(&["/bin/true"])]).unwrap());
+    let held = hooks.clone();
+    held.offer(&Arc::new(notice()));
+    hooks.finish(Duration::from_secs(20));
+    held.offer(&Arc::new(notice()));
+    assert_eq!(held.rows().iter().map(|row| (row.delivered, row.lost)).collect::<Vec<_>>(), [(1, 1)]);
+}

@@ -70,10 +70,7 @@ impl Ear {
         match message {
             ToLoader::Command(command) => drop(self.commands.send(command)),
             ToLoader::Lookup(lookup) => drop(self.lookups.send(lookup)),
-            ToLoader::Changes(changes) => {
-                self.keeping.will_bring(&changes);
-                let _ = self.changes.send(changes);
-            }
+            ToLoader::Changes(changes) => self.keeping.bring(changes, &self.changes),
             ToLoader::Alert(notice) => self.hooks.offer(&Arc::new(notice)),
             // A second one says nothing.
             ToLoader::Ready { damaged, confined } => drop(self.ready.try_send(Ready { damaged, confined })),
