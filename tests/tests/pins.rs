@@ -374,8 +374,10 @@ fn last() -> Result<()> {
         ensure!(daemon.stderr().contains("is not gone"), "{}", daemon.stderr());
         daemon.kill()?;
         let link = house.open("link_sent")?;
-        // Enough descriptors to look at what is there, and not to load all.
-        let through = ["prlimit", "--nofile=32"].map(Into::into).into();
+        // As many descriptors as it asks for, of which most are taken: enough to look at what is there, and not to
+        // load all.
+        let take = "for n in {10..105}; do eval \"exec $n</dev/null\"; done; exec \"$@\"";
+        let through = ["prlimit", "--nofile=128", "bash", "-c", take, "bash"].map(Into::into).into();
         let failed = Daemon::refused(&house.lab, DaemonOptions { through, ..house.options("") })?;
         ensure!(failed.stderr.contains("Too many open files"), "{}", failed.stderr);
         ensure!(bpf::link_info(link.as_fd())?.cgroup != 0, "what counted is gone:\n{}", failed.stderr);
