@@ -353,11 +353,7 @@ impl Session {
             ..
         } = self;
         drop(hold);
-        let until = Instant::now() + STEP;
-        while !control.is_finished() && Instant::now() < until {
-            thread::sleep(Duration::from_millis(2));
-        }
-        if !control.is_finished() {
+        if !ends_until(&control, Instant::now() + STEP) {
             // What the maps say waits for a worker that does not read.
             hang_up(&socket);
         }
@@ -440,14 +436,19 @@ fn join_within(thread: JoinHandle<()>, patience: Duration) {
 }
 
 fn join_until(thread: JoinHandle<()>, until: Instant) -> Result<(), JoinHandle<()>> {
-    while !thread.is_finished() {
-        if Instant::now() >= until {
-            return Err(thread);
-        }
-        thread::sleep(Duration::from_millis(2));
+    if !ends_until(&thread, until) {
+        return Err(thread);
     }
     let _ = thread.join();
     Ok(())
+}
+
+/// Waits for a thread to end; whether it has.
+fn ends_until<T>(thread: &JoinHandle<T>, until: Instant) -> bool {
+    while !thread.is_finished() && Instant::now() < until {
+        thread::sleep(Duration::from_millis(2));
+    }
+    thread.is_finished()
 }
 
 /// Says how a worker ended that was told to. One that was not heard, since whoever hears it waits for the disk, may be

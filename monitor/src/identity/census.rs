@@ -5,10 +5,7 @@ use std::os::fd::BorrowedFd;
 
 use rustix::fs::{AtFlags, statat};
 
-use super::process::{each_process, read_capped, stat, user_ids};
-
-const LONGEST_STAT: usize = 4096;
-const LONGEST_STATUS: usize = 16 << 10;
+use super::process::{each_process, read_stat, read_status, user_ids};
 
 /// Ancestors that are gone through. Processes that are nested deeper are of no family.
 const DEEPEST: usize = 64;
@@ -34,8 +31,8 @@ pub struct Candidate {
 impl Candidate {
     /// `None`: it has ended, or may not be looked at.
     pub fn read(pid: u32, process: BorrowedFd<'_>) -> Option<Candidate> {
-        let start_ticks = stat(&read_capped(process, "stat", LONGEST_STAT).ok()?)?.start_ticks;
-        let status = read_capped(process, "status", LONGEST_STATUS).ok()?;
+        let start_ticks = read_stat(process)?.start_ticks;
+        let status = read_status(process).ok()?;
         let uid = user_ids(&status)?.real;
         let (parent, room) = (number(&status, "PPid:")?, number(&status, "FDSize:")?);
         // `proc_fd_getattr` in `fs/proc/fd.c` gives their number since 6.2, and 0 before.

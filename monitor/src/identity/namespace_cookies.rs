@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::SocketLister;
 use super::clock::processor_time;
 use super::namespaces::{Netns, NetnsSource, cookies_of, namespaces};
-use super::process::{ProcessDirectory, read_capped, user_ids};
+use super::process::{ProcessDirectory, read_status, user_ids};
 use crate::watch::Budget;
 
 /// Namespaces that are looked into in a second to learn what they are called; four times as many at once.
@@ -26,7 +26,6 @@ const AGAIN_NS: u64 = 5_000_000_000;
 const MOST_ENTERED: usize = 256;
 /// Names that are remembered.
 const MOST: usize = 16_384;
-const LONGEST_STATUS: usize = 16 << 10;
 const ROOT: u32 = 0;
 
 /// What is known of the namespaces of this host.
@@ -138,9 +137,7 @@ impl NamespaceCookies {
             return true;
         }
         let all = namespaces();
-        let alive: HashSet<u64> = all.iter().map(|netns| netns.inode).collect();
-        self.seen.retain(|inode, _| alive.contains(inode));
-        self.places.retain(|_, netns| alive.contains(&netns.inode));
+        self.forget_others(&all);
         let own = self.own.as_ref().map(|(_, own)| own.inode);
         let others = all.into_iter().filter(|netns| Some(netns.inode) != own);
         let (mut new, mut old) = (Vec::new(), Vec::new());
@@ -204,9 +201,7 @@ impl NamespaceCookies {
             first.extend(fewest_first(others));
             all = first;
         }
-        let alive: HashSet<u64> = all.iter().map(|netns| netns.inode).collect();
-        self.seen.retain(|inode, _| alive.contains(inode));
-        self.places.retain(|_, netns| alive.contains(&netns.inode));
+        self.forget_others(&all);
         let count = all.len();
         all.retain(|_| {
             let allows = self.looks.allows(1, now_ns);
@@ -217,6 +212,13 @@ impl NamespaceCookies {
         });
         let is_all = all.len() == count;
         (all, is_all)
+    }
+
+    /// Those that are not among `all` are gone.
+    fn forget_others(&mut self, all: &[Netns]) {
+        let alive: HashSet<u64> = all.iter().map(|netns| netns.inode).collect();
+        self.seen.retain(|inode, _| alive.contains(inode));
+        self.places.retain(|_, netns| alive.contains(&netns.inode));
     }
 
     /// With the user whose it is.
@@ -243,8 +245,7 @@ enum Read {
 /// Its processes' real user, which nobody becomes without privileges. One that cannot be told has many.
 fn user_of(netns: &Netns) -> u32 {
     let NetnsSource::Process(pid) = netns.source else { return ROOT };
-    let status = ProcessDirectory::open(pid)
-        .and_then(|process| read_capped(process.as_fd(), "status", LONGEST_STATUS));
+    let status = ProcessDirectory::open(pid).and_then(|process| read_status(process.as_fd()));
     status.ok().and_then(|status| user_ids(&status)).map_or(u32::MAX, |ids| ids.real)
 }
 

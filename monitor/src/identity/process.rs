@@ -70,7 +70,7 @@ impl ProcessDirectory {
     }
 
     pub fn stat(&self) -> Option<Stat> {
-        stat(&read_capped(self.0.as_fd(), "stat", LONGEST_STAT).ok()?)
+        read_stat(self.0.as_fd())
     }
 
     /// `maker`: who may have made cgroups below a directory.
@@ -83,7 +83,7 @@ impl ProcessDirectory {
         let place = read("cgroup", LONGEST_CGROUPS)
             .map(|bytes| place_of_proc_cgroup(&String::from_utf8_lossy(&bytes), maker))
             .unwrap_or_default();
-        let users = read("status", LONGEST_STATUS).and_then(|bytes| user_ids(&bytes));
+        let users = read_status(directory).ok().and_then(|bytes| user_ids(&bytes));
         let (is_contained, is_root) = (place.container.is_some(), users.is_some_and(UserIds::is_root));
         Details {
             executable_elsewhere: executable
@@ -123,8 +123,9 @@ fn is_of_the_host(
 ) -> bool {
     let in_one = |its: &str, ours: &str| is_one_file(directory, its, ours);
     let made_by_root =
-        in_one("ns/mnt", "/proc/self/ns/mnt") || !is_contained && in_one("ns/user", "/proc/self/ns/user");
-    in_one("exe", &format!("{host}{path}")) || made_by_root && (is_root || was_in_its_place(directory, path))
+        || in_one("ns/mnt", "/proc/self/ns/mnt") || !is_contained && in_one("ns/user", "/proc/self/ns/user");
+    in_one("exe", &format!("{host}{path}"))
+        || made_by_root() && (is_root || was_in_its_place(directory, path))
 }
 
 fn is_one_file(directory: BorrowedFd<'_>, its: &str, ours: &str) -> bool {
@@ -165,6 +166,16 @@ pub fn each_process(mut each: impl FnMut(u32, BorrowedFd<'_>)) {
 
 pub fn open_directory(at: BorrowedFd<'_>, name: impl rustix::path::Arg) -> io::Result<OwnedFd> {
     Ok(openat(at, name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+/// What `/proc/PID/stat` says. `None`: it has ended, or may not be looked at.
+pub fn read_stat(process: BorrowedFd<'_>) -> Option<Stat> {
+    stat(&read_capped(process, "stat", LONGEST_STAT).ok()?)
+}
+
+/// `/proc/PID/status`, as text.
+pub fn read_status(process: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
+    read_capped(process, "status", LONGEST_STATUS)
 }
 
 /// The first `most` bytes of a file.
