@@ -63,6 +63,9 @@ const SEED: u32 = 1;
 /// Lines of a target that found something, which name what and where the input is.
 const SHOWN: usize = 40;
 
+/// Lines that say what did not hold: where, and what was expected.
+const PANIC: usize = 5;
+
 /// All targets for a short while: `STREAMWATCH_FUZZ_SECONDS` each.
 ///
 /// # Errors
@@ -155,8 +158,12 @@ fn run(target: &str, seconds: u32, seed: Option<u32>) -> Result<()> {
         String::from_utf8_lossy(&fs::read(&log).with_context(|| format!("{}", log.display()))?).into_owned();
     if !status.success() {
         let lines: Vec<&str> = said.lines().collect();
-        let tail = lines[lines.len().saturating_sub(SHOWN)..].join("\n");
-        anyhow::bail!("fuzzing {target} FAILED ({status}):\n{tail}");
+        // What did not hold stands before the frames that led there, which may be many.
+        let panic = lines.iter().position(|line| line.contains("panicked at")).unwrap_or(lines.len());
+        let tail = lines.len().saturating_sub(SHOWN);
+        let what = &lines[panic.min(tail)..(panic + PANIC).min(tail)];
+        let shown = [what, &lines[tail..]].concat().join("\n");
+        anyhow::bail!("fuzzing {target} FAILED ({status}):\n{shown}");
     }
     let inputs = said.lines().find_map(|line| line.strip_prefix("stat::number_of_executed_units:"));
     println!(
