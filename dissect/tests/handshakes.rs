@@ -158,6 +158,7 @@ fn the_first_4_kib_settle_what_was_established() {
     let still_open = [
         "tls13_client_refuses",
         "tls12_client_refuses",
+        "tls13_no_client_certificate",
         "tls12_no_common_cipher",
         "tls_version_refused",
         "ssh_nothing_in_common",

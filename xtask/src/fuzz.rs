@@ -85,14 +85,14 @@ pub fn briefly(policy: Policy) -> Result<()> {
 ///
 /// # Errors
 /// A target is unknown, does not build, or found something; the lines of libFuzzer name the input.
-pub fn fuzz(policy: Policy, targets: &[String], seconds: u32) -> Result<()> {
+pub fn fuzz(policy: Policy, targets: &[String], seconds: u32, seed: Option<u32>) -> Result<()> {
     if let Some(unknown) = targets.iter().find(|target| !TARGETS.contains(&target.as_str())) {
         return Err(failure(format!("no fuzz target {unknown:?}"), format!("one of {}", TARGETS.join(", "))));
     }
     setup::ensure(policy, Scope::Fuzz)?;
     let wanted = |target: &&str| targets.is_empty() || targets.iter().any(|named| named == target);
     let wanted: Vec<&str> = TARGETS.into_iter().filter(wanted).collect();
-    run_all(&wanted, seconds, None, Shown::AtOnce)
+    run_all(&wanted, seconds, seed, Shown::AtOnce)
 }
 
 fn run_all(wanted: &[&str], seconds: u32, seed: Option<u32>, shown: Shown) -> Result<()> {

@@ -71,6 +71,9 @@ enum Verb {
         /// For each, without what it is kept waiting for a processor
         #[arg(long, default_value_t = 60)]
         seconds: u32,
+        /// What chance begins with: 1 is what `cargo xtask test` takes, on a corpus that is new
+        #[arg(long)]
+        seed: Option<u32>,
     },
     /// Hold licences, duplicates and sources of dependencies to deny.toml, and look for advisories on them
     Deny,
@@ -113,7 +116,7 @@ fn main() -> ExitCode {
         Verb::Run { debug, arguments } => run::run(policy, debug, &arguments),
         Verb::Test { filters } => test::test(policy, &filters),
         Verb::Build => build::build(policy),
-        Verb::Fuzz { targets, seconds } => fuzz::fuzz(policy, &targets, seconds),
+        Verb::Fuzz { targets, seconds, seed } => fuzz::fuzz(policy, &targets, seconds, seed),
         Verb::Deny => deny::deny(policy),
         Verb::Miri => miri::miri(policy),
         Verb::Kernels { only, list } => kernels::kernels(policy, &only, list),

@@ -112,9 +112,8 @@ impl Handshake {
         let client_shown = self.client_side.protected.len() >= client_needs;
         let server_shown = self.server_side.protected.len() >= server_needs;
         if let Some((alert, detail)) = self.failure(judgement) {
-            let last = judgement.refused_by_server && (client_shown || client.ended);
             self.facts.alert = Some(alert);
-            return Secure::Is(inspection(UNDECIDED, self.facts, detail, last));
+            return Secure::Is(inspection(UNDECIDED, self.facts, detail, false));
         }
         if !self.readable
             && let Some((from, description)) = self.gave_up()

@@ -106,8 +106,9 @@ impl Text {
         line(
             out,
             format_args!(
-                "{} connections ended ({} encrypted, {} in the clear, {} unknown), {} never came up",
+                "{} {} ended ({} encrypted, {} in the clear, {} unknown), {} never came up",
                 self.ended,
+                if self.ended == 1 { "connection" } else { "connections" },
                 self.encrypted,
                 self.clear,
                 self.ended - self.encrypted - self.clear,
@@ -271,7 +272,7 @@ mod tests {
         );
         assert!(lines[1].ends_with("evidence-lost: lost 3 of 10 capture in kernel"), "{text}");
         assert!(lines[2].contains("throttled: cgroup 4711 (noisy.service) fills more"), "{text}");
-        assert_eq!(lines[3], "1 connections ended (0 encrypted, 1 in the clear, 0 unknown), 0 never came up");
+        assert_eq!(lines[3], "1 connection ended (0 encrypted, 1 in the clear, 0 unknown), 0 never came up");
         assert_eq!(lines[5], "alerts: plaintext 1; events lost: 3");
     }
 
