@@ -8,8 +8,8 @@
 //! connection that ends without a log-in is as many as it tried.
 //!
 //! False positives: a service whose stored password is out of date and that tries again and again (a
-//! failure all the same); clients behind one address, or one program with many users, are one client
-//! here, so that one user's mistakes and another one's success can meet. Pages that answer 403 to
+//! failure all the same); clients behind one address or of one network of IPv6 (/64), and all programs of a
+//! user, are one client here, so that one user's mistakes and another one's success can meet. Pages that answer 403 to
 //! everybody, asked for five times a minute, are told at the lowest severity.
 
 use std::collections::VecDeque;
@@ -18,7 +18,7 @@ use std::sync::Arc;
 use dissect::activity::{Authentication, Outcome};
 use dissect::{ClientCertificateState, End, Facts, SshAuthenticationState};
 
-use super::watched::{Fill, Watched, party};
+use super::watched::{Fill, Watched, party, source};
 use super::{Finding, ends};
 use crate::config;
 use crate::model::{FlowView, Rule, Severity};
@@ -47,11 +47,9 @@ struct Seen {
     subject: String,
 }
 
-/// Who logs in where, whatever process answers.
+/// Who logs in where, whatever process answers, and whatever the one that asks calls itself.
 fn place(flow: &FlowView) -> String {
-    let client =
-        flow.client_identity().map_or_else(|| flow.client().ip().to_string(), |identity| identity.label());
-    format!("{client} → {}", flow.server())
+    format!("{} → {}", source(flow), flow.server())
 }
 
 impl AuthFailures {
@@ -73,7 +71,8 @@ impl AuthFailures {
         answer: &Authentication,
         now_ns: u64,
     ) -> Option<Finding> {
-        // A service may answer by another process each time: its address is looked at as well.
+        // A service may answer by another process each time, and whoever guesses may call itself something else: where
+        // both are is looked at as well.
         let place = place(flow);
         let by_name = self.count(flow, subject, subject, answer, now_ns);
         let by_place = self.count(flow, &place, subject, answer, now_ns);
@@ -242,6 +241,7 @@ fn is_forbidden(code: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{Direction, Identity};
     use crate::record::samples;
     use dissect::{SshAuthentication, SshFacts};
 
@@ -281,6 +281,34 @@ mod tests {
         assert_eq!(found.subject, "a");
         let found = detector.answered(&flow, "e", &answer(Outcome::Succeeded, true), SECOND);
         assert_eq!(found.map(|found| found.subject), Some("a".to_owned()));
+    }
+
+    /// A process of a user gives itself a name; a customer somewhere else, an address.
+    #[test]
+    fn whoever_comes_by_another_name_each_time_is_one() {
+        let failed = answer(Outcome::Failed, true);
+        let local = |n: usize| {
+            let mut flow = samples::flow();
+            flow.direction = Direction::Egress;
+            let name = Some(format!("a{n}"));
+            flow.owner = Arc::new(Identity { name, uid: Some(1001), ..Identity::default() });
+            flow
+        };
+        let remote = |n: usize| {
+            let mut flow = samples::flow();
+            (flow.direction, flow.peer) = (Direction::Ingress, None);
+            flow.remote = format!("[2001:db8:1:2::{n}]:4000{n}").parse().expect("an address");
+            flow
+        };
+        for who in [&local as &dyn Fn(usize) -> FlowView, &remote] {
+            let mut detector = detector();
+            for n in 0..4 {
+                let name = format!("a{n}");
+                assert!(detector.answered(&Arc::new(who(n)), &name, &failed, 0).is_none());
+            }
+            let found = detector.answered(&Arc::new(who(4)), "a4", &failed, 0).expect("a finding");
+            assert_eq!(found.subject, "a0");
+        }
     }
 
     #[test]

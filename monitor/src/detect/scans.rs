@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::Finding;
-use super::watched::{Fill, Watched, party};
+use super::watched::{Fill, Watched, party, source};
 use crate::config;
 use crate::model::{FlowView, Rule, Severity};
 
@@ -26,7 +26,7 @@ pub struct Scans {
     clients: Watched<Scan, Targets>,
 }
 
-/// What is the same in all connections of a scan.
+/// What is the same in all connections of a scan: whose they are, and where they go.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Scan {
     /// Many ports of this host.
@@ -35,8 +35,13 @@ enum Scan {
     Horizontal(String, u16),
 }
 
-/// What differs, and when it was seen last; no longer than the number of targets that matters.
-type Targets = VecDeque<((IpAddr, u16), u64)>;
+#[derive(Debug, Default)]
+struct Targets {
+    /// What differs, and when it was seen last; no longer than the number of targets that matters.
+    seen: VecDeque<((IpAddr, u16), u64)>,
+    /// What the client was called that was seen first: one alert, whatever it calls itself next.
+    client: String,
+}
 
 impl Scans {
     pub fn new(settings: &config::Scans) -> Self {
@@ -51,9 +56,7 @@ impl Scans {
 
     /// A connection never came up.
     pub fn failed(&mut self, flow: &Arc<FlowView>, now_ns: u64) -> Vec<Finding> {
-        let client = flow
-            .client_identity()
-            .map_or_else(|| flow.client().ip().to_string(), |identity| identity.label());
+        let client = source(flow);
         let server = flow.server();
         let target = (server.ip(), server.port());
         let scans = [Scan::Vertical(client.clone(), server.ip()), Scan::Horizontal(client, server.port())];
@@ -69,25 +72,31 @@ impl Scans {
     ) -> Option<Finding> {
         let window_ns = self.window_ns;
         let is_old = |at: u64| now_ns.saturating_sub(at) > window_ns;
-        let targets = self.clients.add(scan.clone(), || party(flow), now_ns);
-        targets.retain(|(known, at)| *known != target && !is_old(*at));
-        targets.push_back((target, now_ns));
-        if targets.len() < self.targets {
+        let Targets { seen, client } = self.clients.add(scan.clone(), || party(flow), now_ns);
+        seen.retain(|(known, at)| *known != target && !is_old(*at));
+        if seen.is_empty() {
+            *client = match flow.client_identity() {
+                Some(identity) => identity.label(),
+                None => source(flow),
+            };
+        }
+        seen.push_back((target, now_ns));
+        if seen.len() < self.targets {
             return None;
         }
-        while targets.len() > self.targets {
-            targets.pop_front();
+        while seen.len() > self.targets {
+            seen.pop_front();
         }
         let within = format!("within {} s", window_ns / 1_000_000_000);
         let (subject, what) = match &scan {
-            Scan::Vertical(client, host) => (
+            Scan::Vertical(_, host) => (
                 format!("{client} → {host}, many ports"),
                 format!(
                     "{client} failed to connect to {} and more ports of {host} {within}: a scan",
                     self.targets
                 ),
             ),
-            Scan::Horizontal(client, port) => (
+            Scan::Horizontal(_, port) => (
                 format!("{client} → many hosts, port {port}"),
                 format!(
                     "{client} failed to connect to port {port} of {} and more hosts {within}: a scan",
@@ -112,6 +121,7 @@ impl Scans {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Identity;
     use crate::record::samples;
     use std::net::SocketAddr;
 
@@ -138,6 +148,29 @@ mod tests {
             assert_eq!(found(&mut scans, format!("10.0.0.{host}:22")), Vec::<String>::new());
         }
         assert!(found(&mut scans, "10.0.0.10:22".into())[0].ends_with("many hosts, port 22"));
+    }
+
+    #[test]
+    fn whatever_it_calls_itself_it_is_one_scan() {
+        let mut scans = Scans::new(&config::Scans { targets: 10, window_s: 60 });
+        let mut told = Vec::new();
+        for port in 1..=11u16 {
+            let mut view = (*to(&format!("10.0.0.2:{port}"))).clone();
+            view.owner = Arc::new(Identity {
+                uid: Some(1001),
+                name: Some(format!("a{port}")),
+                unit: None,
+                container: None,
+                ..(*view.owner).clone()
+            });
+            told.extend(scans.failed(&Arc::new(view), 0).into_iter().map(|finding| finding.subject));
+        }
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(told[0].starts_with("a1 (") && told.iter().all(|it| *it == told[0]), "{told:?}");
+        // Another user's are not counted along.
+        let mut view = (*to("10.0.0.2:99")).clone();
+        view.owner = Arc::new(Identity { uid: Some(1002), ..Identity::default() });
+        assert!(scans.failed(&Arc::new(view), 0).is_empty());
     }
 
     #[test]

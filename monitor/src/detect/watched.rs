@@ -152,6 +152,15 @@ pub(super) fn party(flow: &FlowView) -> String {
     }
 }
 
+/// Who does something again and again, by what it cannot change from one time to the next: neither the name that a
+/// process gives itself nor, elsewhere, an address of the many that one customer has (RFC 6177).
+pub(super) fn source(flow: &FlowView) -> String {
+    match (flow.client_identity(), flow.client().ip()) {
+        (None, IpAddr::V4(address)) => address.to_string(),
+        _ => party(flow),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

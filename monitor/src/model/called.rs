@@ -15,6 +15,7 @@ pub fn called(name: &str) -> Cow<'_, str> {
         || OURS.contains(&name)
         || name.starts_with(['"', '['])
         || name.starts_with("uid:")
+        || name.contains(" (")
         || name.ends_with(".service")
         || name.contains(['@', '→'])
         || is_address();
@@ -44,6 +45,7 @@ mod tests {
             "nginx.service",
             "nginx@0123456789ab",
             "a → b",
+            "curl (alice)",
             "\"a\"",
             "nginx ",
             "\u{3164}nginx\u{a0}",
@@ -59,5 +61,13 @@ mod tests {
         let label = |name: &str| Identity { name: Some(name.to_owned()), ..Identity::default() }.label();
         assert_eq!((label("(others)").as_str(), label("nginx").as_str()), ("\"(others)\"", "nginx"));
         assert_eq!(Identity::default().label(), "?");
+        let label = |name: &str, uid, user: Option<&str>| {
+            let (name, user) = (Some(name.to_owned()), user.map(str::to_owned));
+            Identity { name, user, uid: Some(uid), ..Identity::default() }.label()
+        };
+        assert_eq!(label("curl", 0, Some("root")), "curl");
+        assert_eq!(label("curl", 1000, Some("alice")), "curl (alice)");
+        assert_eq!(label("curl (alice)", 1001, Some("mallory")), "\"curl (alice)\" (mallory)");
+        assert_eq!(label("curl", 1001, None), "curl (uid 1001)");
     }
 }

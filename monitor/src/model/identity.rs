@@ -91,8 +91,11 @@ pub struct Identity {
 const LABEL: usize = 2 * size_of::<String>();
 
 impl Identity {
-    /// The name under which people group it: unit, else container, else process name. A unit that
-    /// is only a login session or scope of a user does not count.
+    /// The name under which people group it: unit, else process name and container, else process name and, where
+    /// that is not root, user. A unit that is only a login session or scope of a user does not count.
+    ///
+    /// A process gives itself its name, so nobody else's goes by it: else what is known of one user's `curl`,
+    /// or was acknowledged, would hold for another's.
     pub fn label(&self) -> String {
         if let Some(unit) = &self.unit
             && unit.ends_with(".service")
@@ -103,7 +106,11 @@ impl Identity {
         let name = self.name.as_deref().map_or(Cow::Borrowed("?"), called);
         match &self.container {
             Some(container) => format!("{name}@{}", container.short_id()),
-            None => name.into_owned(),
+            None => match (self.uid, &self.user) {
+                (None | Some(0), _) => name.into_owned(),
+                (Some(_), Some(user)) => format!("{name} ({user})"),
+                (Some(uid), None) => format!("{name} (uid {uid})"),
+            },
         }
     }
 

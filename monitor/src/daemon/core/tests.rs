@@ -224,7 +224,7 @@ fn both_ends_on_this_host_count_once() {
     assert_eq!(rig.core.streams.len(), 1);
     let stream = rig.core.streams.iter().next().unwrap();
     assert_eq!((stream.flows, stream.client_bytes, stream.server_bytes), (1, 5, 6));
-    assert_eq!(stream.key.to_string(), "p41 → p42:8080/tcp");
+    assert_eq!(stream.key.to_string(), "p41 (uid 41) → p42 (uid 42):8080/tcp");
     assert_eq!(rig.core.total_bytes(), (5, 6));
 }
 

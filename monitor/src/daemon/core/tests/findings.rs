@@ -24,6 +24,35 @@ fn plaintext_is_one_alert_a_stream_with_a_count() {
     assert_eq!((stream.flows, stream.open, stream.client_bytes, stream.server_bytes), (3, 0, 30, 60));
 }
 
+/// A process gives itself its name: what is known of one user's says nothing of another's.
+#[test]
+fn a_name_that_another_user_has_as_well_is_another_alert_and_stream() {
+    let mut rig = Rig::new(settings());
+    let mut told = Vec::new();
+    for (cookie, uid) in [(1, 1000), (2, 1001), (3, 1001)] {
+        let open = rig.event(Kind::Open, cookie, &format!("10.0.0.1:{}", 40_000 + cookie), SERVER, false);
+        rig.feed(Kind::Open, open);
+        rig.core.take_output();
+        let identity = Identity {
+            pid: Some(open.owner.tgid),
+            uid: Some(uid),
+            name: Some("curl".into()),
+            ..Identity::default()
+        };
+        let seen = seen_of(&open.owner);
+        rig.core.found(Found::Owner { key: key_of(&open), seen, identity: Arc::new(identity) }, rig.now_ns);
+        rig.capture(&open, true, 0, REQUEST);
+        rig.capture(&open, false, 0, RESPONSE);
+        told.extend(rig.records());
+    }
+    let keys: Vec<&str> = alerts(&told).iter().map(|alert| alert.key.as_ref()).collect();
+    let key = |uid: u32| format!("plaintext|curl (uid {uid}) → 10.0.0.2:8080/tcp");
+    assert_eq!(keys, [key(1000), key(1001)]);
+    let uid = |stream: &crate::flows::Stream| stream.client_identity.as_ref().and_then(|client| client.uid);
+    let streams: Vec<_> = rig.core.streams.iter().map(|stream| (stream.flows, uid(stream))).collect();
+    assert_eq!(streams, [(1, Some(1000)), (2, Some(1001))]);
+}
+
 #[test]
 fn plaintext_within_a_tunnel_is_encrypted_and_no_alert_until_it_leaves_it() {
     let mut rig = Rig::new(settings());

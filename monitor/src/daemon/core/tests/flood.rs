@@ -128,7 +128,7 @@ fn a_noisy_cgroup_pushes_out_nobody_else() {
     rig.pass(SECOND);
     told.extend(rig.records());
     assert_eq!(throttles(&told), [(true, 666, 1)]);
-    assert_eq!(rig.core.throttle_counts()[0].name.as_deref(), Some("p6"));
+    assert_eq!(rig.core.throttle_counts()[0].name.as_deref(), Some("p6 (uid 6)"));
     assert!(rig.core.table.len() <= 1_000);
     // The quiet one's flows and their evidence are there, and so is what is kept of those that have closed.
     for cookie in 1..=50 {
@@ -178,7 +178,7 @@ fn a_noisy_party_leaves_streams_and_alerts_to_others() {
     let bytes = |key: &str| {
         rig.core.streams.iter().find(|it| it.key.to_string() == key).map(|it| (it.flows, it.client_bytes))
     };
-    assert_eq!(bytes("p77 → 10.0.0.2:8080/tcp"), Some((1, 5)));
+    assert_eq!(bytes("p77 (uid 77) → 10.0.0.2:8080/tcp"), Some((1, 5)));
     assert_eq!(bytes("uid:6 → (others):0/tcp"), Some((950, 2_850)), "named as whose they are");
     assert_eq!(rig.core.streams.refused, 950);
     assert_eq!(rig.core.total_bytes().0, 3_005);
@@ -213,7 +213,7 @@ fn identities_of_streams_are_bounded_and_shared() {
     let streams = rig.core.streams.len();
     assert!((14..20).contains(&streams), "{streams}");
     made(&mut rig, 500, 1001, 100);
-    assert!(rig.core.streams.iter().any(|it| it.key.to_string().starts_with("p500 → ")));
+    assert!(rig.core.streams.iter().any(|it| it.key.to_string().starts_with("p500 (uid 1001) → ")));
     assert!(rig.core.streams.refused > 100);
 }
 

@@ -110,7 +110,12 @@ fn a_service_that_began_while_the_first_look_was_made_is_new() {
         ..rig.event(Kind::Listen, 9, SERVER, "0.0.0.0:0", true)
     };
     rig.feed(Kind::Listen, listen);
-    let named = |pid: u32| Identity { pid: Some(pid), name: Some(format!("p{pid}")), ..Identity::default() };
+    let named = |pid: u32| Identity {
+        pid: Some(pid),
+        uid: Some(pid),
+        name: Some(format!("p{pid}")),
+        ..Identity::default()
+    };
     looked(&mut rig, vec![listening(9, SERVER, named(7)), listening(10, "10.0.0.2:22", named(8))]);
     let new = |records: Vec<Record>| {
         let alerts = records.into_iter().filter_map(|record| match record {

@@ -8,14 +8,14 @@ fn policy(client: &str) -> Arc<Policy> {
     Arc::new(Policy::parse(std::path::Path::new("p.toml"), &text).unwrap())
 }
 
-/// A connection of a user to the server, all of which are called alike.
+/// A connection of a user to the server, all of which are of one service.
 fn connected(rig: &mut Rig, cookie: u64, uid: u32) -> FlowEvent {
     let open = rig.event(Kind::Open, cookie, &format!("10.0.0.1:{}", 40_000 + cookie), SERVER, false);
     rig.feed(Kind::Open, open);
     rig.core.take_output();
     let pid = Some(open.owner.tgid);
-    let identity =
-        Arc::new(Identity { pid, uid: Some(uid), name: Some("alike".into()), ..Identity::default() });
+    let unit = Some("alike.service".into());
+    let identity = Arc::new(Identity { pid, uid: Some(uid), unit, ..Identity::default() });
     rig.core.found(Found::Owner { key: key_of(&open), seen: seen_of(&open.owner), identity }, rig.now_ns);
     rig.capture(&open, true, 0, REQUEST);
     rig.capture(&open, false, 0, RESPONSE);
