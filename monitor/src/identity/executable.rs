@@ -120,7 +120,7 @@ pub struct Executable {
     read: u64,
 }
 
-/// Opened, and not to be read: that takes nothing from its file system.
+/// Opened for no access.
 #[derive(Debug)]
 struct Held {
     file: OwnedFd,
@@ -224,7 +224,7 @@ impl Executable {
     }
 }
 
-/// Opens without asking its file system, and not what could hang.
+/// For no access: a file system behind another process is not asked to open it. `None`: reading it could hang.
 fn open(at: BorrowedFd<'_>, name: &str) -> Option<OwnedFd> {
     let file = openat(at, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
     let file_system = fstatfs(&file).ok()?.f_type as u32;
