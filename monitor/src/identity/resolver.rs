@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::ProcessSeen;
 use super::asked::Asked;
+use super::census::Census;
 use super::cgroup::{Place, place_of_cgroup_path};
 use super::cgroup_tree::CgroupTree;
 use super::clock::{BootClock, monotonic_ns};
@@ -54,7 +55,9 @@ pub struct Resolver {
     hashes: Hashes,
     workloads: Workloads,
     pub(super) namespaces: NamespaceCookies,
-    /// What looks for holders of sockets may cost.
+    /// Among whom holders of sockets are looked for.
+    pub(super) census: Census,
+    /// What that may cost.
     pub(super) purses: Purses,
 }
 
@@ -105,6 +108,7 @@ impl Resolver {
             hashes: Hashes::default(),
             workloads: Workloads::new("/".into()),
             namespaces: NamespaceCookies::new(),
+            census: Census::default(),
             purses: Purses::default(),
         }
     }

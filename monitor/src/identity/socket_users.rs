@@ -160,11 +160,15 @@ impl Resolver {
             Some(Known::Ask(held)) => Some(*held),
             _ => None,
         };
-        let (inodes, users) = known.iter().filter_map(asked).unzip();
+        let (inodes, users): (HashSet<u32>, HashSet<u32>) = known.iter().filter_map(asked).unzip();
         let makers = of_makers.into_keys().collect();
-        let wanted = Wanted { inodes: &inodes, makers: &makers, users: &users, all: false };
         let clock = &self.clock;
-        let mut looked = look(&wanted, &mut allowance, |holder| !clock.began_lately(holder.start_ticks));
+        let among = match inodes.is_empty() {
+            true => Vec::new(),
+            false => self.census.take(monotonic_ns(), |start_ticks| clock.began_lately(start_ticks)),
+        };
+        let wanted = Wanted { among, inodes: &inodes, makers: &makers, users: &users, all: false };
+        let mut looked = look(wanted, &mut allowance, |holder| !clock.began_lately(holder.start_ticks));
         let from_purses = allowance.paid_beyond();
         without_passing_by(&mut looked.holders, |holder| self.clock.began_lately(holder.start_ticks));
         (known, looked, from_purses)
@@ -242,8 +246,9 @@ impl Resolver {
         let (inodes, users) =
             found.iter().filter(is_held).map(|existing| (existing.socket.inode, existing.socket.uid)).unzip();
         let mut allowance = self.purses.look_at_start(monotonic_ns());
-        let wanted = Wanted { inodes: &inodes, makers: &HashSet::new(), users: &users, all: true };
-        let mut looked = look(&wanted, &mut allowance, |_| true);
+        let among = self.census.take(monotonic_ns(), |start_ticks| self.clock.began_lately(start_ticks));
+        let wanted = Wanted { among, inodes: &inodes, makers: &HashSet::new(), users: &users, all: true };
+        let mut looked = look(wanted, &mut allowance, |_| true);
         without_passing_by(&mut looked.holders, |holder| self.clock.began_lately(holder.start_ticks));
         let mut identities: HashMap<Holder, Option<Identity>> = HashMap::new();
         let mut unhashed = HashMap::new();
