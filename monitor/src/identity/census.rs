@@ -192,6 +192,43 @@ mod tests {
         assert_eq!(now.uid, rustix::process::getuid().as_raw());
     }
 
+    /// What is remembered is told from what is true by a start that no process has.
+    #[test]
+    fn a_process_is_remembered_and_never_taken_for_another_with_its_pid() {
+        const REMEMBERED: u64 = u64::MAX;
+        let pid = std::process::id();
+        let start = |census: &mut Census, now_ns: u64, is_young: bool| {
+            let all = census.take(now_ns, |_| is_young);
+            all.iter().find(|it| it.pid == pid).unwrap().start_ticks
+        };
+        let mut census = Census::default();
+        let own = start(&mut census, 1, false);
+        let mut remember = |change: &dyn Fn(&mut Known), now_ns: u64, is_young: bool| {
+            let known = census.0.get_mut(&pid).unwrap();
+            known.candidate.start_ticks = REMEMBERED;
+            change(known);
+            start(&mut census, now_ns, is_young)
+        };
+        assert_eq!(remember(&|_| {}, 2, false), REMEMBERED);
+        assert_eq!(remember(&|known| known.inode += 1, 3, false), own, "another one has its pid");
+        assert_eq!(remember(&|_| {}, 3 + 2 * REMEMBER_NS, false), own, "that was long ago");
+        // One that began lately is read again each time.
+        remember(&|_| {}, 4 + 2 * REMEMBER_NS, true);
+        assert_eq!(start(&mut census, 5 + 2 * REMEMBER_NS, true), own);
+        assert!(census.0.is_empty());
+    }
+
+    #[test]
+    fn open_files_are_counted_when_they_are_looked_at() {
+        let own = ProcessDirectory::open(std::process::id()).unwrap();
+        let before = Candidate { files: 0, ..Candidate::read(std::process::id(), own.as_fd()).unwrap() };
+        let _more: Vec<File> = (0..300).map(|_| File::open("/dev/null").unwrap()).collect();
+        assert!(before.now(own.as_fd()).unwrap().files >= 300);
+        // Who was root, and has many open, is asked again.
+        let was_root = Candidate { uid: 0, payer: 0, parent: 77, ..before };
+        assert_eq!(was_root.now(own.as_fd()).unwrap().parent, std::os::unix::process::parent_id());
+    }
+
     #[test]
     fn a_name_is_no_field() {
         let status = b"Name:\tFDSize:\t9\\nPPid:\t3\nPPid:\t4\nUid:\t1\t2\t3\t4\nFDSize:\t64\n";

@@ -18,10 +18,9 @@ const READ_ON: u64 = 60_000_000_000;
 
 /// Bytes that a user may have read in a second, and root; four times as many at once. A file that was begun may go beyond.
 const PER_S: u32 = 64 << 20;
-const PER_S_OF_ROOT: u32 = 256 << 20;
-/// The same of all users together: a quarter of a processor, and half of one without instructions for it. Who is beyond
-/// waits.
-const PER_S_OF_ALL: u32 = 256 << 20;
+const PER_S_OF_ROOT: u32 = 128 << 20;
+/// The same of all users together: half of a processor, where that has no instructions for SHA-256. Who is beyond waits.
+const PER_S_OF_ALL: u32 = 128 << 20;
 /// See [`Budget`].
 const AT_ONCE: u32 = 4;
 
