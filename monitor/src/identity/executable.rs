@@ -11,10 +11,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, fstat, fstatfs, openat, statat};
+use rustix::fs::{CWD, Mode, OFlags, StatxFlags, fstatfs, openat};
 use sha2::{Digest, Sha256};
 
-use super::process::ProcessDirectory;
+use super::process::{ProcessDirectory, stat_as_known};
 
 /// Hashes remembered.
 const MOST: usize = 4096;
@@ -38,32 +38,33 @@ const MAY_HANG: [u32; 7] = [
 /// A file's content, as far as can be told without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Version {
-    device: u64,
+    device: (u32, u32),
     inode: u64,
     pub size: u64,
-    modified: (i64, u64),
-    changed: (i64, u64),
+    modified: (i64, u32),
+    changed: (i64, u32),
 }
 
 impl Version {
-    fn new(stat: &rustix::fs::Stat) -> Option<Version> {
+    /// Of a file in a directory; of the directory, or file, itself without a name.
+    fn at(directory: BorrowedFd<'_>, name: &str) -> Option<Version> {
+        let stat = stat_as_known(directory, name, StatxFlags::BASIC_STATS)?;
         Some(Version {
-            device: stat.st_dev,
-            inode: stat.st_ino,
-            size: u64::try_from(stat.st_size).ok()?,
-            modified: (stat.st_mtime, stat.st_mtime_nsec),
-            changed: (stat.st_ctime, stat.st_ctime_nsec),
+            device: (stat.stx_dev_major, stat.stx_dev_minor),
+            inode: stat.stx_ino,
+            size: stat.stx_size,
+            modified: (stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec),
+            changed: (stat.stx_ctime.tv_sec, stat.stx_ctime.tv_nsec),
         })
     }
 
     fn of(file: impl AsFd) -> Option<Version> {
-        Version::new(&fstat(file).ok()?)
+        Version::at(file.as_fd(), "")
     }
 
     /// Whether it is what this process runs now. `process`: its directory in `/proc`.
     pub fn is_run_by(&self, process: BorrowedFd<'_>) -> bool {
-        let now = statat(process, "exe", AtFlags::empty()).ok();
-        now.as_ref().and_then(Version::new).as_ref() == Some(self)
+        Version::at(process, "exe").as_ref() == Some(self)
     }
 }
 

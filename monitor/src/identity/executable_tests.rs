@@ -6,7 +6,7 @@ use super::*;
 
 /// A version of a file that nobody has.
 pub fn version(inode: u64, size: u64) -> Version {
-    Version { device: 0, inode, size, modified: (0, 0), changed: (0, 0) }
+    Version { device: (0, 0), inode, size, modified: (0, 0), changed: (0, 0) }
 }
 
 /// As if so many bytes of it had been read.
