@@ -5,7 +5,8 @@
 //! reads. No other thread reads an executable, and where a read does not return, only hashes are missing.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, never, select};
@@ -23,8 +24,12 @@ const SLICE: u64 = 4 << 20;
 const QUEUE: usize = 256;
 /// How often it is looked whether an answer has waited for too long, or somebody has credit again.
 const TICK: Duration = Duration::from_millis(20);
-/// A turn that takes longer may never end.
+/// A turn that takes longer may never end: nobody waits for it.
 const STUCK: Duration = Duration::from_secs(2);
+/// After this time another thread reads for others, where so few are lost.
+const LOST: Duration = Duration::from_secs(30);
+const MOST_LOST: usize = 8;
+const ROOT: u32 = 0;
 /// How long what was there before the start waits for all its hashes.
 const AT_START: Duration = Duration::from_secs(3);
 
@@ -88,22 +93,43 @@ pub struct Hasher {
     found: Sender<Found>,
     hashes: Hashes,
     looks: Arc<Stage>,
-    turns: Sender<Turn>,
-    read: Receiver<(Turn, Step, u64)>,
+    reading: Reading,
+    lost_after: Duration,
+    /// Threads that wait for a read to return, and for whom.
+    lost: Vec<(u32, Weak<()>)>,
 }
 
 /// Reads, until the other has ended.
 pub struct Reader {
     turns: Receiver<Turn>,
     read: Sender<(Turn, Step, u64)>,
+    _alive: Arc<()>,
+}
+
+/// The other end of a [`Reader`].
+struct Reading {
+    turns: Sender<Turn>,
+    read: Receiver<(Turn, Step, u64)>,
+    alive: Weak<()>,
+    /// Who has the turn that it reads for, and since when.
+    turn: Option<(u32, Instant)>,
+}
+
+fn reader() -> (Reading, Reader) {
+    let (turns, turns_out) = bounded(1);
+    let (read_in, read) = bounded(1);
+    let alive = Arc::new(());
+    let reading = Reading { turns, read, alive: Arc::downgrade(&alive), turn: None };
+    (reading, Reader { turns: turns_out, read: read_in, _alive: alive })
 }
 
 pub fn hashing(found: Sender<Found>, hashes: Hashes, looks: Arc<Stage>) -> (Hashing, Hasher, Reader) {
     let (asked, asked_out) = bounded(QUEUE);
-    let (turns, turns_out) = bounded(1);
-    let (read_in, read) = bounded(1);
-    let hasher = Hasher { asked: asked_out, found, hashes, looks: looks.clone(), turns, read };
-    (Hashing { asked, looks }, hasher, Reader { turns: turns_out, read: read_in })
+    let (reading, reader) = reader();
+    let (looks_too, lost) = (looks.clone(), Vec::new());
+    let hasher =
+        Hasher { asked: asked_out, found, hashes, looks: looks_too, reading, lost_after: LOST, lost };
+    (Hashing { asked, looks }, hasher, reader)
 }
 
 impl Reader {
@@ -121,31 +147,50 @@ impl Reader {
 struct HungUp;
 
 impl Hasher {
-    pub fn run(self) {
+    pub fn run(mut self) {
         let mut turns = Turns::default();
-        let mut reading: Option<Instant> = None;
-        while self.round(&mut turns, &mut reading).is_ok() {}
+        while self.round(&mut turns).is_ok() {}
     }
 
-    fn round(&self, turns: &mut Turns<Answer>, reading: &mut Option<Instant>) -> Result<(), HungUp> {
-        if reading.is_none()
+    fn round(&mut self, turns: &mut Turns<Answer>) -> Result<(), HungUp> {
+        if self.reading.turn.is_none()
             && let Some(turn) = turns.next(monotonic_ns())
         {
-            self.turns.send(turn).map_err(|_| HungUp)?;
-            *reading = Some(Instant::now());
+            self.reading.turn = Some((turn.0, Instant::now()));
+            self.reading.turns.send(turn).map_err(|_| HungUp)?;
         }
         let tick = if turns.is_empty() { never() } else { crossbeam_channel::after(TICK) };
         select! {
             recv(self.asked) -> asked => self.take(asked.map_err(|_| HungUp)?, turns)?,
-            recv(self.read) -> read => {
-                *reading = None;
+            recv(self.reading.read) -> read => {
+                self.reading.turn = None;
                 let (turn, step, bytes) = read.map_err(|_| HungUp)?;
                 self.was_read(turn, step, bytes, turns)?;
             }
             recv(tick) -> _ => {}
         }
-        let is_stuck = reading.is_some_and(|since| since.elapsed() > STUCK);
+        let is_stuck = self.reading.turn.is_some_and(|(_, since)| since.elapsed() > STUCK);
+        self.read_for_others();
         turns.overdue(is_stuck, monotonic_ns()).into_iter().try_for_each(|answer| self.give(answer, None))
+    }
+
+    /// Has another thread read, where one has waited for too long. Its user asks for nothing more until it is back.
+    fn read_for_others(&mut self) {
+        let Some((uid, since)) = self.reading.turn else { return };
+        if since.elapsed() < self.lost_after {
+            return;
+        }
+        self.lost.retain(|(_, alive)| alive.strong_count() > 0);
+        let (reading, reader) = reader();
+        let is_room = self.lost.len() < MOST_LOST;
+        if is_room && thread::Builder::new().name("hash-reader".into()).spawn(|| reader.run()).is_ok() {
+            let lost = std::mem::replace(&mut self.reading, reading);
+            self.lost.push((uid, lost.alive));
+        }
+    }
+
+    fn is_held_up(&self, uid: u32) -> bool {
+        uid != ROOT && self.lost.iter().any(|(user, alive)| *user == uid && alive.strong_count() > 0)
     }
 
     fn take(&self, asked: Asked, turns: &mut Turns<Answer>) -> Result<(), HungUp> {
@@ -153,6 +198,9 @@ impl Hasher {
         // It may have been read since.
         if let Some(hash) = self.hashes.get(&executable.version()) {
             return self.give(answer, Some(hash));
+        }
+        if self.is_held_up(uid) {
+            return self.give(answer, None);
         }
         match turns.ask(executable, uid, answer, monotonic_ns()) {
             Ok(()) => Ok(()),

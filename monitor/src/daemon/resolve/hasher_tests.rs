@@ -91,6 +91,35 @@ fn where_a_read_does_not_return_names_are_told_without_a_hash() {
 }
 
 #[test]
+fn where_a_read_does_not_return_another_thread_reads_for_others() {
+    let Rig { hashing, hashes, found, mut hasher, reader: _never_reads, .. } = rig();
+    hasher.lost_after = STUCK;
+    let own = |uid| own(&hashes).map(|unhashed| Unhashed { uid, ..unhashed });
+    let told = || found.recv_timeout(Duration::from_secs(30)).unwrap();
+    assert!(hashing.tell(answer(1), own(7)).is_none());
+    let hashing_thread = std::thread::spawn(|| hasher.run());
+    assert_eq!(hash(&told()), None);
+    std::thread::sleep(STUCK / 2);
+    // Not for the same user.
+    assert!(hashing.tell(answer(2), own(7)).is_none());
+    assert_eq!(hash(&told()), None);
+    let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+    let executable = loop {
+        let process = TestDirectory::open(child.id()).unwrap();
+        let executable = hashes.executable(process.as_fd(), child.id()).unwrap();
+        if executable.version() != own(8).unwrap().executable.version() {
+            break executable;
+        }
+    };
+    assert!(hashing.tell(answer(3), Some(Unhashed { executable, uid: 8 })).is_none());
+    assert!(hash(&told()).is_some());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    drop(hashing);
+    hashing_thread.join().unwrap();
+}
+
+#[test]
 fn where_too_many_wait_the_next_is_told_without_a_hash() {
     let Rig { hashing, hashes, found: _found, looks, hasher: _never_runs, reader: _reader } = rig();
     let told: Vec<Found> =

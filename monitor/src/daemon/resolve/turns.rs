@@ -164,8 +164,9 @@ impl<T> Turns<T> {
         let mut late = Vec::new();
         self.files.retain(|_, wanted| {
             late.extend(wanted.answers.extract_if(.., |it| is_stuck || it.until_ns <= now_ns));
-            let is_begun = wanted.executable.as_ref().is_none_or(Executable::is_begun);
-            !wanted.answers.is_empty() || is_begun && now_ns.saturating_sub(wanted.asked_ns) < READ_ON
+            // What its user has begun besides may not return either.
+            let is_read_on = wanted.executable.as_ref().is_none_or(|it| it.is_begun() && !is_stuck);
+            !wanted.answers.is_empty() || is_read_on && now_ns.saturating_sub(wanted.asked_ns) < READ_ON
         });
         self.given(late)
     }

@@ -113,10 +113,12 @@ fn no_answer_waits_for_longer_than_it_may() {
     assert_eq!(rig.turns.files.len(), 1);
     rig.turns.overdue(false, READ_ON);
     assert!(rig.turns.is_empty());
-    // Where a read does not return, nobody waits.
-    assert!(rig.ask(7, 3, MIB, 0) && rig.ask(7, 4, MIB, 0));
+    // Where a read does not return, nobody waits, and nothing else is read on.
+    assert!(rig.ask(7, 3, 500 * MIB, 0) && rig.turn(0).is_some());
+    assert!(rig.ask(7, 4, MIB, 0));
     let _stuck = rig.turns.next(0).unwrap();
     assert_eq!(rig.turns.overdue(true, 1).len(), 2);
+    assert_eq!((rig.turns.files.len(), rig.turns.next(0).is_none()), (1, true));
 }
 
 #[test]
