@@ -8,7 +8,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, StatxFlags, openat, readlinkat_raw, statat, statx};
+use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, Statx, StatxFlags, openat, readlinkat_raw, statx};
 
 use super::cgroup::{Maker, Place, place_of_proc_cgroup};
 use super::command_line::command_line;
@@ -129,8 +129,19 @@ fn is_of_the_host(
 }
 
 fn is_one_file(directory: BorrowedFd<'_>, its: &str, ours: &str) -> bool {
-    let (its, ours) = (statat(directory, its, AtFlags::empty()), rustix::fs::stat(ours));
-    matches!((its, ours), (Ok(its), Ok(ours)) if (its.st_dev, its.st_ino) == (ours.st_dev, ours.st_ino))
+    let file = |at, name| {
+        let found = stat_as_known(at, name, StatxFlags::INO)?;
+        Some((found.stx_dev_major, found.stx_dev_minor, found.stx_ino))
+    };
+    let its = file(directory, its);
+    its.is_some() && its == file(CWD, ours)
+}
+
+/// What is known of a file without asking whoever serves its file system: a user's own process may, and not answer. An
+/// overlay asks as who mounted it, so that it is asked also where others may not look. `name`: none is what is
+/// opened itself.
+pub fn stat_as_known(at: BorrowedFd<'_>, name: &str, what: StatxFlags) -> Option<Statx> {
+    statx(at, name, AtFlags::STATX_DONT_SYNC | AtFlags::EMPTY_PATH, what).ok()
 }
 
 /// Whether the file was removed or replaced there, by an upgrade as a rule: then it is on the mount that the directory is
@@ -139,7 +150,7 @@ fn was_in_its_place(directory: BorrowedFd<'_>, path: &str) -> bool {
     let folder = path.strip_suffix(DELETED).and_then(|path| path.rsplit_once('/'));
     let Some((folder, _)) = folder else { return false };
     let mount = |name: &str| {
-        let found = statx(directory, name, AtFlags::STATX_DONT_SYNC, StatxFlags::MNT_ID).ok()?;
+        let found = stat_as_known(directory, name, StatxFlags::MNT_ID)?;
         (found.stx_mask & StatxFlags::MNT_ID.bits() != 0).then_some(found.stx_mnt_id)
     };
     let executable = mount("exe");
@@ -154,12 +165,21 @@ impl AsFd for ProcessDirectory {
 
 /// Calls `each` with every process there is, and its directory.
 pub fn each_process(mut each: impl FnMut(u32, BorrowedFd<'_>)) {
+    each_entry(|pid, _, proc| {
+        if let Ok(directory) = open_directory(proc, pid.to_string()) {
+            each(pid, directory.as_fd());
+        }
+    });
+}
+
+/// Calls `each` with every process there is, the inode of its directory, and the directory that this is in. No other
+/// process has that inode: it is a number of the kernel's that comes round after 2³² of them.
+pub fn each_entry(mut each: impl FnMut(u32, u64, BorrowedFd<'_>)) {
     let Ok(proc) = open_directory(CWD, "/proc") else { return };
     let Ok(entries) = Dir::read_from(&proc) else { return };
     for entry in entries.filter_map(Result::ok) {
-        let Some(pid) = entry.file_name().to_str().ok().and_then(|name| name.parse().ok()) else { continue };
-        if let Ok(directory) = open_directory(proc.as_fd(), entry.file_name()) {
-            each(pid, directory.as_fd());
+        if let Some(pid) = entry.file_name().to_str().ok().and_then(|name| name.parse().ok()) {
+            each(pid, entry.ino(), proc.as_fd());
         }
     }
 }
