@@ -82,7 +82,7 @@ impl ProcessDirectory {
         let executable = executable.ok().map(path);
         let place = read("cgroup", LONGEST_CGROUPS)
             .map(|bytes| place_of_proc_cgroup(&String::from_utf8_lossy(&bytes), maker));
-        // A path of more than a page is not told: who may make cgroups may so keep it from us.
+        // Some kernels do not tell a path of more than a page: who may make cgroups may so keep it from us.
         let is_contained = place.as_ref().is_none_or(|place| place.container.is_some());
         let place = place.unwrap_or_default();
         let users = read_status(directory).ok().and_then(|bytes| user_ids(&bytes));
