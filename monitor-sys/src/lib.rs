@@ -6,12 +6,14 @@
 pub mod bpf;
 pub mod confined;
 mod descriptors;
+mod handles;
 mod mapping;
 pub mod memory;
 mod peer;
 mod ring;
 
 pub use descriptors::keep_from_programs;
+pub use handles::open_cgroup;
 pub use mapping::Mapping;
 pub use peer::{Peer, netns_cookie, netns_cookie_of, peer, peer_groups};
 pub use ring::RingReader;

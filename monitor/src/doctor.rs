@@ -47,7 +47,11 @@ const WANTED: [(u32, &str, &str); 3] = [
         "look into other network namespaces, and ask which programs pinned hooks ran that are not as noted",
     ),
     (19, "CAP_SYS_PTRACE", "see the descriptors of other users' processes"),
-    (2, "CAP_DAC_READ_SEARCH", "read what belongs to other users"),
+    (
+        2,
+        "CAP_DAC_READ_SEARCH",
+        "read what belongs to other users, and tell the units of processes that have ended",
+    ),
 ];
 
 const SYS_ADMIN: u32 = 21;

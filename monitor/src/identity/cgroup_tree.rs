@@ -1,121 +1,183 @@
-//! From a cgroup v2 id to its path, for processes that ended before they could be looked at: the
+//! From a cgroup v2 id to its place, for processes that ended before they could be looked at: the
 //! kernel programs say the id, and the cgroup mostly outlives the process.
 //!
-//! The id is the inode number of the cgroup's directory and is never given twice since boot
-//! (`kernfs_id` in `include/linux/kernfs.h`), so that a path once found stays right.
+//! Must never: do work that grows with the cgroups that somebody makes. The kernel opens a cgroup by its id, which is
+//! a matter of microseconds; only where it has forgotten its name, it goes through those beside it (`get_name` in
+//! `fs/exportfs/expfs.c`). So whoever made a look take long is not looked for until a multiple of that has passed.
 
-use std::collections::{HashMap, VecDeque};
-use std::fs;
+use std::fs::{self, File};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use super::cgroup::Maker;
+use monitor_sys::open_cgroup;
+use rustix::fs::{CWD, readlinkat_raw};
+
+use super::cgroup::{Maker, Place, place_of_cgroup_path};
+use super::cgroup_places::Places;
+use super::cgroup_rests::Rests;
+use super::clock::processor_time;
 use super::namespaces::mounts;
 
-/// Directories that are remembered, and looked at in one walk.
-const MOST: usize = 65_536;
+/// Directories of a path whose owner is asked for.
 const DEEPEST: usize = 32;
-/// Nanoseconds between two walks.
-const WALK_EVERY_NS: u64 = 1_000_000_000;
 
 #[derive(Default)]
 pub struct CgroupTree {
-    root: Option<PathBuf>,
-    paths: HashMap<u64, String>,
-    walked_ns: Option<u64>,
+    mount: Option<Mount>,
+    places: Places,
+    rests: Rests,
+}
+
+struct Mount {
+    point: PathBuf,
+    directory: File,
 }
 
 impl CgroupTree {
     /// Finds version 2 in the mount table; a host without it has no ids.
     pub fn new() -> CgroupTree {
-        let root = mounts().into_iter().find(|mount| mount.kind == "cgroup2").map(|mount| mount.point);
-        CgroupTree { root, ..CgroupTree::default() }
+        let whole = mounts().into_iter().find(|mount| mount.kind == "cgroup2" && mount.root == "/");
+        CgroupTree { mount: whole.and_then(|mount| Mount::open(mount.point)), ..CgroupTree::default() }
     }
 
-    /// Path from the root of the hierarchy. `now_ns`: CLOCK_MONOTONIC.
-    pub fn path(&mut self, id: u64, now_ns: u64) -> Option<&str> {
-        if id == 0 {
-            return None;
+    /// Where a cgroup is, or was when it was met. `uid`: whose process was in it. `now_ns`: CLOCK_MONOTONIC.
+    pub fn place(&mut self, id: u64, uid: u32, now_ns: u64) -> Place {
+        self.meet(id, uid, now_ns);
+        self.places.get(id).cloned().unwrap_or_default()
+    }
+
+    /// Remembers where a cgroup is: it may be gone when that is asked.
+    pub fn meet(&mut self, id: u64, uid: u32, now_ns: u64) {
+        if id == 0 || self.places.get(id).is_some() || !self.rests.may_look(uid, now_ns) {
+            return;
         }
-        let rested = self.walked_ns.is_none_or(|then| now_ns.saturating_sub(then) >= WALK_EVERY_NS);
-        if !self.paths.contains_key(&id) && rested {
-            self.walked_ns = Some(now_ns);
-            self.walk();
+        let before = processor_time();
+        let path = self.mount.as_ref().and_then(|mount| mount.path(id));
+        let place = path.map(|path| place_of_cgroup_path(&path, &|path| self.maker(path)));
+        self.rests.took(uid, processor_time().saturating_sub(before), now_ns);
+        if let Some(place) = place {
+            self.places.remember(id, place);
         }
-        self.paths.get(&id).map(String::as_str)
     }
 
     /// Who may have made what is below a directory.
     pub fn maker(&self, path: &str) -> Maker {
-        let Some(root) = &self.root else { return Maker::Host };
-        let mut directory = root.clone();
-        for component in path.split('/') {
+        let Some(mount) = &self.mount else { return Maker::Unknown };
+        let mut directory = mount.point.clone();
+        for (depth, component) in path.split('/').enumerate() {
             directory.push(component);
             match fs::metadata(&directory).map(|meta| meta.uid()) {
-                Ok(0) => {}
-                Ok(uid) => return Maker::User(uid),
-                Err(_) => return Maker::Unknown,
+                Ok(0) if depth < DEEPEST => {}
+                Ok(uid) if uid != 0 => return Maker::User(uid),
+                _ => return Maker::Unknown,
             }
         }
         Maker::Host
     }
+}
 
-    fn walk(&mut self) {
-        let Some(root) = self.root.clone() else { return };
-        if self.paths.len() >= MOST {
-            self.paths.clear();
-        }
-        let mut seen = 0;
-        let mut waiting = VecDeque::from([(root.clone(), 0)]);
-        while let Some((directory, depth)) = waiting.pop_front() {
-            seen += 1;
-            if seen > MOST || self.paths.len() >= MOST {
-                return;
-            }
-            self.remember(&root, &directory);
-            let Ok(entries) = fs::read_dir(&directory) else { continue };
-            let directories = entries
-                .filter_map(Result::ok)
-                .filter(|entry| depth < DEEPEST && entry.file_type().is_ok_and(|kind| kind.is_dir()));
-            waiting.extend(directories.map(|entry| (entry.path(), depth + 1)));
-        }
+impl Mount {
+    fn open(point: PathBuf) -> Option<Mount> {
+        let directory = File::open(&point).ok()?;
+        Some(Mount { point, directory })
     }
 
-    fn remember(&mut self, root: &Path, directory: &Path) {
-        if let (Ok(meta), Ok(below)) = (fs::metadata(directory), directory.strip_prefix(root)) {
-            self.paths.entry(meta.ino()).or_insert_with(|| format!("/{}", below.to_string_lossy()));
-        }
+    /// From the root of the hierarchy. `None`: it is gone, or may not be opened (CAP_DAC_READ_SEARCH), or its path is longer
+    /// than a page.
+    fn path(&self, id: u64) -> Option<String> {
+        let cgroup = open_cgroup(self.directory.as_fd(), id).ok()?;
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let link = format!("/proc/self/fd/{}", cgroup.as_raw_fd());
+        let (target, _) = readlinkat_raw(CWD, link, &mut buffer).ok()?;
+        let path = target.strip_prefix(self.point.as_os_str().as_bytes())?;
+        matches!(path.first(), None | Some(b'/')).then(|| String::from_utf8_lossy(path).into_owned())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::ffi::OsStr;
+
+    use super::super::clock::monotonic_ns;
     use super::*;
 
     #[test]
     fn what_is_below_a_directory_of_a_user_may_be_made_by_that_user() {
         let root = std::env::temp_dir().join(format!("streamwatch-cgroups-{}", std::process::id()));
-        fs::create_dir_all(root.join("a.service/b")).expect("a directory");
-        let owner = fs::metadata(&root).map(|meta| meta.uid()).unwrap_or_default();
-        let tree = CgroupTree { root: Some(root.clone()), ..CgroupTree::default() };
+        let deep = vec!["d"; DEEPEST + 1].join("/");
+        fs::create_dir_all(root.join("a.service/b")).unwrap();
+        fs::create_dir_all(root.join(&deep)).unwrap();
+        let owner = fs::metadata(&root).map(|meta| meta.uid()).unwrap();
+        let tree = CgroupTree { mount: Mount::open(root.clone()), ..CgroupTree::default() };
         let own = if owner == 0 { Maker::Host } else { Maker::User(owner) };
         assert_eq!(tree.maker("a.service/b"), own);
         assert_eq!(tree.maker("gone.service"), Maker::Unknown);
+        assert_eq!(tree.maker(&deep[2..]), own);
+        let beyond = if owner == 0 { Maker::Unknown } else { Maker::User(owner) };
+        assert_eq!(tree.maker(&deep), beyond, "not told however deep it is");
         if std::os::unix::fs::chown(root.join("a.service"), Some(7), None).is_ok() {
             assert_eq!(tree.maker("a.service"), Maker::User(7));
             assert_eq!(tree.maker("a.service/b"), Maker::User(7), "of one above");
         }
         let _ = fs::remove_dir_all(root);
+        assert_eq!(CgroupTree::default().maker("a.service"), Maker::Unknown);
+    }
+
+    /// Removed with the test.
+    struct Made(Vec<PathBuf>);
+
+    impl Made {
+        fn id(&mut self, path: PathBuf) -> u64 {
+            fs::create_dir(&path).unwrap();
+            let id = fs::metadata(&path).unwrap().ino();
+            self.0.push(path);
+            id
+        }
+    }
+
+    impl Drop for Made {
+        fn drop(&mut self) {
+            for path in self.0.iter().rev() {
+                let _ = fs::remove_dir(path);
+            }
+        }
     }
 
     #[test]
-    #[ignore = "needs cgroup v2"]
-    fn the_root_is_found_by_its_id() {
+    #[ignore = "makes cgroups: needs root and cgroup v2"]
+    fn a_cgroup_is_found_by_its_id_whatever_it_is_called() {
         let mut tree = CgroupTree::new();
-        let root = tree.root.clone().expect("cgroup v2 is mounted");
-        let id = fs::metadata(root).map(|meta| meta.ino()).unwrap_or_default();
-        assert_eq!(tree.path(id, 0), Some("/"));
-        assert_eq!(tree.path(0, 0), None);
-        assert_eq!(tree.path(u64::MAX, 5), None);
+        let Mount { point, .. } = tree.mount.as_ref().unwrap();
+        let point = point.clone();
+        let path = |tree: &CgroupTree, id| tree.mount.as_ref().and_then(|mount| mount.path(id));
+        assert_eq!(path(&tree, fs::metadata(&point).unwrap().ino()).as_deref(), Some(""));
+        assert_eq!((path(&tree, 0), path(&tree, u64::MAX)), (None, None));
+        let mut made = Made(Vec::new());
+        let slice = point.join(format!("streamwatch_test-{}.slice", std::process::id()));
+        made.id(slice.clone());
+        let below = slice.file_name().and_then(OsStr::to_str).unwrap().to_owned();
+        for (name, shown) in [
+            ("plain.service", "plain.service"),
+            ("a b\x1b[31m (deleted)", "a b\x1b[31m (deleted)"),
+            ("\u{202e}b\\x2d", "\u{202e}b\\x2d"),
+        ] {
+            let id = made.id(slice.join(name));
+            assert_eq!(path(&tree, id), Some(format!("/{below}/{shown}")));
+        }
+        let id = made.id(slice.join(OsStr::from_bytes(b"\xff.service")));
+        assert_eq!(path(&tree, id), Some(format!("/{below}/\u{fffd}.service")));
+        // The kernel makes none with a line's end in its name.
+        assert!(fs::create_dir(slice.join("a\n0::/b.service")).is_err());
+        let id = made.id(slice.join("met.service"));
+        tree.meet(id, 0, monotonic_ns());
+        let later = made.id(slice.join("late.service"));
+        drop(made);
+        assert_eq!(tree.place(id, 0, monotonic_ns()).unit.as_deref(), Some("met.service"));
+        assert_eq!(tree.place(later, 0, monotonic_ns()), Place::default());
     }
 }

@@ -12,6 +12,8 @@
 mod asked;
 mod census;
 mod cgroup;
+mod cgroup_places;
+mod cgroup_rests;
 mod cgroup_tree;
 mod clock;
 mod command_line;

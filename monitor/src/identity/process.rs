@@ -81,10 +81,12 @@ impl ProcessDirectory {
         let read = |name, most| read_capped(directory, name, most).ok();
         let executable = executable.ok().map(path);
         let place = read("cgroup", LONGEST_CGROUPS)
-            .map(|bytes| place_of_proc_cgroup(&String::from_utf8_lossy(&bytes), maker))
-            .unwrap_or_default();
+            .map(|bytes| place_of_proc_cgroup(&String::from_utf8_lossy(&bytes), maker));
+        // Some kernels do not tell a path of more than a page: who may make cgroups may so keep it from us.
+        let is_contained = place.as_ref().is_none_or(|place| place.container.is_some());
+        let place = place.unwrap_or_default();
         let users = read_status(directory).ok().and_then(|bytes| user_ids(&bytes));
-        let (is_contained, is_root) = (place.container.is_some(), users.is_some_and(UserIds::is_root));
+        let is_root = users.is_some_and(UserIds::is_root);
         Details {
             executable_elsewhere: executable
                 .as_deref()

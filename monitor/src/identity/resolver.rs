@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::ProcessSeen;
 use super::asked::Asked;
 use super::census::Census;
-use super::cgroup::{Place, place_of_cgroup_path};
+use super::cgroup::Place;
 use super::cgroup_tree::CgroupTree;
 use super::clock::{BootClock, monotonic_ns};
 use super::executable::{Executable, Hashes, Unhashed, Version};
@@ -164,6 +164,7 @@ impl Resolver {
         match self.look(seen.tgid, &directory, stat, Some(seen), now) {
             Some(named) => {
                 self.remember(seen, &named, now);
+                self.cgroups.meet(seen.cgroup, seen.uid, now);
                 named
             }
             None => self.ended(seen, now).into(),
@@ -306,8 +307,7 @@ impl Resolver {
 
     /// What the kernel programs saw of a process that can't be looked at any more.
     fn ended(&mut self, seen: &ProcessSeen, now: u64) -> Identity {
-        let path = self.cgroups.path(seen.cgroup, now).map(str::to_owned).unwrap_or_default();
-        let Place { unit, container } = place_of_cgroup_path(&path, &|path| self.cgroups.maker(path));
+        let Place { unit, container } = self.cgroups.place(seen.cgroup, seen.uid, now);
         Identity {
             pid: Some(seen.tgid),
             name: Some(name_of(seen)).filter(|name| !name.is_empty()),

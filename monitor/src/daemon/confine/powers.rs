@@ -12,7 +12,7 @@ const NEEDED: [(CapabilitySet, &str); 12] = [
     (CapabilitySet::PERFMON, "let them read packets directly"),
     (CapabilitySet::SYS_ADMIN, "the same before Linux 5.8; look into network namespaces"),
     (CapabilitySet::SYS_PTRACE, "see whose a socket is"),
-    (CapabilitySet::DAC_READ_SEARCH, "read what belongs to other users: programs, policies"),
+    (CapabilitySet::DAC_READ_SEARCH, "read what belongs to other users: programs, policies, cgroups"),
     (CapabilitySet::CHOWN, "give the socket to its group"),
     (CapabilitySet::SETUID, "make the worker another user"),
     (CapabilitySet::SETGID, "the same for its groups"),
