@@ -36,7 +36,8 @@ const PROXIES: [Proxy; 2] = [
         server: guarded::tinyproxy,
         scheme: "http",
         place: "HTTP Proxy-Authorization header (Basic)",
-        code: "HTTP 407",
+        // As it answers CONNECT.
+        code: "HTTP 401",
     },
     Proxy {
         name: "microsocks, SOCKS 5",
@@ -44,7 +45,7 @@ const PROXIES: [Proxy; 2] = [
         server: guarded::microsocks,
         scheme: "socks5h",
         place: "SOCKS 5 password (RFC 1929)",
-        code: "SOCKS 5 status 1",
+        code: "SOCKS 5 status 2",
     },
 ];
 
