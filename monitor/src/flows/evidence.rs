@@ -165,13 +165,13 @@ impl Evidence {
 
     /// The first bytes of client and server of a connection, and whether it was open before, or more may have been
     /// said than these tell: they came twice, and not alike.
-    pub fn first_bytes(&self) -> Option<((&[u8], &[u8]), bool)> {
+    pub fn first_bytes(&self) -> Option<(&[u8], &[u8], bool)> {
         match self {
             Evidence::Stream { client, server, midstream, .. } => {
                 let twice = client.later_prefix().is_some() || server.later_prefix().is_some();
                 let [client, server] =
                     [client, server].map(|side| side.later_prefix().unwrap_or(side.prefix()));
-                Some(((client, server), *midstream || twice))
+                Some((client, server, *midstream || twice))
             }
             Evidence::Datagrams { .. } => None,
         }

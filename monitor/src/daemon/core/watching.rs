@@ -104,7 +104,7 @@ impl Watching {
     ) -> Option<Decision> {
         let settle = Some(Decision { action: decision::SETTLE, ..Decision::default() });
         let (protection, now_ns) = (flow.facts.protection, flow.captured_ns);
-        let Some((first, midstream)) = evidence.first_bytes() else { return settle };
+        let Some((client, server, midstream)) = evidence.first_bytes() else { return settle };
         let in_the_clear = matches!(protection, Protection::Plaintext(_));
         if !in_the_clear && layers.is_empty() {
             return settle;
@@ -116,11 +116,10 @@ impl Watching {
         }
         let fingerprint = |bytes: &[u8]| self.key.hash_one(bytes);
         let sampling = &mut self.sampling;
+        let first = (client, server);
         let watch = Watch::plaintext(protection, layers, first, midstream, limit, sampling, &fingerprint);
+        let watch = watch.filter(|watch| in_the_clear || watch.has_found());
         let Some(mut watch) = watch else { return settle };
-        if !in_the_clear && !watch.has_found() {
-            return settle;
-        }
         let wanted = if ended || watch.is_done() {
             watch.pause(now_ns);
             settle
