@@ -12,9 +12,10 @@ use crate::plain::stun;
 use crate::probe::{Found, Probe};
 use crate::secure::record::Header;
 use crate::secure::{Secure, dtls, midstream, quic, ssh, tls, wireguard};
+use crate::web::connect::{self, Connect};
+use crate::web::proxy;
 use crate::web::socks::{self, Socks};
-use crate::web::{connect, proxy};
-use crate::{Facts, Plain, Prefix, Protection, Protocol, TlsFacts, UnknownReason, Upgrade};
+use crate::{Facts, Layer, LayerKind, Plain, Prefix, Protection, Protocol, TlsFacts, UnknownReason, Upgrade};
 use crate::{plain, readable, text, web};
 
 /// What is known from outside the bytes. Ports only break ties between protocols that share a
@@ -32,6 +33,8 @@ pub struct Inspection {
     pub settled: bool,
     /// How much of each direction it takes to say more.
     pub wants: Wants,
+    /// What goes before that which the facts are about.
+    pub layers: Vec<Layer>,
 }
 
 /// Bytes of each direction, from its start, that a handshake in progress would still tell something
@@ -42,21 +45,10 @@ pub struct Wants {
     pub server: u32,
 }
 
-impl Wants {
-    /// The same, where what was looked at begins at these offsets.
-    fn behind(self, client_at: usize, server_at: usize) -> Wants {
-        let behind = |wanted: u32, at: usize| match wanted {
-            0 => 0,
-            wanted => wanted.saturating_add(u32::try_from(at).unwrap_or(u32::MAX)),
-        };
-        Wants { client: behind(self.client, client_at), server: behind(self.server, server_at) }
-    }
-}
-
 impl Inspection {
     /// With the usual budget.
     pub(crate) fn new(facts: Facts, settled: bool) -> Self {
-        Inspection { facts, settled, wants: Wants::default() }
+        Inspection { facts, settled, wants: Wants::default(), layers: Vec::new() }
     }
 }
 
@@ -159,9 +151,7 @@ fn layer(client: Prefix<'_>, server: Prefix<'_>, hint: Hint, layers: u8) -> Insp
     let mut waiting = false;
     match proxy::header(client.bytes) {
         proxy::Header::Ends(at) if layers > 0 => {
-            let mut inner = layer(client.after(at), server, hint, layers - 1);
-            inner.wants = inner.wants.behind(at, 0);
-            return inner;
+            return layer(client.after(at), server, hint, layers - 1).behind(LayerKind::Header, at, 0);
         }
         proxy::Header::Maybe => waiting = !client.ended,
         _ => {}
@@ -179,18 +169,18 @@ fn layer(client: Prefix<'_>, server: Prefix<'_>, hint: Hint, layers: u8) -> Insp
             Secure::No => {}
         }
     }
-    if let Some(tunnel) = connect::tunnel(client, server)
+    if let Connect::Tunnel(tunnel) = connect::look(client, server)
         && layers > 0
     {
-        let mut inner =
-            layer(client.after(tunnel.client_at), server.after(tunnel.server_at), hint, layers - 1);
-        inner.wants = inner.wants.behind(tunnel.client_at, tunnel.server_at);
+        let (client_at, server_at) = (tunnel.client_at, tunnel.server_at);
+        let inner = layer(client.after(client_at), server.after(server_at), hint, layers - 1);
+        let inner = inner.behind(LayerKind::Tunnel(Protocol::Http), client_at, server_at);
         return through_tunnel(inner, Protocol::Http, &format!("HTTP CONNECT {}", tunnel.to));
     }
     match socks::look(client, server) {
         Socks::Tunnel { client_at, server_at, through } if layers > 0 => {
-            let mut inner = layer(client.after(client_at), server.after(server_at), hint, layers - 1);
-            inner.wants = inner.wants.behind(client_at, server_at);
+            let inner = layer(client.after(client_at), server.after(server_at), hint, layers - 1);
+            let inner = inner.behind(LayerKind::Tunnel(Protocol::Socks), client_at, server_at);
             return match through {
                 Some(through) => through_tunnel(inner, Protocol::Socks, &through),
                 None => inner,
@@ -203,7 +193,11 @@ fn layer(client: Prefix<'_>, server: Prefix<'_>, hint: Hint, layers: u8) -> Insp
         Socks::Hidden { detail } => {
             let hidden = Some(UnknownReason::NotRead);
             let found = Found { hidden, detail: Some(capped(detail)), ..Found::plain(Protocol::Socks) };
-            return Inspection::new(plaintext(&found, true), !waiting);
+            return Inspection::new(plaintext(&found, true), !waiting).behind(
+                LayerKind::Tunnel(Protocol::Socks),
+                usize::MAX,
+                usize::MAX,
+            );
         }
         Socks::Maybe => waiting |= !(client.ended && server.ended),
         Socks::Tunnel { .. } | Socks::No => {}
@@ -314,7 +308,11 @@ fn from_found(found: &Found, client: Prefix<'_>, server: Prefix<'_>, waiting: bo
     let ended = client.ended && server.ended;
     let Some((client_at, server_at)) = found.upgraded_at else {
         let settled = found.settled && !waiting;
-        return Inspection::new(plaintext(found, settled || ended), settled);
+        let inspection = Inspection::new(plaintext(found, settled || ended), settled);
+        return match found.switched {
+            true => inspection.behind(LayerKind::Upgrade(Protocol::Http), usize::MAX, usize::MAX),
+            false => inspection,
+        };
     };
     let not_taken = |settled: bool| {
         let mut facts = plaintext(found, true);
@@ -338,8 +336,7 @@ fn from_found(found: &Found, client: Prefix<'_>, server: Prefix<'_>, waiting: bo
             let how = found.detail.as_deref().unwrap_or("in-band upgrade");
             inner.facts.detail = inner.facts.detail.map(|inner| capped(format!("{how}, then {inner}")));
             inner.settled &= !waiting;
-            inner.wants = inner.wants.behind(client_at, server_at);
-            inner
+            inner.behind(LayerKind::Upgrade(found.protocol), client_at, server_at)
         }
         Secure::Maybe if !client.ended => {
             let mut facts = plaintext(found, false);

@@ -11,6 +11,7 @@ pub mod activity;
 mod bytes;
 mod facts;
 mod inspect;
+mod layers;
 mod plain;
 mod probe;
 mod readable;
@@ -28,6 +29,7 @@ pub use inspect::{
     Hint, Inspection, Wants, begins_tls_record, inspect_datagrams, inspect_sample, inspect_stream,
     sample_renegotiates,
 };
+pub use layers::{Layer, LayerKind};
 pub use probe::{Prefix, Sealed, Segments};
 pub use reassembly::Reassembly;
 pub use secure::certificates;

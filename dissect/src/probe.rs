@@ -108,6 +108,8 @@ pub(crate) struct Found {
     pub protocol: Protocol,
     /// TLS begins at these offsets of (client, server): the upgrade was asked for and granted.
     pub upgraded_at: Option<(usize, usize)>,
+    /// It began as HTTP/1, and was turned into this by a request of the client.
+    pub switched: bool,
     /// The handshake of that TLS comes in packets of TDS.
     pub wrapped: bool,
     /// It may not be in the clear, and what it is instead cannot be told.
@@ -128,6 +130,7 @@ impl Found {
         Found {
             protocol,
             upgraded_at: None,
+            switched: false,
             wrapped: false,
             hidden: None,
             upgrade_offered: false,

@@ -9,7 +9,7 @@ use dissect::{End, Plain, Protection, Protocol};
 use libfuzzer_sys::fuzz_target;
 use streamwatch_fuzz::turns;
 
-const PROTOCOLS: [Plain; 16] = [
+const PROTOCOLS: [Plain; 17] = [
     Plain::Protocol(Protocol::Http),
     Plain::Protocol(Protocol::Postgresql),
     Plain::Protocol(Protocol::Mysql),
@@ -26,6 +26,7 @@ const PROTOCOLS: [Plain; 16] = [
     Plain::Protocol(Protocol::Ldap),
     Plain::Readable,
     Plain::Protocol(Protocol::Http2),
+    Plain::Protocol(Protocol::Socks),
 ];
 
 /// Of the first byte, what says that the connection is read from its middle.

@@ -99,6 +99,18 @@ pub struct Credential {
     pub fingerprint: u64,
     /// Of a JSON Web Token.
     pub token: Option<Token>,
+    /// What it went before, on the same connection: the answers of the flow are about that.
+    pub before: Option<Before>,
+}
+
+/// See [`Credential`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Before {
+    /// A proxy's tunnel, which the client asked for with it.
+    Tunnel,
+    /// Another protocol, that both ends agreed to go on with.
+    Upgrade,
 }
 
 /// Kinds of secrets.

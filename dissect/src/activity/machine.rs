@@ -103,7 +103,8 @@ impl Sink<'_> {
         fingerprint: u64,
         token: Option<super::Token>,
     ) {
-        self.memory.credential(Credential { kind, place, fingerprint, token });
+        let before = self.memory.before;
+        self.memory.credential(Credential { kind, place, fingerprint, token, before });
     }
 }
 

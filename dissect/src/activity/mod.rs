@@ -12,6 +12,7 @@
 //! like a message of the protocol, as far as they are there; else nothing is said of it until the next gap.
 
 mod amqp;
+mod behind;
 mod event;
 mod ftp;
 mod http1;
@@ -35,6 +36,7 @@ mod redis;
 mod redis_commands;
 mod secrets;
 mod smtp;
+mod socks;
 mod sql;
 mod sql_kinds;
 mod sql_statement;
@@ -45,7 +47,7 @@ use crate::{End, Plain, Protection, Protocol};
 use machine::{Aligned, Machine, Sink, Step};
 
 pub use event::{
-    Authentication, Credential, CredentialKind, Event, Fingerprint, Operation, Outcome, Token, Verb,
+    Authentication, Before, Credential, CredentialKind, Event, Fingerprint, Operation, Outcome, Token, Verb,
 };
 pub use kafka_names::TopicNames;
 pub(crate) use path::{shown, shown_host};
@@ -98,8 +100,18 @@ pub(in crate::activity) struct Memory {
     pub dropped: u64,
     /// What the client did may not all have been told.
     pub passed_over: bool,
+    /// What is read goes before this.
+    pub before: Option<Before>,
+    pub untold: Untold,
     operations: Vec<Operation>,
     credentials: Vec<Credential>,
+}
+
+/// Kinds of events that are not kept.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::activity) struct Untold {
+    pub operations: bool,
+    pub log_ins: bool,
 }
 
 impl std::fmt::Debug for Observer {
@@ -131,6 +143,7 @@ impl Observer {
                 Protocol::Pop3 => Box::new(pop3::Pop3::default()),
                 Protocol::Ftp => Box::new(ftp::Ftp::default()),
                 Protocol::Ldap => Box::new(ldap::Ldap::default()),
+                Protocol::Socks => Box::new(socks::Socks::default()),
                 Protocol::Telnet | Protocol::Stomp | Protocol::Syslog | Protocol::Xmpp => {
                     Box::new(lines::Lines)
                 }
@@ -198,6 +211,11 @@ impl Observer {
             && self.machine.tells_all()
             && !self.memory.passed_over
             && self.memory.dropped == 0
+    }
+
+    /// Whether [`Observer::take`] would give anything.
+    pub fn has_found(&self) -> bool {
+        !self.memory.events.is_empty()
     }
 
     /// What was found since the last time.
@@ -292,6 +310,14 @@ impl Observer {
 
 impl Memory {
     fn add(&mut self, event: Event) {
+        let is_untold = match event {
+            Event::Operation(_) => self.untold.operations,
+            Event::Authentication(_) => self.untold.log_ins,
+            Event::Credential(_) => false,
+        };
+        if is_untold {
+            return;
+        }
         if self.events.len() < EVENTS {
             self.events.push(event);
         } else {

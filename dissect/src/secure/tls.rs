@@ -357,6 +357,7 @@ pub(super) fn inspection(
         },
         settled,
         wants: Wants::default(),
+        layers: Vec::new(),
     }
 }
 

@@ -16,7 +16,20 @@ pub(crate) struct Tunnel {
     pub to: String,
 }
 
-pub(crate) fn tunnel(client: Prefix<'_>, server: Prefix<'_>) -> Option<Tunnel> {
+pub(crate) enum Connect {
+    /// Not granted, and it may be so far.
+    Not,
+    /// Nor will it be, as far as it is followed.
+    Refused,
+    Tunnel(Tunnel),
+}
+
+pub(crate) fn look(client: Prefix<'_>, server: Prefix<'_>) -> Connect {
+    follow(client, server).unwrap_or(Connect::Not)
+}
+
+/// None: it goes on where the bytes end.
+fn follow(client: Prefix<'_>, server: Prefix<'_>) -> Option<Connect> {
     let (mut client_at, mut server_at) = (0, 0);
     for _ in 0..MOST_ATTEMPTS {
         let rest = Prefix {
@@ -27,19 +40,20 @@ pub(crate) fn tunnel(client: Prefix<'_>, server: Prefix<'_>) -> Option<Tunnel> {
         };
         let Begin::Request(request) = Request::parse(rest) else { return None };
         if !request.is_connect() {
-            return None;
+            return Some(Connect::Refused);
         }
         let to = host(request.target);
         client_at += request.end?;
         let response = Response::parse(server.bytes.get(server_at..)?)?;
         server_at += response.end?;
         if (200..300).contains(&response.status) {
-            return Some(Tunnel { client_at, server_at, to });
+            return Some(Connect::Tunnel(Tunnel { client_at, server_at, to }));
         }
-        if response.status != 407 {
-            return None;
-        }
-        server_at = server_at.checked_add(response.content_length?)?;
+        let (407, Some(length)) = (response.status, response.content_length) else {
+            return Some(Connect::Refused);
+        };
+        let Some(next) = server_at.checked_add(length) else { return Some(Connect::Refused) };
+        server_at = next;
     }
-    None
+    Some(Connect::Refused)
 }

@@ -4,6 +4,7 @@
 //! In: both directions. Out: the protocol, method, path without its query, and host. Must never:
 //! show a query, a credential, or any header but Host.
 
+use super::connect::{self, Connect};
 use crate::activity::{shown, shown_host};
 use crate::bytes::{capped, find, line, may_start_with, position, printable, starts_with_ignore_case};
 use crate::probe::{Found, Prefix, Probe};
@@ -82,6 +83,7 @@ pub(crate) fn probe(client: Prefix<'_>, server: Prefix<'_>, _hint: Hint) -> Prob
                 (Upgrade::H2c, 101) => Protocol::Http2,
                 _ => Protocol::Http,
             };
+            found.switched = found.protocol != Protocol::Http;
         }
     }
     // What a proxy answers to CONNECT decides; the engine follows the tunnel.
@@ -91,7 +93,7 @@ pub(crate) fn probe(client: Prefix<'_>, server: Prefix<'_>, _hint: Hint) -> Prob
                 found.upgrade_refused = true;
                 found.settled = true;
             }
-            _ => found.settled = server.ended,
+            _ => found.settled = server.ended || matches!(connect::look(client, server), Connect::Refused),
         }
     }
     Probe::Yes(found)

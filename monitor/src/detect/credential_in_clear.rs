@@ -11,7 +11,7 @@
 
 use std::sync::Arc;
 
-use dissect::activity::{Credential, Token};
+use dissect::activity::{Before, Credential, Token};
 
 use super::{Finding, ends, plaintext};
 use crate::model::{Answer, FlowView, Reach, Rule, Severity};
@@ -27,7 +27,12 @@ pub fn credential_in_clear(
     now_s: i64,
     loopback: bool,
 ) -> Option<Finding> {
-    if flow.verdict.encrypted.answer == Answer::Yes {
+    let encrypts = match credential.before {
+        None => flow.verdict.encrypted.answer == Answer::Yes,
+        // The answer is about what came after it.
+        Some(_) => flow.tunnel.is_some(),
+    };
+    if encrypts {
         // What it goes through encrypts it.
         return None;
     }
@@ -45,6 +50,11 @@ pub fn credential_in_clear(
         credential.place,
         credential.fingerprint
     );
+    reason += match credential.before {
+        None => "",
+        Some(Before::Tunnel) => ", for the proxy, before its tunnel",
+        Some(Before::Upgrade) => ", before the connection went on in another protocol",
+    };
     if let Some(token) = &credential.token {
         reason += &judge(token, now_s);
     }
@@ -109,7 +119,13 @@ mod tests {
 
     fn credential(token: Option<Token>) -> Credential {
         let kind = if token.is_some() { CredentialKind::JsonWebToken } else { CredentialKind::Password };
-        Credential { kind, place: "HTTP Authorization header (Basic)", fingerprint: 0xabc, token }
+        Credential {
+            kind,
+            place: "HTTP Authorization header (Basic)",
+            fingerprint: 0xabc,
+            token,
+            before: None,
+        }
     }
 
     #[test]
@@ -118,6 +134,24 @@ mod tests {
         let found = credential_in_clear(&flow, "s", &credential(None), 0, true).expect("a finding");
         assert_eq!(found.key(), "credential-in-clear|s password");
         assert!(found.reason.contains("0000000000000abc"), "{}", found.reason);
+    }
+
+    #[test]
+    fn what_went_before_is_in_the_clear_unless_all_goes_through_a_tunnel_that_encrypts() {
+        use crate::model::{Tunnel, TunnelKind};
+        let mut view = samples::flow();
+        Arc::make_mut(&mut view.verdict).encrypted.answer = Answer::Yes;
+        let before = |before| Credential { before, ..credential(None) };
+        let found = |view: &FlowView, it| credential_in_clear(&Arc::new(view.clone()), "s", &it, 0, true);
+        assert!(found(&view, before(None)).is_none());
+        for (it, words) in [(Before::Tunnel, "before its tunnel"), (Before::Upgrade, "before the connection")]
+        {
+            let reason = found(&view, before(Some(it))).map(|found| found.reason).unwrap_or_default();
+            assert!(reason.contains(words), "{reason}");
+        }
+        let tunnel = Tunnel { kind: TunnelKind::Wireguard, name: "wg0".into(), evidence: "the route".into() };
+        view.tunnel = Some(Arc::new(tunnel));
+        assert!(found(&view, before(Some(Before::Tunnel))).is_none());
     }
 
     #[test]

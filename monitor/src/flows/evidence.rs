@@ -236,7 +236,7 @@ fn either(first: Inspection, last: Inspection) -> Inspection {
         (a, b) => a == b,
     };
     let facts = if alike { last.facts } else { Facts::unknown(UnknownReason::Contradictory) };
-    Inspection { facts, settled, wants }
+    Inspection { facts, settled, wants, layers: last.layers }
 }
 
 /// Where segments end. The kernel cuts the one that spends its budget.

@@ -1,7 +1,7 @@
 //! One flow that goes on.
 
 use dissect::activity::{Event, Fingerprint, Observer};
-use dissect::{End, Plain, Protection, UnknownReason, inspect_sample};
+use dissect::{End, Layer, Plain, Protection, UnknownReason, inspect_sample};
 use monitor_common::{Decision, decision};
 
 use super::budget::Budget;
@@ -51,17 +51,18 @@ enum State {
 }
 
 impl Watch {
-    /// Of a flow in the clear: reads its first bytes, of which the kernel captures up to `limit`.
-    /// `None`: nothing can be read of that protocol.
+    /// Of a flow in the clear, or one of which some is (`layers`): reads its first bytes, of which the kernel captures
+    /// up to `limit`. `None`: nothing can be read of that protocol.
     pub fn plaintext(
         protection: Protection,
+        layers: &[Layer],
         first: (&[u8], &[u8]),
         midstream: bool,
         limit: u32,
         sampling: &Sampling,
         fingerprint: &dyn Fingerprint,
     ) -> Option<Watch> {
-        let observer = if midstream { Observer::midstream(protection) } else { Observer::new(protection) };
+        let observer = Observer::behind(layers, first, protection, midstream, fingerprint);
         let mut observer = observer?.sharing(&sampling.topics);
         observer.feed(End::Client, first.0, fingerprint);
         observer.feed(End::Server, first.1, fingerprint);
@@ -109,6 +110,16 @@ impl Watch {
             Reads::Glance { .. } => false,
         };
         reads && self.whole && u64::from(self.client.reached()) >= bytes
+    }
+
+    /// Whether something was found that was not taken so far.
+    pub fn has_found(&self) -> bool {
+        matches!(&self.reads, Reads::Activity(observer) if observer.has_found())
+    }
+
+    /// Whether there is nothing more to be read in it.
+    pub fn is_done(&self) -> bool {
+        matches!(&self.reads, Reads::Activity(observer) if observer.is_done())
     }
 
     /// The kernel captures no more of it.

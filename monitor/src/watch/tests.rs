@@ -35,7 +35,8 @@ struct Rig {
 impl Rig {
     fn new(settings: config::Sampling) -> Rig {
         let sampling = Sampling::new(&settings);
-        let watch = Watch::plaintext(http(), (b"", b""), false, STEP, &sampling, &fingerprint).expect("HTTP");
+        let watch =
+            Watch::plaintext(http(), &[], (b"", b""), false, STEP, &sampling, &fingerprint).expect("HTTP");
         Rig {
             watch,
             sampling,

@@ -204,6 +204,28 @@ pub fn proxy(lab: &Lab, port: u16) -> Result<Server> {
     Ok(Server::start(lab, &format!("proxy-{port}"), command, "tcp", port)?.in_front_of(behind))
 }
 
+/// Tinyproxy, to anywhere.
+///
+/// # Errors
+/// See [`nginx`].
+pub fn tinyproxy(lab: &Lab, port: u16) -> Result<Server> {
+    let config = format!("Port {port}\nListen 0.0.0.0\nTimeout 60\nMaxClients 20\nBasicAuth alice {RIGHT}\n");
+    let config = lab.directory.write(&format!("tinyproxy-{port}.conf"), &config)?;
+    let mut command = lab.server().command("tinyproxy");
+    command.args(["-d", "-c", &config]);
+    Server::start(lab, &format!("tinyproxy-{port}"), command, "tcp", port)
+}
+
+/// Microsocks, to anywhere.
+///
+/// # Errors
+/// See [`nginx`].
+pub fn microsocks(lab: &Lab, port: u16) -> Result<Server> {
+    let mut command = lab.server().command("microsocks");
+    command.args(["-i", "0.0.0.0", "-p", &port.to_string(), "-u", "alice", "-P", RIGHT]);
+    Server::start(lab, &format!("microsocks-{port}"), command, "tcp", port)
+}
+
 /// vsftpd for root, by the password of [`with_password`].
 ///
 /// # Errors

@@ -170,6 +170,7 @@ impl Core {
         if unseen {
             doubt_what_was_lost(&mut inspection.facts);
         }
+        let layers = inspection.layers;
         if let Some(limits) = grown {
             let (sent_limit, received_limit) = match sent_by_client {
                 true => (limits.client, limits.server),
@@ -194,7 +195,8 @@ impl Core {
         let listened = is_listened_to(&self.policy, &self.names, &flow);
         let evidence = if done { flow.evidence.take() } else { None };
         let limit = self.settings.tcp_budget;
-        let decision = evidence.and_then(|evidence| self.watching.begin(&flow, &evidence, limit, ended));
+        let decision =
+            evidence.and_then(|evidence| self.watching.begin(&flow, &evidence, &layers, limit, ended));
         drop(flow);
         if let Some(decision) = decision
             && !ended

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod again;
+mod before;
 mod clocks;
 mod ends;
 mod findings;

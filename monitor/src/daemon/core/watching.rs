@@ -4,7 +4,7 @@
 use std::hash::{BuildHasher, RandomState};
 
 use dissect::activity::Event as Happened;
-use dissect::{End, Facts, Protection};
+use dissect::{End, Facts, Layer, Protection};
 use foldhash::quality::RandomState as Quick;
 
 use super::*;
@@ -92,13 +92,21 @@ impl Watching {
         self.scans.failed(flow, now_ns)
     }
 
-    /// A flow is settled: its first bytes are read for what goes on in it, and it is read on where
-    /// that is worth it. Gives what the kernel is to be told, if anything. With `ended`, no more will come.
-    pub fn begin(&mut self, flow: &Flow, evidence: &Evidence, limit: u32, ended: bool) -> Option<Decision> {
+    /// A flow is settled: its first bytes are read for what goes on in it, or before it (`layers`), and it is read on
+    /// where that is worth it. Gives what the kernel is to be told, if anything. With `ended`, no more will come.
+    pub fn begin(
+        &mut self,
+        flow: &Flow,
+        evidence: &Evidence,
+        layers: &[Layer],
+        limit: u32,
+        ended: bool,
+    ) -> Option<Decision> {
         let settle = Some(Decision { action: decision::SETTLE, ..Decision::default() });
         let (protection, now_ns) = (flow.facts.protection, flow.captured_ns);
         let Some((client, server, midstream)) = evidence.first_bytes() else { return settle };
-        if !matches!(protection, Protection::Plaintext(_)) {
+        let in_the_clear = matches!(protection, Protection::Plaintext(_));
+        if !in_the_clear && layers.is_empty() {
             return settle;
         }
         self.asked += 1;
@@ -108,9 +116,11 @@ impl Watching {
         }
         let fingerprint = |bytes: &[u8]| self.key.hash_one(bytes);
         let sampling = &mut self.sampling;
-        let watch = Watch::plaintext(protection, (client, server), midstream, limit, sampling, &fingerprint);
+        let first = (client, server);
+        let watch = Watch::plaintext(protection, layers, first, midstream, limit, sampling, &fingerprint);
+        let watch = watch.filter(|watch| in_the_clear || watch.has_found());
         let Some(mut watch) = watch else { return settle };
-        let wanted = if ended {
+        let wanted = if ended || watch.is_done() {
             watch.pause(now_ns);
             settle
         } else {
@@ -163,7 +173,7 @@ impl Core {
             // From here on it is read like any other in the clear.
             let nothing: (&[u8], &[u8]) = (&[], &[]);
             let clear = Protection::Plaintext(plain);
-            match Watch::plaintext(clear, nothing, true, 0, sampling, &fingerprint) {
+            match Watch::plaintext(clear, &[], nothing, true, 0, sampling, &fingerprint) {
                 Some(mut reader) => {
                     reader.pause(now_ns);
                     **watch = reader;
@@ -245,6 +255,9 @@ impl Core {
             return;
         };
         let mut happened = watch.take();
+        if watch.is_done() {
+            self.watching.watches.remove(&cookie);
+        }
         let asks = !self.policy.is_empty();
         if !asks {
             happened.retain(|event| !matches!(event, Happened::Operation(_)));

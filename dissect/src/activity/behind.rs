@@ -1,0 +1,67 @@
+//! A connection that begins with something else: what a client says to a proxy before its tunnel, or to a service
+//! before both turn to TLS, is in the clear whatever follows.
+
+use super::{Before, Fingerprint, Memory, Observer, Side, State, lines};
+use crate::{End, Layer, LayerKind, Plain, Protection};
+
+impl Observer {
+    /// Of a connection whose `first` bytes (of client and server) begin with these layers, which are read. It is to be
+    /// fed all from the first byte on, and passes them over; `midstream`: what follows may not begin like a message.
+    /// `None`: nothing of it can be read.
+    ///
+    /// Of what goes through a tunnel, credentials alone are told: who it is asked of, and who answers, is somebody
+    /// else. Where what follows is not in the clear, nothing is told of what was asked for before.
+    pub fn behind(
+        layers: &[Layer],
+        first: (&[u8], &[u8]),
+        protection: Protection,
+        midstream: bool,
+        fingerprint: &dyn Fingerprint,
+    ) -> Option<Observer> {
+        let mut memory = Memory::default();
+        memory.untold.operations = !matches!(protection, Protection::Plaintext(_));
+        let mut reads = false;
+        let mut at = (0, 0);
+        for layer in layers {
+            let spoken = layer.protocol().map(|protocol| Protection::Plaintext(Plain::Protocol(protocol)));
+            if let Some(mut observer) = spoken.and_then(Observer::new) {
+                reads = true;
+                memory.before = match layer.kind {
+                    LayerKind::Header => None,
+                    LayerKind::Tunnel(_) => Some(Before::Tunnel),
+                    LayerKind::Upgrade(_) => Some(Before::Upgrade),
+                };
+                observer.memory = memory;
+                observer.feed(End::Client, part(first.0, at.0, layer.client_at), fingerprint);
+                observer.feed(End::Server, part(first.1, at.1, layer.server_at), fingerprint);
+                memory = observer.memory;
+            }
+            at = (layer.client_at, layer.server_at);
+        }
+        let is_tunnel = |layer: &Layer| matches!(layer.kind, LayerKind::Tunnel(_));
+        if layers.iter().any(is_tunnel) {
+            (memory.untold.operations, memory.untold.log_ins) = (true, true);
+        }
+        memory.before = None;
+        memory.passed_over |= !layers.is_empty();
+        let Some(inner) = Observer::new(protection) else {
+            let done = || Side { state: State::Done, ..Side::default() };
+            let nothing =
+                Observer { machine: Box::new(lines::Lines), client: done(), server: done(), memory };
+            return reads.then_some(nothing);
+        };
+        let state = if midstream { State::Unsure } else { State::InStep };
+        let side = |skip: usize| Side { skip: skip as u64, state, ..Side::default() };
+        let mut observer = Observer { client: side(at.0), server: side(at.1), memory, ..inner };
+        if midstream {
+            observer.machine.gap(End::Client);
+            observer.machine.gap(End::Server);
+        }
+        Some(observer)
+    }
+}
+
+/// As much of it as is there.
+fn part(bytes: &[u8], from: usize, to: usize) -> &[u8] {
+    bytes.get(from..to.min(bytes.len())).unwrap_or(&[])
+}
