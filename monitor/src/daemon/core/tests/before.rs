@@ -45,7 +45,7 @@ fn talk(rig: &mut Rig, cookie: u64, exchange: [&[u8]; 2], piece: usize, granted:
     told
 }
 
-fn of_rule<'a>(told: &'a [Record], rule: Rule) -> Vec<&'a AlertView> {
+fn of_rule(told: &[Record], rule: Rule) -> Vec<&AlertView> {
     alerts(told).into_iter().filter(|alert| alert.rule == rule).collect()
 }
 
