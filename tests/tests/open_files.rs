@@ -15,6 +15,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A second or two, on a host that has others to serve. Who looks through all descriptors before each answer takes a
 /// minute.
 const SOON: Duration = Duration::from_secs(10);
+/// Less than it takes to look at that many processes one by one, fifty times over.
+const AT_ONCE: Duration = Duration::from_secs(3);
+const IDLING: u32 = 3000;
 const USER: &str = "daemon";
 const PROCESSES: u32 = 20;
 const DESCRIPTORS: u32 = 19_000;
@@ -22,8 +25,22 @@ const DESCRIPTORS: u32 = 19_000;
 fn main() -> ExitCode {
     Suite::new("open_files")
         .test("a user with descriptors without number delays nobody's names", &["setpriv"], delays_nobody)
+        .test("thousands of processes delay nobody's names", &["cat"], many_processes)
         .main()
 }
+
+/// Processes that do nothing, and hold nothing. They end with their parent.
+const IDLE: &str = r#"
+import os, subprocess, sys
+# What they wait for ends with this process.
+ended, alive = os.pipe()
+idle = [subprocess.Popen(["cat"], stdin=ended) for _ in range(int(sys.argv[1]))]
+print(len(idle), flush=True)
+sys.stdin.read()
+os.close(alive)
+for process in idle:
+    process.wait()
+"#;
 
 /// Processes with that many descriptors each, as far as they may. They end with their parent.
 const HOARD: &str = r#"
@@ -126,6 +143,34 @@ impl HandedOver {
             std::thread::sleep(Duration::from_millis(100));
         }
     }
+}
+
+fn idle(lab: &Lab) -> Result<(Process, ChildStdin)> {
+    let mut command = lab.client().command(python());
+    command.args(["-c", IDLE, &IDLING.to_string()]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut idle = Process::start_piped("idle", command)?;
+    let stdin = idle.take_stdin()?;
+    let mut said = String::new();
+    BufReader::new(idle.child().stdout.take().context("no stdout")?).read_line(&mut said)?;
+    ensure!(said.trim() == IDLING.to_string(), "it said {said:?}");
+    Ok((idle, stdin))
+}
+
+/// The cost of a look at each process is what the next look has to wait for.
+fn many_processes() -> Result<()> {
+    let lab = Lab::new("open_files")?;
+    let daemon = Daemon::start(&lab, DaemonOptions::default())?;
+    let (mut idle, stdin) = idle(&lab)?;
+    HandedOver::begin(&lab, PORT)?.wait(&daemon, PATIENCE)?;
+    // All processes are known by now, and what that cost is paid.
+    std::thread::sleep(SOON);
+    for number in 1..6 {
+        let connection = HandedOver::begin(&lab, PORT + number)?;
+        connection.wait(&daemon, AT_ONCE)?;
+    }
+    drop(stdin);
+    idle.wait(PATIENCE)?;
+    Ok(())
 }
 
 fn delays_nobody() -> Result<()> {

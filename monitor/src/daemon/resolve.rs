@@ -3,9 +3,12 @@
 //!
 //! Who a process is, is answered at once, on a thread that does nothing else. What goes through all processes, or into
 //! network namespaces, of which a user may have thousands, waits in a queue of its own for each: who asks for the one
-//! never waits for the other. What finds its queue full is answered as not looked up, and counted.
+//! never waits for the other. What finds its queue full is answered as not looked up, and counted. An answer that lacks
+//! the hash of an executable waits for that by itself (`hasher`): who names processes reads no executable.
 
 mod errands;
+mod hasher;
+mod turns;
 mod walk;
 
 use std::path::PathBuf;
@@ -17,7 +20,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::core::{Found, Lookup};
 use super::stages::Stage;
 use crate::flows::FlowKey;
-use crate::identity::{Asked, Resolver, SocketKey, Way};
+use crate::identity::{Asked, Hashes, Named, Resolver, SocketKey, Way};
 
 /// Answers that are given together: each that went alone would wake every thread on its way.
 const TOGETHER: usize = 64;
@@ -37,6 +40,8 @@ pub type Work = Box<dyn FnOnce() + Send>;
 pub struct Resolving {
     names: Names,
     walker: walk::Walker,
+    hasher: hasher::Hasher,
+    reader: hasher::Reader,
     listings: (Receiver<()>, Sender<Found>, Arc<Stage>),
     ways: errands::Ways,
 }
@@ -55,16 +60,22 @@ impl Resolving {
         let (listings, listings_out) = bounded(LISTINGS);
         let (begun_in, begun) = bounded(1);
         let (scanned_in, scanned) = bounded(1);
+        let hashes = Hashes::default();
+        let (hashing, hasher, reader) = hasher::hashing(found.clone(), hashes.clone(), looks.clone());
         Resolving {
             walker: walk::Walker {
                 users: users_out,
                 found: found.clone(),
                 asked: asked.clone(),
+                hashes: hashes.clone(),
+                hashing: hashing.clone(),
                 cgroup,
                 scanned,
                 begun: begun_in,
                 looks: looks.clone(),
             },
+            hasher,
+            reader,
             listings: (listings_out, found.clone(), looks.clone()),
             ways: errands::Ways {
                 asked: ways_out,
@@ -72,16 +83,25 @@ impl Resolving {
                 looks: looks.clone(),
                 scanned: scanned_in,
             },
-            names: Names { lookups, found, asked, begun, errands: Errands { users, ways, listings, looks } },
+            names: Names {
+                lookups,
+                found,
+                asked,
+                hashes,
+                begun,
+                errands: Errands { users, ways, listings, hashing, looks },
+            },
         }
     }
 
     /// The threads, by their names. Each ends when the core has hung up.
-    pub fn threads(self) -> [(&'static str, Work); 4] {
-        let Resolving { names, walker, listings, ways } = self;
+    pub fn threads(self) -> [(&'static str, Work); 6] {
+        let Resolving { names, walker, hasher, reader, listings, ways } = self;
         [
             ("resolver", Box::new(move || names.run())),
             ("walker", Box::new(move || walker.run())),
+            ("hasher", Box::new(move || hasher.run())),
+            ("hash-reader", Box::new(move || reader.run())),
             ("sockets", Box::new(move || errands::list(&listings.0, &listings.1, &listings.2))),
             ("tunnels", Box::new(move || ways.run())),
         ]
@@ -93,6 +113,7 @@ struct Names {
     lookups: Receiver<Lookup>,
     found: Sender<Found>,
     asked: Asked,
+    hashes: Hashes,
     /// What was there before was told.
     begun: Receiver<()>,
     errands: Errands,
@@ -103,12 +124,13 @@ struct Errands {
     users: Sender<(FlowKey, SocketKey)>,
     ways: Sender<(FlowKey, SocketKey)>,
     listings: Sender<()>,
+    hashing: hasher::Hashing,
     looks: Arc<Stage>,
 }
 
 impl Names {
     fn run(self) {
-        let mut resolver = Resolver::new().asked(self.asked);
+        let mut resolver = Resolver::new().asked(self.asked).hashes(self.hashes);
         let _ = self.begun.recv_timeout(FIRST);
         let mut answers = Vec::with_capacity(TOGETHER);
         while let Ok(first) = self.lookups.recv() {
@@ -130,11 +152,15 @@ impl Errands {
         let refused = match lookup {
             Lookup::Owner { key, seen } => {
                 tally.deliver(1);
-                return Some(Found::Owner { key, seen, identity: Arc::new(resolver.process(&seen)) });
+                let Named { identity, unhashed } = resolver.process(&seen);
+                let answer = Found::Owner { key, seen, identity: Arc::new(identity) };
+                return self.hashing.tell(answer, unhashed);
             }
             Lookup::Listener { cookie, seen } => {
                 tally.deliver(1);
-                return Some(Found::Listener { cookie, identity: Arc::new(resolver.process(&seen)) });
+                let Named { identity, unhashed } = resolver.process(&seen);
+                let answer = Found::Listener { cookie, identity: Arc::new(identity) };
+                return self.hashing.tell(answer, unhashed);
             }
             Lookup::User { key, socket } => {
                 self.looks.observed(self.users.len() + 1);
@@ -156,11 +182,6 @@ impl Errands {
         }
         refused
     }
-}
-
-/// The counts of a kind of look-up.
-fn tally<'a>(looks: &'a Stage, kind: &str) -> &'a crate::tally::Tally {
-    looks.of(Lookup::KINDS.iter().position(|it| *it == kind).unwrap_or(0))
 }
 
 #[cfg(test)]

@@ -51,7 +51,7 @@ fn who_a_process_is_is_said_while_all_else_waits() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let Rig { lookups, found, looks, resolving } = rig();
-    let Resolving { names, walker: _walker, listings: _listings, ways: _ways } = resolving;
+    let Resolving { names, walker: _walker, listings: _listings, ways: _ways, .. } = resolving;
     for _ in 0..QUEUE + 7 {
         lookups.send(user(&client)).unwrap();
     }
@@ -70,7 +70,7 @@ fn who_a_process_is_is_said_while_all_else_waits() {
     naming.join().unwrap();
     // What was not looked up is counted, by kind.
     let counts = |kind: &str| {
-        let tally = tally(&looks, kind);
+        let tally = looks.look(kind);
         (tally.offered(), tally.delivered(), tally.lost())
     };
     assert_eq!(counts("owner"), (1, 1, 0));

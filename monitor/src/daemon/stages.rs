@@ -14,6 +14,20 @@ use super::core::{Command, Lookup};
 use super::link::Report;
 use super::reader::ReaderCounters;
 
+/// What the loader looks up: the kinds of [`Lookup`], and hashes of executables that these wait for.
+const LOOKS: [&str; Lookup::KINDS.len() + 1] = {
+    let mut names = [HASH; Lookup::KINDS.len() + 1];
+    let mut kind = 0;
+    while kind < Lookup::KINDS.len() {
+        names[kind] = Lookup::KINDS[kind];
+        kind += 1;
+    }
+    names
+};
+
+/// See [`LOOKS`].
+pub const HASH: &str = "hash";
+
 /// One bounded channel, watched.
 #[derive(Debug)]
 pub struct Stage {
@@ -47,7 +61,12 @@ impl Stage {
 
     /// Look-ups as the loader does them; what waits is for a walk over all processes.
     pub fn looks(capacity: usize) -> Arc<Self> {
-        Arc::new(Stage::new("looks", capacity, &Lookup::KINDS))
+        Arc::new(Stage::new("looks", capacity, &LOOKS))
+    }
+
+    /// The counts of one kind of what the loader looks up.
+    pub fn look(&self, kind: &str) -> &Tally {
+        self.of(LOOKS.iter().position(|it| *it == kind).unwrap_or(0))
     }
 
     pub fn commands(capacity: usize) -> Arc<Self> {

@@ -1,17 +1,24 @@
 //! Every process there is, with what a look at its open files would cost; and in which order they are looked at.
 
 use std::collections::{HashMap, HashSet};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::fs::{AtFlags, statat};
 
-use super::process::{each_process, read_stat, read_status, user_ids};
+use super::process::{each_entry, open_directory, read_stat, read_status, user_ids};
 
 /// Ancestors that are gone through. Processes that are nested deeper are of no family.
 const DEEPEST: usize = 64;
 
 /// The process that all others descend from, and that takes those whose parents have ended.
 const FIRST: u32 = 1;
+
+/// How long what was read of a process is remembered, ns, and as much as that longer for some of them, so that not all
+/// are read again at once.
+const REMEMBER_NS: u64 = 60_000_000_000;
+/// A process of root's with more open files may be another user's by now: that is asked.
+const MANY: u64 = 256;
+const ROOT: u32 = 0;
 
 /// A process, as proc_pid_status(5) has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,12 +42,28 @@ impl Candidate {
         let status = read_status(process).ok()?;
         let uid = user_ids(&status)?.real;
         let (parent, room) = (number(&status, "PPid:")?, number(&status, "FDSize:")?);
-        // `proc_fd_getattr` in `fs/proc/fd.c` gives their number since 6.2, and 0 before.
-        let counted = statat(process, "fd", AtFlags::empty()).map_or(0, |stat| stat.st_size);
-        let files = u64::try_from(counted).ok().filter(|files| *files > 0);
         let parent = u32::try_from(parent).ok()?;
-        Some(Candidate { pid, start_ticks, parent, uid, files: files.unwrap_or(room), payer: uid })
+        Some(Candidate { pid, start_ticks, parent, uid, files: files(process).unwrap_or(room), payer: uid })
     }
+
+    /// The same with as many files as it has open now. `None`: it has ended.
+    pub fn now(mut self, process: BorrowedFd<'_>) -> Option<Candidate> {
+        let counted = files(process);
+        self.files = counted.unwrap_or(self.files);
+        if counted.is_some() && (self.files < MANY || self.uid != ROOT) {
+            return Some(self);
+        }
+        let own = self.payer == self.uid;
+        let now = Candidate::read(self.pid, process)?;
+        Some(Candidate { payer: if own { now.uid } else { self.payer }, ..now })
+    }
+}
+
+/// How many a process has open: `proc_fd_getattr` in `fs/proc/fd.c` says it since 6.2, and 0 before. `None`: that is not
+/// known.
+fn files(process: BorrowedFd<'_>) -> Option<u64> {
+    let counted = statat(process, "fd", AtFlags::empty()).ok()?.st_size;
+    u64::try_from(counted).ok().filter(|files| *files > 0)
 }
 
 fn number(status: &[u8], name: &str) -> Option<u64> {
@@ -49,11 +72,42 @@ fn number(status: &[u8], name: &str) -> Option<u64> {
     std::str::from_utf8(rest).ok()?.trim().parse().ok()
 }
 
-/// All of them.
-pub fn census() -> Vec<Candidate> {
-    let mut all = Vec::new();
-    each_process(|pid, directory| all.extend(Candidate::read(pid, directory)));
-    all
+/// All processes, as they were read a while ago. When one began, and that it is there, is always so; who its parent is and
+/// how many files it has open is as of then, and so is its user, but for what has begun lately and may not be yet who it
+/// will be.
+#[derive(Debug, Default)]
+pub struct Census(HashMap<u32, Known>);
+
+#[derive(Debug)]
+struct Known {
+    /// Of its directory: another process with its pid has another one.
+    inode: u64,
+    candidate: Candidate,
+    until_ns: u64,
+}
+
+impl Census {
+    /// `began_lately`: whether a process with this start did.
+    pub fn take(&mut self, now_ns: u64, began_lately: impl Fn(u64) -> bool) -> Vec<Candidate> {
+        let mut known = HashMap::with_capacity(self.0.len());
+        let mut all = Vec::with_capacity(self.0.len());
+        each_entry(|pid, inode, proc| {
+            let before = self.0.remove(&pid).filter(|it| it.inode == inode && now_ns < it.until_ns);
+            let entry = before.or_else(|| {
+                let directory = open_directory(proc, pid.to_string()).ok()?;
+                let candidate = Candidate::read(pid, directory.as_fd())?;
+                let longer_ns = REMEMBER_NS / 64 * u64::from(pid % 64);
+                Some(Known { inode, candidate, until_ns: now_ns + REMEMBER_NS + longer_ns })
+            });
+            let Some(entry) = entry else { return };
+            all.push(entry.candidate);
+            if !began_lately(entry.candidate.start_ticks) {
+                known.insert(pid, entry);
+            }
+        });
+        self.0 = known;
+        all
+    }
 }
 
 /// First who descends from a process that made one of the sockets, the youngest first; then processes of the users that
@@ -87,7 +141,6 @@ mod tests {
 
     use super::*;
     use crate::identity::process::ProcessDirectory;
-    use std::os::fd::AsFd;
 
     fn candidate(pid: u32, parent: u32, uid: u32, files: u64) -> Candidate {
         Candidate { pid, start_ticks: pid.into(), parent, uid, files, payer: uid }

@@ -2,23 +2,26 @@
 //! whatever stands at its path by now.
 //!
 //! A result is remembered by device, inode, size and both times, of which a user can set back only
-//! one. What would take too long, or could hang, is not hashed.
+//! one. What would take too long, or could hang, is not hashed. Who names a process only opens the file, and not to
+//! read it: what reads is [`Executable::read_on`], some bytes at a time, on a thread that nobody's name waits for.
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::Read;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{Mode, OFlags, fstat, fstatfs, openat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, fstat, fstatfs, openat, statat};
 use sha2::{Digest, Sha256};
+
+use super::process::ProcessDirectory;
 
 /// Hashes remembered.
 const MOST: usize = 4096;
 /// Largest executable, bytes.
 const LARGEST: u64 = 512 << 20;
-/// Bytes that may be read at once, and bytes a second that come back.
-const CREDIT: u64 = 1 << 30;
-const CREDIT_PER_S: u64 = 64 << 20;
+/// Files that are held open for processes that may end before it is their turn. Others are opened then.
+const MOST_HELD: usize = 16;
 
 /// File systems whose reads may never return: those behind a network or another process
 /// (`include/uapi/linux/magic.h`).
@@ -32,119 +35,202 @@ const MAY_HANG: [u32; 7] = [
     0x0102_1997, // 9P
 ];
 
+/// A file's content, as far as can be told without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Version {
+pub struct Version {
     device: u64,
     inode: u64,
-    size: i64,
+    pub size: u64,
     modified: (i64, u64),
     changed: (i64, u64),
 }
 
-/// Hashes of executables.
-#[derive(Debug)]
-pub struct Hashes {
-    known: HashMap<Version, String>,
-    credit: u64,
-    credited_ns: u64,
+impl Version {
+    fn new(stat: &rustix::fs::Stat) -> Option<Version> {
+        Some(Version {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+            size: u64::try_from(stat.st_size).ok()?,
+            modified: (stat.st_mtime, stat.st_mtime_nsec),
+            changed: (stat.st_ctime, stat.st_ctime_nsec),
+        })
+    }
+
+    fn of(file: impl AsFd) -> Option<Version> {
+        Version::new(&fstat(file).ok()?)
+    }
+
+    /// Whether it is what this process runs now. `process`: its directory in `/proc`.
+    pub fn is_run_by(&self, process: BorrowedFd<'_>) -> bool {
+        let now = statat(process, "exe", AtFlags::empty()).ok();
+        now.as_ref().and_then(Version::new).as_ref() == Some(self)
+    }
 }
 
-impl Default for Hashes {
-    fn default() -> Self {
-        Hashes { known: HashMap::new(), credit: CREDIT, credited_ns: 0 }
-    }
+/// Hashes of executables that are known, shared by who names processes and who reads their files.
+#[derive(Clone, Debug, Default)]
+pub struct Hashes {
+    known: Arc<Mutex<HashMap<Version, String>>>,
+    /// One more owner for each file that is held.
+    held: Arc<()>,
 }
 
 impl Hashes {
-    /// Lower-case hex; `None`: it cannot be read, is too large, or too much was read lately.
-    /// `process`: its directory in `/proc`; `now_ns`: CLOCK_MONOTONIC.
-    pub fn of(&mut self, process: BorrowedFd<'_>, now_ns: u64) -> Option<String> {
-        let file = openat(process, "exe", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
-        let file_system = fstatfs(&file).ok()?.f_type as u32;
-        if MAY_HANG.contains(&file_system) {
+    /// Lower-case hex.
+    pub fn get(&self, version: &Version) -> Option<String> {
+        self.known().get(version).cloned()
+    }
+
+    pub fn put(&self, version: Version, hash: String) {
+        let mut known = self.known();
+        if known.len() >= MOST {
+            known.clear();
+        }
+        known.insert(version, hash);
+    }
+
+    /// What a process runs. `None`: it may not be looked at, is too large, or reading it could hang. `process`: its
+    /// directory in `/proc`.
+    pub fn executable(&self, process: BorrowedFd<'_>, pid: u32) -> Option<Executable> {
+        let file = open(process, "exe")?;
+        let version = Version::of(&file)?;
+        if version.size > LARGEST {
             return None;
         }
-        let version = version(&file)?;
-        if let Some(hash) = self.known.get(&version) {
-            return Some(hash.clone());
-        }
-        let size = u64::try_from(version.size).ok()?;
-        let earned = now_ns.saturating_sub(self.credited_ns) / 1_000_000_000 * CREDIT_PER_S;
-        if earned > 0 {
-            self.credit = self.credit.saturating_add(earned).min(CREDIT);
-            self.credited_ns = now_ns;
-        }
-        if size > LARGEST || size > self.credit {
-            return None;
-        }
-        self.credit -= size;
-        let mut file = File::from(file);
-        let hash = hash(&mut file, size)?;
-        // Written to meanwhile: then it is of neither content.
-        if self::version(&file)? != version {
-            return None;
-        }
-        if self.known.len() >= MOST {
-            self.known.clear();
-        }
-        self.known.insert(version, hash.clone());
-        Some(hash)
+        // Two who ask at the same time may both have the last place.
+        let is_room = Arc::strong_count(&self.held) <= MOST_HELD;
+        let held = is_room.then(|| Held { file, _place: Arc::clone(&self.held) });
+        Some(Executable { held, ..Executable::of(pid, version) })
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<Version, String>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn version(file: &impl std::os::fd::AsFd) -> Option<Version> {
-    let stat = fstat(file).ok()?;
-    Some(Version {
-        device: stat.st_dev,
-        inode: stat.st_ino,
-        size: stat.st_size,
-        modified: (stat.st_mtime, stat.st_mtime_nsec),
-        changed: (stat.st_ctime, stat.st_ctime_nsec),
-    })
+/// An executable that is read, or will be.
+#[derive(Debug)]
+pub struct Executable {
+    version: Version,
+    /// Who runs it: where it is opened if it is not held.
+    pid: u32,
+    held: Option<Held>,
+    hash: Sha256,
+    /// Bytes read so far.
+    read: u64,
 }
 
-fn hash(file: &mut File, size: u64) -> Option<String> {
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 64 << 10];
-    let mut left = size;
-    while left > 0 {
-        let length = file.read(&mut buffer).ok()?;
-        if length == 0 {
+/// Opened for no access.
+#[derive(Debug)]
+struct Held {
+    file: OwnedFd,
+    _place: Arc<()>,
+}
+
+/// A file whose hash an identity lacks.
+#[derive(Debug)]
+pub struct Unhashed {
+    pub executable: Executable,
+    /// The user who runs it, as this host calls it: who pays for reading it.
+    pub uid: u32,
+}
+
+/// How far reading has come.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step {
+    /// There is more of it.
+    More,
+    /// Lower-case hex.
+    Done(String),
+    /// It cannot be read, or was written to meanwhile: then the hash is of neither content.
+    Failed,
+}
+
+impl Executable {
+    /// One that a process runs, by its version.
+    pub fn of(pid: u32, version: Version) -> Executable {
+        Executable { version, pid, held: None, hash: Sha256::new(), read: 0 }
+    }
+
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// Bytes that are still to be read.
+    pub fn left(&self) -> u64 {
+        self.version.size.saturating_sub(self.read)
+    }
+
+    pub fn is_begun(&self) -> bool {
+        self.read > 0
+    }
+
+    pub fn is_held(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// Another process runs it, and may do so for longer.
+    pub fn is_run_too(&mut self, other: Executable) {
+        if self.held.is_none() && self.version == other.version {
+            (self.pid, self.held) = (other.pid, other.held);
+        }
+    }
+
+    /// Gives back the place of its file.
+    pub fn let_go(&mut self) {
+        self.held = None;
+    }
+
+    /// Reads so many bytes more, holes too: they cost as much. Gives how many it was.
+    pub fn read_on(&mut self, most: u64) -> (Step, u64) {
+        let before = self.read;
+        let step = self.read_until(before.saturating_add(most).min(self.version.size));
+        (step.unwrap_or(Step::Failed), self.read - before)
+    }
+
+    fn read_until(&mut self, end: u64) -> Option<Step> {
+        let file = self.open()?;
+        let mut buffer = vec![0; 64 << 10];
+        while self.read < end {
+            let most = usize::try_from(end - self.read).unwrap_or(usize::MAX).min(buffer.len());
+            let length =
+                file.read_at(buffer.get_mut(..most)?, self.read).ok().filter(|length| *length > 0)?;
+            self.hash.update(buffer.get(..length)?);
+            self.read += length as u64;
+        }
+        if self.left() > 0 {
+            return Some(Step::More);
+        }
+        let hash = std::mem::take(&mut self.hash).finalize();
+        (Version::of(&file)? == self.version)
+            .then(|| Step::Done(hash.iter().map(|byte| format!("{byte:02x}")).collect()))
+    }
+
+    /// To be read; only if it is still that version.
+    fn open(&self) -> Option<File> {
+        let again;
+        let file = match &self.held {
+            Some(held) => held.file.as_fd(),
+            None => {
+                again = open(ProcessDirectory::open(self.pid).ok()?.as_fd(), "exe")?;
+                again.as_fd()
+            }
+        };
+        if Version::of(file)? != self.version {
             return None;
         }
-        hasher.update(buffer.get(..length)?);
-        left = left.saturating_sub(length as u64);
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        Some(File::from(openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?))
     }
-    Some(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// For no access: a file system behind another process is not asked to open it. `None`: reading it could hang.
+fn open(at: BorrowedFd<'_>, name: &str) -> Option<OwnedFd> {
+    let file = openat(at, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let file_system = fstatfs(&file).ok()?.f_type as u32;
+    (!MAY_HANG.contains(&file_system)).then_some(file)
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use std::os::fd::AsFd;
-
-    use super::super::process::ProcessDirectory;
-    use super::*;
-
-    #[test]
-    fn this_program_has_the_hash_that_sha256sum_says() {
-        let directory = ProcessDirectory::open(std::process::id()).unwrap();
-        let mut hashes = Hashes::default();
-        let hash = hashes.of(directory.as_fd(), 0).unwrap();
-        let path = format!("/proc/{}/exe", std::process::id());
-        let said = std::process::Command::new("sha256sum").arg(path).output().unwrap();
-        assert_eq!(String::from_utf8_lossy(&said.stdout).split_whitespace().next(), Some(hash.as_str()));
-        // The second time it is remembered, even without credit.
-        hashes.credit = 0;
-        assert_eq!(hashes.of(directory.as_fd(), 0), Some(hash));
-    }
-
-    #[test]
-    fn what_costs_too_much_waits() {
-        let directory = ProcessDirectory::open(std::process::id()).unwrap();
-        let mut hashes = Hashes { credit: 0, ..Hashes::default() };
-        assert_eq!(hashes.of(directory.as_fd(), 0), None);
-        assert!(hashes.of(directory.as_fd(), 20_000_000_000).is_some(), "credit comes back");
-    }
-}
+#[path = "executable_tests.rs"]
+pub mod tests;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::fs::{Dir, readlinkat_raw};
 
-use super::census::{Candidate, census, in_order};
+use super::census::{Candidate, in_order};
 use super::open_files::{Allowance, Paid};
 use super::process::{ProcessDirectory, each_process, open_directory};
 
@@ -98,8 +98,9 @@ fn holders_by_age(inodes: &HashSet<u32>) -> HashMap<u32, Vec<Holder>> {
     found
 }
 
-/// What is looked for.
+/// What is looked for, and among whom.
 pub struct Wanted<'a> {
+    pub among: Vec<Candidate>,
     pub inodes: &'a HashSet<u32>,
     /// The processes that made these sockets, as far as they are known.
     pub makers: &'a HashSet<u32>,
@@ -111,24 +112,25 @@ pub struct Wanted<'a> {
 
 /// As far as `allowance` goes, in the order in which they are most likely found. `stays`: whether a holder is none that
 /// only passes by.
-pub fn look(wanted: &Wanted<'_>, allowance: &mut Allowance<'_>, stays: impl Fn(&Holder) -> bool) -> Looked {
+pub fn look(wanted: Wanted<'_>, allowance: &mut Allowance<'_>, stays: impl Fn(&Holder) -> bool) -> Looked {
     let mut looked = Looked::default();
     if wanted.inodes.is_empty() {
         return looked;
     }
     // Whoever began before it is not the youngest holder of any.
     let mut since = None;
-    for candidate in in_order(census(), wanted.makers, wanted.users) {
+    for candidate in in_order(wanted.among, wanted.makers, wanted.users) {
         if since.is_some_and(|since| candidate.start_ticks < since) {
             continue;
         }
+        let Ok(process) = ProcessDirectory::open(candidate.pid) else { continue };
+        let Some(candidate) = candidate.now(process.as_fd()) else { continue };
         let paid = allowance.pay(candidate.payer, candidate.files);
         if paid == Paid::No {
             let began = looked.left_out.entry(candidate.uid).or_default();
             *began = candidate.start_ticks.max(*began);
             continue;
         }
-        let Ok(process) = ProcessDirectory::open(candidate.pid) else { continue };
         let holders = &mut looked.holders;
         let held = || note_holder(candidate.pid, process.as_fd(), wanted.inodes, holders);
         if allowance.timed(paid, held) && !wanted.all {
@@ -268,6 +270,7 @@ mod tests {
     use std::net::TcpListener;
     use std::os::fd::AsRawFd;
 
+    use super::super::census::Census;
     use super::super::open_files::Purses;
     use super::*;
 
@@ -345,8 +348,9 @@ mod tests {
         assert_eq!((holder.pid, holder.uid, held), (std::process::id(), Some(uid), inodes.clone()));
         assert_eq!(held_by_maker(u32::MAX, &inodes, &mut allowance), Made::Gone);
         let (makers, users) = (HashSet::new(), HashSet::from([uid]));
-        let wanted = Wanted { inodes: &inodes, makers: &makers, users: &users, all: false };
-        let looked = look(&wanted, &mut allowance, |_| true);
+        let among = Census::default().take(1, |_| false);
+        let wanted = Wanted { among, inodes: &inodes, makers: &makers, users: &users, all: false };
+        let looked = look(wanted, &mut allowance, |_| true);
         let inode = *inodes.iter().next().unwrap();
         assert!(matches!(looked.users(inode, uid), Users::These([it]) if *it == holder));
     }

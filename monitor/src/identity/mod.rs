@@ -37,10 +37,15 @@ mod workload;
 pub use asked::Asked;
 pub use cgroup::{Maker, Place, place_of_cgroup_path, place_of_proc_cgroup};
 pub use clock::processor_time;
+#[cfg(test)]
+pub use executable::tests as test_executables;
+pub use executable::{Executable, Hashes, Step, Unhashed, Version};
 pub use holders::holders;
 pub use namespaces::{Netns, NetnsSource, namespaces};
-pub use resolver::Resolver;
-pub use socket_users::{SocketUsers, not_reached};
+#[cfg(test)]
+pub use process::ProcessDirectory as TestDirectory;
+pub use resolver::{Named, Resolver};
+pub use socket_users::{Before, SocketUsers, not_reached};
 pub use sockets::{SocketError, SocketLister, SocketSeen, TcpCounts, TcpState, sockets};
 pub use subtree::Subtree;
 pub use tunnels::{Tunnels, Way};

@@ -154,12 +154,21 @@ impl AsFd for ProcessDirectory {
 
 /// Calls `each` with every process there is, and its directory.
 pub fn each_process(mut each: impl FnMut(u32, BorrowedFd<'_>)) {
+    each_entry(|pid, _, proc| {
+        if let Ok(directory) = open_directory(proc, pid.to_string()) {
+            each(pid, directory.as_fd());
+        }
+    });
+}
+
+/// Calls `each` with every process there is, the inode of its directory, and the directory that this is in. No other
+/// process has that inode: it is a number of the kernel's that comes round after 2³² of them.
+pub fn each_entry(mut each: impl FnMut(u32, u64, BorrowedFd<'_>)) {
     let Ok(proc) = open_directory(CWD, "/proc") else { return };
     let Ok(entries) = Dir::read_from(&proc) else { return };
     for entry in entries.filter_map(Result::ok) {
-        let Some(pid) = entry.file_name().to_str().ok().and_then(|name| name.parse().ok()) else { continue };
-        if let Ok(directory) = open_directory(proc.as_fd(), entry.file_name()) {
-            each(pid, directory.as_fd());
+        if let Some(pid) = entry.file_name().to_str().ok().and_then(|name| name.parse().ok()) {
+            each(pid, entry.ino(), proc.as_fd());
         }
     }
 }

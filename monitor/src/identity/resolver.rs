@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use super::ProcessSeen;
 use super::asked::Asked;
+use super::census::Census;
 use super::cgroup::{Place, place_of_cgroup_path};
 use super::cgroup_tree::CgroupTree;
 use super::clock::{BootClock, monotonic_ns};
-use super::executable::Hashes;
+use super::executable::{Executable, Hashes, Unhashed, Version};
 use super::holders::Holder;
 use super::namespace_cookies::NamespaceCookies;
 use super::open_files::Purses;
@@ -54,12 +55,30 @@ pub struct Resolver {
     hashes: Hashes,
     workloads: Workloads,
     pub(super) namespaces: NamespaceCookies,
-    /// What looks for holders of sockets may cost.
+    /// Among whom holders of sockets are looked for.
+    pub(super) census: Census,
+    /// What that may cost.
     pub(super) purses: Purses,
+}
+
+/// Who somebody is.
+#[derive(Debug)]
+pub struct Named {
+    pub identity: Identity,
+    /// What is to be read before the hash of its executable is known, where a policy asks for it.
+    pub unhashed: Option<Unhashed>,
+}
+
+impl From<Identity> for Named {
+    fn from(identity: Identity) -> Named {
+        Named { identity, unhashed: None }
+    }
 }
 
 struct Remembered {
     identity: Identity,
+    /// What it runs, where a policy asks for the hash of it.
+    executable: Option<Version>,
     start_ticks: u64,
     /// Name under which the kernel programs saw it: that of a thread, which may differ.
     seen_as: [u8; 16],
@@ -89,6 +108,7 @@ impl Resolver {
             hashes: Hashes::default(),
             workloads: Workloads::new("/".into()),
             namespaces: NamespaceCookies::new(),
+            census: Census::default(),
             purses: Purses::default(),
         }
     }
@@ -99,11 +119,17 @@ impl Resolver {
         Resolver { asked, ..self }
     }
 
+    /// Knows the hashes that are known there.
+    #[must_use]
+    pub fn hashes(self, hashes: Hashes) -> Resolver {
+        Resolver { hashes, ..self }
+    }
+
     /// Who this process is. When it has ended, or its pid is another's by now, what the kernel
     /// programs saw of it, and why the rest is missing.
-    pub fn process(&mut self, seen: &ProcessSeen) -> Identity {
+    pub fn process(&mut self, seen: &ProcessSeen) -> Named {
         if seen.tgid == 0 {
-            return Identity { missing: Some(NO_PROCESS.to_owned()), ..Identity::default() };
+            return Identity { missing: Some(NO_PROCESS.to_owned()), ..Identity::default() }.into();
         }
         self.clock.sample();
         let now = monotonic_ns();
@@ -115,11 +141,11 @@ impl Resolver {
             && seen.seen_ns <= known.alive_ns
             && !self.clock.began_after(known.start_ticks, seen.seen_ns)
         {
-            return known.identity.clone();
+            return self.remembered_as(known);
         }
-        let Some((directory, stat)) = open_process(seen.tgid) else { return self.ended(seen, now) };
+        let Some((directory, stat)) = open_process(seen.tgid) else { return self.ended(seen, now).into() };
         if self.clock.began_after(stat.start_ticks, seen.seen_ns) {
-            return self.ended(seen, now);
+            return self.ended(seen, now).into();
         }
         if let Some(known) = self.remembered.get_mut(&seen.tgid)
             && known.start_ticks == stat.start_ticks
@@ -128,23 +154,40 @@ impl Resolver {
             && now.saturating_sub(known.read_ns) < REMEMBER_NS
         {
             known.alive_ns = now;
-            return known.identity.clone();
+            let known = &self.remembered[&seen.tgid];
+            return self.remembered_as(known);
         }
         if !self.looks.allows(1, now) {
-            return Identity { missing: Some(TOO_MANY.to_owned()), ..self.ended(seen, now) };
+            return Identity { missing: Some(TOO_MANY.to_owned()), ..self.ended(seen, now) }.into();
         }
         self.looks.spend(1, now);
         match self.look(seen.tgid, &directory, stat, Some(seen), now) {
-            Some(identity) => {
-                self.remember(seen, &identity, now);
-                identity
+            Some(named) => {
+                self.remember(seen, &named, now);
+                named
             }
-            None => self.ended(seen, now),
+            None => self.ended(seen, now).into(),
         }
     }
 
+    /// With the hash that is known by now.
+    fn remembered_as(&self, known: &Remembered) -> Named {
+        let executable = known.executable.filter(|_| self.asked.hashes());
+        let executable = executable.map(|version| Executable::of(known.identity.pid.unwrap_or(0), version));
+        self.hashed(known.identity.clone(), executable)
+    }
+
+    /// With the hash of what it runs, where that is known.
+    fn hashed(&self, mut identity: Identity, executable: Option<Executable>) -> Named {
+        let Some(executable) = executable else { return identity.into() };
+        identity.executable_sha256 = self.hashes.get(&executable.version());
+        let uid = identity.uid.unwrap_or(u32::MAX);
+        let unhashed = identity.executable_sha256.is_none().then_some(Unhashed { executable, uid });
+        Named { identity, unhashed }
+    }
+
     /// A holder that is still the process that it was when it was found.
-    pub(super) fn holder(&mut self, holder: Holder) -> Option<Identity> {
+    pub(super) fn holder(&mut self, holder: Holder) -> Option<Named> {
         let (directory, stat) = open_process(holder.pid)?;
         if stat.start_ticks != holder.start_ticks {
             return None;
@@ -160,23 +203,25 @@ impl Resolver {
         mut before: Stat,
         seen: Option<&ProcessSeen>,
         now: u64,
-    ) -> Option<Identity> {
+    ) -> Option<Named> {
         // Between two reads it may have executed another program: then the parts would not belong
         // together. In the midst of that it has a name and a binary and no arguments yet.
         for look in 1..=MOST_LOOKS {
+            let wants_hash = self.asked.hashes();
+            let executable = wants_hash.then(|| self.hashes.executable(directory.as_fd(), pid)).flatten();
             let details = directory.details(&|path| self.cgroups.maker(path));
             let after = directory.stat()?;
             let whole = details.executable.is_none() || details.command_line.is_some();
             if after.name == before.name && (whole || look == MOST_LOOKS) {
                 let became = seen.and_then(|seen| self.became_another(seen, directory, &after, &details));
-                let mut identity = self.identity(pid, after, details, seen, now);
+                let identity = self.identity(pid, after, details, seen, now);
                 if let (Some(became), Some(seen)) = (became, seen) {
-                    return Some(as_seen(identity, seen, became));
+                    return Some(as_seen(identity, seen, became).into());
                 }
-                if self.asked.hashes() && identity.executable.is_some() {
-                    identity.executable_sha256 = self.hashes.of(directory.as_fd(), now);
-                }
-                return Some(identity);
+                // The name and the hash are of one file.
+                let executable = executable
+                    .filter(|it| identity.executable.is_some() && it.version().is_run_by(directory.as_fd()));
+                return Some(self.hashed(identity, executable));
             }
             before = after;
             if look > 1 {
@@ -185,13 +230,10 @@ impl Resolver {
         }
         let missing = Some("the process keeps executing other programs".to_owned());
         let Stat { name, start_ticks, .. } = before;
-        Some(Identity {
-            pid: Some(pid),
-            start_ticks: Some(start_ticks),
-            name: Some(name),
-            missing,
-            ..Identity::default()
-        })
+        let start_ticks = Some(start_ticks);
+        let identity =
+            Identity { pid: Some(pid), start_ticks, name: Some(name), missing, ..Identity::default() };
+        Some(identity.into())
     }
 
     /// Why what it is now says nothing of what it was when it was seen. The kernel tells nobody when a process
@@ -286,7 +328,8 @@ impl Resolver {
         self.workloads.of(container?, now).map(Box::new)
     }
 
-    fn remember(&mut self, seen: &ProcessSeen, identity: &Identity, now: u64) {
+    fn remember(&mut self, seen: &ProcessSeen, named: &Named, now: u64) {
+        let Named { identity, unhashed } = named;
         let Some(start_ticks) = identity.start_ticks else { return };
         if self.remembered.len() >= MOST_REMEMBERED {
             self.remembered.retain(|_, known| now.saturating_sub(known.read_ns) < REMEMBER_NS);
@@ -305,6 +348,7 @@ impl Resolver {
         // `now` is from before the reading: it was certainly alive then.
         let known = Remembered {
             identity: identity.clone(),
+            executable: unhashed.as_ref().map(|unhashed| unhashed.executable.version()),
             start_ticks,
             seen_as: seen.comm,
             seen_uid: seen.uid,

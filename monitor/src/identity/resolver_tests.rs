@@ -35,6 +35,12 @@ impl Drop for Running {
     }
 }
 
+impl Resolver {
+    fn who(&mut self, seen: &ProcessSeen) -> Identity {
+        self.process(seen).identity
+    }
+}
+
 fn seen(tgid: u32, name: &str) -> ProcessSeen {
     let mut comm = [0; 16];
     comm[..name.len()].copy_from_slice(name.as_bytes());
@@ -45,7 +51,7 @@ fn seen(tgid: u32, name: &str) -> ProcessSeen {
 fn until_named(resolver: &mut Resolver, pid: u32, name: &str) -> Identity {
     let end = Instant::now() + Duration::from_secs(10);
     loop {
-        let identity = resolver.process(&seen(pid, name));
+        let identity = resolver.who(&seen(pid, name));
         if identity.name.as_deref() == Some(name) || Instant::now() > end {
             return identity;
         }
@@ -61,19 +67,19 @@ fn one_who_asks_for_every_process_is_held_up() {
     // A budget holds for four seconds.
     let others: Vec<Running> = (0..5).map(|_| Running::start(Command::new("sleep").arg("60"))).collect();
     let first: Vec<Identity> =
-        others.iter().take(3).map(|other| resolver.process(&seen(other.0.id(), "sleep"))).collect();
-    assert!(resolver.process(&seen(here, "any")).executable.is_some());
+        others.iter().take(3).map(|other| resolver.who(&seen(other.0.id(), "sleep"))).collect();
+    assert!(resolver.who(&seen(here, "any")).executable.is_some());
     assert_eq!(first.iter().filter(|identity| identity.executable.is_some()).count(), 3);
-    let late = resolver.process(&seen(others[4].0.id(), "what was seen"));
+    let late = resolver.who(&seen(others[4].0.id(), "what was seen"));
     assert_eq!(late.missing.as_deref(), Some(TOO_MANY));
     assert_eq!((late.name.as_deref(), late.executable), (Some("what was seen"), None));
     // What is remembered is answered all the same.
-    assert!(found(&resolver.process(&seen(here, "any"))));
+    assert!(found(&resolver.who(&seen(here, "any"))));
 }
 
 #[test]
 fn this_process_is_found() {
-    let identity = Resolver::new().process(&seen(std::process::id(), "any"));
+    let identity = Resolver::new().who(&seen(std::process::id(), "any"));
     assert_eq!(identity.missing, None);
     assert_eq!(identity.pid, Some(std::process::id()));
     assert_eq!(identity.uid, Some(rustix::process::geteuid().as_raw()));
@@ -86,7 +92,7 @@ fn a_process_that_ended_has_its_name_and_the_reason() {
     let mut child = Command::new("true").spawn().unwrap();
     let pid = child.id();
     child.wait().unwrap();
-    let identity = Resolver::new().process(&seen(pid, "true"));
+    let identity = Resolver::new().who(&seen(pid, "true"));
     assert_eq!(identity.name.as_deref(), Some("true"));
     assert_eq!((identity.pid, identity.uid, identity.user.as_deref()), (Some(pid), Some(0), Some("root")));
     assert_eq!(identity.missing.as_deref(), Some(ENDED));
@@ -103,7 +109,7 @@ fn a_process_that_began_later_is_another_one() {
     assert_eq!(until_named(&mut resolver, child.0.id(), "sleep").missing, None);
 
     let earlier = ProcessSeen { seen_ns: before, ..seen(child.0.id(), "sleep") };
-    let identity = resolver.process(&earlier);
+    let identity = resolver.who(&earlier);
     assert_eq!(identity.missing.as_deref(), Some(ENDED));
     assert_eq!(identity.executable, None);
 }
@@ -115,12 +121,12 @@ fn what_was_remembered_is_only_used_for_its_own_time() {
     let mut resolver = Resolver::new();
     until_named(&mut resolver, pid, "sleep");
     let alive = seen(pid, "sleep");
-    assert_eq!(resolver.process(&alive).missing, None);
+    assert_eq!(resolver.who(&alive).missing, None);
     child.end();
     // Seen while it was certainly there: that was this process, though it is gone by now.
-    assert_eq!(resolver.process(&alive).command_line.as_deref(), Some("sleep 60"));
+    assert_eq!(resolver.who(&alive).command_line.as_deref(), Some("sleep 60"));
     // Seen after: whoever that was.
-    assert_eq!(resolver.process(&seen(pid, "sleep")).missing.as_deref(), Some(ENDED));
+    assert_eq!(resolver.who(&seen(pid, "sleep")).missing.as_deref(), Some(ENDED));
 }
 
 #[test]
@@ -165,12 +171,12 @@ fn what_a_process_has_become_is_not_told_of_what_it_was() {
     let mut resolver = Resolver::new();
     // Asked twice, the second answer may come from what is remembered.
     for _ in 0..2 {
-        let identity = resolver.process(&before);
+        let identity = resolver.who(&before);
         assert_eq!(identity.missing.as_deref(), Some(ANOTHER_PROGRAM));
         assert_eq!((identity.pid, identity.name.as_deref()), (Some(pid), Some("sh")));
         assert_eq!((identity.executable, identity.command_line), (None, None));
     }
-    let now = resolver.process(&seen(pid, "sleep"));
+    let now = resolver.who(&seen(pid, "sleep"));
     assert!(now.missing.is_none() && now.executable.unwrap().ends_with("sleep"));
 }
 
@@ -182,13 +188,13 @@ fn the_rights_that_a_process_has_got_since_are_not_told() {
     // A user's, that runs a setuid program by now.
     let of_user = ProcessSeen { uid: 65_534, ..seen(pid, "sleep") };
     let mut resolver = Resolver::new();
-    assert_eq!(resolver.process(&seen(pid, "sleep")).missing, None);
+    assert_eq!(resolver.who(&seen(pid, "sleep")).missing, None);
     for mut resolver in [Resolver::new(), resolver] {
-        let identity = resolver.process(&ProcessSeen { seen_ns: 1 + of_user.seen_ns, ..of_user });
+        let identity = resolver.who(&ProcessSeen { seen_ns: 1 + of_user.seen_ns, ..of_user });
         assert_eq!(identity.uid, Some(65_534));
         assert_ne!(identity.user.as_deref(), Some("root"));
     }
-    let identity = Resolver::new().process(&of_user);
+    let identity = Resolver::new().who(&of_user);
     assert_eq!(identity.missing.as_deref(), Some(OTHER_RIGHTS));
     assert_eq!((identity.executable, identity.command_line), (None, None));
 }
@@ -213,13 +219,13 @@ fn another_name_alone_does_not_hide_a_program_that_was_looked_at() {
     named(pid, "sh");
     let before = seen(pid, "sh");
     let mut resolver = Resolver::new();
-    let executable = resolver.process(&before).executable;
+    let executable = resolver.who(&before).executable;
     assert!(executable.is_some());
     go_on(&mut shell);
     named(pid, "other");
     let later = ProcessSeen { seen_ns: monotonic_ns(), ..before };
-    assert_eq!(resolver.process(&later).executable, executable);
-    assert_eq!(Resolver::new().process(&later).missing.as_deref(), Some(ANOTHER_PROGRAM));
+    assert_eq!(resolver.who(&later).executable, executable);
+    assert_eq!(Resolver::new().who(&later).missing.as_deref(), Some(ANOTHER_PROGRAM));
 }
 
 #[test]
@@ -228,7 +234,7 @@ fn a_thread_that_was_there_before_proves_that_the_program_is_the_same() {
     let thread = std::thread::spawn(move || wait.recv());
     std::thread::sleep(Duration::from_millis(50));
     // As a thread that ended meanwhile.
-    let identity = Resolver::new().process(&seen(std::process::id(), "no-thread-of-it"));
+    let identity = Resolver::new().who(&seen(std::process::id(), "no-thread-of-it"));
     assert_eq!(identity.executable.as_deref(), std::env::current_exe().unwrap().to_str());
     drop(end);
     thread.join().unwrap().unwrap_err();
@@ -236,7 +242,7 @@ fn a_thread_that_was_there_before_proves_that_the_program_is_the_same() {
 
 #[test]
 fn nobody_is_said_to_be_nobody() {
-    let identity = Resolver::new().process(&ProcessSeen::default());
+    let identity = Resolver::new().who(&ProcessSeen::default());
     assert_eq!(identity, Identity { missing: Some(NO_PROCESS.into()), ..Identity::default() });
 }
 
@@ -308,7 +314,7 @@ fn what_was_there_before_is_found_with_its_ends() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (server, _) = listener.accept().unwrap();
-    let (existing, _) = Resolver::new().existing();
+    let existing = Resolver::new().existing().sockets;
     let find = |cookie: u64| existing.iter().find(|existing| existing.socket.cookie == cookie).unwrap();
     let own =
         |existing: &Existing| existing.holder().and_then(|holder| holder.pid) == Some(std::process::id());
@@ -355,10 +361,10 @@ fn the_unit_of_a_process_that_ended_is_known_by_its_cgroup() {
     let id = std::fs::metadata(&cgroup.0).unwrap().ino();
     let mut resolver = Resolver::new();
     let gone = ProcessSeen { cgroup: id, ..seen(u32::MAX, "curl") };
-    assert_eq!(resolver.process(&gone).unit, Some(unit.clone()));
+    assert_eq!(resolver.who(&gone).unit, Some(unit.clone()));
     // The id is never given again, so that it still tells once the cgroup is gone as well.
     drop(cgroup);
-    assert_eq!(resolver.process(&gone).unit, Some(unit));
+    assert_eq!(resolver.who(&gone).unit, Some(unit));
 }
 
 #[test]

@@ -4,9 +4,10 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use super::clock::monotonic_ns;
+use super::executable::Unhashed;
 use super::holders::{Holder, Looked, Made, Users, Wanted, held_by_maker, look, without_passing_by};
 use super::namespaces::namespaces;
-use super::resolver::Resolver;
+use super::resolver::{Named, Resolver};
 use super::sockets::{SocketLister, SocketSeen, TcpState};
 use super::{Existing, SocketError, SocketKey};
 use crate::model::{Direction, Identity, Transport};
@@ -43,11 +44,22 @@ pub struct SocketUsers {
     /// `None`: the socket is gone, is held by nobody, or nothing can be said beyond who made it. An identity without a
     /// process says why it is not known.
     pub users: Vec<Option<Identity>>,
+    /// What is to be read for the hashes that these lack, by the same places.
+    pub unhashed: HashMap<usize, Unhashed>,
     /// Places of those whose network namespace was not looked into, since there are more than there is time for: to be
     /// asked for again.
     pub not_reached: HashSet<usize>,
     /// How much of the processor's time was paid from users' purses, or was within a rate.
     pub from_purses: Duration,
+}
+
+/// What was there before the monitor.
+pub struct Before {
+    pub sockets: Vec<Existing>,
+    /// What can't be listed.
+    pub errors: Vec<SocketError>,
+    /// What is to be read for the hashes that holders lack, by their pids and starts.
+    pub unhashed: HashMap<(u32, u64), Unhashed>,
 }
 
 /// Nobody knows who uses a socket in a network namespace that was not looked into.
@@ -80,9 +92,9 @@ impl Resolver {
         let Sockets { held: sockets, mut not_reached, mut within_rate } = self.held(keys);
         let (known, looked, from_purses) = self.look_for_users(keys, &sockets);
         let mut identities: Vec<Option<Identity>> = Vec::with_capacity(keys.len());
-        let mut unsure = Vec::new();
+        let (mut unsure, mut unhashed) = (Vec::new(), HashMap::new());
         for (index, known) in known.into_iter().enumerate() {
-            identities.push(match known {
+            let named = match known {
                 None | Some(Known::Left) => None,
                 Some(Known::Maker(holder)) => self.holder(holder),
                 Some(Known::Ask((inode, made_by))) => match looked.users(inode, made_by) {
@@ -93,7 +105,11 @@ impl Resolver {
                         None
                     }
                 },
-            });
+            };
+            identities.push(named.map(|Named { identity, unhashed: file }| {
+                unhashed.extend(file.map(|file| (index, file)));
+                identity
+            }));
         }
         if !unsure.is_empty() {
             // One that was closed meanwhile is held by nobody.
@@ -107,7 +123,8 @@ impl Resolver {
                 }
             }
         }
-        SocketUsers { users: identities, not_reached, from_purses: from_purses + within_rate }
+        let from_purses = from_purses + within_rate;
+        SocketUsers { users: identities, unhashed, not_reached, from_purses }
     }
 
     /// First at who made the sockets: mostly that is enough. Then at all, for the others.
@@ -143,11 +160,15 @@ impl Resolver {
             Some(Known::Ask(held)) => Some(*held),
             _ => None,
         };
-        let (inodes, users) = known.iter().filter_map(asked).unzip();
+        let (inodes, users): (HashSet<u32>, HashSet<u32>) = known.iter().filter_map(asked).unzip();
         let makers = of_makers.into_keys().collect();
-        let wanted = Wanted { inodes: &inodes, makers: &makers, users: &users, all: false };
         let clock = &self.clock;
-        let mut looked = look(&wanted, &mut allowance, |holder| !clock.began_lately(holder.start_ticks));
+        let among = match inodes.is_empty() {
+            true => Vec::new(),
+            false => self.census.take(monotonic_ns(), |start_ticks| clock.began_lately(start_ticks)),
+        };
+        let wanted = Wanted { among, inodes: &inodes, makers: &makers, users: &users, all: false };
+        let mut looked = look(wanted, &mut allowance, |holder| !clock.began_lately(holder.start_ticks));
         let from_purses = allowance.paid_beyond();
         without_passing_by(&mut looked.holders, |holder| self.clock.began_lately(holder.start_ticks));
         (known, looked, from_purses)
@@ -217,19 +238,25 @@ impl Resolver {
     }
 
     /// Every TCP and UDP socket on the host, in all network namespaces, with who holds it: what
-    /// was there before the monitor. What can't be listed comes back as
-    /// an error beside the rest.
-    pub fn existing(&mut self) -> (Vec<Existing>, Vec<SocketError>) {
+    /// was there before the monitor.
+    pub fn existing(&mut self) -> Before {
         self.clock.sample();
         let (mut found, errors) = listed();
         let is_held = |existing: &&Existing| existing.socket.inode != 0;
         let (inodes, users) =
             found.iter().filter(is_held).map(|existing| (existing.socket.inode, existing.socket.uid)).unzip();
         let mut allowance = self.purses.look_at_start(monotonic_ns());
-        let wanted = Wanted { inodes: &inodes, makers: &HashSet::new(), users: &users, all: true };
-        let mut looked = look(&wanted, &mut allowance, |_| true);
+        let among = self.census.take(monotonic_ns(), |start_ticks| self.clock.began_lately(start_ticks));
+        let wanted = Wanted { among, inodes: &inodes, makers: &HashSet::new(), users: &users, all: true };
+        let mut looked = look(wanted, &mut allowance, |_| true);
         without_passing_by(&mut looked.holders, |holder| self.clock.began_lately(holder.start_ticks));
         let mut identities: HashMap<Holder, Option<Identity>> = HashMap::new();
+        let mut unhashed = HashMap::new();
+        let mut named = |holder: Holder| {
+            let Named { identity, unhashed: file } = self.holder(holder)?;
+            unhashed.extend(file.map(|file| ((holder.pid, holder.start_ticks), file)));
+            Some(identity)
+        };
         for existing in found.iter_mut().filter(|existing| existing.socket.inode != 0) {
             let is_listening = existing.socket.state == TcpState::Listen;
             let (inode, made_by) = (existing.socket.inode, existing.socket.uid);
@@ -241,15 +268,15 @@ impl Resolver {
                 Users::NotSure(_) => (&[][..], false),
                 Users::Nobody => (&[][..], true),
             };
-            let all = held.iter().filter_map(|holder| {
-                identities.entry(*holder).or_insert_with(|| self.holder(*holder)).clone()
-            });
+            let all = held
+                .iter()
+                .filter_map(|holder| identities.entry(*holder).or_insert_with(|| named(*holder)).clone());
             existing.holders = all.take(if is_listening { usize::MAX } else { 1 }).collect();
             if !is_sure {
                 existing.holders.push(not_looked_at());
             }
         }
-        (found, errors)
+        Before { sockets: found, errors, unhashed }
     }
 }
 

@@ -9,7 +9,6 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use super::super::clock::monotonic_ns;
 use super::super::core::Found;
 use super::super::stages::Stage;
-use super::tally;
 use crate::flows::FlowKey;
 use crate::identity::{self, SocketKey, SocketLister, Tunnels, Way};
 use crate::watch::Budget;
@@ -28,7 +27,7 @@ pub fn list(asked: &Receiver<()>, found: &Sender<Found>, looks: &Stage) {
         not_before = Instant::now() + LIST_EVERY;
         // One answer is for all who asked before it.
         let count = 1 + asked.try_iter().count();
-        tally(looks, "sockets").deliver(count as u64);
+        looks.look("sockets").deliver(count as u64);
         if found.send(all_sockets()).is_err() {
             return;
         }
@@ -79,7 +78,7 @@ impl Ways {
                     let now_ns = monotonic_ns();
                     let is_allowed = rate.allows(1, now_ns);
                     rate.spend(1, now_ns);
-                    let tally = tally(&self.looks, "tunnel");
+                    let tally = self.looks.look("tunnel");
                     let way = if is_allowed {
                         tally.deliver(1);
                         tunnels.way(&socket)
@@ -127,6 +126,6 @@ mod tests {
         assert!(listing.join().is_ok());
         assert!(made[0] < LIST_EVERY, "{made:?}");
         assert!(made[2] >= LIST_EVERY * 2, "{made:?}");
-        assert!(tally(&counts, "sockets").delivered() > 3, "one answer is for all who asked before it");
+        assert!(counts.look("sockets").delivered() > 3, "one answer is for all who asked before it");
     }
 }

@@ -1,6 +1,6 @@
 //! Who uses a socket, whoever made it: a walk over all processes answers for many.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,9 +10,13 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use super::super::clock::monotonic_ns;
 use super::super::core::Found;
 use super::super::stages::Stage;
-use super::{QUEUE, tally};
+use super::QUEUE;
+use super::hasher::Hashing;
 use crate::flows::FlowKey;
-use crate::identity::{Asked, Resolver, SocketKey, SocketUsers, Subtree, not_reached, processor_time};
+use crate::identity::{
+    Asked, Before, Existing, Hashes, Resolver, SocketKey, SocketUsers, Subtree, Unhashed, Version,
+    not_reached, processor_time,
+};
 
 /// A walk over all descriptors of all processes is made at most this often, and takes at most a
 /// fiftieth of a processor's time. Not of time as it passes: where a walk has to wait for a processor, all
@@ -38,6 +42,8 @@ pub struct Walker {
     pub users: Receiver<(FlowKey, SocketKey)>,
     pub found: Sender<Found>,
     pub asked: Asked,
+    pub hashes: Hashes,
+    pub hashing: Hashing,
     pub cgroup: PathBuf,
     /// Whether there are tunnels was told: of what was there already, they are asked for when it is told.
     pub scanned: Receiver<()>,
@@ -48,10 +54,11 @@ pub struct Walker {
 
 impl Walker {
     pub fn run(self) {
-        let mut resolver = Resolver::new().asked(self.asked.clone());
+        let mut resolver = Resolver::new().asked(self.asked.clone()).hashes(self.hashes.clone());
         let _ = self.scanned.recv_timeout(SCAN);
         let at_ns = monotonic_ns();
-        let (mut sockets, _unreadable) = resolver.existing();
+        let Before { mut sockets, unhashed, .. } = resolver.existing();
+        self.fill_in_hashes(&mut sockets, unhashed);
         // The hooks see nothing else.
         let watched = Subtree::of(&self.cgroup);
         sockets.retain(|existing| watched.has(existing.socket.cgroup));
@@ -79,6 +86,23 @@ impl Walker {
         }
     }
 
+    fn fill_in_hashes(&self, sockets: &mut [Existing], unhashed: HashMap<(u32, u64), Unhashed>) {
+        let versions: HashMap<(u32, u64), Version> =
+            unhashed.iter().map(|(process, file)| (*process, file.executable.version())).collect();
+        let files: HashMap<Version, Unhashed> =
+            unhashed.into_values().map(|file| (file.executable.version(), file)).collect();
+        if files.is_empty() {
+            return;
+        }
+        let hashes = self.hashing.all(files.into_values().collect());
+        for holder in sockets.iter_mut().flat_map(|existing| &mut existing.holders) {
+            let process = holder.pid.zip(holder.start_ticks);
+            if let Some(version) = process.and_then(|process| versions.get(&process)) {
+                holder.executable_sha256 = hashes.get(version).cloned();
+            }
+        }
+    }
+
     /// Waits for another one as long as a walk is not due, where so many wait for it.
     fn next(&self, waiting: usize, wait: Duration) -> Result<(FlowKey, SocketKey), RecvTimeoutError> {
         match waiting {
@@ -102,9 +126,9 @@ impl Walker {
     /// How much of the processor's time was paid from purses.
     fn walk(&self, resolver: &mut Resolver, waiting: &mut VecDeque<Waiting>) -> Result<Duration, ()> {
         let sockets: Vec<SocketKey> = waiting.iter().map(|waiting| waiting.socket).collect();
-        let SocketUsers { users, not_reached: left, from_purses } = resolver.users_of(&sockets);
+        let SocketUsers { users, mut unhashed, not_reached: left, from_purses } = resolver.users_of(&sockets);
         let now = Instant::now();
-        let tally = tally(&self.looks, "user");
+        let tally = self.looks.look("user");
         for (place, (asked, identity)) in std::mem::take(waiting).into_iter().zip(users).enumerate() {
             let is_left = left.contains(&place);
             if is_left && now < asked.until {
@@ -118,7 +142,9 @@ impl Walker {
                 tally.deliver(1)
             };
             let answer = Found::User { key: asked.key, identity: identity.map(Arc::new) };
-            self.found.send(answer).map_err(|_| ())?;
+            if let Some(answer) = self.hashing.tell(answer, unhashed.remove(&place)) {
+                self.found.send(answer).map_err(|_| ())?;
+            }
         }
         Ok(from_purses)
     }

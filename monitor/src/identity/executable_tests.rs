@@ -1,0 +1,103 @@
+#![allow(clippy::unwrap_used)]
+
+use std::process::{Child, Command};
+
+use super::*;
+
+/// A version of a file that nobody has.
+pub fn version(inode: u64, size: u64) -> Version {
+    Version { device: 0, inode, size, modified: (0, 0), changed: (0, 0) }
+}
+
+/// As if so many bytes of it had been read.
+pub fn pretend_to_read(executable: &mut Executable, bytes: u64) {
+    executable.read += bytes;
+}
+
+fn own(hashes: &Hashes) -> Executable {
+    let pid = std::process::id();
+    hashes.executable(ProcessDirectory::open(pid).unwrap().as_fd(), pid).unwrap()
+}
+
+fn said_of(path: &str) -> String {
+    let said = Command::new("sha256sum").arg(path).output().unwrap();
+    String::from_utf8_lossy(&said.stdout).split_whitespace().next().unwrap().to_owned()
+}
+
+fn read_all(executable: &mut Executable, most: u64) -> (Step, u64) {
+    let mut sum = 0;
+    loop {
+        let (step, read) = executable.read_on(most);
+        sum += read;
+        if step != Step::More {
+            return (step, sum);
+        }
+    }
+}
+
+#[test]
+fn this_program_has_the_hash_that_sha256sum_says() {
+    let hashes = Hashes::default();
+    let said = said_of(&format!("/proc/{}/exe", std::process::id()));
+    let mut held = own(&hashes);
+    assert!(held.is_held() && !held.is_begun());
+    let size = held.version().size;
+    assert_eq!(read_all(&mut held, 1_000_000), (Step::Done(said.clone()), size));
+    // Opened only when it is read, in one go.
+    let mut other = own(&hashes);
+    other.let_go();
+    assert_eq!(read_all(&mut other, u64::MAX), (Step::Done(said.clone()), size));
+    hashes.put(held.version(), said.clone());
+    assert_eq!(hashes.clone().get(&other.version()), Some(said));
+}
+
+/// A copy of `sleep` that runs.
+fn copy(name: &str) -> (String, Child) {
+    let path = std::env::temp_dir().join(format!("streamwatch-test-{name}-{}", std::process::id()));
+    // By another process: an open copy here would be handed to what other tests begin.
+    assert!(Command::new("cp").arg("/bin/sleep").arg(&path).status().unwrap().success());
+    let child = Command::new(&path).arg("60").spawn().unwrap();
+    (path.to_str().unwrap().to_owned(), child)
+}
+
+#[test]
+fn one_that_ended_is_read_only_where_its_file_is_held_and_one_that_was_written_to_has_no_hash() {
+    let hashes = Hashes::default();
+    let (path, mut child) = copy("written");
+    let said = said_of(&path);
+    let executable = || {
+        let process = ProcessDirectory::open(child.id()).unwrap();
+        hashes.executable(process.as_fd(), child.id()).unwrap()
+    };
+    let (mut held, mut let_go, mut written) = (executable(), executable(), executable());
+    let_go.let_go();
+    assert_eq!(written.read_on(1000), (Step::More, 1000));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(read_all(&mut held, 4096).0, Step::Done(said));
+    assert_eq!(let_go.read_on(4096), (Step::Failed, 0));
+    std::fs::OpenOptions::new().append(true).open(&path).unwrap().write_at(b"x", 0).unwrap();
+    assert_eq!(written.read_on(u64::MAX), (Step::Failed, 0));
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn a_version_is_of_the_process_that_runs_it() {
+    let (path, mut child) = copy("version");
+    let of = |pid| ProcessDirectory::open(pid).unwrap();
+    let version = own(&Hashes::default()).version();
+    assert!(version.is_run_by(of(std::process::id()).as_fd()));
+    assert!(!version.is_run_by(of(child.id()).as_fd()));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn so_many_files_are_held_and_no_more() {
+    let hashes = Hashes::default();
+    let mut all: Vec<Executable> = (0..MOST_HELD + 3).map(|_| own(&hashes)).collect();
+    assert_eq!(all.iter().filter(|it| it.is_held()).count(), MOST_HELD);
+    all.drain(..4);
+    assert!(own(&hashes).is_held(), "a place that was given back is another's");
+}
