@@ -60,10 +60,9 @@ impl Version {
         Version::new(&fstat(file).ok()?)
     }
 
-    /// Whether it is what this process runs now. `process`: its directory in `/proc`.
-    pub fn is_run_by(&self, process: BorrowedFd<'_>) -> bool {
-        let now = statat(process, "exe", AtFlags::empty()).ok();
-        now.as_ref().and_then(Version::new).as_ref() == Some(self)
+    /// What this process runs now. `process`: its directory in `/proc`.
+    pub fn run_by(process: BorrowedFd<'_>) -> Option<Version> {
+        Version::new(&statat(process, "exe", AtFlags::empty()).ok()?)
     }
 }
 
