@@ -140,6 +140,7 @@ impl Names {
             resolver.look_ahead(&processes);
             answers
                 .extend(lookups.into_iter().filter_map(|lookup| self.errands.answer(lookup, &mut resolver)));
+            resolver.forget_ahead();
             answers.extend(resolver.take_stalls().into_iter().map(|who| Found::Stalled { who }));
             if answers.drain(..).try_for_each(|answer| self.found.send(answer)).is_err() {
                 return;

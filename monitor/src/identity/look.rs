@@ -75,9 +75,8 @@ struct Waits {
 
 impl Resolver {
     /// Looks at those that will be asked for next, all of one user in one go: a look by itself costs the way to a looker and
-    /// back. What was seen before is forgotten.
+    /// back.
     pub fn look_ahead(&mut self, next: &[ProcessSeen]) {
-        self.ahead.clear();
         let now = monotonic_ns();
         let mut pids = HashSet::new();
         let unknown: Vec<&ProcessSeen> = next
@@ -99,6 +98,11 @@ impl Resolver {
         for (who, all) in by_user {
             self.look_at_all(who, all);
         }
+    }
+
+    /// What nobody asked for holds files that others may want to hold.
+    pub fn forget_ahead(&mut self) {
+        self.ahead.clear();
     }
 
     fn look_at_all(&mut self, who: Who, all: Vec<Waits>) {
@@ -310,3 +314,7 @@ fn as_seen(identity: Identity, seen: &ProcessSeen, why: &str) -> Identity {
         ..identity
     }
 }
+
+#[cfg(test)]
+#[path = "look_tests.rs"]
+mod tests;

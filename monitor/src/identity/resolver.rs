@@ -322,4 +322,4 @@ pub(super) fn open_process(pid: u32) -> Option<(ProcessDirectory, Stat)> {
 
 #[cfg(test)]
 #[path = "resolver_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -16,14 +16,14 @@ use crate::identity::{Existing, SocketKey};
 use crate::model::{Direction, Transport};
 
 /// A program that ends with the test.
-struct Running(Child);
+pub struct Running(pub Child);
 
 impl Running {
-    fn start(command: &mut Command) -> Running {
+    pub fn start(command: &mut Command) -> Running {
         Running(command.spawn().unwrap())
     }
 
-    fn end(&mut self) {
+    pub fn end(&mut self) {
         self.0.kill().unwrap();
         self.0.wait().unwrap();
     }
@@ -37,19 +37,19 @@ impl Drop for Running {
 }
 
 impl Resolver {
-    fn who(&mut self, seen: &ProcessSeen) -> Identity {
+    pub fn who(&mut self, seen: &ProcessSeen) -> Identity {
         self.process(seen).identity
     }
 }
 
-fn seen(tgid: u32, name: &str) -> ProcessSeen {
+pub fn seen(tgid: u32, name: &str) -> ProcessSeen {
     let mut comm = [0; 16];
     comm[..name.len()].copy_from_slice(name.as_bytes());
     ProcessSeen { tgid, uid: 0, comm, seen_ns: monotonic_ns(), cgroup: 0 }
 }
 
 /// A child has executed its program only some time after `spawn`.
-fn until_named(resolver: &mut Resolver, pid: u32, name: &str) -> Identity {
+pub fn until_named(resolver: &mut Resolver, pid: u32, name: &str) -> Identity {
     let end = Instant::now() + Duration::from_secs(10);
     loop {
         let identity = resolver.who(&seen(pid, name));
@@ -382,68 +382,4 @@ fn the_unit_of_a_living_process_is_read_in_both_versions() {
     child.end();
     assert_eq!(identity.unit, Some(unit.clone()));
     assert_eq!(identity.label(), unit);
-}
-
-/// What a look costs: on a thread of its own, and on that of who asks.
-#[test]
-#[ignore = "measures; prints medians"]
-fn how_long_a_look_takes() {
-    use super::super::look::Sight;
-    let child = Running::start(Command::new("sleep").arg("60"));
-    std::thread::sleep(Duration::from_millis(50));
-    let median = |mut times: Vec<Duration>| {
-        times.sort_unstable();
-        (times[times.len() / 2], times[times.len() * 99 / 100])
-    };
-    let (mut all, mut here, mut ahead) = (Vec::new(), Vec::new(), Vec::new());
-    let mut resolver = Resolver::new();
-    let others: Vec<Running> = (0..32).map(|_| Running::start(Command::new("sleep").arg("60"))).collect();
-    for _ in 0..2000 {
-        let (directory, stat) = open_process(child.0.id()).unwrap();
-        let begun = Instant::now();
-        assert!(resolver.look(child.0.id(), directory, stat, None, monotonic_ns()).is_some());
-        all.push(begun.elapsed());
-        let (directory, _) = open_process(child.0.id()).unwrap();
-        let begun = Instant::now();
-        let standing = directory.standing(&|path| resolver.cgroups.maker(path));
-        std::hint::black_box(Sight::of(&directory, child.0.id(), &standing, None));
-        here.push(begun.elapsed());
-    }
-    for _ in 0..100 {
-        resolver = Resolver { lookers: std::mem::take(&mut resolver.lookers), ..Resolver::new() };
-        let begun = Instant::now();
-        let seen: Vec<ProcessSeen> = others.iter().map(|other| seen(other.0.id(), "sleep")).collect();
-        resolver.look_ahead(&seen);
-        assert!(seen.iter().all(|seen| resolver.process(seen).identity.executable.is_some()));
-        ahead.push(begun.elapsed() / 32);
-    }
-    println!(
-        "median and 99 %: a look {:?}; of 32 at once, with all around {:?}; without another thread {:?}",
-        median(all),
-        median(ahead),
-        median(here)
-    );
-}
-
-/// One that has ended since, or began since, is none that was seen before its turn.
-#[test]
-fn those_whose_turn_comes_are_seen_in_one_go_and_each_is_told_as_itself() {
-    let mut resolver = Resolver::new();
-    let mut others: Vec<Running> = (0..6).map(|_| Running::start(Command::new("sleep").arg("60"))).collect();
-    for other in &others {
-        until_named(&mut Resolver::new(), other.0.id(), "sleep");
-    }
-    let all: Vec<ProcessSeen> = others.iter().map(|other| seen(other.0.id(), "sleep")).collect();
-    resolver.look_ahead(&all);
-    assert_eq!(resolver.ahead.len(), 6);
-    others[0].end();
-    assert_eq!(resolver.who(&all[0]).missing.as_deref(), Some(ENDED));
-    for seen in &all[1..] {
-        let identity = resolver.who(seen);
-        assert_eq!((identity.pid, identity.missing), (Some(seen.tgid), None));
-        assert!(identity.executable.is_some() && identity.command_line.is_some());
-    }
-    // Those that are remembered are not looked at.
-    resolver.look_ahead(&all[1..]);
-    assert!(resolver.ahead.is_empty());
 }
