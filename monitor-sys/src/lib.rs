@@ -11,9 +11,11 @@ mod mapping;
 pub mod memory;
 mod peer;
 mod ring;
+mod user_namespace;
 
 pub use descriptors::keep_from_programs;
 pub use handles::open_cgroup;
 pub use mapping::Mapping;
 pub use peer::{Peer, netns_cookie, netns_cookie_of, peer, peer_groups};
 pub use ring::RingReader;
+pub use user_namespace::{owner_of_user_namespace, parent_of_user_namespace};

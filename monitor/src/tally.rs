@@ -39,6 +39,11 @@ impl Tally {
         self.lost.fetch_add(count, Relaxed);
     }
 
+    /// One was delivered, or is lost.
+    pub fn settle_one(&self, is_delivered: bool) {
+        if is_delivered { self.deliver(1) } else { self.lose(1) }
+    }
+
     /// So many bytes of what was lost, where that can be told.
     pub fn lose_bytes(&self, bytes: u64) {
         self.lost_bytes.fetch_add(bytes, Relaxed);

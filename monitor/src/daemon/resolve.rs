@@ -20,7 +20,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::core::{Found, Lookup};
 use super::stages::Stage;
 use crate::flows::FlowKey;
-use crate::identity::{Asked, Hashes, Named, Resolver, SocketKey, Way};
+use crate::identity::{Asked, Hashes, Named, ProcessSeen, Resolver, SocketKey, Way};
 
 /// Answers that are given together: each that went alone would wake every thread on its way.
 const TOGETHER: usize = 64;
@@ -135,8 +135,13 @@ impl Names {
         let mut answers = Vec::with_capacity(TOGETHER);
         while let Ok(first) = self.lookups.recv() {
             let rest = self.lookups.try_iter().take(TOGETHER - 1);
-            let lookups = std::iter::once(first).chain(rest);
-            answers.extend(lookups.filter_map(|lookup| self.errands.answer(lookup, &mut resolver)));
+            let lookups: Vec<Lookup> = std::iter::once(first).chain(rest).collect();
+            let processes: Vec<ProcessSeen> = lookups.iter().filter_map(Lookup::process).collect();
+            resolver.look_ahead(&processes);
+            answers
+                .extend(lookups.into_iter().filter_map(|lookup| self.errands.answer(lookup, &mut resolver)));
+            resolver.forget_ahead();
+            answers.extend(resolver.take_stalls().into_iter().map(|who| Found::Stalled { who }));
             if answers.drain(..).try_for_each(|answer| self.found.send(answer)).is_err() {
                 return;
             }
@@ -151,14 +156,14 @@ impl Errands {
         tally.offer(1);
         let refused = match lookup {
             Lookup::Owner { key, seen } => {
-                tally.deliver(1);
-                let Named { identity, unhashed } = resolver.process(&seen);
+                let Named { identity, unhashed, is_stalled } = resolver.process(&seen);
+                tally.settle_one(!is_stalled);
                 let answer = Found::Owner { key, seen, identity: Arc::new(identity) };
                 return self.hashing.tell(answer, unhashed);
             }
             Lookup::Listener { cookie, seen } => {
-                tally.deliver(1);
-                let Named { identity, unhashed } = resolver.process(&seen);
+                let Named { identity, unhashed, is_stalled } = resolver.process(&seen);
+                tally.settle_one(!is_stalled);
                 let answer = Found::Listener { cookie, identity: Arc::new(identity) };
                 return self.hashing.tell(answer, unhashed);
             }

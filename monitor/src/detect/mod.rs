@@ -93,6 +93,24 @@ pub fn evidence_lost(rows: &[LossRow]) -> Option<Finding> {
     })
 }
 
+/// Looks at processes of somebody do not return. `who`: `user 1000`, `container …`.
+pub fn looks_stall(who: &str) -> Finding {
+    Finding {
+        rule: Rule::EvidenceLost,
+        subject: format!("looks at processes of {who}"),
+        severity: Severity::Medium,
+        reason: format!(
+            "a look at a process of {who} did not return: until it has, what processes of {who} run and with which \
+             arguments is not known, and what a policy asks of that is unknown"
+        ),
+        remedy: "Look at what that one's processes do: one may hold the lock of its own memory, or run from a file \
+                 system that does not answer. 'streamwatch status' counts what was not looked at (stage looks)."
+            .to_owned(),
+        flow: None,
+        listener: None,
+    }
+}
+
 /// What the daemon sent to itself was not heard of.
 pub fn silent(missing: &str) -> Finding {
     Finding {

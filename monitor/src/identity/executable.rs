@@ -62,9 +62,9 @@ impl Version {
         Version::at(file.as_fd(), "")
     }
 
-    /// Whether it is what this process runs now. `process`: its directory in `/proc`.
-    pub fn is_run_by(&self, process: BorrowedFd<'_>) -> bool {
-        Version::at(process, "exe").as_ref() == Some(self)
+    /// What this process runs now. `process`: its directory in `/proc`.
+    pub fn run_by(process: BorrowedFd<'_>) -> Option<Version> {
+        Version::at(process, "exe")
     }
 }
 

@@ -86,8 +86,8 @@ fn a_version_is_of_the_process_that_runs_it() {
     let (path, mut child) = copy("version");
     let of = |pid| ProcessDirectory::open(pid).unwrap();
     let version = own(&Hashes::default()).version();
-    assert!(version.is_run_by(of(std::process::id()).as_fd()));
-    assert!(!version.is_run_by(of(child.id()).as_fd()));
+    assert_eq!(Version::run_by(of(std::process::id()).as_fd()), Some(version));
+    assert_ne!(Version::run_by(of(child.id()).as_fd()), Some(version));
     child.kill().unwrap();
     child.wait().unwrap();
     std::fs::remove_file(path).unwrap();

@@ -21,6 +21,8 @@ mod executable;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod holders;
+mod look;
+mod lookers;
 mod namespace_cookies;
 mod namespaces;
 mod open_files;

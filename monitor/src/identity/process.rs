@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, Statx, StatxFlags, openat, readlinkat_raw, statx};
 
 use super::cgroup::{Maker, Place, place_of_proc_cgroup};
-use super::command_line::command_line;
+use super::command_line::command_line as command_line_of;
 
 /// An executable's path that is longer is not told, or a part of it would pass for the path of another.
 const LONGEST_PATH: usize = 512;
@@ -39,14 +39,23 @@ pub struct Stat {
     pub start_ticks: u64,
 }
 
-/// Everything else about it.
+/// Who runs it, and where. The kernel says so without waiting for the process, or for any file system: it takes no lock
+/// that a process can hold (`fs/proc/array.c`, `proc_cgroup_show`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    pub users: Option<UserIds>,
+    pub place: Place,
+    /// Some kernels do not tell a path of more than a page: who may make cgroups may so keep it from us.
+    pub place_hidden: bool,
+}
+
+/// What it runs. To look at that may take as long as the process likes: its arguments are read under the lock of its memory
+/// (`access_remote_vm`), and its executable may be on a file system that does not answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Details {
     pub executable: Option<String>,
     pub executable_elsewhere: bool,
     pub command_line: Option<String>,
-    pub users: Option<UserIds>,
-    pub place: Place,
     /// The system did not let us look.
     pub refused: bool,
 }
@@ -74,27 +83,28 @@ impl ProcessDirectory {
     }
 
     /// `maker`: who may have made cgroups below a directory.
-    pub fn details(&self, maker: &dyn Fn(&str) -> Maker) -> Details {
+    pub fn standing(&self, maker: &dyn Fn(&str) -> Maker) -> Standing {
+        let place = read_capped(self.0.as_fd(), "cgroup", LONGEST_CGROUPS)
+            .map(|bytes| place_of_proc_cgroup(&String::from_utf8_lossy(&bytes), maker));
+        let users = read_status(self.0.as_fd()).ok().and_then(|bytes| user_ids(&bytes));
+        Standing { users, place_hidden: place.is_err(), place: place.unwrap_or_default() }
+    }
+
+    /// May never return.
+    pub fn details(&self, standing: &Standing) -> Details {
         let directory = self.0.as_fd();
         let executable = read_link(directory, "exe");
         let refused = matches!(&executable, Err(error) if error.kind() == io::ErrorKind::PermissionDenied);
-        let read = |name, most| read_capped(directory, name, most).ok();
         let executable = executable.ok().map(path);
-        let place = read("cgroup", LONGEST_CGROUPS)
-            .map(|bytes| place_of_proc_cgroup(&String::from_utf8_lossy(&bytes), maker));
-        // Some kernels do not tell a path of more than a page: who may make cgroups may so keep it from us.
-        let is_contained = place.as_ref().is_none_or(|place| place.container.is_some());
-        let place = place.unwrap_or_default();
-        let users = read_status(directory).ok().and_then(|bytes| user_ids(&bytes));
-        let is_root = users.is_some_and(UserIds::is_root);
+        let is_contained = standing.place_hidden || standing.place.container.is_some();
+        let is_root = standing.users.is_some_and(UserIds::is_root);
+        let command_line = read_capped(directory, "cmdline", LONGEST_COMMAND_LINE).ok();
         Details {
             executable_elsewhere: executable
                 .as_deref()
                 .is_some_and(|path| !is_of_the_host(directory, HOST, path, is_contained, is_root)),
             executable,
-            command_line: read("cmdline", LONGEST_COMMAND_LINE).and_then(|bytes| command_line(&bytes)),
-            users,
-            place,
+            command_line: command_line.and_then(|bytes| command_line_of(&bytes)),
             refused,
         }
     }
@@ -284,10 +294,11 @@ mod tests {
     fn this_process_is_seen() {
         let directory = ProcessDirectory::open(std::process::id()).unwrap();
         assert!(directory.stat().unwrap().start_ticks > 0);
-        let details = directory.details(&|_| Maker::Host);
+        let standing = directory.standing(&|_| Maker::Host);
+        let details = directory.details(&standing);
         let own = std::env::current_exe().unwrap();
         assert_eq!(details.executable.as_deref(), own.to_str());
-        assert_eq!(details.users.map(|ids| ids.effective), Some(rustix::process::geteuid().as_raw()));
+        assert_eq!(standing.users.map(|ids| ids.effective), Some(rustix::process::geteuid().as_raw()));
         assert!(details.command_line.unwrap().starts_with(&std::env::args().next().unwrap()));
     }
 
@@ -319,13 +330,15 @@ mod tests {
         let directory = ProcessDirectory::open(child.id()).unwrap();
         child.wait().unwrap();
         assert_eq!(directory.stat(), None);
-        assert_eq!(directory.details(&|_| Maker::Host), Details::default());
+        let standing = directory.standing(&|_| Maker::Host);
+        assert_eq!(standing, Standing { place_hidden: true, ..Standing::default() });
+        assert_eq!(directory.details(&standing), Details::default());
     }
 
     proptest! {
         #[test]
         fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = (stat(&bytes), command_line(&bytes), user_ids(&bytes));
+            let _ = (stat(&bytes), command_line_of(&bytes), user_ids(&bytes));
         }
 
         #[test]

@@ -2,9 +2,6 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::AsFd;
-use std::thread;
-use std::time::Duration;
 
 use super::ProcessSeen;
 use super::asked::Asked;
@@ -14,9 +11,11 @@ use super::cgroup_tree::CgroupTree;
 use super::clock::{BootClock, monotonic_ns};
 use super::executable::{Executable, Hashes, Unhashed, Version};
 use super::holders::Holder;
+use super::look::{Ahead, Sight, own_user_namespace};
+use super::lookers::Lookers;
 use super::namespace_cookies::NamespaceCookies;
 use super::open_files::Purses;
-use super::process::{Details, ProcessDirectory, Stat, UserIds};
+use super::process::{Details, ProcessDirectory, Standing, Stat, UserIds};
 use super::users::Users;
 use super::workload::Workloads;
 use crate::model::{Container, Identity, Workload};
@@ -26,18 +25,12 @@ const ENDED: &str = "process ended before it could be looked at";
 const ENDED_UNNAMED: &str = "process ended while it was looked at";
 const NO_PROCESS: &str = "the kernel did not say which process";
 const TOO_MANY: &str = "more processes were to be looked at than there is time for";
-const ANOTHER_PROGRAM: &str = "the process has become another program since, or goes by another name";
-const OTHER_RIGHTS: &str = "the process has another user's rights now: it may have become another program";
 const REFUSED: &str = "no permission to look at the process";
 
 /// Processes remembered.
 const MOST_REMEMBERED: usize = 16_384;
 /// How long: a process may execute another program, change its user or move to another cgroup.
 const REMEMBER_NS: u64 = 2_000_000_000;
-
-/// Looks at a process that is executing another program.
-const MOST_LOOKS: u32 = 4;
-const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
 
 /// Processes that are looked at in a second; four times as many at once. Who asks says a number, and may be in
 /// the hands of whoever wrote what it reads: one that asks for all there are is held up. A host where each of ten
@@ -47,12 +40,18 @@ const LOOKS_PER_S: u32 = 10_000;
 /// Finds out who is at an end. Blocks; keep it on a thread of its own.
 pub struct Resolver {
     pub(super) clock: BootClock,
-    users: Users,
-    cgroups: CgroupTree,
-    remembered: HashMap<u32, Remembered>,
-    asked: Asked,
+    pub(super) users: Users,
+    pub(super) cgroups: CgroupTree,
+    pub(super) remembered: HashMap<u32, Remembered>,
+    pub(super) asked: Asked,
     looks: Budget,
-    hashes: Hashes,
+    /// What may hang of a look, they do.
+    pub(super) lookers: Lookers<Vec<Sight>>,
+    pub(super) ahead: HashMap<u32, Ahead>,
+    pub(super) stalls: Vec<String>,
+    /// Inode of the one that this process is in.
+    pub(super) user_namespace: u64,
+    pub(super) hashes: Hashes,
     workloads: Workloads,
     pub(super) namespaces: NamespaceCookies,
     /// Among whom holders of sockets are looked for.
@@ -67,24 +66,26 @@ pub struct Named {
     pub identity: Identity,
     /// What is to be read before the hash of its executable is known, where a policy asks for it.
     pub unhashed: Option<Unhashed>,
+    /// It could not be looked at, since looks stall.
+    pub is_stalled: bool,
 }
 
 impl From<Identity> for Named {
     fn from(identity: Identity) -> Named {
-        Named { identity, unhashed: None }
+        Named { identity, unhashed: None, is_stalled: false }
     }
 }
 
-struct Remembered {
-    identity: Identity,
+pub(super) struct Remembered {
+    pub(super) identity: Identity,
     /// What it runs, where a policy asks for the hash of it.
     executable: Option<Version>,
-    start_ticks: u64,
+    pub(super) start_ticks: u64,
     /// Name under which the kernel programs saw it: that of a thread, which may differ.
     seen_as: [u8; 16],
     seen_uid: u32,
     /// When it was first seen with the executable that it has.
-    since_ns: u64,
+    pub(super) since_ns: u64,
     read_ns: u64,
     /// When it was last seen alive.
     alive_ns: u64,
@@ -105,6 +106,10 @@ impl Resolver {
             remembered: HashMap::new(),
             asked: Asked::default(),
             looks: Budget::new(LOOKS_PER_S),
+            lookers: Lookers::default(),
+            ahead: HashMap::new(),
+            stalls: Vec::new(),
+            user_namespace: own_user_namespace(),
             hashes: Hashes::default(),
             workloads: Workloads::new("/".into()),
             namespaces: NamespaceCookies::new(),
@@ -161,7 +166,8 @@ impl Resolver {
             return Identity { missing: Some(TOO_MANY.to_owned()), ..self.ended(seen, now) }.into();
         }
         self.looks.spend(1, now);
-        match self.look(seen.tgid, &directory, stat, Some(seen), now) {
+        match self.look(seen.tgid, directory, stat, Some(seen), now) {
+            Some(named) if named.is_stalled => named,
             Some(named) => {
                 self.remember(seen, &named, now);
                 self.cgroups.meet(seen.cgroup, seen.uid, now);
@@ -169,6 +175,18 @@ impl Resolver {
             }
             None => self.ended(seen, now).into(),
         }
+    }
+
+    /// Whether it was looked at lately.
+    pub(super) fn remembers(&self, seen: &ProcessSeen, now: u64) -> bool {
+        self.remembered.get(&seen.tgid).is_some_and(|known| {
+            (known.seen_as, known.seen_uid) == (seen.comm, seen.uid)
+                && now.saturating_sub(known.read_ns) < REMEMBER_NS
+        })
+    }
+
+    pub(super) fn may_look(&mut self, times: u32, now: u64) -> bool {
+        self.looks.allows(times, now)
     }
 
     /// With the hash that is known by now.
@@ -179,12 +197,12 @@ impl Resolver {
     }
 
     /// With the hash of what it runs, where that is known.
-    fn hashed(&self, mut identity: Identity, executable: Option<Executable>) -> Named {
+    pub(super) fn hashed(&self, mut identity: Identity, executable: Option<Executable>) -> Named {
         let Some(executable) = executable else { return identity.into() };
         identity.executable_sha256 = self.hashes.get(&executable.version());
         let uid = identity.uid.unwrap_or(u32::MAX);
         let unhashed = identity.executable_sha256.is_none().then_some(Unhashed { executable, uid });
-        Named { identity, unhashed }
+        Named { unhashed, ..identity.into() }
     }
 
     /// A holder that is still the process that it was when it was found.
@@ -193,95 +211,19 @@ impl Resolver {
         if stat.start_ticks != holder.start_ticks {
             return None;
         }
-        self.look(holder.pid, &directory, stat, None, monotonic_ns())
+        self.look(holder.pid, directory, stat, None, monotonic_ns())
     }
 
-    /// Reads everything; `None` when it ended meanwhile. `seen`: what the kernel programs saw of it, if they did.
-    fn look(
-        &mut self,
-        pid: u32,
-        directory: &ProcessDirectory,
-        mut before: Stat,
-        seen: Option<&ProcessSeen>,
-        now: u64,
-    ) -> Option<Named> {
-        // Between two reads it may have executed another program: then the parts would not belong
-        // together. In the midst of that it has a name and a binary and no arguments yet.
-        for look in 1..=MOST_LOOKS {
-            let wants_hash = self.asked.hashes();
-            let executable = wants_hash.then(|| self.hashes.executable(directory.as_fd(), pid)).flatten();
-            let details = directory.details(&|path| self.cgroups.maker(path));
-            let after = directory.stat()?;
-            let whole = details.executable.is_none() || details.command_line.is_some();
-            if after.name == before.name && (whole || look == MOST_LOOKS) {
-                let became = seen.and_then(|seen| self.became_another(seen, directory, &after, &details));
-                let identity = self.identity(pid, after, details, seen, now);
-                if let (Some(became), Some(seen)) = (became, seen) {
-                    return Some(as_seen(identity, seen, became).into());
-                }
-                // The name and the hash are of one file.
-                let executable = executable
-                    .filter(|it| identity.executable.is_some() && it.version().is_run_by(directory.as_fd()));
-                return Some(self.hashed(identity, executable));
-            }
-            before = after;
-            if look > 1 {
-                thread::sleep(BETWEEN_LOOKS);
-            }
-        }
-        let missing = Some("the process keeps executing other programs".to_owned());
-        let Stat { name, start_ticks, .. } = before;
-        let start_ticks = Some(start_ticks);
-        let identity =
-            Identity { pid: Some(pid), start_ticks, name: Some(name), missing, ..Identity::default() };
-        Some(identity.into())
-    }
-
-    /// Why what it is now says nothing of what it was when it was seen. The kernel tells nobody when a process
-    /// executed another program, but that gives it the name of its file, and ends all its other threads.
-    fn became_another(
-        &self,
-        seen: &ProcessSeen,
-        directory: &ProcessDirectory,
-        stat: &Stat,
-        details: &Details,
-    ) -> Option<&'static str> {
-        let name = name_of(seen);
-        let rights = details.users.map_or(seen.uid, |ids| ids.effective);
-        // Who was root may have become anybody without another program.
-        let others = seen.uid != 0 && rights != seen.uid;
-        let mut named = name == stat.name;
-        if details.executable.is_none() || named && !others {
-            return None;
-        }
-        let known = self.remembered.get(&seen.tgid);
-        let had_it_before = known.is_some_and(|known| {
-            known.start_ticks == stat.start_ticks
-                && known.since_ns <= seen.seen_ns
-                && known.identity.executable == details.executable
-        });
-        let is_the_same = had_it_before
-            || directory.any_other_thread(seen.tgid, |thread| {
-                named |= thread.name == name;
-                // A tick later, since a start is rounded down.
-                !self.clock.began_after(thread.start_ticks + 1, seen.seen_ns)
-            });
-        match (is_the_same, others, named) {
-            (true, ..) | (_, false, true) => None,
-            (_, true, _) => Some(OTHER_RIGHTS),
-            (_, false, false) => Some(ANOTHER_PROGRAM),
-        }
-    }
-
-    fn identity(
+    pub(super) fn identity(
         &mut self,
         pid: u32,
         stat: Stat,
+        Standing { users, place, .. }: Standing,
         details: Details,
         seen: Option<&ProcessSeen>,
         now: u64,
     ) -> Identity {
-        let Details { executable, executable_elsewhere, command_line, users, place, refused } = details;
+        let Details { executable, executable_elsewhere, command_line, refused } = details;
         let uid = user_of(seen, users);
         let missing = match (refused, stat.state) {
             (true, _) => Some(REFUSED.to_owned()),
@@ -329,7 +271,7 @@ impl Resolver {
     }
 
     fn remember(&mut self, seen: &ProcessSeen, named: &Named, now: u64) {
-        let Named { identity, unhashed } = named;
+        let Named { identity, unhashed, .. } = named;
         let Some(start_ticks) = identity.start_ticks else { return };
         if self.remembered.len() >= MOST_REMEMBERED {
             self.remembered.retain(|_, known| now.saturating_sub(known.read_ns) < REMEMBER_NS);
@@ -360,7 +302,7 @@ impl Resolver {
     }
 }
 
-fn name_of(seen: &ProcessSeen) -> String {
+pub(super) fn name_of(seen: &ProcessSeen) -> String {
     let length = seen.comm.iter().position(|byte| *byte == 0).unwrap_or(seen.comm.len());
     String::from_utf8_lossy(&seen.comm[..length]).into_owned()
 }
@@ -371,19 +313,7 @@ fn user_of(seen: Option<&ProcessSeen>, now: Option<UserIds>) -> Option<u32> {
     if began == 0 { now.map(|ids| ids.effective) } else { Some(began) }
 }
 
-/// Of a process that has become another program, only what the kernel programs saw.
-fn as_seen(identity: Identity, seen: &ProcessSeen, became: &str) -> Identity {
-    Identity {
-        name: Some(name_of(seen)).filter(|name| !name.is_empty()),
-        executable: None,
-        executable_elsewhere: false,
-        command_line: None,
-        missing: Some(became.to_owned()),
-        ..identity
-    }
-}
-
-fn open_process(pid: u32) -> Option<(ProcessDirectory, Stat)> {
+pub(super) fn open_process(pid: u32) -> Option<(ProcessDirectory, Stat)> {
     let directory: io::Result<ProcessDirectory> = ProcessDirectory::open(pid);
     let directory = directory.ok()?;
     let stat = directory.stat()?;
@@ -392,4 +322,4 @@ fn open_process(pid: u32) -> Option<(ProcessDirectory, Stat)> {
 
 #[cfg(test)]
 #[path = "resolver_tests.rs"]
-mod tests;
+pub(super) mod tests;

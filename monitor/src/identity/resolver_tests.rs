@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::socket_cookie;
 
+use super::super::look::{ANOTHER_PROGRAM, OTHER_RIGHTS};
 use super::super::socket_users::MOST_SINGLE_QUESTIONS;
 use super::*;
 use crate::identity::Netns;
@@ -15,14 +16,14 @@ use crate::identity::{Existing, SocketKey};
 use crate::model::{Direction, Transport};
 
 /// A program that ends with the test.
-struct Running(Child);
+pub struct Running(pub Child);
 
 impl Running {
-    fn start(command: &mut Command) -> Running {
+    pub fn start(command: &mut Command) -> Running {
         Running(command.spawn().unwrap())
     }
 
-    fn end(&mut self) {
+    pub fn end(&mut self) {
         self.0.kill().unwrap();
         self.0.wait().unwrap();
     }
@@ -36,19 +37,19 @@ impl Drop for Running {
 }
 
 impl Resolver {
-    fn who(&mut self, seen: &ProcessSeen) -> Identity {
+    pub fn who(&mut self, seen: &ProcessSeen) -> Identity {
         self.process(seen).identity
     }
 }
 
-fn seen(tgid: u32, name: &str) -> ProcessSeen {
+pub fn seen(tgid: u32, name: &str) -> ProcessSeen {
     let mut comm = [0; 16];
     comm[..name.len()].copy_from_slice(name.as_bytes());
     ProcessSeen { tgid, uid: 0, comm, seen_ns: monotonic_ns(), cgroup: 0 }
 }
 
 /// A child has executed its program only some time after `spawn`.
-fn until_named(resolver: &mut Resolver, pid: u32, name: &str) -> Identity {
+pub fn until_named(resolver: &mut Resolver, pid: u32, name: &str) -> Identity {
     let end = Instant::now() + Duration::from_secs(10);
     loop {
         let identity = resolver.who(&seen(pid, name));

@@ -49,6 +49,8 @@ pub struct SocketUsers {
     /// Places of those whose network namespace was not looked into, since there are more than there is time for: to be
     /// asked for again.
     pub not_reached: HashSet<usize>,
+    /// Places of those whose user could not be looked at, since looks stall.
+    pub stalled: HashSet<usize>,
     /// How much of the processor's time was paid from users' purses, or was within a rate.
     pub from_purses: Duration,
 }
@@ -92,7 +94,7 @@ impl Resolver {
         let Sockets { held: sockets, mut not_reached, mut within_rate } = self.held(keys);
         let (known, looked, from_purses) = self.look_for_users(keys, &sockets);
         let mut identities: Vec<Option<Identity>> = Vec::with_capacity(keys.len());
-        let (mut unsure, mut unhashed) = (Vec::new(), HashMap::new());
+        let (mut unsure, mut unhashed, mut stalled) = (Vec::new(), HashMap::new(), HashSet::new());
         for (index, known) in known.into_iter().enumerate() {
             let named = match known {
                 None | Some(Known::Left) => None,
@@ -106,8 +108,9 @@ impl Resolver {
                     }
                 },
             };
-            identities.push(named.map(|Named { identity, unhashed: file }| {
+            identities.push(named.map(|Named { identity, unhashed: file, is_stalled }| {
                 unhashed.extend(file.map(|file| (index, file)));
+                stalled.extend(is_stalled.then_some(index));
                 identity
             }));
         }
@@ -124,7 +127,7 @@ impl Resolver {
             }
         }
         let from_purses = from_purses + within_rate;
-        SocketUsers { users: identities, unhashed, not_reached, from_purses }
+        SocketUsers { users: identities, unhashed, not_reached, stalled, from_purses }
     }
 
     /// First at who made the sockets: mostly that is enough. Then at all, for the others.
@@ -253,7 +256,7 @@ impl Resolver {
         let mut identities: HashMap<Holder, Option<Identity>> = HashMap::new();
         let mut unhashed = HashMap::new();
         let mut named = |holder: Holder| {
-            let Named { identity, unhashed: file } = self.holder(holder)?;
+            let Named { identity, unhashed: file, .. } = self.holder(holder)?;
             unhashed.extend(file.map(|file| ((holder.pid, holder.start_ticks), file)));
             Some(identity)
         };

@@ -132,6 +132,13 @@ impl<'a> End<'a> {
         self.identity.is_some_and(|identity| identity.executable_elsewhere)
     }
 
+    /// Whether these can all be answered, although its user's name could not be seen: numbers, of a known user.
+    pub fn knows_users(&self, patterns: &[Pattern]) -> bool {
+        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        self.identity.is_some_and(|identity| identity.uid.is_some())
+            && patterns.iter().all(|pattern| is_number(pattern.as_str()))
+    }
+
     /// Calls `each` with every value of a field.
     pub fn each(&self, field: Field, each: &mut dyn FnMut(&str)) -> Presence {
         match field {
@@ -235,10 +242,9 @@ fn of_identity(field: Field, identity: &Identity, each: &mut dyn FnMut(&str)) ->
             None => Presence::Unseen,
         },
         Field::User => {
-            let Some(uid) = identity.uid else { return one(identity.user.as_deref()) };
-            each(&uid.to_string());
-            identity.user.iter().for_each(|user| each(user));
-            Presence::Known
+            let number = identity.uid.map(|uid| uid.to_string());
+            let (number, user) = (one(number.as_deref()), one(identity.user.as_deref()));
+            if number == Presence::Known { user } else { number }
         }
         Field::Container => {
             let Some(container) = &identity.container else { return incomplete };

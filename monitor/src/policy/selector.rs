@@ -156,6 +156,7 @@ fn text(field: Field, patterns: &[Pattern], end: &End<'_>) -> Held {
     });
     match (found, presence) {
         (true, _) => Held::Yes,
+        (false, Presence::Unseen) if field == Field::User && end.knows_users(patterns) => Held::No,
         (false, Presence::Unseen) => Held::Unknown,
         (false, Presence::Known) => Held::No,
     }

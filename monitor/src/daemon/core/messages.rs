@@ -68,6 +68,14 @@ impl Lookup {
             Lookup::Tunnel { .. } => 4,
         }
     }
+
+    /// The process that is asked for.
+    pub fn process(&self) -> Option<ProcessSeen> {
+        match self {
+            Lookup::Owner { seen, .. } | Lookup::Listener { seen, .. } => Some(*seen),
+            _ => None,
+        }
+    }
 }
 
 /// What the core wants to know of the host.
@@ -130,6 +138,10 @@ pub enum Found {
         #[serde(with = "plain")]
         key: FlowKey,
         way: Way,
+    },
+    /// A look at a process of that user (or container) has not returned: others of theirs are not looked at until it has.
+    Stalled {
+        who: String,
     },
     /// The sockets that were there when the monitor started.
     Existing {

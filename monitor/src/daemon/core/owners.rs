@@ -195,6 +195,7 @@ impl Core {
                     self.tunnel(id, way, now_ns);
                 }
             }
+            Found::Stalled { who } => self.tell(detect::looks_stall(&who), None, now_ns),
             Found::Existing { sockets, at_ns } => self.existing(sockets, at_ns),
         }
     }

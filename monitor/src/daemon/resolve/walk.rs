@@ -65,6 +65,9 @@ impl Walker {
         if self.found.send(Found::Existing { sockets, at_ns }).is_err() {
             return;
         }
+        if self.tell_stalls(&mut resolver).is_err() {
+            return;
+        }
         let _ = self.begun.try_send(());
         let mut waiting = VecDeque::new();
         let mut walk_at = Instant::now();
@@ -126,7 +129,9 @@ impl Walker {
     /// How much of the processor's time was paid from purses.
     fn walk(&self, resolver: &mut Resolver, waiting: &mut VecDeque<Waiting>) -> Result<Duration, ()> {
         let sockets: Vec<SocketKey> = waiting.iter().map(|waiting| waiting.socket).collect();
-        let SocketUsers { users, mut unhashed, not_reached: left, from_purses } = resolver.users_of(&sockets);
+        let SocketUsers { users, mut unhashed, not_reached: left, stalled, from_purses } =
+            resolver.users_of(&sockets);
+        self.tell_stalls(resolver)?;
         let now = Instant::now();
         let tally = self.looks.look("user");
         for (place, (asked, identity)) in std::mem::take(waiting).into_iter().zip(users).enumerate() {
@@ -136,7 +141,7 @@ impl Walker {
                 continue;
             }
             let identity = if is_left { Some(not_reached()) } else { identity };
-            if is_left {
+            if is_left || stalled.contains(&place) {
                 tally.lose(1)
             } else {
                 tally.deliver(1)
@@ -147,5 +152,10 @@ impl Walker {
             }
         }
         Ok(from_purses)
+    }
+
+    fn tell_stalls(&self, resolver: &mut Resolver) -> Result<(), ()> {
+        let mut stalls = resolver.take_stalls().into_iter();
+        stalls.try_for_each(|who| self.found.send(Found::Stalled { who }).map_err(|_| ()))
     }
 }

@@ -94,6 +94,31 @@ fn what_was_not_looked_at_is_unknown() {
     }
 }
 
+/// Its user has a name that nobody has looked up: only a number says that it is another one.
+#[test]
+fn a_user_whose_name_was_not_looked_up_may_be_the_one_that_is_named() {
+    let looked_at = Identity { name: Some("curl".into()), uid: Some(1000), ..Identity::default() };
+    let unseen = Identity { missing: Some("it was not looked up".into()), ..looked_at.clone() };
+    let named = Identity { user: Some("alice".into()), ..unseen.clone() };
+    for (entry, of_unseen, of_named, of_looked_at) in [
+        ("user = \"alice\"", '?', 'y', 'n'),
+        ("user = \"bob\"", '?', 'n', 'n'),
+        ("user = \"a*\"", '?', 'y', 'n'),
+        ("user = \"1000\"", 'y', 'y', 'y'),
+        ("user = [\"1001\", \"1002\"]", 'n', 'n', 'n'),
+        ("user = [\"1001\", \"bob\"]", '?', 'n', 'n'),
+        ("user = \"bob\"\nprocess = \"wget\"", 'n', 'n', 'n'),
+        ("user = \"bob\"\nexecutable = \"/usr/bin/curl\"", '?', 'n', 'n'),
+        ("unit = \"a.service\"", '?', '?', 'n'),
+        ("container = \"cart\"", '?', '?', 'n'),
+        ("executable = \"/usr/bin/curl\"", '?', '?', 'n'),
+    ] {
+        let says = |identity: &Identity| says(&with_client(entry), Some(identity), Seen::default());
+        let said = (says(&unseen), says(&named), says(&looked_at));
+        assert_eq!(said, (of_unseen, of_named, of_looked_at), "{entry}");
+    }
+}
+
 #[test]
 fn a_container_of_a_user_is_not_that_of_the_host_with_its_id() {
     let id = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";

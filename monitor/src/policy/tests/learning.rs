@@ -59,7 +59,7 @@ fn observed() -> Observations {
     out["tls"] = json!({ "client": { "server_name": "API.example.org" } });
     records.push(out.clone());
     records.push(out);
-    let gone = json!({ "process": { "pid": 8, "name": "gone" }, "user": { "id": "0" } });
+    let gone = json!({ "process": { "pid": 8, "name": "gone" }, "user": { "id": "0", "name": "root" } });
     let mut unseen = record(50, "egress", ("10.0.0.1", 7), ("198.51.100.2", 22), gone, Value::Null);
     unseen["streamwatch"]["missing"] = json!("process ended before it could be looked at");
     records.push(unseen);
