@@ -124,6 +124,7 @@ impl Walker {
         let room = QUEUE.saturating_sub(waiting.len() + 1);
         let all = std::iter::once(first).chain(self.users.try_iter().take(room));
         waiting.extend(all.map(|(key, socket)| Waiting { key, socket, until }));
+        self.looks.observed(self.users.len());
     }
 
     /// How much of the processor's time was paid from purses.
