@@ -3,7 +3,7 @@
 use aya_ebpf::bindings::{__sk_buff, bpf_sock};
 use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_sk_fullsock, bpf_skb_load_bytes};
 use aya_ebpf::programs::SkBuffContext;
-use monitor_common::{flow_flag, totals};
+use monitor_common::{DEVICES, flow_flag, totals};
 
 use crate::socket::{self, TCP, UDP};
 use crate::{counters, emit, refused, tcp, udp};
@@ -19,7 +19,7 @@ pub struct Packet {
 }
 
 /// One packet on its way out of or into a socket. What comes first is what a settled flow costs: one
-/// call of the kernel, and looks at one line of the socket's storage and at the TCP flags.
+/// call of the kernel, and looks at one line of the socket's storage, at the interface and at the TCP flags.
 #[inline(always)]
 pub fn seen<const SENT: bool>(ctx: &SkBuffContext) {
     let skb = ctx.skb.skb;
@@ -36,12 +36,35 @@ pub fn seen<const SENT: bool>(ctx: &SkBuffContext) {
         }
         let transport = (*state).transport;
         if transport == TCP {
+            if SENT && note_device(&raw mut (*state).sent_device, (*skb).ifindex) {
+                // It is told with the totals, at once.
+                (*state).due = 0;
+            }
             if !tcp::is_settled(skb, state, SENT) {
                 tcp::packet::<SENT>(skb, state);
             }
         } else if transport == UDP {
             udp::packet::<SENT>(skb, state);
         }
+    }
+}
+
+/// Notes which interface a packet passes; whether others passed another. What leaves has the one that its route
+/// led to, or the socket's own choice: `ip_output` (net/ipv4/ip_output.c) and `ip6_output` set it before the
+/// hook. A tunnel's is its own interface, both ways.
+///
+/// # Safety
+/// `known` is a field of a storage or map value.
+#[inline(always)]
+pub unsafe fn note_device(known: *mut u32, device: u32) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let before = *known;
+        if before == device || before == DEVICES {
+            return false;
+        }
+        *known = if before == 0 { device } else { DEVICES };
+        before != 0
     }
 }
 
@@ -82,6 +105,9 @@ fn unknown<const SENT: bool>(skb: *mut __sk_buff) -> i32 {
         if state.is_null() {
             no_storage(skb, sk);
         } else if (*state).transport == TCP {
+            if SENT {
+                note_device(&raw mut (*state).sent_device, (*skb).ifindex);
+            }
             tcp::packet::<SENT>(skb, state);
         } else {
             udp::packet::<SENT>(skb, state);

@@ -258,6 +258,7 @@ unsafe fn before_accept(skb: *mut __sk_buff, state: *mut SocketState, packet: &P
                 local_port: segment.destination_port,
                 remote_port: segment.source_port,
                 generation: 0,
+                devices: [0, 0],
             },
         );
     }
@@ -409,6 +410,7 @@ unsafe fn first_bytes(
                 local_port,
                 remote_port,
                 generation: (*state).generation,
+                devices: [(*state).sent_device, 0],
             },
         );
     }
