@@ -143,10 +143,10 @@ pub struct CaptureHead {
     pub local_port: u16,
     /// Remote port.
     pub remote_port: u16,
-    /// As in [`FlowEvent`], this packet among them; 0 with [`capture_flag::LISTENER`].
+    /// As in [`FlowEvent`], this packet among them (TCP; else 0); says nothing with [`capture_flag::LISTENER`].
     pub sent_device: u32,
-    /// As in [`FlowEvent`], this packet among them.
-    pub received_device: u32,
+    /// Zero.
+    pub reserved: u32,
     /// Local address; IPv4 as v4-mapped IPv6.
     pub local: [u8; 16],
     /// Remote address; IPv4 as v4-mapped IPv6.

@@ -27,8 +27,6 @@ pub struct Piece {
     pub local_port: u16,
     pub remote_port: u16,
     pub generation: u32,
-    /// Interfaces, as in [`CaptureHead`]: of what was sent, and of what was received.
-    pub devices: [u32; 2],
 }
 
 /// Sends a piece, in records of at most the largest size: full ones first, and the rest in the
@@ -147,8 +145,8 @@ unsafe fn record<const SIZE: usize>(skb: *mut __sk_buff, state: *mut SocketState
         (*head).generation = piece.generation;
         (*head).local_port = piece.local_port;
         (*head).remote_port = piece.remote_port;
-        (*head).sent_device = piece.devices[0];
-        (*head).received_device = piece.devices[1];
+        (*head).sent_device = (*state).sent_device;
+        (*head).reserved = 0;
         emit::write_address(&raw mut (*head).local, piece.local);
         emit::write_address(&raw mut (*head).remote, piece.remote);
         bpf_ringbuf_submit(slot.cast(), 0);

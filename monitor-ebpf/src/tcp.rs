@@ -258,7 +258,6 @@ unsafe fn before_accept(skb: *mut __sk_buff, state: *mut SocketState, packet: &P
                 local_port: segment.destination_port,
                 remote_port: segment.source_port,
                 generation: 0,
-                devices: [0, 0],
             },
         );
     }
@@ -410,7 +409,6 @@ unsafe fn first_bytes(
                 local_port,
                 remote_port,
                 generation: (*state).generation,
-                devices: [(*state).sent_device, 0],
             },
         );
     }

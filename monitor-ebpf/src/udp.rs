@@ -83,7 +83,8 @@ pub fn packet<const SENT: bool>(skb: *mut __sk_buff, state: *mut SocketState) ->
         let known = if sent { &raw mut (*flow).sent_device } else { &raw mut (*flow).received_device };
         let now = bpf_jiffies64();
         // That there is another interface is told at once.
-        let ticked = packet::note_device(known, device) || now.wrapping_sub((*flow).last_tick) >= tick();
+        let other = packet::note_device(known, device);
+        let ticked = now.wrapping_sub((*flow).last_tick) | 0_u64.wrapping_sub(other) >= tick();
         let budget = if sent { (*flow).sent_budget } else { (*flow).received_budget };
         if !fresh && !ticked && budget == 0 {
             return 0;
@@ -248,7 +249,6 @@ unsafe fn first_bytes(
                 local_port,
                 remote_port,
                 generation: (*flow).generation,
-                devices: [(*flow).sent_device, (*flow).received_device],
             },
         );
     }

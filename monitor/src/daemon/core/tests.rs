@@ -104,7 +104,6 @@ impl Rig {
             local_port: event.local_port,
             remote_port: event.remote_port,
             sent_device: event.sent_device,
-            received_device: event.received_device,
             ..CaptureHead::default()
         };
         self.core.event(Event::Capture(head, data.into()), self.now_ns);
