@@ -22,6 +22,9 @@ pub struct Owner {
     pub comm: [u8; 16],
 }
 
+/// In place of the index of an interface: packets were seen on several.
+pub const DEVICES: u32 = u32::MAX;
+
 /// Every event but a capture. Each stands by itself: a lost one takes nothing with it but time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
@@ -68,6 +71,11 @@ pub struct FlowEvent {
     pub local_port: u16,
     /// Remote port.
     pub remote_port: u16,
+    /// Index of the interface that all packets of the flow left through which were seen, in its network namespace;
+    /// 0: none was seen yet, or it is not known; [`DEVICES`].
+    pub sent_device: u32,
+    /// The same, of what arrived (UDP; else 0).
+    pub received_device: u32,
     /// Local address; IPv4 as v4-mapped IPv6.
     pub local: [u8; 16],
     /// Remote address; IPv4 as v4-mapped IPv6.
@@ -135,6 +143,10 @@ pub struct CaptureHead {
     pub local_port: u16,
     /// Remote port.
     pub remote_port: u16,
+    /// As in [`FlowEvent`], this packet among them (TCP; else 0); says nothing with [`capture_flag::LISTENER`].
+    pub sent_device: u32,
+    /// Zero.
+    pub reserved: u32,
     /// Local address; IPv4 as v4-mapped IPv6.
     pub local: [u8; 16],
     /// Remote address; IPv4 as v4-mapped IPv6.
@@ -258,6 +270,10 @@ pub struct UdpFlow {
     pub generation: u32,
     /// [`flow_flag`].
     pub flags: u32,
+    /// As in [`FlowEvent`].
+    pub sent_device: u32,
+    /// As in [`FlowEvent`].
+    pub received_device: u32,
     /// Zero.
     pub reserved: u32,
     /// Local address of the first datagram; IPv4 as v4-mapped IPv6.
@@ -280,9 +296,9 @@ unsafe impl Plain for UdpKey {}
 unsafe impl Plain for UdpFlow {}
 
 const _: () = assert!(size_of::<Owner>() == 40);
-const _: () = assert!(size_of::<FlowEvent>() == 8 + 11 * 8 + 4 * 3 + 4 + 32 + 40);
+const _: () = assert!(size_of::<FlowEvent>() == 8 + 11 * 8 + 4 * 3 + 4 + 8 + 32 + 40);
 const _: () = assert!(size_of::<JournalSlot>() == 8 + size_of::<FlowEvent>());
-const _: () = assert!(size_of::<CaptureHead>() == 8 + 3 * 8 + 3 * 4 + 4 + 32);
+const _: () = assert!(size_of::<CaptureHead>() == 8 + 3 * 8 + 3 * 4 + 4 + 8 + 32);
 const _: () = assert!(size_of::<Decision>() == 16);
 const _: () = assert!(size_of::<UdpKey>() == 32);
-const _: () = assert!(size_of::<UdpFlow>() == 6 * 8 + 6 * 4 + 16);
+const _: () = assert!(size_of::<UdpFlow>() == 6 * 8 + 8 * 4 + 16);

@@ -14,13 +14,13 @@ mod settings;
 pub use counters::{Counters, KINDS, Kind, totals};
 pub use decode::{Record, Refusal, decode};
 pub use event::{
-    CAPTURE_SIZES, CaptureHead, Decision, FlowEvent, JOURNAL_SLOTS, JournalSlot, Owner, Secret, UdpFlow,
-    UdpKey, capture_flag, decision, flow_flag,
+    CAPTURE_SIZES, CaptureHead, DEVICES, Decision, FlowEvent, JOURNAL_SLOTS, JournalSlot, Owner, Secret,
+    UdpFlow, UdpKey, capture_flag, decision, flow_flag,
 };
 pub use settings::Settings;
 
 /// Layout version; the daemon refuses an object built with another one.
-pub const ABI_VERSION: u32 = 7;
+pub const ABI_VERSION: u32 = 8;
 
 /// A structure that may be read from any bytes of its size.
 ///

@@ -145,6 +145,8 @@ unsafe fn record<const SIZE: usize>(skb: *mut __sk_buff, state: *mut SocketState
         (*head).generation = piece.generation;
         (*head).local_port = piece.local_port;
         (*head).remote_port = piece.remote_port;
+        (*head).sent_device = (*state).sent_device;
+        (*head).reserved = 0;
         emit::write_address(&raw mut (*head).local, piece.local);
         emit::write_address(&raw mut (*head).remote, piece.remote);
         bpf_ringbuf_submit(slot.cast(), 0);

@@ -31,6 +31,8 @@ const EMPTY: FlowEvent = FlowEvent {
     lost_captures: 0,
     local_port: 0,
     remote_port: 0,
+    sent_device: 0,
+    received_device: 0,
     local: [0; 16],
     remote: [0; 16],
     owner: monitor_common::Owner { seen_ns: 0, cgroup: 0, tgid: 0, uid: 0, comm: [0; 16] },
@@ -116,6 +118,7 @@ pub unsafe fn copy_state(event: *mut FlowEvent, state: *const SocketState) {
         (*event).first_sent_ns = (*state).sent.first_ns;
         (*event).first_received_ns = (*state).received.first_ns;
         (*event).lost_captures = (*state).lost_captures;
+        (*event).sent_device = (*state).sent_device;
         (*event).owner = (*state).owner;
         (*event).flags = (*state).flags as u16;
         if (*state).asked & SocketState::GAVE_UP != 0 {

@@ -1,9 +1,11 @@
 //! Every packet of every socket: to whom it belongs, and where its parts are.
 
+use core::arch::asm;
+
 use aya_ebpf::bindings::{__sk_buff, bpf_sock};
 use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_sk_fullsock, bpf_skb_load_bytes};
 use aya_ebpf::programs::SkBuffContext;
-use monitor_common::{flow_flag, totals};
+use monitor_common::{DEVICES, flow_flag, totals};
 
 use crate::socket::{self, TCP, UDP};
 use crate::{counters, emit, refused, tcp, udp};
@@ -19,7 +21,7 @@ pub struct Packet {
 }
 
 /// One packet on its way out of or into a socket. What comes first is what a settled flow costs: one
-/// call of the kernel, and looks at one line of the socket's storage and at the TCP flags.
+/// call of the kernel, and looks at one line of the socket's storage, at the interface and at the TCP flags.
 #[inline(always)]
 pub fn seen<const SENT: bool>(ctx: &SkBuffContext) {
     let skb = ctx.skb.skb;
@@ -36,6 +38,9 @@ pub fn seen<const SENT: bool>(ctx: &SkBuffContext) {
         }
         let transport = (*state).transport;
         if transport == TCP {
+            if SENT && (*skb).ifindex != (*state).sent_device {
+                leaves_elsewhere(skb, state);
+            }
             if !tcp::is_settled(skb, state, SENT) {
                 tcp::packet::<SENT>(skb, state);
             }
@@ -43,6 +48,53 @@ pub fn seen<const SENT: bool>(ctx: &SkBuffContext) {
             udp::packet::<SENT>(skb, state);
         }
     }
+}
+
+/// A packet that leaves by an interface which is not the one that is known: the first, or there are several.
+#[inline(never)]
+fn leaves_elsewhere(skb: *mut __sk_buff, state: *mut socket::SocketState) -> i32 {
+    if skb.is_null() || state.is_null() {
+        return 0;
+    }
+    // SAFETY: a context field; the caller's storage.
+    unsafe {
+        if note_device(&raw mut (*state).sent_device, (*skb).ifindex) != 0 {
+            // It is told with the totals, at once.
+            (*state).due = 0;
+        }
+    }
+    0
+}
+
+/// Notes which interface a packet passes; not 0: others passed another, which is new. What leaves has the one that its
+/// route led to, or the socket's own choice: `ip_output` (net/ipv4/ip_output.c) and `ip6_output` set it before
+/// the hook. A tunnel's is its own interface, both ways.
+///
+/// Nothing is written where nothing changes: another processor may write that there are several. Without more branches
+/// than that: Linux 6.1 walks each way through what follows by itself.
+///
+/// # Safety
+/// `known` is a field of a storage or map value.
+#[inline(always)]
+pub unsafe fn note_device(known: *mut u32, device: u32) -> u64 {
+    // SAFETY: the caller's promise.
+    let before = u64::from(unsafe { known.read_volatile() });
+    if before == u64::from(device) {
+        return 0;
+    }
+    let other = not_zero(before);
+    // SAFETY: as above. All bits set are `DEVICES`.
+    unsafe { known.write_volatile(device | 0_u32.wrapping_sub(other as u32)) };
+    other & not_zero(before ^ u64::from(DEVICES))
+}
+
+/// 1, or 0 for 0; `value` is below 2^63.
+#[inline(always)]
+fn not_zero(value: u64) -> u64 {
+    let mut result = value;
+    // SAFETY: two instructions on a register. The compiler would make a branch of what they do.
+    unsafe { asm!("{r} = -{r}", "{r} >>= 63", r = inout(reg) result) };
+    result
 }
 
 /// See [`crate::look_up`].
@@ -82,6 +134,9 @@ fn unknown<const SENT: bool>(skb: *mut __sk_buff) -> i32 {
         if state.is_null() {
             no_storage(skb, sk);
         } else if (*state).transport == TCP {
+            if SENT {
+                leaves_elsewhere(skb, state);
+            }
             tcp::packet::<SENT>(skb, state);
         } else {
             udp::packet::<SENT>(skb, state);

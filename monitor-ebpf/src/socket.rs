@@ -125,25 +125,27 @@ pub struct SocketState {
     pub sent_limit: u32,
     /// The same, of the other direction.
     pub received_limit: u32,
+    /// As in [`monitor_common::FlowEvent`]. UDP has it with each peer.
+    pub sent_device: u32,
     /// [`flow_flag`] and the constants. Once the connection has begun, written by the kernel's callbacks
     /// alone, which hold the socket's lock.
     pub flags: u32,
-    pub cookie: u64,
     /// What the process asked for: the constants below. Written where a process calls, without the lock.
     pub asked: u32,
+    pub cookie: u64,
     pub generation: u32,
     /// Captures that found the ring full, or [`SocketState::listener_captures`] at its limit.
     pub lost_captures: u32,
     /// Captures for a listening socket in this tick.
     pub listener_captures: u32,
+    /// The port that connect() was asked for.
+    pub destination_port: u32,
     pub netns: u64,
     pub owner: Owner,
     pub opened_ns: u64,
     pub established_ns: u64,
     /// Where connect() was asked to go.
     pub destination: [u32; 4],
-    pub destination_port: u32,
-    pub reserved: u32,
     pub sent: Side,
     pub received: Side,
     /// UDP: number of peers seen, and the first of them.
@@ -250,6 +252,7 @@ pub unsafe fn arm(state: *mut SocketState) {
         (*state).received = Side::ARMED;
         (*state).sent_limit = budget;
         (*state).received_limit = budget;
+        (*state).sent_device = 0;
         (*state).due = bpf_jiffies64() + tick();
     }
 }

@@ -60,11 +60,12 @@ pub fn packet<const SENT: bool>(skb: *mut __sk_buff, state: *mut SocketState) ->
         let mut key =
             UdpKey { cookie: (*state).cookie, remote: [0; 16], remote_port, local_port, reserved: 0 };
         emit::write_address(&raw mut key.remote, remote);
+        let device = (*skb).ifindex;
         let mut fresh = false;
         let flow = match UDP_FLOWS.get_ptr_mut(key) {
             Some(flow) => flow,
             None => {
-                let Some(flow) = begin(state, key, local, sent) else {
+                let Some(flow) = begin(state, key, local, sent, device) else {
                     counters::udp_untracked(u64::from(payload));
                     return 0;
                 };
@@ -79,8 +80,11 @@ pub fn packet<const SENT: bool>(skb: *mut __sk_buff, state: *mut SocketState) ->
             add(&raw mut (*flow).received_packets, datagrams);
             add(&raw mut (*flow).received_bytes, u64::from(payload));
         }
+        let known = if sent { &raw mut (*flow).sent_device } else { &raw mut (*flow).received_device };
         let now = bpf_jiffies64();
-        let ticked = now.wrapping_sub((*flow).last_tick) >= tick();
+        // That there is another interface is told at once.
+        let other = packet::note_device(known, device);
+        let ticked = now.wrapping_sub((*flow).last_tick) | 0_u64.wrapping_sub(other) >= tick();
         let budget = if sent { (*flow).sent_budget } else { (*flow).received_budget };
         if !fresh && !ticked && budget == 0 {
             return 0;
@@ -140,7 +144,13 @@ unsafe fn connected_to(skb: *mut __sk_buff, state: *mut SocketState) -> Option<(
 
 /// Makes an entry for a new peer.
 #[inline(always)]
-unsafe fn begin(state: *mut SocketState, key: UdpKey, local: [u32; 4], sent: bool) -> Option<*mut UdpFlow> {
+unsafe fn begin(
+    state: *mut SocketState,
+    key: UdpKey,
+    local: [u32; 4],
+    sent: bool,
+    device: u32,
+) -> Option<*mut UdpFlow> {
     let budget = settings().udp_budget;
     // SAFETY: the caller's storage.
     unsafe {
@@ -156,6 +166,8 @@ unsafe fn begin(state: *mut SocketState, key: UdpKey, local: [u32; 4], sent: boo
             lost_captures: 0,
             generation: 0,
             flags: (*state).flags & u32::from(flow_flag::MIDSTREAM),
+            sent_device: if sent { device } else { 0 },
+            received_device: if sent { 0 } else { device },
             reserved: 0,
             local: [0; 16],
         };
@@ -252,6 +264,8 @@ unsafe fn tell(kind: Kind, state: *mut SocketState, flow: *mut UdpFlow, key: Udp
             emit::copy_state(event, state);
             (*event).flags = (*flow).flags as u16;
             (*event).detail = u32::from(kind as u8 == Kind::SocketClosed as u8);
+            (*event).sent_device = (*flow).sent_device;
+            (*event).received_device = (*flow).received_device;
             (*event).opened_ns = (*flow).opened_ns;
             (*event).sent_bytes = (*flow).sent_bytes;
             (*event).sent_packets = (*flow).sent_packets;

@@ -140,6 +140,16 @@ pub struct Tunnel {
     pub name: String,
     /// What that rests on, and what of it is inferred.
     pub evidence: String,
+    /// The interface that its packets pass; `None`: that of any other packet.
+    pub interface: Option<Interface>,
+}
+
+/// The interface of a tunnel, in its network namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Interface {
+    pub index: u32,
+    /// The VRF that it is in, whose interface the kernel names for what arrives.
+    pub vrf: Option<u32>,
 }
 
 /// One flow as it stands: everything that a record, a listing, a policy or a detector reads.

@@ -17,6 +17,7 @@ use crate::identity::{ProcessSeen, TcpCounts, TcpState};
 use crate::inventory::Place;
 use crate::model::{Count, Direction, FailReason, FlowState, FlowView, Identity, Transport, Tunnel, Verdict};
 use crate::policy;
+use crate::tunnel::{Devices, Passed};
 use crate::verdict::Seen;
 
 /// How long a flow in the clear may take to go on with an upgrade to TLS, ns.
@@ -68,8 +69,10 @@ pub struct Flow {
     pub evidence: Option<Box<Evidence>>,
     pub facts: Arc<Facts>,
     pub decision: Option<Arc<policy::Decision>>,
-    /// What its packets go through, as it was last looked up.
-    pub tunnel: Option<Arc<Tunnel>>,
+    /// What its packets go through, by their route as it was last looked up.
+    pub routed_into: Option<Arc<Tunnel>>,
+    /// Where its packets were seen.
+    devices: Devices,
     pub verdict: Arc<Verdict>,
     /// The same connection's other socket, where that is on this host too.
     pub twin: Option<FlowId>,
@@ -161,7 +164,8 @@ impl Flow {
             evidence: Some(Box::new(Evidence::new(transport, budget))),
             facts,
             decision: None,
-            tunnel: None,
+            routed_into: None,
+            devices: Devices::default(),
             verdict,
             twin: None,
             stream: None,
@@ -320,6 +324,7 @@ impl Flow {
             self.first_server_ns = server;
         }
         self.seen.lost_captures = self.seen.lost_captures.max(event.lost_captures);
+        self.seen_on(event.sent_device, event.received_device);
         if self.netns == 0 {
             self.netns = event.netns;
         }
@@ -459,12 +464,29 @@ impl Flow {
 
     /// Judges again; true when an answer changed.
     pub fn judge(&mut self, judge: &mut Judge) -> bool {
-        let verdict = judge.judge(&self.facts, self.seen, self.decision.as_ref(), self.tunnel.as_ref());
+        let tunnel = self.routed_into.as_ref().map(|tunnel| (tunnel, tunnel.passed(self.devices)));
+        let verdict = judge.judge(&self.facts, self.seen, self.decision.as_ref(), tunnel);
         if Arc::ptr_eq(&verdict, &self.verdict) {
             return false;
         }
         let changed = verdict != self.verdict;
         self.verdict = verdict;
+        changed
+    }
+
+    /// The tunnel that all its packets were seen to pass.
+    pub fn tunnel(&self) -> Option<&Arc<Tunnel>> {
+        self.routed_into.as_ref().filter(|tunnel| tunnel.passed(self.devices) == Passed::Through)
+    }
+
+    /// Where its packets were seen, as the kernel's events tell it; whether that changes what is said of its tunnel.
+    pub fn seen_on(&mut self, sent_device: u32, received_device: u32) -> bool {
+        let passed = |flow: &Flow| flow.routed_into.as_ref().map(|tunnel| tunnel.passed(flow.devices));
+        let before = passed(self);
+        let changed = self.devices.learn(sent_device, received_device) && passed(self) != before;
+        if changed {
+            self.undecide();
+        }
         changed
     }
 
@@ -546,7 +568,7 @@ impl Flow {
             rtt_us: (self.rtt_us != 0).then_some(self.rtt_us),
             retransmits: self.retransmits,
             facts: self.facts.clone(),
-            tunnel: self.tunnel.clone(),
+            tunnel: self.tunnel().cloned(),
             verdict: self.verdict.clone(),
         }
     }
@@ -562,4 +584,4 @@ fn local_address(event: &FlowEvent) -> Endpoint {
 
 /// What a table of a million costs is mostly this.
 #[cfg(target_pointer_width = "64")]
-const _: () = assert!(size_of::<Flow>() <= 296);
+const _: () = assert!(size_of::<Flow>() <= 304);

@@ -10,6 +10,7 @@ use hashbrown::HashTable;
 use super::Interned;
 use crate::model::{Tunnel, Verdict};
 use crate::policy::Decision;
+use crate::tunnel::Passed;
 use crate::verdict::{self, Seen};
 
 /// Verdicts below this number are never looked through for unused ones.
@@ -34,6 +35,7 @@ struct Judged {
     seen: Seen,
     decision: Option<Arc<Decision>>,
     tunnel: Option<Arc<Tunnel>>,
+    passed: Passed,
     verdict: Arc<Verdict>,
 }
 
@@ -74,14 +76,17 @@ impl Judge {
         facts: &Arc<Facts>,
         seen: Seen,
         decision: Option<&Arc<Decision>>,
-        tunnel: Option<&Arc<Tunnel>>,
+        tunnel: Option<(&Arc<Tunnel>, Passed)>,
     ) -> Arc<Verdict> {
+        let passed = tunnel.map_or(Passed::Around, |(_, passed)| passed);
+        let tunnel = tunnel.map(|(tunnel, _)| tunnel).filter(|_| passed != Passed::Around);
         let hash = hash_judged(&self.state, facts, seen, decision);
         let same = |judged: &Judged| {
             Arc::ptr_eq(&judged.facts, facts)
                 && judged.seen == seen
                 && address(judged.decision.as_ref()) == address(decision)
                 && address(judged.tunnel.as_ref()) == address(tunnel)
+                && judged.passed == passed
         };
         if let Some(judged) = self.judged.find(hash, same) {
             return judged.verdict.clone();
@@ -92,7 +97,10 @@ impl Judge {
         }
         let mut verdict = verdict::judge(facts, seen, decision.map(|decision| &**decision));
         if let Some(tunnel) = tunnel {
-            verdict.encrypted = tunnel.covers(verdict.encrypted, facts);
+            verdict.encrypted = match passed {
+                Passed::Through => tunnel.covers(verdict.encrypted, facts),
+                _ => tunnel.may_cover(verdict.encrypted, facts),
+            };
         }
         let verdict = Arc::new(verdict);
         let judged = Judged {
@@ -100,6 +108,7 @@ impl Judge {
             seen,
             decision: decision.cloned(),
             tunnel: tunnel.cloned(),
+            passed,
             verdict: verdict.clone(),
         };
         let state = &self.state;

@@ -2,7 +2,9 @@
 //! IPsec policy that they fall under.
 //!
 //! In: sockets. Out: a [`Way`]. Everything is asked in the network namespace that the socket is found
-//! in, with what decides its route: addresses, user, mark, bound interface. Must never: name a tunnel that
+//! in, with what decides its route: addresses, user, mark, bound interface. A socket may choose another interface
+//! for itself (IP_UNICAST_IF, IP_PKTINFO), which nothing here knows of: the tunnel counts where the programs saw
+//! the flow's packets pass its interface (`Tunnel::passed`). Must never: name a tunnel that
 //! the packets need not go through. What comes *in* is known of IPsec, where the kernel drops what came
 //! in the clear; of WireGuard it is inferred, and said to be.
 
@@ -18,7 +20,7 @@ use super::tunnels_ipsec::{Ipsec, Path};
 use super::tunnels_routes::{Routes, Sender};
 use super::tunnels_userspace::is_wireguard;
 use super::{SocketKey, SocketLister, SocketSeen};
-use crate::model::{Transport, Tunnel, TunnelKind};
+use crate::model::{Interface, Transport, Tunnel, TunnelKind};
 
 /// How long what was read of the namespaces with tunnels counts.
 const FRESH: Duration = Duration::from_secs(1);
@@ -51,7 +53,7 @@ pub struct Tunnels {
 
 struct Namespace {
     netns: Netns,
-    wireguard: Vec<(u32, String)>,
+    wireguard: Vec<(Interface, String)>,
     ipsec: Ipsec,
     read: Instant,
 }
@@ -60,10 +62,10 @@ impl Namespace {
     /// `None`: it has no tunnel, or can't be entered.
     fn read(netns: &Netns) -> Option<Namespace> {
         let candidates = Routes::enter(netns).and_then(|routes| routes.candidates()).unwrap_or_default();
-        let wireguard: Vec<(u32, String)> = candidates
+        let wireguard: Vec<(Interface, String)> = candidates
             .into_iter()
             .filter(|candidate| candidate.in_kernel || is_wireguard(netns, &candidate.name))
-            .map(|candidate| (candidate.index, candidate.name))
+            .map(|it| (Interface { index: it.index, vrf: it.vrf }, it.name))
             .collect();
         // A kernel without IPsec refuses the socket.
         let ipsec = Ipsec::read(netns).unwrap_or_default();
@@ -105,11 +107,21 @@ impl Namespace {
             Some(_) => "",
             None => "; the socket was gone already: that it had no route of its own is inferred",
         };
-        if let Some((_, name)) = self.wireguard.iter().find(|(index, _)| *index == route.output) {
+        if let Some((interface, name)) = self.wireguard.iter().find(|(it, _)| it.index == route.output) {
+            // Whether its packets do is seen by the programs (`Tunnel::passed`).
+            let inferred = match (key.transport, interface.vrf) {
+                (Transport::Udp, None) => "",
+                _ => "; that answers come in there is inferred",
+            };
             let evidence = format!(
-                "the route to {remote} goes out through {name}; that answers come in there is inferred{gone}"
+                "the route to {remote} goes out through {name}, and so do its packets{inferred}{gone}"
             );
-            return Some(Way::Through(Tunnel { kind: TunnelKind::Wireguard, name: name.clone(), evidence }));
+            return Some(Way::Through(Tunnel {
+                kind: TunnelKind::Wireguard,
+                name: name.clone(),
+                evidence,
+                interface: Some(*interface),
+            }));
         }
         let local = if local.is_unspecified() { route.source? } else { local };
         let path = Path {
@@ -123,7 +135,7 @@ impl Namespace {
                 false => "on the way out; that answers come in the same way is inferred",
             };
             let evidence = format!("an IPsec policy demands ESP to {remote} {inbound}{gone}");
-            Way::Through(Tunnel { kind: TunnelKind::Ipsec, name: protected.name, evidence })
+            Way::Through(Tunnel { kind: TunnelKind::Ipsec, name: protected.name, evidence, interface: None })
         }))
     }
 }

@@ -30,6 +30,8 @@ pub(super) struct Routes {
 pub(super) struct Candidate {
     pub index: u32,
     pub name: String,
+    /// What it is in: of an interface without Ethernet, a VRF.
+    pub vrf: Option<u32>,
     /// The kernel's own; else a TUN device, which may be anything.
     pub in_kernel: bool,
 }
@@ -125,8 +127,12 @@ fn candidate(link: &LinkMessage) -> Option<Candidate> {
         LinkAttribute::IfName(name) => Some(name.clone()),
         _ => None,
     })?;
+    let vrf = link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::Controller(index) => Some(*index),
+        _ => None,
+    });
     let up = link.header.flags.contains(LinkFlags::Up);
-    up.then_some(Candidate { index: link.header.index, name, in_kernel })
+    up.then_some(Candidate { index: link.header.index, name, vrf, in_kernel })
 }
 
 fn chosen(route: &RouteMessage) -> Option<Route> {

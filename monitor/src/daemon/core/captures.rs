@@ -62,6 +62,10 @@ impl Core {
             };
             self.ensure(&event, now_ns)
         });
+        let seen_elsewhere = self.table.get_mut(id).is_some_and(|mut flow| flow.seen_on(head.sent_device, 0));
+        if seen_elsewhere {
+            self.advance(id, now_ns);
+        }
         self.learn_names(id, &head, &data);
         if self.watch_capture(id, &head, &data, now_ns) {
             return;

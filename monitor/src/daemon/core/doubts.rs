@@ -137,7 +137,7 @@ impl Core {
         }
         let Some(twin) = flow.twin.and_then(|twin| self.table.get(twin)) else { return };
         let heard = twin.is_ripe(now_ns) || now_ns.saturating_sub(flow.captured_ns) > HEARD;
-        let shows = twin.verdict.encrypted.answer == Answer::No || twin.tunnel.is_some();
+        let shows = twin.verdict.encrypted.answer == Answer::No || twin.tunnel().is_some();
         let Some(stream) = twin.stream.filter(|_| heard) else { return };
         drop((flow, twin));
         let wall = self.wall();

@@ -337,6 +337,7 @@ impl Core {
                     self.udp_apart(&key, totals, ended, now_ns);
                     return;
                 };
+                let mut seen_elsewhere = false;
                 if let Some(totals) = totals {
                     if flow.sent.packets + flow.received.packets
                         < totals.sent_packets + totals.received_packets
@@ -348,10 +349,13 @@ impl Core {
                     flow.received.bytes = totals.received_bytes;
                     flow.received.packets = totals.received_packets;
                     flow.seen.lost_captures = flow.seen.lost_captures.max(totals.lost_captures);
+                    seen_elsewhere = flow.seen_on(totals.sent_device, totals.received_device);
                 }
                 drop(flow);
                 if ended {
                     self.close(id, now_ns, FlowState::Closed);
+                } else if seen_elsewhere {
+                    self.advance(id, now_ns);
                 } else {
                     self.account(id, false);
                 }

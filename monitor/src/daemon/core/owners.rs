@@ -270,8 +270,8 @@ impl Core {
             Way::Direct => None,
             Way::Unknown => return,
         };
-        if flow.tunnel.as_deref() != tunnel.as_ref() {
-            flow.tunnel = tunnel.map(|tunnel| self.judge.tunnel(tunnel));
+        if flow.routed_into.as_deref() != tunnel.as_ref() {
+            flow.routed_into = tunnel.map(|tunnel| self.judge.tunnel(tunnel));
             flow.undecide();
             drop(flow);
             self.advance(id, now_ns);

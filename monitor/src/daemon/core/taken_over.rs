@@ -147,6 +147,8 @@ impl Core {
             received_bytes: totals.received_bytes,
             received_packets: totals.received_packets,
             lost_captures: totals.lost_captures,
+            sent_device: totals.sent_device,
+            received_device: totals.received_device,
             ..FlowEvent::default()
         };
         let id = self.ensure(&event, now_ns);

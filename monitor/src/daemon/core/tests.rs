@@ -19,7 +19,7 @@ mod udp;
 
 use super::*;
 use crate::event::to_bytes;
-use crate::model::{AlertState, AlertView, FlowView, Tunnel, TunnelKind};
+use crate::model::{AlertState, AlertView, FlowView, Interface, Tunnel, TunnelKind};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -29,7 +29,12 @@ struct Rig {
 }
 
 fn tunnel() -> Tunnel {
-    Tunnel { kind: TunnelKind::Wireguard, name: "wg0".into(), evidence: "the route".into() }
+    Tunnel {
+        kind: TunnelKind::Wireguard,
+        name: "wg0".into(),
+        evidence: "the route".into(),
+        interface: Some(Interface { index: WG0, vrf: None }),
+    }
 }
 
 fn settings() -> CoreSettings {
@@ -99,6 +104,7 @@ impl Rig {
             remote: event.remote,
             local_port: event.local_port,
             remote_port: event.remote_port,
+            sent_device: event.sent_device,
             ..CaptureHead::default()
         };
         self.core.event(Event::Capture(head, data.into()), self.now_ns);
@@ -164,6 +170,9 @@ fn alerts(records: &[Record]) -> Vec<&AlertView> {
         .collect()
 }
 
+/// The index of the tunnel's interface, and of another.
+const WG0: u32 = 5;
+const ETH0: u32 = 2;
 const CLIENT: &str = "10.0.0.1:40000";
 const SERVER: &str = "10.0.0.2:8080";
 const REQUEST: &[u8] = b"GET /health HTTP/1.1\r\nHost: example.org\r\n\r\n";

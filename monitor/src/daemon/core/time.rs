@@ -105,7 +105,7 @@ impl Core {
                 glances.push(id);
             }
             // Routes and policies change.
-            if flow.tunnel.is_some() && !flow.is_over() && tunnels < TUNNELS {
+            if flow.routed_into.is_some() && !flow.is_over() && tunnels < TUNNELS {
                 tunnels += 1;
                 lookups.push(Lookup::Tunnel { key: flow.key(), socket: socket_of(flow) });
             }

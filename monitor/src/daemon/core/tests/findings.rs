@@ -1,5 +1,7 @@
 //! What is found, and the alerts that come of it.
 
+use monitor_common::DEVICES;
+
 use super::*;
 
 #[test]
@@ -57,8 +59,10 @@ fn a_name_that_another_user_has_as_well_is_another_alert_and_stream() {
 fn plaintext_within_a_tunnel_is_encrypted_and_no_alert_until_it_leaves_it() {
     let mut rig = Rig::new(settings());
     rig.core.found(Found::Tunnels(true), rig.now_ns);
-    let open = rig.event(Kind::Open, 1, CLIENT, SERVER, false);
+    let mut open = rig.event(Kind::Open, 1, CLIENT, SERVER, false);
     rig.feed(Kind::Open, open);
+    open.sent_device = WG0;
+    rig.feed(Kind::Established, open);
     rig.capture(&open, true, 0, REQUEST);
     rig.capture(&open, false, 0, RESPONSE);
     let told = rig.records();
@@ -80,6 +84,60 @@ fn plaintext_within_a_tunnel_is_encrypted_and_no_alert_until_it_leaves_it() {
     assert!(alerts(&rig.records()).is_empty());
     rig.core.found(Found::Tunnel { key, way: Way::Direct }, rig.now_ns);
     assert_eq!(alerts(&rig.records()).len(), 1);
+}
+
+/// A socket may choose another interface than the one that its route leads to, from the beginning or later, by its
+/// first bytes or when it has long been settled.
+#[test]
+fn a_tunnel_counts_where_all_packets_were_seen_to_pass_it() {
+    for transport in [6, 17] {
+        for devices in [[ETH0, ETH0], [WG0, DEVICES], [WG0, ETH0]] {
+            let mut rig = Rig::new(settings());
+            rig.core.found(Found::Tunnels(true), rig.now_ns);
+            let mut open = rig.event(Kind::Open, 1, CLIENT, SERVER, false);
+            open.transport = transport;
+            open.sent_device = devices[0];
+            rig.feed(Kind::Open, open);
+            rig.capture(&open, true, 0, REQUEST);
+            rig.capture(&open, false, 0, RESPONSE);
+            rig.pass(SECOND);
+            let mut told = rig.records();
+            let first = if devices[0] == WG0 { Answer::Yes } else { Answer::No };
+            let (_, flow) = *flows(&told).last().unwrap();
+            assert_eq!(flow.verdict.encrypted.answer, first, "{transport} {devices:?}");
+            open.sent_device = devices[1];
+            rig.feed(Kind::Progress, open);
+            told.extend(rig.records());
+            assert_eq!(alerts(&told).len(), 1, "{transport} {devices:?}");
+            rig.feed(Kind::Close, FlowEvent { sent_bytes: 9, ..open });
+            let told = rig.records();
+            let (action, flow) = *flows(&told).last().unwrap();
+            assert_eq!((action, flow.verdict.encrypted.answer), (FlowAction::FlowClosed, Answer::No));
+            assert_eq!(flow.tunnel, None);
+        }
+    }
+}
+
+/// Accepted, or from before: where its packets leave is not known before the first one does.
+#[test]
+fn a_flow_of_which_no_packet_was_seen_to_leave_is_unknown_in_a_tunnel() {
+    let mut rig = Rig::new(settings());
+    rig.core.found(Found::Tunnels(true), rig.now_ns);
+    let mut open = rig.event(Kind::Open, 2, SERVER, CLIENT, true);
+    rig.feed(Kind::Open, open);
+    rig.capture(&open, false, 0, REQUEST);
+    rig.pass(SECOND);
+    let told = rig.records();
+    assert!(alerts(&told).is_empty());
+    let (_, flow) = *flows(&told).last().unwrap();
+    assert_eq!((flow.verdict.encrypted.answer, flow.tunnel.is_some()), (Answer::Unknown, false));
+    open.sent_device = WG0;
+    rig.capture(&open, true, 0, RESPONSE);
+    rig.feed(Kind::Close, FlowEvent { sent_bytes: 9, ..open });
+    let told = rig.records();
+    let (_, flow) = *flows(&told).last().unwrap();
+    assert_eq!(flow.verdict.encrypted.answer, Answer::Yes);
+    assert!(alerts(&told).is_empty());
 }
 
 /// The rest of it was not captured: it may have gone through.

@@ -23,6 +23,8 @@ fn totals(event: &FlowEvent, sent_bytes: u64) -> UdpFlow {
         lost_captures: 0,
         generation: 0,
         flags: u32::from(flow_flag::ACTIVE),
+        sent_device: event.sent_device,
+        received_device: event.received_device,
         reserved: 0,
         local: event.local,
     }
@@ -138,4 +140,22 @@ fn a_handshake_in_datagrams_that_nobody_answers_is_told_as_that() {
     let (_, flow) = *flows(&records).last().unwrap();
     assert_eq!(flow.facts.protection, dissect::Protection::Unknown(dissect::UnknownReason::Handshake));
     assert_eq!(flow.facts.detail.as_deref(), Some("WireGuard handshake, not completed so far"));
+}
+
+/// The word of it was lost; the totals that are read at the socket's end tell it.
+#[test]
+fn totals_tell_that_datagrams_went_around_a_tunnel() {
+    let mut rig = Rig::new(settings());
+    rig.core.found(Found::Tunnels(true), rig.now_ns);
+    let mut open = rig.event(Kind::Open, 1, CLIENT, SERVER, false);
+    (open.transport, open.sent_device) = (17, WG0);
+    rig.feed(Kind::Open, open);
+    rig.capture(&open, true, 0, REQUEST);
+    rig.pass(SECOND);
+    let answer = |records: &[Record]| flows(records).last().unwrap().1.verdict.encrypted.answer;
+    assert_eq!(answer(&rig.records()), Answer::Yes);
+    open.sent_device = ETH0;
+    let totals = Some(totals(&open, 200));
+    rig.core.event(Event::Udp { key: key_of(&open), totals, ended: true }, rig.now_ns);
+    assert_eq!(answer(&rig.records()), Answer::No);
 }
