@@ -149,7 +149,12 @@ mod tests {
             let reason = found(&view, before(Some(it))).map(|found| found.reason).unwrap_or_default();
             assert!(reason.contains(words), "{reason}");
         }
-        let tunnel = Tunnel { kind: TunnelKind::Wireguard, name: "wg0".into(), evidence: "the route".into() };
+        let tunnel = Tunnel {
+            kind: TunnelKind::Wireguard,
+            name: "wg0".into(),
+            evidence: "the route".into(),
+            interface: None,
+        };
         view.tunnel = Some(Arc::new(tunnel));
         assert!(found(&view, before(Some(Before::Tunnel))).is_none());
     }
