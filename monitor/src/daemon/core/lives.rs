@@ -141,8 +141,8 @@ impl Core {
 
     pub(super) fn insert(&mut self, mut flow: Flow, now_ns: u64) -> FlowId {
         let key = flow.key();
-        // Before its owner is asked for: so that it is known when the flow is judged.
         if self.tunnels && !flow.endpoints().1.ip().is_loopback() {
+            flow.marks.set(Marks::WAY_ASKED, true);
             self.out.lookups.push(Lookup::Tunnel { key: flow.key(), socket: socket_of(&flow) });
         }
         if let Some(holder) = self.holder_of_old_listener(&flow) {

@@ -265,15 +265,20 @@ impl Core {
     /// Where the packets of a flow go now. What could not be found out changes nothing.
     fn tunnel(&mut self, id: FlowId, way: Way, now_ns: u64) {
         let Some(mut flow) = self.table.get_mut(id) else { return };
+        let waited = flow.marks.has(Marks::WAY_ASKED);
+        flow.marks.set(Marks::WAY_ASKED, false);
         let tunnel = match way {
             Way::Through(tunnel) => Some(tunnel),
             Way::Direct => None,
-            Way::Unknown => return,
+            Way::Unknown => flow.routed_into.as_deref().cloned(),
         };
-        if flow.routed_into.as_deref() != tunnel.as_ref() {
+        let changes = flow.routed_into.as_deref() != tunnel.as_ref();
+        if changes {
             flow.routed_into = tunnel.map(|tunnel| self.judge.tunnel(tunnel));
             flow.undecide();
-            drop(flow);
+        }
+        drop(flow);
+        if changes || waited {
             self.advance(id, now_ns);
         }
     }

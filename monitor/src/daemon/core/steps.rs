@@ -35,7 +35,7 @@ impl Core {
     /// The same, whatever is known of the other end.
     pub(super) fn advance_alone(&mut self, id: FlowId, now_ns: u64) {
         let Some(flow) = self.table.get(id) else { return };
-        if flow.owner.is_none() {
+        if flow.owner.is_none() || waits_for_its_way(&flow, now_ns) {
             return;
         }
         let over = flow.is_over();
@@ -303,6 +303,12 @@ fn told(flow: &Flow, action: FlowAction, boot_id: &str, clock: Clock, now_ns: u6
         view.closed_at = None;
     }
     Record::Flow { flow: Arc::new(view), action, at: clock.wall(now_ns) }
+}
+
+/// It was asked which way its packets go: within a tunnel, what can be read is no alert. Who answers that is another one
+/// than who says whose it is.
+fn waits_for_its_way(flow: &Flow, now_ns: u64) -> bool {
+    flow.marks.has(Marks::WAY_ASKED) && now_ns.saturating_sub(flow.opened_ns) <= PATIENCE
 }
 
 /// What a flow holds open are alerts about its stream.

@@ -177,6 +177,9 @@ impl Core {
                 let owner = unseen(&flow.process_seen());
                 flow.set_owner(self.identities.get(owner));
             }
+            if let Some(mut flow) = self.table.get_mut(id) {
+                flow.marks.set(Marks::WAY_ASKED, false);
+            }
             self.advance(id, now_ns);
             // What has ended has no other who would tell it.
             let goes_on = self.table.get(id).is_some_and(|flow| !flow.is_over());

@@ -140,6 +140,36 @@ fn a_flow_of_which_no_packet_was_seen_to_leave_is_unknown_in_a_tunnel() {
     assert!(alerts(&told).is_empty());
 }
 
+/// Who answers where its packets go may be slower than who says whose it is.
+#[test]
+fn a_flow_is_not_judged_before_it_is_known_whether_it_goes_through_a_tunnel() {
+    for answered in [true, false] {
+        let mut rig = Rig::new(settings());
+        rig.core.found(Found::Tunnels(true), rig.now_ns);
+        let open = rig.event(Kind::Open, 1, CLIENT, SERVER, false);
+        rig.feed(Kind::Open, open);
+        rig.capture(&open, true, 0, REQUEST);
+        rig.capture(&open, false, 0, RESPONSE);
+        let (ways, others): (Vec<_>, Vec<_>) =
+            rig.core.take_output().lookups.into_iter().partition(|it| matches!(it, Lookup::Tunnel { .. }));
+        assert_eq!((ways.len(), others.is_empty()), (1, false));
+        let identity = Arc::new(Identity { pid: Some(open.owner.tgid), ..Identity::default() });
+        let seen = seen_of(&open.owner);
+        rig.core.found(Found::Owner { key: key_of(&open), seen, identity }, rig.now_ns);
+        rig.pass(SECOND / 2);
+        assert!(rig.core.take_output().records.is_empty());
+        if answered {
+            let way = Way::Through(tunnel());
+            rig.core.found(Found::Tunnel { key: key_of(&open), way }, rig.now_ns);
+        }
+        rig.pass(SECOND);
+        let told = rig.core.take_output().records;
+        assert_eq!(alerts(&told).is_empty(), answered);
+        let (_, flow) = *flows(&told).last().unwrap();
+        assert_eq!(flow.verdict.encrypted.answer == Answer::No, !answered);
+    }
+}
+
 /// The rest of it was not captured: it may have gone through.
 #[test]
 fn a_handshake_that_was_not_seen_to_its_end_did_not_fail() {
