@@ -155,6 +155,8 @@ impl Tunnel {
     fn is_within(&self, (answer, reason, _): (String, String, usize)) -> Result<()> {
         let expected = format!("WireGuard tunnel {} (readable data inside)", self.name);
         ensure!((answer.as_str(), &reason) == ("yes", &expected), "{answer}: {reason}");
+        let alerts = self.daemon.count(is_of_plaintext);
+        ensure!(alerts == 0, "{alerts} alerts of plaintext about what is encrypted");
         Ok(())
     }
 
@@ -166,9 +168,12 @@ impl Tunnel {
     }
 
     fn alerts_of_plaintext(&self) -> Result<()> {
-        let alert = |record: &Value| is_alert(record) && text(record, "rule.id") == "plaintext";
-        self.daemon.wait_for("alert for what goes around", PATIENCE, is_alert, alert).map(drop)
+        self.daemon.wait_for("alert for what goes around", PATIENCE, is_alert, is_of_plaintext).map(drop)
     }
+}
+
+fn is_of_plaintext(record: &Value) -> bool {
+    is_alert(record) && text(record, "rule.id") == "plaintext"
 }
 
 fn up(process: &mut Process) -> Result<()> {
