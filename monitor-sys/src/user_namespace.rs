@@ -62,7 +62,8 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(owner.unwrap(), rustix::process::geteuid().as_raw());
-        let parent = format!("/proc/self/fd/{}", parent.unwrap().as_raw_fd());
-        assert_eq!(std::fs::read_link(parent).unwrap(), own);
+        let parent = parent.unwrap();
+        let path = format!("/proc/self/fd/{}", parent.as_raw_fd());
+        assert_eq!(std::fs::read_link(path).unwrap(), own);
     }
 }
