@@ -33,8 +33,9 @@ const DEEPEST: usize = 33;
 /// What a looker sees.
 pub struct Sight {
     details: Details,
-    /// Read after all that.
+    /// Read after all that, and whose rights it has then.
     after: Option<Stat>,
+    rights: Option<u32>,
     /// The file that it ran all the time.
     executable: Option<Executable>,
 }
@@ -50,10 +51,11 @@ impl Sight {
         let before = hashes.and_then(|_| Version::run_by(directory.as_fd()));
         let details = directory.details(standing);
         let after = directory.stat();
+        let rights = directory.users().map(|ids| ids.effective);
         // Held last: what a looker that hangs holds, others lack.
         let executable = hashes.and_then(|hashes| hashes.executable(directory.as_fd(), pid));
         let executable = executable.filter(|it| Some(it.version()) == before);
-        Sight { details, after, executable }
+        Sight { details, after, rights, executable }
     }
 }
 
@@ -135,6 +137,7 @@ impl Resolver {
         now: u64,
     ) -> Option<Named> {
         let directory = Arc::new(directory);
+        let mut stands = Standing::default();
         let mut ahead = self.ahead.remove(&pid).filter(|it| it.before.start_ticks == before.start_ticks);
         // Between two reads it may have executed another program: then the parts would not belong
         // together. In the midst of that it has a name and a binary and no arguments yet.
@@ -148,13 +151,13 @@ impl Resolver {
                     let standing = directory.standing(&|path| self.cgroups.maker(path));
                     let who = self.who_may_have_made(&directory, &standing, seen, now);
                     let hashes = self.asked.hashes().then(|| self.hashes.clone());
-                    let (its, stands) = (Arc::clone(&directory), standing.clone());
-                    let job = move || vec![Sight::of(&its, pid, &stands, hashes.as_ref())];
+                    let (its, stood) = (Arc::clone(&directory), standing.clone());
+                    let job = move || vec![Sight::of(&its, pid, &stood, hashes.as_ref())];
                     let sight = self.lookers.look(&who, job);
                     (standing, who, sight.and_then(|mut sights| sights.pop().ok_or(Stalled::Now)))
                 }
             };
-            let Sight { details, after, executable } = match sight {
+            let Sight { details, after, rights, executable } = match sight {
                 Ok(sight) => sight,
                 Err(stalled) => {
                     return self.not_looked_at(pid, &directory, standing, seen, &who, stalled, now);
@@ -163,7 +166,6 @@ impl Resolver {
             let after = after?;
             let whole = details.executable.is_none() || details.command_line.is_some();
             if after.name == before.name && (whole || look == MOST_LOOKS) {
-                let rights = standing.users.map(|ids| ids.effective);
                 let became =
                     seen.and_then(|seen| self.became_another(seen, &directory, &after, &details, rights));
                 let identity = self.identity(pid, after, standing, details, seen, now);
@@ -174,17 +176,15 @@ impl Resolver {
                 let executable = executable.filter(|_| identity.executable.is_some());
                 return Some(self.hashed(identity, executable));
             }
-            before = after;
+            (before, stands) = (after, standing);
             if look > 1 {
                 thread::sleep(BETWEEN_LOOKS);
             }
         }
+        // Whose it is, it is whatever it calls itself.
+        let identity = self.identity(pid, before, stands, Details::default(), seen, now);
         let missing = Some("the process keeps executing other programs".to_owned());
-        let Stat { name, start_ticks, .. } = before;
-        let start_ticks = Some(start_ticks);
-        let identity =
-            Identity { pid: Some(pid), start_ticks, name: Some(name), missing, ..Identity::default() };
-        Some(identity.into())
+        Some(Identity { missing, ..identity }.into())
     }
 
     /// A look that stalls: what the kernel says without one.

@@ -86,8 +86,12 @@ impl ProcessDirectory {
     pub fn standing(&self, maker: &dyn Fn(&str) -> Maker) -> Standing {
         let place = read_capped(self.0.as_fd(), "cgroup", LONGEST_CGROUPS)
             .map(|bytes| place_of_proc_cgroup(&String::from_utf8_lossy(&bytes), maker));
-        let users = read_status(self.0.as_fd()).ok().and_then(|bytes| user_ids(&bytes));
+        let users = self.users();
         Standing { users, place_hidden: place.is_err(), place: place.unwrap_or_default() }
+    }
+
+    pub fn users(&self) -> Option<UserIds> {
+        read_status(self.0.as_fd()).ok().and_then(|bytes| user_ids(&bytes))
     }
 
     /// May never return.

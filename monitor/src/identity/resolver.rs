@@ -25,6 +25,7 @@ const ENDED: &str = "process ended before it could be looked at";
 const ENDED_UNNAMED: &str = "process ended while it was looked at";
 const NO_PROCESS: &str = "the kernel did not say which process";
 const TOO_MANY: &str = "more processes were to be looked at than there is time for";
+const PLACE_HIDDEN: &str = "the kernel did not say in which cgroup the process is";
 const REFUSED: &str = "no permission to look at the process";
 
 /// Processes remembered.
@@ -218,7 +219,7 @@ impl Resolver {
         &mut self,
         pid: u32,
         stat: Stat,
-        Standing { users, place, .. }: Standing,
+        Standing { users, place, place_hidden }: Standing,
         details: Details,
         seen: Option<&ProcessSeen>,
         now: u64,
@@ -228,6 +229,7 @@ impl Resolver {
         let missing = match (refused, stat.state) {
             (true, _) => Some(REFUSED.to_owned()),
             (_, 'Z' | 'X') if executable.is_none() => Some(ENDED_UNNAMED.to_owned()),
+            _ if place_hidden => Some(PLACE_HIDDEN.to_owned()),
             _ => None,
         };
         Identity {

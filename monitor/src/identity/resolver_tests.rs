@@ -383,3 +383,15 @@ fn the_unit_of_a_living_process_is_read_in_both_versions() {
     assert_eq!(identity.unit, Some(unit.clone()));
     assert_eq!(identity.label(), unit);
 }
+
+/// A rule that names its unit says "unknown" of it, and no "no".
+#[test]
+fn where_a_process_is_that_the_kernel_did_not_say_is_missing() {
+    let stat = Stat { name: "a".to_owned(), state: 'S', start_ticks: 1 };
+    let missing = |place_hidden| {
+        let standing = Standing { place_hidden, ..Standing::default() };
+        Resolver::new().identity(7, stat.clone(), standing, Details::default(), None, 1).missing
+    };
+    assert_eq!(missing(true).as_deref(), Some(PLACE_HIDDEN));
+    assert_eq!(missing(false), None);
+}

@@ -58,14 +58,15 @@ mod tests {
         {
             assert_eq!(called(name), name);
         }
-        let label = |name: &str| Identity { name: Some(name.to_owned()), ..Identity::default() }.label();
-        assert_eq!((label("(others)").as_str(), label("nginx").as_str()), ("\"(others)\"", "nginx"));
         assert_eq!(Identity::default().label(), "?");
         let label = |name: &str, uid, user: Option<&str>| {
             let (name, user) = (Some(name.to_owned()), user.map(str::to_owned));
             Identity { name, user, uid: Some(uid), ..Identity::default() }.label()
         };
         assert_eq!(label("curl", 0, Some("root")), "curl");
+        assert_eq!(label("(others)", 0, None), "\"(others)\"");
+        let nobodys = Identity { name: Some("curl".to_owned()), ..Identity::default() };
+        assert_eq!(nobodys.label(), "curl (uid ?)", "whose it is, is not known: it need not be root's");
         assert_eq!(label("curl", 1000, Some("alice")), "curl (alice)");
         assert_eq!(label("curl (alice)", 1001, Some("mallory")), "\"curl (alice)\" (mallory)");
         assert_eq!(label("curl", 1001, None), "curl (uid 1001)");

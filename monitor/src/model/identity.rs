@@ -107,7 +107,9 @@ impl Identity {
         match &self.container {
             Some(container) => format!("{name}@{}", container.short_id()),
             None => match (self.uid, &self.user) {
-                (None | Some(0), _) => name.into_owned(),
+                (Some(0), _) => name.into_owned(),
+                (None, _) if self.name.is_none() => name.into_owned(),
+                (None, _) => format!("{name} (uid ?)"),
                 (Some(_), Some(user)) => format!("{name} ({user})"),
                 (Some(uid), None) => format!("{name} (uid {uid})"),
             },

@@ -3,9 +3,9 @@
 //!
 //! In: what was found out, and when. Out: the same for another socket of the same process, or that
 //! somebody has asked already. Must never: name a process that got its pid from another one. So an answer
-//! counts for a socket that was made at the same moment (those that one listener accepted), or after it and
-//! within [`MOMENT`] of the answer, by the same pid, user, name and cgroup: the kernel goes through all its
-//! pids before it gives one out again.
+//! counts for a socket that was made at the same moment (those that one listener accepted), or within [`MOMENT`] after it,
+//! by the same pid, user, name and cgroup: the kernel goes through all its pids before it gives one out again. When the
+//! answer came says nothing: it may have waited for seconds since the process was looked at.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::flows::FlowKey;
 use crate::identity::ProcessSeen;
 use crate::model::Identity;
 
-/// How long after the answer a process is taken to be the one that it was, ns.
+/// How long after it was seen a process is taken to be the one that it was, ns.
 const MOMENT: u64 = 100_000_000;
 /// How long an answer about one moment of one process is kept, ns: its name or its command line may change.
 const KEEP: u64 = 2_000_000_000;
@@ -134,7 +134,7 @@ impl Recent {
     fn get(&self, seen: &ProcessSeen, now_ns: u64) -> Option<Arc<Identity>> {
         let known = self.known.get(&key(seen))?;
         let same_moment = seen.seen_ns == known.seen_ns && now_ns.saturating_sub(known.found_ns) < KEEP;
-        let soon_after = seen.seen_ns > known.seen_ns && seen.seen_ns.saturating_sub(known.found_ns) < MOMENT;
+        let soon_after = seen.seen_ns > known.seen_ns && seen.seen_ns.saturating_sub(known.seen_ns) < MOMENT;
         (same_moment || soon_after).then(|| known.identity.clone())
     }
 }
@@ -154,12 +154,25 @@ mod tests {
         recent.found(&seen(1_000), &who, 5_000);
         assert!(recent.get(&seen(1_000), KEEP).is_some());
         assert!(recent.get(&seen(1_000), 5_000 + KEEP).is_none(), "too old");
-        assert!(recent.get(&seen(5_000 + MOMENT - 1), 5_000 + MOMENT).is_some());
-        assert!(recent.get(&seen(5_000 + MOMENT), 5_000 + MOMENT).is_none(), "the pid may be another's");
+        assert!(recent.get(&seen(1_000 + MOMENT - 1), 5_000 + MOMENT).is_some());
+        assert!(recent.get(&seen(1_000 + MOMENT), 5_000 + MOMENT).is_none(), "the pid may be another's");
         assert!(recent.get(&seen(999), 5_000).is_none(), "it may have been another's before");
         for other in [ProcessSeen { uid: 0, ..seen(1_000) }, ProcessSeen { cgroup: 2, ..seen(1_000) }] {
             assert!(recent.get(&other, 5_000).is_none());
         }
+    }
+
+    /// It may have waited for a hash.
+    #[test]
+    fn an_answer_that_comes_late_counts_for_no_socket_of_the_time_it_took() {
+        let mut recent = Recent::default();
+        let who = Arc::new(Identity { pid: Some(7), ..Identity::default() });
+        assert_eq!(recent.ask(&seen(1_000), FlowKey::default(), 2_000), Answer::Ask);
+        let flow = FlowKey { cookie: 2, ..FlowKey::default() };
+        let later = seen(30 * MOMENT);
+        assert_eq!(recent.ask(&later, flow, 1_000), Answer::UnderWay);
+        assert_eq!(recent.found(&seen(1_000), &who, 40 * MOMENT), [flow]);
+        assert_eq!(recent.ask(&later, flow, 40 * MOMENT), Answer::Ask);
     }
 
     #[test]
