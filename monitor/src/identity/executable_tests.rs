@@ -96,8 +96,54 @@ fn a_version_is_of_the_process_that_runs_it() {
 #[test]
 fn so_many_files_are_held_and_no_more() {
     let hashes = Hashes::default();
+    // Who only know of it take no places.
+    let _others = vec![hashes.clone(); 20];
     let mut all: Vec<Executable> = (0..MOST_HELD + 3).map(|_| own(&hashes)).collect();
     assert_eq!(all.iter().filter(|it| it.is_held()).count(), MOST_HELD);
     all.drain(..4);
     assert!(own(&hashes).is_held(), "a place that was given back is another's");
+}
+
+/// Its server may never answer, and nobody was asked before whether it may hang.
+#[test]
+fn the_file_system_of_another_file_than_the_one_that_was_seen_is_asked_nothing() {
+    let (path, mut child) = copy("another");
+    let process = ProcessDirectory::open(child.id()).unwrap();
+    let is_asked = |version| {
+        let mut is_asked = false;
+        let file = Executable::of(child.id(), version).run_still(process.as_fd(), |_| {
+            is_asked = true;
+            false
+        });
+        (is_asked, file.is_some())
+    };
+    let runs = Version::run_by(process.as_fd()).unwrap();
+    assert_eq!(is_asked(own(&Hashes::default()).version()), (false, false));
+    assert_eq!(is_asked(runs), (true, true));
+    assert!(Executable::of(child.id(), runs).run_still(process.as_fd(), |_| true).is_none());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn who_runs_it_too_and_ends_takes_nothing_from_those_who_live() {
+    let (path, mut child) = copy("lives");
+    let said = said_of(&path);
+    let version = Version::run_by(ProcessDirectory::open(child.id()).unwrap().as_fd()).unwrap();
+    let ended = Command::new("true").spawn().map(|mut child| child.wait().map(|_| child.id()));
+    let ended = ended.unwrap().unwrap();
+    for [first, second] in [[child.id(), ended], [ended, child.id()]] {
+        let mut executable = Executable::of(first, version);
+        executable.is_run_too(Executable::of(second, version));
+        assert_eq!(read_all(&mut executable, 4096).0, Step::Done(said.clone()), "{first} {second}");
+    }
+    // Many who end do not push out the first.
+    let mut executable = Executable::of(child.id(), version);
+    (0..1000).for_each(|number| executable.is_run_too(Executable::of(u32::MAX - number, version)));
+    assert_eq!(executable.pids.len(), MOST_PIDS);
+    assert_eq!(read_all(&mut executable, 4096).0, Step::Done(said));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    std::fs::remove_file(path).unwrap();
 }
