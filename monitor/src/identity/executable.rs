@@ -10,10 +10,12 @@ use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, Mode, OFlags, StatxFlags, fstatfs, openat};
 use sha2::{Digest, Sha256};
 
+use super::lookers::Who;
 use super::process::{ProcessDirectory, stat_as_known};
 
 /// Hashes remembered.
@@ -138,8 +140,8 @@ struct Held {
 #[derive(Debug)]
 pub struct Unhashed {
     pub executable: Executable,
-    /// The user who runs it, as this host calls it: who pays for reading it.
-    pub uid: u32,
+    /// Who may have it run: they pay for reading it, and may make that hang.
+    pub who: Who,
 }
 
 /// How far reading has come.
@@ -193,14 +195,15 @@ impl Executable {
         self.held = None;
     }
 
-    /// Reads so many bytes more, holes too: they cost as much. Gives how many it was.
-    pub fn read_on(&mut self, most: u64) -> (Step, u64) {
+    /// Reads so many bytes more, holes too: they cost as much; or less, where that takes `longest`. Gives how many it was.
+    pub fn read_on(&mut self, most: u64, longest: Duration) -> (Step, u64) {
         let before = self.read;
-        let step = self.read_until(before.saturating_add(most).min(self.version.size));
+        let step = self.read_until(before.saturating_add(most).min(self.version.size), longest);
         (step.unwrap_or(Step::Failed), self.read - before)
     }
 
-    fn read_until(&mut self, end: u64) -> Option<Step> {
+    fn read_until(&mut self, end: u64, longest: Duration) -> Option<Step> {
+        let begun = Instant::now();
         let file = self.open()?;
         let mut buffer = vec![0; 64 << 10];
         while self.read < end {
@@ -209,6 +212,9 @@ impl Executable {
                 file.read_at(buffer.get_mut(..most)?, self.read).ok().filter(|length| *length > 0)?;
             self.hash.update(buffer.get(..length)?);
             self.read += length as u64;
+            if begun.elapsed() >= longest {
+                break;
+            }
         }
         if self.left() > 0 {
             return Some(Step::More);
