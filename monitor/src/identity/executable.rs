@@ -10,10 +10,12 @@ use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, Mode, OFlags, StatxFlags, fstatfs, openat};
 use sha2::{Digest, Sha256};
 
+use super::lookers::Who;
 use super::process::{ProcessDirectory, stat_as_known};
 
 /// Hashes remembered.
@@ -22,6 +24,8 @@ const MOST: usize = 4096;
 const LARGEST: u64 = 512 << 20;
 /// Files that are held open for processes that may end before it is their turn. Others are opened then.
 const MOST_HELD: usize = 16;
+/// Processes that run a file that is not held, and are remembered: any of them may end before its turn.
+const MOST_PIDS: usize = 64;
 
 /// File systems whose reads may never return: those behind a network or another process
 /// (`include/uapi/linux/magic.h`).
@@ -72,9 +76,12 @@ impl Version {
 #[derive(Clone, Debug, Default)]
 pub struct Hashes {
     known: Arc<Mutex<HashMap<Version, String>>>,
-    /// One more owner for each file that is held.
-    held: Arc<()>,
+    held: Arc<Places>,
 }
+
+/// One more owner for each file that is held; those who only know of it are none.
+#[derive(Debug, Default)]
+struct Places(Arc<()>);
 
 impl Hashes {
     /// Lower-case hex.
@@ -93,14 +100,15 @@ impl Hashes {
     /// What a process runs. `None`: it may not be looked at, is too large, or reading it could hang. `process`: its
     /// directory in `/proc`.
     pub fn executable(&self, process: BorrowedFd<'_>, pid: u32) -> Option<Executable> {
-        let file = open(process, "exe")?;
+        let file = run_by(process)?;
         let version = Version::of(&file)?;
-        if version.size > LARGEST {
+        if version.size > LARGEST || may_hang(file.as_fd()) {
             return None;
         }
+        let Places(places) = &*self.held;
         // Two who ask at the same time may both have the last place.
-        let is_room = Arc::strong_count(&self.held) <= MOST_HELD;
-        let held = is_room.then(|| Held { file, _place: Arc::clone(&self.held) });
+        let is_room = Arc::strong_count(places) <= MOST_HELD;
+        let held = is_room.then(|| Held { file, _place: Arc::clone(places) });
         Some(Executable { held, ..Executable::of(pid, version) })
     }
 
@@ -113,8 +121,8 @@ impl Hashes {
 #[derive(Debug)]
 pub struct Executable {
     version: Version,
-    /// Who runs it: where it is opened if it is not held.
-    pid: u32,
+    /// Who run it, the first one for the longest: where it is opened if it is not held.
+    pids: Vec<u32>,
     held: Option<Held>,
     hash: Sha256,
     /// Bytes read so far.
@@ -132,8 +140,8 @@ struct Held {
 #[derive(Debug)]
 pub struct Unhashed {
     pub executable: Executable,
-    /// The user who runs it, as this host calls it: who pays for reading it.
-    pub uid: u32,
+    /// Who may have it run: they pay for reading it, and may make that hang.
+    pub who: Who,
 }
 
 /// How far reading has come.
@@ -150,7 +158,7 @@ pub enum Step {
 impl Executable {
     /// One that a process runs, by its version.
     pub fn of(pid: u32, version: Version) -> Executable {
-        Executable { version, pid, held: None, hash: Sha256::new(), read: 0 }
+        Executable { version, pids: vec![pid], held: None, hash: Sha256::new(), read: 0 }
     }
 
     pub fn version(&self) -> Version {
@@ -170,10 +178,15 @@ impl Executable {
         self.held.is_some()
     }
 
-    /// Another process runs it, and may do so for longer.
+    /// Another process runs it, and may do so for longer, or not as long.
     pub fn is_run_too(&mut self, other: Executable) {
-        if self.held.is_none() && self.version == other.version {
-            (self.pid, self.held) = (other.pid, other.held);
+        if self.version != other.version {
+            return;
+        }
+        self.held = self.held.take().or(other.held);
+        for pid in other.pids.into_iter().filter(|pid| !self.pids.contains(pid)).collect::<Vec<u32>>() {
+            self.pids.truncate(MOST_PIDS - 1);
+            self.pids.push(pid);
         }
     }
 
@@ -182,14 +195,15 @@ impl Executable {
         self.held = None;
     }
 
-    /// Reads so many bytes more, holes too: they cost as much. Gives how many it was.
-    pub fn read_on(&mut self, most: u64) -> (Step, u64) {
+    /// Reads so many bytes more, holes too: they cost as much; or less, where that takes `longest`. Gives how many it was.
+    pub fn read_on(&mut self, most: u64, longest: Duration) -> (Step, u64) {
         let before = self.read;
-        let step = self.read_until(before.saturating_add(most).min(self.version.size));
+        let step = self.read_until(before.saturating_add(most).min(self.version.size), longest);
         (step.unwrap_or(Step::Failed), self.read - before)
     }
 
-    fn read_until(&mut self, end: u64) -> Option<Step> {
+    fn read_until(&mut self, end: u64, longest: Duration) -> Option<Step> {
+        let begun = Instant::now();
         let file = self.open()?;
         let mut buffer = vec![0; 64 << 10];
         while self.read < end {
@@ -198,6 +212,9 @@ impl Executable {
                 file.read_at(buffer.get_mut(..most)?, self.read).ok().filter(|length| *length > 0)?;
             self.hash.update(buffer.get(..length)?);
             self.read += length as u64;
+            if begun.elapsed() >= longest {
+                break;
+            }
         }
         if self.left() > 0 {
             return Some(Step::More);
@@ -213,7 +230,10 @@ impl Executable {
         let file = match &self.held {
             Some(held) => held.file.as_fd(),
             None => {
-                again = open(ProcessDirectory::open(self.pid).ok()?.as_fd(), "exe")?;
+                again = self.pids.iter().find_map(|pid| {
+                    let process = ProcessDirectory::open(*pid).ok()?;
+                    self.run_still(process.as_fd(), may_hang)
+                })?;
                 again.as_fd()
             }
         };
@@ -223,13 +243,26 @@ impl Executable {
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         Some(File::from(openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?))
     }
+
+    /// What the process runs, if it is still that version. Of another file, its file system is asked nothing.
+    fn run_still(
+        &self,
+        process: BorrowedFd<'_>,
+        may_hang: impl FnOnce(BorrowedFd<'_>) -> bool,
+    ) -> Option<OwnedFd> {
+        let file = run_by(process)?;
+        (Version::of(&file)? == self.version && !may_hang(file.as_fd())).then_some(file)
+    }
 }
 
-/// For no access: a file system behind another process is not asked to open it. `None`: reading it could hang.
-fn open(at: BorrowedFd<'_>, name: &str) -> Option<OwnedFd> {
-    let file = openat(at, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
-    let file_system = fstatfs(&file).ok()?.f_type as u32;
-    (!MAY_HANG.contains(&file_system)).then_some(file)
+/// What a process runs, opened for no access: a file system behind another process is not asked.
+fn run_by(process: BorrowedFd<'_>) -> Option<OwnedFd> {
+    openat(process, "exe", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()
+}
+
+/// Whether reading it could hang, as its file system says it is, which this asks: it may hang by itself.
+fn may_hang(file: BorrowedFd<'_>) -> bool {
+    fstatfs(file).map_or(true, |said| MAY_HANG.contains(&(said.f_type as u32)))
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, fstat, openat, statat};
 
 use super::ProcessSeen;
 use super::clock::monotonic_ns;
-use super::executable::{Executable, Hashes, Version};
+use super::executable::{Executable, Hashes, Unhashed, Version};
 use super::lookers::{Stalled, Who};
 use super::process::{Details, ProcessDirectory, Standing, Stat};
 use super::resolver::{Named, Resolver, name_of, open_process};
@@ -174,7 +174,8 @@ impl Resolver {
                 }
                 // The name and the hash are of one file.
                 let executable = executable.filter(|_| identity.executable.is_some());
-                return Some(self.hashed(identity, executable));
+                let unhashed = executable.map(|executable| Unhashed { executable, who });
+                return Some(self.hashed(identity, unhashed));
             }
             (before, stands) = (after, standing);
             if look > 1 {

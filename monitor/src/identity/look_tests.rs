@@ -4,6 +4,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::Instant;
 
+use super::super::asked::Asked;
 use super::super::cgroup::Maker;
 use super::super::resolver::tests::{Running, seen, until_named};
 use super::*;
@@ -74,10 +75,8 @@ fn those_whose_turn_comes_are_seen_in_one_go_and_each_is_told_as_itself() {
 
 /// Numbers that somebody else gave are no users of their own.
 #[test]
+#[ignore = "becomes other users and makes user namespaces: needs root and util-linux"]
 fn who_is_in_a_namespace_that_a_user_made_is_that_user_however_deep() {
-    if !rustix::process::geteuid().is_root() {
-        return;
-    }
     let mut resolver = Resolver::new();
     let mut who = |command: &mut Command, is: &dyn Fn(&Who) -> bool| {
         let child = Running::start(command);
@@ -104,4 +103,21 @@ fn who_is_in_a_namespace_that_a_user_made_is_that_user_however_deep() {
         *who == Who::User { uid: 54_321, is_named: false }
     });
     who(Command::new("unshare").args(["-U", "sleep", "60"]), &|who| matches!(who, Who::Namespace(_)));
+}
+
+/// Also of one that is remembered. Its user is root.
+#[test]
+#[ignore = "makes a user namespace: needs root and util-linux"]
+fn who_pays_for_a_hash_is_who_could_have_begun_the_process() {
+    let asked = Asked::default();
+    asked.set(true, false);
+    let mut resolver = Resolver::new().asked(asked);
+    let child = Running::start(Command::new("unshare").args(["-U", "sleep", "60"]));
+    until_named(&mut Resolver::new(), child.0.id(), "sleep");
+    for _ in 0..2 {
+        let named = resolver.process(&seen(child.0.id(), "sleep"));
+        let who = named.unhashed.map(|unhashed| unhashed.who);
+        assert!(matches!(who, Some(Who::Namespace(_))), "{who:?}");
+        assert_eq!(named.identity.uid, Some(0));
+    }
 }

@@ -48,12 +48,12 @@ pub enum Who {
 }
 
 impl Who {
-    fn is_named(&self) -> bool {
+    pub fn is_named(&self) -> bool {
         !matches!(self, Who::User { is_named: false, .. })
     }
 
     /// Those who have no name share one patience.
-    fn payer(&self) -> Who {
+    pub fn payer(&self) -> Who {
         if self.is_named() { self.clone() } else { Who::User { uid: u32::MAX, is_named: false } }
     }
 }

@@ -45,6 +45,7 @@ pub use clock::processor_time;
 pub use executable::tests as test_executables;
 pub use executable::{Executable, Hashes, Step, Unhashed, Version};
 pub use holders::holders;
+pub use lookers::Who;
 pub use namespaces::{Netns, NetnsSource, namespaces};
 #[cfg(test)]
 pub use process::ProcessDirectory as TestDirectory;

@@ -12,7 +12,7 @@ use super::clock::{BootClock, monotonic_ns};
 use super::executable::{Executable, Hashes, Unhashed, Version};
 use super::holders::Holder;
 use super::look::{Ahead, Sight, own_user_namespace};
-use super::lookers::Lookers;
+use super::lookers::{Lookers, Who};
 use super::namespace_cookies::NamespaceCookies;
 use super::open_files::Purses;
 use super::process::{Details, ProcessDirectory, Standing, Stat, UserIds};
@@ -80,7 +80,7 @@ impl From<Identity> for Named {
 pub(super) struct Remembered {
     pub(super) identity: Identity,
     /// What it runs, where a policy asks for the hash of it.
-    executable: Option<Version>,
+    executable: Option<(Version, Who)>,
     pub(super) start_ticks: u64,
     /// Name under which the kernel programs saw it: that of a thread, which may differ.
     seen_as: [u8; 16],
@@ -192,17 +192,18 @@ impl Resolver {
 
     /// With the hash that is known by now.
     fn remembered_as(&self, known: &Remembered) -> Named {
-        let executable = known.executable.filter(|_| self.asked.hashes());
-        let executable = executable.map(|version| Executable::of(known.identity.pid.unwrap_or(0), version));
-        self.hashed(known.identity.clone(), executable)
+        let pid = known.identity.pid.unwrap_or(0);
+        let unhashed = known.executable.clone().filter(|_| self.asked.hashes());
+        let unhashed =
+            unhashed.map(|(version, who)| Unhashed { executable: Executable::of(pid, version), who });
+        self.hashed(known.identity.clone(), unhashed)
     }
 
     /// With the hash of what it runs, where that is known.
-    pub(super) fn hashed(&self, mut identity: Identity, executable: Option<Executable>) -> Named {
-        let Some(executable) = executable else { return identity.into() };
-        identity.executable_sha256 = self.hashes.get(&executable.version());
-        let uid = identity.uid.unwrap_or(u32::MAX);
-        let unhashed = identity.executable_sha256.is_none().then_some(Unhashed { executable, uid });
+    pub(super) fn hashed(&self, mut identity: Identity, unhashed: Option<Unhashed>) -> Named {
+        let Some(unhashed) = unhashed else { return identity.into() };
+        identity.executable_sha256 = self.hashes.get(&unhashed.executable.version());
+        let unhashed = identity.executable_sha256.is_none().then_some(unhashed);
         Named { unhashed, ..identity.into() }
     }
 
@@ -292,7 +293,7 @@ impl Resolver {
         // `now` is from before the reading: it was certainly alive then.
         let known = Remembered {
             identity: identity.clone(),
-            executable: unhashed.as_ref().map(|unhashed| unhashed.executable.version()),
+            executable: unhashed.as_ref().map(|it| (it.executable.version(), it.who.clone())),
             start_ticks,
             seen_as: seen.comm,
             seen_uid: seen.uid,

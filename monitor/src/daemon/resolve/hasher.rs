@@ -1,8 +1,9 @@
 //! Hashes of executables, for the answers that wait for one.
 //!
 //! In: an answer that lacks a hash, and the file. Out: the answer, with the hash, or without it where it was not known in
-//! time: then nothing says that it is the one that a policy names. Two threads: one that gives answers, and one that
-//! reads. No other thread reads an executable, and where a read does not return, only hashes are missing.
+//! time: then nothing says that it is the one that a policy names. One thread gives answers, and another one reads: no other
+//! reads an executable. Where a read does not return, only hashes are missing, and another thread reads for others in place
+//! of that one, of which there may be so many ([`turns`](super::turns)) until their reads return.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -14,8 +15,8 @@ use crossbeam_channel::{Receiver, Sender, bounded, never, select};
 use super::super::clock::monotonic_ns;
 use super::super::core::Found;
 use super::super::stages::{HASH, Stage};
-use super::turns::Turns;
-use crate::identity::{Executable, Hashes, Step, Unhashed, Version};
+use super::turns::{Cost, Turns};
+use crate::identity::{Executable, Hashes, Step, Unhashed, Version, Who};
 use crate::model::Identity;
 
 /// What is read in one turn, bytes: a few milliseconds.
@@ -24,19 +25,17 @@ const SLICE: u64 = 4 << 20;
 const QUEUE: usize = 256;
 /// How often it is looked whether an answer has waited for too long, or somebody has credit again.
 const TICK: Duration = Duration::from_millis(20);
-/// A turn that takes longer may never end: nobody waits for it.
+/// A turn that takes longer has one read that does.
+const LONGEST: Duration = Duration::from_millis(100);
+/// One that takes longer may never end: another thread reads for others.
 const STUCK: Duration = Duration::from_secs(2);
-/// After this time another thread reads for others, where so few are lost.
-const LOST: Duration = Duration::from_secs(30);
-const MOST_LOST: usize = 8;
-const ROOT: u32 = 0;
 /// How long what was there before the start waits for all its hashes.
 const AT_START: Duration = Duration::from_secs(3);
 
 /// An answer, and the file whose hash it lacks.
 struct Asked {
     executable: Executable,
-    uid: u32,
+    who: Who,
     answer: Answer,
 }
 
@@ -56,9 +55,9 @@ pub struct Hashing {
 impl Hashing {
     /// Gives back what is to be told at once: it lacks no hash, or too many do.
     pub fn tell(&self, found: Found, unhashed: Option<Unhashed>) -> Option<Found> {
-        let Some(Unhashed { executable, uid }) = unhashed else { return Some(found) };
+        let Some(Unhashed { executable, who }) = unhashed else { return Some(found) };
         self.looks.look(HASH).offer(1);
-        let asked = Asked { executable, uid, answer: Answer::Core(found) };
+        let asked = Asked { executable, who, answer: Answer::Core(found) };
         let Err(refused) = self.asked.try_send(asked) else { return None };
         self.looks.look(HASH).lose(1);
         match refused.into_inner().answer {
@@ -71,10 +70,10 @@ impl Hashing {
     pub fn all(&self, files: Vec<Unhashed>) -> HashMap<Version, String> {
         let end = Instant::now() + AT_START;
         let (done, hashes) = bounded(files.len());
-        for Unhashed { executable, uid } in files {
+        for Unhashed { executable, who } in files {
             self.looks.look(HASH).offer(1);
             let answer = Answer::Many(executable.version(), done.clone());
-            if self.asked.send_deadline(Asked { executable, uid, answer }, end).is_err() {
+            if self.asked.send_deadline(Asked { executable, who, answer }, end).is_err() {
                 self.looks.look(HASH).lose(1);
             }
         }
@@ -84,8 +83,8 @@ impl Hashing {
     }
 }
 
-/// A file that is read on, by who pays for it.
-type Turn = (u32, Executable);
+/// A file that was read on, how far, and what that took.
+type Read = (Executable, Step, Cost);
 
 /// Gives answers, until all who ask have ended.
 pub struct Hasher {
@@ -94,25 +93,24 @@ pub struct Hasher {
     hashes: Hashes,
     looks: Arc<Stage>,
     reading: Reading,
-    lost_after: Duration,
-    /// Threads that wait for a read to return, and for whom.
-    lost: Vec<(u32, Weak<()>)>,
+    /// Threads that wait for a read of these files to return.
+    lost: Vec<(Version, Weak<()>)>,
 }
 
 /// Reads, until the other has ended.
 pub struct Reader {
-    turns: Receiver<Turn>,
-    read: Sender<(Turn, Step, u64)>,
+    turns: Receiver<Executable>,
+    read: Sender<Read>,
     _alive: Arc<()>,
 }
 
 /// The other end of a [`Reader`].
 struct Reading {
-    turns: Sender<Turn>,
-    read: Receiver<(Turn, Step, u64)>,
+    turns: Sender<Executable>,
+    read: Receiver<Read>,
     alive: Weak<()>,
-    /// Who has the turn that it reads for, and since when.
-    turn: Option<(u32, Instant)>,
+    /// What it reads, and since when.
+    turn: Option<(Version, Instant)>,
 }
 
 fn reader() -> (Reading, Reader) {
@@ -127,16 +125,17 @@ pub fn hashing(found: Sender<Found>, hashes: Hashes, looks: Arc<Stage>) -> (Hash
     let (asked, asked_out) = bounded(QUEUE);
     let (reading, reader) = reader();
     let (looks_too, lost) = (looks.clone(), Vec::new());
-    let hasher =
-        Hasher { asked: asked_out, found, hashes, looks: looks_too, reading, lost_after: LOST, lost };
+    let hasher = Hasher { asked: asked_out, found, hashes, looks: looks_too, reading, lost };
     (Hashing { asked, looks }, hasher, reader)
 }
 
 impl Reader {
     pub fn run(self) {
-        while let Ok((uid, mut executable)) = self.turns.recv() {
-            let (step, bytes) = executable.read_on(SLICE);
-            if self.read.send(((uid, executable), step, bytes)).is_err() {
+        while let Ok(mut executable) = self.turns.recv() {
+            let begun = Instant::now();
+            let (step, bytes) = executable.read_on(SLICE, LONGEST);
+            let cost = Cost { bytes, ns: nanos(begun.elapsed()) };
+            if self.read.send((executable, step, cost)).is_err() {
                 return;
             }
         }
@@ -153,67 +152,77 @@ impl Hasher {
     }
 
     fn round(&mut self, turns: &mut Turns<Answer>) -> Result<(), HungUp> {
+        self.take_back(turns);
         if self.reading.turn.is_none()
-            && let Some(turn) = turns.next(monotonic_ns())
+            && let Some(executable) = turns.next(monotonic_ns())
         {
-            self.reading.turn = Some((turn.0, Instant::now()));
-            self.reading.turns.send(turn).map_err(|_| HungUp)?;
+            self.reading.turn = Some((executable.version(), Instant::now()));
+            self.reading.turns.send(executable).map_err(|_| HungUp)?;
         }
         let tick = if turns.is_empty() { never() } else { crossbeam_channel::after(TICK) };
         select! {
             recv(self.asked) -> asked => self.take(asked.map_err(|_| HungUp)?, turns)?,
             recv(self.reading.read) -> read => {
                 self.reading.turn = None;
-                let (turn, step, bytes) = read.map_err(|_| HungUp)?;
-                self.was_read(turn, step, bytes, turns)?;
+                self.was_read(read.map_err(|_| HungUp)?, turns)?;
             }
             recv(tick) -> _ => {}
         }
-        let is_stuck = self.reading.turn.is_some_and(|(_, since)| since.elapsed() > STUCK);
-        self.read_for_others();
-        turns.overdue(is_stuck, monotonic_ns()).into_iter().try_for_each(|answer| self.give(answer, None))
+        let mut answers = Vec::new();
+        let stuck = self.stuck();
+        if let Some((version, took)) = stuck
+            && self.read_for_others(version)
+        {
+            answers = turns.lost(nanos(took), monotonic_ns());
+        }
+        answers.extend(turns.overdue(self.stuck().is_some(), monotonic_ns()));
+        answers.into_iter().try_for_each(|answer| self.give(answer, None))
     }
 
-    /// Has another thread read, where one has waited for too long. Its user asks for nothing more until it is back.
-    fn read_for_others(&mut self) {
-        let Some((uid, since)) = self.reading.turn else { return };
-        if since.elapsed() < self.lost_after {
-            return;
-        }
-        self.lost.retain(|(_, alive)| alive.strong_count() > 0);
+    /// What is read for too long, and for how long. One that waits here to be taken was read.
+    fn stuck(&self) -> Option<(Version, Duration)> {
+        let (version, since) = self.reading.turn?;
+        let took = since.elapsed();
+        (took > STUCK && self.reading.read.is_empty()).then_some((version, took))
+    }
+
+    /// Has another thread read, if there can be one.
+    fn read_for_others(&mut self, version: Version) -> bool {
         let (reading, reader) = reader();
-        let is_room = self.lost.len() < MOST_LOST;
-        if is_room && thread::Builder::new().name("hash-reader".into()).spawn(|| reader.run()).is_ok() {
+        let is_there = thread::Builder::new().name("hash-reader".into()).spawn(|| reader.run()).is_ok();
+        if is_there {
             let lost = std::mem::replace(&mut self.reading, reading);
-            self.lost.push((uid, lost.alive));
+            self.lost.push((version, lost.alive));
+        }
+        is_there
+    }
+
+    /// Who asks next for what has returned has it read.
+    fn take_back(&mut self, turns: &mut Turns<Answer>) {
+        for (version, _) in self.lost.extract_if(.., |(_, alive)| alive.strong_count() == 0) {
+            turns.returned(&version);
         }
     }
 
-    fn is_held_up(&self, uid: u32) -> bool {
-        uid != ROOT && self.lost.iter().any(|(user, alive)| *user == uid && alive.strong_count() > 0)
-    }
-
-    fn take(&self, asked: Asked, turns: &mut Turns<Answer>) -> Result<(), HungUp> {
-        let Asked { executable, uid, answer } = asked;
+    fn take(&mut self, asked: Asked, turns: &mut Turns<Answer>) -> Result<(), HungUp> {
+        let Asked { executable, who, answer } = asked;
+        self.take_back(turns);
         // It may have been read since.
         if let Some(hash) = self.hashes.get(&executable.version()) {
             return self.give(answer, Some(hash));
         }
-        if self.is_held_up(uid) {
-            return self.give(answer, None);
-        }
-        match turns.ask(executable, uid, answer, monotonic_ns()) {
+        match turns.ask(executable, &who, answer, monotonic_ns()) {
             Ok(()) => Ok(()),
             Err(answer) => self.give(answer, None),
         }
     }
 
-    fn was_read(&self, turn: Turn, step: Step, bytes: u64, turns: &mut Turns<Answer>) -> Result<(), HungUp> {
-        let (uid, executable) = turn;
+    fn was_read(&self, read: Read, turns: &mut Turns<Answer>) -> Result<(), HungUp> {
+        let (executable, step, cost) = read;
         let (version, now_ns) = (executable.version(), monotonic_ns());
         let hash = match step {
             Step::More => {
-                turns.read(uid, executable, bytes, now_ns);
+                turns.read(executable, cost, now_ns);
                 return Ok(());
             }
             Step::Done(hash) => Some(hash),
@@ -222,18 +231,13 @@ impl Hasher {
         if let Some(hash) = &hash {
             self.hashes.put(version, hash.clone());
         }
-        let mut answers = turns.done(uid, &version, bytes, now_ns).into_iter();
+        let mut answers = turns.done(&version, cost, now_ns).into_iter();
         answers.try_for_each(|answer| self.give(answer, hash.clone()))
     }
 
     fn give(&self, answer: Answer, hash: Option<String>) -> Result<(), HungUp> {
-        let tally = self.looks.look(HASH);
-        if hash.is_some() {
-            tally.deliver(1)
-        } else {
-            tally.lose(1)
-        }
-        match answer {
+        let (tally, mut is_told) = (self.looks.look(HASH), hash.is_some());
+        let given = match answer {
             Answer::Core(mut found) => {
                 if let Some(identity) = identity(&mut found) {
                     Arc::make_mut(identity).executable_sha256 = hash;
@@ -242,11 +246,17 @@ impl Hasher {
             }
             // Who asked may wait no more.
             Answer::Many(version, many) => {
-                let _ = many.try_send((version, hash));
+                is_told &= many.try_send((version, hash)).is_ok();
                 Ok(())
             }
-        }
+        };
+        tally.settle_one(is_told);
+        given
     }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Who an answer says it is.

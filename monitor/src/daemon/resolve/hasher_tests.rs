@@ -21,11 +21,15 @@ fn rig() -> Rig {
     Rig { hashing, hashes, found, looks, hasher, reader }
 }
 
+fn user(uid: u32) -> Who {
+    Who::User { uid, is_named: true }
+}
+
 /// This test's program.
 fn own(hashes: &Hashes) -> Option<Unhashed> {
     let pid = std::process::id();
     let executable = hashes.executable(TestDirectory::open(pid).unwrap().as_fd(), pid).unwrap();
-    Some(Unhashed { executable, uid: 0 })
+    Some(Unhashed { executable, who: user(0) })
 }
 
 fn answer(cookie: u64) -> Found {
@@ -90,19 +94,12 @@ fn where_a_read_does_not_return_names_are_told_without_a_hash() {
     assert_eq!((tally.offered(), tally.delivered(), tally.lost()), (2, 0, 2));
 }
 
+/// Who waits beside it has its hash after that moment.
 #[test]
 fn where_a_read_does_not_return_another_thread_reads_for_others() {
-    let Rig { hashing, hashes, found, mut hasher, reader: _never_reads, .. } = rig();
-    hasher.lost_after = STUCK;
-    let own = |uid| own(&hashes).map(|unhashed| Unhashed { uid, ..unhashed });
+    let Rig { hashing, hashes, found, hasher, reader, .. } = rig();
+    let own = |uid| own(&hashes).map(|unhashed| Unhashed { who: user(uid), ..unhashed });
     let told = || found.recv_timeout(Duration::from_secs(30)).unwrap();
-    assert!(hashing.tell(answer(1), own(7)).is_none());
-    let hashing_thread = std::thread::spawn(|| hasher.run());
-    assert_eq!(hash(&told()), None);
-    std::thread::sleep(STUCK / 2);
-    // Not for the same user.
-    assert!(hashing.tell(answer(2), own(7)).is_none());
-    assert_eq!(hash(&told()), None);
     let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
     let executable = loop {
         let process = TestDirectory::open(child.id()).unwrap();
@@ -111,12 +108,42 @@ fn where_a_read_does_not_return_another_thread_reads_for_others() {
             break executable;
         }
     };
-    assert!(hashing.tell(answer(3), Some(Unhashed { executable, uid: 8 })).is_none());
+    let began = Instant::now();
+    assert!(hashing.tell(answer(1), own(7)).is_none());
+    let hashing_thread = std::thread::spawn(|| hasher.run());
+    std::thread::sleep(STUCK / 4);
+    assert!(hashing.tell(answer(3), Some(Unhashed { executable, who: user(8) })).is_none());
+    assert_eq!(hash(&told()), None);
     assert!(hash(&told()).is_some());
+    assert!(began.elapsed() < STUCK * 2, "{:?}", began.elapsed());
+    // Not for the same user, nor the same file.
+    for uid in [7, 8] {
+        let began = Instant::now();
+        assert!(hashing.tell(answer(2), own(uid)).is_none());
+        assert_eq!(hash(&told()), None);
+        assert!(began.elapsed() < STUCK, "{:?}", began.elapsed());
+    }
+    // Its read has returned.
+    drop(reader);
+    assert!(hashing.tell(answer(4), own(8)).is_none());
+    assert_eq!(hash(&told()), Some(&*said()));
     child.kill().unwrap();
     child.wait().unwrap();
     drop(hashing);
     hashing_thread.join().unwrap();
+}
+
+/// Who asked for many waits no more.
+#[test]
+fn an_answer_that_comes_too_late_counts_as_lost() {
+    let Rig { hashes, looks, hasher, .. } = rig();
+    let version = own(&hashes).unwrap().executable.version();
+    let (many, waits) = bounded(1);
+    assert!(hasher.give(Answer::Many(version, many.clone()), Some("f".into())).is_ok());
+    assert_eq!(waits.recv().unwrap().1.as_deref(), Some("f"));
+    drop(waits);
+    assert!(hasher.give(Answer::Many(version, many), Some("f".into())).is_ok());
+    assert_eq!((looks.look(HASH).delivered(), looks.look(HASH).lost()), (1, 1));
 }
 
 #[test]
@@ -135,7 +162,7 @@ fn no_hash_is_that_of_another_file() {
     let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
     let version = own(&hashes).unwrap().executable.version();
     let executable = Executable::of(child.id(), version);
-    assert!(hashing.tell(answer(1), Some(Unhashed { executable, uid: 0 })).is_none());
+    assert!(hashing.tell(answer(1), Some(Unhashed { executable, who: user(0) })).is_none());
     let threads = [std::thread::spawn(|| hasher.run()), std::thread::spawn(|| reader.run())];
     let answer = found.recv_timeout(Duration::from_secs(30)).unwrap();
     assert_eq!((hash(&answer), hashes.get(&version)), (None, None));
