@@ -170,7 +170,7 @@ impl Resolver {
             Some(named) if named.is_stalled => named,
             Some(named) => {
                 self.remember(seen, &named, now);
-                self.cgroups.meet(seen.cgroup, seen.uid, now);
+                self.cgroups.meet(seen.cgroup, seen.uid, &mut self.users, now);
                 named
             }
             None => self.ended(seen, now).into(),
@@ -249,7 +249,7 @@ impl Resolver {
 
     /// What the kernel programs saw of a process that can't be looked at any more.
     fn ended(&mut self, seen: &ProcessSeen, now: u64) -> Identity {
-        let Place { unit, container } = self.cgroups.place(seen.cgroup, seen.uid, now);
+        let Place { unit, container } = self.cgroups.place(seen.cgroup, seen.uid, &mut self.users, now);
         Identity {
             pid: Some(seen.tgid),
             name: Some(name_of(seen)).filter(|name| !name.is_empty()),
