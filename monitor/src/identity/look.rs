@@ -121,7 +121,7 @@ impl Resolver {
             }
             Err(Stalled::Now) => self.stalls.push(who.to_string()),
             // It is said of each when it is its turn.
-            Err(Stalled::Before | Stalled::Many) => {}
+            Err(Stalled::Before | Stalled::Shared | Stalled::Many) => {}
         }
     }
 
@@ -200,11 +200,7 @@ impl Resolver {
         now: u64,
     ) -> Option<Named> {
         let stat = directory.stat()?;
-        let why = match stalled {
-            Stalled::Now => format!("the look at it did not return: looks at processes of {who} stall"),
-            Stalled::Before => format!("it was not looked at: looks at processes of {who} stall"),
-            Stalled::Many => "it was not looked at: looks at processes of too many users stall".to_owned(),
-        };
+        let why = stalled.why(who);
         if stalled == Stalled::Now {
             self.stalls.push(who.to_string());
         }

@@ -75,8 +75,25 @@ pub enum Stalled {
     Now,
     /// It was not begun: another one of the same has not returned, or they have kept us waiting for long enough.
     Before,
+    /// It was not begun: those of all who have no name here, and so one patience, have kept us waiting for long enough.
+    Shared,
     /// It was not begun: too many have not returned.
     Many,
+}
+
+impl Stalled {
+    /// Why what `who` may make hang is not known.
+    pub fn why(self, who: &Who) -> String {
+        match self {
+            Stalled::Now => format!("the look at it did not return: looks at processes of {who} stall"),
+            Stalled::Before => format!("it was not looked at: looks at processes of {who} stall"),
+            Stalled::Shared => {
+                "it was not looked at: looks at processes of users without a name here have taken too long"
+                    .to_owned()
+            }
+            Stalled::Many => "it was not looked at: looks at processes of too many users stall".to_owned(),
+        }
+    }
 }
 
 type Job<T> = Box<dyn FnOnce() -> T + Send>;
@@ -139,7 +156,7 @@ impl<T: Send + 'static> Lookers<T> {
         }
         let patience = if self.patiences.is_empty() { None } else { self.patiences.get_mut(&who.payer()) };
         let is_spent = patience.is_some_and(|patience| !patience.allows(micros(SLICE), monotonic_ns()));
-        is_spent.then_some(Stalled::Before)
+        is_spent.then_some(if who.is_named() { Stalled::Before } else { Stalled::Shared })
     }
 
     fn wait(&mut self, who: &Who, looker: &Looker<T>) -> Result<T, RecvTimeoutError> {
