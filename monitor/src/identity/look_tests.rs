@@ -48,6 +48,28 @@ fn how_long_a_look_takes() {
     );
 }
 
+/// The look at one that hangs would keep those of all others open for as long.
+#[test]
+fn those_whose_turn_comes_are_not_kept_open() {
+    let mut resolver = Resolver::new();
+    let others: Vec<Running> = (0..3).map(|_| Running::start(Command::new("sleep").arg("60"))).collect();
+    let all: Vec<ProcessSeen> = others.iter().map(|other| seen(other.0.id(), "sleep")).collect();
+    let by_user = resolver.by_user(&all.iter().collect::<Vec<_>>(), monotonic_ns());
+    assert_eq!(by_user.values().map(Vec::len).sum::<usize>(), 3);
+    let directories: Vec<String> = all.iter().map(|seen| format!("/proc/{}", seen.tgid)).collect();
+    let is_open = || {
+        let files = std::fs::read_dir("/proc/self/fd").unwrap();
+        let links = files.filter_map(|file| std::fs::read_link(file.ok()?.path()).ok());
+        links.filter_map(|link| link.into_os_string().into_string().ok()).any(|it| directories.contains(&it))
+    };
+    // Other tests look at all processes.
+    let end = Instant::now() + Duration::from_secs(10);
+    while is_open() {
+        assert!(Instant::now() < end);
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
 /// One that has ended since, or began since, is none that was seen before its turn.
 #[test]
 fn those_whose_turn_comes_are_seen_in_one_go_and_each_is_told_as_itself() {
