@@ -113,6 +113,22 @@ impl Resolver {
         by_user
     }
 
+    /// One that was seen before it was its turn, and has ended since. `None`: it was not, or may have become another program
+    /// before: its threads can be asked no more.
+    pub(super) fn seen_ahead(&mut self, seen: &ProcessSeen, now: u64) -> Option<Named> {
+        let Ahead { before, standing, sight, .. } = self.ahead.remove(&seen.tgid)?;
+        let Sight { details, after, executable } = sight;
+        let (name, after) = (name_of(seen), after.ok()?);
+        let rights = standing.users.map_or(seen.uid, |ids| ids.effective);
+        let is_it = name == before.name && name == after.name && (seen.uid == 0 || seen.uid == rights);
+        let is_whole = details.executable.is_some() && details.command_line.is_some();
+        if !is_it || !is_whole || self.clock.began_after(before.start_ticks, seen.seen_ns) {
+            return None;
+        }
+        let identity = self.identity(seen.tgid, after, standing, details, Some(seen), now);
+        Some(self.hashed(identity, executable))
+    }
+
     /// What nobody asked for holds files that others may want to hold.
     pub fn forget_ahead(&mut self) {
         self.ahead.clear();

@@ -70,7 +70,7 @@ fn those_whose_turn_comes_are_not_kept_open() {
     }
 }
 
-/// One that has ended since, or began since, is none that was seen before its turn.
+/// One that has ended since is told as it was seen before its turn, if that was it.
 #[test]
 fn those_whose_turn_comes_are_seen_in_one_go_and_each_is_told_as_itself() {
     let mut resolver = Resolver::new();
@@ -81,16 +81,23 @@ fn those_whose_turn_comes_are_seen_in_one_go_and_each_is_told_as_itself() {
     let all: Vec<ProcessSeen> = others.iter().map(|other| seen(other.0.id(), "sleep")).collect();
     resolver.look_ahead(&all);
     assert_eq!(resolver.ahead.len(), 6);
-    others[0].end();
-    assert_eq!(resolver.who(&all[0]).missing.as_deref(), Some("process ended before it could be looked at"));
-    for seen in &all[1..] {
+    others.iter_mut().take(3).for_each(Running::end);
+    for seen in all.iter().skip(2) {
         let identity = resolver.who(seen);
         assert_eq!((identity.pid, identity.missing), (Some(seen.tgid), None));
         assert!(identity.executable.is_some() && identity.command_line.is_some());
     }
+    let earlier = ProcessSeen { seen_ns: 1, ..all[0] };
+    let under_another_name = seen(all[1].tgid, "curl");
+    // Once told, it is not kept.
+    for seen in [earlier, under_another_name, all[2]] {
+        let identity = resolver.who(&seen);
+        assert_eq!(identity.missing.as_deref(), Some("process ended before it could be looked at"));
+        assert_eq!((identity.executable, identity.start_ticks), (None, None));
+    }
     resolver.forget_ahead();
     // Those that are remembered are not looked at.
-    resolver.look_ahead(&all[1..]);
+    resolver.look_ahead(&all[3..]);
     assert!(resolver.ahead.is_empty());
 }
 

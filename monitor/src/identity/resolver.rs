@@ -151,8 +151,8 @@ impl Resolver {
         let (directory, stat) = match open_process(seen.tgid) {
             Ok(opened) => opened,
             Err(error) => {
-                let unseen = self.unseen(Some(seen), &error, now);
-                return unseen.unwrap_or_else(|| self.ended(seen, now).into());
+                let known = self.unseen(Some(seen), &error, now).or_else(|| self.seen_ahead(seen, now));
+                return known.unwrap_or_else(|| self.ended(seen, now).into());
             }
         };
         if self.clock.began_after(stat.start_ticks, seen.seen_ns) {
