@@ -30,9 +30,9 @@ pub(crate) const HANDSHAKE: u8 = 22;
 pub(crate) const APPLICATION_DATA: u8 = 23;
 const HEARTBEAT: u8 = 24;
 
-/// Protected records that are looked at: a flight of six messages, a chain of certificates of 256 kB,
-/// and what follows them.
-const MOST_PROTECTED: usize = 32;
+/// Protected records that are looked at: a flight of six messages, a chain of certificates of 256 kB, and what
+/// follows them; as many short ones as fit into what is captured at first.
+const MOST_PROTECTED: usize = 512;
 
 /// A record's header, as far as it is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,11 +1,12 @@
 //! Every process there is, with what a look at its open files would cost; and in which order they are looked at.
 
 use std::collections::{HashMap, HashSet};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::fs::{AtFlags, statat};
 
-use super::process::{each_entry, open_directory, read_stat, read_status, user_ids};
+use super::process::{each_entry, is_gone, open_directory, read_stat, read_status, user_ids};
 
 /// Ancestors that are gone through. Processes that are nested deeper are of no family.
 const DEEPEST: usize = 64;
@@ -36,26 +37,29 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// `None`: it has ended, or may not be looked at.
-    pub fn read(pid: u32, process: BorrowedFd<'_>) -> Option<Candidate> {
+    /// # Errors
+    /// [`is_gone`] says whether it has ended.
+    pub fn read(pid: u32, process: BorrowedFd<'_>) -> io::Result<Candidate> {
         let start_ticks = read_stat(process)?.start_ticks;
-        let status = read_status(process).ok()?;
-        let uid = user_ids(&status)?.real;
-        let (parent, room) = (number(&status, "PPid:")?, number(&status, "FDSize:")?);
-        let parent = u32::try_from(parent).ok()?;
-        Some(Candidate { pid, start_ticks, parent, uid, files: files(process).unwrap_or(room), payer: uid })
+        let of = |status: &[u8]| {
+            let uid = user_ids(status)?.real;
+            let (parent, room) = (number(status, "PPid:")?, number(status, "FDSize:")?);
+            let (parent, files) = (u32::try_from(parent).ok()?, files(process).unwrap_or(room));
+            Some(Candidate { pid, start_ticks, parent, uid, files, payer: uid })
+        };
+        of(&read_status(process)?).ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
-    /// The same with as many files as it has open now. `None`: it has ended.
-    pub fn now(mut self, process: BorrowedFd<'_>) -> Option<Candidate> {
+    /// The same with as many files as it has open now. Its errors are as of [`Candidate::read`].
+    pub fn now(mut self, process: BorrowedFd<'_>) -> io::Result<Candidate> {
         let counted = files(process);
         self.files = counted.unwrap_or(self.files);
         if counted.is_some() && (self.files < MANY || self.uid != ROOT) {
-            return Some(self);
+            return Ok(self);
         }
         let own = self.payer == self.uid;
         let now = Candidate::read(self.pid, process)?;
-        Some(Candidate { payer: if own { now.uid } else { self.payer }, ..now })
+        Ok(Candidate { payer: if own { now.uid } else { self.payer }, ..now })
     }
 }
 
@@ -78,6 +82,14 @@ fn number(status: &[u8], name: &str) -> Option<u64> {
 #[derive(Debug, Default)]
 pub struct Census(HashMap<u32, Known>);
 
+/// What a census found.
+#[derive(Debug, Default)]
+pub struct Among {
+    pub all: Vec<Candidate>,
+    /// All that there are could be read.
+    pub is_whole: bool,
+}
+
 #[derive(Debug)]
 struct Known {
     /// Of its directory: another process with its pid has another one.
@@ -88,25 +100,32 @@ struct Known {
 
 impl Census {
     /// `began_lately`: whether a process with this start did.
-    pub fn take(&mut self, now_ns: u64, began_lately: impl Fn(u64) -> bool) -> Vec<Candidate> {
+    pub fn take(&mut self, now_ns: u64, began_lately: impl Fn(u64) -> bool) -> Among {
         let mut known = HashMap::with_capacity(self.0.len());
         let mut all = Vec::with_capacity(self.0.len());
-        each_entry(|pid, inode, proc| {
+        let mut is_whole = true;
+        let listed = each_entry(|pid, inode, proc| {
             let before = self.0.remove(&pid).filter(|it| it.inode == inode && now_ns < it.until_ns);
-            let entry = before.or_else(|| {
-                let directory = open_directory(proc, pid.to_string()).ok()?;
+            let read = || {
+                let directory = open_directory(proc, pid.to_string())?;
                 let candidate = Candidate::read(pid, directory.as_fd())?;
                 let longer_ns = REMEMBER_NS / 64 * u64::from(pid % 64);
-                Some(Known { inode, candidate, until_ns: now_ns + REMEMBER_NS + longer_ns })
-            });
-            let Some(entry) = entry else { return };
+                Ok(Known { inode, candidate, until_ns: now_ns + REMEMBER_NS + longer_ns })
+            };
+            let entry = match before.map_or_else(read, Ok) {
+                Ok(entry) => entry,
+                Err(error) => {
+                    is_whole &= is_gone(&error);
+                    return;
+                }
+            };
             all.push(entry.candidate);
             if !began_lately(entry.candidate.start_ticks) {
                 known.insert(pid, entry);
             }
         });
         self.0 = known;
-        all
+        Among { all, is_whole: is_whole && listed.is_ok() }
     }
 }
 
@@ -198,8 +217,9 @@ mod tests {
         const REMEMBERED: u64 = u64::MAX;
         let pid = std::process::id();
         let start = |census: &mut Census, now_ns: u64, is_young: bool| {
-            let all = census.take(now_ns, |_| is_young);
-            all.iter().find(|it| it.pid == pid).unwrap().start_ticks
+            let among = census.take(now_ns, |_| is_young);
+            assert!(among.is_whole);
+            among.all.iter().find(|it| it.pid == pid).unwrap().start_ticks
         };
         let mut census = Census::default();
         let own = start(&mut census, 1, false);

@@ -1,6 +1,7 @@
 //! Who holds a socket: one look at the open files of every process, as far as it may cost.
 
 use std::collections::{HashMap, HashSet};
+use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::thread;
@@ -8,12 +9,15 @@ use std::time::Duration;
 
 use rustix::fs::{Dir, readlinkat_raw};
 
-use super::census::{Candidate, in_order};
+use super::census::{Among, Candidate, in_order};
 use super::open_files::{Allowance, Paid};
-use super::process::{ProcessDirectory, each_process, open_directory};
+use super::process::{ProcessDirectory, each_process, is_gone, open_directory};
 
 /// Processes that are kept for one socket.
 const MOST_HOLDERS: usize = 1024;
+
+/// Whose processes are not even known to be there. Nobody has that number: to set it means to set none.
+const ANYBODY: u32 = u32::MAX;
 
 /// How long a process takes at most, but for a host under great load, from `fork` to `exec`.
 const PASSING_BY: Duration = Duration::from_millis(20);
@@ -41,9 +45,30 @@ pub struct Looked {
     pub holders: HashMap<u32, Vec<Holder>>,
     /// Users with processes whose open files were not looked at, and when the youngest of these began.
     pub left_out: HashMap<u32, u64>,
+    /// Some of these since to look at them failed.
+    pub failed: bool,
 }
 
 impl Looked {
+    fn leave_out(&mut self, uid: u32, start_ticks: u64) {
+        let began = self.left_out.entry(uid).or_default();
+        *began = start_ticks.max(*began);
+    }
+
+    /// Nobody knows whose are not among those that were looked at.
+    pub fn leave_out_anybody(&mut self) {
+        self.failed = true;
+        self.leave_out(ANYBODY, u64::MAX);
+    }
+
+    /// One that failed to be looked at, unless it has ended.
+    fn leave_out_failed(&mut self, candidate: &Candidate, error: &io::Error) {
+        if !is_gone(error) {
+            self.failed = true;
+            self.leave_out(candidate.uid, candidate.start_ticks);
+        }
+    }
+
     /// Who holds a socket that was made by this user: the youngest is known for sure.
     pub fn users(&self, inode: u32, made_by: u32) -> Users<'_> {
         let held = self.holders.get(&inode).map_or(&[][..], Vec::as_slice);
@@ -55,8 +80,8 @@ impl Looked {
         // That a socket is handed on from user to user is up to root. What another user made is not told as that of
         // root, or of anybody else, because that one's processes were not looked at.
         let is_of_its_maker = made_by == 0 || youngest.uid == Some(made_by);
-        let is_sure =
-            !self.left_out.keys().any(may_be_another) || is_of_its_maker && !may_be_another(&made_by);
+        let is_its = is_of_its_maker && !may_be_another(&made_by) && !may_be_another(&ANYBODY);
+        let is_sure = !self.left_out.keys().any(may_be_another) || is_its;
         if is_sure { Users::These(held) } else { Users::NotSure(held) }
     }
 
@@ -91,7 +116,7 @@ fn holders_by_age(inodes: &HashSet<u32>) -> HashMap<u32, Vec<Holder>> {
     let mut found = HashMap::new();
     if !inodes.is_empty() {
         each_process(|pid, directory| {
-            note_holder(pid, directory, inodes, &mut found);
+            let _ = note_holder(pid, directory, inodes, &mut found);
         });
         youngest_first(&mut found);
     }
@@ -100,7 +125,7 @@ fn holders_by_age(inodes: &HashSet<u32>) -> HashMap<u32, Vec<Holder>> {
 
 /// What is looked for, and among whom.
 pub struct Wanted<'a> {
-    pub among: Vec<Candidate>,
+    pub among: Among,
     pub inodes: &'a HashSet<u32>,
     /// The processes that made these sockets, as far as they are known.
     pub makers: &'a HashSet<u32>,
@@ -117,24 +142,35 @@ pub fn look(wanted: Wanted<'_>, allowance: &mut Allowance<'_>, stays: impl Fn(&H
     if wanted.inodes.is_empty() {
         return looked;
     }
+    if !wanted.among.is_whole {
+        looked.leave_out_anybody();
+    }
     // Whoever began before it is not the youngest holder of any.
     let mut since = None;
-    for candidate in in_order(wanted.among, wanted.makers, wanted.users) {
+    for candidate in in_order(wanted.among.all, wanted.makers, wanted.users) {
         if since.is_some_and(|since| candidate.start_ticks < since) {
             continue;
         }
-        let Ok(process) = ProcessDirectory::open(candidate.pid) else { continue };
-        let Some(candidate) = candidate.now(process.as_fd()) else { continue };
+        let opened = ProcessDirectory::open(candidate.pid);
+        let opened = opened.and_then(|process| Ok((candidate.now(process.as_fd())?, process)));
+        let (candidate, process) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                looked.leave_out_failed(&candidate, &error);
+                continue;
+            }
+        };
         let paid = allowance.pay(candidate.payer, candidate.files);
         if paid == Paid::No {
-            let began = looked.left_out.entry(candidate.uid).or_default();
-            *began = candidate.start_ticks.max(*began);
+            looked.leave_out(candidate.uid, candidate.start_ticks);
             continue;
         }
         let holders = &mut looked.holders;
         let held = || note_holder(candidate.pid, process.as_fd(), wanted.inodes, holders);
-        if allowance.timed(paid, held) && !wanted.all {
-            since = youngest_known(wanted.inodes, &looked.holders, &stays);
+        match allowance.timed(paid, held) {
+            Ok(true) if !wanted.all => since = youngest_known(wanted.inodes, &looked.holders, &stays),
+            Ok(_) => {}
+            Err(error) => looked.leave_out_failed(&candidate, &error),
         }
     }
     youngest_first(&mut looked.holders);
@@ -161,20 +197,23 @@ pub enum Made {
     Holds(Holder, HashSet<u32>),
     /// It has ended.
     Gone,
-    /// It has more files open than are looked at.
+    /// It has more files open than are looked at, or to look at it failed.
     LeftOut,
 }
 
 /// Which of `inodes` the process that made them still has open.
 pub fn held_by_maker(pid: u32, inodes: &HashSet<u32>, allowance: &mut Allowance<'_>) -> Made {
-    let Ok(process) = ProcessDirectory::open(pid) else { return Made::Gone };
-    let Some(candidate) = Candidate::read(pid, process.as_fd()) else { return Made::Gone };
-    let paid = allowance.pay(candidate.payer, candidate.files);
-    if paid == Paid::No {
-        return Made::LeftOut;
-    }
-    let held = allowance.timed(paid, || held_here(process.as_fd(), inodes));
-    Made::Holds(Holder::from(candidate), held)
+    let mut look = || {
+        let process = ProcessDirectory::open(pid)?;
+        let candidate = Candidate::read(pid, process.as_fd())?;
+        let paid = allowance.pay(candidate.payer, candidate.files);
+        if paid == Paid::No {
+            return Ok(Made::LeftOut);
+        }
+        let held = allowance.timed(paid, || held_here(process.as_fd(), inodes))?;
+        Ok(Made::Holds(Holder::from(candidate), held))
+    };
+    look().unwrap_or_else(|error| if is_gone(&error) { Made::Gone } else { Made::LeftOut })
 }
 
 /// Adds this process to the holders of those among `inodes` that it has open. Whether it has any.
@@ -183,20 +222,20 @@ fn note_holder(
     process: BorrowedFd<'_>,
     inodes: &HashSet<u32>,
     found: &mut HashMap<u32, Vec<Holder>>,
-) -> bool {
-    let held = held_here(process, inodes);
+) -> io::Result<bool> {
+    let held = held_here(process, inodes)?;
     if held.is_empty() {
-        return false;
+        return Ok(false);
     }
     // Not what the census said: another process may have its pid by now.
-    let Some(holder) = Candidate::read(pid, process).map(Holder::from) else { return false };
+    let holder = Candidate::read(pid, process).map(Holder::from)?;
     for inode in held {
         let holders = found.entry(inode).or_default();
         if holders.len() < MOST_HOLDERS {
             holders.push(holder);
         }
     }
-    true
+    Ok(true)
 }
 
 fn youngest_first(found: &mut HashMap<u32, Vec<Holder>>) {
@@ -207,43 +246,48 @@ fn youngest_first(found: &mut HashMap<u32, Vec<Holder>>) {
 
 /// Drops holders that had a socket only between `fork` and `exec`. Costs nothing unless a socket
 /// has several holders and the youngest of them has only just begun: then a short wait shows
-/// whether it is one that stays.
-pub fn without_passing_by(holders: &mut HashMap<u32, Vec<Holder>>, began_lately: impl Fn(Holder) -> bool) {
+/// whether it is one that stays. Whether all could be asked: who could not is not dropped.
+pub fn without_passing_by(
+    holders: &mut HashMap<u32, Vec<Holder>>,
+    began_lately: impl Fn(Holder) -> bool,
+) -> bool {
     let young: HashSet<u32> = holders
         .iter()
         .filter(|(_, holders)| holders.len() > 1 && began_lately(holders[0]))
         .map(|(inode, _)| *inode)
         .collect();
     if young.is_empty() {
-        return;
+        return true;
     }
     thread::sleep(PASSING_BY);
-    let mut again: HashMap<Holder, HashSet<u32>> = HashMap::new();
+    let mut again: HashMap<Holder, io::Result<HashSet<u32>>> = HashMap::new();
     for inode in &young {
         let Some(holders) = holders.get_mut(inode) else { continue };
         holders.retain(|holder| {
-            !began_lately(*holder)
-                || again.entry(*holder).or_insert_with(|| held_by(*holder, &young)).contains(inode)
+            if !began_lately(*holder) {
+                return true;
+            }
+            let held = again.entry(*holder).or_insert_with(|| held_by(*holder, &young));
+            held.as_ref().map_or_else(|error| !is_gone(error), |held| held.contains(inode))
         });
     }
+    again.values().all(|held| held.as_ref().err().is_none_or(is_gone))
 }
 
 /// Sockets among `inodes` that this process, and no later one with its pid, has open.
-fn held_by(holder: Holder, inodes: &HashSet<u32>) -> HashSet<u32> {
-    let Ok(process) = ProcessDirectory::open(holder.pid) else { return HashSet::new() };
-    match process.stat() {
-        Some(stat) if stat.start_ticks == holder.start_ticks => held_here(process.as_fd(), inodes),
-        _ => HashSet::new(),
-    }
+fn held_by(holder: Holder, inodes: &HashSet<u32>) -> io::Result<HashSet<u32>> {
+    let process = ProcessDirectory::open(holder.pid)?;
+    let is_it = process.stat()?.start_ticks == holder.start_ticks;
+    if is_it { held_here(process.as_fd(), inodes) } else { Ok(HashSet::new()) }
 }
 
 /// Sockets among `inodes` that the process of this `/proc/PID` has open.
-fn held_here(process: BorrowedFd<'_>, inodes: &HashSet<u32>) -> HashSet<u32> {
+fn held_here(process: BorrowedFd<'_>, inodes: &HashSet<u32>) -> io::Result<HashSet<u32>> {
     let mut held = HashSet::new();
-    let Ok(descriptors) = open_directory(process, "fd") else { return held };
-    let Ok(entries) = Dir::read_from(&descriptors) else { return held };
+    let descriptors = open_directory(process, "fd")?;
     let mut buffer = [MaybeUninit::uninit(); 64];
-    for entry in entries.filter_map(Result::ok) {
+    for entry in Dir::read_from(&descriptors)? {
+        let entry = entry?;
         let Ok((target, _)) = readlinkat_raw(descriptors.as_fd(), entry.file_name(), &mut buffer) else {
             continue;
         };
@@ -254,7 +298,7 @@ fn held_here(process: BorrowedFd<'_>, inodes: &HashSet<u32>) -> HashSet<u32> {
             }
         }
     }
-    held
+    Ok(held)
 }
 
 /// `socket:[1234]`.
@@ -264,103 +308,5 @@ fn socket_inode(target: &[u8]) -> Option<u32> {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use std::net::TcpListener;
-    use std::os::fd::AsRawFd;
-
-    use super::super::census::Census;
-    use super::super::open_files::Purses;
-    use super::*;
-
-    #[test]
-    fn an_own_socket_is_held_by_this_process() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let link = std::fs::read_link(format!("/proc/self/fd/{}", listener.as_raw_fd())).unwrap();
-        let inode = socket_inode(link.to_str().unwrap().as_bytes()).unwrap();
-        let found = holders(&HashSet::from([inode, u32::MAX]));
-        assert_eq!(found.get(&inode), Some(&vec![std::process::id()]));
-        assert_eq!(found.get(&u32::MAX), None);
-    }
-
-    #[test]
-    fn who_only_passed_by_is_dropped() {
-        let own = Holder { start_ticks: own_start(), pid: std::process::id(), uid: None };
-        let gone = Holder { start_ticks: u64::MAX, pid: std::process::id(), uid: None };
-        let mut found = HashMap::from([(1, vec![gone, own]), (2, vec![own, own])]);
-        without_passing_by(&mut found, |holder| holder == gone);
-        assert_eq!(found, HashMap::from([(1, vec![own]), (2, vec![own, own])]));
-    }
-
-    fn own_start() -> u64 {
-        ProcessDirectory::open(std::process::id()).unwrap().stat().unwrap().start_ticks
-    }
-
-    fn looked(holders: &[Holder], left_out: &[(u32, u64)]) -> Looked {
-        let holders =
-            if holders.is_empty() { HashMap::new() } else { HashMap::from([(1, holders.to_vec())]) };
-        Looked { holders, left_out: left_out.iter().copied().collect() }
-    }
-
-    #[test]
-    fn who_was_left_out_takes_no_name_from_others_and_gives_none() {
-        let of = |uid: u32| Holder { start_ticks: 9, pid: 3, uid: Some(uid) };
-        let these = |holder: Holder, left_out: &[(u32, u64)], made_by: u32| {
-            looked(&[holder], left_out).users(1, made_by) == Users::These(&[holder])
-        };
-        assert!(these(of(5), &[], 9), "all were looked at");
-        assert!(these(of(0), &[(7, 8)], 7), "it is younger than who was left out");
-        // Another user's many files say nothing of what this one made, or root handed on.
-        assert!(these(of(5), &[(7, 9)], 5) && these(of(0), &[(7, 9)], 0) && these(of(33), &[(7, 9)], 0));
-        // What the other one made may be its own, whoever else holds it, and what a third one made, too.
-        for (uid, made_by) in [(0, 7), (7, 7), (0, 8)] {
-            assert!(!these(of(uid), &[(7, 9)], made_by), "{uid} {made_by}");
-        }
-        assert!(!these(Holder { uid: None, ..of(5) }, &[(7, 9)], 5));
-        assert_eq!(looked(&[], &[]).users(1, 7), Users::Nobody);
-        assert_eq!(looked(&[], &[(7, 1)]).users(1, 0), Users::NotSure(&[]));
-        assert_eq!(looked(&[of(0)], &[(7, 1)]).all_users(1, 0), Users::NotSure(&[of(0)]));
-    }
-
-    #[test]
-    fn who_began_before_the_youngest_known_is_not_looked_at() {
-        let of = |start_ticks: u64| Holder { start_ticks, pid: 3, uid: None };
-        let holders = HashMap::from([(1, vec![of(5), of(9)]), (2, vec![of(7)])]);
-        let both = HashSet::from([1, 2]);
-        assert_eq!(youngest_known(&both, &holders, &|_| true), Some(7));
-        // One that may only pass by leaves it to those before it.
-        assert_eq!(youngest_known(&both, &holders, &|holder| holder.start_ticks < 9), Some(5));
-        assert_eq!(youngest_known(&HashSet::from([1, 3]), &holders, &|_| true), None);
-    }
-
-    #[test]
-    fn who_made_a_socket_is_asked_first() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let link = std::fs::read_link(format!("/proc/self/fd/{}", listener.as_raw_fd())).unwrap();
-        let inodes = HashSet::from([socket_inode(link.to_str().unwrap().as_bytes()).unwrap()]);
-        let uid = rustix::process::getuid().as_raw();
-        let mut purses = Purses::default();
-        let mut allowance = purses.look(1);
-        let Made::Holds(holder, held) = held_by_maker(std::process::id(), &inodes, &mut allowance) else {
-            panic!("it was not looked at")
-        };
-        assert_eq!((holder.pid, holder.uid, held), (std::process::id(), Some(uid), inodes.clone()));
-        assert_eq!(held_by_maker(u32::MAX, &inodes, &mut allowance), Made::Gone);
-        let (makers, users) = (HashSet::new(), HashSet::from([uid]));
-        let among = Census::default().take(1, |_| false);
-        let wanted = Wanted { among, inodes: &inodes, makers: &makers, users: &users, all: false };
-        let looked = look(wanted, &mut allowance, |_| true);
-        let inode = *inodes.iter().next().unwrap();
-        assert!(matches!(looked.users(inode, uid), Users::These([it]) if *it == holder));
-    }
-
-    #[test]
-    fn other_links_are_no_sockets() {
-        for target in
-            ["", "socket:[", "socket:[]", "socket:[x]", "socket:[99999999999]", "pipe:[1]", "/socket:[1]"]
-        {
-            assert_eq!(socket_inode(target.as_bytes()), None, "{target}");
-        }
-    }
-}
+#[path = "holders_tests.rs"]
+mod tests;

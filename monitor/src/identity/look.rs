@@ -2,6 +2,7 @@
 //! the user who made it hang.
 
 use std::collections::{HashMap, HashSet};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::thread;
@@ -14,7 +15,7 @@ use super::ProcessSeen;
 use super::clock::monotonic_ns;
 use super::executable::{Executable, Hashes, Unhashed, Version};
 use super::lookers::{Stalled, Who};
-use super::process::{Details, ProcessDirectory, Standing, Stat};
+use super::process::{Details, ProcessDirectory, Standing, Stat, is_gone};
 use super::resolver::{Named, Resolver, name_of, open_process};
 use crate::model::{Container, Identity};
 
@@ -34,7 +35,7 @@ const DEEPEST: usize = 33;
 pub struct Sight {
     details: Details,
     /// Read after all that, and whose rights it has then.
-    after: Option<Stat>,
+    after: io::Result<Stat>,
     rights: Option<u32>,
     /// The file that it ran all the time.
     executable: Option<Executable>,
@@ -67,12 +68,21 @@ pub struct Ahead {
     sight: Sight,
 }
 
-/// A process whose turn will come.
+/// A process whose turn will come. It is not kept open: while the look at another one hangs, it would be.
 struct Waits {
     pid: u32,
-    directory: ProcessDirectory,
     before: Stat,
     standing: Standing,
+}
+
+impl Waits {
+    /// `None`: another process has its pid by now, or it could not be looked at, which is said when it is its turn.
+    fn sight(&self, hashes: Option<&Hashes>) -> Option<Sight> {
+        let directory = ProcessDirectory::open(self.pid).ok()?;
+        let sight = Sight::of(&directory, self.pid, &self.standing, hashes);
+        let is_it = sight.after.as_ref().is_ok_and(|after| after.start_ticks == self.before.start_ticks);
+        is_it.then_some(sight)
+    }
 }
 
 impl Resolver {
@@ -89,17 +99,36 @@ impl Resolver {
         if count < 2 || !self.may_look(count, now) {
             return;
         }
-        let mut by_user: HashMap<Who, Vec<Waits>> = HashMap::new();
-        for seen in unknown {
-            let Some((directory, before)) = open_process(seen.tgid) else { continue };
-            let standing = directory.standing(&|path| self.cgroups.maker(path));
-            let who = self.who_may_have_made(&directory, &standing, Some(seen), now);
-            let waits = Waits { pid: seen.tgid, directory, before, standing };
-            by_user.entry(who).or_default().push(waits);
-        }
-        for (who, all) in by_user {
+        for (who, all) in self.by_user(&unknown, now) {
             self.look_at_all(who, all);
         }
+    }
+
+    fn by_user(&mut self, unknown: &[&ProcessSeen], now: u64) -> HashMap<Who, Vec<Waits>> {
+        let mut by_user: HashMap<Who, Vec<Waits>> = HashMap::new();
+        for seen in unknown {
+            let Ok((directory, before)) = open_process(seen.tgid) else { continue };
+            let standing = directory.standing(&|path| self.cgroups.maker(path));
+            let who = self.who_may_have_made(&directory, &standing, Some(seen), now);
+            by_user.entry(who).or_default().push(Waits { pid: seen.tgid, before, standing });
+        }
+        by_user
+    }
+
+    /// One that was seen before it was its turn, and has ended since. `None`: it was not, or may have become another program
+    /// before: its threads can be asked no more.
+    pub(super) fn seen_ahead(&mut self, seen: &ProcessSeen, now: u64) -> Option<Named> {
+        let Ahead { before, standing, who, sight } = self.ahead.remove(&seen.tgid)?;
+        let Sight { details, after, rights, executable } = sight;
+        let (name, after) = (name_of(seen), after.ok()?);
+        let rights = rights.or(standing.users.map(|ids| ids.effective)).unwrap_or(seen.uid);
+        let is_it = name == before.name && name == after.name && (seen.uid == 0 || seen.uid == rights);
+        let is_whole = details.executable.is_some() && details.command_line.is_some();
+        if !is_it || !is_whole || self.clock.began_after(before.start_ticks, seen.seen_ns) {
+            return None;
+        }
+        let identity = self.identity(seen.tgid, after, standing, details, Some(seen), now);
+        Some(self.hashed(identity, executable.map(|executable| Unhashed { executable, who })))
     }
 
     /// What nobody asked for holds files that others may want to hold.
@@ -111,19 +140,17 @@ impl Resolver {
         let hashes = self.asked.hashes().then(|| self.hashes.clone());
         let known: Vec<(u32, Stat, Standing)> =
             all.iter().map(|it| (it.pid, it.before.clone(), it.standing.clone())).collect();
-        let job = move || {
-            let sight = |it: &Waits| Sight::of(&it.directory, it.pid, &it.standing, hashes.as_ref());
-            all.iter().map(sight).collect()
-        };
+        let job = move || all.into_iter().map(|it| it.sight(hashes.as_ref())).collect();
         match self.lookers.look(&who, job) {
             Ok(sights) => {
                 for ((pid, before, standing), sight) in known.into_iter().zip(sights) {
-                    self.ahead.insert(pid, Ahead { before, standing, who: who.clone(), sight });
+                    let ahead = sight.map(|sight| Ahead { before, standing, who: who.clone(), sight });
+                    self.ahead.extend(ahead.map(|ahead| (pid, ahead)));
                 }
             }
             Err(Stalled::Now) => self.stalls.push(who.to_string()),
             // It is said of each when it is its turn.
-            Err(Stalled::Before | Stalled::Many) => {}
+            Err(_) => {}
         }
     }
 
@@ -152,9 +179,9 @@ impl Resolver {
                     let who = self.who_may_have_made(&directory, &standing, seen, now);
                     let hashes = self.asked.hashes().then(|| self.hashes.clone());
                     let (its, stood) = (Arc::clone(&directory), standing.clone());
-                    let job = move || vec![Sight::of(&its, pid, &stood, hashes.as_ref())];
+                    let job = move || vec![Some(Sight::of(&its, pid, &stood, hashes.as_ref()))];
                     let sight = self.lookers.look(&who, job);
-                    (standing, who, sight.and_then(|mut sights| sights.pop().ok_or(Stalled::Now)))
+                    (standing, who, sight.and_then(|mut sights| sights.pop().flatten().ok_or(Stalled::Now)))
                 }
             };
             let Sight { details, after, rights, executable } = match sight {
@@ -163,7 +190,10 @@ impl Resolver {
                     return self.not_looked_at(pid, &directory, standing, seen, &who, stalled, now);
                 }
             };
-            let after = after?;
+            let after = match after {
+                Ok(after) => after,
+                Err(error) => return self.unseen(seen, &error, now),
+            };
             let whole = details.executable.is_none() || details.command_line.is_some();
             if after.name == before.name && (whole || look == MOST_LOOKS) {
                 let became =
@@ -200,12 +230,11 @@ impl Resolver {
         stalled: Stalled,
         now: u64,
     ) -> Option<Named> {
-        let stat = directory.stat()?;
-        let why = match stalled {
-            Stalled::Now => format!("the look at it did not return: looks at processes of {who} stall"),
-            Stalled::Before => format!("it was not looked at: looks at processes of {who} stall"),
-            Stalled::Many => "it was not looked at: looks at processes of too many users stall".to_owned(),
+        let stat = match directory.stat() {
+            Ok(stat) => stat,
+            Err(error) => return self.unseen(seen, &error, now),
         };
+        let why = stalled.why(who);
         if stalled == Stalled::Now {
             self.stalls.push(who.to_string());
         }
@@ -215,6 +244,21 @@ impl Resolver {
             None => Identity { missing: Some(why), ..identity },
         };
         Some(Named { is_stalled: true, ..identity.into() })
+    }
+
+    /// Of one that could not be looked at, what the kernel says without that. `None`: it has ended.
+    pub(super) fn unseen(
+        &mut self,
+        seen: Option<&ProcessSeen>,
+        error: &io::Error,
+        now: u64,
+    ) -> Option<Named> {
+        if is_gone(error) {
+            return None;
+        }
+        let missing = Some(format!("it could not be looked at: {error}"));
+        let known = seen.map(|seen| self.ended(seen, now)).unwrap_or_default();
+        Some(Identity { missing, ..known }.into())
     }
 
     /// Whose looks stall that did not before: since it was asked last.

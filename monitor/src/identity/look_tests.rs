@@ -49,7 +49,29 @@ fn how_long_a_look_takes() {
     );
 }
 
-/// One that has ended since, or began since, is none that was seen before its turn.
+/// The look at one that hangs would keep those of all others open for as long.
+#[test]
+fn those_whose_turn_comes_are_not_kept_open() {
+    let mut resolver = Resolver::new();
+    let others: Vec<Running> = (0..3).map(|_| Running::start(Command::new("sleep").arg("60"))).collect();
+    let all: Vec<ProcessSeen> = others.iter().map(|other| seen(other.0.id(), "sleep")).collect();
+    let by_user = resolver.by_user(&all.iter().collect::<Vec<_>>(), monotonic_ns());
+    assert_eq!(by_user.values().map(Vec::len).sum::<usize>(), 3);
+    let directories: Vec<String> = all.iter().map(|seen| format!("/proc/{}", seen.tgid)).collect();
+    let is_open = || {
+        let files = std::fs::read_dir("/proc/self/fd").unwrap();
+        let links = files.filter_map(|file| std::fs::read_link(file.ok()?.path()).ok());
+        links.filter_map(|link| link.into_os_string().into_string().ok()).any(|it| directories.contains(&it))
+    };
+    // Other tests look at all processes.
+    let end = Instant::now() + Duration::from_secs(10);
+    while is_open() {
+        assert!(Instant::now() < end);
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// One that has ended since is told as it was seen before its turn, if that was it.
 #[test]
 fn those_whose_turn_comes_are_seen_in_one_go_and_each_is_told_as_itself() {
     let mut resolver = Resolver::new();
@@ -60,16 +82,23 @@ fn those_whose_turn_comes_are_seen_in_one_go_and_each_is_told_as_itself() {
     let all: Vec<ProcessSeen> = others.iter().map(|other| seen(other.0.id(), "sleep")).collect();
     resolver.look_ahead(&all);
     assert_eq!(resolver.ahead.len(), 6);
-    others[0].end();
-    assert_eq!(resolver.who(&all[0]).missing.as_deref(), Some("process ended before it could be looked at"));
-    for seen in &all[1..] {
+    others.iter_mut().take(3).for_each(Running::end);
+    for seen in all.iter().skip(2) {
         let identity = resolver.who(seen);
         assert_eq!((identity.pid, identity.missing), (Some(seen.tgid), None));
         assert!(identity.executable.is_some() && identity.command_line.is_some());
     }
+    let earlier = ProcessSeen { seen_ns: 1, ..all[0] };
+    let under_another_name = seen(all[1].tgid, "curl");
+    // Once told, it is not kept.
+    for seen in [earlier, under_another_name, all[2]] {
+        let identity = resolver.who(&seen);
+        assert_eq!(identity.missing.as_deref(), Some("process ended before it could be looked at"));
+        assert_eq!((identity.executable, identity.start_ticks), (None, None));
+    }
     resolver.forget_ahead();
     // Those that are remembered are not looked at.
-    resolver.look_ahead(&all[1..]);
+    resolver.look_ahead(&all[3..]);
     assert!(resolver.ahead.is_empty());
 }
 

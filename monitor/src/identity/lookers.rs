@@ -8,14 +8,14 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::clock::monotonic_ns;
-use super::process::read_stat;
+use super::process;
 use crate::watch::Budget;
 
 /// Looks that may be out at a time.
@@ -75,17 +75,37 @@ pub enum Stalled {
     Now,
     /// It was not begun: another one of the same has not returned, or they have kept us waiting for long enough.
     Before,
+    /// It was not begun: those of all who have no name here, and so one patience, have kept us waiting for long enough.
+    Shared,
     /// It was not begun: too many have not returned.
     Many,
+    /// It was not begun: there is no thread for it.
+    NoThread,
+}
+
+impl Stalled {
+    /// Why what `who` may make hang is not known.
+    pub fn why(self, who: &Who) -> String {
+        match self {
+            Stalled::Now => format!("the look at it did not return: looks at processes of {who} stall"),
+            Stalled::Before => format!("it was not looked at: looks at processes of {who} stall"),
+            Stalled::Shared => {
+                "it was not looked at: looks at processes of users without a name here have taken too long"
+                    .to_owned()
+            }
+            Stalled::Many => "it was not looked at: looks at processes of too many users stall".to_owned(),
+            Stalled::NoThread => "it was not looked at: there was no thread to do so".to_owned(),
+        }
+    }
 }
 
 type Job<T> = Box<dyn FnOnce() -> T + Send>;
 
-/// A thread, and its directory in `/proc`, which says whether it hangs.
+/// A thread, and its `stat` in `/proc`, which says whether it hangs.
 struct Looker<T> {
     jobs: Sender<Job<T>>,
     done: Receiver<T>,
-    thread: Option<File>,
+    stat: File,
 }
 
 /// All threads of one who asks.
@@ -108,9 +128,9 @@ impl<T: Send + 'static> Lookers<T> {
         if let Some(refused) = self.refused(who) {
             return Err(refused);
         }
-        let Some(looker) = self.idle.pop().or_else(Looker::start) else { return Err(Stalled::Many) };
+        let Some(looker) = self.idle.pop().or_else(Looker::start) else { return Err(Stalled::NoThread) };
         if looker.jobs.send(Box::new(job)).is_err() {
-            return Err(Stalled::Many);
+            return Err(Stalled::NoThread);
         }
         match self.wait(who, &looker) {
             Ok(seen) => {
@@ -139,7 +159,7 @@ impl<T: Send + 'static> Lookers<T> {
         }
         let patience = if self.patiences.is_empty() { None } else { self.patiences.get_mut(&who.payer()) };
         let is_spent = patience.is_some_and(|patience| !patience.allows(micros(SLICE), monotonic_ns()));
-        is_spent.then_some(Stalled::Before)
+        is_spent.then_some(if who.is_named() { Stalled::Before } else { Stalled::Shared })
     }
 
     fn wait(&mut self, who: &Who, looker: &Looker<T>) -> Result<T, RecvTimeoutError> {
@@ -195,13 +215,13 @@ impl<T: Send + 'static> Lookers<T> {
 }
 
 impl<T: Send + 'static> Looker<T> {
-    /// `None`: there are as many threads as there may be.
+    /// `None`: there are as many threads as there may be, or files open.
     fn start() -> Option<Looker<T>> {
         let (jobs, jobs_out) = bounded::<Job<T>>(1);
         let (done_in, done) = bounded(1);
-        let (thread_in, thread) = bounded(1);
+        let (stat_in, stat) = bounded(1);
         let run = move || {
-            let _ = thread_in.send(File::open("/proc/thread-self").ok());
+            let _ = stat_in.send(File::open("/proc/thread-self/stat"));
             while let Ok(job) = jobs_out.recv() {
                 if done_in.send(job()).is_err() {
                     return;
@@ -209,13 +229,14 @@ impl<T: Send + 'static> Looker<T> {
             }
         };
         thread::Builder::new().name("looker".to_owned()).spawn(run).ok()?;
-        Some(Looker { jobs, done, thread: thread.recv().ok()? })
+        Some(Looker { jobs, done, stat: stat.recv().ok()?.ok()? })
     }
 
     /// Whether it waits for anything but a processor.
     fn hangs(&self) -> bool {
-        let stat = self.thread.as_ref().and_then(|thread| read_stat(thread.as_fd()));
-        stat.is_none_or(|stat| stat.state != 'R')
+        let mut line = [0; 1024];
+        let length = self.stat.read_at(&mut line, 0).unwrap_or(0);
+        process::stat(&line[..length]).is_none_or(|stat| stat.state != 'R')
     }
 }
 

@@ -133,3 +133,18 @@ fn a_look_that_fails_takes_nobody_along() {
     assert_eq!(lookers.look(&user(7), || 7), Ok(7));
     assert!(lookers.out.is_empty());
 }
+
+#[test]
+fn who_has_no_name_is_not_told_that_its_own_looks_stall_where_those_of_others_do() {
+    let (mut lookers, mut gate) = (Lookers::default(), Gate::new());
+    assert_eq!(lookers.look(&nameless(100_001), gate.hangs()), Err(Stalled::Now));
+    // What there is again since.
+    let _ = lookers.look(&nameless(100_000), gate.hangs());
+    let others: Vec<Stalled> =
+        (100_002..100_030).filter_map(|uid| lookers.look(&nameless(uid), || 1).err()).collect();
+    assert!(others.contains(&Stalled::Shared) && !others.contains(&Stalled::Before), "{others:?}");
+    assert!(!Stalled::Shared.why(&nameless(100_002)).contains("100002"));
+    // Whose look is out is told so.
+    assert_eq!(lookers.look(&nameless(100_001), || 1), Err(Stalled::Before));
+    gate.open();
+}

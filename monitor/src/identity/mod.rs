@@ -38,6 +38,9 @@ mod tunnels_userspace;
 mod users;
 mod workload;
 
+#[cfg(test)]
+mod no_descriptor_tests;
+
 pub use asked::Asked;
 pub use cgroup::{Maker, Place, place_of_cgroup_path, place_of_proc_cgroup};
 pub use clock::processor_time;

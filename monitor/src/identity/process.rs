@@ -9,6 +9,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, Statx, StatxFlags, openat, readlinkat_raw, statx};
+use rustix::io::Errno;
 
 use super::cgroup::{Maker, Place, place_of_proc_cgroup};
 use super::command_line::command_line as command_line_of;
@@ -40,7 +41,8 @@ pub struct Stat {
 }
 
 /// Who runs it, and where. The kernel says so without waiting for the process, or for any file system: it takes no lock
-/// that a process can hold (`fs/proc/array.c`, `proc_cgroup_show`).
+/// that a process can hold (`fs/proc/array.c`, `proc_cgroup_show`), but, where it has forgotten the name of a cgroup, that of
+/// a directory of root's that this is in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
     pub users: Option<UserIds>,
@@ -78,7 +80,9 @@ impl ProcessDirectory {
         open_directory(CWD, format!("/proc/{pid}")).map(ProcessDirectory)
     }
 
-    pub fn stat(&self) -> Option<Stat> {
+    /// # Errors
+    /// [`is_gone`] says whether it has ended.
+    pub fn stat(&self) -> io::Result<Stat> {
         read_stat(self.0.as_fd())
     }
 
@@ -179,9 +183,14 @@ impl AsFd for ProcessDirectory {
     }
 }
 
-/// Calls `each` with every process there is, and its directory.
+/// Whether a process is no more. Nothing else that fails says that: there may be no descriptor left to look at it with.
+pub fn is_gone(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::NOENT | Errno::SRCH))
+}
+
+/// Calls `each` with every process there is that can be looked at, and its directory.
 pub fn each_process(mut each: impl FnMut(u32, BorrowedFd<'_>)) {
-    each_entry(|pid, _, proc| {
+    let _ = each_entry(|pid, _, proc| {
         if let Ok(directory) = open_directory(proc, pid.to_string()) {
             each(pid, directory.as_fd());
         }
@@ -190,23 +199,27 @@ pub fn each_process(mut each: impl FnMut(u32, BorrowedFd<'_>)) {
 
 /// Calls `each` with every process there is, the inode of its directory, and the directory that this is in. No other
 /// process has that inode: it is a number of the kernel's that comes round after 2³² of them.
-pub fn each_entry(mut each: impl FnMut(u32, u64, BorrowedFd<'_>)) {
-    let Ok(proc) = open_directory(CWD, "/proc") else { return };
-    let Ok(entries) = Dir::read_from(&proc) else { return };
-    for entry in entries.filter_map(Result::ok) {
+///
+/// # Errors
+/// There may be more.
+pub fn each_entry(mut each: impl FnMut(u32, u64, BorrowedFd<'_>)) -> io::Result<()> {
+    let proc = open_directory(CWD, "/proc")?;
+    for entry in Dir::read_from(&proc)? {
+        let entry = entry?;
         if let Some(pid) = entry.file_name().to_str().ok().and_then(|name| name.parse().ok()) {
             each(pid, entry.ino(), proc.as_fd());
         }
     }
+    Ok(())
 }
 
 pub fn open_directory(at: BorrowedFd<'_>, name: impl rustix::path::Arg) -> io::Result<OwnedFd> {
     Ok(openat(at, name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
 }
 
-/// What `/proc/PID/stat` says. `None`: it has ended, or may not be looked at.
-pub fn read_stat(process: BorrowedFd<'_>) -> Option<Stat> {
-    stat(&read_capped(process, "stat", LONGEST_STAT).ok()?)
+/// What `/proc/PID/stat` says.
+pub fn read_stat(process: BorrowedFd<'_>) -> io::Result<Stat> {
+    stat(&read_capped(process, "stat", LONGEST_STAT)?).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 /// `/proc/PID/status`, as text.
@@ -333,7 +346,7 @@ mod tests {
         let mut child = std::process::Command::new("true").spawn().unwrap();
         let directory = ProcessDirectory::open(child.id()).unwrap();
         child.wait().unwrap();
-        assert_eq!(directory.stat(), None);
+        assert!(is_gone(&directory.stat().unwrap_err()));
         let standing = directory.standing(&|_| Maker::Host);
         assert_eq!(standing, Standing { place_hidden: true, ..Standing::default() });
         assert_eq!(directory.details(&standing), Details::default());

@@ -47,7 +47,7 @@ pub struct Resolver {
     pub(super) asked: Asked,
     looks: Budget,
     /// What may hang of a look, they do.
-    pub(super) lookers: Lookers<Vec<Sight>>,
+    pub(super) lookers: Lookers<Vec<Option<Sight>>>,
     pub(super) ahead: HashMap<u32, Ahead>,
     pub(super) stalls: Vec<String>,
     /// Inode of the one that this process is in.
@@ -149,7 +149,13 @@ impl Resolver {
         {
             return self.remembered_as(known);
         }
-        let Some((directory, stat)) = open_process(seen.tgid) else { return self.ended(seen, now).into() };
+        let (directory, stat) = match open_process(seen.tgid) {
+            Ok(opened) => opened,
+            Err(error) => {
+                let known = self.unseen(Some(seen), &error, now).or_else(|| self.seen_ahead(seen, now));
+                return known.unwrap_or_else(|| self.ended(seen, now).into());
+            }
+        };
         if self.clock.began_after(stat.start_ticks, seen.seen_ns) {
             return self.ended(seen, now).into();
         }
@@ -171,7 +177,7 @@ impl Resolver {
             Some(named) if named.is_stalled => named,
             Some(named) => {
                 self.remember(seen, &named, now);
-                self.cgroups.meet(seen.cgroup, seen.uid, now);
+                self.cgroups.meet(seen.cgroup, seen.uid, &mut self.users, now);
                 named
             }
             None => self.ended(seen, now).into(),
@@ -207,13 +213,17 @@ impl Resolver {
         Named { unhashed, ..identity.into() }
     }
 
-    /// A holder that is still the process that it was when it was found.
+    /// A holder that is still the process that it was when it was found. `None`: it has ended.
     pub(super) fn holder(&mut self, holder: Holder) -> Option<Named> {
-        let (directory, stat) = open_process(holder.pid)?;
+        let now = monotonic_ns();
+        let (directory, stat) = match open_process(holder.pid) {
+            Ok(opened) => opened,
+            Err(error) => return self.unseen(None, &error, now),
+        };
         if stat.start_ticks != holder.start_ticks {
             return None;
         }
-        self.look(holder.pid, directory, stat, None, monotonic_ns())
+        self.look(holder.pid, directory, stat, None, now)
     }
 
     pub(super) fn identity(
@@ -251,8 +261,8 @@ impl Resolver {
     }
 
     /// What the kernel programs saw of a process that can't be looked at any more.
-    fn ended(&mut self, seen: &ProcessSeen, now: u64) -> Identity {
-        let Place { unit, container } = self.cgroups.place(seen.cgroup, seen.uid, now);
+    pub(super) fn ended(&mut self, seen: &ProcessSeen, now: u64) -> Identity {
+        let Place { unit, container } = self.cgroups.place(seen.cgroup, seen.uid, &mut self.users, now);
         Identity {
             pid: Some(seen.tgid),
             name: Some(name_of(seen)).filter(|name| !name.is_empty()),
@@ -316,11 +326,10 @@ fn user_of(seen: Option<&ProcessSeen>, now: Option<UserIds>) -> Option<u32> {
     if began == 0 { now.map(|ids| ids.effective) } else { Some(began) }
 }
 
-pub(super) fn open_process(pid: u32) -> Option<(ProcessDirectory, Stat)> {
-    let directory: io::Result<ProcessDirectory> = ProcessDirectory::open(pid);
-    let directory = directory.ok()?;
+pub(super) fn open_process(pid: u32) -> io::Result<(ProcessDirectory, Stat)> {
+    let directory = ProcessDirectory::open(pid)?;
     let stat = directory.stat()?;
-    Some((directory, stat))
+    Ok((directory, stat))
 }
 
 #[cfg(test)]

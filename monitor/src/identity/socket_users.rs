@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use super::census::Among;
 use super::clock::monotonic_ns;
 use super::executable::Unhashed;
 use super::holders::{Holder, Looked, Made, Users, Wanted, held_by_maker, look, without_passing_by};
@@ -16,6 +17,8 @@ use crate::model::{Direction, Identity, Transport};
 pub(super) const MOST_SINGLE_QUESTIONS: usize = 64;
 
 const TOO_MANY_FILES: &str = "the processes that may hold the socket have more open files than are looked at";
+
+const COULD_NOT: &str = "not all processes that may hold the socket could be looked at";
 
 const TOO_MANY_NAMESPACES: &str = "there are more network namespaces than are looked into";
 
@@ -122,7 +125,7 @@ impl Resolver {
             not_reached.extend(again.not_reached.iter().map(|place| unsure[*place]));
             for (index, held) in unsure.into_iter().zip(again.held) {
                 if held.is_some() && held == sockets[index] {
-                    identities[index] = Some(not_looked_at());
+                    identities[index] = Some(not_looked_at(&looked));
                 }
             }
         }
@@ -167,13 +170,15 @@ impl Resolver {
         let makers = of_makers.into_keys().collect();
         let clock = &self.clock;
         let among = match inodes.is_empty() {
-            true => Vec::new(),
+            true => Among::default(),
             false => self.census.take(monotonic_ns(), |start_ticks| clock.began_lately(start_ticks)),
         };
         let wanted = Wanted { among, inodes: &inodes, makers: &makers, users: &users, all: false };
         let mut looked = look(wanted, &mut allowance, |holder| !clock.began_lately(holder.start_ticks));
         let from_purses = allowance.paid_beyond();
-        without_passing_by(&mut looked.holders, |holder| self.clock.began_lately(holder.start_ticks));
+        if !without_passing_by(&mut looked.holders, |holder| self.clock.began_lately(holder.start_ticks)) {
+            looked.leave_out_anybody();
+        }
         (known, looked, from_purses)
     }
 
@@ -252,7 +257,9 @@ impl Resolver {
         let among = self.census.take(monotonic_ns(), |start_ticks| self.clock.began_lately(start_ticks));
         let wanted = Wanted { among, inodes: &inodes, makers: &HashSet::new(), users: &users, all: true };
         let mut looked = look(wanted, &mut allowance, |_| true);
-        without_passing_by(&mut looked.holders, |holder| self.clock.began_lately(holder.start_ticks));
+        if !without_passing_by(&mut looked.holders, |holder| self.clock.began_lately(holder.start_ticks)) {
+            looked.leave_out_anybody();
+        }
         let mut identities: HashMap<Holder, Option<Identity>> = HashMap::new();
         let mut unhashed = HashMap::new();
         let mut named = |holder: Holder| {
@@ -276,15 +283,16 @@ impl Resolver {
                 .filter_map(|holder| identities.entry(*holder).or_insert_with(|| named(*holder)).clone());
             existing.holders = all.take(if is_listening { usize::MAX } else { 1 }).collect();
             if !is_sure {
-                existing.holders.push(not_looked_at());
+                existing.holders.push(not_looked_at(&looked));
             }
         }
         Before { sockets: found, errors, unhashed }
     }
 }
 
-fn not_looked_at() -> Identity {
-    Identity { missing: Some(TOO_MANY_FILES.to_owned()), ..Identity::default() }
+fn not_looked_at(looked: &Looked) -> Identity {
+    let missing = if looked.failed { COULD_NOT } else { TOO_MANY_FILES };
+    Identity { missing: Some(missing.to_owned()), ..Identity::default() }
 }
 
 /// All sockets, and nobody who holds them.
