@@ -218,18 +218,26 @@ fn layer(client: Prefix<'_>, server: Prefix<'_>, hint: Hint, layers: u8) -> Insp
 }
 
 /// A connection that was open and silent until we started begins here after all: a handshake that
-/// shows whole counts.
+/// shows whole counts, and one that went on without is none, whatever the records before and behind look like.
 fn from_the_middle(client: Prefix<'_>, server: Prefix<'_>) -> Inspection {
     let mut waiting = false;
+    let mut off_track = None;
     for look in [tls::look, ssh::look] {
         match look(client, server) {
             Secure::Is(inspection) => return inspection,
             Secure::Maybe => waiting |= !client.ended,
-            Secure::No | Secure::Broken { .. } => {}
+            Secure::Broken { detail, .. } => off_track = off_track.or(Some(detail)),
+            Secure::No => {}
         }
     }
     let mut inspection = midstream::inspect(client, server);
     inspection.settled &= !waiting;
+    if let Some(detail) = off_track
+        && matches!(inspection.facts.protection, Protection::Encrypted(_))
+    {
+        let facts = Facts { detail: Some(detail.into()), ..Facts::unknown(UnknownReason::Opaque) };
+        return Inspection::new(facts, false);
+    }
     inspection
 }
 
