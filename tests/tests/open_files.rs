@@ -15,8 +15,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A second or two, on a host that has others to serve. Who looks through all descriptors before each answer takes a
 /// minute.
 const SOON: Duration = Duration::from_secs(10);
-/// Less than it takes to look at that many processes one by one, fifty times over.
-const AT_ONCE: Duration = Duration::from_secs(3);
 const IDLING: u32 = 3000;
 const USER: &str = "daemon";
 const PROCESSES: u32 = 20;
@@ -166,7 +164,7 @@ fn many_processes() -> Result<()> {
     std::thread::sleep(SOON);
     for number in 1..6 {
         let connection = HandedOver::begin(&lab, PORT + number)?;
-        connection.wait(&daemon, AT_ONCE)?;
+        connection.wait(&daemon, SOON)?;
     }
     drop(stdin);
     idle.wait(PATIENCE)?;
