@@ -155,6 +155,10 @@ impl Tunnel {
     fn is_within(&self, (answer, reason, _): (String, String, usize)) -> Result<()> {
         let expected = format!("WireGuard tunnel {} (readable data inside)", self.name);
         ensure!((answer.as_str(), &reason) == ("yes", &expected), "{answer}: {reason}");
+        Ok(())
+    }
+
+    fn is_not_alerted(&self) -> Result<()> {
         let alerts = self.daemon.count(is_of_plaintext);
         ensure!(alerts == 0, "{alerts} alerts of plaintext about what is encrypted");
         Ok(())
@@ -195,6 +199,7 @@ fn datagrams(how: &str, within: bool) -> Result<()> {
         let (answer, reason, yes) = tunnel.verdict(port, peer, "egress")?;
         if within {
             tunnel.is_within((answer, reason, yes))?;
+            tunnel.is_not_alerted()?;
             continue;
         }
         ensure!(answer == "no" && !reason.contains("tunnel"), "{how} to {peer}: {answer}: {reason}");
@@ -229,6 +234,10 @@ fn connections(how: &str) -> Result<()> {
                 ensure!(answer == "no" && !reason.contains("tunnel"), "{host}: {answer}: {reason}");
             }
             _ => tunnel.is_within((answer, reason, yes))?,
+        }
+        // Where the client is at the far end, it has no tunnel that it knows of.
+        if how == "tcp" {
+            tunnel.is_not_alerted()?;
         }
     }
     tunnel.stop()
