@@ -66,9 +66,11 @@ pub(crate) fn inspect(client: Prefix<'_>, server: Prefix<'_>) -> Inspection {
     let (from_client, client_done) = look(client);
     let (from_server, server_done) = look(server);
     let both = [from_client, from_server];
-    let settled = client_done && server_done;
     let has = |look: Look| both.contains(&look);
     let readable = has(Look::Http) || has(Look::Readable);
+    // What looked like records may turn out to be none behind those that were looked at.
+    let is_mixed = has(Look::Records) && (readable || has(Look::Alert));
+    let settled = client_done && server_done && !is_mixed;
     let facts = if has(Look::Records) && readable {
         let mut facts = Facts::unknown(UnknownReason::OpenedBefore);
         facts.detail = Some("TLS records one way, readable bytes the other".into());

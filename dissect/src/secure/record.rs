@@ -33,6 +33,8 @@ const HEARTBEAT: u8 = 24;
 /// Protected records that are looked at: a flight of six messages, a chain of certificates of 256 kB, and what
 /// follows them; as many short ones as fit into what is captured at first.
 const MOST_PROTECTED: usize = 512;
+/// Records that are looked at where the version is not known.
+const MOST_RECORDS: usize = 32;
 
 /// A record's header, as far as it is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -416,7 +418,7 @@ impl Side {
 /// From where on it is no records, of whatever version.
 pub(crate) fn not_records(prefix: Prefix<'_>) -> Option<usize> {
     let mut at = 0;
-    for _ in 0..MOST_PROTECTED {
+    for _ in 0..MOST_RECORDS {
         let rest = prefix.bytes.get(at..).filter(|rest| !rest.is_empty())?;
         match Header::parse(rest) {
             Header::Whole { kind, length } => {
