@@ -20,6 +20,7 @@ pub mod exact;
 pub mod guesses;
 mod lab;
 mod netns;
+pub mod others;
 pub mod pcap;
 mod pins;
 mod process;

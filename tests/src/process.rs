@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
@@ -106,6 +107,17 @@ impl Process {
     /// Stdin is not a pipe, or was taken before.
     pub fn take_stdin(&mut self) -> Result<ChildStdin> {
         self.child.stdin.take().with_context(|| format!("{} has no stdin", self.name))
+    }
+
+    /// The first line that it says, without the end. From then on nobody hears what it says.
+    ///
+    /// # Errors
+    /// Stdout is not a pipe, or was taken before.
+    pub fn first_line(&mut self) -> Result<String> {
+        let stdout = self.child.stdout.take().with_context(|| format!("{} has no stdout", self.name))?;
+        let mut said = String::new();
+        BufReader::new(stdout).read_line(&mut said)?;
+        Ok(said.trim().to_owned())
     }
 
     /// Its exit status, if it has ended.

@@ -53,6 +53,18 @@ pub fn serve(lab: &Lab, port: u16) -> Result<Process> {
     Ok(server)
 }
 
+/// A server in the lab that says what it hears, at a port of every address.
+///
+/// # Errors
+/// It does not start, or does not listen in time.
+pub fn echo(lab: &Lab, port: u16) -> Result<Process> {
+    let mut command = lab.server().command(program());
+    command.args(["echo", "--listen", &format!("[::]:{port}")]);
+    let mut server = Process::start("echo", &lab.directory, command)?;
+    server.wait_for_port("tcp", port, READY)?;
+    Ok(server)
+}
+
 /// Reads a log of the traffic program.
 ///
 /// # Errors

@@ -81,10 +81,7 @@ fn removed_socket() -> Result<()> {
 
 /// A client that holds a connection to an echo server, both in `lab`.
 fn held_connection(lab: &Lab) -> Result<[Process; 2]> {
-    let mut serve = lab.server().command(traffic::program());
-    serve.args(["echo", "--listen", &format!("[::]:{PORT}")]);
-    let mut server = Process::start("echo", &lab.directory, serve)?;
-    server.wait_for_port("tcp", PORT, PATIENCE)?;
+    let server = traffic::echo(lab, PORT)?;
     let mut hold = lab.client().command(traffic::program());
     hold.args(["hold", "--to", &format!("10.213.0.2:{PORT}")]).stdin(std::process::Stdio::piped());
     hold.stdout(std::process::Stdio::null());

@@ -2,13 +2,13 @@
 //! them for seconds. Other users' processes are named all the same, and soon, and so are their hashes found, which a
 //! policy names.
 
-use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+use tests::others::holding_server;
 use tests::servers::python;
 use tests::{Daemon, DaemonOptions, Lab, Process, Suite, is_flow, number, show, text};
 
@@ -53,23 +53,6 @@ while True:
         time.sleep(0.03)
 "#;
 
-/// Accepts, and holds on to what it accepted last.
-const SERVE: &str = r#"
-import collections, socket, sys
-listener = socket.create_server(("10.213.0.2", int(sys.argv[1])), backlog=200)
-held = collections.deque(maxlen=100)
-while True:
-    held.append(listener.accept()[0])
-"#;
-
-fn serve(lab: &Lab, port: u16) -> Result<Process> {
-    let mut command = lab.server().command(python());
-    command.args(["-c", SERVE, &port.to_string()]);
-    let mut server = Process::start("serve", &lab.directory, command)?;
-    server.wait_for_port("tcp", port, PATIENCE)?;
-    Ok(server)
-}
-
 fn huge(lab: &Lab) -> Result<Process> {
     let place = lab.directory.path().join("huge");
     std::fs::create_dir(&place)?;
@@ -78,10 +61,8 @@ fn huge(lab: &Lab) -> Result<Process> {
     command.args(["-c", HUGE]).arg(&place).args(["10.213.0.2", &LARGE.to_string()]);
     command.stdout(Stdio::piped());
     let mut huge = Process::start_piped("huge", command)?;
-    let mut said = String::new();
-    let stdout = huge.child().stdout.take().context("no stdout")?;
-    BufReader::new(stdout).read_line(&mut said)?;
-    ensure!(said.trim() == "ready", "it said {said:?}");
+    let said = huge.first_line()?;
+    ensure!(said == "ready", "it said {said:?}");
     Ok(huge)
 }
 
@@ -132,7 +113,7 @@ fn delays_nobody() -> Result<()> {
         hashes.join(", "),
         "0".repeat(64)
     );
-    let _servers = [serve(&lab, PORT)?, serve(&lab, LARGE)?];
+    let _servers = [holding_server(&lab, PORT)?, holding_server(&lab, LARGE)?];
     let options = DaemonOptions { policy: Some(policy), ..DaemonOptions::default() };
     // One that is there before the daemon.
     let (first, others) = programs.split_first().context("no victims")?;

@@ -3,14 +3,14 @@
 //! processes of others' streams are named all the same, and soon.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::os::unix::fs::chown;
 use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use tests::others::short_clients;
 use tests::servers::python;
-use tests::{Cgroup, Daemon, DaemonOptions, Lab, Place, Process, Suite, is_flow, number, text, traffic};
+use tests::{Cgroup, Daemon, DaemonOptions, Lab, Place, Process, Suite, text, traffic};
 
 const PORT: u16 = 34_940;
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -63,14 +63,6 @@ finally:
             pass
 "#;
 
-/// A connection of half a second.
-const VICTIM: &str = r#"
-import socket, sys, time
-connection = socket.create_connection((sys.argv[1], int(sys.argv[2])))
-connection.sendall(b"who am I?\n")
-time.sleep(0.5)
-"#;
-
 /// A cgroup that a user was handed, and a process of its within it. Removed with everything in it.
 struct Hoard {
     process: Process,
@@ -92,9 +84,8 @@ fn hoard(lab: &Lab) -> Result<Hoard> {
     command.args(["-c", HOARD]).arg(handed.path()).args([&CGROUPS.to_string(), &PORT.to_string()]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut process = Process::start_piped("hoard", command)?;
-    let mut said = String::new();
-    BufReader::new(process.child().stdout.take().context("no stdout")?).read_line(&mut said)?;
-    ensure!(said.trim() == "made", "it said {said:?}");
+    let said = process.first_line()?;
+    ensure!(said == "made", "it said {said:?}");
     Ok(Hoard { process, _home: home, _handed: handed })
 }
 
@@ -107,30 +98,12 @@ fn user_id() -> Result<u32> {
 fn delays_nobody() -> Result<()> {
     let lab = Lab::new("many_cgroups")?;
     let daemon = Daemon::start(&lab, DaemonOptions::default())?;
-    let mut serve = lab.server().command(traffic::program());
-    serve.args(["echo", "--listen", &format!("[::]:{PORT}")]);
-    let mut server = Process::start("echo", &lab.directory, serve)?;
-    server.wait_for_port("tcp", PORT, PATIENCE)?;
+    let _server = traffic::echo(&lab, PORT)?;
     let mut hoard = hoard(&lab)?;
     std::thread::sleep(Duration::from_secs(2));
-    let mut victims = Vec::new();
-    for number in 0..VICTIMS {
-        let mut command = lab.client().command(python());
-        command.args(["-c", VICTIM, "10.213.0.2", &PORT.to_string()]);
-        victims.push(Process::start(&format!("victim{number}"), &lab.directory, command)?);
-        std::thread::sleep(Duration::from_millis(400));
-    }
-    let mut named = Vec::new();
-    for victim in &mut victims {
-        victim.wait(PATIENCE)?;
-        let pid = u64::from(victim.pid());
-        let last = daemon.wait_for("closed flow", PATIENCE, is_flow, |record| {
-            number(record, "server.port") == Some(PORT.into())
-                && number(record, "process.pid") == Some(pid)
-                && text(record, "event.action") == "flow_closed"
-        })?;
-        named.push(text(&last.record, "process.executable").contains("python"));
-    }
+    let last = short_clients(&lab, &daemon, PORT, VICTIMS, Duration::from_millis(400))?;
+    let named: Vec<bool> =
+        last.iter().map(|record| text(record, "process.executable").contains("python")).collect();
     ensure!(hoard.process.ended()?.is_none(), "the load did not last as long");
     drop(hoard.process.take_stdin()?);
     hoard.process.wait(PATIENCE)?;

@@ -1,16 +1,15 @@
 //! A user without privileges who has network namespaces without number, and connections that are handed on: who looks for
 //! the holders of those would go into all namespaces. The processes of others' streams are named all the same, and soon.
 
-use std::io::{BufRead, BufReader};
 use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use tests::others::short_clients;
 use tests::servers::python;
-use tests::{Daemon, DaemonOptions, Lab, Process, Suite, is_flow, number, show, text, traffic};
+use tests::{Daemon, DaemonOptions, Lab, Process, Suite, show, text, traffic};
 
 const PORT: u16 = 34_930;
-const PATIENCE: Duration = Duration::from_secs(60);
 const USER: &str = "daemon";
 const NAMESPACES: u64 = 800;
 const VICTIMS: usize = 10;
@@ -66,21 +65,12 @@ while True:
     connection.close()
 "#;
 
-/// A connection of half a second.
-const VICTIM: &str = r#"
-import socket, sys, time
-connection = socket.create_connection((sys.argv[1], int(sys.argv[2])))
-connection.sendall(b"who am I?\n")
-time.sleep(0.5)
-"#;
-
 fn hoard(lab: &Lab) -> Result<Process> {
     let mut command = lab.client().as_user(USER).command(python());
     command.args(["-c", HOARD, &NAMESPACES.to_string()]).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut hoard = Process::start_piped("hoard", command)?;
-    let mut said = String::new();
-    BufReader::new(hoard.child().stdout.take().context("no stdout")?).read_line(&mut said)?;
-    let made: u64 = said.trim().parse().with_context(|| format!("it said {said:?}"))?;
+    let said = hoard.first_line()?;
+    let made: u64 = said.parse().with_context(|| format!("it said {said:?}"))?;
     ensure!(made >= NAMESPACES / 2, "only {made} namespaces may be made here");
     Ok(hoard)
 }
@@ -88,35 +78,17 @@ fn hoard(lab: &Lab) -> Result<Process> {
 fn delays_nobody() -> Result<()> {
     let lab = Lab::new("many_namespaces")?;
     let daemon = Daemon::start(&lab, DaemonOptions::default())?;
-    let mut serve = lab.server().command(traffic::program());
-    serve.args(["echo", "--listen", &format!("[::]:{PORT}")]);
-    let mut server = Process::start("echo", &lab.directory, serve)?;
-    server.wait_for_port("tcp", PORT, PATIENCE)?;
+    let _server = traffic::echo(&lab, PORT)?;
     let mut hoard = hoard(&lab)?;
     let mut command = lab.client().as_user(USER).command(python());
     command.args(["-c", HANDED, &(PORT + 1).to_string()]);
     let mut handed = Process::start("handed", &lab.directory, command)?;
     std::thread::sleep(Duration::from_secs(2));
-    let mut victims = Vec::new();
-    for number in 0..VICTIMS {
-        let mut command = lab.client().command(python());
-        command.args(["-c", VICTIM, "10.213.0.2", &PORT.to_string()]);
-        victims.push(Process::start(&format!("victim{number}"), &lab.directory, command)?);
-        std::thread::sleep(Duration::from_millis(300));
-    }
-    for victim in &mut victims {
-        victim.wait(PATIENCE)?;
-        let pid = u64::from(victim.pid());
-        let last = daemon.wait_for("closed flow", PATIENCE, is_flow, |record| {
-            number(record, "server.port") == Some(PORT.into())
-                && number(record, "process.pid") == Some(pid)
-                && text(record, "event.action") == "flow_closed"
-        })?;
+    for last in short_clients(&lab, &daemon, PORT, VICTIMS, Duration::from_millis(300))? {
         ensure!(
-            text(&last.record, "process.executable").contains("python"),
-            "it was not looked at in time: {} {}",
-            show(&last.record),
-            last.record
+            text(&last, "process.executable").contains("python"),
+            "it was not looked at in time: {} {last}",
+            show(&last)
         );
     }
     ensure!(hoard.ended()?.is_none() && handed.ended()?.is_none(), "the load did not last as long");

@@ -73,10 +73,8 @@ fn hoard(lab: &Lab) -> Result<(Process, u32)> {
     command.args(["-c", HOARD, &PROCESSES.to_string(), &DESCRIPTORS.to_string()]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut hoard = Process::start_piped("hoard", command)?;
-    let mut said = String::new();
-    let stdout = hoard.child().stdout.take().context("no stdout")?;
-    BufReader::new(stdout).read_line(&mut said)?;
-    let held = said.trim().parse().with_context(|| format!("it said {said:?}"))?;
+    let said = hoard.first_line()?;
+    let held = said.parse().with_context(|| format!("it said {said:?}"))?;
     Ok((hoard, held))
 }
 
@@ -148,9 +146,8 @@ fn idle(lab: &Lab) -> Result<(Process, ChildStdin)> {
     command.args(["-c", IDLE, &IDLING.to_string()]).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut idle = Process::start_piped("idle", command)?;
     let stdin = idle.take_stdin()?;
-    let mut said = String::new();
-    BufReader::new(idle.child().stdout.take().context("no stdout")?).read_line(&mut said)?;
-    ensure!(said.trim() == IDLING.to_string(), "it said {said:?}");
+    let said = idle.first_line()?;
+    ensure!(said == IDLING.to_string(), "it said {said:?}");
     Ok((idle, stdin))
 }
 

@@ -63,6 +63,27 @@ fn main() -> ExitCode {
     suite.main()
 }
 
+/// The daemon, and a service with TLS behind a proxy.
+struct Ground {
+    lab: Lab,
+    daemon: Daemon,
+    /// Of the service, as the proxy reaches it.
+    url: String,
+    _servers: [Server; 2],
+}
+
+impl Ground {
+    fn new(proxy: &Proxy) -> Result<Ground> {
+        let lab = Lab::new("proxies")?;
+        let certificates = Certificates::new(&lab.directory)?;
+        let daemon = Daemon::start(&lab, DaemonOptions::default())?;
+        let inside = servers::nginx(&lab, &certificates, PORT + 1, Security::Tls)?;
+        let servers = [inside, (proxy.server)(&lab, PORT)?];
+        let url = format!("https://127.0.0.1:{}/", PORT + 1);
+        Ok(Ground { lab, daemon, url, _servers: servers })
+    }
+}
+
 fn curl(lab: &Lab, proxy: &Proxy, password: &str, url: &str) -> Command {
     let through = format!("{}://alice:{password}@{HOST}:{PORT}", proxy.scheme);
     let mut curl = lab.client().command("curl");
@@ -71,12 +92,7 @@ fn curl(lab: &Lab, proxy: &Proxy, password: &str, url: &str) -> Command {
 }
 
 fn told(proxy: &Proxy) -> Result<()> {
-    let lab = Lab::new("proxies")?;
-    let certificates = Certificates::new(&lab.directory)?;
-    let daemon = Daemon::start(&lab, DaemonOptions::default())?;
-    let _inside = servers::nginx(&lab, &certificates, PORT + 1, Security::Tls)?;
-    let _proxy = (proxy.server)(&lab, PORT)?;
-    let url = format!("https://127.0.0.1:{}/", PORT + 1);
+    let Ground { lab, daemon, url, _servers } = Ground::new(proxy)?;
     lab.run(curl(&lab, proxy, guarded::RIGHT, &url), CLIENT)?;
     let found =
         daemon.wait_for("the password", SOON, is_ours, |record| about(record, "credential-in-clear"))?;
@@ -109,12 +125,7 @@ fn told(proxy: &Proxy) -> Result<()> {
 }
 
 fn guessed(proxy: &Proxy) -> Result<()> {
-    let lab = Lab::new("proxies")?;
-    let certificates = Certificates::new(&lab.directory)?;
-    let daemon = Daemon::start(&lab, DaemonOptions::default())?;
-    let _inside = servers::nginx(&lab, &certificates, PORT + 1, Security::Tls)?;
-    let _proxy = (proxy.server)(&lab, PORT)?;
-    let url = format!("https://127.0.0.1:{}/", PORT + 1);
+    let Ground { lab, daemon, url, _servers } = Ground::new(proxy)?;
     for n in 0..TIMES {
         let refused = finish(curl(&lab, proxy, &wrong(n), &url), CLIENT)?;
         ensure!(!refused.status.success(), "a wrong password was let in: {refused:?}");

@@ -2,12 +2,12 @@
 //! it waits for as long as the process likes. Other users' processes are named all the same, and soon; its own too, by what
 //! the kernel says of them, and it is told that looks at them stall.
 
-use std::io::{BufRead, BufReader};
 use std::process::{ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+use tests::others::holding_server;
 use tests::servers::python;
 use tests::{Daemon, DaemonOptions, Lab, Process, Suite, is_alert, is_flow, number, show, text};
 
@@ -71,32 +71,13 @@ while time.monotonic() < end:
 time.sleep(60)
 "#;
 
-/// Accepts, and holds on to what it accepted last.
-const SERVE: &str = r#"
-import collections, socket, sys
-listener = socket.create_server(("10.213.0.2", int(sys.argv[1])), backlog=200)
-held = collections.deque(maxlen=100)
-while True:
-    held.append(listener.accept()[0])
-"#;
-
-fn serve(lab: &Lab, port: u16) -> Result<Process> {
-    let mut command = lab.server().command(python());
-    command.args(["-c", SERVE, &port.to_string()]);
-    let mut server = Process::start("serve", &lab.directory, command)?;
-    server.wait_for_port("tcp", port, PATIENCE)?;
-    Ok(server)
-}
-
 fn hold(lab: &Lab) -> Result<Process> {
     let mut command = lab.client().as_user(USER).command(python());
     command.args(["-c", HOLD, "10.213.0.2", &STALLING.to_string()]);
     command.stdout(Stdio::piped());
     let mut holding = Process::start_piped("hold", command)?;
-    let mut said = String::new();
-    let stdout = holding.child().stdout.take().context("no stdout")?;
-    BufReader::new(stdout).read_line(&mut said)?;
-    ensure!(said.trim() == "ready", "it said {said:?}");
+    let said = holding.first_line()?;
+    ensure!(said == "ready", "it said {said:?}");
     Ok(holding)
 }
 
@@ -139,7 +120,7 @@ fn delays_nobody() -> Result<()> {
         "[[service]]\nname = \"victims\"\nports = [{PORT}]\n[[service.client]]\nuser = \"{OTHER}\"\n\
          [[service]]\nname = \"stalling\"\nports = [{STALLING}]\n[[service.client]]\nexecutable = \"/no/such\"\n"
     );
-    let _servers = [serve(&lab, PORT)?, serve(&lab, STALLING)?];
+    let _servers = [holding_server(&lab, PORT)?, holding_server(&lab, STALLING)?];
     let options = DaemonOptions { policy: Some(policy), ..DaemonOptions::default() };
     let daemon = Daemon::start(&lab, options)?;
     victim(&lab, &daemon).context("before")?;
