@@ -267,13 +267,14 @@ impl Core {
         let Some(mut flow) = self.table.get_mut(id) else { return };
         let waited = flow.marks.has(Marks::WAY_ASKED);
         flow.marks.set(Marks::WAY_ASKED, false);
-        let tunnel = match way {
-            Way::Through(tunnel) => Some(tunnel),
-            Way::Direct => None,
-            Way::Unknown => flow.routed_into.as_deref().cloned(),
+        let known = match way {
+            Way::Through(tunnel) => Some(Some(tunnel)),
+            Way::Direct => Some(None),
+            Way::Unknown => None,
         };
-        let changes = flow.routed_into.as_deref() != tunnel.as_ref();
-        if changes {
+        let other = known.filter(|tunnel| flow.routed_into.as_deref() != tunnel.as_ref());
+        let changes = other.is_some();
+        if let Some(tunnel) = other {
             flow.routed_into = tunnel.map(|tunnel| self.judge.tunnel(tunnel));
             flow.undecide();
         }

@@ -171,13 +171,11 @@ impl Core {
         self.keep_all_baselines(now_ns);
         for id in self.table.ids() {
             self.inspect(id, true);
-            if let Some(mut flow) = self.table.get_mut(id)
-                && flow.owner.is_none()
-            {
-                let owner = unseen(&flow.process_seen());
-                flow.set_owner(self.identities.get(owner));
-            }
             if let Some(mut flow) = self.table.get_mut(id) {
+                if flow.owner.is_none() {
+                    let owner = unseen(&flow.process_seen());
+                    flow.set_owner(self.identities.get(owner));
+                }
                 flow.marks.set(Marks::WAY_ASKED, false);
             }
             self.advance(id, now_ns);
