@@ -3,7 +3,7 @@
 
 mod exchange;
 
-use dissect::Inspection;
+use dissect::{Inspection, Plain, Protection};
 use exchange::{
     ALERT, APPLICATION_DATA, CHANGE_CIPHER_SPEC, Exchange, HANDSHAKE, HEARTBEAT, Version, is_yes, look,
     message, noise, record, sealed,
@@ -75,4 +75,23 @@ proptest! {
             }
         }
     }
+}
+
+/// A ServerHello that never ends, and behind it a record that looks protected until its later bytes can be read.
+#[test]
+fn without_a_hello_what_could_be_read_stays_readable() {
+    let client = Exchange::hellos(Version::Tls12).bytes().0;
+    let endless = record(HANDSHAKE, &[&[2, 0, 0xff, 0xff, 3, 3][..], &[0; 600]].concat());
+    let later = record(APPLICATION_DATA, &[noise(600), TEXT.repeat(4)].concat());
+    let server = [endless, later].concat();
+    let mut settled: Option<Inspection> = None;
+    for to in 0..=server.len() {
+        let now = look(&client, &server[..to], false);
+        if let Some(before) = &settled {
+            assert_eq!(before.facts, now.facts, "with {to} bytes of the server");
+        }
+        settled = settled.or(Some(now).filter(|now| now.settled));
+    }
+    let Some(Inspection { facts, .. }) = settled else { panic!("never settled") };
+    assert_eq!(facts.protection, Protection::Plaintext(Plain::Readable));
 }

@@ -118,6 +118,8 @@ pub(crate) struct Side {
     pieces: Vec<(usize, usize)>,
     /// What ended them.
     pub end: End,
+    /// Where the record begins that ended them, unless that is an alert in the clear.
+    pub left_at: Option<usize>,
     /// Its ChangeCipherSpec was there (TLS 1.2 and earlier).
     pub switched: bool,
     /// SSL 3's way to say that a client has no certificate (RFC 6101 section 5.6.6).
@@ -152,6 +154,7 @@ impl Side {
             handshake: Vec::new(),
             pieces: Vec::new(),
             end: End::Open,
+            left_at: None,
             switched: false,
             no_certificate: false,
             protected: Vec::new(),
@@ -195,6 +198,7 @@ impl Side {
 
     /// What begins at this offset is no record.
     fn derail(&mut self, at: usize) {
+        self.left_at.get_or_insert(at);
         if self.protected.is_empty() {
             self.end = End::Broken(at);
         } else {
@@ -225,11 +229,17 @@ impl Side {
         match self.in_the_clear(kind, length, payload, style, at) {
             None => true,
             Some(End::Protected(length)) => {
+                self.left_at.get_or_insert(at);
                 self.end = End::Protected(length);
                 self.protected.push(Protected { kind, length });
                 true
             }
             Some(end) => {
+                match end {
+                    End::Open => {}
+                    End::Broken(at) => self.derail(at),
+                    End::Protected(_) | End::Alert(_) => _ = self.left_at.get_or_insert(at),
+                }
                 self.end = end;
                 matches!(end, End::Alert(_))
             }

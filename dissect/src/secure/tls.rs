@@ -15,6 +15,7 @@ use super::order::{CLIENT_HELLO, HELLO_REQUEST, Order, SERVER_HELLO};
 use super::record::{CHANGE_CIPHER_SPEC, End, HANDSHAKE, Header, Protected, Side, Style, not_records};
 use super::{Secure, names, ssl2};
 use crate::bytes::capped;
+use crate::readable::is_readable_for_good;
 use crate::{
     Cipher, ClientCertificateState, End as Peer, Facts, Inspection, Plain, Prefix, Protection, Protocol,
     TlsAlert, TlsFacts, UnknownReason, Wants,
@@ -61,7 +62,7 @@ pub(crate) fn look(client: Prefix<'_>, server: Prefix<'_>) -> Secure {
         }
         Ok((None, retried)) => {
             facts.retried = retried;
-            return unanswered(facts, &side, client, records_at);
+            return unanswered(facts, &side, (client, server), records_at);
         }
         Err(NoHello) => return broken(left_by(client, records_at).unwrap_or(usize::MAX), 0),
     };
@@ -309,12 +310,21 @@ fn wanted(record_end: usize, lacking: usize) -> u32 {
 
 /// No ServerHello yet, or an alert instead of it. What either end says then in the clear is no TLS; of the
 /// client's only once no ServerHello can come any more, which would tell how to read it.
-fn unanswered(mut facts: TlsFacts, side: &Side, client: Prefix<'_>, records_at: usize) -> Secure {
+fn unanswered(
+    mut facts: TlsFacts,
+    side: &Side,
+    (client, server): (Prefix<'_>, Prefix<'_>),
+    records_at: usize,
+) -> Secure {
     let over = side.ended || side.end != End::Open;
     let left = over.then(|| left_by(client, records_at)).flatten();
     match (side.end, left) {
-        (End::Broken(at), left) => broken(left.unwrap_or(usize::MAX), at),
-        (End::Protected(_) | End::Alert(None), left) => broken(left.unwrap_or(usize::MAX), 0),
+        (End::Broken(_) | End::Protected(_) | End::Alert(None), left) => {
+            // No hello, no keys: what can be read from the start on can be read, whatever the records say.
+            let from_the_start = is_readable_for_good(server);
+            let server_at = side.left_at.filter(|_| !from_the_start).unwrap_or(0);
+            broken(left.unwrap_or(usize::MAX), server_at)
+        }
         (_, Some(at)) => broken(at, usize::MAX),
         (End::Alert(Some(number)), None) => {
             let detail = format!("TLS handshake refused: alert {} from the server", names::alert(number));
