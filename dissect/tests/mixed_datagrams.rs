@@ -124,11 +124,37 @@ fn each_peer_of_a_relay_has_an_encryption_of_its_own() {
     let words = framed(2, b"nothing of this is encrypted, by anyone");
     let mixed = between(&words, &framed_by(1, &client));
     assert_eq!(told(&[&[check()], &mixed[1..]].concat(), &framed_by(1, &server)).protection, READABLE);
+    // What cannot be read may still be in nobody's keys: media, and a few words.
+    for said in [rtp(&noise(120)), b"PIN 4711".to_vec()] {
+        let client = [&[check()][..], &framed_by(1, &client), &[framed(2, &said)]].concat();
+        let facts = told(&client, &framed_by(1, &server));
+        assert_eq!(facts.protection, Protection::Unknown(UnknownReason::Opaque), "{said:?}");
+        assert!(facts.detail.unwrap().contains("for another peer"));
+    }
+}
+
+/// With a header extension, and keys or not.
+fn rtp(payload: &[u8]) -> Vec<u8> {
+    [&[0x90, 0x6f, 0, 1, 0, 0, 0, 1, 1, 2, 3, 4, 0xbe, 0xde, 0, 1, 0x51, 0, 1, 0][..], payload].concat()
+}
+
+/// Both, with media of this profile offered and chosen.
+fn agreed_on_srtp(client: &[Vec<u8>], server: &[Vec<u8>], profile: u8) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
+    let (mut client, mut server) = (client.to_vec(), server.to_vec());
+    for hello in [0, 1] {
+        client[hello] = with_srtp(client[hello].clone(), extensions_at(&client[hello]), profile);
+    }
+    // The ServerHello is the first record of its datagram.
+    let end = 13 + usize::from(u16::from_be_bytes([server[1][11], server[1][12]]));
+    let session = usize::from(server[1][25 + 2 + 32]);
+    let hello = with_srtp(server[1][..end].to_vec(), 25 + 2 + 32 + 1 + session + 3, profile);
+    server[1] = [&hello[..], &server[1][end..]].concat();
+    (client, server)
 }
 
 /// A hello of DTLS 1.2 with one more extension; the message's length, the fragment's, and the record's.
-fn with_srtp(mut datagram: Vec<u8>, at_extensions: usize) -> Vec<u8> {
-    datagram.extend([0, 14, 0, 5, 0, 2, 0, 1, 0]);
+fn with_srtp(mut datagram: Vec<u8>, at_extensions: usize, profile: u8) -> Vec<u8> {
+    datagram.extend([0, 14, 0, 5, 0, 2, 0, profile, 0]);
     for (at, size) in [(11, 2), (14, 3), (22, 3), (at_extensions, 2)] {
         let field = &mut datagram[at..at + size];
         let low = u16::from_be_bytes([field[size - 2], field[size - 1]]) + 9;
@@ -148,27 +174,21 @@ fn extensions_at(datagram: &[u8]) -> usize {
 
 #[test]
 fn media_are_encrypted_where_dtls_gave_them_keys() {
-    let (mut client, server) = fixture("dtls12");
-    let rtp = |payload: &[u8]| {
-        [&[0x90, 0x6f, 0, 1, 0, 0, 0, 1, 1, 2, 3, 4, 0xbe, 0xde, 0, 1, 0x51, 0, 1, 0][..], payload].concat()
-    };
+    let (client, server) = fixture("dtls12");
     let with = |side: &[Vec<u8>], media: &[u8]| [side, &[rtp(media)]].concat();
     // Nobody spoke of media.
     let facts = told(&with(&client, &noise(160)), &with(&server, &noise(160)));
     assert_eq!(facts.protection, Protection::Unknown(UnknownReason::Opaque));
     assert!(facts.detail.unwrap().contains("beside media"));
     // The server's hello is DTLS 1.2: what it does not say there was not agreed upon.
-    for hello in [0, 1] {
-        client[hello] = with_srtp(client[hello].clone(), extensions_at(&client[hello]));
-    }
-    let facts = told(&with(&client, &noise(160)), &server);
+    let (offered, answered) = agreed_on_srtp(&client, &server, 1);
+    let facts = told(&with(&offered, &noise(160)), &server);
     assert_eq!(facts.protection, Protection::Unknown(UnknownReason::Opaque));
-    let mut answered = server.clone();
-    // The ServerHello is the first record of its datagram.
-    let end = 13 + usize::from(u16::from_be_bytes([server[1][11], server[1][12]]));
-    let session = usize::from(server[1][25 + 2 + 32]);
-    let hello = with_srtp(server[1][..end].to_vec(), 25 + 2 + 32 + 1 + session + 3);
-    answered[1] = [&hello[..], &server[1][end..]].concat();
+    // Nor what the client did not offer.
+    let (_, other) = agreed_on_srtp(&client, &server, 7);
+    let facts = told(&with(&offered, &noise(160)), &other);
+    assert_eq!(facts.protection, Protection::Unknown(UnknownReason::Opaque));
+    let client = offered;
     assert_eq!(told(&client, &answered).protection, DTLS);
     let facts = told(&with(&client, &noise(160)), &with(&answered, &noise(160)));
     assert_eq!(facts.protection, DTLS);
@@ -178,6 +198,19 @@ fn media_are_encrypted_where_dtls_gave_them_keys() {
     // Media that came without DTLS.
     let facts = told(&[check(), rtp(&noise(160))], &[checked(), rtp(&noise(160))]);
     assert_eq!(facts.protection, Protection::Unknown(UnknownReason::Opaque));
+}
+
+#[test]
+fn media_that_are_only_signed_are_in_the_clear() {
+    let (client, server) = fixture("dtls12");
+    for profile in [5, 6] {
+        let (client, server) = agreed_on_srtp(&client, &server, profile);
+        let facts = told(&client, &server);
+        assert_eq!(facts.protection, Protection::Unknown(UnknownReason::Opaque));
+        let facts = told(&client, &[&server[..], &[rtp(&noise(160))]].concat());
+        assert_eq!(facts.protection, Protection::Plaintext(Plain::Protocol(Protocol::Dtls)));
+        assert!(facts.detail.unwrap().contains("media without encryption"));
+    }
 }
 
 /// What a service might say beside what it encrypts.

@@ -117,6 +117,11 @@ fn relayed(datagram: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     Some((peer, data?))
 }
 
+/// Whether it is a frame of a relay's, with what it carries for a peer.
+pub(crate) fn is_frame(datagram: &[u8]) -> bool {
+    matches!(kind(datagram), Kind::Relayed(..))
+}
+
 /// What SRTP would encrypt of a datagram; none: it is neither that nor RTP.
 pub(crate) fn media(datagram: &[u8]) -> Option<&[u8]> {
     let [first, second] = *datagram.first_chunk()?;

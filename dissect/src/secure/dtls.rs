@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::hello::{ClientHello, ServerHello, extension};
+use super::hello::{ClientHello, ServerHello};
 use super::order::{CLIENT_HELLO, SERVER_HELLO};
 use super::record::can_be_read;
 use super::{DATAGRAMS_BEHIND, Secure, flight, names, tls};
@@ -28,6 +28,7 @@ const MOST_MESSAGES: usize = 32;
 /// No protected record is shorter: DTLS 1.3 takes as much to hide its number (RFC 9147 section 4.2.3), and
 /// before it the shortest have a nonce of 8 bytes, a tag of 8, and a message.
 const SHORTEST_PROTECTED: usize = 16;
+const OPAQUE: Protection = Protection::Unknown(UnknownReason::Opaque);
 
 /// A record, cut short where its datagram was.
 struct Record<'a> {
@@ -209,6 +210,7 @@ pub(crate) fn look(client: &[&[u8]], server: &[&[u8]]) -> Secure {
         return Secure::Broken { at: (0, 0), detail: "began like DTLS, went on without" };
     }
     let has_media = seen().any(|datagram| stun::media(datagram).is_some());
+    let has_others = seen().any(stun::is_frame);
     let mut facts = TlsFacts::default();
     let settled = from_client.done && from_server.done;
     let (client_through, server_through) = (from_client.protected, from_server.protected);
@@ -249,13 +251,24 @@ pub(crate) fn look(client: &[&[u8]], server: &[&[u8]]) -> Secure {
     if let Some(name) = &facts.server_name {
         detail = format!("{detail} to {name}{}", tls::outer(&facts));
     }
-    let protection = match names::without_encryption(answer.suite) {
-        true => Protection::Plaintext(Plain::Protocol(Protocol::Dtls)),
-        false if has_media && !keys_media(&offer, &answer) => {
-            detail = format!("{detail}, beside media that it gives no keys to");
-            Protection::Unknown(UnknownReason::Opaque)
+    let in_the_clear = Protection::Plaintext(Plain::Protocol(Protocol::Dtls));
+    let beside = match keys_of_media(&offer, &answer) {
+        _ if names::without_encryption(answer.suite) => Some((in_the_clear, None)),
+        Media::Readable if has_media => Some((in_the_clear, Some("media without encryption, as agreed"))),
+        Media::Readable => Some((OPAQUE, Some("media without encryption, as agreed, none of them seen"))),
+        _ if has_others => Some((OPAQUE, Some("what the relay carries for another peer"))),
+        Media::WithoutKeys if has_media => Some((OPAQUE, Some("media that it gives no keys to"))),
+        Media::Hidden if has_media => {
+            Some((OPAQUE, Some("media, and whether it gives keys to them is hidden")))
         }
-        false => Protection::Encrypted(Cipher::Dtls),
+        _ => None,
+    };
+    let protection = match beside {
+        Some((protection, what)) => {
+            detail.extend(what.map(|what| format!(", beside {what}")));
+            protection
+        }
+        None => Protection::Encrypted(Cipher::Dtls),
     };
     inspection(protection, facts, detail, settled)
 }
@@ -282,10 +295,24 @@ fn is_in_the_clear(datagram: &[u8]) -> bool {
     readable::is_in_the_clear(behind)
 }
 
-/// Whether keys for SRTP were agreed upon (RFC 5764 section 4.1); DTLS 1.3 hides the server's word for it.
-fn keys_media(offer: &ClientHello, answer: &ServerHello) -> bool {
-    let shown = answer.encrypts_handshake() || answer.extensions.contains(&extension::USE_SRTP);
-    shown && offer.extensions.contains(&extension::USE_SRTP)
+/// What becomes of media beside the handshake, SRTP (RFC 5764 section 4.1). DTLS 1.3 hides what the server chose.
+fn keys_of_media(offer: &ClientHello, answer: &ServerHello) -> Media {
+    match answer.srtp {
+        _ if answer.encrypts_handshake() && !offer.srtp.is_empty() => Media::Hidden,
+        Some(profile) if offer.srtp.contains(&profile) => match names::srtp_without_encryption(profile) {
+            true => Media::Readable,
+            false => Media::Sealed,
+        },
+        _ => Media::WithoutKeys,
+    }
+}
+
+enum Media {
+    Sealed,
+    /// Only their integrity is protected.
+    Readable,
+    WithoutKeys,
+    Hidden,
 }
 
 /// The same where the client of DTLS is the server of the flow, as it may be where STUN came first.

@@ -82,6 +82,8 @@ pub(crate) struct ClientHello {
     pub session: Vec<u8>,
     /// It showed a ticket of an earlier session.
     pub ticket: bool,
+    /// Profiles for media, SRTP (RFC 5764 section 4.1.2).
+    pub srtp: Vec<u16>,
 }
 
 /// What a server chose.
@@ -106,6 +108,8 @@ pub(crate) struct ServerHello {
     pub client_raw_key: bool,
     pub retry: bool,
     pub session: Vec<u8>,
+    /// The profile for media, SRTP.
+    pub srtp: Option<u16>,
 }
 
 impl ClientHello {
@@ -157,6 +161,7 @@ impl ClientHello {
                 }
             }
             extension::EARLY_DATA => self.early_data = true,
+            extension::USE_SRTP => self.srtp = numbers(reader.vector16().unwrap_or(&[])),
             extension::SESSION_TICKET => self.ticket = !value.is_empty(),
             extension::MAX_FRAGMENT_LENGTH => self.limited = true,
             extension::RECORD_SIZE_LIMIT => self.limited |= reader.u16().is_some_and(|limit| limit < 1 << 14),
@@ -261,6 +266,7 @@ impl ServerHello {
             client_raw_key: false,
             retry,
             session: session.to_vec(),
+            srtp: None,
         };
         if body.is_empty() {
             return Some(hello);
@@ -276,6 +282,12 @@ impl ServerHello {
                 },
                 extension::KEY_SHARE => hello.group = number,
                 extension::PRE_SHARED_KEY => hello.pre_shared_key = true,
+                // A list of one.
+                extension::USE_SRTP => {
+                    hello.srtp = value
+                        .strip_prefix(&[0, 2])
+                        .and_then(|it| it.first_chunk().map(|n| u16::from_be_bytes(*n)));
+                }
                 extension::CERTIFICATE_WITH_PSK => hello.certificate_with_psk = true,
                 extension::SERVER_CERTIFICATE_TYPE => hello.raw_key = value == [2],
                 extension::CLIENT_CERTIFICATE_TYPE => hello.client_raw_key = value == [2],

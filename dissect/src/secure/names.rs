@@ -34,6 +34,11 @@ pub(crate) fn without_encryption(number: u16) -> bool {
             .is_ok_and(|index| SUITES[index].1.contains("_WITH_NULL_"))
 }
 
+/// The profile for media only protects their integrity (RFC 5764 section 4.1.2).
+pub(crate) fn srtp_without_encryption(profile: u16) -> bool {
+    matches!(profile, 0x0005 | 0x0006)
+}
+
 /// The group's name in the registry "TLS Supported Groups", or its number.
 pub(crate) fn group(number: u16) -> String {
     match known_group(number) {

@@ -192,6 +192,10 @@ impl<'a> End<'a> {
                 );
             return if none { Presence::Known } else { Presence::Unseen };
         };
+        // Nobody but itself says that these names are its own, and who accepts it may accept any.
+        if own.self_signed {
+            return Presence::Unseen;
+        }
         match field {
             Field::Spiffe => own.spiffe_id.iter().for_each(|id| each(id)),
             // `DNS:a.example`, `IP:10.0.0.1`: as they stand, and without the kind.

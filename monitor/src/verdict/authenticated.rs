@@ -4,8 +4,8 @@
 //! showed. Whether the client checked that certificate is on no wire, and is never claimed.
 
 use dissect::{
-    Basis, Cipher, ClientCertificate, ClientCertificateState, Facts, Plain, Protection, Protocol,
-    SshAuthenticationState, SshFacts, TlsFacts,
+    Basis, Certificate, Cipher, ClientCertificate, ClientCertificateState, Facts, Plain, Protection,
+    Protocol, SshAuthenticationState, SshFacts, TlsFacts,
 };
 
 use super::encrypted::failure;
@@ -102,9 +102,8 @@ fn by_certificates(tls: &TlsFacts) -> Judged {
     let asked = tls.server_name.as_deref();
     let server = match (tls.server_certificates.first(), asked) {
         (Some(certificate), _) => {
-            let own = if certificate.self_signed { " (self-signed)" } else { "" };
             let name = posture::shown(certificate, asked.filter(|_| !tls.encrypted_client_hello));
-            format!("server proved `{name}`{own}")
+            format!("server proved `{name}`{}", by_whom(certificate))
         }
         (None, Some(name)) => {
             let outer = if tls.encrypted_client_hello { ", which is the outer name" } else { "" };
@@ -120,6 +119,10 @@ fn by_certificates(tls: &TlsFacts) -> Judged {
     judged
 }
 
+fn by_whom(certificate: &Certificate) -> &'static str {
+    if certificate.self_signed { " (self-signed)" } else { "" }
+}
+
 fn client(tls: &TlsFacts) -> String {
     let ClientCertificate { state, basis } = tls.client_certificate;
     let basis = match basis {
@@ -128,7 +131,7 @@ fn client(tls: &TlsFacts) -> String {
     };
     match (state, tls.client_certificates.first()) {
         (ClientCertificateState::Presented, Some(certificate)) => {
-            format!("client proved `{}`", posture::shown(certificate, None))
+            format!("client proved `{}`{}", posture::shown(certificate, None), by_whom(certificate))
         }
         (ClientCertificateState::Presented, None) => format!("client presented a certificate{basis}"),
         (ClientCertificateState::Refused, _) => {
@@ -163,7 +166,7 @@ fn ssh_judged(ssh: &SshFacts, facts: &Facts) -> Judged {
 
 #[cfg(test)]
 mod tests {
-    use dissect::{Certificate, End, SshAuthentication, TlsAlert, UnknownReason};
+    use dissect::{End, SshAuthentication, TlsAlert, UnknownReason};
 
     use super::*;
     use crate::posture::tests::{ssh, tls};
@@ -210,14 +213,14 @@ mod tests {
             (
                 change(tls("1.2", "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", Some("x25519")), |tls| {
                     tls.server_certificates = vec![named("api.example.org")];
-                    tls.client_certificates = vec![named("batch")];
+                    tls.client_certificates = vec![Certificate { self_signed: true, ..named("batch") }];
                     tls.client_certificate = ClientCertificate {
                         state: ClientCertificateState::Presented,
                         basis: Some(Basis::Seen),
                     };
                 }),
                 Answer::Yes,
-                "server proved `api.example.org`, client proved `batch`",
+                "server proved `api.example.org`, client proved `batch` (self-signed)",
             ),
             (
                 change(tls("1.2", "TLS_RSA_WITH_AES_128_GCM_SHA256", None), |tls| {
