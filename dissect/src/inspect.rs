@@ -322,13 +322,21 @@ fn from_found(found: &Found, client: Prefix<'_>, server: Prefix<'_>, waiting: bo
             false => inspection,
         };
     };
-    let not_taken = |settled: bool| {
+    let not_taken = |began: bool| {
         let mut facts = plaintext(found, true);
         if found.upgrade_offered {
-            facts.upgrade = Some(Upgrade::NotTaken);
-            facts.detail = Some("TLS was asked for and granted, and did not follow".into());
+            (facts.upgrade, facts.detail) = match began {
+                true => (
+                    None,
+                    Some("TLS was asked for and granted, and what began like it went on without".into()),
+                ),
+                false => (
+                    Some(Upgrade::NotTaken),
+                    Some("TLS was asked for and granted, and did not follow".into()),
+                ),
+            };
         }
-        Inspection::new(facts, settled && !waiting)
+        Inspection::new(facts, !waiting)
     };
     let looked = match found.wrapped {
         true => tls_in_tds(client.after(client_at), server.after(server_at)),
@@ -352,7 +360,8 @@ fn from_found(found: &Found, client: Prefix<'_>, server: Prefix<'_>, waiting: bo
             facts.detail = Some("TLS was asked for and granted".into());
             Inspection::new(facts, false)
         }
-        Secure::No | Secure::Maybe | Secure::Broken { .. } => not_taken(true),
+        Secure::No | Secure::Maybe => not_taken(false),
+        Secure::Broken { .. } => not_taken(true),
     }
 }
 

@@ -105,6 +105,25 @@ pub(crate) fn is_in_the_clear(datagram: &[u8]) -> bool {
     !datagram.is_empty() && (is_all_text(datagram) || is_no_chance(datagram))
 }
 
+/// What suites may put in front of what they seal, and the shortest that is behind it, a tag.
+const NONCE: usize = 8;
+const SHORTEST_SEALED: usize = 16;
+
+/// Whether pieces that are said to be sealed, each too short to be judged, are text together; or are that behind
+/// a nonce.
+pub(crate) fn is_text_together<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> bool {
+    let (mut text, mut behind_nonces) = (0, 0);
+    for piece in pieces {
+        if is_all_text(piece) {
+            text += piece.len();
+        }
+        if let Some(sealed) = piece.get(NONCE..).filter(|it| it.len() >= SHORTEST_SEALED && is_all_text(it)) {
+            behind_nonces += sealed.len();
+        }
+    }
+    text >= TEXT || behind_nonces >= TEXT
+}
+
 /// Text, or bytes that repeat, and enough of them to be no accident.
 pub(crate) fn is_no_chance(bytes: &[u8]) -> bool {
     bytes.len() >= TEXT && (is_text(&bytes[..TEXT]) || is_mostly_text(bytes) || repeats(bytes))

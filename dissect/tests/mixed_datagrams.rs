@@ -220,6 +220,81 @@ const SAID: [&[u8]; 3] = [
     b"ping",
 ];
 
+/// A message of the handshake, with this number.
+fn message(kind: u8, number: u8, body: &[u8]) -> Vec<u8> {
+    let length = &(body.len() as u32).to_be_bytes()[1..];
+    record(22, 0, &[&[kind][..], length, &[0, number, 0, 0, 0], length, body].concat())
+}
+
+#[test]
+fn nothing_hides_in_records_that_belong_to_no_keys() {
+    let (client, server) = fixture("dtls12");
+    let words = b"pay 100 EUR to mallory, and say nothing of it";
+    let few = b"pay 100 EUR to eve..";
+    let hidden = [
+        record(20, 0, words),
+        record(21, 0, words),
+        record(21, 0, b"ab"),
+        record(24, 0, words),
+        record(25, 0, words),
+        record(26, 0, words),
+        message(11, 2, words),
+        message(99, 30, words),
+        [record(23, 1, few), record(23, 1, few)].concat(),
+        [record(23, 1, &[&noise(8)[..], few].concat()), record(23, 1, &[&noise(8)[..], few].concat())]
+            .concat(),
+        [&b"\x01\0\0\x04"[..], few].concat(),
+    ];
+    for (n, datagram) in hidden.iter().enumerate() {
+        for (from_client, at) in [(true, client.len()), (false, server.len()), (false, server.len() - 1)] {
+            let (mut client, mut server) = (client.clone(), server.clone());
+            let side = if from_client { &mut client } else { &mut server };
+            side.insert(at, datagram.clone());
+            let facts = told(&client, &server);
+            assert_ne!(facts.protection, DTLS, "{n} {from_client} {at}");
+        }
+    }
+    // What stacks do send there takes nothing away.
+    let acknowledged = [&[0, 16][..], &[0; 7], &[1], &[0; 7], &[3]].concat();
+    let as_before = client[0].clone();
+    for datagram in [record(20, 0, &[1]), record(21, 0, &[1, 0]), record(26, 0, &acknowledged), as_before] {
+        let client = [&client[..], &[datagram]].concat();
+        assert_eq!(told(&client, &server).protection, DTLS);
+    }
+}
+
+#[test]
+fn no_message_of_wireguard_is_text() {
+    let initiation = [&[1, 0, 0, 0][..], b"aaaa", &noise(140)].concat();
+    let response = [&[2, 0, 0, 0][..], b"bbbb", b"aaaa", &noise(80)].concat();
+    let data = |to: &[u8], sealed: &[u8]| [&[4, 0, 0, 0][..], to, &[1, 0, 0, 0, 0, 0, 0, 0], sealed].concat();
+    let flow = |[one, two]: [&[u8]; 2], first: &[u8], answer: &[u8]| {
+        told(
+            &[first.to_vec(), data(b"bbbb", one), data(b"bbbb", one)],
+            &[answer.to_vec(), data(b"aaaa", two)],
+        )
+    };
+    let noise_32 = noise(32);
+    let sealed = [&noise_32[..], &noise_32[..]];
+    let wireguard = Protection::Encrypted(Cipher::Wireguard);
+    assert_eq!(flow(sealed, &initiation, &response).protection, wireguard);
+    for few in [&b"sixteen letters."[..], b"twenty-three of letters"] {
+        assert_ne!(flow([few, few], &initiation, &response).protection, wireguard);
+    }
+    let words = b"what is said in front of the keys is heard by all who listen. ".repeat(3);
+    let [mut first, mut answer] = [initiation.clone(), response.clone()];
+    first[8..140].copy_from_slice(&words[..132]);
+    answer[12..76].copy_from_slice(&words[..64]);
+    assert_ne!(flow(sealed, &first, &response).protection, wireguard);
+    assert_ne!(flow(sealed, &initiation, &answer).protection, wireguard);
+    let cookie = [&[3, 0, 0, 0][..], b"aaaa", &words[..56]].concat();
+    let facts = told(
+        &[initiation, data(b"bbbb", &noise_32), data(b"bbbb", &noise_32)],
+        &[cookie, response, data(b"aaaa", &noise_32)],
+    );
+    assert_ne!(facts.protection, wireguard);
+}
+
 #[test]
 fn one_unreadable_packet_among_readable_ones_is_no_yes() {
     let initiation = [&[1, 0, 0, 0][..], b"aaaa", &noise(140)].concat();

@@ -137,7 +137,8 @@ fn negotiate(client: [&str; 5], server: [&str; 5]) -> Inspection {
 
 /// Up to NEWKEYS, with this message of the key exchange.
 fn by_hand(lists: [&str; 5], message: u8) -> Vec<u8> {
-    let exchange = packet(&[&[message, 0, 0, 0, 32][..], &[7; 32]].concat());
+    let key: Vec<u8> = (0..32u8).map(|n| n.wrapping_mul(151) ^ 0xa5).collect();
+    let exchange = packet(&[&[message, 0, 0, 0, 32][..], &key].concat());
     [&b"SSH-2.0-made_by_hand\r\n"[..], &kexinit(lists), &exchange, &packet(&[21])].concat()
 }
 
@@ -220,6 +221,38 @@ fn what_goes_on_in_the_clear_is_not_encrypted() {
         let found = look(&client, &server, ended);
         assert!(!matches!(found.facts.protection, Protection::Encrypted(_)), "{found:?}");
     }
+}
+
+/// In messages of no meaning, or more of the key exchange.
+#[test]
+fn nothing_hides_in_front_of_the_keys() {
+    let (client, server) = (by_hand(LISTS, 30), by_hand(LISTS, 31));
+    let words = b"in the clear, after all. ".repeat(20);
+    let newkeys = packet(&[21]).len();
+    let with = |side: &[u8], extra: &[u8]| {
+        let at = side.len() - newkeys;
+        [&side[..at], extra, &side[at..]].concat()
+    };
+    let led = |head: &[u8]| packet(&[head, &words].concat());
+    let many: Vec<u8> = (0..40).flat_map(|_| packet(b"\x02\0\0\0\x08in words")).collect();
+    for extra in
+        [led(&[2, 0, 0, 1, 0xf4]), led(&[3]), led(&[4, 1, 0, 0, 1, 0xf4]), led(&[33, 0, 0, 1, 0xf4]), many]
+    {
+        for (client, server) in
+            [(with(&client, &extra), server.clone()), (client.clone(), with(&server, &extra))]
+        {
+            let found = look(&client, &server, true);
+            assert!(
+                !matches!(found.facts.protection, Protection::Encrypted(_)),
+                "{:?} {found:?}",
+                &extra[..12]
+            );
+        }
+    }
+    // What stacks do send there takes nothing away.
+    let extra = packet(&[&[2, 0, 0, 0, 8][..], &[0x91, 0x3c, 0xe7, 0x05, 0x88, 0xd2, 0x4f, 0xb6]].concat());
+    let found = look(&with(&client, &extra), &server, true);
+    assert_eq!(found.facts.protection, Protection::Encrypted(Cipher::Ssh));
 }
 
 /// Lengths that are none decide nothing.

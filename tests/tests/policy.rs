@@ -395,6 +395,13 @@ fn directory() -> Result<()> {
     std::fs::rename(&place, format!("{place}.away"))?;
     reload(&format!("config.toml:2:8: policy.file: {place}: can't be read"), 1)?;
     std::fs::rename(format!("{place}.away"), &place)?;
+    // As it is while it is written anew.
+    write("20-web.toml", "")?;
+    reload(
+        "holds no service and no client; to go without a policy, take policy.file out of the settings",
+        1,
+    )?;
+    answer("no", "20-web.toml:1")?;
     write("20-web.toml", &format!("# moved\n{}", service.replace("group = \"shop\"", "user = \"root\"")))?;
     reload("streamwatch: reloaded", 2)?;
     answer("yes", "20-web.toml:5")

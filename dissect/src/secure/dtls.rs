@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::hello::{ClientHello, ServerHello};
-use super::order::{CLIENT_HELLO, SERVER_HELLO};
+use super::order::{CLIENT_HELLO, Order, SERVER_HELLO};
 use super::record::can_be_read;
 use super::{DATAGRAMS_BEHIND, Secure, flight, names, tls};
 use crate::bytes::{Reader, capped};
@@ -19,6 +19,8 @@ use crate::{
 const HANDSHAKE: u8 = 22;
 const ALERT: u8 = 21;
 const APPLICATION_DATA: u8 = 23;
+const CHANGE_CIPHER_SPEC: u8 = 20;
+const ACK: u8 = 26;
 /// Of a record, but for the unified one.
 const HEADER: usize = 13;
 const HELLO_VERIFY_REQUEST: u8 = 3;
@@ -37,6 +39,39 @@ struct Record<'a> {
     /// It has the unified header of DTLS 1.3.
     unified: bool,
     payload: &'a [u8],
+}
+
+impl<'a> Record<'a> {
+    /// The payload behind the unified header, where that can be told.
+    fn sealed(&self) -> &'a [u8] {
+        let header = match self.payload.first() {
+            // A connection id of unknown length, a number of one byte or two, a length (RFC 9147 section 4).
+            Some(flags) if self.unified && flags & 0x10 == 0 => {
+                2 + usize::from(flags & 0x08 != 0) + 2 * usize::from(flags & 0x04 != 0)
+            }
+            _ => 0,
+        };
+        self.payload.get(header..).unwrap_or(&[])
+    }
+
+    /// What stacks send in epoch 0, and nothing else. Messages of the handshake: see [`Flight::is_out_of`].
+    fn may_be_in_the_clear(&self) -> bool {
+        let payload = self.payload;
+        match self.kind {
+            // OpenSSL's DTLS before the RFC adds a number.
+            CHANGE_CIPHER_SPEC => {
+                payload.first().is_none_or(|byte| *byte == 1) && matches!(payload.len(), 0 | 1 | 3)
+            }
+            ALERT => payload.len() <= 2 && payload.first().is_none_or(|level| matches!(level, 1 | 2)),
+            HANDSHAKE => true,
+            // Numbers of epochs and records, of 8 bytes each (RFC 9147 section 7).
+            ACK => {
+                let numbers = payload.get(2..).unwrap_or(&[]);
+                numbers.chunks(8).step_by(2).all(|epoch| epoch.iter().take(7).all(|byte| *byte == 0))
+            }
+            _ => false,
+        }
+    }
 }
 
 /// The records of a datagram; ends where they end or are none.
@@ -107,6 +142,14 @@ impl<'a> Flight<'a> {
         }
         Flight { datagrams, messages, protected, whole: false, seen: datagrams, done: false }
     }
+
+    /// Whether there are messages in the clear beside those of the handshake, or some that have no place in it.
+    fn is_out_of(&self, order: Order) -> bool {
+        let mut sent = self.seen.iter().flat_map(|datagram| fragments(datagram));
+        // The server's demand for a cookie comes before its hello.
+        let messages = self.messages.iter().filter(|(kind, _, _)| *kind != HELLO_VERIFY_REQUEST);
+        order.first_wrong(messages).is_some() || self.whole && sent.any(|it| !self.messages.hold(&it))
+    }
 }
 
 /// Whether the server chose DTLS 1.3.
@@ -126,22 +169,30 @@ struct Messages(BTreeMap<u16, Message>);
 impl Messages {
     fn add(&mut self, datagram: &[u8]) {
         let messages = &mut self.0;
-        for record in records(datagram).filter(|record| record.kind == HANDSHAKE && record.epoch == 0) {
-            let mut reader = Reader::new(record.payload);
-            while let Some(fragment) = Fragment::parse(&mut reader) {
-                if !messages.contains_key(&fragment.number) && messages.len() >= MOST_MESSAGES {
-                    continue;
-                }
-                let message = messages.entry(fragment.number).or_insert_with(|| Message {
-                    kind: fragment.kind,
-                    length: fragment.length,
-                    body: Reassembly::new(u32::try_from(fragment.length).unwrap_or(0)),
-                });
-                if message.kind == fragment.kind && message.length == fragment.length {
-                    message.body.push(fragment.offset, fragment.bytes);
-                }
+        for fragment in fragments(datagram) {
+            if !messages.contains_key(&fragment.number) && messages.len() >= MOST_MESSAGES {
+                continue;
+            }
+            let message = messages.entry(fragment.number).or_insert_with(|| Message {
+                kind: fragment.kind,
+                length: fragment.length,
+                body: Reassembly::new(u32::try_from(fragment.length).unwrap_or(0)),
+            });
+            if message.kind == fragment.kind && message.length == fragment.length {
+                message.body.push(fragment.offset, fragment.bytes);
             }
         }
+    }
+
+    /// Whether it is a piece of one of them, as it was sent before.
+    fn hold(&self, fragment: &Fragment<'_>) -> bool {
+        self.0.get(&fragment.number).is_some_and(|message| {
+            let at = fragment.offset as usize;
+            let sent = message.body.prefix().get(at..).unwrap_or(&[]);
+            message.kind == fragment.kind
+                && message.length == fragment.length
+                && sent.starts_with(fragment.bytes)
+        })
     }
 
     /// From the first to the last, none is missing. (A server that is asked for a cookie starts anew,
@@ -164,10 +215,25 @@ impl Messages {
         self.iter().any(|(kind, _, _)| kind == wanted)
     }
 
+    /// A server's, that asked for another hello.
+    fn retry(&self) -> bool {
+        let mut answers = self.all(SERVER_HELLO).filter_map(|body| ServerHello::parse(body, true));
+        self.has(HELLO_VERIFY_REQUEST) || answers.any(|answer| answer.retry)
+    }
+
     /// Whole messages of this kind.
     fn all(&self, wanted: u8) -> impl Iterator<Item = &[u8]> {
         self.iter().filter(move |(kind, _, whole)| *kind == wanted && *whole).map(|(_, body, _)| body)
     }
+}
+
+/// Of messages in the clear.
+fn fragments(datagram: &[u8]) -> impl Iterator<Item = Fragment<'_>> {
+    let records = records(datagram).filter(|record| record.kind == HANDSHAKE && record.epoch == 0);
+    records.flat_map(|record| {
+        let mut reader = Reader::new(record.payload);
+        std::iter::from_fn(move || Fragment::parse(&mut reader))
+    })
 }
 
 struct Fragment<'a> {
@@ -206,11 +272,15 @@ pub(crate) fn look(client: &[&[u8]], server: &[&[u8]]) -> Secure {
     };
     let seen = || from_client.seen.iter().chain(from_server.seen).copied();
     // Other protocols may share the flow (RFC 7983), but none that can be read.
-    if seen().any(is_in_the_clear) {
+    let retried = from_server.messages.retry();
+    let out_of_order = from_client.is_out_of(Order::of_client(modern, retried))
+        || from_server.is_out_of(Order::of_server(modern, retried));
+    if out_of_order || seen().any(is_in_the_clear) || short_pieces(seen()) {
         return Secure::Broken { at: (0, 0), detail: "began like DTLS, went on without" };
     }
     let has_media = seen().any(|datagram| stun::media(datagram).is_some());
     let has_others = seen().any(stun::is_frame);
+    let has_more = seen().any(holds_more);
     let mut facts = TlsFacts::default();
     let settled = from_client.done && from_server.done;
     let (client_through, server_through) = (from_client.protected, from_server.protected);
@@ -219,7 +289,7 @@ pub(crate) fn look(client: &[&[u8]], server: &[&[u8]]) -> Secure {
     let Some(offer) = offer else { return handshake(facts, "a DTLS handshake began".into(), false) };
     offer.describe(&mut facts);
     let answers = || from_server.all(SERVER_HELLO).filter_map(|body| ServerHello::parse(body, true));
-    facts.retried = from_server.has(HELLO_VERIFY_REQUEST) || answers().any(|answer| answer.retry);
+    facts.retried = retried;
     facts.alert = alert(server, End::Server).or_else(|| alert(client, End::Client));
     let Some(answer) = answers().find(|answer| !answer.retry) else { return unanswered(facts, server) };
     answer.describe(&mut facts);
@@ -257,6 +327,7 @@ pub(crate) fn look(client: &[&[u8]], server: &[&[u8]]) -> Secure {
         Media::Readable if has_media => Some((in_the_clear, Some("media without encryption, as agreed"))),
         Media::Readable => Some((OPAQUE, Some("media without encryption, as agreed, none of them seen"))),
         _ if has_others => Some((OPAQUE, Some("what the relay carries for another peer"))),
+        _ if has_more => Some((OPAQUE, Some("bytes that are none of it"))),
         Media::WithoutKeys if has_media => Some((OPAQUE, Some("media that it gives no keys to"))),
         Media::Hidden if has_media => {
             Some((OPAQUE, Some("media, and whether it gives keys to them is hidden")))
@@ -278,21 +349,35 @@ fn is_in_the_clear(datagram: &[u8]) -> bool {
     if let Some(sealed) = stun::media(datagram) {
         return readable::is_no_chance(sealed);
     }
+    let unsealed = |record: Record<'_>| match record.epoch {
+        0 => !record.may_be_in_the_clear(),
+        _ => can_be_read(record.payload),
+    };
+    // Without a length the unified header is no sign of a record.
+    records(datagram).any(unsealed) || readable::is_in_the_clear(behind(datagram, false))
+}
+
+/// Whether there is something beside records, media and frames of a relay's: it may be anything.
+fn holds_more(datagram: &[u8]) -> bool {
+    stun::media(datagram).is_none() && !stun::is_frame(datagram) && !behind(datagram, true).is_empty()
+}
+
+/// What follows a datagram's records, with the unified header or only the others; all of it, where it holds none.
+fn behind(datagram: &[u8], unified: bool) -> &[u8] {
     let mut behind = datagram;
     for record in records(datagram) {
-        let sent_so = match record.epoch {
-            0 => record.kind == APPLICATION_DATA,
-            _ => can_be_read(record.payload),
-        };
-        if sent_so {
-            return true;
-        }
-        // Without a length the unified header is no sign of a record.
-        if !record.unified {
-            behind = behind.get(HEADER + record.payload.len()..).unwrap_or(&[]);
+        let whole = if record.unified { 0 } else { HEADER } + record.payload.len();
+        if unified || !record.unified {
+            behind = behind.get(whole..).unwrap_or(&[]);
         }
     }
-    readable::is_in_the_clear(behind)
+    behind
+}
+
+/// Whether sealed records, each too short to be judged, are text together.
+fn short_pieces<'a>(seen: impl Iterator<Item = &'a [u8]>) -> bool {
+    let sealed = seen.flat_map(records).filter(|record| record.epoch > 0);
+    readable::is_text_together(sealed.map(|record| record.sealed()))
 }
 
 /// What becomes of media beside the handshake, SRTP (RFC 5764 section 4.1). DTLS 1.3 hides what the server chose.

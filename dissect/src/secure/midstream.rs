@@ -6,8 +6,8 @@
 //! for plaintext.
 
 use super::record::{
-    ALERT, APPLICATION_DATA, CHANGE_CIPHER_SPEC, HANDSHAKE, Header, can_be_read, holds_text, not_records,
-    sample,
+    ALERT, APPLICATION_DATA, CHANGE_CIPHER_SPEC, HANDSHAKE, Header, are_text_together, can_be_read,
+    holds_text, not_records, sample,
 };
 use crate::readable;
 use crate::{Cipher, Facts, Inspection, Plain, Prefix, Protection, Protocol, TlsFacts, UnknownReason};
@@ -112,6 +112,9 @@ fn look(prefix: Prefix<'_>) -> (Look, bool) {
         Chain::Short if !prefix.ended => return (Look::Nothing, false),
         _ => {}
     }
+    if are_text_together(bytes) {
+        return (Look::Readable, true);
+    }
     if prefix.ended && is_records(bytes) {
         return (without_records(bytes), true);
     }
@@ -131,6 +134,7 @@ fn look(prefix: Prefix<'_>) -> (Look, bool) {
             Chain::Holds if goes_on(prefix, at) && !holds_text(&bytes[..at]) => {
                 return (Look::Records, done);
             }
+            Chain::Holds if are_text_together(&bytes[at..]) => return (Look::Readable, done),
             Chain::Holds => {}
             Chain::Short => open = true,
             Chain::Wrong => {}
@@ -195,7 +199,8 @@ fn is_records(bytes: &[u8]) -> bool {
 
 /// From here on there is nothing but records, none of which can be read.
 fn goes_on(prefix: Prefix<'_>, at: usize) -> bool {
-    not_records(prefix.after(at)).is_none()
+    let rest = prefix.after(at);
+    not_records(rest).is_none() && !are_text_together(rest.bytes)
 }
 
 enum Chain {
@@ -298,6 +303,25 @@ mod tests {
             "Ein Satz mit Umlauten, \u{e4}hnlich wie dieser hier, und noch ein St\u{fc}ck mehr davon. ";
         let bytes = sealed(APPLICATION_DATA, 1, &std::array::from_fn::<_, 8, _>(|_| words.into()));
         assert_eq!(in_a_glance(&bytes), Protection::Plaintext(Plain::Readable));
+    }
+
+    /// Each is too short to be judged.
+    #[test]
+    fn short_records_of_text_are_called_plaintext() {
+        let words = b"a word or two, and another one, in the clear, ";
+        for length in [17, 20, 23] {
+            let records = |count: usize| -> Vec<u8> {
+                let piece = |n: usize| words.iter().copied().cycle().skip(n).take(length);
+                let head = [APPLICATION_DATA, 3, 3, 0, length as u8];
+                (0..count).flat_map(|n| head.into_iter().chain(piece(n))).collect()
+            };
+            assert_eq!(in_a_glance(&records(12)), Protection::Plaintext(Plain::Readable), "{length}");
+            // Behind records that are none.
+            let behind = [record(APPLICATION_DATA, 400).repeat(4), records(12)].concat();
+            assert_eq!(in_a_glance(&behind), Protection::Plaintext(Plain::Readable), "{length}");
+            let cut = &behind[33..];
+            assert_eq!(in_a_glance(cut), Protection::Plaintext(Plain::Readable), "{length}");
+        }
     }
 
     /// The lengths are those of OpenSSL 3.0 with AES-256-GCM, which were seen on the wire.

@@ -446,6 +446,24 @@ pub(crate) fn not_records(prefix: Prefix<'_>) -> Option<usize> {
     None
 }
 
+/// Whether records of application data that follow each other from here on are text together, though each is too
+/// short to be judged.
+pub(crate) fn are_text_together(bytes: &[u8]) -> bool {
+    let mut rest = bytes;
+    let pieces = std::iter::from_fn(|| {
+        loop {
+            let Header::Whole { kind, length } = Header::parse(rest) else { return None };
+            let payload = &rest[HEADER..rest.len().min(HEADER + usize::from(length))];
+            let is_whole = payload.len() == usize::from(length);
+            rest = &rest[HEADER + payload.len()..];
+            if kind == APPLICATION_DATA && is_whole {
+                return Some(payload);
+            }
+        }
+    });
+    readable::is_text_together(pieces.take(MOST_RECORDS))
+}
+
 /// As much of a record's payload as [`can_be_read`] has to have.
 pub(crate) fn sample(payload: &[u8], length: u16) -> Option<&[u8]> {
     payload.get(..SAMPLE.min(usize::from(length)))

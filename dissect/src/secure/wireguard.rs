@@ -4,6 +4,7 @@
 //! Must never: go by a message's size alone; the indices of the two ends have to agree, and data
 //! that can be read is none.
 
+use super::record::can_be_read;
 use super::{DATAGRAMS_BEHIND, Secure};
 use crate::{Cipher, Facts, Inspection, Protection, Protocol, UnknownReason, readable};
 
@@ -42,7 +43,9 @@ pub(crate) fn look(client: &[&[u8]], server: &[&[u8]]) -> Secure {
         Some(_) => return Secure::No,
     }
     let [(client_seen, client_done), (server_seen, server_done)] = [client, server].map(window);
-    if client_seen.iter().chain(server_seen).any(|datagram| is_in_the_clear(datagram)) {
+    let seen = || client_seen.iter().chain(server_seen).copied();
+    let short = seen().filter_map(|datagram| datagram.strip_prefix(&[4, 0, 0, 0])?.get(DATA_HEADER - 4..));
+    if seen().any(is_in_the_clear) || readable::is_text_together(short) {
         return Secure::Broken { at: (0, 0), detail: "began like WireGuard, went on without" };
     }
     match through(client, server) || through(server, client) {
@@ -74,6 +77,10 @@ fn is_in_the_clear(datagram: &[u8]) -> bool {
         [4, 0, 0, 0, ..] if datagram.len() >= 2 * DATA_HEADER => {
             readable::is_no_chance(&datagram[DATA_HEADER..])
         }
+        // Keys, what is sealed, and a sum over both; a nonce, and what is sealed.
+        [1, 0, 0, 0, ..] if datagram.len() == 148 => can_be_read(&datagram[8..132]),
+        [2, 0, 0, 0, ..] if datagram.len() == 92 => can_be_read(&datagram[12..76]),
+        [3, 0, 0, 0, ..] if datagram.len() == 64 => can_be_read(&datagram[8..]),
         _ => Message::parse(datagram).is_none() && readable::is_in_the_clear(datagram),
     }
 }

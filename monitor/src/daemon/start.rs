@@ -86,7 +86,7 @@ pub fn run(options: RunOptions) -> Result<(), RunError> {
         .map_err(|error| RunError::Host(format!("core dumps cannot be disabled: {error}")))?;
     let (config, origin) = Config::read(options.config.as_deref(), options.overrides.clone())?;
     let (user, hooks_ready) = super::settings::check(&config, &origin)?;
-    let (policy, wanted) = load_policy(&config, &origin)?;
+    let (policy, wanted, _) = load_policy(&config, &origin)?;
     crate::doctor::can_run().map_err(RunError::Host)?;
     super::descriptors::allow_enough().map_err(RunError::Host)?;
     // What the shell left open is for nobody here.
@@ -277,14 +277,17 @@ fn reload(loader: &mut Loader, session: Option<&Session>, options: &RunOptions) 
         Ok((load_policy(&config, &origin)?, name))
     });
     match policy {
-        Ok(((policy, wanted), name)) => {
-            say!(
-                "streamwatch: reloaded: {} in force",
-                name.map_or_else(
-                    || "the built-in policy is".to_owned(),
-                    |name| format!("the policy {name} is")
-                )
+        // As a file is while it is written anew.
+        Ok(((_, _, 0), Some(name))) => say!(
+            "streamwatch: not reloaded, the old policy stays in force: {name} holds no service and no client; to go \
+             without a policy, take policy.file out of the settings"
+        ),
+        Ok(((policy, wanted, count), name)) => {
+            let what = name.map_or_else(
+                || "the built-in policy is in force".to_owned(),
+                |name| format!("the policy {name} is in force, services and clients in it: {count}"),
             );
+            say!("streamwatch: reloaded: {what}");
             loader.wanted.set(wanted.hashes(), wanted.workloads());
             (loader.policy, loader.resolvers) = (policy, host_resolvers());
             if let Some(session) = session {
@@ -315,7 +318,7 @@ pub fn load_config(options: &RunOptions) -> Result<Config, ConfigError> {
 }
 
 /// The texts of the policy, checked, and what it asks of identities.
-fn load_policy(config: &Config, origin: &Origin) -> Result<(PolicyTexts, Asked), RunError> {
+fn load_policy(config: &Config, origin: &Origin) -> Result<(PolicyTexts, Asked, usize), RunError> {
     let texts = match &config.policy.file {
         Some(path) => Policy::texts(path).map_err(|error| match error {
             unreadable @ PolicyError::Unreadable { .. } => {
@@ -325,10 +328,11 @@ fn load_policy(config: &Config, origin: &Origin) -> Result<(PolicyTexts, Asked),
         })?,
         None => PolicyTexts::default(),
     };
-    let wants = Policy::compile(&texts)?.wants();
+    let policy = Policy::compile(&texts)?;
+    let wants = policy.wants();
     let asked = Asked::default();
     asked.set(wants.hashes, wants.workloads);
-    Ok((texts, asked))
+    Ok((texts, asked, policy.len()))
 }
 
 /// The sizes that the kernel side wants.

@@ -152,14 +152,16 @@ fn ssh_judged(ssh: &SshFacts, facts: &Facts) -> Judged {
         SshAuthenticationState::Begun => "client began to log in; whether it did is not known",
         SshAuthenticationState::Unknown => "whether the client logged in is not known",
     };
-    let Some(host_key) = &ssh.host_key else {
-        return Judged::new(Answer::Unknown, "the key exchange was not seen");
+    let through_gssapi = ssh.key_exchange.as_deref().is_some_and(|method| method.starts_with("gss-"));
+    let host_key = match &ssh.host_key {
+        Some(host_key) => host_key,
+        None if through_gssapi => {
+            return Judged::new(Answer::Yes, format!("server proved itself through GSSAPI, {client}"));
+        }
+        None => return Judged::new(Answer::Unknown, "the key exchange was not seen"),
     };
     if posture::is_deprecated(facts) {
         return Judged::new(Answer::Unknown, "SSH 1 is deprecated, and so are its proofs");
-    }
-    if host_key == "null" {
-        return Judged::new(Answer::Yes, format!("server proved itself through Kerberos, {client}"));
     }
     Judged::new(Answer::Yes, format!("server proved its host key ({host_key}), {client}"))
 }
@@ -297,6 +299,14 @@ mod tests {
                 SshAuthentication { state: SshAuthenticationState::Succeeded, failures: Some(0) };
         }
         assert!(judged(&facts).1.ends_with("client logged in (inferred)"));
+        // By GSSAPI, without a host key.
+        if let Some(ssh) = &mut facts.ssh {
+            ssh.host_key = None;
+            ssh.key_exchange = Some("gss-curve25519-sha256-toWM5Slw5Ew8Mqkay+al2g==".into());
+        }
+        let (answer, reason) = judged(&facts);
+        assert_eq!(answer, Answer::Yes);
+        assert!(reason.starts_with("server proved itself through GSSAPI"), "{reason}");
     }
 
     #[test]

@@ -25,6 +25,10 @@ pub(super) fn judge(facts: &Facts, seen: Seen) -> Judged {
                     Answer::Unknown,
                     format!("{how}: no cipher suite with the number {number} is known, nor what it encrypts"),
                 ),
+                None if let Some(name) = unknown_ssh_cipher(facts) => Judged::new(
+                    Answer::Unknown,
+                    format!("{how}: no SSH cipher called {name} is known, nor what it encrypts"),
+                ),
                 None if posture::is_deprecated(facts) => Judged::new(
                     Answer::Unknown,
                     format!("{how}: deprecated, and no longer taken for encryption{}", retired_by(facts)),
@@ -48,14 +52,74 @@ pub(super) fn judge(facts: &Facts, seen: Seen) -> Judged {
 
 /// What makes the suite none that encrypts.
 fn not_encryption(facts: &Facts) -> Option<Weakness> {
-    if let Some(ssh) = &facts.ssh
-        && [&ssh.client_cipher, &ssh.server_cipher].iter().any(|cipher| cipher.as_deref() == Some("none"))
-    {
-        return Some(Weakness::Null);
+    if facts.ssh.is_some() {
+        let weak = |cipher| match cipher {
+            "none" => Some(Weakness::Null),
+            "des-cbc" | "des-cbc@ssh.com" => Some(Weakness::Obsolete),
+            _ => None,
+        };
+        return ssh_ciphers(facts).find_map(weak);
     }
     let suite = facts.tls.as_ref()?.cipher.as_deref()?;
     posture::weaknesses(suite).into_iter().find(|weakness| weakness.is_no_encryption())
 }
+
+fn ssh_ciphers(facts: &Facts) -> impl Iterator<Item = &str> {
+    facts.ssh.iter().flat_map(|ssh| [&ssh.client_cipher, &ssh.server_cipher]).filter_map(|it| it.as_deref())
+}
+
+/// Whoever has a domain may call anything a cipher (RFC 4251 section 6).
+fn unknown_ssh_cipher(facts: &Facts) -> Option<&str> {
+    ssh_ciphers(facts).find(|cipher| !SSH_CIPHERS.contains(cipher))
+}
+
+/// Of IANA's registry (RFC 4253 section 6.3, RFC 4344, RFC 5647), and those of others that are in use.
+const SSH_CIPHERS: &[&str] = &[
+    "3des-cbc",
+    "3des-ctr",
+    "AEAD_AES_128_GCM",
+    "AEAD_AES_256_GCM",
+    "aes128-cbc",
+    "aes128-ctr",
+    "aes128-gcm@openssh.com",
+    "aes192-cbc",
+    "aes192-ctr",
+    "aes256-cbc",
+    "aes256-ctr",
+    "aes256-gcm@openssh.com",
+    "arcfour",
+    "arcfour128",
+    "arcfour256",
+    "blowfish-cbc",
+    "blowfish-ctr",
+    "camellia128-cbc",
+    "camellia128-ctr",
+    "camellia192-cbc",
+    "camellia192-ctr",
+    "camellia256-cbc",
+    "camellia256-ctr",
+    "cast128-cbc",
+    "cast128-ctr",
+    "chacha20-poly1305",
+    "chacha20-poly1305@openssh.com",
+    "idea-cbc",
+    "idea-ctr",
+    "rijndael-cbc@lysator.liu.se",
+    "seed-cbc@ssh.com",
+    "serpent128-cbc",
+    "serpent128-ctr",
+    "serpent192-cbc",
+    "serpent192-ctr",
+    "serpent256-cbc",
+    "serpent256-ctr",
+    "twofish-cbc",
+    "twofish128-cbc",
+    "twofish128-ctr",
+    "twofish192-cbc",
+    "twofish192-ctr",
+    "twofish256-cbc",
+    "twofish256-ctr",
+];
 
 /// The number of a suite that has no name.
 fn unknown_suite(facts: &Facts) -> Option<&str> {
@@ -213,6 +277,24 @@ mod tests {
                 ..Facts::unknown(UnknownReason::Silent)
             };
             assert_eq!(judged(&facts).0, answer, "{protocol} {version}");
+        }
+    }
+
+    #[test]
+    fn an_ssh_cipher_that_nobody_knows_is_no_yes() {
+        for (cipher, answer) in [
+            ("chacha20-poly1305@openssh.com", Answer::Yes),
+            ("aes256-ctr", Answer::Yes),
+            ("none", Answer::No),
+            ("des-cbc@ssh.com", Answer::Unknown),
+            ("rot13@evil.example", Answer::Unknown),
+            ("aes256-ctr@evil.example", Answer::Unknown),
+        ] {
+            let mut facts = ssh();
+            if let Some(ssh) = &mut facts.ssh {
+                ssh.server_cipher = Some(cipher.into());
+            }
+            assert_eq!(judged(&facts).0, answer, "{cipher}");
         }
     }
 

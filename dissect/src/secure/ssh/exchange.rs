@@ -1,16 +1,24 @@
 //! One side's packets in the clear, up to NEWKEYS (RFC 4253 sections 6 and 7).
 
+use super::super::record::holds_text;
 use crate::bytes::Reader;
+use crate::readable::is_no_chance;
 
 /// Section 6.1 asks for 35000 to be accepted.
 const PACKET: std::ops::RangeInclusive<u32> = 6..=35_000;
 
 const DISCONNECT: u8 = 1;
+const IGNORE: u8 = 2;
+const UNIMPLEMENTED: u8 = 3;
+const DEBUG: u8 = 4;
 const KEXINIT: u8 = 20;
 const NEWKEYS: u8 = 21;
 /// Of the method of key exchange (RFC 4251 section 7).
 const EXCHANGE_FIRST: u8 = 30;
 const EXCHANGE_LAST: u8 = 49;
+
+/// Those of the longest exchange, and some of no meaning.
+const MOST_PACKETS: usize = 16;
 
 /// A KEXINIT (section 7.1): lists of names, separated by commas.
 pub(super) struct Offer<'a> {
@@ -74,7 +82,7 @@ pub(super) struct Exchange<'a> {
 impl<'a> Exchange<'a> {
     pub fn read(bytes: &'a [u8]) -> Self {
         let mut exchange = Exchange::default();
-        let mut at = 0;
+        let (mut at, mut packets) = (0, 0);
         while let Some(rest) = bytes.get(at..)
             && exchange.keys_at.is_none()
             && !exchange.disconnected
@@ -83,7 +91,7 @@ impl<'a> Exchange<'a> {
             let length = u32::from_be_bytes([a, b, c, d]);
             let known = match message {
                 KEXINIT => exchange.offer.is_none(),
-                DISCONNECT | 2..=4 => true,
+                DISCONNECT | IGNORE | UNIMPLEMENTED | DEBUG => true,
                 7 | NEWKEYS | EXCHANGE_FIRST..=EXCHANGE_LAST => exchange.offer.is_some(),
                 _ => false,
             };
@@ -93,6 +101,11 @@ impl<'a> Exchange<'a> {
             }
             let end = 4 + length as usize;
             let Some(packet) = rest.get(5..end - usize::from(padding)) else { break };
+            packets += 1;
+            if packets > MOST_PACKETS || !exchange.may_hold(message, &packet[1..]) {
+                exchange.broken = Some(at);
+                break;
+            }
             // At least four bytes, up to a multiple of eight.
             exchange.pads_more |= !(4..12).contains(&padding);
             match message {
@@ -109,5 +122,23 @@ impl<'a> Exchange<'a> {
             at += end;
         }
         exchange
+    }
+
+    /// Whether a packet of this kind may say that: keys and proofs look random, and all others are as good as empty.
+    fn may_hold(&self, message: u8, body: &[u8]) -> bool {
+        // Tokens name who has a ticket.
+        let by_tokens = |offer: &Offer<'_>| {
+            offer.key_exchange.split(|byte| *byte == b',').any(|it| it.starts_with(b"gss-"))
+        };
+        match message {
+            UNIMPLEMENTED => body.len() == 4,
+            EXCHANGE_FIRST..=EXCHANGE_LAST if self.offer.as_ref().is_some_and(by_tokens) => true,
+            // A certificate of the host's has names within.
+            EXCHANGE_FIRST..=EXCHANGE_LAST => !is_no_chance(body.get(4..).unwrap_or(&[])),
+            IGNORE | DEBUG => {
+                !is_no_chance(body) && !holds_text(body) && !holds_text(body.get(4..).unwrap_or(&[]))
+            }
+            _ => true,
+        }
     }
 }
