@@ -2,7 +2,7 @@
 
 use super::super::record::holds_text;
 use crate::bytes::Reader;
-use crate::readable::is_no_chance;
+use crate::readable::{is_in_words, is_no_chance};
 
 /// Section 6.1 asks for 35000 to be accepted.
 const PACKET: std::ops::RangeInclusive<u32> = 6..=35_000;
@@ -133,8 +133,8 @@ impl<'a> Exchange<'a> {
         match message {
             UNIMPLEMENTED => body.len() == 4,
             EXCHANGE_FIRST..=EXCHANGE_LAST if self.offer.as_ref().is_some_and(by_tokens) => true,
-            // A certificate of the host's has names within.
-            EXCHANGE_FIRST..=EXCHANGE_LAST => !is_no_chance(body.get(4..).unwrap_or(&[])),
+            // A host's key says its kind twice, and its certificate has names within.
+            EXCHANGE_FIRST..=EXCHANGE_LAST => !is_in_words(body.get(4..).unwrap_or(&[])),
             IGNORE | DEBUG => {
                 !is_no_chance(body) && !holds_text(body) && !holds_text(body.get(4..).unwrap_or(&[]))
             }
