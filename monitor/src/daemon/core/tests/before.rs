@@ -135,3 +135,23 @@ fn guessing_at_a_proxy_is_told() {
         assert!(found.iter().any(|alert| alert.reason.contains("the guess worked")), "{found:?}");
     }
 }
+
+/// The first lets everybody in who has its password; guessed is at the second.
+#[test]
+fn guessing_at_a_proxy_behind_a_proxy_is_told_of_that_one() {
+    let (said, refused) = ([CONNECT, CONNECT].concat(), [GRANTED, ASKED].concat());
+    let mut rig = Rig::new(settings());
+    for cookie in 1..5 {
+        let told = talk(&mut rig, cookie, [&said, &refused], 4096, false);
+        assert!(of_rule(&told, Rule::AuthFailures).is_empty());
+    }
+    let told = talk(&mut rig, 5, [&said, &refused], 4096, false);
+    let found = of_rule(&told, Rule::AuthFailures);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].key.ends_with(" → a.example:443"), "{}", found[0].key);
+    assert!(found[0].reason.contains("log in at a.example:443, through "), "{}", found[0].reason);
+    let told = talk(&mut rig, 6, [&said, &[GRANTED, GRANTED].concat()], 4096, true);
+    let found = of_rule(&told, Rule::AuthFailures);
+    assert!(found.iter().all(|alert| alert.key.ends_with(" → a.example:443")), "{found:?}");
+    assert!(found.iter().any(|alert| alert.reason.contains("the guess worked")), "{found:?}");
+}
