@@ -112,17 +112,17 @@ impl Watching {
         if !in_the_clear && layers.is_empty() {
             return settle;
         }
-        self.asked += 1;
-        if self.watches.len() >= WATCHED {
-            self.refused += 1;
-            return settle;
-        }
         let fingerprint = |bytes: &[u8]| self.key.hash_one(bytes);
         let sampling = &mut self.sampling;
         let first = (client, server);
         let watch = Watch::plaintext(protection, layers, first, midstream, limit, sampling, &fingerprint);
         let watch = watch.filter(|watch| in_the_clear || watch.has_found());
         let Some(mut watch) = watch else { return settle };
+        self.asked += 1;
+        if self.watches.len() >= WATCHED {
+            self.refused += 1;
+            return settle;
+        }
         let wanted = if ended || watch.is_done() {
             watch.pause(now_ns);
             settle
