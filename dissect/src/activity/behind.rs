@@ -20,8 +20,8 @@ impl Observer {
         midstream: bool,
         fingerprint: &dyn Fingerprint,
     ) -> Option<Observer> {
-        let mut memory = Memory::default();
-        memory.no_operations = !matches!(protection, Protection::Plaintext(_));
+        let no_operations = !matches!(protection, Protection::Plaintext(_));
+        let mut memory = Memory { no_operations, ..Memory::default() };
         let mut reads = false;
         let mut at = (0, 0);
         for layer in layers {

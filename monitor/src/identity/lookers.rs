@@ -114,11 +114,14 @@ struct Looker<T> {
 
 /// Looks that were out when who asked for them ended, by who may have made them hang.
 #[derive(Clone, Debug, Default)]
-pub struct StillOut(Arc<Mutex<Vec<(Who, Weak<()>)>>>);
+pub struct StillOut(Arc<Mutex<Vec<Out>>>);
+
+/// Who, and whether its thread lives.
+type Out = (Who, Weak<()>);
 
 impl StillOut {
     /// Those that have not returned.
-    fn now(&self) -> MutexGuard<'_, Vec<(Who, Weak<()>)>> {
+    fn now(&self) -> MutexGuard<'_, Vec<Out>> {
         let mut out = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         out.retain(|(_, alive)| alive.strong_count() > 0);
         out

@@ -124,14 +124,17 @@ fn reader() -> (Reading, Reader) {
 
 /// Reads that had not returned when who asked for them ended, and who pays for that.
 #[derive(Clone, Debug, Default)]
-pub struct StillRead(Arc<Mutex<Vec<(Version, Who, Weak<()>)>>>);
+pub struct StillRead(Arc<Mutex<Vec<Left>>>);
+
+/// The file, the payer, and whether the thread lives.
+type Left = (Version, Who, Weak<()>);
 
 impl StillRead {
-    fn take(&self) -> Vec<(Version, Who, Weak<()>)> {
+    fn take(&self) -> Vec<Left> {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn put(&self, reads: impl Iterator<Item = (Version, Who, Weak<()>)>) {
+    fn put(&self, reads: impl Iterator<Item = Left>) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(reads);
     }
 }
