@@ -45,7 +45,8 @@ fn shown(event: &Event) -> String {
         Event::Operation(operation) => operation.object.clone().unwrap_or("-".into()),
         Event::Authentication(answer) => {
             let nothing = if answer.presented { "" } else { ", nothing presented" };
-            format!("{:?}: {}{nothing}", answer.outcome, answer.code)
+            let at = answer.at.as_ref().map(|at| format!(" at {at}")).unwrap_or_default();
+            format!("{:?}: {}{nothing}{at}", answer.outcome, answer.code)
         }
         Event::Credential(credential) => {
             let before = match credential.before {
@@ -127,7 +128,7 @@ const UPGRADE_PASSWORD: &str = "password in HTTP Authorization header (Basic), b
 /// Behind these TLS begins: what each says, and what is told of it.
 fn ways() -> Vec<(Vec<u8>, Vec<u8>, Vec<&'static str>)> {
     let join = |parts: &[&str]| parts.concat().into_bytes();
-    let succeeded = "Succeeded: HTTP 200";
+    let (succeeded, behind) = ("Succeeded: HTTP 200", "Succeeded: HTTP 200 at a.example:443");
     vec![
         (join(&[&with_basic()]), join(&[GRANTED]), vec![PROXY_PASSWORD, succeeded]),
         // Asked for, and given; and given twice.
@@ -141,17 +142,36 @@ fn ways() -> Vec<(Vec<u8>, Vec<u8>, Vec<&'static str>)> {
             join(&[ASKED, GRANTED]),
             vec![PROXY_PASSWORD, "Failed: HTTP 407", succeeded],
         ),
-        // A proxy behind a proxy, with the same password.
+        // A proxy behind a proxy, with the same password: each is told for itself.
+        (
+            join(&[&with_basic(), &with_basic(), &with_basic()]),
+            join(&[GRANTED, ASKED, GRANTED]),
+            vec![PROXY_PASSWORD, succeeded, "Failed: HTTP 407 at a.example:443", behind],
+        ),
+        (
+            [SOCKS, SOCKS].concat(),
+            [SOCKS_GRANTED, SOCKS_GRANTED].concat(),
+            vec![
+                SOCKS_PASSWORD,
+                "Succeeded: SOCKS 5 status 0",
+                "Succeeded: SOCKS 5 status 0 at a.example:443",
+            ],
+        ),
+        (
+            [with_basic().as_bytes(), SOCKS].concat(),
+            [GRANTED.as_bytes(), SOCKS_GRANTED].concat(),
+            vec![PROXY_PASSWORD, succeeded, SOCKS_PASSWORD, "Succeeded: SOCKS 5 status 0 at a.example:443"],
+        ),
         (
             join(&[&with_basic(), &with_basic()]),
             join(&[GRANTED, GRANTED]),
-            vec![PROXY_PASSWORD, succeeded, succeeded],
+            vec![PROXY_PASSWORD, succeeded, behind],
         ),
         (SOCKS.to_vec(), SOCKS_GRANTED.to_vec(), vec![SOCKS_PASSWORD, "Succeeded: SOCKS 5 status 0"]),
         (
             [b"PROXY TCP4 10.0.0.1 10.0.0.2 1 2\r\n", SOCKS, with_basic().as_bytes()].concat(),
             [SOCKS_GRANTED, GRANTED.as_bytes()].concat(),
-            vec![SOCKS_PASSWORD, "Succeeded: SOCKS 5 status 0", PROXY_PASSWORD, succeeded],
+            vec![SOCKS_PASSWORD, "Succeeded: SOCKS 5 status 0", PROXY_PASSWORD, behind],
         ),
         (join(&[&upgrade("TLS/1.2")]), join(&[SWITCHED]), vec![UPGRADE_PASSWORD]),
         // Nothing is there to be told.
@@ -198,7 +218,7 @@ fn whatever_is_in_the_tunnel_the_password_before_it_is_told() {
 
 /// It is asked of somebody else, and somebody else answers: of the proxy nothing is said by it.
 #[test]
-fn of_what_goes_through_a_tunnel_in_the_clear_credentials_alone_are_told() {
+fn of_what_goes_through_a_tunnel_in_the_clear_credentials_and_log_ins_are_told_and_at_whom() {
     let request = format!("DELETE /b HTTP/1.1\r\nHost: a\r\nAuthorization: Basic {BASIC}\r\n\r\n");
     let answer = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n";
     let client = format!("{}{request}", with_basic());
@@ -210,9 +230,20 @@ fn of_what_goes_through_a_tunnel_in_the_clear_credentials_alone_are_told() {
             "CONNECT a.example:443",
             PROXY_PASSWORD,
             "Succeeded: HTTP 200",
-            "password in HTTP Authorization header (Basic)"
+            "password in HTTP Authorization header (Basic)",
+            "Failed: HTTP 401 at a.example:443"
         ]
     );
+    // A proxy that refuses, behind one that does not.
+    let client = [SOCKS, with_basic().as_bytes()].concat();
+    let (_, events) = told(&client, &[SOCKS_GRANTED, ASKED.as_bytes()].concat());
+    let expected = [
+        SOCKS_PASSWORD,
+        "Succeeded: SOCKS 5 status 0",
+        "password in HTTP Proxy-Authorization header (Basic)",
+    ];
+    assert_eq!(events[..3], expected);
+    assert_eq!(events[3..], ["Failed: HTTP 407 at a.example:443"]);
 }
 
 /// A load balancer's header is no conversation: what follows is between the same two.

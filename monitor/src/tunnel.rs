@@ -3,6 +3,8 @@
 //! In: what the route and the policies say, and the interfaces that the flow's packets were seen on. Must never:
 //! take what was not seen for encrypted because a tunnel is there; where nothing was sent, nothing is known.
 
+use std::sync::Arc;
+
 use dissect::{Facts, Plain, Protection, UnknownReason};
 
 use monitor_common::DEVICES;
@@ -44,6 +46,27 @@ pub enum Passed {
     Around,
     /// None was seen yet.
     Unseen,
+}
+
+/// Where a flow's packets go, as far as is known.
+#[derive(Clone, Copy, Debug)]
+pub enum Course<'a> {
+    /// Past every tunnel.
+    Direct,
+    /// It was asked, and not answered yet.
+    Unknown,
+    /// Their route leads there.
+    Into(&'a Arc<Tunnel>, Passed),
+}
+
+/// The answer to "encrypted?" of a flow of which is not known whether it goes through a tunnel, `inside` being the one of
+/// what was seen of it.
+pub fn way_unknown(inside: Judged) -> Judged {
+    if inside.answer != Answer::No {
+        return inside;
+    }
+    let reason = format!("whether it goes through a tunnel is not known yet (inside: {})", inside.reason);
+    Judged::new(Answer::Unknown, reason)
 }
 
 impl Tunnel {

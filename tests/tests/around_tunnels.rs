@@ -91,6 +91,25 @@ const CLIENT: &str = "import socket, struct, sys, time\n\
     time.sleep(0.2)\n\
     print(s.getsockname()[1])\n";
 
+/// Holds so many sockets, of which the flows in question are none.
+const CROWD: &str = "import resource, socket, sys, time\n\
+    first, count = int(sys.argv[1]), int(sys.argv[2])\n\
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)\n\
+    held = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(count)]\n\
+    for n, s in enumerate(held, first): s.bind(('127.0.%d.%d' % (n // 200, 1 + n % 200), 7))\n\
+    print('up', flush=True)\n\
+    time.sleep(300)\n";
+
+/// One datagram from each of so many sockets, which stay open for a while.
+const MANY: &str = "import socket, sys, time\n\
+    to, port, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])\n\
+    all = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(count)]\n\
+    for s in all: s.sendto(b'plain words that anybody may read on the way\\n', (to, port))\n\
+    time.sleep(3)\n";
+/// Processes, and the sockets of each.
+const CROWD_SIZE: [usize; 2] = [10, 4_000];
+const FLOWS: usize = 100;
+
 fn main() -> ExitCode {
     Suite::new("around_tunnels")
         .test("datagrams that leave by the tunnel are encrypted", &["python3"], || datagrams("routed", true))
@@ -101,6 +120,7 @@ fn main() -> ExitCode {
         .test("connections through it are encrypted", &["python3"], || connections("tcp"))
         .test("those that are accepted through it are", &["python3"], || connections("tcp-in"))
         .test("a single segment around it", &["python3"], || connections("tcp-once"))
+        .test("beside very many sockets of somebody, too", &["python3"], beside_many_sockets)
         .main()
 }
 
@@ -240,5 +260,36 @@ fn connections(how: &str) -> Result<()> {
             tunnel.is_not_alerted()?;
         }
     }
+    tunnel.stop()
+}
+
+/// Where a look for the way of one goes through all sockets, others' wait for theirs.
+fn beside_many_sockets() -> Result<()> {
+    let tunnel = Tunnel::new("many")?;
+    let [processes, sockets] = CROWD_SIZE;
+    let mut crowd = Vec::new();
+    for n in 0..processes {
+        let mut command = tunnel.lab.client().command("python3");
+        command.args(["-c", CROWD, &(n * sockets).to_string(), &sockets.to_string()]);
+        let mut process = Process::start(&format!("crowd-{n}"), &tunnel.lab.directory, command)?;
+        up(&mut process)?;
+        crowd.push(process);
+    }
+    let mut client = tunnel.lab.client().command("python3");
+    client.args(["-c", MANY, PEERS[0], &PORT.to_string(), &FLOWS.to_string()]);
+    finish(client, PATIENCE)?.success()?;
+    let ended = |record: &Value| {
+        is_flow(record)
+            && number(record, "server.port") == Some(u64::from(PORT))
+            && text(record, "event.action") == "flow_closed"
+    };
+    tunnel.daemon.wait_until("the ends of the flows", PATIENCE, ended, |heard| {
+        (heard.iter().filter(|heard| ended(&heard.record)).count() >= FLOWS).then_some(())
+    })?;
+    let within =
+        |record: &Value| ended(record) && text(record, "streamwatch.verdict.encrypted.answer") == "yes";
+    let found = tunnel.daemon.count(within);
+    ensure!(found == FLOWS, "{found} of {FLOWS} were told to be within the tunnel");
+    tunnel.is_not_alerted()?;
     tunnel.stop()
 }

@@ -2,15 +2,17 @@
 //! before both turn to TLS, is in the clear whatever follows.
 
 use super::{Before, Fingerprint, Memory, Observer, Side, State, lines};
-use crate::{End, Layer, LayerKind, Plain, Protection};
+use crate::web::connect::{self, Connect};
+use crate::web::socks::{self, Socks};
+use crate::{End, Layer, LayerKind, Plain, Prefix, Protection, Protocol};
 
 impl Observer {
     /// Of a connection whose `first` bytes (of client and server) begin with these layers, which are read. It is to be
     /// fed all from the first byte on, and passes them over; `midstream`: what follows may not begin like a message.
     /// `None`: nothing of it can be read.
     ///
-    /// Of what goes through a tunnel, credentials alone are told: who it is asked of, and who answers, is somebody
-    /// else. Where what follows is not in the clear, nothing is told of what was asked for before.
+    /// Of what goes through a tunnel, credentials and log-ins are told, and at whom those were: what is asked for is asked
+    /// of somebody else. Where what follows is not in the clear, nothing is told of what was asked for before.
     pub fn behind(
         layers: &[Layer],
         first: (&[u8], &[u8]),
@@ -18,8 +20,8 @@ impl Observer {
         midstream: bool,
         fingerprint: &dyn Fingerprint,
     ) -> Option<Observer> {
-        let mut memory = Memory::default();
-        memory.untold.operations = !matches!(protection, Protection::Plaintext(_));
+        let no_operations = !matches!(protection, Protection::Plaintext(_));
+        let mut memory = Memory { no_operations, ..Memory::default() };
         let mut reads = false;
         let mut at = (0, 0);
         for layer in layers {
@@ -36,11 +38,12 @@ impl Observer {
                 observer.feed(End::Server, part(first.1, at.1, layer.server_at), fingerprint);
                 memory = observer.memory;
             }
+            if let LayerKind::Tunnel(protocol) = layer.kind {
+                let said = part(first.0, at.0, layer.client_at);
+                memory.at = Some(far_end(protocol, said, part(first.1, at.1, layer.server_at)));
+                memory.no_operations = true;
+            }
             at = (layer.client_at, layer.server_at);
-        }
-        let is_tunnel = |layer: &Layer| matches!(layer.kind, LayerKind::Tunnel(_));
-        if layers.iter().any(is_tunnel) {
-            (memory.untold.operations, memory.untold.log_ins) = (true, true);
         }
         memory.before = None;
         memory.passed_over |= !layers.is_empty();
@@ -59,6 +62,24 @@ impl Observer {
         }
         Some(observer)
     }
+}
+
+/// Whom the client asked a proxy for a tunnel to, in an exchange of this protocol.
+fn far_end(protocol: Protocol, client: &[u8], server: &[u8]) -> String {
+    let prefix = |bytes| Prefix { bytes, ..Prefix::default() };
+    let to = match protocol {
+        Protocol::Socks => match socks::look(prefix(client), prefix(server)) {
+            Socks::Tunnel { through, .. } => {
+                through.and_then(|it| Some(it.rsplit_once(" to ")?.1.to_owned()))
+            }
+            _ => None,
+        },
+        _ => match connect::look(prefix(client), prefix(server)) {
+            Connect::Tunnel(tunnel) => Some(tunnel.to),
+            _ => None,
+        },
+    };
+    to.unwrap_or_else(|| "the end of its tunnel".to_owned())
 }
 
 /// As much of it as is there.

@@ -79,6 +79,9 @@ pub struct Authentication {
     /// Whether the client had presented anything to be judged; a refusal without is, as a rule, the
     /// first half of a log-in. `true` where that was not seen.
     pub presented: bool,
+    /// Who answered, where that is not the server of the flow but whom its client asked it for a tunnel to, e.g.
+    /// `a.example:3128`.
+    pub at: Option<String>,
 }
 
 /// See [`Authentication`].

@@ -76,13 +76,15 @@ impl Sink<'_> {
     /// The server turned the client down.
     pub fn failed(&mut self, code: impl Into<String>, presented: bool) {
         let (outcome, code) = (Outcome::Failed, code.into());
-        self.memory.add(Event::Authentication(Authentication { outcome, code, presented }));
+        let at = self.memory.at.clone();
+        self.memory.add(Event::Authentication(Authentication { outcome, code, presented, at }));
     }
 
     /// The server let the client in, by something that it had presented.
     pub fn succeeded(&mut self, code: impl Into<String>) {
         let (outcome, code) = (Outcome::Succeeded, code.into());
-        self.memory.add(Event::Authentication(Authentication { outcome, code, presented: true }));
+        let at = self.memory.at.clone();
+        self.memory.add(Event::Authentication(Authentication { outcome, code, presented: true, at }));
     }
 
     /// A secret in the clear. A token is one whatever it was sent as.

@@ -102,16 +102,12 @@ pub(in crate::activity) struct Memory {
     pub passed_over: bool,
     /// What is read goes before this.
     pub before: Option<Before>,
-    pub untold: Untold,
+    /// Who answers, where that is not the flow's server.
+    pub at: Option<String>,
+    /// Operations are not kept.
+    pub no_operations: bool,
     operations: Vec<Operation>,
     credentials: Vec<Credential>,
-}
-
-/// Kinds of events that are not kept.
-#[derive(Clone, Copy, Debug, Default)]
-pub(in crate::activity) struct Untold {
-    pub operations: bool,
-    pub log_ins: bool,
 }
 
 impl std::fmt::Debug for Observer {
@@ -310,12 +306,7 @@ impl Observer {
 
 impl Memory {
     fn add(&mut self, event: Event) {
-        let is_untold = match event {
-            Event::Operation(_) => self.untold.operations,
-            Event::Authentication(_) => self.untold.log_ins,
-            Event::Credential(_) => false,
-        };
-        if is_untold {
+        if self.no_operations && matches!(event, Event::Operation(_)) {
             return;
         }
         if self.events.len() < EVENTS {

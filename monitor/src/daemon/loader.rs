@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 use super::confine::User;
 use super::control::Watched;
 use super::link::{Descriptors, Life, Report, Start};
+use super::resolve::LeftHanging;
 use super::start::RunError;
 use crate::alert::Saved;
 use crate::api::{Door, InstanceLock, SocketFile};
@@ -47,6 +48,8 @@ pub struct Loader {
     pub user: User,
     /// What the policy in force asks of identities.
     pub wanted: Asked,
+    /// What the sessions so far left hanging of looks at processes.
+    pub hanging: LeftHanging,
     /// Datagrams of this process are seen by the hooks.
     pub is_watched: bool,
     /// Lent to the worker's session.

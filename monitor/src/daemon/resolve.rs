@@ -20,7 +20,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::core::{Found, Lookup};
 use super::stages::Stage;
 use crate::flows::FlowKey;
-use crate::identity::{Asked, Hashes, Named, ProcessSeen, Resolver, SocketKey, Way};
+use crate::identity::{Asked, Hashes, Hung, Named, ProcessSeen, Resolver, SocketKey, Way};
 
 /// Answers that are given together: each that went alone would wake every thread on its way.
 const TOGETHER: usize = 64;
@@ -32,6 +32,14 @@ const LISTINGS: usize = 4;
 
 /// How long what was there before may keep all answers waiting: it is to come first.
 const FIRST: Duration = Duration::from_millis(500);
+
+/// What a worker's end left hanging of all that is done here, for the next one: it counts on.
+#[derive(Clone, Debug, Default)]
+pub struct LeftHanging {
+    names: Hung,
+    walker: Hung,
+    reads: hasher::StillRead,
+}
 
 /// What a thread does.
 pub type Work = Box<dyn FnOnce() + Send>;
@@ -47,13 +55,15 @@ pub struct Resolving {
 }
 
 impl Resolving {
-    /// `looks`: counts what is looked up here, by the kinds of [`Lookup`].
+    /// `looks`: counts what is looked up here, by the kinds of [`Lookup`]. `hanging`: shared by all that come one after the
+    /// other.
     pub fn new(
         lookups: Receiver<Lookup>,
         found: Sender<Found>,
         asked: Asked,
         cgroup: PathBuf,
         looks: Arc<Stage>,
+        hanging: LeftHanging,
     ) -> Resolving {
         let (users, users_out) = bounded(QUEUE);
         let (ways, ways_out) = bounded(QUEUE);
@@ -61,7 +71,8 @@ impl Resolving {
         let (begun_in, begun) = bounded(1);
         let (scanned_in, scanned) = bounded(1);
         let hashes = Hashes::default();
-        let (hashing, hasher, reader) = hasher::hashing(found.clone(), hashes.clone(), looks.clone());
+        let (hashing, hasher, reader) =
+            hasher::hashing(found.clone(), hashes.clone(), looks.clone(), hanging.reads);
         Resolving {
             walker: walk::Walker {
                 users: users_out,
@@ -73,6 +84,7 @@ impl Resolving {
                 scanned,
                 begun: begun_in,
                 looks: looks.clone(),
+                hung: hanging.walker,
             },
             hasher,
             reader,
@@ -89,6 +101,7 @@ impl Resolving {
                 asked,
                 hashes,
                 begun,
+                hung: hanging.names,
                 errands: Errands { users, ways, listings, hashing, looks },
             },
         }
@@ -116,6 +129,7 @@ struct Names {
     hashes: Hashes,
     /// What was there before was told.
     begun: Receiver<()>,
+    hung: Hung,
     errands: Errands,
 }
 
@@ -130,7 +144,7 @@ struct Errands {
 
 impl Names {
     fn run(self) {
-        let mut resolver = Resolver::new().asked(self.asked).hashes(self.hashes);
+        let mut resolver = Resolver::after(self.hung).asked(self.asked).hashes(self.hashes);
         let _ = self.begun.recv_timeout(FIRST);
         let mut answers = Vec::with_capacity(TOGETHER);
         while let Ok(first) = self.lookups.recv() {

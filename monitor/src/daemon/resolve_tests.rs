@@ -19,8 +19,14 @@ fn rig() -> Rig {
     let (lookups, lookups_out) = bounded(2 * QUEUE);
     let (found_in, found) = bounded(4 * QUEUE);
     let looks = Stage::looks(QUEUE);
-    let resolving =
-        Resolving::new(lookups_out, found_in, Asked::default(), "/sys/fs/cgroup".into(), looks.clone());
+    let resolving = Resolving::new(
+        lookups_out,
+        found_in,
+        Asked::default(),
+        "/sys/fs/cgroup".into(),
+        looks.clone(),
+        LeftHanging::default(),
+    );
     Rig { lookups, found, looks, resolving }
 }
 

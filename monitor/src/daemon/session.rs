@@ -224,7 +224,8 @@ impl Session {
             spawn("from-worker", move || ear.run(socket))?
         };
         let (wanted, cgroup) = (loader.wanted.clone(), loader.cgroup.clone());
-        for (name, run) in Resolving::new(lookups_out, found_in, wanted, cgroup, looks).threads() {
+        let hanging = loader.hanging.clone();
+        for (name, run) in Resolving::new(lookups_out, found_in, wanted, cgroup, looks, hanging).threads() {
             spawn(name, run)?;
         }
         if loader.is_watched {

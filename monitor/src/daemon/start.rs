@@ -14,6 +14,7 @@ use super::control::Watched;
 use super::link::ToWorker;
 use super::lives::Lives;
 use super::loader::Loader;
+use super::resolve::LeftHanging;
 use super::session::{LOOK_EVERY, Session, SessionError};
 use super::signals::{Signal, Signals, Waited};
 use super::{pinned, self_check, session, state};
@@ -134,6 +135,7 @@ pub fn run(options: RunOptions) -> Result<(), RunError> {
         told,
         user,
         wanted,
+        hanging: LeftHanging::default(),
         is_watched,
         control,
         keepers: Vec::new(),

@@ -73,7 +73,11 @@ impl AuthFailures {
     ) -> Option<Finding> {
         // A service may answer by another process each time, and whoever guesses may call itself something else: where
         // both are is looked at as well.
-        let place = place(flow);
+        let at = |whom: String| match &answer.at {
+            Some(far_end) => format!("{whom} → {far_end}"),
+            None => whom,
+        };
+        let (place, subject) = (at(place(flow)), &*at(subject.to_owned()));
         let by_name = self.count(flow, subject, subject, answer, now_ns);
         let by_place = self.count(flow, &place, subject, answer, now_ns);
         let found = if by_place > by_name { by_place } else { by_name };
@@ -143,6 +147,10 @@ impl AuthFailures {
         (severity, count): (Severity, usize),
     ) -> Finding {
         let (client, server) = ends(flow);
+        let server = match &answer.at {
+            Some(far_end) => format!("{far_end}, through {server}"),
+            None => server,
+        };
         let within = format!("within {} s", self.window_ns / 1_000_000_000);
         let code = &answer.code;
         let (reason, remedy) = match (answer.outcome, answer.presented) {
@@ -181,7 +189,7 @@ impl AuthFailures {
 
 /// Log-ins that the facts of a flow tell of.
 fn hidden(facts: &Facts) -> Vec<Authentication> {
-    let answer = |outcome, code: String| Authentication { outcome, code, presented: true };
+    let answer = |outcome, code: String| Authentication { outcome, code, presented: true, at: None };
     if let Some(ssh) = &facts.ssh {
         let state = ssh.authentication.state;
         let least = u32::from(state == SshAuthenticationState::Failed);
@@ -228,7 +236,7 @@ fn hidden(facts: &Facts) -> Vec<Authentication> {
             _ => return Vec::new(),
         };
         let presented = certificate.state != ClientCertificateState::Refused;
-        return vec![Authentication { outcome: Outcome::Failed, code, presented }];
+        return vec![Authentication { outcome: Outcome::Failed, code, presented, at: None }];
     }
     Vec::new()
 }
@@ -248,7 +256,7 @@ mod tests {
     const SECOND: u64 = 1_000_000_000;
 
     fn answer(outcome: Outcome, presented: bool) -> Authentication {
-        Authentication { outcome, code: "HTTP 401".into(), presented }
+        Authentication { outcome, code: "HTTP 401".into(), presented, at: None }
     }
 
     fn detector() -> AuthFailures {
@@ -281,6 +289,30 @@ mod tests {
         assert_eq!(found.subject, "a");
         let found = detector.answered(&flow, "e", &answer(Outcome::Succeeded, true), SECOND);
         assert_eq!(found.map(|found| found.subject), Some("a".to_owned()));
+    }
+
+    /// Who guesses at one does not guess at the other.
+    #[test]
+    fn log_ins_through_a_proxy_are_those_at_whom_they_were_said_to() {
+        let flow = Arc::new(samples::flow());
+        let at = |at: Option<&str>, outcome| {
+            let at = at.map(str::to_owned);
+            Authentication { at, ..answer(outcome, true) }
+        };
+        let mut detector = detector();
+        for whom in [None, Some("a.example:3128"), Some("b.example:3128")] {
+            for _ in 0..4 {
+                assert!(detector.answered(&flow, "a", &at(whom, Outcome::Failed), 0).is_none());
+            }
+        }
+        let found = detector.answered(&flow, "a", &at(Some("b.example:3128"), Outcome::Failed), 0);
+        let found = found.expect("a finding");
+        assert_eq!(found.subject, "a → b.example:3128");
+        assert!(found.reason.contains("log in at b.example:3128, through "), "{}", found.reason);
+        // The proxy that lets it in is not the one that it guessed at.
+        assert!(detector.answered(&flow, "a", &at(None, Outcome::Succeeded), 0).is_none());
+        let found = detector.answered(&flow, "a", &at(Some("b.example:3128"), Outcome::Succeeded), 0);
+        assert_eq!(found.map(|found| found.severity), Some(Severity::Critical));
     }
 
     /// A process of a user gives itself a name; a customer somewhere else, an address.

@@ -17,7 +17,7 @@ use crate::identity::{ProcessSeen, TcpCounts, TcpState};
 use crate::inventory::Place;
 use crate::model::{Count, Direction, FailReason, FlowState, FlowView, Identity, Transport, Tunnel, Verdict};
 use crate::policy;
-use crate::tunnel::{Devices, Passed};
+use crate::tunnel::{Course, Devices, Passed};
 use crate::verdict::Seen;
 
 /// How long a flow in the clear may take to go on with an upgrade to TLS, ns.
@@ -139,7 +139,7 @@ impl Flow {
             event.flags & flow_flag::ACTIVE != 0 || (before_start && event.local_port > event.remote_port);
         let seen = Seen { before_start, ..Seen::default() };
         let facts = judge.silent();
-        let verdict = judge.judge(&facts, seen, None, None);
+        let verdict = judge.judge(&facts, seen, None, Course::Direct);
         let mut flow = Flow {
             cookie: event.cookie,
             netns: event.netns,
@@ -464,8 +464,12 @@ impl Flow {
 
     /// Judges again; true when an answer changed.
     pub fn judge(&mut self, judge: &mut Judge) -> bool {
-        let tunnel = self.routed_into.as_ref().map(|tunnel| (tunnel, tunnel.passed(self.devices)));
-        let verdict = judge.judge(&self.facts, self.seen, self.decision.as_ref(), tunnel);
+        let course = match &self.routed_into {
+            Some(tunnel) => Course::Into(tunnel, tunnel.passed(self.devices)),
+            None if self.marks.has(Marks::WAY_UNKNOWN) => Course::Unknown,
+            None => Course::Direct,
+        };
+        let verdict = judge.judge(&self.facts, self.seen, self.decision.as_ref(), course);
         if Arc::ptr_eq(&verdict, &self.verdict) {
             return false;
         }
@@ -477,6 +481,13 @@ impl Flow {
     /// The tunnel that all its packets were seen to pass.
     pub fn tunnel(&self) -> Option<&Arc<Tunnel>> {
         self.routed_into.as_ref().filter(|tunnel| tunnel.passed(self.devices) == Passed::Through)
+    }
+
+    /// Which way its packets go is not known yet, though it was asked long ago: the answer may have been lost, or none been
+    /// found. After twice as long each time.
+    pub fn asks_for_its_way_again(&self, now_ns: u64) -> bool {
+        self.marks.has(Marks::WAY_UNKNOWN)
+            && (now_ns.saturating_sub(self.opened_ns) / 1_000_000_000).is_power_of_two()
     }
 
     /// Where its packets were seen, as the kernel's events tell it; whether that changes what is said of its tunnel.

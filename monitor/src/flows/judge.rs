@@ -10,7 +10,7 @@ use hashbrown::HashTable;
 use super::Interned;
 use crate::model::{Tunnel, Verdict};
 use crate::policy::Decision;
-use crate::tunnel::Passed;
+use crate::tunnel::{Course, Passed, way_unknown};
 use crate::verdict::{self, Seen};
 
 /// Verdicts below this number are never looked through for unused ones.
@@ -35,7 +35,8 @@ struct Judged {
     seen: Seen,
     decision: Option<Arc<Decision>>,
     tunnel: Option<Arc<Tunnel>>,
-    passed: Passed,
+    /// `None`: which way its packets go is not known.
+    passed: Option<Passed>,
     verdict: Arc<Verdict>,
 }
 
@@ -76,10 +77,13 @@ impl Judge {
         facts: &Arc<Facts>,
         seen: Seen,
         decision: Option<&Arc<Decision>>,
-        tunnel: Option<(&Arc<Tunnel>, Passed)>,
+        course: Course<'_>,
     ) -> Arc<Verdict> {
-        let passed = tunnel.map_or(Passed::Around, |(_, passed)| passed);
-        let tunnel = tunnel.map(|(tunnel, _)| tunnel).filter(|_| passed != Passed::Around);
+        let (tunnel, passed) = match course {
+            Course::Direct | Course::Into(_, Passed::Around) => (None, Some(Passed::Around)),
+            Course::Into(tunnel, passed) => (Some(tunnel), Some(passed)),
+            Course::Unknown => (None, None),
+        };
         let hash = hash_judged(&self.state, facts, seen, decision);
         let same = |judged: &Judged| {
             Arc::ptr_eq(&judged.facts, facts)
@@ -96,12 +100,12 @@ impl Judge {
             self.sweep_at = FEW.max(2 * self.judged.len());
         }
         let mut verdict = verdict::judge(facts, seen, decision.map(|decision| &**decision));
-        if let Some(tunnel) = tunnel {
-            verdict.encrypted = match passed {
-                Passed::Through => tunnel.covers(verdict.encrypted, facts),
-                _ => tunnel.may_cover(verdict.encrypted, facts),
-            };
-        }
+        verdict.encrypted = match (tunnel, passed) {
+            (Some(tunnel), Some(Passed::Through)) => tunnel.covers(verdict.encrypted, facts),
+            (Some(tunnel), _) => tunnel.may_cover(verdict.encrypted, facts),
+            (None, Some(_)) => verdict.encrypted,
+            (None, None) => way_unknown(verdict.encrypted),
+        };
         let verdict = Arc::new(verdict);
         let judged = Judged {
             facts: facts.clone(),
@@ -167,14 +171,15 @@ mod tests {
         let facts = judge.share(Facts { detail: Some("x".into()), ..Facts::unknown(UnknownReason::Opaque) });
         let again = judge.share(Facts { detail: Some("x".into()), ..Facts::unknown(UnknownReason::Opaque) });
         assert!(Arc::ptr_eq(&facts, &again));
-        let first = judge.judge(&facts, Seen::default(), None, None);
-        assert!(Arc::ptr_eq(&first, &judge.judge(&again, Seen::default(), None, None)));
-        let lost = judge.judge(&facts, Seen { lost_captures: 1, ..Seen::default() }, None, None);
+        let first = judge.judge(&facts, Seen::default(), None, Course::Direct);
+        assert!(Arc::ptr_eq(&first, &judge.judge(&again, Seen::default(), None, Course::Direct)));
+        let lost = judge.judge(&facts, Seen { lost_captures: 1, ..Seen::default() }, None, Course::Direct);
         assert_eq!(lost.watched.answer, Answer::No);
-        let concluded = judge.judge(&facts, Seen { end_concluded: true, ..Seen::default() }, None, None);
+        let concluded =
+            judge.judge(&facts, Seen { end_concluded: true, ..Seen::default() }, None, Course::Direct);
         assert_eq!(concluded.watched.answer, Answer::No);
         let none = Arc::new(Decision::NoPolicy);
-        let decided = judge.judge(&facts, Seen::default(), Some(&none), None);
+        let decided = judge.judge(&facts, Seen::default(), Some(&none), Course::Direct);
         assert_ne!(decided.authorised.reason, first.authorised.reason);
     }
 
@@ -221,7 +226,7 @@ mod tests {
         let mut judge = Judge::default();
         for lost_captures in 0..10 * FEW as u32 {
             let silent = judge.silent();
-            judge.judge(&silent, Seen { lost_captures, ..Seen::default() }, None, None);
+            judge.judge(&silent, Seen { lost_captures, ..Seen::default() }, None, Course::Direct);
         }
         assert!(judge.judged.len() <= 2 * FEW);
     }

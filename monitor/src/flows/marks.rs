@@ -13,8 +13,10 @@ impl Marks {
     pub const TOLD_SETTLED: Marks = Marks(2);
     /// Its socket had another connection before.
     pub const AGAIN: Marks = Marks(4);
-    /// It was asked whether it goes through a tunnel, and not answered yet.
-    pub const WAY_ASKED: Marks = Marks(8);
+    /// It was asked whether it goes through a tunnel, and is not known yet.
+    pub const WAY_UNKNOWN: Marks = Marks(8);
+    /// Nothing is told of it before that is answered.
+    pub const WAY_AWAITED: Marks = Marks(16);
 
     pub fn has(self, which: Marks) -> bool {
         self.0 & which.0 != 0

@@ -23,7 +23,7 @@ use super::cgroup::{Maker, Place, place_of_cgroup_path};
 use super::cgroup_places::Places;
 use super::cgroup_rests::Rests;
 use super::clock::processor_time;
-use super::lookers::{Lookers, Who};
+use super::lookers::{Lookers, StillOut, Who};
 use super::namespaces::mounts;
 use super::users::Users;
 
@@ -48,10 +48,10 @@ struct Mount {
 
 impl CgroupTree {
     /// Finds version 2 in the mount table; a host without it has no ids.
-    pub fn new() -> CgroupTree {
+    pub fn new(still_out: StillOut) -> CgroupTree {
         let whole = mounts().into_iter().find(|mount| mount.kind == "cgroup2" && mount.root == "/");
         let mount = whole.and_then(|mount| Mount::open(mount.point)).map(Arc::new);
-        CgroupTree { mount, ..CgroupTree::default() }
+        CgroupTree { mount, lookers: Lookers::after(still_out), ..CgroupTree::default() }
     }
 
     /// Where a cgroup is, or was when it was met. `uid`: whose process was in it. `now_ns`: CLOCK_MONOTONIC.
@@ -219,7 +219,7 @@ mod tests {
     #[test]
     #[ignore = "makes cgroups: needs root and cgroup v2"]
     fn a_cgroup_is_found_by_its_id_whatever_it_is_called() {
-        let mut tree = CgroupTree::new();
+        let mut tree = CgroupTree::new(StillOut::default());
         let mut users = Users::new("/etc/passwd".into());
         let point = tree.mount.as_ref().unwrap().point.clone();
         let path = |tree: &CgroupTree, id| tree.mount.as_ref().and_then(|mount| mount.path(id));

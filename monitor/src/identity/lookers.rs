@@ -4,11 +4,13 @@
 //! In: a look, and who may make it hang. Out: what it saw, or that it stalls. Who asks waits for a moment, and no more than
 //! a share of its time for each who may; after that the look is left to its thread, whose late answer nobody takes. While
 //! one look of somebody is out, no other of theirs is begun. Threads that hang cannot be ended: they hold nothing that
-//! others wait for, there is a bounded number of them, and those that return are used again.
+//! others wait for, there is a bounded number of them, and those that return are used again. Where who asks ends and another
+//! one goes on (the worker was started anew), those that hang still do, and count.
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -106,18 +108,52 @@ struct Looker<T> {
     jobs: Sender<Job<T>>,
     done: Receiver<T>,
     stat: File,
+    /// Nobody has it any more when the thread has ended.
+    alive: Weak<()>,
+}
+
+/// Looks that were out when who asked for them ended, by who may have made them hang.
+#[derive(Clone, Debug, Default)]
+pub struct StillOut(Arc<Mutex<Vec<Out>>>);
+
+/// Who, and whether its thread lives.
+type Out = (Who, Weak<()>);
+
+impl StillOut {
+    /// Those that have not returned.
+    fn now(&self) -> MutexGuard<'_, Vec<Out>> {
+        let mut out = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        out.retain(|(_, alive)| alive.strong_count() > 0);
+        out
+    }
 }
 
 /// All threads of one who asks.
 pub struct Lookers<T> {
     idle: Vec<Looker<T>>,
     out: Vec<(Who, Looker<T>)>,
+    /// Of those who asked before.
+    before: StillOut,
     patiences: HashMap<Who, Budget>,
 }
 
 impl<T> Default for Lookers<T> {
     fn default() -> Self {
-        Lookers { idle: Vec::new(), out: Vec::new(), patiences: HashMap::new() }
+        Lookers::after(StillOut::default())
+    }
+}
+
+impl<T> Drop for Lookers<T> {
+    fn drop(&mut self) {
+        let out = self.out.drain(..).map(|(who, looker)| (who, looker.alive));
+        self.before.now().extend(out);
+    }
+}
+
+impl<T> Lookers<T> {
+    /// In place of those that left these.
+    pub fn after(before: StillOut) -> Lookers<T> {
+        Lookers { idle: Vec::new(), out: Vec::new(), before, patiences: HashMap::new() }
     }
 }
 
@@ -148,15 +184,18 @@ impl<T: Send + 'static> Lookers<T> {
 
     fn refused(&mut self, who: &Who) -> Option<Stalled> {
         // What all know is dear: mostly there is nobody of whom anything is out.
-        if !self.out.is_empty() {
-            if self.out.iter().any(|(of, _)| of == who) {
+        let before = self.before.now();
+        if !self.out.is_empty() || !before.is_empty() {
+            let out = || self.out.iter().map(|(of, _)| of).chain(before.iter().map(|(of, _)| of));
+            if out().any(|of| of == who) {
                 return Some(Stalled::Before);
             }
-            let nameless = self.out.iter().filter(|(of, _)| !of.is_named()).count();
-            if self.out.len() >= MOST_OUT || !who.is_named() && nameless >= MOST_OUT_OF_NAMELESS {
+            let nameless = out().filter(|of| !of.is_named()).count();
+            if out().count() >= MOST_OUT || !who.is_named() && nameless >= MOST_OUT_OF_NAMELESS {
                 return Some(Stalled::Many);
             }
         }
+        drop(before);
         let patience = if self.patiences.is_empty() { None } else { self.patiences.get_mut(&who.payer()) };
         let is_spent = patience.is_some_and(|patience| !patience.allows(micros(SLICE), monotonic_ns()));
         is_spent.then_some(if who.is_named() { Stalled::Before } else { Stalled::Shared })
@@ -220,7 +259,10 @@ impl<T: Send + 'static> Looker<T> {
         let (jobs, jobs_out) = bounded::<Job<T>>(1);
         let (done_in, done) = bounded(1);
         let (stat_in, stat) = bounded(1);
+        let lives = Arc::new(());
+        let alive = Arc::downgrade(&lives);
         let run = move || {
+            let _lives = lives;
             let _ = stat_in.send(File::open("/proc/thread-self/stat"));
             while let Ok(job) = jobs_out.recv() {
                 if done_in.send(job()).is_err() {
@@ -229,7 +271,7 @@ impl<T: Send + 'static> Looker<T> {
             }
         };
         thread::Builder::new().name("looker".to_owned()).spawn(run).ok()?;
-        Some(Looker { jobs, done, stat: stat.recv().ok()?.ok()? })
+        Some(Looker { jobs, done, stat: stat.recv().ok()?.ok()?, alive })
     }
 
     /// Whether it waits for anything but a processor.

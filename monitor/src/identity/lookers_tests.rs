@@ -112,6 +112,27 @@ fn there_are_so_many_threads_and_no_more_and_who_has_no_name_gets_half() {
     assert!(lookers.out.is_empty() && lookers.idle.len() == 1);
 }
 
+/// The worker ends, and with it who asks; what hangs stays, and is as many as there may be.
+#[test]
+fn what_hangs_counts_on_where_another_one_asks() {
+    let (mut gate, still_out) = (Gate::new(), StillOut::default());
+    for life in 0..8 {
+        let mut lookers = Lookers::after(still_out.clone());
+        for uid in 0..6 {
+            let _ = lookers.look(&user(10 * life + uid), gate.hangs());
+        }
+        if life > 0 {
+            assert_eq!(lookers.look(&user(0), || 1), Err(Stalled::Before));
+        }
+    }
+    assert_eq!(gate.within.load(Ordering::Relaxed), MOST_OUT);
+    let mut lookers = Lookers::after(still_out.clone());
+    assert_eq!(lookers.look(&user(99), || 1), Err(Stalled::Many));
+    gate.open();
+    assert_eq!(lookers.look(&user(0), || 1), Ok(1));
+    assert!(still_out.now().is_empty());
+}
+
 /// A host under load is not one whose looks hang.
 #[test]
 fn a_look_that_only_takes_a_processor_is_waited_for() {

@@ -52,7 +52,7 @@ pub use lookers::Who;
 pub use namespaces::{Netns, NetnsSource, namespaces};
 #[cfg(test)]
 pub use process::ProcessDirectory as TestDirectory;
-pub use resolver::{Named, Resolver};
+pub use resolver::{Hung, Named, Resolver};
 pub use socket_users::{Before, SocketUsers, not_reached};
 pub use sockets::{SocketError, SocketLister, SocketSeen, TcpCounts, TcpState, sockets};
 pub use subtree::Subtree;

@@ -12,7 +12,7 @@ use super::clock::{BootClock, monotonic_ns};
 use super::executable::{Executable, Hashes, Unhashed, Version};
 use super::holders::Holder;
 use super::look::{Ahead, Sight, own_user_namespace};
-use super::lookers::{Lookers, Who};
+use super::lookers::{Lookers, StillOut, Who};
 use super::namespace_cookies::NamespaceCookies;
 use super::open_files::Purses;
 use super::process::{Details, ProcessDirectory, Standing, Stat, UserIds};
@@ -98,16 +98,28 @@ impl Default for Resolver {
     }
 }
 
+/// What a resolver that has ended left hanging.
+#[derive(Clone, Debug, Default)]
+pub struct Hung {
+    processes: StillOut,
+    cgroups: StillOut,
+}
+
 impl Resolver {
     pub fn new() -> Resolver {
+        Resolver::after(Hung::default())
+    }
+
+    /// In place of one that left these, and all that will.
+    pub fn after(Hung { processes, cgroups }: Hung) -> Resolver {
         Resolver {
             clock: BootClock::new(),
             users: Users::new("/etc/passwd".into()),
-            cgroups: CgroupTree::new(),
+            cgroups: CgroupTree::new(cgroups),
             remembered: HashMap::new(),
             asked: Asked::default(),
             looks: Budget::new(LOOKS_PER_S),
-            lookers: Lookers::default(),
+            lookers: Lookers::after(processes),
             ahead: HashMap::new(),
             stalls: Vec::new(),
             user_namespace: own_user_namespace(),

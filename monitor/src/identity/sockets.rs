@@ -15,6 +15,7 @@ use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP, IPPROT
 use netlink_packet_sock_diag::inet::nlas::Nla;
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags};
 use netlink_sys::Socket;
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::namespaces::{Netns, sock_diag_socket};
@@ -190,19 +191,61 @@ impl SocketLister {
 
     /// One connection, without a walk over all. `cookie` 0: whichever has these addresses.
     pub fn connection(&self, local: SocketAddr, remote: SocketAddr, cookie: u64) -> Option<SocketSeen> {
+        match self.one(Transport::Tcp, local, remote, cookie, scope(local)) {
+            One::Found(socket) => Some(socket),
+            One::Another | One::None => None,
+        }
+    }
+
+    /// The socket that packets between these addresses reach, where it has this cookie (0: whichever it is): looked up, as
+    /// the kernel does for a packet that comes in through this interface (0: of none bound to one).
+    pub fn one(
+        &self,
+        transport: Transport,
+        local: SocketAddr,
+        remote: SocketAddr,
+        cookie: u64,
+        interface: u32,
+    ) -> One {
+        let local = match local.ip().is_unspecified() && local.is_ipv4() != remote.is_ipv4() {
+            true => SocketAddr::new(unspecified(remote), local.port()),
+            false => local,
+        };
+        // "src and dst are swapped for historical reasons" (`udp_dump_one` in net/ipv4/udp_diag.c).
+        let (source, destination) = match transport {
+            Transport::Tcp => (local, remote),
+            Transport::Udp => (remote, local),
+        };
         let mut id = SocketId::new_v4();
-        id.source_address = local.ip();
-        id.source_port = local.port();
-        id.destination_address = remote.ip();
-        id.destination_port = remote.port();
+        id.source_address = source.ip();
+        id.source_port = source.port();
+        id.destination_address = destination.ip();
+        id.destination_port = destination.port();
         // `INET_DIAG_NOCOOKIE`.
         id.cookie = if cookie == 0 { [0xff; 8] } else { cookie_bytes(cookie) };
-        if let SocketAddr::V6(local) = local {
-            id.interface_id = local.scope_id();
-        }
+        id.interface_id = interface;
         let mut found = Vec::new();
-        self.ask(Transport::Tcp, id, 0, ExtensionFlags::INFO, ALL, &mut |socket| found.push(socket)).ok()?;
-        found.into_iter().find(|socket| cookie == 0 || socket.cookie == cookie)
+        let each = &mut |socket| found.push(socket);
+        match self.ask(transport, id, 0, ExtensionFlags::INFO, ALL, each) {
+            Err(error) if error.raw_os_error() == Some(Errno::STALE.raw_os_error()) => return One::Another,
+            Err(_) => return One::None,
+            Ok(()) => {}
+        }
+        match found.into_iter().find(|socket| cookie == 0 || socket.cookie == cookie) {
+            Some(socket) => One::Found(socket),
+            None => One::Another,
+        }
+    }
+
+    /// The UDP sockets at a port: the kernel goes through all there are, and tells those.
+    pub fn at_port(&self, port: u16) -> io::Result<Vec<SocketSeen>> {
+        let mut found = Vec::new();
+        for mut id in [SocketId::new_v4(), SocketId::new_v6()] {
+            id.source_port = port;
+            let each = &mut |socket| found.push(socket);
+            self.ask(Transport::Udp, id, NLM_F_DUMP, ExtensionFlags::INFO, ALL, each)?;
+        }
+        Ok(found)
     }
 
     fn ask(
@@ -237,6 +280,28 @@ impl SocketLister {
                 return Ok(());
             }
         }
+    }
+}
+
+/// What a look-up of one socket found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum One {
+    Found(SocketSeen),
+    /// Another one gets such packets: one of several at a port.
+    Another,
+    /// Nobody does.
+    None,
+}
+
+/// The interface that a link-local address is one of.
+pub(super) fn scope(address: SocketAddr) -> u32 {
+    if let SocketAddr::V6(address) = address { address.scope_id() } else { 0 }
+}
+
+fn unspecified(like: SocketAddr) -> IpAddr {
+    match like {
+        SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     }
 }
 

@@ -111,6 +111,58 @@ fn ipv6_and_udp_are_listed() {
     assert_eq!(seen.tcp, None);
 }
 
+/// Without going through those of others, of whom each may have as many as it likes.
+#[test]
+fn a_udp_socket_is_looked_up() {
+    let lister = SocketLister::enter(&Netns::own().unwrap()).unwrap();
+    let one = |socket: &UdpSocket, local: &str, remote: &str| {
+        let port = socket.local_addr().unwrap().port();
+        let local = SocketAddr::new(local.parse().unwrap(), port);
+        let cookie = socket_cookie(socket).unwrap();
+        match lister.one(Transport::Udp, local, remote.parse().unwrap(), cookie, 0) {
+            One::Found(found) => {
+                assert_eq!((found.cookie, found.local.port()), (cookie, port));
+                "found"
+            }
+            One::Another => "another",
+            One::None => "none",
+        }
+    };
+    for (bound, at) in [
+        ("127.0.0.1:0", &["127.0.0.1"][..]),
+        ("0.0.0.0:0", &["0.0.0.0", "127.0.0.1", "::"]),
+        // Of both families.
+        ("[::]:0", &["127.0.0.1", "0.0.0.0", "::"]),
+    ] {
+        let socket = UdpSocket::bind(bound).unwrap();
+        for local in at {
+            assert_eq!(one(&socket, local, "127.0.0.1:9"), "found", "{bound} {local}");
+        }
+    }
+    for (bound, at) in [("[::1]:0", "::1"), ("[::]:0", "::"), ("[::]:0", "::1")] {
+        let socket = UdpSocket::bind(bound).unwrap();
+        assert_eq!(one(&socket, at, "[::1]:9"), "found", "{bound} {at}");
+    }
+    let connected = UdpSocket::bind("127.0.0.1:0").unwrap();
+    connected.connect("127.0.0.1:9").unwrap();
+    assert_eq!(one(&connected, "127.0.0.1", "127.0.0.1:9"), "found");
+    assert_eq!(one(&connected, "127.0.0.1", "127.0.0.1:10"), "none");
+    // Of two of one name, whichever the kernel prefers is there; all of the port are told.
+    let port = connected.local_addr().unwrap().port();
+    let at_port = lister.at_port(port).unwrap();
+    assert!(at_port.iter().all(|socket| socket.local.port() == port));
+    assert_eq!(by_cookie(&at_port, &connected).remote, "127.0.0.1:9".parse().unwrap());
+    let other = SocketAddr::new("127.0.0.1".parse().unwrap(), port);
+    let found = lister.one(
+        Transport::Udp,
+        other,
+        "127.0.0.1:9".parse().unwrap(),
+        socket_cookie(&connected).unwrap() + 1,
+        0,
+    );
+    assert_eq!(found, One::Another);
+}
+
 #[test]
 #[ignore = "makes a network namespace: needs root and iproute2"]
 fn another_namespace_is_listed_and_not_entered() {

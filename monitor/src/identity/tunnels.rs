@@ -15,12 +15,15 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::clock::monotonic_ns;
 use super::namespaces::{Netns, namespaces};
+use super::sockets::{One, scope};
 use super::tunnels_ipsec::{Ipsec, Path};
 use super::tunnels_routes::{Routes, Sender};
 use super::tunnels_userspace::is_wireguard;
 use super::{SocketKey, SocketLister, SocketSeen};
 use crate::model::{Interface, Transport, Tunnel, TunnelKind};
+use crate::watch::Budget;
 
 /// How long what was read of the namespaces with tunnels counts.
 const FRESH: Duration = Duration::from_secs(1);
@@ -30,18 +33,24 @@ const SCAN_EVERY: Duration = Duration::from_secs(5);
 const SCAN_SHARE: u32 = 1000;
 const SCAN_AT_LEAST_EVERY: Duration = Duration::from_secs(30);
 
+/// Microseconds a second in which sockets are walked through, of which another one has the addresses too; four times as many
+/// at once.
+const WALKS_PER_S: u32 = 200_000;
+
+/// Tunnels' interfaces that a socket is looked for at, which may be bound to one.
+const MOST_BOUND: usize = 8;
+
 /// The way of a flow's packets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Way {
     Through(Tunnel),
     /// Past every tunnel.
     Direct,
-    /// The socket is gone, or the kernel did not answer.
+    /// The socket is gone, the kernel did not answer, or there was no time to ask.
     Unknown,
 }
 
 /// The tunnels of this host.
-#[derive(Default)]
 pub struct Tunnels {
     /// Those that have any.
     namespaces: Vec<Namespace>,
@@ -49,10 +58,19 @@ pub struct Tunnels {
     inodes: HashMap<u64, u64>,
     /// When the next look is due.
     due: Option<Instant>,
+    walks: Budget,
+}
+
+impl Default for Tunnels {
+    fn default() -> Self {
+        Tunnels { namespaces: Vec::new(), inodes: HashMap::new(), due: None, walks: Budget::new(WALKS_PER_S) }
+    }
 }
 
 struct Namespace {
     netns: Netns,
+    /// What the kernel programs call it; `None`: the kernel does not say.
+    cookie: Option<u64>,
     wireguard: Vec<(Interface, String)>,
     ipsec: Ipsec,
     read: Instant,
@@ -61,7 +79,9 @@ struct Namespace {
 impl Namespace {
     /// `None`: it has no tunnel, or can't be entered.
     fn read(netns: &Netns) -> Option<Namespace> {
-        let candidates = Routes::enter(netns).and_then(|routes| routes.candidates()).unwrap_or_default();
+        let routes = Routes::enter(netns);
+        let cookie = routes.as_ref().ok().and_then(Routes::netns_cookie);
+        let candidates = routes.and_then(|routes| routes.candidates()).unwrap_or_default();
         let wireguard: Vec<(Interface, String)> = candidates
             .into_iter()
             .filter(|candidate| candidate.in_kernel || is_wireguard(netns, &candidate.name))
@@ -70,7 +90,7 @@ impl Namespace {
         // A kernel without IPsec refuses the socket.
         let ipsec = Ipsec::read(netns).unwrap_or_default();
         let any = !wireguard.is_empty() || ipsec.has_policies();
-        any.then(|| Namespace { netns: netns.clone(), wireguard, ipsec, read: Instant::now() })
+        any.then(|| Namespace { netns: netns.clone(), cookie, wireguard, ipsec, read: Instant::now() })
     }
 
     fn way(&mut self, key: &SocketKey, socket: Option<&SocketSeen>) -> Way {
@@ -159,20 +179,39 @@ impl Tunnels {
 
     /// Where the packets of this socket to its other end go.
     pub fn way(&mut self, key: &SocketKey) -> Way {
+        if key.netns != 0 && self.namespaces.iter().all(|namespace| namespace.cookie.is_some()) {
+            let Some(namespace) = self.namespaces.iter_mut().find(|it| it.cookie == Some(key.netns)) else {
+                return Way::Direct;
+            };
+            return match find(namespace, key, &mut self.walks) {
+                Find::Found(socket) => namespace.way(key, Some(&socket)),
+                // It was short: what is left is the namespace.
+                Find::Gone => namespace.way(key, None),
+                Find::Unclear => Way::Unknown,
+            };
+        }
         let known = self.inodes.get(&key.netns).copied();
         for namespace in &mut self.namespaces {
             if known.is_some_and(|inode| inode != namespace.netns.inode) {
                 continue;
             }
-            let Some(socket) = find(&namespace.netns, key) else { continue };
+            let socket = match find(namespace, key, &mut self.walks) {
+                Find::Found(socket) => socket,
+                Find::Gone => continue,
+                Find::Unclear => return Way::Unknown,
+            };
             if key.netns != 0 {
                 self.inodes.insert(key.netns, namespace.netns.inode);
             }
             return namespace.way(key, Some(&socket));
         }
-        // It was short: what is left is the namespace.
         let process = || std::fs::metadata(format!("/proc/{}/ns/net", key.maker)).ok().map(|net| net.ino());
-        let Some(inode) = known.or_else(process) else { return Way::Unknown };
+        let Some(inode) = known.or_else(process) else {
+            // Wherever it was, if it has no tunnel there.
+            let mut ways = self.namespaces.iter_mut().map(|namespace| namespace.way(key, None));
+            let is_direct = ways.all(|way| !matches!(way, Way::Through(_)));
+            return if is_direct { Way::Direct } else { Way::Unknown };
+        };
         match self.namespaces.iter_mut().find(|namespace| namespace.netns.inode == inode) {
             Some(namespace) => namespace.way(key, None),
             None => Way::Direct,
@@ -180,16 +219,40 @@ impl Tunnels {
     }
 }
 
-/// The socket, by its cookie: addresses may be the same in two namespaces.
-fn find(netns: &Netns, key: &SocketKey) -> Option<SocketSeen> {
-    if key.cookie == 0 {
-        return None;
-    }
-    let lister = SocketLister::enter(netns).ok()?;
-    match key.transport {
-        Transport::Tcp => lister.connection(key.local, key.remote, key.cookie),
-        Transport::Udp => {
-            lister.list(Transport::Udp).ok()?.into_iter().find(|socket| socket.cookie == key.cookie)
+enum Find {
+    Found(SocketSeen),
+    /// Or of another namespace.
+    Gone,
+    /// Another one has its addresses too, and there was no time for a look at all.
+    Unclear,
+}
+
+/// The socket, by its cookie: addresses may be the same in two namespaces. Whoever likes has sockets without number: so it is
+/// looked up, and walks over all of them have a share of the time.
+fn find(namespace: &Namespace, key: &SocketKey, walks: &mut Budget) -> Find {
+    let lister = match SocketLister::enter(&namespace.netns) {
+        Ok(lister) if key.cookie != 0 => lister,
+        _ => return Find::Gone,
+    };
+    let interfaces = namespace.wireguard.iter().take(MOST_BOUND).flat_map(|(it, _)| [Some(it.index), it.vrf]);
+    let mut is_one_of_several = false;
+    for interface in [scope(key.local)].into_iter().chain(interfaces.flatten()) {
+        match lister.one(key.transport, key.local, key.remote, key.cookie, interface) {
+            One::Found(socket) => return Find::Found(socket),
+            One::Another => is_one_of_several = true,
+            One::None => {}
         }
     }
+    if key.transport == Transport::Tcp || !is_one_of_several {
+        return Find::Gone;
+    }
+    let begun_ns = monotonic_ns();
+    if !walks.allows(1, begun_ns) {
+        return Find::Unclear;
+    }
+    let found = lister.at_port(key.local.port());
+    let now_ns = monotonic_ns();
+    walks.spend(u32::try_from((now_ns - begun_ns) / 1000).unwrap_or(u32::MAX), now_ns);
+    let Ok(found) = found else { return Find::Unclear };
+    found.into_iter().find(|socket| socket.cookie == key.cookie).map_or(Find::Gone, Find::Found)
 }

@@ -62,6 +62,11 @@ impl Routes {
         Ok(Routes { netlink: netlink_socket(namespace, NETLINK_ROUTE)? })
     }
 
+    /// What the kernel calls this namespace; `None`: it does not say (before 5.14).
+    pub fn netns_cookie(&self) -> Option<u64> {
+        monitor_sys::netns_cookie_of(&self.netlink).ok()
+    }
+
     /// Interfaces that are up and may be WireGuard's.
     pub fn candidates(&self) -> io::Result<Vec<Candidate>> {
         let mut found = Vec::new();

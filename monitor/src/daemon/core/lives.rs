@@ -142,7 +142,8 @@ impl Core {
     pub(super) fn insert(&mut self, mut flow: Flow, now_ns: u64) -> FlowId {
         let key = flow.key();
         if self.tunnels && !flow.endpoints().1.ip().is_loopback() {
-            flow.marks.set(Marks::WAY_ASKED, true);
+            flow.marks.set(Marks::WAY_UNKNOWN, true);
+            flow.marks.set(Marks::WAY_AWAITED, true);
             self.out.lookups.push(Lookup::Tunnel { key: flow.key(), socket: socket_of(&flow) });
         }
         if let Some(holder) = self.holder_of_old_listener(&flow) {

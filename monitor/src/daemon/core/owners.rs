@@ -265,14 +265,20 @@ impl Core {
     /// Where the packets of a flow go now. What could not be found out changes nothing.
     fn tunnel(&mut self, id: FlowId, way: Way, now_ns: u64) {
         let Some(mut flow) = self.table.get_mut(id) else { return };
-        let waited = flow.marks.has(Marks::WAY_ASKED);
-        flow.marks.set(Marks::WAY_ASKED, false);
+        let waited = flow.marks.has(Marks::WAY_AWAITED);
+        flow.marks.set(Marks::WAY_AWAITED, false);
         let known = match way {
             Way::Through(tunnel) => Some(Some(tunnel)),
             Way::Direct => Some(None),
             Way::Unknown => None,
         };
-        let other = known.filter(|tunnel| flow.routed_into.as_deref() != tunnel.as_ref());
+        let was_unknown = flow.marks.has(Marks::WAY_UNKNOWN);
+        if known.is_some() {
+            flow.marks.set(Marks::WAY_UNKNOWN, false);
+        }
+        let changed_from =
+            |tunnel: &Option<crate::model::Tunnel>| flow.routed_into.as_deref() != tunnel.as_ref();
+        let other = known.filter(|tunnel| was_unknown || changed_from(tunnel));
         let changes = other.is_some();
         if let Some(tunnel) = other {
             flow.routed_into = tunnel.map(|tunnel| self.judge.tunnel(tunnel));

@@ -306,9 +306,9 @@ fn told(flow: &Flow, action: FlowAction, boot_id: &str, clock: Clock, now_ns: u6
 }
 
 /// It was asked which way its packets go: within a tunnel, what can be read is no alert. Who answers that is another one
-/// than who says whose it is.
+/// than who says whose it is. Where it takes too long, the flow is told without, and not as in the clear.
 fn waits_for_its_way(flow: &Flow, now_ns: u64) -> bool {
-    flow.marks.has(Marks::WAY_ASKED) && now_ns.saturating_sub(flow.opened_ns) <= PATIENCE
+    flow.marks.has(Marks::WAY_AWAITED) && now_ns.saturating_sub(flow.opened_ns) <= PATIENCE
 }
 
 /// What a flow holds open are alerts about its stream.

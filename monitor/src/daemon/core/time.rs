@@ -7,6 +7,9 @@ use super::*;
 /// Flows within tunnels that are looked at again in each share of the walk.
 const TUNNELS: usize = 16;
 
+/// Those whose way is not known that ask for it again.
+const LATE: usize = 64;
+
 /// Encrypted flows that are looked into in each share of the walk, of which there are 20 a second at most.
 const GLANCES: usize = 4;
 
@@ -79,7 +82,7 @@ impl Core {
         let mut told = Vec::new();
         let mut glances = Vec::new();
         let mut quiet = Vec::new();
-        let mut tunnels = 0;
+        let (mut tunnels, mut late) = (0, 0);
         let commands = &mut self.out.commands;
         let lookups = &mut self.out.lookups;
         self.table.each_in(places, |id, flow| {
@@ -105,8 +108,11 @@ impl Core {
                 glances.push(id);
             }
             // Routes and policies change.
-            if flow.routed_into.is_some() && !flow.is_over() && tunnels < TUNNELS {
-                tunnels += 1;
+            let is_routed = flow.routed_into.is_some() && tunnels < TUNNELS;
+            let is_late = flow.asks_for_its_way_again(now_ns) && late < LATE;
+            if (is_routed || is_late) && !flow.is_over() {
+                tunnels += usize::from(is_routed);
+                late += usize::from(is_late);
                 lookups.push(Lookup::Tunnel { key: flow.key(), socket: socket_of(flow) });
             }
             // A connection that was accepted by one process and is used by another: look once it
@@ -176,7 +182,7 @@ impl Core {
                     let owner = unseen(&flow.process_seen());
                     flow.set_owner(self.identities.get(owner));
                 }
-                flow.marks.set(Marks::WAY_ASKED, false);
+                flow.marks.set(Marks::WAY_AWAITED, false);
             }
             self.advance(id, now_ns);
             // What has ended has no other who would tell it.

@@ -55,6 +55,9 @@ pub struct Watching {
     pub(in crate::daemon) cut: u64,
 }
 
+/// What was found in a flow waits for so long to be told, while it is not known whether it goes through a tunnel, ns.
+const WAY_WANTED: u64 = 30_000_000_000;
+
 /// The first look into a flow that is encrypted comes as long after its first bytes, ns.
 const FIRST_GLANCE: u64 = 2_000_000_000;
 
@@ -109,17 +112,17 @@ impl Watching {
         if !in_the_clear && layers.is_empty() {
             return settle;
         }
-        self.asked += 1;
-        if self.watches.len() >= WATCHED {
-            self.refused += 1;
-            return settle;
-        }
         let fingerprint = |bytes: &[u8]| self.key.hash_one(bytes);
         let sampling = &mut self.sampling;
         let first = (client, server);
         let watch = Watch::plaintext(protection, layers, first, midstream, limit, sampling, &fingerprint);
         let watch = watch.filter(|watch| in_the_clear || watch.has_found());
         let Some(mut watch) = watch else { return settle };
+        self.asked += 1;
+        if self.watches.len() >= WATCHED {
+            self.refused += 1;
+            return settle;
+        }
         let wanted = if ended || watch.is_done() {
             watch.pause(now_ns);
             settle
@@ -239,7 +242,11 @@ impl Core {
         let Some(flow) = self.table.get(id) else { return };
         let cookie = flow.cookie();
         let Some(watch) = self.watching.watches.get_mut(&cookie) else { return };
-        if !flow.assigned {
+        // Within a tunnel, a secret is not in the clear.
+        let is_way_unknown = flow.marks.has(Marks::WAY_UNKNOWN);
+        let awaits_way =
+            is_way_unknown && !flow.is_over() && now_ns.saturating_sub(flow.opened_ns) < WAY_WANTED;
+        if !flow.assigned || awaits_way {
             return;
         }
         let Some(stream) = flow.stream.and_then(|id| self.streams.get(id)) else {
@@ -289,6 +296,12 @@ impl Core {
                 Happened::Credential(credential) => {
                     let loopback = self.settings.loopback_alerts;
                     let found = detect::credential_in_clear(&view, &subject, &credential, now_s, loopback);
+                    let found = found.map(|mut found| {
+                        if is_way_unknown {
+                            found.reason += "; whether it goes through a tunnel is not known";
+                        }
+                        found
+                    });
                     findings.extend(found.map(|finding| (finding, true)));
                 }
             }

@@ -6,7 +6,7 @@
 //! of that one, of which there may be so many ([`turns`](super::turns)) until their reads return.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -95,6 +95,7 @@ pub struct Hasher {
     reading: Reading,
     /// Threads that wait for a read of these files to return.
     lost: Vec<(Version, Weak<()>)>,
+    still_read: StillRead,
 }
 
 /// Reads, until the other has ended.
@@ -121,11 +122,33 @@ fn reader() -> (Reading, Reader) {
     (reading, Reader { turns: turns_out, read: read_in, _alive: alive })
 }
 
-pub fn hashing(found: Sender<Found>, hashes: Hashes, looks: Arc<Stage>) -> (Hashing, Hasher, Reader) {
+/// Reads that had not returned when who asked for them ended, and who pays for that.
+#[derive(Clone, Debug, Default)]
+pub struct StillRead(Arc<Mutex<Vec<Left>>>);
+
+/// The file, the payer, and whether the thread lives.
+type Left = (Version, Who, Weak<()>);
+
+impl StillRead {
+    fn take(&self) -> Vec<Left> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn put(&self, reads: impl Iterator<Item = Left>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(reads);
+    }
+}
+
+pub fn hashing(
+    found: Sender<Found>,
+    hashes: Hashes,
+    looks: Arc<Stage>,
+    still_read: StillRead,
+) -> (Hashing, Hasher, Reader) {
     let (asked, asked_out) = bounded(QUEUE);
     let (reading, reader) = reader();
     let (looks_too, lost) = (looks.clone(), Vec::new());
-    let hasher = Hasher { asked: asked_out, found, hashes, looks: looks_too, reading, lost };
+    let hasher = Hasher { asked: asked_out, found, hashes, looks: looks_too, reading, lost, still_read };
     (Hashing { asked, looks }, hasher, reader)
 }
 
@@ -149,6 +172,25 @@ impl Hasher {
     pub fn run(mut self) {
         let mut turns = Turns::default();
         while self.round(&mut turns).is_ok() {}
+        self.leave(&turns);
+    }
+
+    /// Who comes next counts what still hangs.
+    fn leave(self, turns: &Turns<Answer>) {
+        let Hasher { reading: Reading { alive, turn, .. }, mut lost, still_read, .. } = self;
+        lost.extend(turn.map(|(version, _)| (version, alive)));
+        still_read.put(turns.out().filter_map(|(version, who)| {
+            let (_, alive) = lost.iter().find(|(of, _)| of == version)?;
+            Some((*version, who.payer(), alive.clone()))
+        }));
+    }
+
+    /// What who was here before has left since, which may take a moment to see that it is over.
+    fn take_over(&mut self, turns: &mut Turns<Answer>) {
+        for (version, who, alive) in self.still_read.take() {
+            turns.left(version, who);
+            self.lost.push((version, alive));
+        }
     }
 
     fn round(&mut self, turns: &mut Turns<Answer>) -> Result<(), HungUp> {
@@ -199,6 +241,7 @@ impl Hasher {
 
     /// Who asks next for what has returned has it read.
     fn take_back(&mut self, turns: &mut Turns<Answer>) {
+        self.take_over(turns);
         for (version, _) in self.lost.extract_if(.., |(_, alive)| alive.strong_count() == 0) {
             turns.returned(&version);
         }

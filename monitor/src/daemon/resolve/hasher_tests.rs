@@ -17,7 +17,7 @@ struct Rig {
 fn rig() -> Rig {
     let (found_in, found) = bounded(64);
     let (hashes, looks) = (Hashes::default(), Stage::looks(4));
-    let (hashing, hasher, reader) = hashing(found_in, hashes.clone(), looks.clone());
+    let (hashing, hasher, reader) = hashing(found_in, hashes.clone(), looks.clone(), StillRead::default());
     Rig { hashing, hashes, found, looks, hasher, reader }
 }
 
@@ -131,6 +131,42 @@ fn where_a_read_does_not_return_another_thread_reads_for_others() {
     child.wait().unwrap();
     drop(hashing);
     hashing_thread.join().unwrap();
+}
+
+/// The worker is started anew: the thread still hangs, and no other is begun for the same file or user.
+#[test]
+fn a_read_that_does_not_return_counts_on_where_another_one_asks() {
+    let still_read = StillRead::default();
+    let begin = || {
+        let (found_in, found) = bounded(64);
+        let (hashes, looks) = (Hashes::default(), Stage::looks(4));
+        let (hashing, hasher, reader) = hashing(found_in, hashes.clone(), looks, still_read.clone());
+        let own = move |uid| own(&hashes).map(|unhashed| Unhashed { who: user(uid), ..unhashed });
+        (hashing, hasher, reader, found, own)
+    };
+    let told = |found: &Receiver<Found>| found.recv_timeout(Duration::from_secs(30)).unwrap();
+    let (hashing, hasher, hangs, _found, own) = begin();
+    assert!(hashing.tell(answer(1), own(7)).is_none());
+    let hashing_thread = std::thread::spawn(|| hasher.run());
+    // It has its turn.
+    while hangs.turns.is_empty() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    drop(hashing);
+    hashing_thread.join().unwrap();
+    let (hashing, hasher, reader, found, own) = begin();
+    let threads = [std::thread::spawn(|| hasher.run()), std::thread::spawn(|| reader.run())];
+    for uid in [7, 8] {
+        assert!(hashing.tell(answer(2), own(uid)).is_none());
+        assert_eq!(hash(&told(&found)), None);
+    }
+    drop(hangs);
+    assert!(hashing.tell(answer(3), own(8)).is_none());
+    assert_eq!(hash(&told(&found)), Some(&*said()));
+    drop(hashing);
+    for thread in threads {
+        thread.join().unwrap();
+    }
 }
 
 /// Who asked for many waits no more.

@@ -222,6 +222,16 @@ impl<T> Turns<T> {
         self.given(answers)
     }
 
+    /// Files that are being read, those too whose reads do not return, and whose turns those were.
+    pub fn out(&self) -> impl Iterator<Item = (&Version, &Who)> {
+        self.lost.iter().chain(self.reading.iter().map(|(who, version)| (version, who)))
+    }
+
+    /// A read that was out when another one had the turns, and who pays for it.
+    pub fn left(&mut self, version: Version, payer: Who) {
+        self.lost.insert(version, payer);
+    }
+
     /// The thread that was lost with this file has returned.
     pub fn returned(&mut self, version: &Version) {
         self.lost.remove(version);

@@ -14,7 +14,7 @@ use super::QUEUE;
 use super::hasher::Hashing;
 use crate::flows::FlowKey;
 use crate::identity::{
-    Asked, Before, Existing, Hashes, Resolver, SocketKey, SocketUsers, Subtree, Unhashed, Version,
+    Asked, Before, Existing, Hashes, Hung, Resolver, SocketKey, SocketUsers, Subtree, Unhashed, Version,
     not_reached, processor_time,
 };
 
@@ -50,11 +50,13 @@ pub struct Walker {
     /// What was there already was told.
     pub begun: Sender<()>,
     pub looks: Arc<Stage>,
+    pub hung: Hung,
 }
 
 impl Walker {
     pub fn run(self) {
-        let mut resolver = Resolver::new().asked(self.asked.clone()).hashes(self.hashes.clone());
+        let mut resolver =
+            Resolver::after(self.hung.clone()).asked(self.asked.clone()).hashes(self.hashes.clone());
         let _ = self.scanned.recv_timeout(SCAN);
         let at_ns = monotonic_ns();
         let Before { mut sockets, unhashed, .. } = resolver.existing();

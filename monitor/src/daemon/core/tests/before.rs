@@ -135,3 +135,43 @@ fn guessing_at_a_proxy_is_told() {
         assert!(found.iter().any(|alert| alert.reason.contains("the guess worked")), "{found:?}");
     }
 }
+
+/// The first lets everybody in who has its password; guessed is at the second.
+#[test]
+fn guessing_at_a_proxy_behind_a_proxy_is_told_of_that_one() {
+    let (said, refused) = ([CONNECT, CONNECT].concat(), [GRANTED, ASKED].concat());
+    let mut rig = Rig::new(settings());
+    for cookie in 1..5 {
+        let told = talk(&mut rig, cookie, [&said, &refused], 4096, false);
+        assert!(of_rule(&told, Rule::AuthFailures).is_empty());
+    }
+    let told = talk(&mut rig, 5, [&said, &refused], 4096, false);
+    let found = of_rule(&told, Rule::AuthFailures);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].key.ends_with(" → a.example:443"), "{}", found[0].key);
+    assert!(found[0].reason.contains("log in at a.example:443, through "), "{}", found[0].reason);
+    let told = talk(&mut rig, 6, [&said, &[GRANTED, GRANTED].concat()], 4096, true);
+    let found = of_rule(&told, Rule::AuthFailures);
+    assert!(found.iter().all(|alert| alert.key.ends_with(" → a.example:443")), "{found:?}");
+    assert!(found.iter().any(|alert| alert.reason.contains("the guess worked")), "{found:?}");
+}
+
+/// A header of a load balancer is no conversation: what is behind it is, if that can be read.
+#[test]
+fn a_flow_of_which_nothing_is_read_is_not_counted_as_read_on() {
+    const HEADER: &[u8] = b"PROXY TCP4 10.0.0.9 10.0.0.2 5 8080\r\n";
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    let (with_tls, with_request) = ([HEADER, TLS_CLIENT].concat(), [HEADER, REQUEST].concat());
+    for (exchange, reads) in [
+        ([HEADER, b""], 0),
+        ([&with_tls, TLS_SERVER], 0),
+        ([TLS_CLIENT, TLS_SERVER], 0),
+        ([REQUEST, b""], 1),
+        ([&with_request, b""], 1),
+        ([CONNECT, ASKED], 1),
+    ] {
+        let mut rig = Rig::new(settings());
+        talk(&mut rig, 1, exchange, 4096, false);
+        assert_eq!(rig.core.watching.asked, reads, "{}", exchange[0].escape_ascii());
+    }
+}

@@ -140,13 +140,20 @@ fn a_flow_of_which_no_packet_was_seen_to_leave_is_unknown_in_a_tunnel() {
     assert!(alerts(&told).is_empty());
 }
 
-/// Who answers where its packets go may be slower than who says whose it is.
+/// Who answers where its packets go may be slower than who says whose it is. However slow: a flow that is within a tunnel is
+/// not told as in the clear, nor is one told as encrypted that may not be.
 #[test]
 fn a_flow_is_not_judged_before_it_is_known_whether_it_goes_through_a_tunnel() {
-    for answered in [true, false] {
+    for (answer_after, way) in [
+        (SECOND / 2, Way::Through(tunnel())),
+        (SECOND / 2, Way::Direct),
+        (5 * SECOND, Way::Through(tunnel())),
+        (5 * SECOND, Way::Direct),
+    ] {
         let mut rig = Rig::new(settings());
         rig.core.found(Found::Tunnels(true), rig.now_ns);
-        let open = rig.event(Kind::Open, 1, CLIENT, SERVER, false);
+        let mut open = rig.event(Kind::Open, 1, CLIENT, SERVER, false);
+        open.sent_device = WG0;
         rig.feed(Kind::Open, open);
         rig.capture(&open, true, 0, REQUEST);
         rig.capture(&open, false, 0, RESPONSE);
@@ -158,15 +165,88 @@ fn a_flow_is_not_judged_before_it_is_known_whether_it_goes_through_a_tunnel() {
         rig.core.found(Found::Owner { key: key_of(&open), seen, identity }, rig.now_ns);
         rig.pass(SECOND / 2);
         assert!(rig.core.take_output().records.is_empty());
-        if answered {
-            let way = Way::Through(tunnel());
-            rig.core.found(Found::Tunnel { key: key_of(&open), way }, rig.now_ns);
+        if answer_after > SECOND {
+            let mut asked = 0;
+            for _ in 0..answer_after / SECOND {
+                rig.pass(SECOND);
+                let out = rig.core.take_output();
+                assert!(alerts(&out.records).is_empty());
+                for (_, flow) in flows(&out.records) {
+                    assert_eq!(flow.verdict.encrypted.answer, Answer::Unknown);
+                    assert!(flow.verdict.encrypted.reason.starts_with("whether it goes through a tunnel is"));
+                }
+                asked += out.lookups.iter().filter(|it| matches!(it, Lookup::Tunnel { .. })).count();
+            }
+            assert!((1..=3).contains(&asked), "asked {asked} times again");
         }
-        rig.pass(SECOND);
+        let expected = if way == Way::Direct { (1, Answer::No) } else { (0, Answer::Yes) };
+        rig.core.found(Found::Tunnel { key: key_of(&open), way }, rig.now_ns);
+        rig.feed(Kind::Close, FlowEvent { sent_bytes: 9, ..open });
         let told = rig.core.take_output().records;
-        assert_eq!(alerts(&told).is_empty(), answered);
         let (_, flow) = *flows(&told).last().unwrap();
-        assert_eq!(flow.verdict.encrypted.answer == Answer::No, !answered);
+        assert_eq!((alerts(&told).len(), flow.verdict.encrypted.answer), expected, "{answer_after}");
+    }
+}
+
+/// Neither where it could not be looked for, or the flow or the monitor ends before.
+#[test]
+fn a_flow_whose_way_is_never_known_is_told_as_unknown() {
+    for shut_down in [true, false] {
+        let mut rig = Rig::new(settings());
+        rig.core.found(Found::Tunnels(true), rig.now_ns);
+        let open = rig.event(Kind::Open, 1, CLIENT, SERVER, false);
+        rig.feed(Kind::Open, open);
+        rig.capture(&open, true, 0, REQUEST);
+        rig.capture(&open, false, 0, RESPONSE);
+        let _ = rig.core.take_output();
+        let identity = Arc::new(Identity { pid: Some(open.owner.tgid), ..Identity::default() });
+        let seen = seen_of(&open.owner);
+        rig.core.found(Found::Owner { key: key_of(&open), seen, identity }, rig.now_ns);
+        if shut_down {
+            rig.core.shut_down(rig.now_ns, true);
+        } else {
+            rig.core.found(Found::Tunnel { key: key_of(&open), way: Way::Unknown }, rig.now_ns);
+            rig.feed(Kind::Close, FlowEvent { sent_bytes: 9, ..open });
+        }
+        let told = rig.core.take_output().records;
+        assert!(alerts(&told).is_empty(), "{shut_down}");
+        let (_, flow) = *flows(&told).last().unwrap();
+        assert_eq!(flow.verdict.encrypted.answer, Answer::Unknown, "{shut_down}");
+    }
+}
+
+/// A secret within a tunnel is not in the clear; where nobody can say, it is told, and that nobody can.
+#[test]
+fn a_secret_of_a_flow_waits_until_it_is_known_whether_it_goes_through_a_tunnel() {
+    const WITH_SECRET: &[u8] =
+        b"GET /a HTTP/1.1\r\nHost: a\r\nAuthorization: Basic YWxpY2U6aHVudGVyMi1TM2NyZXQ=\r\n\r\n";
+    for way in [Way::Through(tunnel()), Way::Direct, Way::Unknown] {
+        let mut rig = Rig::new(settings());
+        rig.core.found(Found::Tunnels(true), rig.now_ns);
+        let mut open = rig.event(Kind::Open, 1, CLIENT, SERVER, false);
+        open.sent_device = WG0;
+        rig.feed(Kind::Open, open);
+        rig.capture(&open, true, 0, WITH_SECRET);
+        rig.capture(&open, false, 0, RESPONSE);
+        let _ = rig.core.take_output();
+        let identity = Arc::new(Identity { pid: Some(open.owner.tgid), ..Identity::default() });
+        let seen = seen_of(&open.owner);
+        rig.core.found(Found::Owner { key: key_of(&open), seen, identity }, rig.now_ns);
+        rig.pass(5 * SECOND);
+        assert!(alerts(&rig.core.take_output().records).is_empty());
+        let is_unknown = way == Way::Unknown;
+        let expected: &[&str] = match way {
+            Way::Through(_) => &[],
+            Way::Direct => &["plaintext", "credential-in-clear"],
+            Way::Unknown => &["credential-in-clear"],
+        };
+        rig.core.found(Found::Tunnel { key: key_of(&open), way }, rig.now_ns);
+        rig.feed(Kind::Close, FlowEvent { sent_bytes: 9, ..open });
+        let told = rig.core.take_output().records;
+        let alerts = alerts(&told);
+        assert_eq!(alerts.iter().map(|alert| alert.rule.as_str()).collect::<Vec<_>>(), expected);
+        let said = alerts.last().is_some_and(|it| it.reason.ends_with("through a tunnel is not known"));
+        assert_eq!(said, is_unknown);
     }
 }
 
