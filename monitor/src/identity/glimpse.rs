@@ -4,7 +4,8 @@
 //! In: a process that the kernel programs saw. Out: what the kernel says of it without waiting for anybody: its name, whose
 //! it is, where, and which file it runs. Its arguments are not among that, since they are read under a lock that it can
 //! hold; nor is a file whose place on this host cannot be told from what the kernel has in mind of its paths. A glimpse counts
-//! only where the process could not be looked at any more, and only for a sighting that it was alive after.
+//! only for a sighting that it came after: it is told where the process could not be looked at any more, and else shows that it
+//! still runs what it ran, where the thread that was seen has ended.
 
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::OwnedFd;

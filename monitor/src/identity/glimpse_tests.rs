@@ -4,6 +4,7 @@ use std::process::{Command, Stdio};
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
+use super::super::look::ANOTHER_PROGRAM;
 use super::super::process::ProcessDirectory;
 use super::super::resolver::Resolver;
 use super::super::resolver::tests::{Running, seen, until_named};
@@ -73,6 +74,34 @@ fn a_thread_is_told_as_its_process_and_what_became_another_program_is_not() {
     let before_it_began = ProcessSeen { seen_ns: 1, ..seen(child.0.id(), "sleep") };
     glimpser.glimpse(&before_it_began);
     assert!(glimpses.of(&before_it_began).is_none());
+}
+
+/// Its threads are gone that say that it was no other program when it was seen.
+#[test]
+fn who_still_runs_what_it_was_glimpsed_with_goes_by_its_own_name() {
+    let glimpses = Glimpses::default();
+    let child = sleeping();
+    let as_it_is = seen(child.0.id(), "sleep");
+    Glimpser::new(glimpses.clone()).glimpse(&as_it_is);
+    let glimpse = glimpses.of(&as_it_is).unwrap();
+    let of_thread = seen(child.0.id(), "event_engine");
+    let told = |glimpse: Option<Glimpse>| {
+        let glimpses = Glimpses::default();
+        glimpse.into_iter().for_each(|glimpse| glimpses.keep(glimpse));
+        let told = Resolver::new().glimpses(glimpses).who(&of_thread);
+        (told.name.unwrap(), told.command_line, told.missing)
+    };
+    let unknown = || ("event_engine".to_owned(), None, Some(ANOTHER_PROGRAM.to_owned()));
+    assert_eq!(told(None), unknown());
+    let alive_ns = monotonic_ns();
+    let of_it = Glimpse { seen: of_thread, alive_ns, ..glimpse.clone() };
+    assert_eq!(told(Some(of_it.clone())), ("sleep".to_owned(), Some("sleep 60".to_owned()), None));
+    let another = Stat { start_ticks: 1, ..glimpse.stat.clone() };
+    assert_eq!(told(Some(Glimpse { stat: another, ..of_it.clone() })), unknown());
+    let own = ProcessDirectory::open(std::process::id()).unwrap();
+    let executable = own.executable_at_once(None).unwrap();
+    assert_eq!(told(Some(Glimpse { executable, ..of_it.clone() })), unknown());
+    assert_eq!(told(Some(Glimpse { seen: as_it_is, ..of_it })), unknown());
 }
 
 /// Where a file is on this host is told without asking a file system, or not at all.

@@ -298,14 +298,21 @@ impl Resolver {
         details: &Details,
         rights: Option<u32>,
     ) -> Option<&'static str> {
-        details.executable.as_ref()?;
-        let had_it_before = || {
+        let executable = details.executable.as_deref()?;
+        // Its threads of then may have ended, and those that it has may have begun in the same tick.
+        let was_glimpsed_with_it = || {
+            let glimpse = self.glimpses.of(seen);
+            glimpse
+                .is_some_and(|it| it.stat.start_ticks == stat.start_ticks && it.executable.is_at(executable))
+        };
+        let was_seen_with_it = || {
             self.remembered.get(&seen.tgid).is_some_and(|known| {
                 known.start_ticks == stat.start_ticks
                     && known.since_ns <= seen.seen_ns
                     && known.identity.executable == details.executable
             })
         };
+        let had_it_before = || was_seen_with_it() || was_glimpsed_with_it();
         became_another(&self.clock, seen, directory, stat, rights, had_it_before)
     }
 }

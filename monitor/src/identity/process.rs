@@ -80,6 +80,10 @@ pub struct ExecutableAtOnce {
 type FileId = (u32, u32, u64);
 
 impl ExecutableAtOnce {
+    pub fn is_at(&self, path: &str) -> bool {
+        self.path == path
+    }
+
     /// Its path, and whether that is another's: as [`Details`] has it. `None`: that cannot be told.
     pub fn told(&self, standing: &Standing) -> Option<(String, bool)> {
         let is_contained = standing.place_hidden || standing.place.container.is_some();

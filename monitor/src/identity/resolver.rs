@@ -55,7 +55,7 @@ pub struct Resolver {
     /// Inode of the one that this process is in.
     pub(super) user_namespace: u64,
     pub(super) hashes: Hashes,
-    glimpses: Glimpses,
+    pub(super) glimpses: Glimpses,
     workloads: Workloads,
     pub(super) namespaces: NamespaceCookies,
     /// Among whom holders of sockets are looked for.
