@@ -128,7 +128,7 @@ impl Glimpser {
         let stat = directory.stat().ok()?;
         // In the midst of executing another program it has the one's name and the other's file.
         let is_whole = another.is_none() && stat.name == before.name && directory.runs(&executable);
-        is_whole.then(|| Glimpse { seen: *seen, alive_ns: now, stat, standing, executable })
+        is_whole.then_some(Glimpse { seen: *seen, alive_ns: now, stat, standing, executable })
     }
 }
 
