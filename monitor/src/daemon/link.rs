@@ -203,6 +203,8 @@ pub struct Descriptors<F> {
     pub listener: F,
     /// Held for as long as it lives.
     pub lock: F,
+    /// See `newcomers.rs`.
+    pub newcomers: F,
 }
 
 impl Descriptors<BorrowedFd<'_>> {
@@ -211,8 +213,8 @@ impl Descriptors<BorrowedFd<'_>> {
     /// # Errors
     /// The other end is gone.
     pub fn send(&self, to: &UnixStream) -> io::Result<()> {
-        let all = [self.ring, self.journal, self.told, self.listener, self.lock];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(5))];
+        let all = [self.ring, self.journal, self.told, self.listener, self.lock, self.newcomers];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(6))];
         let mut buffer = SendAncillaryBuffer::new(&mut space);
         if !buffer.push(SendAncillaryMessage::ScmRights(&all)) {
             return Err(io::ErrorKind::OutOfMemory.into());
@@ -228,7 +230,7 @@ impl Descriptors<OwnedFd> {
     /// # Errors
     /// The other end is gone, or is no loader.
     pub fn receive(from: impl AsFd) -> io::Result<Self> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(5))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(6))];
         let mut buffer = RecvAncillaryBuffer::new(&mut space);
         let mut byte = [0];
         recvmsg(from, &mut [IoSliceMut::new(&mut byte)], &mut buffer, RecvFlags::CMSG_CLOEXEC)?;
@@ -238,9 +240,9 @@ impl Descriptors<OwnedFd> {
                 all.extend(descriptors);
             }
         }
-        let [ring, journal, told, listener, lock] = <[OwnedFd; 5]>::try_from(all)
-            .map_err(|all| io::Error::other(format!("{} descriptors instead of five", all.len())))?;
-        Ok(Descriptors { ring, journal, told, listener, lock })
+        let [ring, journal, told, listener, lock, newcomers] = <[OwnedFd; 6]>::try_from(all)
+            .map_err(|all| io::Error::other(format!("{} descriptors instead of six", all.len())))?;
+        Ok(Descriptors { ring, journal, told, listener, lock, newcomers })
     }
 }
 
@@ -260,7 +262,10 @@ mod tests {
         let (one, other) = UnixStream::pair().unwrap();
         let file = std::fs::File::open("/dev/null").unwrap();
         let fd = file.as_fd();
-        Descriptors { ring: fd, journal: fd, told: fd, listener: one.as_fd(), lock: fd }.send(&one).unwrap();
+        let listener = one.as_fd();
+        Descriptors { ring: fd, journal: fd, told: fd, listener, lock: fd, newcomers: fd }
+            .send(&one)
+            .unwrap();
         let got = Descriptors::receive(&other).unwrap();
         assert!(UnixStream::from(got.listener).peer_addr().is_ok());
         assert_ne!(got.ring.as_raw_fd(), fd.as_raw_fd());

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::net::IpAddr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -113,7 +113,7 @@ impl Loader {
     ///
     /// # Errors
     /// It is gone, or the ring is.
-    pub fn hand_over(&self, to: &UnixStream) -> Result<(), RunError> {
+    pub fn hand_over(&self, to: &UnixStream, newcomers: BorrowedFd<'_>) -> Result<(), RunError> {
         let (ring, _) = self.kernel.ring()?;
         let descriptors = Descriptors {
             ring,
@@ -121,6 +121,7 @@ impl Loader {
             told: self.told.as_fd(),
             listener: self.door.listener.as_fd(),
             lock: self.lock.share(),
+            newcomers,
         };
         descriptors.send(to).map_err(|error| RunError::Host(format!("the worker cannot be started: {error}")))
     }

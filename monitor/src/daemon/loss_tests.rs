@@ -429,6 +429,7 @@ fn run(seed: u64, slow: Slow) -> Result<(), TestCaseError> {
             told: Arc::default(),
             late: crossbeam_channel::never(),
             patience: Patience::NONE,
+            newcomers: None,
         };
         thread::spawn(move || drop(reader::run(queue, &events_in, &reading)))
     };

@@ -22,6 +22,7 @@ mod loader;
 mod loss;
 #[cfg(test)]
 mod loss_tests;
+mod newcomers;
 mod pinned;
 mod private;
 mod reader;

@@ -13,6 +13,7 @@
 //! the journal (`kernel/journal.rs`), for the next reader.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -21,6 +22,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, SendError, Sender};
 use monitor_common::Kind;
 
+use super::newcomers::Newcomers;
 use crate::event::{Event, decode};
 use crate::kernel::{Left, Ring};
 use crate::tally::{Tallies, Tally};
@@ -31,6 +33,10 @@ pub const BATCH: usize = 256;
 /// How far the reader falls behind under load. Longer costs less, and what is asked of the kernel because of what
 /// was read comes too late: sampled sessions then miss what they are read for.
 const PAUSE: Duration = Duration::from_millis(2);
+
+/// How often it looks at the ring meanwhile, where processes come and go: only they are told at once, what else it reads goes on
+/// together as before.
+const LOOKS: u32 = 4;
 
 /// How long it sleeps while nothing comes: a record wakes it; the end, and ends that found the ring full, do not.
 const IDLE: Duration = Duration::from_millis(500);
@@ -210,16 +216,20 @@ pub struct Reading {
     /// Ends that found the ring full: they come after what stood in it before them.
     pub late: Receiver<Vec<Event>>,
     pub patience: Patience,
+    /// See [`Newcomers`].
+    pub newcomers: Option<File>,
 }
 
 /// Reads until `stop` is set and what was in the ring by then is read. Gives the ring back.
 pub(super) fn run<R: Source>(mut ring: R, events: &Sender<Batch>, reading: &Reading) -> R {
-    let Reading { counters, stop, told, late, patience } = reading;
+    let Reading { counters, stop, told, late, patience, newcomers } = reading;
+    let mut newcomers = Newcomers::new(newcomers.as_ref());
     if tell_what_was_left(&mut ring, events, counters).is_err() {
         return ring;
     }
     let mut held_back: Option<(u64, Vec<Event>)> = None;
     let mut rounds = Rounds::default();
+    let mut took = Took::default();
     let mut busy = false;
     let mut last = None;
     let mut moved = Instant::now();
@@ -231,22 +241,13 @@ pub(super) fn run<R: Source>(mut ring: R, events: &Sender<Batch>, reading: &Read
         // Nothing is read far ahead of what was told: a backlog that was read at one go would have to be given
         // back untold.
         let waits = last.is_none() && ring.held_share() > KEPT;
-        let mut batch = Batch { events: Vec::with_capacity(BATCH), end: None };
-        let (mut offered, mut broken) = (Sums::default(), Sums::default());
-        let read = ring.drain(if waits { 0 } else { BATCH }, |record| {
-            let kind = record.first().and_then(|byte| Kind::from_byte(*byte)).map_or(0, |kind| kind as usize);
-            offered.add(kind);
-            match decode(record) {
-                Ok(event) => batch.events.push(event),
-                Err(_) => broken.add(kind),
-            }
-        });
-        batch.end = Some(ring.position());
-        counters.count(&offered, Tally::offer);
-        counters.count(&broken, Tally::lose);
+        if !waits {
+            took.more(&mut ring, counters, &mut newcomers);
+        }
+        let Took { events: batch, read } = std::mem::take(&mut took);
         if read > 0 {
-            let sums = Sums::of(&batch.events);
-            if events.send(batch).is_err() {
+            let sums = Sums::of(&batch);
+            if events.send(Batch { events: batch, end: Some(ring.position()) }).is_err() {
                 counters.count(&sums, Tally::lose);
                 return ring;
             }
@@ -287,9 +288,45 @@ pub(super) fn run<R: Source>(mut ring: R, events: &Sender<Batch>, reading: &Read
         if read == 0 && !busy && ring.held() == 0 && held_back.is_none() {
             ring.wait(IDLE);
         } else if read < BATCH {
-            thread::sleep(PAUSE);
+            let looks = if newcomers.come(Instant::now()) && ring.held_share() <= KEPT { LOOKS } else { 1 };
+            for look in 0..looks {
+                if look > 0 {
+                    took.more(&mut ring, counters, &mut newcomers);
+                }
+                thread::sleep(PAUSE / looks);
+            }
         }
         busy = read > 0;
+    }
+}
+
+/// What was read and has not gone on yet.
+#[derive(Default)]
+struct Took {
+    events: Vec<Event>,
+    /// Records.
+    read: usize,
+}
+
+impl Took {
+    /// As much more as there is room for.
+    fn more(&mut self, ring: &mut impl Source, counters: &ReaderCounters, newcomers: &mut Newcomers<'_>) {
+        let (mut offered, mut broken) = (Sums::default(), Sums::default());
+        self.events.reserve(BATCH - self.events.len());
+        self.read += ring.drain(BATCH - self.read, |record| {
+            let kind = record.first().and_then(|byte| Kind::from_byte(*byte)).map_or(0, |kind| kind as usize);
+            offered.add(kind);
+            match decode(record) {
+                Ok(event) => {
+                    newcomers.note(&event);
+                    self.events.push(event);
+                }
+                Err(_) => broken.add(kind),
+            }
+        });
+        newcomers.tell();
+        counters.count(&offered, Tally::offer);
+        counters.count(&broken, Tally::lose);
     }
 }
 
@@ -424,6 +461,7 @@ mod tests {
             told: Arc::new(AtomicU64::new(told)),
             late: never(),
             patience,
+            newcomers: None,
         }
     }
 

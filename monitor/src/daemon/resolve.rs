@@ -11,6 +11,7 @@ mod hasher;
 mod turns;
 mod walk;
 
+use std::io::PipeReader;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +21,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::core::{Found, Lookup};
 use super::stages::Stage;
 use crate::flows::FlowKey;
-use crate::identity::{Asked, Hashes, Hung, Named, ProcessSeen, Resolver, SocketKey, Way};
+use crate::identity::{Asked, Glimpses, Hashes, Hung, Named, ProcessSeen, Resolver, SocketKey, Way};
 
 /// Answers that are given together: each that went alone would wake every thread on its way.
 const TOGETHER: usize = 64;
@@ -100,6 +101,7 @@ impl Resolving {
                 found,
                 asked,
                 hashes,
+                glimpses: Glimpses::default(),
                 begun,
                 hung: hanging.names,
                 errands: Errands { users, ways, listings, hashing, looks },
@@ -108,9 +110,11 @@ impl Resolving {
     }
 
     /// The threads, by their names. Each ends when the core has hung up.
-    pub fn threads(self) -> [(&'static str, Work); 6] {
+    pub fn threads(self, newcomers: PipeReader) -> [(&'static str, Work); 7] {
+        let glimpses = self.names.glimpses.clone();
         let Resolving { names, walker, hasher, reader, listings, ways } = self;
         [
+            ("glimpser", Box::new(move || super::newcomers::glimpse(newcomers, glimpses))),
             ("resolver", Box::new(move || names.run())),
             ("walker", Box::new(move || walker.run())),
             ("hasher", Box::new(move || hasher.run())),
@@ -127,6 +131,8 @@ struct Names {
     found: Sender<Found>,
     asked: Asked,
     hashes: Hashes,
+    /// Of processes that have ended by the time that they are asked for.
+    glimpses: Glimpses,
     /// What was there before was told.
     begun: Receiver<()>,
     hung: Hung,
@@ -144,7 +150,8 @@ struct Errands {
 
 impl Names {
     fn run(self) {
-        let mut resolver = Resolver::after(self.hung).asked(self.asked).hashes(self.hashes);
+        let resolver = Resolver::after(self.hung).asked(self.asked).hashes(self.hashes);
+        let mut resolver = resolver.glimpses(self.glimpses);
         let _ = self.begun.recv_timeout(FIRST);
         let mut answers = Vec::with_capacity(TOGETHER);
         while let Ok(first) = self.lookups.recv() {

@@ -92,7 +92,8 @@ fn what_was_there_before_comes_first_and_everything_is_answered() {
     lookups.send(owner(FlowKey::default())).unwrap();
     lookups.send(user(&client)).unwrap();
     lookups.send(Lookup::Sockets).unwrap();
-    let threads = resolving.threads().map(|(_, run)| std::thread::spawn(run));
+    let (newcomers, _) = super::super::newcomers::pipe().unwrap();
+    let threads = resolving.threads(newcomers).map(|(_, run)| std::thread::spawn(run));
     let (mut named, mut used, mut listed) = (None, None, None);
     let mut kinds = Vec::new();
     while named.is_none() || used.is_none() || listed.is_none() {

@@ -9,7 +9,7 @@ pub(super) mod mouth;
 
 use std::io;
 use std::net::Shutdown;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command as Program, ExitStatus, Stdio};
@@ -28,12 +28,12 @@ use super::link::{LATE, Life, ToWorker};
 use super::loader::Loader;
 use super::reader::Batch;
 use super::resolve::Resolving;
-use super::self_check;
 use super::signals::{Signal, Signals};
 use super::stages::Stage;
 use super::start::{RunError, spawn};
 use super::state::{self, Keeping};
 use super::work::{Done, Order};
+use super::{newcomers, self_check};
 use crate::alert::Change;
 use crate::config::Config;
 use crate::event::Event;
@@ -197,6 +197,7 @@ impl Session {
             Some(Err(error)) => Keeper::new(links, None, memory, check_every).waiting(Some(&error)),
             None => Keeper::new(links, None, memory, check_every).waiting(None),
         };
+        let (newcomers, theirs) = newcomers::pipe()?;
         // The keeper says first whether anything is kept.
         let start =
             loader.start(life.clone(), saved, Reporter::with_memory(reporter.now()), !hooks.is_empty())?;
@@ -208,7 +209,8 @@ impl Session {
             let mouth =
                 Mouth { found, events, late, orders: orders_out, direct: direct_out, asked, reporter };
             let socket = socket.try_clone()?;
-            loader.hand_over(&socket)?;
+            loader.hand_over(&socket, theirs.as_fd())?;
+            drop(theirs);
             let mut frames = Frames::new(socket);
             frames.put(&start)?;
             frames.flush()?;
@@ -225,7 +227,8 @@ impl Session {
         };
         let (wanted, cgroup) = (loader.wanted.clone(), loader.cgroup.clone());
         let hanging = loader.hanging.clone();
-        for (name, run) in Resolving::new(lookups_out, found_in, wanted, cgroup, looks, hanging).threads() {
+        let resolving = Resolving::new(lookups_out, found_in, wanted, cgroup, looks, hanging);
+        for (name, run) in resolving.threads(newcomers) {
             spawn(name, run)?;
         }
         if loader.is_watched {

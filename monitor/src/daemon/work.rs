@@ -121,7 +121,10 @@ pub fn run(mut core: Core, mut inlets: Inlets, outlets: Outlets, about: &About) 
                     stage.of(kind).deliver(count);
                 });
                 let now_ns = monotonic_ns();
-                core.events(batch.events, now_ns);
+                core.take(batch.events, now_ns);
+                // Who is asked for may be gone when their bytes have been looked at.
+                outlets.ask(&mut core);
+                core.look_at_grown(now_ns);
                 end = batch.end.or(end);
             }
             recv(inlets.found) -> found => {
@@ -237,10 +240,19 @@ impl Outlets {
             for command in commands {
                 offer(&self.stages.commands, command.kind(), command, &self.commands);
             }
-            for lookup in lookups {
-                if let Some(refused) = offer(&self.stages.lookups, lookup.kind(), lookup, &self.lookups) {
-                    answer_unseen(core, refused);
-                }
+            self.ask_all(lookups, core);
+        }
+    }
+
+    /// Passes on the questions alone.
+    fn ask(&self, core: &mut Core) {
+        self.ask_all(core.take_lookups(), core);
+    }
+
+    fn ask_all(&self, lookups: Vec<Lookup>, core: &mut Core) {
+        for lookup in lookups {
+            if let Some(refused) = offer(&self.stages.lookups, lookup.kind(), lookup, &self.lookups) {
+                answer_unseen(core, refused);
             }
         }
     }

@@ -12,7 +12,7 @@ use monitor_sys::{owner_of_user_namespace, parent_of_user_namespace};
 use rustix::fs::{AtFlags, Mode, OFlags, fstat, openat, statat};
 
 use super::ProcessSeen;
-use super::clock::monotonic_ns;
+use super::clock::{BootClock, monotonic_ns};
 use super::executable::{Executable, Hashes, Unhashed, Version};
 use super::lookers::{Stalled, Who};
 use super::process::{Details, ProcessDirectory, Standing, Stat, is_gone};
@@ -197,7 +197,7 @@ impl Resolver {
             let whole = details.executable.is_none() || details.command_line.is_some();
             if after.name == before.name && (whole || look == MOST_LOOKS) {
                 let became =
-                    seen.and_then(|seen| self.became_another(seen, &directory, &after, &details, rights));
+                    seen.and_then(|seen| self.is_another_by_now(seen, &directory, &after, &details, rights));
                 let identity = self.identity(pid, after, standing, details, seen, now);
                 if let (Some(became), Some(seen)) = (became, seen) {
                     return Some(as_seen(identity, seen, became).into());
@@ -289,9 +289,8 @@ impl Resolver {
         Who::User { uid, is_named: uid == 0 || self.users.name(uid, now).is_some() }
     }
 
-    /// Why what it is now says nothing of what it was when it was seen. The kernel tells nobody when a process
-    /// executed another program, but that gives it the name of its file, and ends all its other threads.
-    fn became_another(
+    /// See [`became_another`]; what it is known by helps.
+    fn is_another_by_now(
         &self,
         seen: &ProcessSeen,
         directory: &ProcessDirectory,
@@ -299,31 +298,53 @@ impl Resolver {
         details: &Details,
         rights: Option<u32>,
     ) -> Option<&'static str> {
-        let name = name_of(seen);
-        let rights = rights.unwrap_or(seen.uid);
-        // Who was root may have become anybody without another program.
-        let others = seen.uid != 0 && rights != seen.uid;
-        let mut named = name == stat.name;
-        if details.executable.is_none() || named && !others {
-            return None;
-        }
-        let known = self.remembered.get(&seen.tgid);
-        let had_it_before = known.is_some_and(|known| {
-            known.start_ticks == stat.start_ticks
-                && known.since_ns <= seen.seen_ns
-                && known.identity.executable == details.executable
+        let executable = details.executable.as_deref()?;
+        // Its threads of then may have ended, and those that it has may have begun in the same tick.
+        let was_glimpsed_with_it = || {
+            let glimpse = self.glimpses.of(seen);
+            glimpse
+                .is_some_and(|it| it.stat.start_ticks == stat.start_ticks && it.executable.is_at(executable))
+        };
+        let was_seen_with_it = || {
+            self.remembered.get(&seen.tgid).is_some_and(|known| {
+                known.start_ticks == stat.start_ticks
+                    && known.since_ns <= seen.seen_ns
+                    && known.identity.executable == details.executable
+            })
+        };
+        let had_it_before = || was_seen_with_it() || was_glimpsed_with_it();
+        became_another(&self.clock, seen, directory, stat, rights, had_it_before)
+    }
+}
+
+/// Why what it is now says nothing of what it was when it was seen. The kernel tells nobody when a process
+/// executed another program, but that gives it the name of its file, and ends all its other threads.
+pub(super) fn became_another(
+    clock: &BootClock,
+    seen: &ProcessSeen,
+    directory: &ProcessDirectory,
+    stat: &Stat,
+    rights: Option<u32>,
+    had_it_before: impl FnOnce() -> bool,
+) -> Option<&'static str> {
+    let name = name_of(seen);
+    let rights = rights.unwrap_or(seen.uid);
+    // Who was root may have become anybody without another program.
+    let others = seen.uid != 0 && rights != seen.uid;
+    let mut named = name == stat.name;
+    if named && !others {
+        return None;
+    }
+    let is_the_same = had_it_before()
+        || directory.any_other_thread(seen.tgid, |thread| {
+            named |= thread.name == name;
+            // A tick later, since a start is rounded down.
+            !clock.began_after(thread.start_ticks + 1, seen.seen_ns)
         });
-        let is_the_same = had_it_before
-            || directory.any_other_thread(seen.tgid, |thread| {
-                named |= thread.name == name;
-                // A tick later, since a start is rounded down.
-                !self.clock.began_after(thread.start_ticks + 1, seen.seen_ns)
-            });
-        match (is_the_same, others, named) {
-            (true, ..) | (_, false, true) => None,
-            (_, true, _) => Some(OTHER_RIGHTS),
-            (_, false, false) => Some(ANOTHER_PROGRAM),
-        }
+    match (is_the_same, others, named) {
+        (true, ..) | (_, false, true) => None,
+        (_, true, _) => Some(OTHER_RIGHTS),
+        (_, false, false) => Some(ANOTHER_PROGRAM),
     }
 }
 

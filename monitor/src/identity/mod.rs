@@ -20,6 +20,7 @@ mod command_line;
 mod executable;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod glimpse;
 mod holders;
 mod look;
 mod lookers;
@@ -47,6 +48,7 @@ pub use clock::processor_time;
 #[cfg(test)]
 pub use executable::tests as test_executables;
 pub use executable::{Executable, Hashes, Step, Unhashed, Version};
+pub use glimpse::{Glimpser, Glimpses};
 pub use holders::holders;
 pub use lookers::Who;
 pub use namespaces::{Netns, NetnsSource, namespaces};

@@ -8,7 +8,9 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, Statx, StatxFlags, openat, readlinkat_raw, statx};
+use rustix::fs::{
+    AtFlags, CWD, Dir, Mode, OFlags, ResolveFlags, Statx, StatxFlags, openat, openat2, readlinkat_raw, statx,
+};
 use rustix::io::Errno;
 
 use super::cgroup::{Maker, Place, place_of_proc_cgroup};
@@ -62,6 +64,39 @@ pub struct Details {
     pub refused: bool,
 }
 
+/// The file that a process runs, as far as the kernel says so without waiting for the process or for any file system: it
+/// keeps it at hand (`get_mm_exe_file`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExecutableAtOnce {
+    path: String,
+    file: FileId,
+    /// The host has that very file at its path; `None`: the kernel did not have the path in mind.
+    is_of_the_host: Option<bool>,
+    /// It is in a mount namespace of root's: see [`is_of_the_host`].
+    in_one_of_root: [bool; 2],
+}
+
+/// Its device and its inode.
+type FileId = (u32, u32, u64);
+
+impl ExecutableAtOnce {
+    pub fn is_at(&self, path: &str) -> bool {
+        self.path == path
+    }
+
+    /// Its path, and whether that is another's: as [`Details`] has it. `None`: that cannot be told.
+    pub fn told(&self, standing: &Standing) -> Option<(String, bool)> {
+        let is_contained = standing.place_hidden || standing.place.container.is_some();
+        let is_root = standing.users.is_some_and(UserIds::is_root);
+        let [same_mounts, same_users] = self.in_one_of_root;
+        let by_root = is_root && (same_mounts || !is_contained && same_users);
+        // One that was removed is looked for in its place, which may take long.
+        let is_known = by_root || self.is_of_the_host.is_some() && !self.path.ends_with(DELETED);
+        let is_of_the_host = by_root || self.is_of_the_host == Some(true);
+        (is_known && self.path.len() <= LONGEST_PATH).then(|| (self.path.clone(), !is_of_the_host))
+    }
+}
+
 /// Of `Uid:` in proc_pid_status(5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UserIds {
@@ -96,6 +131,23 @@ impl ProcessDirectory {
 
     pub fn users(&self) -> Option<UserIds> {
         read_status(self.0.as_fd()).ok().and_then(|bytes| user_ids(&bytes))
+    }
+
+    /// `host`: see [`root_of_the_host`]. `None`: it has ended, or we may not look.
+    pub fn executable_at_once(&self, host: Option<&OwnedFd>) -> Option<ExecutableAtOnce> {
+        let directory = self.0.as_fd();
+        let path = read_link(directory, "exe").ok()?;
+        let file = file_id(directory, "exe")?;
+        let in_one = |its: &str, ours: &str| is_one_file(directory, its, ours);
+        let in_one_of_root = [in_one("ns/mnt", "/proc/self/ns/mnt"), in_one("ns/user", "/proc/self/ns/user")];
+        // A host that we may not look at has it nowhere.
+        let is_of_the_host = host.map_or(Some(false), |host| is_file_in_mind(host.as_fd(), &path, file));
+        Some(ExecutableAtOnce { path, file, is_of_the_host, in_one_of_root })
+    }
+
+    /// Whether this is still the file that it runs.
+    pub fn runs(&self, executable: &ExecutableAtOnce) -> bool {
+        file_id(self.0.as_fd(), "exe") == Some(executable.file)
     }
 
     /// May never return.
@@ -149,12 +201,29 @@ fn is_of_the_host(
 }
 
 fn is_one_file(directory: BorrowedFd<'_>, its: &str, ours: &str) -> bool {
-    let file = |at, name| {
-        let found = stat_as_known(at, name, StatxFlags::INO)?;
-        Some((found.stx_dev_major, found.stx_dev_minor, found.stx_ino))
-    };
-    let its = file(directory, its);
-    its.is_some() && its == file(CWD, ours)
+    let its = file_id(directory, its);
+    its.is_some() && its == file_id(CWD, ours)
+}
+
+fn file_id(at: BorrowedFd<'_>, name: &str) -> Option<FileId> {
+    let found = stat_as_known(at, name, StatxFlags::INO)?;
+    Some((found.stx_dev_major, found.stx_dev_minor, found.stx_ino))
+}
+
+/// The root directory of the host, to look from: on the way there is a link that the kernel follows only where it may wait.
+pub fn root_of_the_host() -> Option<OwnedFd> {
+    openat(CWD, HOST, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()
+}
+
+/// Whether the host has this file at that path. `None`: the kernel would have to ask a file system (RESOLVE_CACHED of
+/// openat2(2), since Linux 5.12), which may not answer.
+fn is_file_in_mind(host: BorrowedFd<'_>, path: &str, file: FileId) -> Option<bool> {
+    let (flags, how) = (OFlags::PATH | OFlags::CLOEXEC, ResolveFlags::CACHED | ResolveFlags::NO_SYMLINKS);
+    match openat2(host, path.trim_start_matches('/'), flags, Mode::empty(), how) {
+        Ok(found) => Some(file_id(found.as_fd(), "")? == file),
+        Err(Errno::NOENT | Errno::NOTDIR) => Some(false),
+        Err(_) => None,
+    }
 }
 
 /// What is known of a file without asking whoever serves its file system: a user's own process may, and not answer. An

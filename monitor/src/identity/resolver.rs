@@ -10,6 +10,7 @@ use super::cgroup::Place;
 use super::cgroup_tree::CgroupTree;
 use super::clock::{BootClock, monotonic_ns};
 use super::executable::{Executable, Hashes, Unhashed, Version};
+use super::glimpse::{Glimpse, Glimpses};
 use super::holders::Holder;
 use super::look::{Ahead, Sight, own_user_namespace};
 use super::lookers::{Lookers, StillOut, Who};
@@ -23,6 +24,7 @@ use crate::watch::Budget;
 
 const ENDED: &str = "process ended before it could be looked at";
 const ENDED_UNNAMED: &str = "process ended while it was looked at";
+const ENDED_UNREAD: &str = "process ended before its arguments could be read";
 const NO_PROCESS: &str = "the kernel did not say which process";
 const TOO_MANY: &str = "more processes were to be looked at than there is time for";
 const PLACE_HIDDEN: &str = "the kernel did not say in which cgroup the process is";
@@ -53,6 +55,7 @@ pub struct Resolver {
     /// Inode of the one that this process is in.
     pub(super) user_namespace: u64,
     pub(super) hashes: Hashes,
+    pub(super) glimpses: Glimpses,
     workloads: Workloads,
     pub(super) namespaces: NamespaceCookies,
     /// Among whom holders of sockets are looked for.
@@ -124,6 +127,7 @@ impl Resolver {
             stalls: Vec::new(),
             user_namespace: own_user_namespace(),
             hashes: Hashes::default(),
+            glimpses: Glimpses::default(),
             workloads: Workloads::new("/".into()),
             namespaces: NamespaceCookies::new(),
             census: Census::default(),
@@ -143,9 +147,33 @@ impl Resolver {
         Resolver { hashes, ..self }
     }
 
-    /// Who this process is. When it has ended, or its pid is another's by now, what the kernel
-    /// programs saw of it, and why the rest is missing.
+    /// Knows what was glimpsed of processes that have ended since.
+    #[must_use]
+    pub fn glimpses(self, glimpses: Glimpses) -> Resolver {
+        Resolver { glimpses, ..self }
+    }
+
+    /// Who this process is. When it has ended, or its pid is another's by now, what was glimpsed of it or what the kernel
+    /// programs saw, and why the rest is missing.
     pub fn process(&mut self, seen: &ProcessSeen) -> Named {
+        let named = self.process_now(seen);
+        let ended = [ENDED, ENDED_UNNAMED].map(Some);
+        if !ended.contains(&named.identity.missing.as_deref()) {
+            return named;
+        }
+        self.glimpsed(seen).map_or(named, Named::from)
+    }
+
+    /// One that has ended, as it was when it was heard of.
+    fn glimpsed(&mut self, seen: &ProcessSeen) -> Option<Identity> {
+        let Glimpse { stat, standing, executable, .. } = self.glimpses.of(seen)?;
+        let (executable, executable_elsewhere) = executable.told(&standing)?;
+        let details = Details { executable: Some(executable), executable_elsewhere, ..Details::default() };
+        let identity = self.identity(seen.tgid, stat, standing, details, Some(seen), monotonic_ns());
+        Some(Identity { missing: Some(ENDED_UNREAD.to_owned()), ..identity })
+    }
+
+    fn process_now(&mut self, seen: &ProcessSeen) -> Named {
         if seen.tgid == 0 {
             return Identity { missing: Some(NO_PROCESS.to_owned()), ..Identity::default() }.into();
         }

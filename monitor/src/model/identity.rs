@@ -66,7 +66,8 @@ pub struct Identity {
     /// Start of the process in clock ticks since boot (field 22 of `/proc/PID/stat`): with the pid,
     /// unique.
     pub start_ticks: Option<u64>,
-    /// `comm`; `None`: not known.
+    /// `comm`; `None`: not known. Of a process that had ended when it was to be looked at, that of the thread which used the
+    /// socket.
     pub name: Option<String>,
     pub executable: Option<String>,
     /// Its path is that of another mount namespace, where it need not be the file that the host has there.

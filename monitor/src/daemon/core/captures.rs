@@ -90,7 +90,7 @@ impl Core {
     }
 
     /// Asks the dissectors about flows of which more is there than before, each once.
-    pub(super) fn look_at_grown(&mut self, now_ns: u64) {
+    pub(in crate::daemon) fn look_at_grown(&mut self, now_ns: u64) {
         let mut grown = std::mem::take(&mut self.grown);
         grown.sort_unstable();
         grown.dedup();

@@ -281,6 +281,11 @@ impl Core {
         out
     }
 
+    /// Takes the questions alone.
+    pub(in crate::daemon) fn take_lookups(&mut self) -> Vec<Lookup> {
+        std::mem::take(&mut self.out.lookups)
+    }
+
     pub(in crate::daemon) fn wall(&self) -> impl Fn(u64) -> Timestamp + Copy + use<> {
         let clock = self.clock;
         move |ns| clock.wall(ns)
@@ -314,8 +319,13 @@ impl Core {
     /// Events from the kernel, in the order in which they came. First bytes that come one after the other are
     /// looked at once.
     pub fn events(&mut self, events: impl IntoIterator<Item = Event>, now_ns: u64) {
-        events.into_iter().for_each(|event| self.take_event(event, now_ns));
+        self.take(events, now_ns);
         self.look_at_grown(now_ns);
+    }
+
+    /// The same, but that what has come of first bytes is still to be looked at ([`Core::look_at_grown`]).
+    pub(in crate::daemon) fn take(&mut self, events: impl IntoIterator<Item = Event>, now_ns: u64) {
+        events.into_iter().for_each(|event| self.take_event(event, now_ns));
     }
 
     fn take_event(&mut self, event: Event, now_ns: u64) {
@@ -407,7 +417,7 @@ fn fail_reason(event: &FlowEvent) -> Option<FailReason> {
     }
 }
 
-fn seen_of(owner: &Owner) -> ProcessSeen {
+pub(super) fn seen_of(owner: &Owner) -> ProcessSeen {
     ProcessSeen {
         tgid: owner.tgid,
         uid: owner.uid,

@@ -171,13 +171,18 @@ impl Core {
                 let identity = self.identities.share(identity);
                 let waiting = self.recent.found(&seen, &identity, now_ns);
                 self.owner_as_asked(&key, &identity, now_ns);
+                // Nobody could be found: all there is is what the kernel saw, which is alike. What is missing of one that
+                // was found, is so for its own moment.
+                let (is_found, is_whole) = (identity.executable.is_some(), identity.missing.is_none());
                 for key in waiting {
-                    // Nobody could be found: all there is is what the kernel saw, which is alike.
-                    if identity.missing.is_some() {
+                    let Some(id) = self.table.id(&key) else { continue };
+                    let Some(flow) = self.table.get(id) else { continue };
+                    let is_told = !is_found || recent::is_of_moment(&flow.process_seen(), &seen);
+                    let waits = flow.awaits_owner();
+                    drop(flow);
+                    if !is_whole && is_told {
                         self.owner_as_asked(&key, &identity, now_ns);
-                    } else if let Some(id) = self.table.id(&key)
-                        && self.table.get(id).is_some_and(|flow| flow.awaits_owner())
-                    {
+                    } else if waits {
                         self.find_owner_of(id, now_ns);
                     }
                 }

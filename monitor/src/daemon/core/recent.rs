@@ -61,6 +61,15 @@ pub(super) enum Answer {
     Ask,
 }
 
+/// Whether a process that was seen is the one that was asked for: at the same moment, or within [`MOMENT`] after it.
+pub(super) fn is_of_moment(seen: &ProcessSeen, asked: &ProcessSeen) -> bool {
+    seen.seen_ns >= asked.seen_ns && is_of_moment_ns(seen.seen_ns, asked.seen_ns)
+}
+
+fn is_of_moment_ns(seen_ns: u64, asked_ns: u64) -> bool {
+    seen_ns.saturating_sub(asked_ns) < MOMENT
+}
+
 fn key(seen: &ProcessSeen) -> Key {
     (seen.tgid, seen.uid, seen.comm, seen.cgroup)
 }
@@ -134,7 +143,7 @@ impl Recent {
     fn get(&self, seen: &ProcessSeen, now_ns: u64) -> Option<Arc<Identity>> {
         let known = self.known.get(&key(seen))?;
         let same_moment = seen.seen_ns == known.seen_ns && now_ns.saturating_sub(known.found_ns) < KEEP;
-        let soon_after = seen.seen_ns > known.seen_ns && seen.seen_ns.saturating_sub(known.seen_ns) < MOMENT;
+        let soon_after = seen.seen_ns > known.seen_ns && is_of_moment_ns(seen.seen_ns, known.seen_ns);
         (same_moment || soon_after).then(|| known.identity.clone())
     }
 }

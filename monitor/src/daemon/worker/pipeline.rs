@@ -61,7 +61,7 @@ pub(super) fn run(
     let (config, life) = (&start.config.clone(), &start.life.clone());
     let channel = config.pipeline.channel as usize;
     let batches = channel.div_ceil(BATCH).max(2);
-    let Descriptors { ring, journal, told, listener, lock: _lock } = descriptors;
+    let Descriptors { ring, journal, told, listener, lock: _lock, newcomers } = descriptors;
     let ring = Ring::new(ring, start.ring_bytes, journal)?;
     let (log, past) = ToldLog::new(&File::from(told), start.ring_id)?;
     let told = Arc::new(AtomicU64::new(0));
@@ -194,6 +194,7 @@ pub(super) fn run(
         told: told.clone(),
         late: late.clone(),
         patience: if start.pinned { Patience::default() } else { Patience::NONE },
+        newcomers: Some(File::from(newcomers)),
     };
     let reader = {
         let events = events_in.clone();

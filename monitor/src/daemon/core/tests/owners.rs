@@ -300,3 +300,33 @@ fn of_two_answers_to_one_question_the_one_that_knows_more_counts() {
     answer(&mut rig, asked[0], Some("process ended"));
     assert!(opens.iter().all(|open| named(&rig, open).as_deref() == Some("it")));
 }
+
+/// By the time of the third, the process may run another program under the same name.
+#[test]
+fn what_was_glimpsed_of_a_process_counts_for_its_moment_alone() {
+    let mut rig = Rig::new(settings());
+    looked(&mut rig, Vec::new());
+    let opens = [1, 50_000_000, 500_000_000].map(|seen_ns| {
+        let owner = Owner { tgid: 7, uid: 8, comm: *b"it\0\0\0\0\0\0\0\0\0\0\0\0\0\0", seen_ns, cgroup: 9 };
+        let local = format!("10.0.0.1:{}", 40_000 + seen_ns % 10_000);
+        let open = FlowEvent { owner, ..rig.event(Kind::Open, seen_ns, &local, SERVER, false) };
+        rig.feed(Kind::Open, open);
+        open
+    });
+    let asked = questions(&mut rig);
+    assert_eq!(asked.iter().map(|(_, seen)| seen.seen_ns).collect::<Vec<_>>(), [1]);
+    let (key, seen) = asked[0];
+    let identity = Identity {
+        pid: Some(7),
+        executable: Some("/usr/bin/it".into()),
+        missing: Some("process ended before its arguments could be read".into()),
+        ..Identity::default()
+    };
+    rig.core.found(Found::Owner { key, seen, identity: Arc::new(identity) }, rig.now_ns);
+    let told = opens.map(|open| {
+        let id = rig.core.table.id(&key_of(&open)).unwrap();
+        rig.core.table.get(id).unwrap().owner.as_ref().is_some_and(|it| it.executable.is_some())
+    });
+    assert_eq!(told, [true, true, false]);
+    assert_eq!(questions(&mut rig), [(key_of(&opens[2]), seen_of(&opens[2].owner))]);
+}

@@ -1,0 +1,165 @@
+//! Reader to loader: processes that begin to use sockets, told the moment that the reader sees them, on a pipe of their own.
+//! The question who they are goes through the core, and may come when they have ended.
+//!
+//! In: beginnings of flows. Out: processes to be glimpsed. Nobody waits for it at either end, and nothing counts on it: what
+//! finds the pipe full is told as it is without. A worker in other hands can have any process glimpsed, which the core's
+//! questions can do as well.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, PipeReader, Read, Write};
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use monitor_common::{Kind, Owner, Plain};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+
+use super::core::seen_of;
+use crate::event::Event;
+use crate::identity::{Glimpser, Glimpses};
+
+/// Told in one go, at most: a pipe takes that whole or not at all (PIPE_BUF).
+const TOGETHER: usize = 64;
+/// Processes that are remembered as told.
+const TOLD: usize = 1024;
+/// For how long, ns, from when they were seen last: who has lived for longer can be looked at in time.
+const KEEP: u64 = 2_000_000_000;
+/// See [`Newcomers::come`].
+const LATELY: Duration = Duration::from_millis(100);
+
+/// Both ends. The worker's never waits.
+///
+/// # Errors
+/// No more descriptors.
+pub(super) fn pipe() -> io::Result<(PipeReader, OwnedFd)> {
+    let (from, to) = io::pipe()?;
+    let to = OwnedFd::from(to);
+    fcntl_setfl(&to, fcntl_getfl(&to)? | OFlags::NONBLOCK)?;
+    Ok((from, to))
+}
+
+/// The worker's end.
+pub(super) struct Newcomers<'a> {
+    to: Option<&'a File>,
+    told: Box<[Owner; TOLD]>,
+    waiting: Vec<u8>,
+    last: Option<Instant>,
+}
+
+impl<'a> Newcomers<'a> {
+    /// `to`: `None`: nobody wants to know.
+    pub fn new(to: Option<&'a File>) -> Self {
+        Newcomers { to, told: Box::new([Owner::default(); TOLD]), waiting: Vec::new(), last: None }
+    }
+
+    pub fn note(&mut self, event: &Event) {
+        let Event::Flow(Kind::Open | Kind::Listen, event) = event else { return };
+        let owner = event.owner;
+        if self.to.is_none() || owner.tgid == 0 {
+            return;
+        }
+        let told = &mut self.told[owner.tgid as usize % TOLD];
+        let is_told = (told.tgid, told.uid, told.comm, told.cgroup)
+            == (owner.tgid, owner.uid, owner.comm, owner.cgroup)
+            && owner.seen_ns.saturating_sub(told.seen_ns) < KEEP;
+        *told = owner;
+        if !is_told {
+            self.waiting.extend_from_slice(owner.as_bytes());
+        }
+    }
+
+    /// Tells those that were noted.
+    pub fn tell(&mut self) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        self.last = Some(Instant::now());
+        if let Some(mut to) = self.to {
+            for some in self.waiting.chunks(TOGETHER * size_of::<Owner>()) {
+                // Full, or nobody is there.
+                let _ = to.write(some);
+            }
+        }
+        self.waiting.clear();
+    }
+
+    /// Whether there were any lately, so that more are to be expected.
+    pub fn come(&self, now: Instant) -> bool {
+        self.last.is_some_and(|last| now.saturating_duration_since(last) < LATELY)
+    }
+}
+
+/// The loader's end: until the worker has ended.
+pub(super) fn glimpse(mut from: PipeReader, glimpses: Glimpses) {
+    let mut glimpser = Glimpser::new(glimpses);
+    let mut buffer = [0; TOGETHER * size_of::<Owner>()];
+    loop {
+        let length = match from.read(&mut buffer) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Ok(0) | Err(_) => return,
+            Ok(length) => length,
+        };
+        for owner in buffer[..length].chunks(size_of::<Owner>()).filter_map(Owner::read_from) {
+            glimpser.glimpse(&seen_of(&owner));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use monitor_common::FlowEvent;
+
+    use super::*;
+
+    fn event(kind: Kind, tgid: u32, seen_ns: u64) -> Event {
+        let owner = Owner { tgid, seen_ns, ..Owner::default() };
+        Event::Flow(kind, FlowEvent { owner, ..FlowEvent::default() })
+    }
+
+    #[test]
+    fn a_process_is_told_once_for_as_long_as_it_is_seen() {
+        let (mut from, to) = pipe().unwrap();
+        let to = File::from(to);
+        let mut newcomers = Newcomers::new(Some(&to));
+        for (kind, tgid, seen_ns) in [
+            (Kind::Open, 7, 1),
+            (Kind::Close, 8, 1),
+            (Kind::Open, 0, 1),
+            (Kind::Open, 7, KEEP),
+            (Kind::Open, 7, 2 * KEEP - 1),
+            (Kind::Listen, 9, 5),
+            (Kind::Open, 7, 3 * KEEP),
+        ] {
+            newcomers.note(&event(kind, tgid, seen_ns));
+        }
+        newcomers.tell();
+        drop(to);
+        let mut bytes = Vec::new();
+        from.read_to_end(&mut bytes).unwrap();
+        let told: Vec<(u32, u64)> = bytes
+            .chunks(size_of::<Owner>())
+            .map(|owner| Owner::read_from(owner).map(|owner| (owner.tgid, owner.seen_ns)).unwrap())
+            .collect();
+        assert_eq!(told, [(7, 1), (9, 5), (7, 3 * KEEP)]);
+    }
+
+    #[test]
+    fn nobody_waits_where_nobody_reads_and_what_is_there_is_whole() {
+        let (mut from, to) = pipe().unwrap();
+        let to = File::from(to);
+        let mut newcomers = Newcomers::new(Some(&to));
+        for tgid in 1..100_000 {
+            newcomers.note(&event(Kind::Open, tgid, 1));
+            if tgid % 100 == 0 {
+                newcomers.tell();
+            }
+        }
+        drop(to);
+        let mut bytes = Vec::new();
+        from.read_to_end(&mut bytes).unwrap();
+        assert!(!bytes.is_empty() && bytes.len() % size_of::<Owner>() == 0);
+        let all = bytes.chunks(size_of::<Owner>()).map(|owner| Owner::read_from(owner).unwrap());
+        assert!(all.map(|owner| owner.tgid).is_sorted());
+    }
+}
