@@ -5,6 +5,8 @@
 mod load;
 #[path = "restarts/taken.rs"]
 mod taken;
+#[path = "restarts/times.rs"]
+mod times;
 
 use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader, Write};
@@ -18,6 +20,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use monitor_sys::bpf;
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 
 use load::{stuck, stuck_worker, under_load, workers_under_load};
@@ -25,7 +28,7 @@ use taken::{detached, put_right, remade, removed, self_check};
 use tests::traffic::{self, Connection};
 use tests::{
     Bpffs, Cgroup, Daemon, DaemonOptions, Ended, Heard, Lab, Place, Process, Suite, binary, exact, field,
-    finish, is_alert, is_flow, is_loss, number, text,
+    finish, is_alert, is_flow, is_loss, now_ns, number, text,
 };
 
 const PORT: u16 = 34_700;
@@ -78,6 +81,9 @@ fn main() -> ExitCode {
         .test("a hook that is taken away is put right where that is wanted", &[], put_right)
         .test("a cgroup that is removed and made again is watched again where that is wanted", &[], remade)
         .test("one that is removed is told for as long as nothing is watched", &[], removed)
+        .alone("who takes a hook away is told of within two seconds", &[], times::tampered_in_time)
+        .alone("a worker that was killed is followed within a second", &[], times::worker_back_in_time)
+        .alone("what the daemon sends to itself is ten seconds apart", &[], times::checks_apart)
         .alone("the daemon hears of what it sends to itself, and tells when it does not", &[], self_check)
         .main()
 }
