@@ -1,6 +1,10 @@
 //! The process that reads traffic: what it may do, that another takes its place when it ends, and what is
 //! left alone when that goes on.
 
+use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -22,6 +26,7 @@ fn main() -> ExitCode {
     Suite::new("worker")
         .test("what each process may do is what the kernel says", &[], powers)
         .test("what the worker must not do, it cannot", &[], attempts)
+        .test("a worker that dies leaves no core dump", &["prlimit"], no_core_dump)
         .test("with the loader killed, the worker is gone", &[], orphaned)
         .test("ended again and again: counted to the byte, not looked at, and said", &[], crash_loop)
         .test("caught in something: killed, and another goes on", &[], caught)
@@ -117,6 +122,71 @@ fn attempts() -> Result<()> {
     for attempt in attempts {
         ensure!(attempt["refused"].is_string(), "{attempt}");
     }
+    Ok(())
+}
+
+/// Its limit is none, it is not dumpable where somebody raises that, and it stands where it may write nothing. What a
+/// process without all that leaves is looked at, too: otherwise that nothing is there would say little.
+fn no_core_dump() -> Result<()> {
+    let House { lab, daemon } = House::new()?;
+    let worker = worker_of(&daemon)?;
+    let limits = || -> Result<Vec<String>> {
+        let limits = std::fs::read_to_string(format!("/proc/{worker}/limits"))?;
+        let core = limits.lines().find(|line| line.starts_with("Max core file size")).context("no limit")?;
+        Ok(core.split_whitespace().skip(4).take(2).map(str::to_owned).collect())
+    };
+    ensure!(limits()? == ["0", "0"], "{:?}", limits()?);
+    // proc(5): of a process that is not dumpable, all but the directory itself is root's.
+    let user = std::fs::metadata(format!("/proc/{worker}"))?.uid();
+    ensure!(user != 0, "the worker is root");
+    for file in ["environ", "maps", "mem", "fd", "limits"] {
+        let owner = std::fs::metadata(format!("/proc/{worker}/{file}"))?.uid();
+        ensure!(owner == 0, "{file} is of user {owner}: the worker ({user}) is dumpable");
+    }
+    let mut raise = Command::new("prlimit");
+    raise.args(["--pid", &worker.to_string(), "--core=unlimited:unlimited"]);
+    // Which needs CAP_SYS_RESOURCE; a pipe for dumps (core_pattern) minds no limit either.
+    match finish(raise, SOON)?.success() {
+        Ok(_) => ensure!(limits()? == ["unlimited", "unlimited"], "{:?}", limits()?),
+        Err(_) => eprintln!("the worker's limit cannot be raised here"),
+    }
+    let place = std::fs::read_link(format!("/proc/{worker}/cwd"))?;
+    ensure!(place == Path::new("/"), "it stands in {}", place.display());
+    let before = cores(&place)?;
+    kill_process(Pid::from_raw(worker.cast_signed()).context("a pid")?, Signal::ABORT)?;
+    next_worker(&daemon, worker)?;
+    let status = daemon.status()?;
+    // It would say so, by what the kernel told whoever waited for it.
+    ensure!(text(&status, "worker.last_end") == "signal 6, SIGABRT", "{}", status["worker"]);
+    ensure!(cores(&place)? == before, "{:?} in {}", cores(&place)?, place.display());
+    daemon.stop_cut(Signal::TERM, 1)?;
+    dumpable(&lab)
+}
+
+/// What lies there under the name that dumps have where nobody chose another.
+fn cores(place: &Path) -> Result<BTreeSet<String>> {
+    let names = std::fs::read_dir(place)?.flatten().map(|it| it.file_name().to_string_lossy().into_owned());
+    Ok(names.filter(|name| name.starts_with("core")).collect())
+}
+
+/// One that may leave a dump does, where they lie beside the process.
+fn dumpable(lab: &Lab) -> Result<()> {
+    let pattern = std::fs::read_to_string("/proc/sys/kernel/core_pattern")?;
+    if pattern.contains(['/', '|']) {
+        eprintln!("core dumps go to {}: none is made", pattern.trim());
+        return Ok(());
+    }
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -c unlimited; cd \"$0\" && exec sleep 60"]).arg(lab.directory.path());
+    let mut other = Process::start("sleep", &lab.directory, command)?;
+    let deadline = Instant::now() + SOON;
+    while std::fs::read_to_string(format!("/proc/{}/comm", other.pid()))?.trim() != "sleep" {
+        ensure!(Instant::now() < deadline, "sleep does not start");
+        thread::sleep(Duration::from_millis(5));
+    }
+    other.signal(Signal::ABORT);
+    let ended = other.wait(SOON)?;
+    ensure!(ended.core_dumped(), "nothing leaves one here, which is no merit of the worker's: {ended}");
     Ok(())
 }
 
