@@ -3,6 +3,8 @@
 
 #[path = "restarts/load.rs"]
 mod load;
+#[path = "restarts/nothing.rs"]
+mod nothing;
 #[path = "restarts/taken.rs"]
 mod taken;
 #[path = "restarts/times.rs"]
@@ -24,6 +26,7 @@ use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 
 use load::{stuck, stuck_worker, under_load, workers_under_load};
+use nothing::Ours;
 use taken::{detached, put_right, remade, removed, self_check};
 use tests::traffic::{self, Connection};
 use tests::{
@@ -304,32 +307,26 @@ fn interrupted() -> Result<()> {
     let house = House::new()?;
     let daemon = house.daemon("")?;
     ensure!(house.pins().len() == 16, "not nine hooks and seven maps: {:?}", house.pins());
-    let link = bpf::open(&house.pin("link_sent"))?;
+    let ours = Ours::of(&house)?;
+    let held = ours.held(&house)?;
     daemon.stop_with(Signal::INT)?;
-    gone(&house, link)
-}
-
-/// Neither a name nor a hook is left.
-fn gone(house: &House, link: std::os::fd::OwnedFd) -> Result<()> {
-    ensure!(house.pins().is_empty(), "pins are left: {:?}", house.pins());
-    ensure!(!house.bpffs.place().exists(), "the directory is left");
-    // Somebody else's descriptor does not keep it at work.
-    let info = bpf::link_info(link.as_fd())?;
-    ensure!(info.cgroup == 0, "the hook is still attached: {info:?}");
-    Ok(())
+    ours.gone(&house, held)
 }
 
 fn nothing_left() -> Result<()> {
     let house = House::new()?;
     for ending in ["detach", "uninstall"] {
         let daemon = house.daemon("")?;
-        let link = bpf::open(&house.pin("link_sent"))?;
+        let ours = Ours::of(&house)?;
+        let held = ours.held(&house)?;
         let said = match ending {
             "detach" => {
                 house.streamwatch(&["stop"])?;
-                ensure!(bpf::link_info(link.as_fd())?.cgroup != 0, "'stop' took the hooks away");
                 let ended = daemon.stop()?;
                 ensure!(ended.status.success(), "it ended with {}", ended.status);
+                for link in &held {
+                    ensure!(bpf::link_info(link.as_fd())?.cgroup != 0, "'stop' took a hook away");
+                }
                 house.streamwatch(&["stop", "--detach"])?
             }
             _ => {
@@ -340,7 +337,7 @@ fn nothing_left() -> Result<()> {
             }
         };
         ensure!(said.contains("removed the hooks and maps in"), "{said}");
-        gone(&house, link)?;
+        ours.gone(&house, held)?;
         // What alerts and baselines were is for the next one, until all goes.
         let keeps_state = ending == "detach";
         let left: Vec<String> = std::fs::read_dir(house.lab.directory.path())?
