@@ -53,6 +53,7 @@ fn main() -> ExitCode {
         .test("upgraded in place under load: every byte, and nothing new twice", &[], move || {
             under_load(House::new()?, upgrades, 0, |house, daemon, pause| {
                 thread::sleep(pause);
+                let before = Ours::of(house)?;
                 let ended = daemon.stop()?;
                 ensure!(ended.status.success(), "it ended with {}:\n{}", ended.status, ended.stderr);
                 ensure!(
@@ -60,7 +61,9 @@ fn main() -> ExitCode {
                     "it does not say what stays:\n{}",
                     ended.stderr
                 );
-                house.next(ended)
+                let next = house.next(ended)?;
+                before.replaced_by(&Ours::of(house)?)?;
+                Ok(next)
             })
         })
         .test("the worker killed under load: every byte, and nothing new twice", &[], || {
@@ -73,6 +76,7 @@ fn main() -> ExitCode {
         .test("the same of a worker where hooks are not pinned", &[], stuck_worker)
         .test("UDP goes on over a restart", &[], datagrams)
         .test("another layout is told and moved over", &[], other_layout)
+        .test("… with a connection that is open: no byte of it is missing", &[], open_over_layouts)
         .test("another size of the ring is told and moved over", &[], other_size)
         .test("a start that was to replace them and did not come to its end costs nothing", &[], broken_off)
         .test("a file system that others mounted stays theirs", &[], not_ours)
@@ -226,6 +230,75 @@ fn other_layout() -> Result<()> {
     let place = house.bpffs.place();
     std::fs::rename(place.join(format!("abi-{}", monitor_common::ABI_VERSION)), place.join("abi-1"))?;
     moved_over(&house, house.daemon("")?, "abi-1 there")
+}
+
+/// A connection that bytes pass on all the time: before, while no daemon runs, and after.
+fn open_over_layouts() -> Result<()> {
+    const LINE: &[u8] = b"said over and over again\n";
+    let house = House::new()?;
+    let _server = traffic::echo(&house.lab, PORT)?;
+    let daemon = house.daemon("")?;
+    let mut command = house.lab.client().command(traffic::program());
+    command.args(["hold", "--to", &format!("10.213.0.2:{PORT}")]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut client = Process::start_piped("hold", command)?;
+    let mut stdin = client.take_stdin()?;
+    let mut back = BufReader::new(client.child().stdout.take().context("no stdout")?).lines();
+    let (stop, said) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let ours = |record: &Value| is_flow(record) && number(record, "server.port") == Some(u64::from(PORT));
+    let (daemon, made) = thread::scope(|scope| {
+        let talk = scope.spawn(|| -> Result<usize> {
+            while !stop.load(Ordering::Acquire) {
+                stdin.write_all(LINE)?;
+                back.next().context("the connection ended")??;
+                said.fetch_add(1, Ordering::AcqRel);
+            }
+            drop(stdin);
+            Ok(said.load(Ordering::Acquire))
+        });
+        // Whatever fails, the talk ends.
+        let moved = (|| {
+            let goes_on = || {
+                let (before, deadline) = (said.load(Ordering::Acquire), Instant::now() + SOON);
+                while said.load(Ordering::Acquire) < before + 20 {
+                    ensure!(Instant::now() < deadline, "the connection stands still");
+                    thread::sleep(Duration::from_millis(5));
+                }
+                Ok(())
+            };
+            daemon
+                .wait_for("new flow", SOON, ours, |record| ours(record) && action(record) == "flow_opened")?;
+            goes_on()?;
+            daemon.stop()?;
+            goes_on()?;
+            let place = house.bpffs.place();
+            std::fs::rename(place.join(format!("abi-{}", monitor_common::ABI_VERSION)), place.join("abi-1"))?;
+            let daemon = house.daemon("")?;
+            goes_on()?;
+            anyhow::Ok(daemon)
+        })();
+        stop.store(true, Ordering::Release);
+        let made = talk.join().map_err(|_| anyhow!("the talk panicked"))?;
+        anyhow::Ok((moved?, made?))
+    })?;
+    ensure!(client.wait(SOON)?.success(), "the connection broke");
+    ensure!(daemon.stderr().contains("abi-1 there"), "{}", daemon.stderr());
+    let wanted = (made * LINE.len()) as u64;
+    for direction in ["egress", "ingress"] {
+        let end = daemon.wait_for("end of the flow", SOON, ours, |record| {
+            ours(record) && action(record) == "flow_closed" && text(record, "network.direction") == direction
+        })?;
+        let record = &end.record;
+        let bytes = (number(record, "client.bytes"), number(record, "server.bytes"));
+        ensure!(bytes == (Some(wanted), Some(wanted)), "{bytes:?}, not {wanted} each way: {record}");
+        // What its first bytes were nobody of now has seen.
+        ensure!(text(record, "streamwatch.verdict.watched.answer") != "yes", "{record}");
+        ensure!(field(record, "streamwatch.flow.before_start") == &Value::Bool(true), "{record}");
+    }
+    let heard = daemon.stop_with(Signal::INT)?.heard;
+    let ends = heard.iter().filter(|heard| ours(&heard.record) && action(&heard.record) == "flow_closed");
+    ensure!(ends.count() == 2, "it is told more than once by each end");
+    Ok(())
 }
 
 fn other_size() -> Result<()> {

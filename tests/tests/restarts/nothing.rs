@@ -90,4 +90,14 @@ impl Ours {
             thread::sleep(Duration::from_millis(50));
         }
     }
+
+    /// The same links and maps, each with another program: put in its place, and not made anew.
+    pub fn replaced_by(&self, next: &Ours) -> Result<()> {
+        ensure!(self.links == next.links, "not the same links: {self:?}, {next:?}");
+        ensure!(self.pinned == next.pinned, "not the same maps: {self:?}, {next:?}");
+        for (name, program) in &self.programs {
+            ensure!(next.programs.get(name) != Some(program), "{name} runs the old program: {next:?}");
+        }
+        Ok(())
+    }
 }
