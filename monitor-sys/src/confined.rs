@@ -18,6 +18,16 @@ pub fn map_code() -> io::Result<()> {
     Ok(())
 }
 
+/// The version of Landlock that this kernel has; 0: none, or switched off at boot.
+pub fn landlock_version() -> i32 {
+    /// `LANDLOCK_CREATE_RULESET_VERSION` of include/uapi/linux/landlock.h.
+    const VERSION: u32 = 1;
+    let nothing = std::ptr::null::<libc::c_void>();
+    // SAFETY: it takes no structure and changes nothing.
+    let version = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, nothing, 0_usize, VERSION) };
+    i32::try_from(version).map_or(0, |version| version.max(0))
+}
+
 /// A user namespace of its own, where it would have every capability.
 ///
 /// # Errors

@@ -209,6 +209,11 @@ pub struct AlertCounts {
 pub struct Totals {
     pub client_bytes: u64,
     pub server_bytes: u64,
+    /// Of datagrams that are of no flow, whichever way they went, since the hooks are there: of sockets whose notes the
+    /// kernel refused, of peers that found no room, and, with their headers, those that could not be read. In neither
+    /// of the two above.
+    #[serde(default)]
+    pub of_no_flow_bytes: u64,
 }
 
 /// One histogram, 3 significant digits: as percentiles and in HdrHistogram's own encoding.

@@ -2,6 +2,9 @@
 //! socket's notes in, and by opening sockets as fast as it can. What passed is counted to the byte; what was
 //! refused or lost is counted and alerted. And a cgroup that makes so many connections that the ring fills.
 
+#[path = "exhaustion/full.rs"]
+mod full;
+
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
@@ -24,93 +27,19 @@ fn main() -> ExitCode {
         .test(
             "a socket without room for notes: every byte is counted, the refusal is alerted",
             &["setpriv"],
-            full,
+            full::clients,
         )
-        .test("the same of UDP: every byte is counted as of no flow, and alerted", &["setpriv"], full_udp)
+        .test("the same of UDP: every byte is counted as of no flow, and alerted", &["setpriv"], full::udp)
+        .test("… of the socket of a server: the same", &["setpriv"], full::udp_server)
+        .test(
+            "… and of one that listens, with those that it accepts: every byte",
+            &["setpriv"],
+            full::listener,
+        )
         .test("sockets as fast as it can: every byte is counted", &["setpriv"], fast)
         .test("a noisy cgroup leaves others their share of the ring", &["nginx", "openssl"], share)
         .main()
 }
-
-/// Makes UDP sockets, fills their option memory with the longest filter that finds room (SO_ATTACH_FILTER, which
-/// needs no privilege; it takes every packet), and waits. Then it sends datagrams, of which each comes back.
-const FULL_UDP: &str = r#"
-import ctypes, socket, struct, sys
-host, port, size, count, rounds = sys.argv[1], *(int(it) for it in sys.argv[2:])
-
-def attach(it, steps):
-    # LDX MSH: many instructions in the kernel.
-    program = [(0xb1, 0, 0, 0)] * steps + [(6, 0, 0, 0xffffffff)]
-    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *line) for line in program))
-    try:
-        it.setsockopt(socket.SOL_SOCKET, 26, struct.pack("HP", len(program), ctypes.addressof(code)))
-    except OSError:
-        return False
-    return True
-
-made = []
-low, high = 0, 4095
-for number in range(count):
-    it = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    it.settimeout(20)
-    # The same for all of them.
-    while low < high:
-        middle = (low + high + 1) // 2
-        if attach(it, middle):
-            it.setsockopt(socket.SOL_SOCKET, 27, 0)
-            low = middle
-        else:
-            high = middle - 1
-    assert attach(it, low)
-    made.append(it)
-print(low, flush=True)
-sys.stdin.readline()
-for it in made:
-    for _ in range(rounds):
-        it.sendto(b"x" * size, (host, port))
-        assert len(it.recv(65536)) == size
-    it.close()
-"#;
-
-/// Sends every datagram back.
-const ECHO_UDP: &str = r#"
-import socket, sys
-it = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-it.bind(("0.0.0.0", int(sys.argv[1])))
-while True:
-    data, sender = it.recvfrom(65536)
-    it.sendto(data, sender)
-"#;
-
-/// Makes sockets, fills their option memory with keys for peers that nobody has (TCP_MD5SIG, which needs no
-/// privilege), and waits. Then it connects, sends, and closes.
-const FULL: &str = r#"
-import socket, struct, sys
-host, port, size, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
-made = []
-for _ in range(count):
-    it = socket.socket()
-    keys = 0
-    try:
-        while keys < 4096:
-            address = struct.pack("=HH4s", socket.AF_INET, 0, bytes([127, 9, keys >> 8, keys & 255])).ljust(128, b"\0")
-            it.setsockopt(socket.IPPROTO_TCP, 14, address + struct.pack("=BBHiI", 0, 0, 1, 0, 0) + b"k".ljust(80, b"\0"))
-            keys += 1
-    except OSError:
-        pass
-    made.append((it, keys))
-print(min(keys for _, keys in made), flush=True)
-sys.stdin.readline()
-for it, _ in made:
-    it.connect((host, port))
-    it.sendall(b"x" * size)
-    it.shutdown(socket.SHUT_WR)
-    got = 0
-    while chunk := it.recv(65536):
-        got += len(chunk)
-    assert got == size, got
-    it.close()
-"#;
 
 fn echo(lab: &Lab) -> Result<Process> {
     // Outside the watched cgroup: what the client's end loses nobody else makes up for.
@@ -144,95 +73,6 @@ fn wait_for_totals(daemon: &Daemon, wanted: (u64, u64)) -> Result<()> {
         );
         std::thread::sleep(Duration::from_millis(50));
     }
-}
-
-fn full() -> Result<()> {
-    const SIZE: u64 = 30_000;
-    const COUNT: u64 = 20;
-    let lab = Lab::new("exhaustion")?;
-    let _server = echo(&lab)?;
-    // The sockets are there before the daemon is: later ones get their notes when they are made.
-    let mut command = lab.client().as_user(USER).command(python());
-    command.args(["-c", FULL, "10.213.0.2", &PORT.to_string(), &SIZE.to_string(), &COUNT.to_string()]);
-    let (mut attacker, keys) = attack(command)?;
-    ensure!((1..4096).contains(&keys), "the option memory was not used up: {keys} keys");
-
-    let daemon = Daemon::start(&lab, DaemonOptions::default())?;
-    attacker.take_stdin()?.write_all(b"now\n")?;
-    ensure!(attacker.wait(PATIENCE)?.success(), "the attacker's connections failed");
-    wait_for_totals(&daemon, (COUNT * SIZE, COUNT * SIZE))?;
-
-    let of_storage = |row: &Value| row["kind"] == "socket_storage" && row["lost"].as_u64() >= Some(COUNT);
-    refusals_are_told(&daemon)?;
-    let status = daemon.status()?;
-    let rows = status["loss"].as_array().context("no losses")?;
-    ensure!(rows.iter().any(of_storage), "the refusals are not counted: {rows:?}");
-    // What was not seen is not called seen.
-    for flow in daemon.list("/v1/flows")?.iter().filter(|flow| flow["server"]["port"] == PORT) {
-        ensure!(text(flow, "streamwatch.verdict.watched.answer") == "no", "{flow}");
-        ensure!(text(flow, "streamwatch.verdict.encrypted.answer") == "unknown", "{flow}");
-    }
-    Ok(())
-}
-
-/// A loss record and an alert.
-fn refusals_are_told(daemon: &Daemon) -> Result<()> {
-    let refused = |record: &Value| {
-        is_loss(record)
-            && record.pointer("/streamwatch/loss/rows").and_then(Value::as_array).is_some_and(|rows| {
-                rows.iter().any(|row| row["kind"] == "socket_storage" && row["lost"].as_u64() > Some(0))
-            })
-    };
-    daemon.wait_for("the loss record", PATIENCE, is_loss, refused)?;
-    daemon.wait_for("the alert", PATIENCE, is_alert, |record| {
-        is_alert(record) && text(record, "rule.id") == "evidence-lost"
-    })?;
-    Ok(())
-}
-
-/// The kernel counts no bytes of a UDP socket, and without notes there is no flow to count them in.
-fn full_udp() -> Result<()> {
-    const SIZE: u64 = 700;
-    const COUNT: u64 = 10;
-    const ROUNDS: u64 = 30;
-    let lab = Lab::new("exhaustion")?;
-    let mut place = lab.server();
-    place.cgroup = None;
-    let mut command = place.command(python());
-    command.args(["-c", ECHO_UDP, &PORT.to_string()]);
-    let mut server = Process::start("echo", &lab.directory, command)?;
-    server.wait_for_port("udp", PORT, PATIENCE)?;
-    let mut command = lab.client().as_user(USER).command(python());
-    command.args(["-c", FULL_UDP, "10.213.0.2"]);
-    command.args([u64::from(PORT), SIZE, COUNT, ROUNDS].map(|number| number.to_string()));
-    let (mut attacker, steps) = attack(command)?;
-    ensure!((1..4095).contains(&steps), "the option memory was not used up: {steps}");
-
-    let daemon = Daemon::start(&lab, DaemonOptions::default())?;
-    attacker.take_stdin()?.write_all(b"now\n")?;
-    ensure!(attacker.wait(PATIENCE)?.success(), "the attacker's datagrams did not come back");
-    let deadline = Instant::now() + PATIENCE;
-    let wanted = 2 * SIZE * COUNT * ROUNDS;
-    loop {
-        let status = daemon.status()?;
-        let rows = status["loss"].as_array().context("no losses")?;
-        // Before the first look at the kernel's counters there is none.
-        let row = rows.iter().find(|row| row["kind"] == "socket_storage").unwrap_or(&Value::Null);
-        let bytes = row["lost_bytes"].as_u64().unwrap_or_default();
-        ensure!(bytes <= wanted, "{bytes} are more than {wanted}");
-        if bytes == wanted {
-            ensure!(row["lost"].as_u64() >= Some(COUNT), "{row}");
-            break;
-        }
-        ensure!(Instant::now() < deadline, "{bytes} of {wanted} bytes are counted: {status}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    refusals_are_told(&daemon)?;
-    // They are of no flow, and in no total.
-    ensure!(totals(&daemon)? == (0, 0), "{:?}", totals(&daemon)?);
-    let flows = daemon.list("/v1/flows")?;
-    ensure!(flows.iter().all(|flow| flow["server"]["port"] != PORT), "{flows:?}");
-    Ok(())
 }
 
 /// Opens sockets as fast as it can, most of them for nothing; every hundredth carries a known number of bytes.
@@ -360,17 +200,6 @@ fn share() -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Starts one that uses up the option memory of its sockets, says in how many steps, and waits for a word.
-fn attack(mut command: Command) -> Result<(Process, u32)> {
-    command.stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut attacker = Process::start_piped("attacker", command)?;
-    let mut said = String::new();
-    let stdout = attacker.child().stdout.take().context("no stdout")?;
-    BufReader::new(stdout).read_line(&mut said)?;
-    let steps = said.trim().parse().with_context(|| format!("the attacker said {said:?}"))?;
-    Ok((attacker, steps))
 }
 
 fn is_end(record: &Value) -> bool {

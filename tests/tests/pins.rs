@@ -1,6 +1,9 @@
 //! What somebody changes of the hooks and maps that outlive the daemon: it is told, and replaced or put right, and no
 //! start and no end fails by it.
 
+#[path = "pins/updated.rs"]
+mod updated;
+
 use std::fs::Permissions;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
@@ -35,6 +38,8 @@ fn main() -> ExitCode {
         .test("hooks that count go last, whatever keeps others there", &["prlimit"], last)
         .test("names that are changed while it runs are told", &[], told)
         .test("… and put right where that is wanted", &[], put_right)
+        .test("hooks whose programs are exchanged while it runs are told", &[], updated::told)
+        .test("… and put right where that is wanted: each of them, and all at once", &[], updated::put_right)
         .test("a directory that is opened to others is closed, and that is told", &[], opened)
         .test("with its pins gone, its end says that the hooks are", &[], gone)
         .main()
@@ -410,7 +415,7 @@ fn told() -> Result<()> {
     let hooks = field(&daemon.status()?, "hooks").as_array().cloned().unwrap_or_default();
     ensure!(hooks.iter().all(|hook| field(hook, "attached") == &Value::Bool(true)), "{hooks:?}");
     let ended = ends_well(daemon, Signal::TERM)?;
-    ensure!(ended.stderr.contains("gone or lost their pins: sent, EVENTS, SOCKETS"), "{}", ended.stderr);
+    ensure!(ended.stderr.contains("changed, or lost their pins: sent, EVENTS, SOCKETS"), "{}", ended.stderr);
     let daemon = house.daemon("")?;
     ensure!(daemon.stderr().contains("new hooks"), "{}", daemon.stderr());
     house.sees(&daemon)?;

@@ -3,8 +3,12 @@
 
 #[path = "restarts/load.rs"]
 mod load;
+#[path = "restarts/nothing.rs"]
+mod nothing;
 #[path = "restarts/taken.rs"]
 mod taken;
+#[path = "restarts/times.rs"]
+mod times;
 
 use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader, Write};
@@ -18,14 +22,16 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use monitor_sys::bpf;
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 
 use load::{stuck, stuck_worker, under_load, workers_under_load};
+use nothing::Ours;
 use taken::{detached, put_right, remade, removed, self_check};
 use tests::traffic::{self, Connection};
 use tests::{
     Bpffs, Cgroup, Daemon, DaemonOptions, Ended, Heard, Lab, Place, Process, Suite, binary, exact, field,
-    finish, is_alert, is_flow, is_loss, number, text,
+    finish, is_alert, is_flow, is_loss, now_ns, number, text,
 };
 
 const PORT: u16 = 34_700;
@@ -47,6 +53,7 @@ fn main() -> ExitCode {
         .test("upgraded in place under load: every byte, and nothing new twice", &[], move || {
             under_load(House::new()?, upgrades, 0, |house, daemon, pause| {
                 thread::sleep(pause);
+                let before = Ours::of(house)?;
                 let ended = daemon.stop()?;
                 ensure!(ended.status.success(), "it ended with {}:\n{}", ended.status, ended.stderr);
                 ensure!(
@@ -54,7 +61,9 @@ fn main() -> ExitCode {
                     "it does not say what stays:\n{}",
                     ended.stderr
                 );
-                house.next(ended)
+                let next = house.next(ended)?;
+                before.replaced_by(&Ours::of(house)?)?;
+                Ok(next)
             })
         })
         .test("the worker killed under load: every byte, and nothing new twice", &[], || {
@@ -67,6 +76,7 @@ fn main() -> ExitCode {
         .test("the same of a worker where hooks are not pinned", &[], stuck_worker)
         .test("UDP goes on over a restart", &[], datagrams)
         .test("another layout is told and moved over", &[], other_layout)
+        .test("… with a connection that is open: no byte of it is missing", &[], open_over_layouts)
         .test("another size of the ring is told and moved over", &[], other_size)
         .test("a start that was to replace them and did not come to its end costs nothing", &[], broken_off)
         .test("a file system that others mounted stays theirs", &[], not_ours)
@@ -78,6 +88,9 @@ fn main() -> ExitCode {
         .test("a hook that is taken away is put right where that is wanted", &[], put_right)
         .test("a cgroup that is removed and made again is watched again where that is wanted", &[], remade)
         .test("one that is removed is told for as long as nothing is watched", &[], removed)
+        .alone("who takes a hook away is told of within two seconds", &[], times::tampered_in_time)
+        .alone("a worker that was killed is followed within a second", &[], times::worker_back_in_time)
+        .alone("what the daemon sends to itself is ten seconds apart", &[], times::checks_apart)
         .alone("the daemon hears of what it sends to itself, and tells when it does not", &[], self_check)
         .main()
 }
@@ -219,6 +232,75 @@ fn other_layout() -> Result<()> {
     moved_over(&house, house.daemon("")?, "abi-1 there")
 }
 
+/// A connection that bytes pass on all the time: before, while no daemon runs, and after.
+fn open_over_layouts() -> Result<()> {
+    const LINE: &[u8] = b"said over and over again\n";
+    let house = House::new()?;
+    let _server = traffic::echo(&house.lab, PORT)?;
+    let daemon = house.daemon("")?;
+    let mut command = house.lab.client().command(traffic::program());
+    command.args(["hold", "--to", &format!("10.213.0.2:{PORT}")]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut client = Process::start_piped("hold", command)?;
+    let mut stdin = client.take_stdin()?;
+    let mut back = BufReader::new(client.child().stdout.take().context("no stdout")?).lines();
+    let (stop, said) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let ours = |record: &Value| is_flow(record) && number(record, "server.port") == Some(u64::from(PORT));
+    let (daemon, made) = thread::scope(|scope| {
+        let talk = scope.spawn(|| -> Result<usize> {
+            while !stop.load(Ordering::Acquire) {
+                stdin.write_all(LINE)?;
+                back.next().context("the connection ended")??;
+                said.fetch_add(1, Ordering::AcqRel);
+            }
+            drop(stdin);
+            Ok(said.load(Ordering::Acquire))
+        });
+        // Whatever fails, the talk ends.
+        let moved = (|| {
+            let goes_on = || {
+                let (before, deadline) = (said.load(Ordering::Acquire), Instant::now() + SOON);
+                while said.load(Ordering::Acquire) < before + 20 {
+                    ensure!(Instant::now() < deadline, "the connection stands still");
+                    thread::sleep(Duration::from_millis(5));
+                }
+                Ok(())
+            };
+            daemon
+                .wait_for("new flow", SOON, ours, |record| ours(record) && action(record) == "flow_opened")?;
+            goes_on()?;
+            daemon.stop()?;
+            goes_on()?;
+            let place = house.bpffs.place();
+            std::fs::rename(place.join(format!("abi-{}", monitor_common::ABI_VERSION)), place.join("abi-1"))?;
+            let daemon = house.daemon("")?;
+            goes_on()?;
+            anyhow::Ok(daemon)
+        })();
+        stop.store(true, Ordering::Release);
+        let made = talk.join().map_err(|_| anyhow!("the talk panicked"))?;
+        anyhow::Ok((moved?, made?))
+    })?;
+    ensure!(client.wait(SOON)?.success(), "the connection broke");
+    ensure!(daemon.stderr().contains("abi-1 there"), "{}", daemon.stderr());
+    let wanted = (made * LINE.len()) as u64;
+    for direction in ["egress", "ingress"] {
+        let end = daemon.wait_for("end of the flow", SOON, ours, |record| {
+            ours(record) && action(record) == "flow_closed" && text(record, "network.direction") == direction
+        })?;
+        let record = &end.record;
+        let bytes = (number(record, "client.bytes"), number(record, "server.bytes"));
+        ensure!(bytes == (Some(wanted), Some(wanted)), "{bytes:?}, not {wanted} each way: {record}");
+        // What its first bytes were nobody of now has seen.
+        ensure!(text(record, "streamwatch.verdict.watched.answer") != "yes", "{record}");
+        ensure!(field(record, "streamwatch.flow.before_start") == &Value::Bool(true), "{record}");
+    }
+    let heard = daemon.stop_with(Signal::INT)?.heard;
+    let ends = heard.iter().filter(|heard| ours(&heard.record) && action(&heard.record) == "flow_closed");
+    ensure!(ends.count() == 2, "it is told more than once by each end");
+    Ok(())
+}
+
 fn other_size() -> Result<()> {
     let house = House::new()?;
     house.daemon("")?.kill()?;
@@ -298,32 +380,26 @@ fn interrupted() -> Result<()> {
     let house = House::new()?;
     let daemon = house.daemon("")?;
     ensure!(house.pins().len() == 16, "not nine hooks and seven maps: {:?}", house.pins());
-    let link = bpf::open(&house.pin("link_sent"))?;
+    let ours = Ours::of(&house)?;
+    let held = ours.held(&house)?;
     daemon.stop_with(Signal::INT)?;
-    gone(&house, link)
-}
-
-/// Neither a name nor a hook is left.
-fn gone(house: &House, link: std::os::fd::OwnedFd) -> Result<()> {
-    ensure!(house.pins().is_empty(), "pins are left: {:?}", house.pins());
-    ensure!(!house.bpffs.place().exists(), "the directory is left");
-    // Somebody else's descriptor does not keep it at work.
-    let info = bpf::link_info(link.as_fd())?;
-    ensure!(info.cgroup == 0, "the hook is still attached: {info:?}");
-    Ok(())
+    ours.gone(&house, held)
 }
 
 fn nothing_left() -> Result<()> {
     let house = House::new()?;
     for ending in ["detach", "uninstall"] {
         let daemon = house.daemon("")?;
-        let link = bpf::open(&house.pin("link_sent"))?;
+        let ours = Ours::of(&house)?;
+        let held = ours.held(&house)?;
         let said = match ending {
             "detach" => {
                 house.streamwatch(&["stop"])?;
-                ensure!(bpf::link_info(link.as_fd())?.cgroup != 0, "'stop' took the hooks away");
                 let ended = daemon.stop()?;
                 ensure!(ended.status.success(), "it ended with {}", ended.status);
+                for link in &held {
+                    ensure!(bpf::link_info(link.as_fd())?.cgroup != 0, "'stop' took a hook away");
+                }
                 house.streamwatch(&["stop", "--detach"])?
             }
             _ => {
@@ -334,7 +410,7 @@ fn nothing_left() -> Result<()> {
             }
         };
         ensure!(said.contains("removed the hooks and maps in"), "{said}");
-        gone(&house, link)?;
+        ours.gone(&house, held)?;
         // What alerts and baselines were is for the next one, until all goes.
         let keeps_state = ending == "detach";
         let left: Vec<String> = std::fs::read_dir(house.lab.directory.path())?

@@ -31,6 +31,8 @@ fn text<'a>(
     page.family("bytes_total", "counter", "Payload bytes, by who sent them.");
     page.sample("bytes_total", &[("sender", "client")], status.totals.client_bytes);
     page.sample("bytes_total", &[("sender", "server")], status.totals.server_bytes);
+    let of_no_flow = "Payload bytes of datagrams that are of no flow.";
+    page.single("bytes_of_no_flow_total", "counter", of_no_flow, status.totals.of_no_flow_bytes);
     page.single("flows_total", "counter", "Flows seen.", status.flows.seen);
     page.single("flows_failed_total", "counter", "Connections that never came up.", status.flows.failed);
     page.single("flows_open", "gauge", "Flows open now.", status.flows.open);

@@ -52,10 +52,14 @@ pub(super) fn show(json: bool, watch: Option<f64>, socket: Option<PathBuf>) -> R
 
 /// The one line that says it all.
 pub(super) fn headline(status: &StatusView) -> String {
+    let of_no_flow = match status.totals.of_no_flow_bytes {
+        0 => String::new(),
+        bytes => format!(", {} of no flow", units::bytes(bytes)),
+    };
     let lost: u64 = status.loss.iter().map(|row| row.lost).fold(0, u64::saturating_add);
     format!(
         "streamwatch {}, up {}: {} seen, {} open, {} failed; {}; {} open; \
-         {} from clients, {} from servers; {} lost\n",
+         {} from clients, {} from servers{}; {} lost\n",
         printable(&status.version),
         units::duration(status.uptime_ns),
         many(status.flows.seen, "flow"),
@@ -65,6 +69,7 @@ pub(super) fn headline(status: &StatusView) -> String {
         many(status.alerts.open, "alert"),
         units::bytes(status.totals.client_bytes),
         units::bytes(status.totals.server_bytes),
+        of_no_flow,
         lost
     )
 }

@@ -15,7 +15,12 @@ use crate::event::Event;
 use crate::kernel::{Control, Hooks};
 use crate::watch::Budget;
 
+/// How often the counters are read, and looked whether the hooks are still ours.
 const EVERY: Duration = Duration::from_secs(1);
+
+/// Who detaches a hook or exchanges its program is told of within two seconds: at most one round until it is looked at,
+/// and as much again until it is written.
+const _: () = assert!(2 * EVERY.as_millis() <= 2000);
 
 /// How often all peers of UDP sockets are looked through for some that the core does not hold; and how soon again
 /// where words of them were lost.

@@ -12,6 +12,8 @@ use crate::model::{LossRow, LossView};
 pub struct Losses {
     last: Vec<LossRow>,
     told: Vec<LossRow>,
+    /// Bytes that passed in datagrams of no flow.
+    of_no_flow: u64,
     /// The counters when something was told last.
     told_at: Counters,
 }
@@ -33,10 +35,17 @@ impl Losses {
         self.last.clone()
     }
 
+    /// Bytes of datagrams that are of no flow: seen, and in no flow's totals.
+    pub fn of_no_flow_bytes(&self) -> u64 {
+        self.of_no_flow
+    }
+
     /// Takes the kernel's new counters, and the rows of the stages and tables behind it; a record where
     /// something was lost since the last one.
     pub fn update(&mut self, counters: &Counters, behind: Vec<LossRow>, at: Timestamp) -> Option<LossView> {
         let mut now = rows(counters);
+        self.of_no_flow = counters.totals[monitor_common::totals::UDP_NO_STORAGE]
+            .saturating_add(counters.udp_untracked_bytes);
         now.extend(behind);
         let before: HashMap<(&str, &str), &LossRow> =
             self.told.iter().map(|row| ((&*row.stage, &*row.kind), row)).collect();

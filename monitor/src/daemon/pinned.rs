@@ -109,9 +109,9 @@ pub fn tell_end(place: &Path, stays: &Stays) {
              stop --detach' removes them)"
         ),
         Stays::Without(lost) => say!(
-            "streamwatch: ended; of the hooks and maps in {place} these are gone or lost their pins: {lost}; the next \
-             start replaces the others, and what passes until then is not told ('streamwatch stop --detach' removes \
-             them)"
+            "streamwatch: ended; of the hooks and maps in {place} these are gone, changed, or lost their pins: {lost}; \
+             the next start replaces the others, and what passes until then is not told ('streamwatch stop --detach' \
+             removes them)"
         ),
         Stays::Nothing => say!(
             "streamwatch: ended; the hooks in {place} are gone, or lost their pins: what passes until the next \

@@ -109,7 +109,7 @@ impl Core {
             flows: FlowCounts { open: self.table.len() as u64, seen: self.table.seen, failed: self.failed },
             streams: self.streams.len() as u64,
             alerts: AlertCounts { open: self.alerts.open_count(), raised: self.alerts.raised },
-            totals: Totals { client_bytes, server_bytes },
+            totals: Totals { client_bytes, server_bytes, of_no_flow_bytes: self.losses.of_no_flow_bytes() },
             classes: self.class_bytes(),
             sampling: self.watching.cost(),
             state: loader.state,

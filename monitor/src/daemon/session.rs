@@ -515,10 +515,12 @@ impl Drop for Worker {
 }
 
 fn in_words(status: ExitStatus) -> String {
+    // There is to be none: what was captured would lie in it.
+    let core = if status.core_dumped() { ", with a core dump" } else { "" };
     match status.signal() {
         Some(signal) => match signal_hook::low_level::signal_name(signal) {
-            Some(name) => format!("signal {signal}, {name}"),
-            None => format!("signal {signal}"),
+            Some(name) => format!("signal {signal}, {name}{core}"),
+            None => format!("signal {signal}{core}"),
         },
         None => format!("exit status {}", status.code().unwrap_or_default()),
     }

@@ -228,8 +228,11 @@ impl Hooks {
     /// The end: what stays without them.
     pub fn leave(self) -> Stays {
         let lost_hooks = HOOKS.iter().zip(&self.held).filter(|(_, held)| {
-            bpf::link_info(held.link.as_fd())
-                .map_or(true, |info| info.cgroup == 0 || held.wrong_pin(info.id).is_some())
+            bpf::link_info(held.link.as_fd()).map_or(true, |info| {
+                info.cgroup != self.cgroup.id
+                    || info.program != held.runs
+                    || held.wrong_pin(info.id).is_some()
+            })
         });
         let lost: Vec<&str> = lost_hooks.map(|(hook, _)| hook.name).collect();
         let all = lost.len() == HOOKS.len();
@@ -247,7 +250,7 @@ impl Hooks {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stays {
     All,
-    /// These were taken away, or lost their pins.
+    /// These were taken away, run other programs, or lost their pins.
     Without(String),
     /// Every hook was.
     Nothing,
