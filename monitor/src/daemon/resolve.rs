@@ -103,6 +103,7 @@ impl Resolving {
                 hashes,
                 glimpses: Glimpses::default(),
                 begun,
+                patience: FIRST,
                 hung: hanging.names,
                 errands: Errands { users, ways, listings, hashing, looks },
             },
@@ -135,6 +136,7 @@ struct Names {
     glimpses: Glimpses,
     /// What was there before was told.
     begun: Receiver<()>,
+    patience: Duration,
     hung: Hung,
     errands: Errands,
 }
@@ -152,7 +154,7 @@ impl Names {
     fn run(self) {
         let resolver = Resolver::after(self.hung).asked(self.asked).hashes(self.hashes);
         let mut resolver = resolver.glimpses(self.glimpses);
-        let _ = self.begun.recv_timeout(FIRST);
+        let _ = self.begun.recv_timeout(self.patience);
         let mut answers = Vec::with_capacity(TOGETHER);
         while let Ok(first) = self.lookups.recv() {
             let rest = self.lookups.try_iter().take(TOGETHER - 1);

@@ -88,7 +88,8 @@ fn who_a_process_is_is_said_while_all_else_waits() {
 fn what_was_there_before_comes_first_and_everything_is_answered() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    let Rig { lookups, found, looks, resolving } = rig();
+    let Rig { lookups, found, looks, mut resolving } = rig();
+    resolving.names.patience = Duration::from_secs(30);
     lookups.send(owner(FlowKey::default())).unwrap();
     lookups.send(user(&client)).unwrap();
     lookups.send(Lookup::Sockets).unwrap();
