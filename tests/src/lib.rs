@@ -27,6 +27,7 @@ mod process;
 mod record;
 mod secrets;
 pub mod servers;
+pub mod stages;
 mod suite;
 pub mod traffic;
 
