@@ -3,6 +3,7 @@
 //! refused or lost is counted and alerted. And a cgroup that makes so many connections that the ring fills.
 
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::MetadataExt;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
@@ -354,6 +355,22 @@ fn share() -> Result<()> {
         let number = |name: &str| row[name].as_u64().unwrap_or_default();
         ensure!(number("lost") > u64::from(NOISE) / 10, "the ring had room: {row}");
     }
+    // Whom that was, is told when it begins and when it is over; the other cgroup is not.
+    let of_noisy = std::fs::metadata(noisy.path())?.ino();
+    let of_ring = |record: &Value, action: &str| {
+        text(record, "event.action") == action && text(record, "streamwatch.throttle.of") == "ring"
+    };
+    for action in ["throttling_started", "throttling_stopped"] {
+        daemon.wait_for(
+            action,
+            PATIENCE,
+            |record| of_ring(record, action),
+            |record| of_ring(record, action) && record["streamwatch"]["throttle"]["cgroup"] == of_noisy,
+        )?;
+    }
+    let of_quiet = std::fs::metadata(quiet.path())?.ino();
+    let wrong = daemon.count(|record| record["streamwatch"]["throttle"]["cgroup"] == of_quiet);
+    ensure!(wrong == 0, "the quiet cgroup is said to be throttled");
     let ended = daemon.stop()?;
     let ends: Vec<&Value> = ended.heard.iter().map(|heard| &heard.record).filter(|it| is_end(it)).collect();
     let noise: Vec<&Value> = ends.iter().copied().filter(|record| of_port(record, PORT)).collect();
