@@ -10,6 +10,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod amounts;
 pub mod api;
 mod authorisation;
 mod certificates;

@@ -9,12 +9,10 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tests::traffic::{self, Connection};
 use tests::{
-    Daemon, DaemonOptions, Heard, Lab, LinkKind, Place, Process, Stopped, Suite, exact, field,
+    Daemon, DaemonOptions, Heard, Lab, LinkKind, Place, Process, Stopped, Suite, amounts, exact, field,
     is_alert, is_flow, is_loss, number, show, stages, text,
 };
 
-/// Connections of the exactness tests together; fewer where time is short.
-const CONNECTIONS: &str = "STREAMWATCH_TEST_CONNECTIONS";
 const PORT: u16 = 34_567;
 /// Twelve gigabytes over a busy host.
 const LOAD: Duration = Duration::from_secs(900);
@@ -26,7 +24,7 @@ const TINY_RING: &str = "[kernel]\nring_bytes = 65536\n";
 const TINY_RING_CONNECTIONS: u32 = 4_000;
 
 fn main() -> ExitCode {
-    let total = std::env::var(CONNECTIONS).ok().and_then(|text| text.parse().ok()).unwrap_or(10_000_u32);
+    let total = amounts::CONNECTIONS.get();
     Suite::new("counting")
         .test("loopback, to the byte", &[], move || {
             to_the_byte(LinkKind::Veth, &["127.0.0.1", "::1"], true, total * 45 / 100, 10_000_000)
