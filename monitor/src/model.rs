@@ -293,17 +293,60 @@ pub struct LossRow {
     pub lost_bytes: u64,
 }
 
-/// A cgroup that fills more than its share of a full table gives flows up: it begins, or is over.
+/// What a cgroup has a share of, and gives up where that is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Shared {
+    /// The table of flows: its oldest ones go.
+    #[default]
+    Flows,
+    /// The room for first bytes of flows that are not judged: they are judged by what there is.
+    FirstBytes,
+    /// The kernel's ring: first bytes of its flows are lost.
+    Ring,
+}
+
+impl Shared {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Shared::Flows => "flows",
+            Shared::FirstBytes => "first_bytes",
+            Shared::Ring => "ring",
+        }
+    }
+
+    /// In a sentence.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Shared::Flows => "the table of flows",
+            Shared::FirstBytes => "the room for first bytes",
+            Shared::Ring => "the kernel's ring",
+        }
+    }
+
+    /// What becomes of what is given up.
+    pub const fn given_up(self) -> &'static str {
+        match self {
+            Shared::Flows => "flows went",
+            Shared::FirstBytes => "flows were judged early",
+            Shared::Ring => "captures were lost",
+        }
+    }
+}
+
+/// A cgroup that fills more than its share of what is full gives things up: it begins, or is over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ThrottleView {
     pub at: Timestamp,
     pub begins: bool,
+    #[serde(default)]
+    pub of: Shared,
     /// The kernel's number of it: the inode of its directory.
     pub cgroup: u32,
     /// Unit, container or process, where that is known.
     pub name: Option<String>,
     pub since: Timestamp,
-    /// Flows that were pushed out since then: their bytes are counted, their verdicts say that they were.
+    /// What was given up since then, see [`Shared`]. Bytes are counted all the same, and verdicts say that it was.
     pub given_up: u64,
 }
 

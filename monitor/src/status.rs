@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::inventory::ClassView;
-use crate::model::LossRow;
+use crate::model::{LossRow, Shared};
 
 /// The answer of `GET /v1/status`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -158,7 +158,9 @@ pub struct ThrottleCount {
     pub cgroup: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Flows pushed out since that began.
+    #[serde(default)]
+    pub of: Shared,
+    /// What was given up since that began, see [`Shared`].
     pub given_up: u64,
 }
 

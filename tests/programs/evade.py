@@ -3,6 +3,8 @@
 Usage: evade.py serve PORT [deferred|fastopen|mptcp|reuseport|splice|zerocopy|uring]
        evade.py answer HOST PORT WAY      with packets of its own, to one connection of HOST
        evade.py connect HOST PORT WAY     with the sockets of the kernel
+       evade.py crossed HOST PORT OWN-HOST OWN-PORT asks|answers
+                                          one end of a connection that both begin, with a socket of the kernel
        evade.py raw HOST PORT WAY         with packets of its own, from the address behind the last one
                                           (the other end has to know where that is: `ip neigh`)
 
@@ -10,9 +12,11 @@ The client prints a JSON object: its port, the payload bytes that it sent and go
 
 import array
 import ctypes
+import itertools
 import json
 import mmap
 import os
+import select
 import socket
 import struct
 import sys
@@ -121,7 +125,8 @@ def serve(port, how):
 
 # --- io_uring, by hand (include/uapi/linux/io_uring.h) -----------------------------------------------
 
-IORING_OP_SEND, IORING_OP_RECV = 26, 27
+IORING_OP_SEND, IORING_OP_RECV, IORING_OP_SEND_ZC = 26, 27, 47
+IORING_CQE_F_MORE = 2
 
 
 class Ring:
@@ -153,9 +158,12 @@ class Ring:
         # One to submit, one to wait for (IORING_ENTER_GETEVENTS).
         if libc.syscall(426, self.fd, 1, 1, 1, None, 0) < 0:
             raise OSError(ctypes.get_errno(), "io_uring_enter")
-        head = struct.unpack_from("=I", cq, self.cq[0])[0]
-        result = struct.unpack_from("=Qi", cq, self.cq[5])[1]
-        struct.pack_into("=I", cq, self.cq[0], head + 1)
+        _, result, more = struct.unpack_from("=QiI", cq, self.cq[5])
+        if more & IORING_CQE_F_MORE and libc.syscall(426, self.fd, 0, 2, 1, None, 0) < 0:
+            # The buffer is the kernel's until it says so.
+            raise OSError(ctypes.get_errno(), "io_uring_enter")
+        ended = struct.unpack_from("=I", cq, self.cq[1])[0]
+        struct.pack_into("=I", cq, self.cq[0], ended)
         for ring in self.rings:
             ring.close()
         os.close(self.fd)
@@ -255,6 +263,16 @@ def connect(host, port, way):
                     while count:
                         count -= os.splice(reader, client.fileno(), count)
         return finish(client, len(data))
+    if way == "uring-zerocopy":
+        client.settimeout(None)
+        data = request(way, 3000)
+        try:
+            assert Ring().one(IORING_OP_SEND_ZC, client, data=data) == len(data)
+        except OSError as error:
+            if error.errno != 22:
+                raise
+            raise SystemExit("this kernel has no IORING_OP_SEND_ZC")
+        return finish(client, len(data))
     if way == "uring":
         client.settimeout(None)
         assert Ring().one(IORING_OP_SEND, client, data=data) == len(data)
@@ -296,16 +314,21 @@ def reused(client, host, port):
             raise OSError(ctypes.get_errno(), "connect to nothing")
 
 
+QUESTIONS = [b"<14>Oct 11 22:14:15 host app: question %d" % n for n in range(8)]
+
+
 def datagrams(host, port, way):
     """sendmmsg and recvmmsg: several datagrams in one call, to a socket that answers likewise."""
     client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     client.connect((host, port))
     if way == "datagrams-segmented":
         # UDP_SEGMENT: one call, and one packet as far as most of the kernel goes.
-        client.setsockopt(socket.IPPROTO_UDP, 103, len(b"question 0"))
-        lengths = [client.send(b"".join(b"question %d" % n for n in range(8)))]
+        client.setsockopt(socket.IPPROTO_UDP, 103, len(QUESTIONS[0]))
+        lengths = [client.send(b"".join(QUESTIONS))]
+    elif way == "datagrams-singly":
+        lengths = [client.send(question) for question in QUESTIONS]
     else:
-        lengths = mmsg(client, 307, [b"question %d" % n for n in range(8)])
+        lengths = mmsg(client, 307, QUESTIONS)
     client.settimeout(30)
     got = sum(len(client.recv(4096)) for _ in range(8))
     print(json.dumps({"port": client.getsockname()[1], "sent": sum(lengths), "got": got}), flush=True)
@@ -336,6 +359,36 @@ def serve_datagrams(port):
     time.sleep(60)
 
 
+def crossed(host, port, own_host, own_port, role):
+    """Each end calls the other, from the port that the other calls."""
+    own = socket.socket(socket.AF_INET)
+    own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    own.bind((own_host, own_port))
+    own.setblocking(False)
+    try:
+        own.connect((host, port))
+    except BlockingIOError:
+        pass
+    print(json.dumps({"calls": True}), flush=True)
+    select.select([], [own], [], 50)
+    failed = own.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    assert failed == 0, os.strerror(failed)
+    own.settimeout(50)
+    data = request("crossed")
+    if role == "asks":
+        own.sendall(data)
+        finish(own, len(data))
+        return
+    taken = b""
+    while b"\r\n\r\n" not in taken:
+        taken += own.recv(4096)
+    own.sendall(ANSWER)
+    own.shutdown(socket.SHUT_WR)
+    while own.recv(4096):
+        pass
+    print(json.dumps({"port": own_port, "sent": len(ANSWER), "got": len(taken)}), flush=True)
+
+
 # --- the client, with packets of its own -------------------------------------------------------------
 
 FIN, SYN, RST, PSH, ACK, URG = 1, 2, 4, 8, 16, 32
@@ -353,12 +406,12 @@ def checksum(data):
 class Raw:
     """A TCP of its own: from an address that nobody has, so that the kernel does not answer for it."""
 
-    def __init__(self, host, port):
+    def __init__(self, host, port, number=0):
         self.v6 = ":" in host
         self.family = socket.AF_INET6 if self.v6 else socket.AF_INET
         own = "fd13::63" if self.v6 else "10.213.0.99"
         self.source, self.target = (socket.inet_pton(self.family, one) for one in (own, host))
-        self.port, self.server_port = 40_000 + os.getpid() % 20_000, port
+        self.port, self.server_port = 40_000 + (os.getpid() + number) % 20_000, port
         self.link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
         self.link.bind(("link0", 3))
         self.link.settimeout(0.2)
@@ -402,17 +455,20 @@ class Raw:
     def packet(self, payload, fragment=None, identification=None):
         """An IP packet; of a fragment its offset and whether more follow."""
         if self.v6:
-            return self.packet6(payload)
+            return self.packet6(payload, fragment, identification)
         self.identification += 1
         at, more = fragment or (0, False)
         head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(payload), identification or self.identification,
                            (0x2000 if more else 0) | at // 8, 64, 6, 0) + self.source + self.target
         return head[:10] + checksum(head) + head[12:] + payload
 
-    def packet6(self, payload):
+    def packet6(self, payload, fragment=None, identification=None):
         """Behind the extension headers that are wanted: (number, body without its first byte)."""
-        chain, following = b"", 6
-        for number, body in reversed(self.headers):
+        chain, following, headers = b"", 6, list(self.headers)
+        if fragment:
+            at, more = fragment
+            headers.append((44, struct.pack("!xHI", at | more, identification)))
+        for number, body in reversed(headers):
             chain = bytes([following]) + body + chain
             following = number
         length = len(chain) + len(payload)
@@ -551,24 +607,59 @@ def reset(tcp, data):
     print(json.dumps({"port": tcp.port, "sent": length, "got": 0}), flush=True)
 
 
+OPTIONS, PADDING = 60, b"\0" + bytes([1, 4, 0, 0, 0, 0])
+ROUTE = b"\0" + bytes([0, 0, 0, 0, 0, 0])
+ATOMIC = b"\0" + bytes([0, 0, 0, 0, 0, 7])
+# Of an association that nobody has, with 12 bytes of a sum; a binding refresh request, which carries nothing else.
+AUTHENTICATION = bytes([4, 0, 0, 0, 0, 0x12, 0x34, 0, 0, 0, 1]) + b"\5" * 12
+MOBILITY = bytes([0, 0, 0, 0, 0, 0, 0])
+USUAL = [(0, PADDING), (OPTIONS, PADDING), (43, ROUTE), (44, ATOMIC)]
+
+
+def orders(host, port, which):
+    """A connection for each order of headers: its request behind them, if the kernel takes that. If not, something
+    else behind them, which it does not take either, and then the request as it is."""
+    if which == "odd":
+        chains = [(51, AUTHENTICATION)], [(135, MOBILITY)]
+        chains = [[*USUAL[:at], *odd, *USUAL[at:]] for odd in chains for at in range(len(USUAL) + 1)]
+        chains += [[(51, AUTHENTICATION)], [(135, MOBILITY)]]
+    else:
+        chains = list(itertools.permutations(USUAL))
+    for number, chain in enumerate(chains):
+        tcp = Raw(host, port, number)
+        tcp.open()
+        data = request("orders", 120)
+        tcp.headers = list(chain)
+        tcp.send(0, data[:70])
+        tcp.take(0.5, lambda: tcp.acked >= 70)
+        if tcp.acked < 70:
+            tcp.send(0, hello(70))
+            tcp.headers = []
+            time.sleep(0.1)
+            tcp.send(0, data[:70])
+        tcp.send(70, data[70:])
+        tcp.headers = []
+        tcp.close(len(data))
+
+
 def raw(host, port, way):
+    if way.startswith("orders-"):
+        orders(host, port, way.removeprefix("orders-"))
+        return
     data = request(way, 1500 if way == "early-often" else 120)
     tcp = Raw(host, port)
     if way == "reset":
         reset(tcp, data)
         return
     if way.startswith("headers-"):
-        options, padding = 60, b"\0" + bytes([1, 4, 0, 0, 0, 0])
-        route = b"\0" + bytes([0, 0, 0, 0, 0, 0])
-        atomic = b"\0" + bytes([0, 0, 0, 0, 0, 7])
         tcp.headers = {
-            "headers-destination": [(options, padding)] * 8,
-            "headers-many": [(options, padding)] * 140,
-            "headers-beyond": [(options, padding)] * 200,
-            "headers-hop": [(0, padding), (options, padding)],
-            "headers-route": [(options, padding), (43, route), (options, padding)],
-            "headers-atomic": [(44, atomic), (options, padding)],
-            "headers-all": [(0, padding), (options, padding), (43, route), (44, atomic), (options, padding)],
+            "headers-destination": [(OPTIONS, PADDING)] * 8,
+            "headers-many": [(OPTIONS, PADDING)] * 140,
+            "headers-beyond": [(OPTIONS, PADDING)] * 200,
+            "headers-hop": [(0, PADDING), (OPTIONS, PADDING)],
+            "headers-route": [(OPTIONS, PADDING), (43, ROUTE), (OPTIONS, PADDING)],
+            "headers-atomic": [(44, ATOMIC), (OPTIONS, PADDING)],
+            "headers-all": [*USUAL, (OPTIONS, PADDING)],
         }[way]
     if way == "syn-data":
         tcp.open(data[:30])
@@ -658,6 +749,9 @@ def main():
             serve(int(sys.argv[2]), how)
     else:
         host, port, way = sys.argv[2], int(sys.argv[3]), sys.argv[4]
+        if verb == "crossed":
+            crossed(host, port, sys.argv[4], int(sys.argv[5]), sys.argv[6])
+            return
         if verb == "answer":
             print("ready", flush=True)
             Answering(host, port).accept(way)

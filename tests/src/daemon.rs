@@ -37,6 +37,8 @@ pub struct DaemonOptions {
     pub config: Option<String>,
     /// Text of the policy file.
     pub policy: Option<String>,
+    /// What it writes: `ecs`, `ocsf`, `zeek` or `text`. A line of text is a record that is a string.
+    pub format: &'static str,
     /// Records that are kept; the others are read and forgotten.
     pub keep: fn(&Value) -> bool,
     /// The API's socket; `None`: one of its own.
@@ -60,6 +62,7 @@ impl Default for DaemonOptions {
         DaemonOptions {
             config: None,
             policy: None,
+            format: "ecs",
             keep: |_| true,
             socket: None,
             pin: None,
@@ -159,7 +162,7 @@ impl Daemon {
             }
             None => Place::default().command(binary()),
         };
-        command.args(["run", "--output", "ecs"]);
+        command.args(["run", "--output", options.format]);
         if !options.whole_host {
             command.arg("--cgroup").arg(options.cgroup.as_deref().unwrap_or(lab.cgroup.path()));
         }
@@ -188,7 +191,8 @@ impl Daemon {
                 if options.unread {
                     let _ = may_read.recv();
                 }
-                read(BufReader::with_capacity(1 << 20, stdout), &shared, options.keep);
+                let stdout = BufReader::with_capacity(1 << 20, stdout);
+                read(stdout, &shared, options.keep, options.format == "text");
             })
         };
         Ok(Daemon {
@@ -410,11 +414,14 @@ impl Daemon {
 }
 
 /// Reads lines until the end; each is parsed after its time was taken.
-fn read(stdout: impl BufRead, shared: &Shared, keep: fn(&Value) -> bool) {
+fn read(stdout: impl BufRead, shared: &Shared, keep: fn(&Value) -> bool, is_text: bool) {
     for line in stdout.split(b'\n') {
         let at_ns = now_ns();
         let Ok(line) = line else { break };
-        let parsed: Result<Value, _> = serde_json::from_slice(&line);
+        let parsed: Result<Value, _> = match is_text {
+            true => Ok(Value::String(String::from_utf8_lossy(&line).into_owned())),
+            false => serde_json::from_slice(&line),
+        };
         let mut output = shared.lock();
         match parsed {
             Ok(record) if keep(&record) => output.heard.push(Heard { at_ns, record }),

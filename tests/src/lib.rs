@@ -10,6 +10,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod amounts;
 pub mod api;
 mod authorisation;
 mod certificates;
@@ -27,6 +28,7 @@ mod process;
 mod record;
 mod secrets;
 pub mod servers;
+pub mod stages;
 mod suite;
 pub mod traffic;
 
@@ -36,7 +38,7 @@ pub use cgroup::Cgroup;
 pub use daemon::{Daemon, DaemonOptions, Ended, Heard, binary, now_ns};
 pub use ending::{Directory, undo_on_signals, wait_if_ending};
 pub use lab::{Lab, LinkKind};
-pub use netns::{Netns, NetnsPair};
+pub use netns::{LEFT, Netns, NetnsPair};
 pub use pins::Bpffs;
 pub use process::{Finished, Place, Process, Stopped, finish};
 pub use record::{field, is_alert, is_flow, is_loss, number, show, text};

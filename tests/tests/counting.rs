@@ -9,12 +9,10 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tests::traffic::{self, Connection};
 use tests::{
-    Daemon, DaemonOptions, Heard, Lab, LinkKind, Place, Process, Stopped, Suite, exact, field, is_flow,
-    is_loss, number, show, text,
+    Daemon, DaemonOptions, Heard, Lab, LinkKind, Place, Process, Stopped, Suite, amounts, exact, field,
+    is_alert, is_flow, is_loss, number, show, stages, text,
 };
 
-/// Connections of the exactness tests together; fewer where time is short.
-const CONNECTIONS: &str = "STREAMWATCH_TEST_CONNECTIONS";
 const PORT: u16 = 34_567;
 /// Twelve gigabytes over a busy host.
 const LOAD: Duration = Duration::from_secs(900);
@@ -26,7 +24,7 @@ const TINY_RING: &str = "[kernel]\nring_bytes = 65536\n";
 const TINY_RING_CONNECTIONS: u32 = 4_000;
 
 fn main() -> ExitCode {
-    let total = std::env::var(CONNECTIONS).ok().and_then(|text| text.parse().ok()).unwrap_or(10_000_u32);
+    let total = amounts::CONNECTIONS.get();
     Suite::new("counting")
         .test("loopback, to the byte", &[], move || {
             to_the_byte(LinkKind::Veth, &["127.0.0.1", "::1"], true, total * 45 / 100, 10_000_000)
@@ -151,7 +149,7 @@ fn kernel_counter(pid: u32, file: &str, name: &str) -> Result<u64> {
 fn tiny_ring() -> Result<()> {
     let lab = Lab::new("counting")?;
     let options =
-        DaemonOptions { config: Some(TINY_RING.into()), keep: is_last_or_loss, ..DaemonOptions::default() };
+        DaemonOptions { config: Some(TINY_RING.into()), keep: |_| true, ..DaemonOptions::default() };
     let daemon = Daemon::start(&lab, options)?;
     let traffic = Traffic::new(&lab, &["10.213.0.2", "fd13::2"], lab.client())?;
     let made = {
@@ -160,7 +158,7 @@ fn tiny_ring() -> Result<()> {
     };
     wait_for_all(&daemon, made.len())?;
     daemon.wait_for("loss record", RECORDS, is_loss, is_loss)?;
-    let status = daemon.status()?;
+    let status = each_stage_got_what_the_one_before_gave(&daemon)?;
     let in_status = loss_rows(&status);
     ensure!(in_status.iter().any(|row| row.lost > 0), "status shows no loss: {status}");
     for row in &in_status {
@@ -185,7 +183,7 @@ fn tiny_ring() -> Result<()> {
     ensure!(lost > 0, "no loss record counts a loss");
     // The first bytes of most flows found the ring full: those must say so, and nothing else.
     let (mut unwatched, mut blind) = (0, 0);
-    for heard in ended.heard.iter().filter(|heard| is_flow(&heard.record)) {
+    for heard in ended.heard.iter().filter(|heard| is_last(&heard.record)) {
         let verdict = field(&heard.record, "streamwatch.verdict");
         let bytes = |name| number(&heard.record, name).unwrap_or(0);
         let has_bytes = bytes("client.bytes") > 0;
@@ -208,6 +206,28 @@ fn tiny_ring() -> Result<()> {
     );
     ensure!(blind == 0, "{blind} flows claim to be watched while their first bytes were lost");
     Ok(())
+}
+
+/// Counters of stages that know nothing of each other, once all is quiet: what a row says is held against the next
+/// one's, and the last one's against the lines that came. Gives the status that it is true of.
+fn each_stage_got_what_the_one_before_gave(daemon: &Daemon) -> Result<Value> {
+    let deadline = Instant::now() + RECORDS;
+    loop {
+        let status = daemon.status()?;
+        let mut wrong = stages::disagreements(&status)?;
+        for (kind, is_it) in [("flow", is_flow as fn(&Value) -> bool), ("loss", is_loss), ("alert", is_alert)]
+        {
+            let (delivered, lines) = (stages::delivered(&status, "sink", kind), daemon.count(is_it) as u64);
+            if delivered != lines {
+                wrong.push(format!("{delivered} {kind} were written, {lines} lines came"));
+            }
+        }
+        if wrong.is_empty() {
+            return Ok(status);
+        }
+        ensure!(Instant::now() < deadline, "{}: {}", wrong.join("; "), status["loss"]);
+        std::thread::sleep(Duration::from_millis(200));
+    }
 }
 
 /// Nobody reads what is written, and there is next to no room for it: what tells of that is lost, too.

@@ -53,6 +53,11 @@ fn main() -> ExitCode {
         .test("a key file is replaced while the daemon runs", &[], replaced)
         .test("a key in Vault's KV store: used, rotated, gone, back", &["openssl"], vault::vault)
         .test("a key of AWS KMS: used, replaced, refused", &[], kms::kms)
+        .test(
+            "a key of AWS KMS: changed while the daemon runs, gone while it runs and at a start, back",
+            &[],
+            kms::while_it_runs,
+        )
         .test("a state that is removed while it is kept is written anew, and is told", &[], removed::removed)
         .test("files that may be no longer (RLIMIT_FSIZE) are as a full disk", &["prlimit"], removed::limited)
         .test(

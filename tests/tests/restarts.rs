@@ -30,19 +30,16 @@ use nothing::Ours;
 use taken::{detached, put_right, remade, removed, self_check};
 use tests::traffic::{self, Connection};
 use tests::{
-    Bpffs, Cgroup, Daemon, DaemonOptions, Ended, Heard, Lab, Place, Process, Suite, binary, exact, field,
-    finish, is_alert, is_flow, is_loss, now_ns, number, text,
+    Bpffs, Cgroup, Daemon, DaemonOptions, Ended, Heard, Lab, Place, Process, Suite, amounts, binary, exact,
+    field, finish, is_alert, is_flow, is_loss, now_ns, number, text,
 };
 
 const PORT: u16 = 34_700;
-const KILLS: &str = "STREAMWATCH_TEST_KILLS";
-const UPGRADES: &str = "STREAMWATCH_TEST_UPGRADES";
 const SOON: Duration = Duration::from_secs(20);
 const LOAD: Duration = Duration::from_secs(300);
 
 fn main() -> ExitCode {
-    let times = |name, usual| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(usual);
-    let (kills, upgrades) = (times(KILLS, 20), times(UPGRADES, 8));
+    let (kills, upgrades) = (amounts::KILLS.get(), amounts::UPGRADES.get());
     Suite::new("restarts")
         .test("killed at any moment under load: every byte, and nothing new twice", &[], move || {
             under_load(House::new()?, kills, 0, |house, daemon, pause| {

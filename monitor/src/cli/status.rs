@@ -28,7 +28,8 @@ const TABLES: &[Column] =
     &[("TABLE", Left), ("USED", Right), ("CAPACITY", Right), ("REFUSED", Right), ("EVICTED", Right)];
 const CLIENTS: &[Column] =
     &[("CLIENT", Right), ("USER", Right), ("OFFERED", Right), ("DELIVERED", Right), ("LOST", Right)];
-const THROTTLED: &[Column] = &[("THROTTLED CGROUP", Right), ("NAME", Elastic), ("FLOWS GIVEN UP", Right)];
+const THROTTLED: &[Column] =
+    &[("THROTTLED CGROUP", Right), ("NAME", Elastic), ("OF", Left), ("GIVEN UP", Right)];
 const LOSS: &[Column] = &[
     ("STAGE", Left),
     ("KIND", Left),
@@ -166,6 +167,7 @@ fn page(status: &StatusView, screen: Screen) -> String {
         throttled.row(vec![
             count(cgroup.cgroup.into()),
             Cell::new(cgroup.name.as_deref().unwrap_or("")),
+            Cell::new(cgroup.of.as_str()),
             bad(cgroup.given_up),
         ]);
     }

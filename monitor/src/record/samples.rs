@@ -254,7 +254,7 @@ pub(crate) fn loss() -> LossView {
 
 pub(crate) fn throttle() -> ThrottleView {
     let name = Some("noisy.service".into());
-    ThrottleView { at: at(), begins: true, cgroup: 4711, name, since: at(), given_up: 17 }
+    ThrottleView { at: at(), begins: true, of: Shared::Flows, cgroup: 4711, name, since: at(), given_up: 17 }
 }
 
 pub(crate) fn records() -> Vec<Record> {

@@ -216,10 +216,12 @@ impl Text {
         let who = throttle.name.as_deref().map(|name| format!(" ({})", printable(name))).unwrap_or_default();
         if throttle.begins {
             let name = self.style.paint("33", "throttled");
-            let what = "fills more than its share of the table of flows: its oldest flows go";
+            let what = format!("fills more than its share of {}", throttle.of.name());
             line(out, format_args!("{time} {name}: cgroup {cgroup}{who} {what}"));
         } else {
-            let what = format!("no longer does: {} flows went", throttle.given_up);
+            let (of, given_up) = (throttle.of.name(), throttle.of.given_up());
+            let what =
+                format!("no longer fills more than its share of {of}: {} {given_up}", throttle.given_up);
             line(out, format_args!("{time} throttled: cgroup {cgroup}{who} {what}"));
         }
     }

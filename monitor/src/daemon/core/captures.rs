@@ -138,10 +138,12 @@ impl Core {
         let Some(evidence) = &mut flow.evidence else { return false };
         let grew = evidence.add(from_client, offset, middle, data);
         let fits = self.held.take(flow.cgroup, evidence.len() - held);
+        let (cgroup, name) = (flow.cgroup, (!fits).then(|| throttle::label(flow)).flatten());
         drop(guard);
         if !fits {
             // Better to judge this one by what there is than to grow with the number of flows.
             self.evidence_cut += 1;
+            self.throttled(Shared::FirstBytes, cgroup, name, 1, at_ns);
             self.conclude(id);
         }
         grew

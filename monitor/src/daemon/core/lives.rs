@@ -82,7 +82,7 @@ impl Core {
             if event.kind == Kind::Open as u8 {
                 self.began(id, event);
             }
-            self.update(id, event);
+            self.update(id, event, now_ns);
             return id;
         }
         let mut flow = Flow::from_event(event, self.settings.tcp_budget, &mut self.judge);
@@ -107,7 +107,10 @@ impl Core {
         } else if !first && !flow.seen.before_start && flow.transport == Transport::Tcp {
             flow.seen.beginning_lost = true;
         }
-        self.insert(flow, now_ns)
+        let lost = if flow.seen.before_start { 0 } else { event.lost_captures };
+        let id = self.insert(flow, now_ns);
+        self.captures_lost(id, lost, now_ns);
+        id
     }
 
     /// A connection that the first look at the host found, and took for one from before, begins: it came up while
@@ -127,13 +130,17 @@ impl Core {
         }
     }
 
-    fn update(&mut self, id: FlowId, event: &FlowEvent) {
+    fn update(&mut self, id: FlowId, event: &FlowEvent, now_ns: u64) {
         let Some(mut flow) = self.table.get_mut(id) else { return };
         let before = (flow.endpoints(), flow.netns);
         let old = flow.addresses();
+        // What was lost of one from before was told by then.
+        let before_start = flow.seen.before_start;
+        let known = if before_start { event.lost_captures } else { flow.seen.lost_captures };
         flow.update(event);
         let moved = (flow.endpoints(), flow.netns) != before;
         drop(flow);
+        self.captures_lost(id, event.lost_captures.saturating_sub(known), now_ns);
         if moved {
             self.table.note_addresses(id, old);
         }

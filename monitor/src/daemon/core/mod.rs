@@ -67,7 +67,7 @@ use crate::flows::{
 use crate::hist::{Measures, Sample};
 use crate::identity::{Existing, ProcessSeen, SocketKey, TcpCounts, TcpState, Way};
 use crate::model::{
-    Answer, Direction, FailReason, FlowAction, FlowState, Identity, LossRow, Record, Rule, Transport,
+    Answer, Direction, FailReason, FlowAction, FlowState, Identity, LossRow, Record, Rule, Shared, Transport,
 };
 use crate::names::Names;
 use crate::policy::Policy;
@@ -347,7 +347,7 @@ impl Core {
                     self.udp_apart(&key, totals, ended, now_ns);
                     return;
                 };
-                let mut seen_elsewhere = false;
+                let (mut seen_elsewhere, mut captures_lost) = (false, 0);
                 if let Some(totals) = totals {
                     if flow.sent.packets + flow.received.packets
                         < totals.sent_packets + totals.received_packets
@@ -358,10 +358,13 @@ impl Core {
                     flow.sent.packets = totals.sent_packets;
                     flow.received.bytes = totals.received_bytes;
                     flow.received.packets = totals.received_packets;
-                    flow.seen.lost_captures = flow.seen.lost_captures.max(totals.lost_captures);
+                    let lost = totals.lost_captures.saturating_sub(flow.seen.lost_captures);
+                    flow.seen.lost_captures += lost;
                     seen_elsewhere = flow.seen_on(totals.sent_device, totals.received_device);
+                    captures_lost = if flow.seen.before_start { 0 } else { lost };
                 }
                 drop(flow);
+                self.captures_lost(id, captures_lost, now_ns);
                 if ended {
                     self.close(id, now_ns, FlowState::Closed);
                 } else if seen_elsewhere {

@@ -195,7 +195,7 @@ impl Core {
 
     /// A flow had to leave a full table while it lived. It may be heard of again.
     pub(super) fn push_out(&mut self, id: FlowId, mut flow: Flow, now_ns: u64) {
-        self.throttled(&flow, now_ns);
+        self.throttled(Shared::Flows, flow.cgroup, throttle::label(&flow), 1, now_ns);
         let other_counts = self.other_counts(&flow);
         self.sums.assign(&mut self.streams, &mut flow, other_counts);
         flow.seen.pushed_out = true;

@@ -1,5 +1,7 @@
-//! Cgroups that have to give flows up, because they fill more than their share of a full table: told when
+//! Cgroups that have to give something up, because they fill more than their share of what is full: told when
 //! that begins and when it is over.
+
+use std::collections::hash_map::Entry;
 
 use super::*;
 use crate::model::ThrottleView;
@@ -13,7 +15,7 @@ const MOST: usize = 1024;
 
 #[derive(Debug, Default)]
 pub(super) struct Throttles {
-    now: HashMap<u32, Throttle>,
+    now: HashMap<(u32, Shared), Throttle>,
     /// Times that it began.
     began: u64,
 }
@@ -24,59 +26,109 @@ struct Throttle {
     since_ns: u64,
     last_ns: u64,
     given_up: u64,
+    is_told: bool,
+}
+
+/// So much given up is worth a word. A capture or two of a flow can be lost for other reasons than the ring's: its
+/// headers were too many, or it waited for an accept.
+const fn enough(of: Shared) -> u64 {
+    match of {
+        Shared::Flows | Shared::FirstBytes => 1,
+        Shared::Ring => 16,
+    }
 }
 
 impl Core {
-    /// A flow of a cgroup had to go for another one.
-    pub(super) fn throttled(&mut self, flow: &Flow, now_ns: u64) {
+    /// Something of a cgroup had to go for another one.
+    pub(super) fn throttled(
+        &mut self,
+        of: Shared,
+        cgroup: u32,
+        name: Option<String>,
+        count: u64,
+        now_ns: u64,
+    ) {
         let throttles = &mut self.throttles;
-        if let Some(throttle) = throttles.now.get_mut(&flow.cgroup) {
-            throttle.last_ns = now_ns;
-            throttle.given_up += 1;
+        let is_full = throttles.now.len() >= MOST;
+        let throttle = match throttles.now.entry((cgroup, of)) {
+            Entry::Occupied(throttle) => throttle.into_mut(),
+            Entry::Vacant(_) if is_full => return,
+            Entry::Vacant(place) => place.insert(Throttle {
+                name: None,
+                since_ns: now_ns,
+                last_ns: now_ns,
+                given_up: 0,
+                is_told: false,
+            }),
+        };
+        throttle.last_ns = throttle.last_ns.max(now_ns);
+        throttle.given_up += count;
+        throttle.name = throttle.name.take().or(name);
+        if throttle.is_told || throttle.given_up < enough(of) {
             return;
         }
-        if throttles.now.len() >= MOST {
-            return;
-        }
-        let name = flow.owner.as_ref().map(|owner| owner.label());
-        let throttle = Throttle { name, since_ns: now_ns, last_ns: now_ns, given_up: 1 };
-        let view = self.throttle_view(flow.cgroup, &throttle, true, now_ns);
-        self.throttles.began += 1;
-        self.throttles.now.insert(flow.cgroup, throttle);
+        throttle.is_told = true;
+        throttles.began += 1;
+        let view = view(self.clock, of, cgroup, throttle, true, now_ns);
         self.out.records.push(Record::Throttle(view));
+    }
+
+    /// A flow of which the kernel lost so many captures more.
+    pub(super) fn captures_lost(&mut self, id: FlowId, count: u32, now_ns: u64) {
+        let Some(flow) = self.table.get(id).filter(|_| count > 0) else { return };
+        let (cgroup, name) = (flow.cgroup, label(&flow));
+        drop(flow);
+        self.throttled(Shared::Ring, cgroup, name, count.into(), now_ns);
     }
 
     /// Tells of those that are through with it.
     pub(super) fn end_throttles(&mut self, now_ns: u64) {
-        let mut over: Vec<(u32, Throttle)> =
+        let mut over: Vec<((u32, Shared), Throttle)> =
             self.throttles.now.extract_if(|_, it| now_ns.saturating_sub(it.last_ns) >= OVER).collect();
-        over.sort_by_key(|(cgroup, _)| *cgroup);
-        for (cgroup, throttle) in over {
-            let view = self.throttle_view(cgroup, &throttle, false, now_ns);
+        over.retain(|(_, throttle)| throttle.is_told);
+        over.sort_by_key(|(of, _)| *of);
+        for ((cgroup, of), throttle) in over {
+            let view = view(self.clock, of, cgroup, &throttle, false, now_ns);
             self.out.records.push(Record::Throttle(view));
-        }
-    }
-
-    fn throttle_view(&self, cgroup: u32, throttle: &Throttle, begins: bool, now_ns: u64) -> ThrottleView {
-        ThrottleView {
-            at: self.clock.wall(now_ns),
-            begins,
-            cgroup,
-            name: throttle.name.clone(),
-            since: self.clock.wall(throttle.since_ns),
-            given_up: throttle.given_up,
         }
     }
 
     /// For `status`.
     pub(in crate::daemon) fn throttle_counts(&self) -> Vec<ThrottleCount> {
-        let count = |(cgroup, throttle): (&u32, &Throttle)| ThrottleCount {
-            cgroup: *cgroup,
+        let count = |(&(cgroup, of), throttle): (&(u32, Shared), &Throttle)| ThrottleCount {
+            cgroup,
+            of,
             name: throttle.name.clone(),
             given_up: throttle.given_up,
         };
-        let mut counts: Vec<ThrottleCount> = self.throttles.now.iter().map(count).collect();
-        counts.sort_by(|a, b| b.given_up.cmp(&a.given_up).then(a.cgroup.cmp(&b.cgroup)));
+        let told = self.throttles.now.iter().filter(|(_, throttle)| throttle.is_told);
+        let mut counts: Vec<ThrottleCount> = told.map(count).collect();
         counts
+            .sort_by(|a, b| b.given_up.cmp(&a.given_up).then(a.cgroup.cmp(&b.cgroup)).then(a.of.cmp(&b.of)));
+        counts
+    }
+}
+
+/// Whose a flow is, where that is known.
+pub(super) fn label(flow: &Flow) -> Option<String> {
+    flow.owner.as_ref().map(|owner| owner.label())
+}
+
+fn view(
+    clock: Clock,
+    of: Shared,
+    cgroup: u32,
+    throttle: &Throttle,
+    begins: bool,
+    now_ns: u64,
+) -> ThrottleView {
+    ThrottleView {
+        at: clock.wall(now_ns),
+        begins,
+        of,
+        cgroup,
+        name: throttle.name.clone(),
+        since: clock.wall(throttle.since_ns),
+        given_up: throttle.given_up,
     }
 }

@@ -186,6 +186,7 @@ impl<'a> Document<'a> {
         let mut document = Document::bare(context, throttle.at, event);
         document.streamwatch.throttle = Some(ThrottleFields {
             state: kind,
+            of: throttle.of.as_str(),
             cgroup: throttle.cgroup,
             name: throttle.name.as_deref(),
             since: Nanoseconds(throttle.since),

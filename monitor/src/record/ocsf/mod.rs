@@ -18,7 +18,7 @@ use self::objects::{
 use self::tls::TlsObject;
 use super::{Context, write_line};
 use crate::model::{
-    AlertState, AlertView, FailReason, FlowAction, FlowView, LossView, Record, Severity, ThrottleView,
+    AlertState, AlertView, FailReason, FlowAction, FlowView, LossView, Record, Severity, Shared, ThrottleView,
 };
 
 /// Appends one line.
@@ -223,9 +223,15 @@ fn lost<'a>(context: &'a Context, loss: &'a LossView) -> Event<'a> {
 }
 
 fn throttled<'a>(context: &'a Context, throttle: &'a ThrottleView) -> Event<'a> {
-    let message = match throttle.begins {
-        true => "A cgroup fills more than its share of the table of flows.",
-        false => "A cgroup no longer fills more than its share of the table of flows.",
+    let message = match (throttle.begins, throttle.of) {
+        (true, Shared::Flows) => "A cgroup fills more than its share of the table of flows.",
+        (false, Shared::Flows) => "A cgroup no longer fills more than its share of the table of flows.",
+        (true, Shared::FirstBytes) => "A cgroup fills more than its share of the room for first bytes.",
+        (false, Shared::FirstBytes) => {
+            "A cgroup no longer fills more than its share of the room for first bytes."
+        }
+        (true, Shared::Ring) => "A cgroup fills more than its share of the kernel's ring.",
+        (false, Shared::Ring) => "A cgroup no longer fills more than its share of the kernel's ring.",
     };
     Event {
         class: Class::new((0, "Base Event"), (0, "Uncategorized"), (99, "Throttling")),

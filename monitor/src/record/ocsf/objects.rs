@@ -264,6 +264,7 @@ struct Own<'a> {
 
 #[derive(Serialize)]
 struct Throttled<'a> {
+    of: &'static str,
     cgroup: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<&'a str>,
@@ -291,8 +292,9 @@ impl<'a> Unmapped<'a> {
     }
 
     pub fn throttle(throttle: &'a ThrottleView) -> Self {
-        let ThrottleView { cgroup, name, given_up, .. } = throttle;
-        let throttle = Throttled { cgroup: *cgroup, name: name.as_deref(), given_up: *given_up };
+        let ThrottleView { of, cgroup, name, given_up, .. } = throttle;
+        let (of, name) = (of.as_str(), name.as_deref());
+        let throttle = Throttled { of, cgroup: *cgroup, name, given_up: *given_up };
         Unmapped { streamwatch: Own { throttle: Some(throttle), ..Own::default() } }
     }
 }

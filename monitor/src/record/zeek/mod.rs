@@ -214,8 +214,11 @@ impl Reporter {
             ts: seconds(throttle.at),
             level: "Reporter::INFO",
             message: format!(
-                "streamwatch: cgroup {} ({name}) {what} of the table of flows; {} flows went",
-                throttle.cgroup, throttle.given_up
+                "streamwatch: cgroup {} ({name}) {what} of {}; {} {}",
+                throttle.cgroup,
+                throttle.of.name(),
+                throttle.given_up,
+                throttle.of.given_up()
             ),
         }
     }

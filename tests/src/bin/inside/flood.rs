@@ -14,6 +14,7 @@ use anyhow::{Context, Result, ensure};
 use crossbeam_channel::{Sender, TrySendError, bounded};
 use monitor::daemon::CoreSettings;
 use monitor::event::Event;
+use monitor::model::{FlowAction, Record};
 use monitor::policy::Policy;
 use monitor_common::{Counters, FlowEvent, KINDS, Kind};
 
@@ -100,10 +101,39 @@ fn flows(count: usize) -> Result<()> {
     Ok(())
 }
 
+/// What the last records of flows say of names.
+#[derive(Default)]
+struct Told {
+    /// By number, those that were told.
+    names: Vec<bool>,
+    ends: usize,
+    /// Ends that tell no name of ours, or one that was told before.
+    without: usize,
+}
+
+impl Told {
+    fn note(&mut self, record: &Record) {
+        let Record::Flow { flow, action: FlowAction::FlowClosed, .. } = record else { return };
+        self.ends += 1;
+        let name = flow.facts.tls.as_ref().and_then(|tls| tls.server_name.as_deref());
+        let number =
+            name.and_then(|name| name.strip_prefix('n')?.strip_suffix(".org")?.parse::<usize>().ok());
+        match number.and_then(|number| self.names.get_mut(number)) {
+            Some(told) if !*told => *told = true,
+            _ => self.without += 1,
+        }
+    }
+}
+
 /// So many server names, each asked for once.
 fn names(count: usize) -> Result<()> {
     let mut host = Host::new(small(), Policy::builtin());
+    let told = Arc::new(Mutex::new(Told { names: vec![false; count], ..Told::default() }));
+    let notes = told.clone();
+    host.shown =
+        Some(Box::new(move |record| notes.lock().unwrap_or_else(PoisonError::into_inner).note(record)));
     let mut maker = Maker::new(Spread::default());
+    let mut bytes = 0;
     let mut result = Ok(());
     let ((), time) = timed(|| {
         for n in 0..count {
@@ -119,14 +149,27 @@ fn names(count: usize) -> Result<()> {
                     result = host.record(record);
                 }
             });
-            host.event(Event::Flow(Kind::Close, connection.close(1, host.now_ns)));
+            let close = connection.close(1, host.now_ns);
+            bytes += close.sent_bytes + close.received_bytes;
+            host.event(Event::Flow(Kind::Close, close));
         }
     });
     result.context("a record that cannot be decoded")?;
     host.pass_on();
     host.pass(2_000_000_000);
     sample("flood", "distinct server names", rate(count, time), "flows/s");
-    check_memory("distinct server names")
+    check_memory("distinct server names")?;
+    let told = told.lock().unwrap_or_else(PoisonError::into_inner);
+    let names = told.names.iter().filter(|told| **told).count();
+    sample("flood", "distinct server names, told", names as f64, "names");
+    sample("flood", "distinct server names, not told", told.without as f64, "names");
+    ensure!(told.ends == count, "{} ends of {count} flows", told.ends);
+    ensure!(names + told.without == count, "{names} told and {} not, of {count}", told.without);
+    // Each is read before the next one comes: there was room for all of them.
+    ensure!(names == count, "{names} names of {count} were told");
+    let counted = host.core.total_bytes();
+    ensure!(counted.0 + counted.1 == bytes, "{counted:?} of {bytes} bytes are counted");
+    Ok(())
 }
 
 /// What the kernel side does: what finds the ring full is lost and counted; an end that does goes to the
@@ -155,7 +198,18 @@ impl Kernel {
     }
 }
 
-/// [`OFFERED`] events a second, for so many seconds.
+/// What a producer made, counted as it made it; not by the kernel that it offered it to.
+#[derive(Default)]
+struct Made {
+    counters: Counters,
+    by_kind: [u64; KINDS],
+    /// Bytes of all ends, and of those that found ring and overflow map full.
+    bytes: u64,
+    unheard: u64,
+    time: Duration,
+}
+
+/// [`OFFERED`] events a second, as many as that makes in so many seconds: no fewer where that takes longer.
 fn events(seconds: u64) -> Result<()> {
     let (ring, records) = bounded(RING);
     let overflow = Arc::<Mutex<VecDeque<FlowEvent>>>::default();
@@ -204,9 +258,16 @@ fn events(seconds: u64) -> Result<()> {
     }
     host.pass_on();
     host.pass(2_000_000_000);
-    let (counters, bytes, unheard) = producer.join().map_err(|_| anyhow::anyhow!("the producer panicked"))?;
+    let made = producer.join().map_err(|_| anyhow::anyhow!("the producer panicked"))?;
+    let Made { counters, bytes, unheard, .. } = made;
     let offered: u64 = counters.offered.iter().sum();
-    sample("flood", "events, offered", offered as f64 / seconds as f64, "events/s");
+    sample("flood", "events, asked for", OFFERED as f64, "events/s");
+    sample("flood", "events, offered", rate(offered as usize, made.time), "events/s");
+    ensure!(counters.offered == made.by_kind, "{:?} were offered of {:?}", counters.offered, made.by_kind);
+    let (opens, ends) = (made.by_kind[Kind::Open as usize], made.by_kind[Kind::Close as usize]);
+    ensure!(opens == ends, "{opens} connections began, {ends} ended");
+    // Those that were open at the end have ended on top of that.
+    ensure!(offered >= OFFERED * seconds, "{offered} events are fewer than {}", OFFERED * seconds);
     sample("flood", "events, lost", counters.lost.iter().sum::<u64>() as f64 / offered as f64 * 100.0, "%");
     check_memory("events")?;
     for kind in Kind::ALL {
@@ -230,31 +291,34 @@ fn events(seconds: u64) -> Result<()> {
     Ok(())
 }
 
-/// Connections that begin, go on and end. Gives what was counted, the bytes of all, and those of ends that
-/// found ring and overflow map full.
-fn produce(mut kernel: Kernel, seconds: u64) -> (Counters, u64, u64) {
+/// Connections that begin, go on and end.
+fn produce(mut kernel: Kernel, seconds: u64) -> Made {
     let mut maker = Maker::new(Spread::default());
     let mut open: VecDeque<(Connection, u64)> = VecDeque::new();
-    let (mut bytes, mut unheard, mut sent) = (0, 0, 0_u64);
+    let (mut bytes, mut unheard, mut ends) = (0, 0, 0_u64);
+    let (mut opens, mut progresses) = (0_u64, 0_u64);
     let began = Instant::now();
     let mut end = |kernel: &mut Kernel, (connection, nth): (Connection, u64), at_ns: u64| {
         let close = connection.close(nth, at_ns);
         let full = kernel.counters.overflow_full;
+        ends += 1;
         kernel.offer(close);
         bytes += close.sent_bytes + close.received_bytes;
         if kernel.counters.overflow_full > full {
             unheard += close.sent_bytes + close.received_bytes;
         }
     };
-    while began.elapsed() < Duration::from_secs(seconds) {
-        let due = began.elapsed().as_micros() as u64 * OFFERED / 1_000_000;
+    let (all, mut sent) = (OFFERED * seconds, 0_u64);
+    while sent < all {
+        let due = all.min(began.elapsed().as_micros() as u64 * OFFERED / 1_000_000);
         if sent >= due {
             thread::sleep(Duration::from_micros(200));
         }
         let at_ns = 1_000_000_000 + began.elapsed().as_nanos() as u64;
         while sent < due {
             sent += 1;
-            if sent % 64 == 0 {
+            if sent % 64 == 1 {
+                opens += 1;
                 let connection = maker.next(at_ns);
                 let event = connection.progress(0, at_ns);
                 kernel.offer(FlowEvent { kind: Kind::Open as u8, sent_bytes: 0, received_bytes: 0, ..event });
@@ -266,6 +330,7 @@ fn produce(mut kernel: Kernel, seconds: u64) -> (Counters, u64, u64) {
                     end(&mut kernel, oldest, at_ns);
                 }
             } else if let Some((connection, nth)) = open.pop_front() {
+                progresses += 1;
                 kernel.offer(connection.progress(nth + 1, at_ns));
                 open.push_back((connection, nth + 1));
             }
@@ -278,5 +343,9 @@ fn produce(mut kernel: Kernel, seconds: u64) -> (Counters, u64, u64) {
         }
         end(&mut kernel, last, 1_000_000_000 + began.elapsed().as_nanos() as u64);
     }
-    (kernel.counters, bytes, unheard)
+    let mut by_kind = [0; KINDS];
+    by_kind[Kind::Open as usize] = opens;
+    by_kind[Kind::Progress as usize] = progresses;
+    by_kind[Kind::Close as usize] = ends;
+    Made { counters: kernel.counters, by_kind, bytes, unheard, time: began.elapsed() }
 }

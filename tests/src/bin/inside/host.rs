@@ -49,6 +49,9 @@ pub fn context() -> Context {
     }
 }
 
+/// Whom records are shown to.
+pub type Shown = Box<dyn FnMut(&Record) + Send>;
+
 pub struct Host {
     pub core: Core,
     pub now_ns: u64,
@@ -56,6 +59,8 @@ pub struct Host {
     pub text: Vec<u8>,
     /// Records that the core told.
     pub records: usize,
+    /// Is shown each of them.
+    pub shown: Option<Shown>,
     /// Whether the core is told what time it is.
     pub ticks: bool,
     encoder: Encoder,
@@ -70,6 +75,7 @@ impl Host {
             now_ns: SECOND,
             text: Vec::with_capacity(1 << 20),
             records: 0,
+            shown: None,
             ticks: true,
             encoder: Encoder::new(Format::Ecs, context(), Style::default()),
             pending: 0,
@@ -120,6 +126,9 @@ impl Host {
                     self.text.clear();
                 }
                 self.encoder.encode(record, &mut self.text);
+                if let Some(shown) = &mut self.shown {
+                    shown(record);
+                }
             }
             self.records += output.records.len();
             for lookup in output.lookups {

@@ -161,6 +161,77 @@ fn a_noisy_cgroup_pushes_out_nobody_else() {
     assert!(rig.core.throttle_counts().is_empty());
 }
 
+/// Those of a share: whether it begins, of whom, how many, and their name.
+fn throttles_of(records: &[Record], of: Shared) -> Vec<(bool, u32, u64, Option<String>)> {
+    let told = records.iter().filter_map(|record| match record {
+        Record::Throttle(it) if it.of == of => Some((it.begins, it.cgroup, it.given_up, it.name.clone())),
+        _ => None,
+    });
+    told.collect()
+}
+
+#[test]
+fn who_fills_the_room_for_first_bytes_is_told_when_it_begins_and_is_over() {
+    let mut rig = Rig::new(CoreSettings { capacity: 10_000, ..settings() });
+    // A record of TLS that does not come to its end.
+    let bytes = [&[22, 3, 1, 0x3f, 0xff, 1, 0, 0x3f, 0xfb, 3, 3][..], &[7; 8_000]].concat();
+    let mut told = Vec::new();
+    for cookie in 1..=4_000_u64 {
+        let at = format!("10.1.{}.{}:30000", cookie / 250, cookie % 250);
+        let open = of_cgroup(rig.event(Kind::Open, cookie, &at, "10.9.9.9:443", false), 666, 6);
+        rig.feed(Kind::Open, open);
+        rig.capture(&open, true, 0, &bytes);
+        told.extend(rig.records());
+    }
+    let begun = throttles_of(&told, Shared::FirstBytes);
+    assert_eq!(begun.len(), 1, "{begun:?}");
+    assert_eq!((begun[0].0, begun[0].1, begun[0].2), (true, 666, 1));
+    let counts = rig.core.throttle_counts();
+    assert_eq!((counts.len(), counts[0].of, counts[0].cgroup), (1, Shared::FirstBytes, 666));
+    assert_eq!(counts[0].given_up, rig.core.evidence_cut);
+    // Nobody else is.
+    let open = of_cgroup(rig.event(Kind::Open, 9_000, CLIENT, SERVER, false), 7, 77);
+    rig.feed(Kind::Open, open);
+    rig.capture(&open, true, 0, &bytes);
+    rig.pass(11 * SECOND);
+    let told = rig.records();
+    let over = throttles_of(&told, Shared::FirstBytes);
+    assert_eq!(over.len(), 1, "{over:?}");
+    assert_eq!((over[0].0, over[0].1, over[0].2), (false, 666, rig.core.evidence_cut));
+    assert!(throttles(&told).iter().all(|(_, cgroup, _)| *cgroup == 666));
+}
+
+#[test]
+fn whose_captures_the_ring_has_no_room_for_is_told_when_it_begins_and_is_over() {
+    let mut rig = Rig::new(settings());
+    let lost = |rig: &mut Rig, cookie: u64, cgroup: u64, captures: u32| {
+        let at = format!("10.0.0.1:{}", 20_000 + cookie);
+        let open = of_cgroup(rig.event(Kind::Open, cookie, &at, SERVER, false), cgroup, cgroup as u32);
+        rig.feed(Kind::Open, open);
+        let told = rig.records();
+        rig.feed(Kind::Progress, FlowEvent { lost_captures: captures / 2, ..open });
+        rig.feed(Kind::Close, FlowEvent { lost_captures: captures, ..open });
+        [told, rig.records()].concat()
+    };
+    // One or the other is no ring that is full.
+    let mut told = lost(&mut rig, 1, 7, 2);
+    // Of this one the beginning was lost, too.
+    let close = of_cgroup(rig.event(Kind::Close, 2, "10.0.0.1:20002", SERVER, false), 666, 666);
+    rig.feed(Kind::Close, FlowEvent { lost_captures: 9, ..close });
+    told.extend(rig.records());
+    assert!(throttles_of(&told, Shared::Ring).is_empty(), "{told:?}");
+    let told = lost(&mut rig, 3, 666, 9);
+    assert_eq!(throttles_of(&told, Shared::Ring), [(true, 666, 18, Some("p666 (uid 666)".into()))]);
+    let told = lost(&mut rig, 4, 666, 30);
+    assert!(throttles_of(&told, Shared::Ring).is_empty(), "told once");
+    let counts = rig.core.throttle_counts();
+    assert_eq!((counts.len(), counts[0].of, counts[0].given_up), (1, Shared::Ring, 48));
+    rig.pass(11 * SECOND);
+    let told = rig.records();
+    assert_eq!(throttles_of(&told, Shared::Ring), [(false, 666, 48, Some("p666 (uid 666)".into()))]);
+    assert!(rig.core.throttle_counts().is_empty());
+}
+
 #[test]
 fn a_noisy_party_leaves_streams_and_alerts_to_others() {
     let mut rig = Rig::new(CoreSettings { capacity: 10_000, streams: 100, ..settings() });
