@@ -81,9 +81,11 @@ pub(super) fn header(line: &[u8]) -> Option<(&[u8], &[u8])> {
 /// Whether every server takes the head for the same one: lines end with CRLF and in no other way, no field is
 /// folded, names are tokens, the request line has three parts (RFC 9112 sections 2.2, 3, 5).
 pub(super) fn is_strict(head: &[u8]) -> bool {
-    let is_text = |line: &[u8]| line.iter().all(|b| *b == b'\t' || (*b >= b' ' && *b != 0x7f));
-    let mut ends = head.split(|b| *b == b'\n');
-    let is_ended = ends.next_back() == Some(b"") && ends.all(|line| line.ends_with(b"\r"));
+    // Without a way out in the middle: so many bytes are looked at in one step.
+    let is_text =
+        |line: &[u8]| line.iter().fold(true, |all, b| all & ((*b == b'\t') | ((*b >= b' ') & (*b != 0x7f))));
+    let is_ended = head.ends_with(b"\n")
+        && memchr::memchr_iter(b'\n', head).all(|at| at.checked_sub(1).is_some_and(|at| head[at] == b'\r'));
     let mut lines = lines(head);
     let is_request = lines.next().is_some_and(is_strict_request);
     is_ended && is_request && lines.all(|line| line.is_empty() || (is_text(line) && is_field(line)))
