@@ -254,6 +254,15 @@ fn nothing_hides_in_records_that_belong_to_no_keys() {
             assert_ne!(facts.protection, DTLS, "{n} {from_client} {at}");
         }
     }
+    // A connection id, of whatever length, goes before a record's own (RFC 9146).
+    let with_id = record(25, 1, &[&[1, 2, 3, 4, 0, 40][..], &noise(40)].concat());
+    let with_id = [&with_id[..11], &with_id[13..]].concat();
+    assert_eq!(told(&[&client[..], &[with_id]].concat(), &server).protection, DTLS);
+    // The same client begins anew, with another hello: what of it is whose cannot be told.
+    let mut another = client[0].clone();
+    another[30] ^= 1;
+    let facts = told(&[&client[..], &[another]].concat(), &server);
+    assert_eq!(facts.protection, Protection::Unknown(UnknownReason::Opaque));
     // What stacks do send there takes nothing away.
     let acknowledged = [&[0, 16][..], &[0; 7], &[1], &[0; 7], &[3]].concat();
     let as_before = client[0].clone();

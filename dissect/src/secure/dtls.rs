@@ -20,6 +20,8 @@ const HANDSHAKE: u8 = 22;
 const ALERT: u8 = 21;
 const APPLICATION_DATA: u8 = 23;
 const CHANGE_CIPHER_SPEC: u8 = 20;
+/// A protected record with a connection id.
+const WITH_ID: u8 = 25;
 const ACK: u8 = 26;
 /// Of a record, but for the unified one.
 const HEADER: usize = 13;
@@ -87,7 +89,9 @@ fn records(datagram: &[u8]) -> impl Iterator<Item = Record<'_>> {
         }
         let (version, epoch) = (reader.u16()?, reader.u16()?);
         reader.take(6)?;
-        let length = usize::from(reader.u16()?);
+        // A connection id of unknown length goes before the record's (RFC 9146 section 4): it is taken to be all of the rest.
+        let length = reader.u16()?;
+        let length = if kind == WITH_ID { usize::MAX } else { usize::from(length) };
         if !(20..=26).contains(&kind) || !matches!(version, 0xfeff | 0xfefd | 0xfefc | 0x0100) {
             return None;
         }
@@ -143,12 +147,17 @@ impl<'a> Flight<'a> {
         Flight { datagrams, messages, protected, whole: false, seen: datagrams, done: false }
     }
 
-    /// Whether there are messages in the clear beside those of the handshake, or some that have no place in it.
+    /// Whether there are messages in the clear that have no place in a handshake.
     fn is_out_of(&self, order: Order) -> bool {
-        let mut sent = self.seen.iter().flat_map(|datagram| fragments(datagram));
         // The server's demand for a cookie comes before its hello.
         let messages = self.messages.iter().filter(|(kind, _, _)| *kind != HELLO_VERIFY_REQUEST);
-        order.first_wrong(messages).is_some() || self.whole && sent.any(|it| !self.messages.hold(&it))
+        order.first_wrong(messages).is_some()
+    }
+
+    /// Whether there are others in the clear than those of the handshake as they were first sent: of a second one, or of none.
+    fn has_others(&self) -> bool {
+        let mut sent = self.seen.iter().flat_map(|datagram| fragments(datagram));
+        self.whole && sent.any(|fragment| !self.messages.hold(&fragment))
     }
 }
 
@@ -280,7 +289,7 @@ pub(crate) fn look(client: &[&[u8]], server: &[&[u8]]) -> Secure {
     }
     let has_media = seen().any(|datagram| stun::media(datagram).is_some());
     let has_others = seen().any(stun::is_frame);
-    let has_more = seen().any(holds_more);
+    let has_more = seen().any(holds_more) || from_client.has_others() || from_server.has_others();
     let mut facts = TlsFacts::default();
     let settled = from_client.done && from_server.done;
     let (client_through, server_through) = (from_client.protected, from_server.protected);
@@ -359,7 +368,8 @@ fn is_in_the_clear(datagram: &[u8]) -> bool {
 
 /// Whether there is something beside records, media and frames of a relay's: it may be anything.
 fn holds_more(datagram: &[u8]) -> bool {
-    stun::media(datagram).is_none() && !stun::is_frame(datagram) && !behind(datagram, true).is_empty()
+    let is_padding = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
+    stun::media(datagram).is_none() && !stun::is_frame(datagram) && !is_padding(behind(datagram, true))
 }
 
 /// What follows a datagram's records, with the unified header or only the others; all of it, where it holds none.
