@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
@@ -104,10 +105,20 @@ fn who_still_runs_what_it_was_glimpsed_with_goes_by_its_own_name() {
     assert_eq!(told(Some(Glimpse { seen: as_it_is, ..of_it })), unknown());
 }
 
+/// Also where the test fails.
+struct Removed<'a>(&'a Path);
+
+impl Drop for Removed<'_> {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(self.0);
+    }
+}
+
 /// Where a file is on this host is told without asking a file system, or not at all.
 #[test]
 fn a_program_that_is_not_at_its_path_any_more_is_not_told() {
     let program = std::env::temp_dir().join(format!("streamwatch-test-glimpsed-{}", std::process::id()));
+    let _removed = Removed(&program);
     let copied = Command::new("cp").arg("/bin/sleep").arg(&program).status().unwrap();
     assert!(copied.success());
     let child = Running::start(Command::new(&program).arg("60").stdin(Stdio::null()));
