@@ -139,7 +139,13 @@ pub(crate) fn has_no_chance_within(bytes: &[u8]) -> bool {
 /// too.
 pub(crate) fn is_in_words(bytes: &[u8]) -> bool {
     let sample = &bytes[..bytes.len().min(SAMPLE)];
-    format(bytes).is_some() || bytes.len() >= TEXT && is_text(&bytes[..TEXT]) || is_mostly_text(sample)
+    format(bytes).is_some() || are_words(bytes) || is_mostly_text(sample)
+}
+
+/// Text, and enough of it to be no accident, though not every byte may be.
+pub(crate) fn are_words(bytes: &[u8]) -> bool {
+    let sample = &bytes[..bytes.len().min(SAMPLE)];
+    bytes.len() >= TEXT && (is_text(&bytes[..TEXT]) || is_mostly_text(sample))
 }
 
 fn is_text_byte(byte: u8) -> bool {

@@ -258,11 +258,30 @@ fn nothing_hides_in_records_that_belong_to_no_keys() {
     let with_id = record(25, 1, &[&[1, 2, 3, 4, 0, 40][..], &noise(40)].concat());
     let with_id = [&with_id[..11], &with_id[13..]].concat();
     assert_eq!(told(&[&client[..], &[with_id]].concat(), &server).protection, DTLS);
-    // The same client begins anew, with another hello: what of it is whose cannot be told.
+    // The same client begins anew, with another hello, and the server answers it with another key.
     let mut another = client[0].clone();
     another[30] ^= 1;
-    let facts = told(&[&client[..], &[another]].concat(), &server);
+    let begun_anew = [&client[..], &[another]].concat();
+    assert_eq!(told(&begun_anew, &server).protection, DTLS);
+    let last = server.iter().position(|datagram| datagram[0] == 22).unwrap();
+    let mut answer = server[last + 1].clone();
+    let at = answer.len().min(200) - 20;
+    answer[at] ^= 1;
+    let facts = told(&begun_anew, &[&server[..], &[answer]].concat());
     assert_eq!(facts.protection, Protection::Unknown(UnknownReason::Opaque));
+    // Whatever comes late, or once more.
+    for n in 0..client.len() {
+        let mut client = client.clone();
+        let late = client.remove(n);
+        client.push(late);
+        assert!(!matches!(told(&client, &server).protection, Protection::Plaintext(_)), "client {n}");
+    }
+    for n in 0..server.len() {
+        let mut server = server.clone();
+        let late = server.remove(n);
+        server.push(late);
+        assert!(!matches!(told(&client, &server).protection, Protection::Plaintext(_)), "server {n}");
+    }
     // What stacks do send there takes nothing away.
     let acknowledged = [&[0, 16][..], &[0; 7], &[1], &[0; 7], &[3]].concat();
     let as_before = client[0].clone();

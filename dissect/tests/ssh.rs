@@ -249,7 +249,26 @@ fn nothing_hides_in_front_of_the_keys() {
             );
         }
     }
-    // What stacks do send there takes nothing away.
+    // In what ends the exchange, and behind the lists.
+    let named = |payload: &[u8]| packet(&[payload, &words].concat());
+    let in_the_last = [&client[..client.len() - newkeys], &named(&[21])].concat();
+    let lists = kexinit(LISTS);
+    let longer = named(&lists[5..lists.len() - usize::from(lists[4])]);
+    let begins = b"SSH-2.0-made_by_hand\r\n".len();
+    let behind_lists = [&client[..begins], &longer, &client[begins + lists.len()..]].concat();
+    // Who could do with GSSAPI has not done so.
+    let mut could = LISTS;
+    could[0] = "curve25519-sha256,gss-group14-sha256-x";
+    let could = with(&by_hand(could, 30), &led(&[33, 0, 0, 1, 0xf4]));
+    for client in [in_the_last, behind_lists, could] {
+        let found = look(&client, &server, true);
+        assert!(!matches!(found.facts.protection, Protection::Encrypted(_)), "{found:?}");
+    }
+    // What stacks do send there takes nothing away: padding, and half a request for a group (RFC 4419 section 5).
+    for extra in [packet(&[&[2, 0, 0, 0, 40][..], &[0; 40]].concat()), packet(&[30, 0, 0, 8, 0])] {
+        let found = look(&with(&client, &extra), &server, true);
+        assert_eq!(found.facts.protection, Protection::Encrypted(Cipher::Ssh));
+    }
     let extra = packet(&[&[2, 0, 0, 0, 8][..], &[0x91, 0x3c, 0xe7, 0x05, 0x88, 0xd2, 0x4f, 0xb6]].concat());
     let found = look(&with(&client, &extra), &server, true);
     assert_eq!(found.facts.protection, Protection::Encrypted(Cipher::Ssh));

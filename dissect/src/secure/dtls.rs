@@ -32,6 +32,8 @@ const MOST_MESSAGES: usize = 32;
 /// No protected record is shorter: DTLS 1.3 takes as much to hide its number (RFC 9147 section 4.2.3), and
 /// before it the shortest have a nonce of 8 bytes, a tag of 8, and a message.
 const SHORTEST_PROTECTED: usize = 16;
+/// No capture of a datagram ends before.
+const SHORTEST_CUT: usize = 256;
 const OPAQUE: Protection = Protection::Unknown(UnknownReason::Opaque);
 
 /// A record, cut short where its datagram was.
@@ -56,7 +58,7 @@ impl<'a> Record<'a> {
         self.payload.get(header..).unwrap_or(&[])
     }
 
-    /// What stacks send in epoch 0, and nothing else. Messages of the handshake: see [`Flight::is_out_of`].
+    /// What stacks send in epoch 0, and nothing else. Messages of the handshake: see [`Flight::holds_others`].
     fn may_be_in_the_clear(&self) -> bool {
         let payload = self.payload;
         match self.kind {
@@ -147,17 +149,15 @@ impl<'a> Flight<'a> {
         Flight { datagrams, messages, protected, whole: false, seen: datagrams, done: false }
     }
 
-    /// Whether there are messages in the clear that have no place in a handshake.
-    fn is_out_of(&self, order: Order) -> bool {
-        // The server's demand for a cookie comes before its hello.
-        let messages = self.messages.iter().filter(|(kind, _, _)| *kind != HELLO_VERIFY_REQUEST);
-        order.first_wrong(messages).is_some()
-    }
-
-    /// Whether there are others in the clear than those of the handshake as they were first sent: of a second one, or of none.
-    fn has_others(&self) -> bool {
+    /// Whether there is more in the clear than the messages of a handshake: others, or the same with another content.
+    fn holds_others(&self, order: Order) -> bool {
+        let mut all = Messages(BTreeMap::new());
+        self.seen.iter().for_each(|datagram| all.add(datagram));
+        // Who begins anew, or asks for another cookie, takes the same numbers.
+        let may_differ = |it: &Fragment<'_>| matches!(it.kind, CLIENT_HELLO | HELLO_VERIFY_REQUEST);
         let mut sent = self.seen.iter().flat_map(|datagram| fragments(datagram));
-        self.whole && sent.any(|fragment| !self.messages.hold(&fragment))
+        let messages = all.iter().filter(|(kind, _, _)| *kind != HELLO_VERIFY_REQUEST);
+        sent.any(|it| !may_differ(&it) && !all.hold(&it)) || order.first_wrong(messages).is_some()
     }
 }
 
@@ -193,14 +193,13 @@ impl Messages {
         }
     }
 
-    /// Whether it is a piece of one of them, as it was sent before.
+    /// Whether it is a piece of one of them, as it was sent before, as far as that is there.
     fn hold(&self, fragment: &Fragment<'_>) -> bool {
         self.0.get(&fragment.number).is_some_and(|message| {
-            let at = fragment.offset as usize;
-            let sent = message.body.prefix().get(at..).unwrap_or(&[]);
-            message.kind == fragment.kind
-                && message.length == fragment.length
-                && sent.starts_with(fragment.bytes)
+            let body = message.body.prefix();
+            let sent = body.get(fragment.offset as usize..).unwrap_or(&[]);
+            let as_sent = body.len() < message.length || sent.starts_with(fragment.bytes);
+            message.kind == fragment.kind && message.length == fragment.length && as_sent
         })
     }
 
@@ -282,14 +281,14 @@ pub(crate) fn look(client: &[&[u8]], server: &[&[u8]]) -> Secure {
     let seen = || from_client.seen.iter().chain(from_server.seen).copied();
     // Other protocols may share the flow (RFC 7983), but none that can be read.
     let retried = from_server.messages.retry();
-    let out_of_order = from_client.is_out_of(Order::of_client(modern, retried))
-        || from_server.is_out_of(Order::of_server(modern, retried));
-    if out_of_order || seen().any(is_in_the_clear) || short_pieces(seen()) {
+    if seen().any(is_in_the_clear) || short_pieces(seen()) {
         return Secure::Broken { at: (0, 0), detail: "began like DTLS, went on without" };
     }
     let has_media = seen().any(|datagram| stun::media(datagram).is_some());
     let has_others = seen().any(stun::is_frame);
-    let has_more = seen().any(holds_more) || from_client.has_others() || from_server.has_others();
+    let has_more = seen().any(holds_more)
+        || from_client.holds_others(Order::of_datagrams_of_client(modern))
+        || from_server.holds_others(Order::of_server(modern, retried));
     let mut facts = TlsFacts::default();
     let settled = from_client.done && from_server.done;
     let (client_through, server_through) = (from_client.protected, from_server.protected);
@@ -358,18 +357,26 @@ fn is_in_the_clear(datagram: &[u8]) -> bool {
     if let Some(sealed) = stun::media(datagram) {
         return readable::is_no_chance(sealed);
     }
-    let unsealed = |record: Record<'_>| match record.epoch {
-        0 => !record.may_be_in_the_clear(),
+    let unsealed = |record: Record<'_>| match (record.epoch, record.kind) {
+        (0, APPLICATION_DATA) => true,
+        (0, _) => !record.may_be_in_the_clear() && readable::is_no_chance(record.payload),
         _ => can_be_read(record.payload),
     };
     // Without a length the unified header is no sign of a record.
     records(datagram).any(unsealed) || readable::is_in_the_clear(behind(datagram, false))
 }
 
-/// Whether there is something beside records, media and frames of a relay's: it may be anything.
+/// Whether there is something beside what stacks send, media and frames of a relay's: it may be anything.
 fn holds_more(datagram: &[u8]) -> bool {
-    let is_padding = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
-    stun::media(datagram).is_none() && !stun::is_frame(datagram) && !is_padding(behind(datagram, true))
+    if stun::media(datagram).is_some() || stun::is_frame(datagram) {
+        return false;
+    }
+    let rest = behind(datagram, true);
+    let is_padding = rest.iter().all(|byte| *byte == 0);
+    // A capture may end within the header of the next record.
+    let is_cut = datagram.len() >= SHORTEST_CUT && rest.len() < HEADER && matches!(rest, [20..=26, ..]);
+    let unplaced = |record: Record<'_>| record.epoch == 0 && !record.may_be_in_the_clear();
+    records(datagram).any(unplaced) || !is_padding && !is_cut
 }
 
 /// What follows a datagram's records, with the unified header or only the others; all of it, where it holds none.

@@ -134,7 +134,7 @@ fn look(prefix: Prefix<'_>) -> (Look, bool) {
             Chain::Holds if goes_on(prefix, at) && !holds_text(&bytes[..at]) => {
                 return (Look::Records, done);
             }
-            Chain::Holds if are_text_together(&bytes[at..]) => return (Look::Readable, done),
+            Chain::Holds if are_text_together(&bytes[at..]) => return (Look::Readable, done && !open),
             Chain::Holds => {}
             Chain::Short => open = true,
             Chain::Wrong => {}

@@ -32,6 +32,11 @@ impl Order {
         Order { hello: CLIENT_HELLO, hellos: 1 + usize::from(retried), others }
     }
 
+    /// Datagrams get lost, and with them what a server said of a hello: a client may send any number.
+    pub fn of_datagrams_of_client(hidden: bool) -> Order {
+        Order { hellos: usize::MAX, ..Order::of_client(hidden, false) }
+    }
+
     pub fn of_server(hidden: bool, retried: bool) -> Order {
         let others = if hidden { &[] } else { SERVER };
         Order { hello: SERVER_HELLO, hellos: 1 + usize::from(retried), others }

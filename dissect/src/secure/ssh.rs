@@ -141,6 +141,12 @@ fn conclude(mut ssh: SshFacts, client: &Side<'_>, server: &Side<'_>) -> Secure {
     let from_server = server.encrypted(&negotiated.to_client, software(ssh.server_version.as_deref()));
     let (authentication, settled) = authentication(&from_client, &from_server);
     ssh.authentication = authentication;
+    let by_tokens = negotiated.key_exchange.starts_with(b"gss-");
+    let is_odd = |side: &Side<'_>| side.exchange.is_odd || side.exchange.exchanges_words && !by_tokens;
+    if is_odd(client) || is_odd(server) {
+        let detail = format!("{versions}, with more in front of the keys than an exchange of keys");
+        return inspection(Protection::Unknown(UnknownReason::Opaque), ssh, detail, settled && judged);
+    }
     inspection(Protection::Encrypted(Cipher::Ssh), ssh, versions, settled && judged)
 }
 

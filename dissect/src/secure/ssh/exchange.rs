@@ -2,7 +2,7 @@
 
 use super::super::record::holds_text;
 use crate::bytes::Reader;
-use crate::readable::{is_in_words, is_no_chance};
+use crate::readable::are_words;
 
 /// Section 6.1 asks for 35000 to be accepted.
 const PACKET: std::ops::RangeInclusive<u32> = 6..=35_000;
@@ -11,6 +11,7 @@ const DISCONNECT: u8 = 1;
 const IGNORE: u8 = 2;
 const UNIMPLEMENTED: u8 = 3;
 const DEBUG: u8 = 4;
+const EXT_INFO: u8 = 7;
 const KEXINIT: u8 = 20;
 const NEWKEYS: u8 = 21;
 /// Of the method of key exchange (RFC 4251 section 7).
@@ -26,6 +27,8 @@ pub(super) struct Offer<'a> {
     pub host_key: &'a [u8],
     pub to_server: Algorithms<'a>,
     pub to_client: Algorithms<'a>,
+    /// Nothing follows.
+    pub is_all: bool,
 }
 
 /// What is negotiated for each direction by itself.
@@ -47,7 +50,11 @@ impl<'a> Offer<'a> {
         let (cipher_to_server, cipher_to_client) = (list()?, list()?);
         let (mac_to_server, mac_to_client) = (list()?, list()?);
         let (compression_to_server, compression_to_client) = (list()?, list()?);
+        // Languages; whether a guess follows, and a number for later.
+        let languages = list().is_some() && list().is_some();
+        let is_all = languages && reader.rest().len() == 1 + 4;
         Some(Offer {
+            is_all,
             key_exchange,
             host_key,
             to_server: Algorithms {
@@ -77,6 +84,10 @@ pub(super) struct Exchange<'a> {
     pub broken: Option<usize>,
     /// A packet was padded more than it has to be.
     pub pads_more: bool,
+    /// Messages of the exchange itself are words. Tokens of GSSAPI may be: they name who has a ticket.
+    pub exchanges_words: bool,
+    /// There is more than stacks send, or words where nobody reads any.
+    pub is_odd: bool,
 }
 
 impl<'a> Exchange<'a> {
@@ -92,7 +103,7 @@ impl<'a> Exchange<'a> {
             let known = match message {
                 KEXINIT => exchange.offer.is_none(),
                 DISCONNECT | IGNORE | UNIMPLEMENTED | DEBUG => true,
-                7 | NEWKEYS | EXCHANGE_FIRST..=EXCHANGE_LAST => exchange.offer.is_some(),
+                EXT_INFO | NEWKEYS | EXCHANGE_FIRST..=EXCHANGE_LAST => exchange.offer.is_some(),
                 _ => false,
             };
             if !known || !PACKET.contains(&length) || u32::from(padding) + 2 > length {
@@ -102,14 +113,20 @@ impl<'a> Exchange<'a> {
             let end = 4 + length as usize;
             let Some(packet) = rest.get(5..end - usize::from(padding)) else { break };
             packets += 1;
-            if packets > MOST_PACKETS || !exchange.may_hold(message, &packet[1..]) {
-                exchange.broken = Some(at);
-                break;
+            let body = &packet[1..];
+            match message {
+                EXCHANGE_FIRST..=EXCHANGE_LAST => {
+                    exchange.exchanges_words |= are_words(body.get(4..).unwrap_or(&[]))
+                }
+                _ => exchange.is_odd |= packets > MOST_PACKETS || !may_hold(message, body),
             }
             // At least four bytes, up to a multiple of eight.
             exchange.pads_more |= !(4..12).contains(&padding);
             match message {
-                KEXINIT => exchange.offer = Offer::parse(packet),
+                KEXINIT => {
+                    exchange.offer = Offer::parse(packet);
+                    exchange.is_odd |= exchange.offer.as_ref().is_some_and(|offer| !offer.is_all);
+                }
                 NEWKEYS => exchange.keys_at = Some(at + end),
                 DISCONNECT => exchange.disconnected = true,
                 EXCHANGE_FIRST..=EXCHANGE_LAST => exchange.exchanged = true,
@@ -123,22 +140,19 @@ impl<'a> Exchange<'a> {
         }
         exchange
     }
+}
 
-    /// Whether a packet of this kind may say that: keys and proofs look random, and all others are as good as empty.
-    fn may_hold(&self, message: u8, body: &[u8]) -> bool {
-        // Tokens name who has a ticket.
-        let by_tokens = |offer: &Offer<'_>| {
-            offer.key_exchange.split(|byte| *byte == b',').any(|it| it.starts_with(b"gss-"))
-        };
-        match message {
-            UNIMPLEMENTED => body.len() == 4,
-            EXCHANGE_FIRST..=EXCHANGE_LAST if self.offer.as_ref().is_some_and(by_tokens) => true,
-            // A host's key says its kind twice, and its certificate has names within.
-            EXCHANGE_FIRST..=EXCHANGE_LAST => !is_in_words(body.get(4..).unwrap_or(&[])),
-            IGNORE | DEBUG => {
-                !is_no_chance(body) && !holds_text(body) && !holds_text(body.get(4..).unwrap_or(&[]))
-            }
-            _ => true,
+/// What stacks say in packets that are no part of the exchange itself, and say nothing that anybody reads.
+fn may_hold(message: u8, body: &[u8]) -> bool {
+    match message {
+        NEWKEYS => body.is_empty(),
+        UNIMPLEMENTED => body.len() == 4,
+        IGNORE | DEBUG => {
+            let words = |at: usize| body.get(at..).is_some_and(|it| are_words(it) || holds_text(it));
+            !words(0) && !words(4)
         }
+        // Its place is behind NEWKEYS (RFC 8308 section 2.4).
+        EXT_INFO => false,
+        _ => true,
     }
 }
