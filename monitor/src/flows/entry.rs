@@ -483,6 +483,16 @@ impl Flow {
         self.routed_into.as_ref().filter(|tunnel| tunnel.passed(self.devices) == Passed::Through)
     }
 
+    /// From now on it is unknown which way its packets go, until that is answered; false where they stay on this host.
+    pub fn await_way(&mut self) -> bool {
+        let leaves = !self.endpoints().1.ip().is_loopback();
+        if leaves {
+            self.marks.set(Marks::WAY_UNKNOWN, true);
+            self.marks.set(Marks::WAY_AWAITED, true);
+        }
+        leaves
+    }
+
     /// Which way its packets go is not known yet, though it was asked long ago: the answer may have been lost, or none been
     /// found. After twice as long each time.
     pub fn asks_for_its_way_again(&self, now_ns: u64) -> bool {

@@ -250,6 +250,48 @@ fn a_secret_of_a_flow_waits_until_it_is_known_whether_it_goes_through_a_tunnel()
     }
 }
 
+/// Open when the daemon came, or before it knew of any tunnel: such a flow is asked about like any other.
+#[test]
+fn a_flow_from_before_the_tunnels_were_known_is_asked_about_too() {
+    let ways =
+        |output: &Output| output.lookups.iter().filter(|it| matches!(it, Lookup::Tunnel { .. })).count();
+    for is_found in [true, false] {
+        let mut rig = Rig::new(settings());
+        let mut open = rig.event(Kind::Open, 1, CLIENT, SERVER, false);
+        open.sent_device = WG0;
+        if is_found {
+            rig.core.found(Found::Tunnels(true), rig.now_ns);
+            let found = super::taken_over::found(&rig, 0);
+            rig.core.found(found, rig.now_ns);
+            assert_eq!(ways(&rig.core.take_output()), 1);
+            open.flags |= flow_flag::MIDSTREAM;
+            rig.feed(Kind::Progress, open);
+        } else {
+            rig.feed(Kind::Open, open);
+            rig.core.found(Found::Tunnels(true), rig.now_ns);
+            rig.core.take_output();
+            let identity = Arc::new(Identity { pid: Some(open.owner.tgid), ..Identity::default() });
+            let seen = seen_of(&open.owner);
+            rig.core.found(Found::Owner { key: key_of(&open), seen, identity }, rig.now_ns);
+        }
+        rig.capture(&open, true, 0, REQUEST);
+        rig.capture(&open, false, 0, RESPONSE);
+        let mut asked = 0;
+        for _ in 0..3 {
+            rig.pass(SECOND);
+            let output = rig.core.take_output();
+            asked += ways(&output);
+            assert!(alerts(&output.records).is_empty(), "{is_found}");
+        }
+        assert!(asked > 0, "{is_found}");
+        rig.core.found(Found::Tunnel { key: key_of(&open), way: Way::Through(tunnel()) }, rig.now_ns);
+        rig.feed(Kind::Close, FlowEvent { sent_bytes: 9, ..open });
+        let told = rig.core.take_output().records;
+        let (_, flow) = *flows(&told).last().unwrap();
+        assert_eq!((alerts(&told).len(), flow.verdict.encrypted.answer), (0, Answer::Yes), "{is_found}");
+    }
+}
+
 /// The rest of it was not captured: it may have gone through.
 #[test]
 fn a_handshake_that_was_not_seen_to_its_end_did_not_fail() {
