@@ -76,8 +76,7 @@ impl Ways {
             match self.asked.recv_timeout(tunnels.due_in()) {
                 Ok((key, socket)) => {
                     let now_ns = monotonic_ns();
-                    let is_allowed = rate.allows(1, now_ns);
-                    rate.spend(1, now_ns);
+                    let is_allowed = rate.take(1, now_ns);
                     let tally = self.looks.look("tunnel");
                     let way = if is_allowed {
                         tally.deliver(1);
