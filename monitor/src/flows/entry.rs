@@ -493,11 +493,12 @@ impl Flow {
         leaves
     }
 
-    /// Which way its packets go is not known yet, though it was asked long ago: the answer may have been lost, or none been
-    /// found. After twice as long each time.
+    /// Which way its packets go is not known yet, though it was asked a while ago: nobody answered (a question may be
+    /// refused, an answer be lost), or the answer was that nobody knows. Of the latter after twice as long each time.
     pub fn asks_for_its_way_again(&self, now_ns: u64) -> bool {
-        self.marks.has(Marks::WAY_UNKNOWN)
-            && (now_ns.saturating_sub(self.opened_ns) / 1_000_000_000).is_power_of_two()
+        let age_s = now_ns.saturating_sub(self.opened_ns) / 1_000_000_000;
+        let is_unanswered = age_s > 0 && self.marks.has(Marks::WAY_AWAITED);
+        self.marks.has(Marks::WAY_UNKNOWN) && (is_unanswered || age_s.is_power_of_two())
     }
 
     /// Where its packets were seen, as the kernel's events tell it; whether that changes what is said of its tunnel.

@@ -82,7 +82,8 @@ impl Core {
         let mut told = Vec::new();
         let mut glances = Vec::new();
         let mut quiet = Vec::new();
-        let (mut tunnels, mut late) = (0, 0);
+        let mut late = Vec::new();
+        let (mut tunnels, mut asked) = (0, 0);
         let commands = &mut self.out.commands;
         let lookups = &mut self.out.lookups;
         self.table.each_in(places, |id, flow| {
@@ -109,10 +110,14 @@ impl Core {
             }
             // Routes and policies change.
             let is_routed = flow.routed_into.is_some() && tunnels < TUNNELS;
-            let is_late = flow.asks_for_its_way_again(now_ns) && late < LATE;
-            if (is_routed || is_late) && !flow.is_over() {
+            let is_late = flow.asks_for_its_way_again(now_ns) && !flow.is_over();
+            if is_late && !flow.marks.has(Marks::WAY_AWAITED) {
+                late.push(id);
+            }
+            let is_asked = is_late && asked < LATE;
+            if (is_routed || is_asked) && !flow.is_over() {
                 tunnels += usize::from(is_routed);
-                late += usize::from(is_late);
+                asked += usize::from(is_asked);
                 lookups.push(Lookup::Tunnel { key: flow.key(), socket: socket_of(flow) });
             }
             // A connection that was accepted by one process and is used by another: look once it
@@ -126,6 +131,12 @@ impl Core {
                 lookups.push(Lookup::User { key: flow.key(), socket: socket_of(flow) });
             }
         });
+        for id in late {
+            // Those that had no turn, or get no answer, ask in a second.
+            if let Some(mut flow) = self.table.get_mut(id) {
+                flow.marks.set(Marks::WAY_AWAITED, true);
+            }
+        }
         for id in glances {
             self.glance(id, now_ns);
         }

@@ -177,7 +177,7 @@ fn a_flow_is_not_judged_before_it_is_known_whether_it_goes_through_a_tunnel() {
                 }
                 asked += out.lookups.iter().filter(|it| matches!(it, Lookup::Tunnel { .. })).count();
             }
-            assert!((1..=3).contains(&asked), "asked {asked} times again");
+            assert!((4..=5).contains(&asked), "asked {asked} times again");
         }
         let expected = if way == Way::Direct { (1, Answer::No) } else { (0, Answer::Yes) };
         rig.core.found(Found::Tunnel { key: key_of(&open), way }, rig.now_ns);
@@ -290,6 +290,45 @@ fn a_flow_from_before_the_tunnels_were_known_is_asked_about_too() {
         let (_, flow) = *flows(&told).last().unwrap();
         assert_eq!((alerts(&told).len(), flow.verdict.encrypted.answer), (0, Answer::Yes), "{is_found}");
     }
+}
+
+/// Whoever was not answered asks each second; who was told that nobody knows, after twice as long each time.
+#[test]
+fn a_look_up_that_nobody_answered_is_asked_again_each_second() {
+    let asked = |count: u64, is_answered: bool, seconds: u64| {
+        let mut rig = Rig::new(CoreSettings { capacity: 1024, ..settings() });
+        rig.core.found(Found::Tunnels(true), rig.now_ns);
+        for cookie in 1..=count {
+            let open = rig.event(Kind::Open, cookie, &format!("10.0.0.1:{}", 40_000 + cookie), SERVER, false);
+            rig.feed(Kind::Open, open);
+        }
+        let mut asked = HashSet::new();
+        let mut times = 0;
+        for second in 0..=seconds {
+            let keys: Vec<FlowKey> = rig
+                .core
+                .take_output()
+                .lookups
+                .into_iter()
+                .filter_map(|it| if let Lookup::Tunnel { key, .. } = it { Some(key) } else { None })
+                .collect();
+            for key in keys {
+                if second > 0 {
+                    times += 1;
+                    asked.insert(key.cookie);
+                }
+                if is_answered {
+                    rig.core.found(Found::Tunnel { key, way: Way::Unknown }, rig.now_ns);
+                }
+            }
+            rig.pass(SECOND);
+        }
+        (asked.len(), times)
+    };
+    assert_eq!(asked(1, false, 16), (1, 16));
+    assert_eq!(asked(1, true, 16), (1, 5));
+    // More than are asked about in one step of the walk: the others have their turn in the next one.
+    assert_eq!(asked(500, true, 16).0, 500);
 }
 
 /// The rest of it was not captured: it may have gone through.
