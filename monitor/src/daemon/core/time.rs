@@ -78,11 +78,11 @@ impl Core {
     fn visit(&mut self, places: Range<usize>, now_ns: u64) {
         let idle_ns = self.settings.udp_idle_ns;
         let interval_ns = self.settings.interval_ns;
-        let sampling = &self.settings.sampling;
+        let (sampling, watching) = (&self.settings.sampling, &self.watching);
         let mut told = Vec::new();
         let mut glances = Vec::new();
         let mut quiet = Vec::new();
-        let mut late = Vec::new();
+        let (mut late, mut overdue) = (Vec::new(), Vec::new());
         let (mut tunnels, mut asked) = (0, 0);
         let commands = &mut self.out.commands;
         let lookups = &mut self.out.lookups;
@@ -107,6 +107,9 @@ impl Core {
             }
             if glances.len() < GLANCES && Core::is_to_be_glanced_at(sampling, flow, now_ns) {
                 glances.push(id);
+            }
+            if Core::has_waited_for_its_way(watching, flow, now_ns) {
+                overdue.push(id);
             }
             // Routes and policies change.
             let is_routed = flow.routed_into.is_some() && tunnels < TUNNELS;
@@ -142,6 +145,9 @@ impl Core {
         }
         for id in quiet {
             self.conclude(id);
+            self.advance(id, now_ns);
+        }
+        for id in overdue {
             self.advance(id, now_ns);
         }
         for id in told {
@@ -196,6 +202,7 @@ impl Core {
                 flow.marks.set(Marks::WAY_AWAITED, false);
             }
             self.advance(id, now_ns);
+            self.harvest_now(id, now_ns);
             // What has ended has no other who would tell it.
             let goes_on = self.table.get(id).is_some_and(|flow| !flow.is_over());
             if hooks_stay && goes_on {

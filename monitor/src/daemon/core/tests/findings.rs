@@ -331,6 +331,47 @@ fn a_look_up_that_nobody_answered_is_asked_again_each_second() {
     assert_eq!(asked(500, true, 16).0, 500);
 }
 
+/// A secret of an idle flow, of one that a full table pushes out, and of those that are open at the end.
+#[test]
+fn a_secret_is_told_also_where_nothing_more_happens_in_its_flow() {
+    const WITH_SECRET: &[u8] =
+        b"GET /a HTTP/1.1\r\nHost: a\r\nAuthorization: Basic YWxpY2U6aHVudGVyMi1TM2NyZXQ=\r\n\r\n";
+    for how in ["idle", "pushed out", "the end", "the end, and hooks stay"] {
+        let mut rig = Rig::new(settings());
+        rig.core.found(Found::Tunnels(true), rig.now_ns);
+        let open = rig.event(Kind::Open, 1, CLIENT, SERVER, false);
+        rig.feed(Kind::Open, open);
+        rig.capture(&open, true, 0, WITH_SECRET);
+        rig.capture(&open, false, 0, RESPONSE);
+        rig.core.take_output();
+        let identity = Arc::new(Identity { pid: Some(open.owner.tgid), ..Identity::default() });
+        let seen = seen_of(&open.owner);
+        rig.core.found(Found::Owner { key: key_of(&open), seen, identity }, rig.now_ns);
+        for _ in 0..5 {
+            rig.pass(SECOND);
+        }
+        assert!(alerts(&rig.core.take_output().records).is_empty(), "{how}");
+        match how {
+            "idle" => (0..30).for_each(|_| rig.pass(SECOND)),
+            "pushed out" => {
+                for cookie in 2..=65 {
+                    let client = format!("10.0.0.1:{}", 40_000 + cookie);
+                    let other = rig.event(Kind::Open, cookie, &client, SERVER, false);
+                    rig.feed(Kind::Open, other);
+                }
+            }
+            _ => rig.core.shut_down(rig.now_ns, how != "the end"),
+        }
+        let told = rig.core.take_output().records;
+        let rules: Vec<_> = alerts(&told)
+            .into_iter()
+            .filter(|alert| alert.state == AlertState::Opened)
+            .map(|alert| (alert.rule, alert.reason.ends_with("through a tunnel is not known")))
+            .collect();
+        assert_eq!(rules, [(Rule::CredentialInClear, true)], "{how}");
+    }
+}
+
 /// The rest of it was not captured: it may have gone through.
 #[test]
 fn a_handshake_that_was_not_seen_to_its_end_did_not_fail() {
