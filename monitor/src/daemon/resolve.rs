@@ -21,7 +21,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::core::{Found, Lookup};
 use super::stages::Stage;
 use crate::flows::FlowKey;
-use crate::identity::{Asked, Glimpses, Hashes, Hung, Named, ProcessSeen, Resolver, SocketKey, Way};
+use crate::identity::{Asked, Glimpses, Hashes, Hung, Named, ProcessSeen, Resolver, SocketKey};
 
 /// Answers that are given together: each that went alone would wake every thread on its way.
 const TOGETHER: usize = 64;
@@ -196,8 +196,11 @@ impl Errands {
                 (!queued).then_some(Found::User { key, identity: None })
             }
             Lookup::Tunnel { key, socket } => {
-                let queued = self.ways.try_send((key, socket)).is_ok();
-                (!queued).then_some(Found::Tunnel { key, way: Way::Unknown })
+                // Who is not answered asks again.
+                if self.ways.try_send((key, socket)).is_err() {
+                    tally.lose(1);
+                }
+                return None;
             }
             Lookup::Sockets => {
                 let queued = self.listings.try_send(()).is_ok();

@@ -483,11 +483,22 @@ impl Flow {
         self.routed_into.as_ref().filter(|tunnel| tunnel.passed(self.devices) == Passed::Through)
     }
 
-    /// Which way its packets go is not known yet, though it was asked long ago: the answer may have been lost, or none been
-    /// found. After twice as long each time.
+    /// From now on it is unknown which way its packets go, until that is answered; false where they stay on this host.
+    pub fn await_way(&mut self) -> bool {
+        let leaves = !self.endpoints().1.ip().is_loopback();
+        if leaves {
+            self.marks.set(Marks::WAY_UNKNOWN, true);
+            self.marks.set(Marks::WAY_AWAITED, true);
+        }
+        leaves
+    }
+
+    /// Which way its packets go is not known yet, though it was asked a while ago: nobody answered (a question may be
+    /// refused, an answer be lost), or the answer was that nobody knows. Of the latter after twice as long each time.
     pub fn asks_for_its_way_again(&self, now_ns: u64) -> bool {
-        self.marks.has(Marks::WAY_UNKNOWN)
-            && (now_ns.saturating_sub(self.opened_ns) / 1_000_000_000).is_power_of_two()
+        let age_s = now_ns.saturating_sub(self.opened_ns) / 1_000_000_000;
+        let is_unanswered = age_s > 0 && self.marks.has(Marks::WAY_AWAITED);
+        self.marks.has(Marks::WAY_UNKNOWN) && (is_unanswered || age_s.is_power_of_two())
     }
 
     /// Where its packets were seen, as the kernel's events tell it; whether that changes what is said of its tunnel.

@@ -15,7 +15,7 @@ impl Marks {
     pub const AGAIN: Marks = Marks(4);
     /// It was asked whether it goes through a tunnel, and is not known yet.
     pub const WAY_UNKNOWN: Marks = Marks(8);
-    /// Nothing is told of it before that is answered.
+    /// Nobody has answered that since it was asked; nothing is told of it before, for a moment.
     pub const WAY_AWAITED: Marks = Marks(16);
 
     pub fn has(self, which: Marks) -> bool {

@@ -193,7 +193,7 @@ impl SocketLister {
     pub fn connection(&self, local: SocketAddr, remote: SocketAddr, cookie: u64) -> Option<SocketSeen> {
         match self.one(Transport::Tcp, local, remote, cookie, scope(local)) {
             One::Found(socket) => Some(socket),
-            One::Another | One::None => None,
+            One::Another | One::None | One::Unknown => None,
         }
     }
 
@@ -226,10 +226,8 @@ impl SocketLister {
         id.interface_id = interface;
         let mut found = Vec::new();
         let each = &mut |socket| found.push(socket);
-        match self.ask(transport, id, 0, ExtensionFlags::INFO, ALL, each) {
-            Err(error) if error.raw_os_error() == Some(Errno::STALE.raw_os_error()) => return One::Another,
-            Err(_) => return One::None,
-            Ok(()) => {}
+        if let Err(error) = self.ask(transport, id, 0, ExtensionFlags::INFO, ALL, each) {
+            return not_found(&error);
         }
         match found.into_iter().find(|socket| cookie == 0 || socket.cookie == cookie) {
             Some(socket) => One::Found(socket),
@@ -237,13 +235,13 @@ impl SocketLister {
         }
     }
 
-    /// The UDP sockets at a port: the kernel goes through all there are, and tells those.
-    pub fn at_port(&self, port: u16) -> io::Result<Vec<SocketSeen>> {
+    /// The sockets at a port: the kernel goes through all there are, and tells those.
+    pub fn at_port(&self, transport: Transport, port: u16) -> io::Result<Vec<SocketSeen>> {
         let mut found = Vec::new();
         for mut id in [SocketId::new_v4(), SocketId::new_v6()] {
             id.source_port = port;
             let each = &mut |socket| found.push(socket);
-            self.ask(Transport::Udp, id, NLM_F_DUMP, ExtensionFlags::INFO, ALL, each)?;
+            self.ask(transport, id, NLM_F_DUMP, ExtensionFlags::INFO, COUNTING, each)?;
         }
         Ok(found)
     }
@@ -291,6 +289,16 @@ pub enum One {
     Another,
     /// Nobody does.
     None,
+    /// The kernel did not say.
+    Unknown,
+}
+
+fn not_found(error: &io::Error) -> One {
+    match error.raw_os_error() {
+        Some(number) if number == Errno::STALE.raw_os_error() => One::Another,
+        Some(number) if number == Errno::NOENT.raw_os_error() => One::None,
+        _ => One::Unknown,
+    }
 }
 
 /// The interface that a link-local address is one of.

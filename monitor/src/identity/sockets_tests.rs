@@ -126,6 +126,7 @@ fn a_udp_socket_is_looked_up() {
             }
             One::Another => "another",
             One::None => "none",
+            One::Unknown => "unknown",
         }
     };
     for (bound, at) in [
@@ -149,7 +150,7 @@ fn a_udp_socket_is_looked_up() {
     assert_eq!(one(&connected, "127.0.0.1", "127.0.0.1:10"), "none");
     // Of two of one name, whichever the kernel prefers is there; all of the port are told.
     let port = connected.local_addr().unwrap().port();
-    let at_port = lister.at_port(port).unwrap();
+    let at_port = lister.at_port(Transport::Udp, port).unwrap();
     assert!(at_port.iter().all(|socket| socket.local.port() == port));
     assert_eq!(by_cookie(&at_port, &connected).remote, "127.0.0.1:9".parse().unwrap());
     let other = SocketAddr::new("127.0.0.1".parse().unwrap(), port);
@@ -206,6 +207,17 @@ fn sockets_that_count_are_listed_alone() {
     let all = lister.list_counted().unwrap();
     let mine = [&client, &server].map(|socket| by_cookie(&all, socket).state);
     assert_eq!([&client, &server].map(|socket| by_cookie(&found, socket).state), mine);
+}
+
+/// There is nobody where the kernel says so.
+#[test]
+fn a_look_up_that_fails_finds_nobody_and_does_not_say_that_nobody_is_there() {
+    let of = |error: Errno| not_found(&io::Error::from_raw_os_error(error.raw_os_error()));
+    assert_eq!([of(Errno::NOENT), of(Errno::STALE)], [One::None, One::Another]);
+    for error in [Errno::NOBUFS, Errno::NOMEM, Errno::INTR, Errno::PERM, Errno::INVAL] {
+        assert_eq!(of(error), One::Unknown, "{error}");
+    }
+    assert_eq!(not_found(&io::Error::from(io::ErrorKind::InvalidData)), One::Unknown);
 }
 
 /// A FIN that comes or goes while the kernel answers is counted as a byte.

@@ -13,9 +13,12 @@ use super::namespaces::Netns;
 const SOCKETS: &str = "/run/wireguard";
 
 /// Whether the TUN device of this name in this namespace is WireGuard's.
-pub(super) fn is_wireguard(namespace: &Netns, name: &str) -> bool {
+pub(super) fn is_wireguard(namespace: &Netns, name: &str) -> io::Result<bool> {
     // An interface's name holds no slash; but it comes from elsewhere.
-    !name.contains('/') && holds(namespace, &Path::new(SOCKETS).join(format!("{name}.sock"))).unwrap_or(false)
+    if name.contains('/') {
+        return Ok(false);
+    }
+    holds(namespace, &Path::new(SOCKETS).join(format!("{name}.sock")))
 }
 
 fn holds(namespace: &Netns, socket: &Path) -> io::Result<bool> {
@@ -38,7 +41,7 @@ mod tests {
     #[test]
     fn a_device_without_a_control_socket_is_not() {
         let own = Netns::own().expect("our own namespace");
-        assert!(!is_wireguard(&own, "no-such-device"));
-        assert!(!is_wireguard(&own, "../../etc/passwd"));
+        assert!(is_wireguard(&own, "no-such-device").is_err_and(|it| it.kind() == io::ErrorKind::NotFound));
+        assert!(is_wireguard(&own, "../../etc/passwd").is_ok_and(|it| !it));
     }
 }

@@ -28,6 +28,15 @@ impl Budget {
         self.left = (self.left - i64::from(bytes)).max(-BURST * i64::from(self.per_s));
     }
 
+    /// Spends what may be spent; false where that is not allowed, which costs nothing.
+    pub fn take(&mut self, bytes: u32, now_ns: u64) -> bool {
+        let is_allowed = self.allows(bytes, now_ns);
+        if is_allowed {
+            self.spend(bytes, now_ns);
+        }
+        is_allowed
+    }
+
     fn fill(&mut self, now_ns: u64) {
         let passed = now_ns.saturating_sub(self.at_ns);
         let earned = u128::from(passed) * u128::from(self.per_s) / 1_000_000_000;
@@ -36,5 +45,21 @@ impl Budget {
             let earned = i64::try_from(earned).unwrap_or(i64::MAX);
             self.left = self.left.saturating_add(earned).min(BURST * i64::from(self.per_s));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever asks for more than there is, all the time, is given all there is, all the time.
+    #[test]
+    fn what_is_refused_costs_nothing() {
+        let mut budget = Budget::new(100);
+        let mut taken = 0;
+        for ms in 0..10_000 {
+            taken += u32::from(budget.take(1, ms * 1_000_000));
+        }
+        assert!((1300..=1400).contains(&taken), "{taken}");
     }
 }

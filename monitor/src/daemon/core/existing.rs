@@ -93,6 +93,7 @@ impl Core {
             if let Some(counts) = &socket.tcp {
                 flow.refresh(socket.state, counts);
             }
+            self.ask_way(&mut flow);
             let (id, evicted) = self.table.insert(flow);
             if let Some((place, evicted)) = evicted {
                 self.push_out(place, evicted, at_ns);

@@ -148,11 +148,7 @@ impl Core {
 
     pub(super) fn insert(&mut self, mut flow: Flow, now_ns: u64) -> FlowId {
         let key = flow.key();
-        if self.tunnels && !flow.endpoints().1.ip().is_loopback() {
-            flow.marks.set(Marks::WAY_UNKNOWN, true);
-            flow.marks.set(Marks::WAY_AWAITED, true);
-            self.out.lookups.push(Lookup::Tunnel { key: flow.key(), socket: socket_of(&flow) });
-        }
+        self.ask_way(&mut flow);
         if let Some(holder) = self.holder_of_old_listener(&flow) {
             flow.set_maker(holder.pid.unwrap_or(0));
             flow.set_owner(holder);
@@ -173,6 +169,28 @@ impl Core {
         self.waiting.push(id);
         self.will_tell(key);
         id
+    }
+
+    /// Asks which way the packets of a new flow go, where there are tunnels.
+    pub(super) fn ask_way(&mut self, flow: &mut Flow) {
+        if self.tunnels && flow.await_way() {
+            self.out.lookups.push(Lookup::Tunnel { key: flow.key(), socket: socket_of(flow) });
+        }
+    }
+
+    /// Whether there is any tunnel. What was open before the first one was seen may go through it: the walk asks for all of
+    /// that, a share at a time.
+    pub(super) fn tunnels_are(&mut self, any: bool) {
+        let first = any && !self.tunnels;
+        self.tunnels = any;
+        let ids = if first { self.table.ids() } else { Vec::new() };
+        for id in ids {
+            if let Some(mut flow) = self.table.get_mut(id)
+                && flow.routed_into.is_none()
+            {
+                flow.await_way();
+            }
+        }
     }
 
     pub(super) fn pair(&mut self, a: FlowId, b: FlowId) {

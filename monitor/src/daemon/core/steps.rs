@@ -211,6 +211,7 @@ impl Core {
         if let Some(stream) = flow.stream.and_then(|id| self.streams.get_mut(id)) {
             stream.open = stream.open.saturating_sub(1);
         }
+        self.harvest_last(&flow, now_ns);
         self.let_go(id, &mut flow, now_ns);
         let view = Arc::new(flow.view(&self.boot_id, now_ns, self.wall()));
         let at = self.clock.wall(now_ns);

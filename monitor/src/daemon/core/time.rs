@@ -78,11 +78,12 @@ impl Core {
     fn visit(&mut self, places: Range<usize>, now_ns: u64) {
         let idle_ns = self.settings.udp_idle_ns;
         let interval_ns = self.settings.interval_ns;
-        let sampling = &self.settings.sampling;
+        let (sampling, watching) = (&self.settings.sampling, &self.watching);
         let mut told = Vec::new();
         let mut glances = Vec::new();
         let mut quiet = Vec::new();
-        let (mut tunnels, mut late) = (0, 0);
+        let (mut late, mut overdue) = (Vec::new(), Vec::new());
+        let (mut tunnels, mut asked) = (0, 0);
         let commands = &mut self.out.commands;
         let lookups = &mut self.out.lookups;
         self.table.each_in(places, |id, flow| {
@@ -107,12 +108,19 @@ impl Core {
             if glances.len() < GLANCES && Core::is_to_be_glanced_at(sampling, flow, now_ns) {
                 glances.push(id);
             }
+            if Core::has_waited_for_its_way(watching, flow, now_ns) {
+                overdue.push(id);
+            }
             // Routes and policies change.
             let is_routed = flow.routed_into.is_some() && tunnels < TUNNELS;
-            let is_late = flow.asks_for_its_way_again(now_ns) && late < LATE;
-            if (is_routed || is_late) && !flow.is_over() {
+            let is_late = flow.asks_for_its_way_again(now_ns) && !flow.is_over();
+            if is_late && !flow.marks.has(Marks::WAY_AWAITED) {
+                late.push(id);
+            }
+            let is_asked = is_late && asked < LATE;
+            if (is_routed || is_asked) && !flow.is_over() {
                 tunnels += usize::from(is_routed);
-                late += usize::from(is_late);
+                asked += usize::from(is_asked);
                 lookups.push(Lookup::Tunnel { key: flow.key(), socket: socket_of(flow) });
             }
             // A connection that was accepted by one process and is used by another: look once it
@@ -126,11 +134,20 @@ impl Core {
                 lookups.push(Lookup::User { key: flow.key(), socket: socket_of(flow) });
             }
         });
+        for id in late {
+            // Those that had no turn, or get no answer, ask in a second.
+            if let Some(mut flow) = self.table.get_mut(id) {
+                flow.marks.set(Marks::WAY_AWAITED, true);
+            }
+        }
         for id in glances {
             self.glance(id, now_ns);
         }
         for id in quiet {
             self.conclude(id);
+            self.advance(id, now_ns);
+        }
+        for id in overdue {
             self.advance(id, now_ns);
         }
         for id in told {
@@ -185,6 +202,7 @@ impl Core {
                 flow.marks.set(Marks::WAY_AWAITED, false);
             }
             self.advance(id, now_ns);
+            self.harvest_now(id, now_ns);
             // What has ended has no other who would tell it.
             let goes_on = self.table.get(id).is_some_and(|flow| !flow.is_over());
             if hooks_stay && goes_on {

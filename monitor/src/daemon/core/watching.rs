@@ -145,6 +145,11 @@ impl Watching {
         Some((doings, whole && flow.seen == crate::verdict::Seen::default()))
     }
 
+    /// Whether a flow is read on for what it shows.
+    pub fn reads(&self, flow: &Flow) -> bool {
+        self.watches.contains_key(&flow.cookie())
+    }
+
     /// What a flow has here goes with it; the alerts that it held are given.
     pub fn forget(&mut self, flow: &Flow) -> Vec<String> {
         let cookie = flow.cookie();
@@ -234,19 +239,35 @@ impl Core {
             && !flow.is_over()
     }
 
+    /// Which way the packets of a flow go is not known, and what was found in it has waited for that for too long.
+    pub(super) fn has_waited_for_its_way(watching: &Watching, flow: &Flow, now_ns: u64) -> bool {
+        flow.marks.has(Marks::WAY_UNKNOWN)
+            && now_ns.saturating_sub(flow.opened_ns) >= WAY_WANTED
+            && watching.reads(flow)
+    }
+
     /// Takes what was found in a flow that has its place in a stream.
     pub(super) fn harvest(&mut self, id: FlowId, now_ns: u64) {
         if self.watching.watches.is_empty() {
             return;
         }
         let Some(flow) = self.table.get(id) else { return };
+        // Within a tunnel, a secret is not in the clear.
+        let awaits_way = flow.marks.has(Marks::WAY_UNKNOWN)
+            && !flow.is_over()
+            && now_ns.saturating_sub(flow.opened_ns) < WAY_WANTED;
+        drop(flow);
+        if !awaits_way {
+            self.harvest_now(id, now_ns);
+        }
+    }
+
+    /// The same, whether it is known or not which way its packets go.
+    pub(super) fn harvest_now(&mut self, id: FlowId, now_ns: u64) {
+        let Some(flow) = self.table.get(id) else { return };
         let cookie = flow.cookie();
         let Some(watch) = self.watching.watches.get_mut(&cookie) else { return };
-        // Within a tunnel, a secret is not in the clear.
-        let is_way_unknown = flow.marks.has(Marks::WAY_UNKNOWN);
-        let awaits_way =
-            is_way_unknown && !flow.is_over() && now_ns.saturating_sub(flow.opened_ns) < WAY_WANTED;
-        if !flow.assigned || awaits_way {
+        if !flow.assigned {
             return;
         }
         let Some(stream) = flow.stream.and_then(|id| self.streams.get(id)) else {
@@ -278,34 +299,19 @@ impl Core {
             }
             return;
         }
-        let (subject, clock) = (stream.subject.clone(), self.clock);
-        let view = Arc::new(flow.view(&self.boot_id, now_ns, |ns| clock.wall(ns)));
+        let subject = stream.subject.clone();
+        let view = Arc::new(flow.view(&self.boot_id, now_ns, self.wall()));
+        let is_way_unknown = flow.marks.has(Marks::WAY_UNKNOWN);
         drop(flow);
-        let now_s = clock.wall(now_ns).as_second();
-        let mut findings = Vec::new();
+        let (operations, happened): (Vec<_>, Vec<_>) =
+            happened.into_iter().partition(|event| matches!(event, Happened::Operation(_)));
         let mut did_more = false;
-        for event in happened {
-            match event {
-                Happened::Operation(operation) => {
-                    did_more |= self.watching.doings.entry(cookie).or_default().add(operation);
-                }
-                Happened::Authentication(answer) => {
-                    let found = self.watching.auth_failures.answered(&view, &subject, &answer, now_ns);
-                    findings.extend(found.map(|finding| (finding, false)));
-                }
-                Happened::Credential(credential) => {
-                    let loopback = self.settings.loopback_alerts;
-                    let found = detect::credential_in_clear(&view, &subject, &credential, now_s, loopback);
-                    let found = found.map(|mut found| {
-                        if is_way_unknown {
-                            found.reason += "; whether it goes through a tunnel is not known";
-                        }
-                        found
-                    });
-                    findings.extend(found.map(|finding| (finding, true)));
-                }
+        for event in operations {
+            if let Happened::Operation(operation) = event {
+                did_more |= self.watching.doings.entry(cookie).or_default().add(operation);
             }
         }
+        let findings = self.found_in(&view, &subject, happened, is_way_unknown, now_ns);
         for (finding, holds) in findings {
             let alert = finding.key();
             let mut hold = false;
@@ -320,6 +326,52 @@ impl Core {
         }
         if did_more {
             self.hold_against_roles(id, now_ns);
+        }
+    }
+
+    /// What log-ins and secrets in a flow come to, and whether it holds the alert.
+    fn found_in(
+        &mut self,
+        view: &Arc<FlowView>,
+        subject: &str,
+        happened: Vec<Happened>,
+        is_way_unknown: bool,
+        now_ns: u64,
+    ) -> Vec<(Finding, bool)> {
+        let now_s = self.clock.wall(now_ns).as_second();
+        let loopback = self.settings.loopback_alerts;
+        let mut findings = Vec::new();
+        for event in happened {
+            match event {
+                Happened::Operation(_) => {}
+                Happened::Authentication(answer) => {
+                    let found = self.watching.auth_failures.answered(view, subject, &answer, now_ns);
+                    findings.extend(found.map(|finding| (finding, false)));
+                }
+                Happened::Credential(credential) => {
+                    let found = detect::credential_in_clear(view, subject, &credential, now_s, loopback);
+                    let found = found.map(|mut found| {
+                        if is_way_unknown {
+                            found.reason += "; whether it goes through a tunnel is not known";
+                        }
+                        found
+                    });
+                    findings.extend(found.map(|finding| (finding, true)));
+                }
+            }
+        }
+        findings
+    }
+
+    /// A flow that is not in the table any more is let go: what was found in it, and waited, is told now.
+    pub(super) fn harvest_last(&mut self, flow: &Flow, now_ns: u64) {
+        let Some(watch) = self.watching.watches.get_mut(&flow.cookie()) else { return };
+        let Some(stream) = flow.stream.and_then(|id| self.streams.get(id)) else { return };
+        let (happened, subject) = (watch.take(), stream.subject.clone());
+        let view = Arc::new(flow.view(&self.boot_id, now_ns, self.wall()));
+        let is_way_unknown = flow.marks.has(Marks::WAY_UNKNOWN);
+        for (finding, _) in self.found_in(&view, &subject, happened, is_way_unknown, now_ns) {
+            self.tell(finding, None, now_ns);
         }
     }
 

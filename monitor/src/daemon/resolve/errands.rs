@@ -10,7 +10,7 @@ use super::super::clock::monotonic_ns;
 use super::super::core::Found;
 use super::super::stages::Stage;
 use crate::flows::FlowKey;
-use crate::identity::{self, SocketKey, SocketLister, Tunnels, Way};
+use crate::identity::{self, SocketKey, SocketLister, Tunnels};
 use crate::watch::Budget;
 
 /// All sockets are listed at most this often.
@@ -75,17 +75,14 @@ impl Ways {
             }
             match self.asked.recv_timeout(tunnels.due_in()) {
                 Ok((key, socket)) => {
-                    let now_ns = monotonic_ns();
-                    let is_allowed = rate.allows(1, now_ns);
-                    rate.spend(1, now_ns);
                     let tally = self.looks.look("tunnel");
-                    let way = if is_allowed {
-                        tally.deliver(1);
-                        tunnels.way(&socket)
-                    } else {
+                    // Who is not answered asks again.
+                    if !rate.take(1, monotonic_ns()) {
                         tally.lose(1);
-                        Way::Unknown
-                    };
+                        continue;
+                    }
+                    tally.deliver(1);
+                    let way = tunnels.way(&socket);
                     if self.found.send(Found::Tunnel { key, way }).is_err() {
                         return;
                     }

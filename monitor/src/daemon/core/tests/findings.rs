@@ -177,7 +177,7 @@ fn a_flow_is_not_judged_before_it_is_known_whether_it_goes_through_a_tunnel() {
                 }
                 asked += out.lookups.iter().filter(|it| matches!(it, Lookup::Tunnel { .. })).count();
             }
-            assert!((1..=3).contains(&asked), "asked {asked} times again");
+            assert!((4..=5).contains(&asked), "asked {asked} times again");
         }
         let expected = if way == Way::Direct { (1, Answer::No) } else { (0, Answer::Yes) };
         rig.core.found(Found::Tunnel { key: key_of(&open), way }, rig.now_ns);
@@ -247,6 +247,128 @@ fn a_secret_of_a_flow_waits_until_it_is_known_whether_it_goes_through_a_tunnel()
         assert_eq!(alerts.iter().map(|alert| alert.rule.as_str()).collect::<Vec<_>>(), expected);
         let said = alerts.last().is_some_and(|it| it.reason.ends_with("through a tunnel is not known"));
         assert_eq!(said, is_unknown);
+    }
+}
+
+/// Open when the daemon came, or before it knew of any tunnel: such a flow is asked about like any other.
+#[test]
+fn a_flow_from_before_the_tunnels_were_known_is_asked_about_too() {
+    let ways =
+        |output: &Output| output.lookups.iter().filter(|it| matches!(it, Lookup::Tunnel { .. })).count();
+    for is_found in [true, false] {
+        let mut rig = Rig::new(settings());
+        let mut open = rig.event(Kind::Open, 1, CLIENT, SERVER, false);
+        open.sent_device = WG0;
+        if is_found {
+            rig.core.found(Found::Tunnels(true), rig.now_ns);
+            let found = super::taken_over::found(&rig, 0);
+            rig.core.found(found, rig.now_ns);
+            assert_eq!(ways(&rig.core.take_output()), 1);
+            open.flags |= flow_flag::MIDSTREAM;
+            rig.feed(Kind::Progress, open);
+        } else {
+            rig.feed(Kind::Open, open);
+            rig.core.found(Found::Tunnels(true), rig.now_ns);
+            rig.core.take_output();
+            let identity = Arc::new(Identity { pid: Some(open.owner.tgid), ..Identity::default() });
+            let seen = seen_of(&open.owner);
+            rig.core.found(Found::Owner { key: key_of(&open), seen, identity }, rig.now_ns);
+        }
+        rig.capture(&open, true, 0, REQUEST);
+        rig.capture(&open, false, 0, RESPONSE);
+        let mut asked = 0;
+        for _ in 0..3 {
+            rig.pass(SECOND);
+            let output = rig.core.take_output();
+            asked += ways(&output);
+            assert!(alerts(&output.records).is_empty(), "{is_found}");
+        }
+        assert!(asked > 0, "{is_found}");
+        rig.core.found(Found::Tunnel { key: key_of(&open), way: Way::Through(tunnel()) }, rig.now_ns);
+        rig.feed(Kind::Close, FlowEvent { sent_bytes: 9, ..open });
+        let told = rig.core.take_output().records;
+        let (_, flow) = *flows(&told).last().unwrap();
+        assert_eq!((alerts(&told).len(), flow.verdict.encrypted.answer), (0, Answer::Yes), "{is_found}");
+    }
+}
+
+/// Whoever was not answered asks each second; who was told that nobody knows, after twice as long each time.
+#[test]
+fn a_look_up_that_nobody_answered_is_asked_again_each_second() {
+    let asked = |count: u64, is_answered: bool, seconds: u64| {
+        let mut rig = Rig::new(CoreSettings { capacity: 1024, ..settings() });
+        rig.core.found(Found::Tunnels(true), rig.now_ns);
+        for cookie in 1..=count {
+            let open = rig.event(Kind::Open, cookie, &format!("10.0.0.1:{}", 40_000 + cookie), SERVER, false);
+            rig.feed(Kind::Open, open);
+        }
+        let mut asked = HashSet::new();
+        let mut times = 0;
+        for second in 0..=seconds {
+            let keys: Vec<FlowKey> = rig
+                .core
+                .take_output()
+                .lookups
+                .into_iter()
+                .filter_map(|it| if let Lookup::Tunnel { key, .. } = it { Some(key) } else { None })
+                .collect();
+            for key in keys {
+                if second > 0 {
+                    times += 1;
+                    asked.insert(key.cookie);
+                }
+                if is_answered {
+                    rig.core.found(Found::Tunnel { key, way: Way::Unknown }, rig.now_ns);
+                }
+            }
+            rig.pass(SECOND);
+        }
+        (asked.len(), times)
+    };
+    assert_eq!(asked(1, false, 16), (1, 16));
+    assert_eq!(asked(1, true, 16), (1, 5));
+    // More than are asked about in one step of the walk: the others have their turn in the next one.
+    assert_eq!(asked(500, true, 16).0, 500);
+}
+
+/// A secret of an idle flow, of one that a full table pushes out, and of those that are open at the end.
+#[test]
+fn a_secret_is_told_also_where_nothing_more_happens_in_its_flow() {
+    const WITH_SECRET: &[u8] =
+        b"GET /a HTTP/1.1\r\nHost: a\r\nAuthorization: Basic YWxpY2U6aHVudGVyMi1TM2NyZXQ=\r\n\r\n";
+    for how in ["idle", "pushed out", "the end", "the end, and hooks stay"] {
+        let mut rig = Rig::new(settings());
+        rig.core.found(Found::Tunnels(true), rig.now_ns);
+        let open = rig.event(Kind::Open, 1, CLIENT, SERVER, false);
+        rig.feed(Kind::Open, open);
+        rig.capture(&open, true, 0, WITH_SECRET);
+        rig.capture(&open, false, 0, RESPONSE);
+        rig.core.take_output();
+        let identity = Arc::new(Identity { pid: Some(open.owner.tgid), ..Identity::default() });
+        let seen = seen_of(&open.owner);
+        rig.core.found(Found::Owner { key: key_of(&open), seen, identity }, rig.now_ns);
+        for _ in 0..5 {
+            rig.pass(SECOND);
+        }
+        assert!(alerts(&rig.core.take_output().records).is_empty(), "{how}");
+        match how {
+            "idle" => (0..30).for_each(|_| rig.pass(SECOND)),
+            "pushed out" => {
+                for cookie in 2..=65 {
+                    let client = format!("10.0.0.1:{}", 40_000 + cookie);
+                    let other = rig.event(Kind::Open, cookie, &client, SERVER, false);
+                    rig.feed(Kind::Open, other);
+                }
+            }
+            _ => rig.core.shut_down(rig.now_ns, how != "the end"),
+        }
+        let told = rig.core.take_output().records;
+        let rules: Vec<_> = alerts(&told)
+            .into_iter()
+            .filter(|alert| alert.state == AlertState::Opened)
+            .map(|alert| (alert.rule, alert.reason.ends_with("through a tunnel is not known")))
+            .collect();
+        assert_eq!(rules, [(Rule::CredentialInClear, true)], "{how}");
     }
 }
 

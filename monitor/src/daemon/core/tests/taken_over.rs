@@ -6,7 +6,7 @@ use crate::identity::SocketSeen;
 use crate::sink::Past;
 
 /// What the first look says of the client's end of a connection.
-fn found(rig: &Rig, bytes: u64) -> Found {
+pub(super) fn found(rig: &Rig, bytes: u64) -> Found {
     let socket = SocketSeen {
         transport: Transport::Tcp,
         ipv6: false,
