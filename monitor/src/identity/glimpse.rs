@@ -128,7 +128,7 @@ impl Glimpser {
         let another = became_another(&self.clock, seen, &directory, &before, rights, had_it_before);
         let stat = directory.stat().ok()?;
         // In the midst of executing another program it has the one's name and the other's file.
-        let is_whole = another.is_none() && stat.name == before.name && directory.runs(&executable);
+        let is_whole = another.is_none() && stat.name == before.name && directory.runs(&executable) == Some(true);
         is_whole.then_some(Glimpse { seen: *seen, alive_ns: now, stat, standing, executable })
     }
 }

@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
+use super::super::cgroup::Maker;
 use super::super::look::ANOTHER_PROGRAM;
 use super::super::process::ProcessDirectory;
 use super::super::resolver::Resolver;
@@ -103,6 +104,44 @@ fn who_still_runs_what_it_was_glimpsed_with_goes_by_its_own_name() {
     let executable = own.executable_at_once(None).unwrap();
     assert_eq!(told(Some(Glimpse { executable, ..of_it.clone() })), unknown());
     assert_eq!(told(Some(Glimpse { seen: as_it_is, ..of_it })), unknown());
+}
+
+/// A file may be mounted over another one, and two programs may have one name.
+#[test]
+fn another_file_is_another_program_whatever_its_path_and_its_name() {
+    const NAME: &str = "streamwatch-sam";
+    let program = std::env::temp_dir().join(format!("streamwatch-same-{}", std::process::id()));
+    let _removed = Removed(&program);
+    let run = || {
+        let _ = std::fs::remove_file(&program);
+        assert!(Command::new("cp").arg("/bin/sleep").arg(&program).status().unwrap().success());
+        let child = Running::start(Command::new(&program).arg("60").stdin(Stdio::null()));
+        until_named(&mut Resolver::new(), child.0.id(), NAME);
+        child
+    };
+    let at_once = |child: &Running| {
+        ProcessDirectory::open(child.0.id()).unwrap().executable_at_once(None).unwrap()
+    };
+    // One that still runs, so that its inode is nobody else's.
+    let before = run();
+    let executable = at_once(&before);
+    let child = run();
+    let own = at_once(&child);
+    assert!(executable.is_at(program.to_str().unwrap()) && own.is_at(program.to_str().unwrap()));
+    for seen_as in [NAME, "event_engine"] {
+        let sighting = seen(child.0.id(), seen_as);
+        let told = |executable: &ExecutableAtOnce| {
+            let directory = ProcessDirectory::open(child.0.id()).unwrap();
+            let (stat, standing) = (directory.stat().unwrap(), directory.standing(&|_| Maker::Host));
+            let glimpses = Glimpses::default();
+            let (alive_ns, executable) = (monotonic_ns(), executable.clone());
+            glimpses.keep(Glimpse { seen: sighting, alive_ns, stat, standing, executable });
+            Resolver::new().glimpses(glimpses).who(&sighting)
+        };
+        assert_eq!((told(&own).missing, told(&own).name.as_deref()), (None, Some(NAME)));
+        let another = told(&executable);
+        assert_eq!((another.missing.as_deref(), another.executable), (Some(ANOTHER_PROGRAM), None));
+    }
 }
 
 /// Also where the test fails.

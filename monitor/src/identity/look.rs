@@ -300,16 +300,20 @@ impl Resolver {
     ) -> Option<&'static str> {
         let executable = details.executable.as_deref()?;
         // Its threads of then may have ended, and those that it has may have begun in the same tick.
-        let was_glimpsed_with_it = || {
-            let glimpse = self.glimpses.of(seen);
-            glimpse
-                .is_some_and(|it| it.stat.start_ticks == stat.start_ticks && it.executable.is_at(executable))
-        };
+        let glimpse = self.glimpses.of(seen).filter(|it| it.stat.start_ticks == stat.start_ticks);
+        // A path says little: another file may be mounted over it, and two programs may have one name.
+        let runs_it = glimpse.as_ref().and_then(|it| directory.runs(&it.executable));
+        if runs_it == Some(false) {
+            return Some(ANOTHER_PROGRAM);
+        }
+        let was_glimpsed_with_it =
+            || runs_it == Some(true) && glimpse.is_some_and(|it| it.executable.is_at(executable));
         let was_seen_with_it = || {
             self.remembered.get(&seen.tgid).is_some_and(|known| {
                 known.start_ticks == stat.start_ticks
                     && known.since_ns <= seen.seen_ns
                     && known.identity.executable == details.executable
+                    && known.identity.executable_elsewhere == details.executable_elsewhere
             })
         };
         let had_it_before = || was_seen_with_it() || was_glimpsed_with_it();

@@ -145,9 +145,9 @@ impl ProcessDirectory {
         Some(ExecutableAtOnce { path, file, is_of_the_host, in_one_of_root })
     }
 
-    /// Whether this is still the file that it runs.
-    pub fn runs(&self, executable: &ExecutableAtOnce) -> bool {
-        file_id(self.0.as_fd(), "exe") == Some(executable.file)
+    /// Whether this is still the file that it runs. `None`: it has ended, or we may not look.
+    pub fn runs(&self, executable: &ExecutableAtOnce) -> Option<bool> {
+        file_id(self.0.as_fd(), "exe").map(|file| file == executable.file)
     }
 
     /// May never return.
