@@ -293,7 +293,7 @@ pub struct LossRow {
     pub lost_bytes: u64,
 }
 
-/// What a cgroup has a share of, and gives up where that is full.
+/// What is full, so that a cgroup gives some of its own up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Shared {
@@ -302,7 +302,7 @@ pub enum Shared {
     Flows,
     /// The room for first bytes of flows that are not judged: they are judged by what there is.
     FirstBytes,
-    /// The kernel's ring: first bytes of its flows are lost.
+    /// The kernel's ring, whoever filled it: first bytes of its flows are lost.
     Ring,
 }
 
@@ -315,12 +315,21 @@ impl Shared {
         }
     }
 
-    /// In a sentence.
-    pub const fn name(self) -> &'static str {
+    /// What a cgroup does that gives some up. Of the ring nobody knows who fills it.
+    pub const fn begins(self) -> &'static str {
         match self {
-            Shared::Flows => "the table of flows",
-            Shared::FirstBytes => "the room for first bytes",
-            Shared::Ring => "the kernel's ring",
+            Shared::Flows => "fills more than its share of the table of flows",
+            Shared::FirstBytes => "fills more than its share of the room for first bytes",
+            Shared::Ring => "loses first bytes: no room in the kernel's ring",
+        }
+    }
+
+    /// That this is over.
+    pub const fn is_over(self) -> &'static str {
+        match self {
+            Shared::Flows => "no longer fills more than its share of the table of flows",
+            Shared::FirstBytes => "no longer fills more than its share of the room for first bytes",
+            Shared::Ring => "no longer loses first bytes for want of room in the kernel's ring",
         }
     }
 
@@ -334,7 +343,7 @@ impl Shared {
     }
 }
 
-/// A cgroup that fills more than its share of what is full gives things up: it begins, or is over.
+/// A cgroup gives things up where something is full: it begins, or is over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ThrottleView {
     pub at: Timestamp,

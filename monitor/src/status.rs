@@ -152,7 +152,7 @@ pub struct StageView {
     pub dropped: u64,
 }
 
-/// A cgroup that fills more than its share of the table of flows now.
+/// A cgroup that gives things up now, see [`Shared`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ThrottleCount {
     pub cgroup: u32,

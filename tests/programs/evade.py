@@ -144,6 +144,14 @@ class Ring:
             mmap.mmap(self.fd, entries * 64, offset=0x10000000),
         ]
 
+    def has(self, operation):
+        """Whether the kernel knows it (IORING_REGISTER_PROBE of io_uring_register(2))."""
+        probe = ctypes.create_string_buffer(16 + 256 * 8)
+        if libc.syscall(427, self.fd, 8, probe, 256) < 0:
+            raise OSError(ctypes.get_errno(), "io_uring_register")
+        # IO_URING_OP_SUPPORTED
+        return struct.unpack_from("=BBHI", probe.raw, 16 + 8 * operation)[2] & 1 != 0
+
     def one(self, operation, connection, data=b"", size=0):
         """One operation, and its end."""
         buffer = ctypes.create_string_buffer(data, len(data)) if data else ctypes.create_string_buffer(size)
@@ -266,12 +274,10 @@ def connect(host, port, way):
     if way == "uring-zerocopy":
         client.settimeout(None)
         data = request(way, 3000)
-        try:
-            assert Ring().one(IORING_OP_SEND_ZC, client, data=data) == len(data)
-        except OSError as error:
-            if error.errno != 22:
-                raise
+        ring = Ring()
+        if not ring.has(IORING_OP_SEND_ZC):
             raise SystemExit("this kernel has no IORING_OP_SEND_ZC")
+        assert ring.one(IORING_OP_SEND_ZC, client, data=data) == len(data)
         return finish(client, len(data))
     if way == "uring":
         client.settimeout(None)

@@ -2,7 +2,7 @@
 
 Usage: kms.py ENDPOINT make                      two keys, an alias of the first, the user
        kms.py ENDPOINT move ID SECRET ALIAS KEY  the alias stands for that key from now on
-       kms.py ENDPOINT rotate ID SECRET KEY      the service gives the key other bytes, under the same name"""
+       kms.py ENDPOINT rotate ID SECRET KEY      a rotation on demand"""
 
 import json
 import sys

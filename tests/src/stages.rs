@@ -1,7 +1,12 @@
 //! What the stages of a daemon say of themselves, each by counters of its own, held against each other.
 
+use std::thread;
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+
+use crate::Daemon;
 
 /// Kinds of events that come to the core by the ring alone.
 const OF_THE_RING: [&str; 8] =
@@ -10,8 +15,31 @@ const OF_THE_RING: [&str; 8] =
 /// Ends: those that found the ring full come by the overflow map, past the reader.
 const ENDS: [&str; 2] = ["close", "socket_closed"];
 
-/// Where a daemon at rest says that a stage got something else than the one before it gave, by kind. Once
-/// something is under way, that is no fault.
+/// Waits until all is quiet, and each stage got what the one before it gave. `more`: what else is wrong with a status.
+/// Gives the status that it is true of.
+///
+/// # Errors
+/// It is not so after `patience`.
+pub fn each_stage_got_what_the_one_before_gave(
+    daemon: &Daemon,
+    patience: Duration,
+    more: impl Fn(&Value) -> Vec<String>,
+) -> Result<Value> {
+    let deadline = Instant::now() + patience;
+    loop {
+        let status = daemon.status()?;
+        let mut wrong = disagreements(&status)?;
+        wrong.extend(more(&status));
+        if wrong.is_empty() {
+            return Ok(status);
+        }
+        ensure!(Instant::now() < deadline, "{}: {}", wrong.join("; "), status["loss"]);
+        thread::sleep(Duration::from_millis(200));
+    }
+}
+
+/// Where a daemon at rest says that a stage got something else than the one before it gave, by kind, or that something
+/// was neither passed on nor lost. Once something is under way, that is no fault.
 ///
 /// # Errors
 /// The status has no losses, or has nothing of the kernel.
@@ -44,6 +72,10 @@ pub fn disagreements(status: &Value) -> Result<Vec<String>> {
             wrong.push(format!("{kind}, reader to core: {gave} were given, {got} came"));
         }
     }
+    let number = |row: &Value, name: &str| row[name].as_u64().unwrap_or_default();
+    let is_whole = |row: &&Value| number(row, "offered") == number(row, "delivered") + number(row, "lost");
+    wrong
+        .extend(rows.iter().filter(|row| !is_whole(row)).map(|row| format!("not delivered and lost: {row}")));
     Ok(wrong)
 }
 
@@ -72,7 +104,7 @@ mod tests {
 
     /// One open and two ends, one of them by the overflow map; a stage can say that it got less.
     fn status(read: u64, taken: u64, ends: u64) -> Value {
-        let row = |stage: &str, kind: &str, offered: u64, delivered: u64| json!({ "stage": stage, "kind": kind, "offered": offered, "delivered": delivered });
+        let row = |stage: &str, kind: &str, offered: u64, delivered: u64| json!({ "stage": stage, "kind": kind, "offered": offered, "delivered": delivered, "lost": offered - delivered });
         json!({ "loss": [
             row("kernel", "open", 3, 1), row("reader", "open", read, read), row("events", "open", taken, taken),
             row("kernel", "close", 2, 2), row("reader", "close", 1, 1), row("events", "close", ends, ends),
@@ -88,5 +120,9 @@ mod tests {
         assert_eq!(wrong(1, 1, 1), Some(1), "an end is missing");
         assert_eq!(wrong(1, 1, 0), Some(2), "nor did the reader's come");
         assert!(disagreements(&json!({ "loss": [] })).is_err());
+        let mut of_kernel = status(1, 1, 2);
+        of_kernel["loss"][0]["lost"] = 1.into();
+        let wrong = disagreements(&of_kernel).unwrap_or_default();
+        assert!(wrong.len() == 1 && wrong[0].contains("not delivered and lost"), "{wrong:?}");
     }
 }

@@ -1,11 +1,15 @@
 //! What the traffic program and the tests tell each other: one JSON object a line.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::{ChildStdin, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::{Lab, Process};
@@ -63,6 +67,58 @@ pub fn echo(lab: &Lab, port: u16) -> Result<Process> {
     let mut server = Process::start("echo", &lab.directory, command)?;
     server.wait_for_port("tcp", port, READY)?;
     Ok(server)
+}
+
+/// A connection within the lab that stays open: what is said on it comes back.
+pub struct Talk {
+    client: Process,
+    stdin: Option<ChildStdin>,
+    back: Receiver<String>,
+    bytes: u64,
+    _server: Process,
+}
+
+impl Talk {
+    /// To a server of its own, at that port.
+    ///
+    /// # Errors
+    /// One of its ends does not start.
+    pub fn new(lab: &Lab, port: u16) -> Result<Talk> {
+        let _server = echo(lab, port)?;
+        let mut command = lab.client().command(program());
+        command.args(["hold", "--to", &format!("10.213.0.2:{port}")]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut client = Process::start_piped("hold", command)?;
+        let stdin = Some(client.take_stdin()?);
+        let lines = BufReader::new(client.child().stdout.take().context("no stdout")?).lines();
+        let (said, back) = mpsc::channel();
+        // Until the client ends, which it does with this at the latest.
+        thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| said.send(line)));
+        Ok(Talk { client, stdin, back, bytes: 0, _server })
+    }
+
+    /// `line`: without its end.
+    ///
+    /// # Errors
+    /// It does not come back, or as something else.
+    pub fn say(&mut self, line: &str) -> Result<()> {
+        let mut stdin = self.stdin.as_ref().context("it was ended")?;
+        stdin.write_all(format!("{line}\n").as_bytes())?;
+        let back = self.back.recv_timeout(READY).context("nothing comes back")?;
+        ensure!(back == line, "{back:?} came back for {line:?}");
+        self.bytes += line.len() as u64 + 1;
+        Ok(())
+    }
+
+    /// Closes it, and gives the bytes that were ever said.
+    ///
+    /// # Errors
+    /// It broke.
+    pub fn end(&mut self) -> Result<u64> {
+        drop(self.stdin.take());
+        ensure!(self.client.wait(READY)?.success(), "the connection broke");
+        Ok(self.bytes)
+    }
 }
 
 /// Reads a log of the traffic program.

@@ -1,8 +1,8 @@
 //! A socket may choose the interface that its packets leave by (IP_UNICAST_IF, IP_PKTINFO; no privilege is needed),
 //! whatever its route says: what goes around a tunnel is not encrypted by it.
 
-use std::process::ExitCode;
-use std::time::Duration;
+use std::process::{ExitCode, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use serde_json::Value;
@@ -100,12 +100,12 @@ const CROWD: &str = "import resource, socket, sys, time\n\
     print('up', flush=True)\n\
     time.sleep(300)\n";
 
-/// One datagram from each of so many sockets, which stay open for a while.
-const MANY: &str = "import socket, sys, time\n\
+/// One datagram from each of so many sockets, which stay open until stdin is closed.
+const MANY: &str = "import socket, sys\n\
     to, port, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])\n\
     all = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(count)]\n\
     for s in all: s.sendto(b'plain words that anybody may read on the way\\n', (to, port))\n\
-    time.sleep(3)\n";
+    sys.stdin.read()\n";
 /// Processes, and the sockets of each.
 const CROWD_SIZE: [usize; 2] = [10, 4_000];
 const FLOWS: usize = 100;
@@ -277,7 +277,25 @@ fn beside_many_sockets() -> Result<()> {
     }
     let mut client = tunnel.lab.client().command("python3");
     client.args(["-c", MANY, PEERS[0], &PORT.to_string(), &FLOWS.to_string()]);
-    finish(client, PATIENCE)?.success()?;
+    let mut client = Process::start_piped("many", {
+        client.stdin(Stdio::piped());
+        client
+    })?;
+    let stdin = client.take_stdin()?;
+    let deadline = Instant::now() + PATIENCE;
+    let is_told = |flow: &Value| {
+        flow["server"]["port"] == PORT && text(flow, "streamwatch.verdict.encrypted.answer") == "yes"
+    };
+    loop {
+        let told = tunnel.daemon.list("/v1/flows")?.iter().filter(|flow| is_told(flow)).count();
+        if told >= FLOWS {
+            break;
+        }
+        ensure!(Instant::now() < deadline, "{told} of {FLOWS} are told to be within the tunnel");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    drop(stdin);
+    ensure!(client.wait(PATIENCE)?.success(), "the client failed");
     let ended = |record: &Value| {
         is_flow(record)
             && number(record, "server.port") == Some(u64::from(PORT))

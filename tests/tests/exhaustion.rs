@@ -13,10 +13,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tests::servers::{self, Security, python};
+use tests::stages::each_stage_got_what_the_one_before_gave;
 use tests::traffic::{self, Connection};
 use tests::{
     Certificates, Daemon, DaemonOptions, Lab, Process, Stopped, Suite, is_alert, is_flow, is_loss, number,
-    stages, text,
+    text,
 };
 
 const PORT: u16 = 34_680;
@@ -110,21 +111,7 @@ fn fast() -> Result<()> {
     let sent: u64 = said.trim().parse().with_context(|| said.clone())?;
     ensure!(sent == COUNT / 100 * 1000, "{sent}");
     wait_for_totals(&daemon, (sent, sent))?;
-    each_stage_got_what_the_one_before_gave(&daemon)
-}
-
-/// Once all is quiet.
-fn each_stage_got_what_the_one_before_gave(daemon: &Daemon) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let status = daemon.status()?;
-        let wrong = stages::disagreements(&status)?;
-        if wrong.is_empty() {
-            return Ok(());
-        }
-        ensure!(Instant::now() < deadline, "{}: {}", wrong.join("; "), status["loss"]);
-        std::thread::sleep(Duration::from_millis(200));
-    }
+    each_stage_got_what_the_one_before_gave(&daemon, PATIENCE, |_| Vec::new()).map(drop)
 }
 
 /// A few connections of somebody who makes no noise: in the clear and encrypted.
@@ -185,9 +172,8 @@ fn share() -> Result<()> {
         let quiet = 2 * QUIET_CONNECTIONS;
         (ends(PORT) >= made.len() && ends(plain) >= quiet && ends(secure) >= quiet).then_some(())
     })?;
-    each_stage_got_what_the_one_before_gave(&daemon)?;
+    let status = each_stage_got_what_the_one_before_gave(&daemon, PATIENCE, |_| Vec::new())?;
     // Otherwise the test would prove less than it says.
-    let status = daemon.status()?;
     let rows = status["loss"].as_array().context("no losses")?;
     for kind in ["capture", "open"] {
         let row =

@@ -359,7 +359,8 @@ fn directory() -> Result<()> {
         format!("[[service]]\nname = \"web\"\nports = [{PORT}]\n[[service.client]]\ngroup = \"shop\"\n");
     write("20-web.toml", &service)?;
     let config = format!("[policy]\nfile = \"{place}\"\n");
-    let daemon = Daemon::start(&lab, DaemonOptions { config: Some(config), ..DaemonOptions::default() })?;
+    let options = DaemonOptions { config: Some(config.clone()), ..DaemonOptions::default() };
+    let daemon = Daemon::start(&lab, options)?;
     let answer = |expected: &str, evidence: &str| -> Result<()> {
         visit(&lab.client(), "curl", "10.213.0.2", PORT)?;
         daemon.wait_for("answer of the policy", PATIENCE, is_flow, |record| {
@@ -404,7 +405,15 @@ fn directory() -> Result<()> {
     answer("no", "20-web.toml:1")?;
     write("20-web.toml", &format!("# moved\n{}", service.replace("group = \"shop\"", "user = \"root\"")))?;
     reload("streamwatch: reloaded", 2)?;
-    answer("yes", "20-web.toml:5")
+    answer("yes", "20-web.toml:5")?;
+    daemon.stop()?;
+    // There is no old one to stay in force.
+    write("20-web.toml", "")?;
+    let said =
+        Daemon::start(&lab, DaemonOptions { config: Some(config), ..DaemonOptions::default() })?.stderr();
+    let expected = format!("the policy {place} holds no service and no client, so nothing breaks it");
+    ensure!(said.matches(&expected).count() == 1, "{said}");
+    Ok(())
 }
 
 fn hidden() -> Result<()> {

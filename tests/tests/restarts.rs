@@ -231,27 +231,18 @@ fn other_layout() -> Result<()> {
 
 /// A connection that bytes pass on all the time: before, while no daemon runs, and after.
 fn open_over_layouts() -> Result<()> {
-    const LINE: &[u8] = b"said over and over again\n";
     let house = House::new()?;
-    let _server = traffic::echo(&house.lab, PORT)?;
     let daemon = house.daemon("")?;
-    let mut command = house.lab.client().command(traffic::program());
-    command.args(["hold", "--to", &format!("10.213.0.2:{PORT}")]);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut client = Process::start_piped("hold", command)?;
-    let mut stdin = client.take_stdin()?;
-    let mut back = BufReader::new(client.child().stdout.take().context("no stdout")?).lines();
-    let (stop, said) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let mut talk = traffic::Talk::new(&house.lab, PORT)?;
+    let (stop, said) = (&AtomicBool::new(false), &AtomicUsize::new(0));
     let ours = |record: &Value| is_flow(record) && number(record, "server.port") == Some(u64::from(PORT));
-    let (daemon, made) = thread::scope(|scope| {
-        let talk = scope.spawn(|| -> Result<usize> {
+    let (daemon, mut talk) = thread::scope(|scope| {
+        let talk = scope.spawn(move || -> Result<traffic::Talk> {
             while !stop.load(Ordering::Acquire) {
-                stdin.write_all(LINE)?;
-                back.next().context("the connection ended")??;
+                talk.say("said over and over again")?;
                 said.fetch_add(1, Ordering::AcqRel);
             }
-            drop(stdin);
-            Ok(said.load(Ordering::Acquire))
+            Ok(talk)
         });
         // Whatever fails, the talk ends.
         let moved = (|| {
@@ -275,12 +266,13 @@ fn open_over_layouts() -> Result<()> {
             anyhow::Ok(daemon)
         })();
         stop.store(true, Ordering::Release);
-        let made = talk.join().map_err(|_| anyhow!("the talk panicked"))?;
-        anyhow::Ok((moved?, made?))
+        let talk = talk.join().map_err(|_| anyhow!("the talk panicked"))?;
+        // Where it broke, that is why nothing went on.
+        let talk = talk?;
+        anyhow::Ok((moved?, talk))
     })?;
-    ensure!(client.wait(SOON)?.success(), "the connection broke");
+    let wanted = talk.end()?;
     ensure!(daemon.stderr().contains("abi-1 there"), "{}", daemon.stderr());
-    let wanted = (made * LINE.len()) as u64;
     for direction in ["egress", "ingress"] {
         let end = daemon.wait_for("end of the flow", SOON, ours, |record| {
             ours(record) && action(record) == "flow_closed" && text(record, "network.direction") == direction

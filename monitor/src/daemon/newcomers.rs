@@ -13,16 +13,16 @@ use std::time::{Duration, Instant};
 use monitor_common::{Kind, Owner, Plain};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
+use super::core::recent::MOMENT;
 use super::core::seen_of;
 use crate::event::Event;
 use crate::identity::{Glimpser, Glimpses};
 
 /// Told in one go, at most: a pipe takes that whole or not at all (PIPE_BUF).
 const TOGETHER: usize = 64;
-/// Processes that are remembered as told.
+/// Processes that are remembered as told, each for a [`MOMENT`] from the sighting that was told: for as long an answer
+/// about that one is shared. A glimpse says nothing of what comes after it, and what begins later needs one of its own.
 const TOLD: usize = 1024;
-/// For how long, ns, from when they were seen last: who has lived for longer can be looked at in time.
-const KEEP: u64 = 2_000_000_000;
 /// See [`Newcomers::come`].
 const LATELY: Duration = Duration::from_millis(100);
 
@@ -60,9 +60,9 @@ impl<'a> Newcomers<'a> {
         let told = &mut self.told[owner.tgid as usize % TOLD];
         let is_told = (told.tgid, told.uid, told.comm, told.cgroup)
             == (owner.tgid, owner.uid, owner.comm, owner.cgroup)
-            && owner.seen_ns.saturating_sub(told.seen_ns) < KEEP;
-        *told = owner;
+            && owner.seen_ns.saturating_sub(told.seen_ns) < MOMENT;
         if !is_told {
+            *told = owner;
             self.waiting.extend_from_slice(owner.as_bytes());
         }
     }
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_is_told_once_for_as_long_as_it_is_seen() {
+    fn a_process_is_told_once_in_a_moment_and_again_after_it() {
         let (mut from, to) = pipe().unwrap();
         let to = File::from(to);
         let mut newcomers = Newcomers::new(Some(&to));
@@ -126,10 +126,11 @@ mod tests {
             (Kind::Open, 7, 1),
             (Kind::Close, 8, 1),
             (Kind::Open, 0, 1),
-            (Kind::Open, 7, KEEP),
-            (Kind::Open, 7, 2 * KEEP - 1),
+            (Kind::Open, 7, MOMENT / 2),
+            (Kind::Open, 7, MOMENT),
             (Kind::Listen, 9, 5),
-            (Kind::Open, 7, 3 * KEEP),
+            (Kind::Open, 7, MOMENT + 1),
+            (Kind::Open, 7, 2 * MOMENT),
         ] {
             newcomers.note(&event(kind, tgid, seen_ns));
         }
@@ -141,7 +142,7 @@ mod tests {
             .chunks(size_of::<Owner>())
             .map(|owner| Owner::read_from(owner).map(|owner| (owner.tgid, owner.seen_ns)).unwrap())
             .collect();
-        assert_eq!(told, [(7, 1), (9, 5), (7, 3 * KEEP)]);
+        assert_eq!(told, [(7, 1), (9, 5), (7, MOMENT + 1)]);
     }
 
     #[test]

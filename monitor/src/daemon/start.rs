@@ -87,7 +87,13 @@ pub fn run(options: RunOptions) -> Result<(), RunError> {
         .map_err(|error| RunError::Host(format!("core dumps cannot be disabled: {error}")))?;
     let (config, origin) = Config::read(options.config.as_deref(), options.overrides.clone())?;
     let (user, hooks_ready) = super::settings::check(&config, &origin)?;
-    let (policy, wanted, _) = load_policy(&config, &origin)?;
+    let (policy, wanted, count) = load_policy(&config, &origin)?;
+    if let Some(path) = config.policy.file.as_ref().filter(|_| count == 0) {
+        say!(
+            "streamwatch: the policy {} holds no service and no client, so nothing breaks it",
+            path.display()
+        );
+    }
     crate::doctor::can_run().map_err(RunError::Host)?;
     super::descriptors::allow_enough().map_err(RunError::Host)?;
     // What the shell left open is for nobody here.

@@ -10,21 +10,27 @@
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::ProcessSeen;
 use super::cgroup_tree::CgroupTree;
-use super::clock::{BootClock, monotonic_ns};
+use super::clock::{BootClock, monotonic_ns, processor_time};
 use super::look::became_another;
 use super::lookers::StillOut;
 use super::process::{ExecutableAtOnce, Standing, Stat, root_of_the_host};
 use super::resolver::open_process;
 use crate::watch::Budget;
 
-/// Glimpses that are kept. At the rate below that is a tenth of a second, and who has many processes takes others' places:
-/// what is not there any more is told as it is without.
+/// Glimpses that are kept. Who has many processes takes others' places: what is not there any more is told as it is
+/// without.
 const MOST: usize = 1024;
-/// In a second; four times as many at once. As for looks.
-const PER_S: u32 = 10_000;
+/// Microseconds of a processor in a second, of all users' processes and of one's; four times as many at once.
+const OF_ALL_PER_S: u32 = 200_000;
+const OF_USER_PER_S: u32 = 100_000;
+/// Users that are remembered.
+const MOST_USERS: usize = 1024;
+/// Threads of one process that are asked.
+const MOST_THREADS: usize = 16;
 
 /// What was seen of a process.
 #[derive(Clone, Debug)]
@@ -87,7 +93,36 @@ pub struct Glimpser {
     clock: BootClock,
     cgroups: CgroupTree,
     host: Option<OwnedFd>,
-    looks: Budget,
+    time: Time,
+}
+
+/// What there is to be spent, in microseconds.
+struct Time {
+    of_all: Budget,
+    of_users: HashMap<u32, Budget>,
+}
+
+impl Time {
+    fn new() -> Time {
+        Time { of_all: Budget::new(OF_ALL_PER_S), of_users: HashMap::new() }
+    }
+
+    fn is_left(&mut self, uid: u32, now_ns: u64) -> bool {
+        self.of_all.allows(1, now_ns) && self.of_user(uid).allows(1, now_ns)
+    }
+
+    fn spend(&mut self, uid: u32, spent: Duration, now_ns: u64) {
+        let micros = u32::try_from(spent.as_micros()).unwrap_or(u32::MAX).max(1);
+        self.of_all.spend(micros, now_ns);
+        self.of_user(uid).spend(micros, now_ns);
+    }
+
+    fn of_user(&mut self, uid: u32) -> &mut Budget {
+        if self.of_users.len() >= MOST_USERS && !self.of_users.contains_key(&uid) {
+            self.of_users.clear();
+        }
+        self.of_users.entry(uid).or_insert_with(|| Budget::new(OF_USER_PER_S))
+    }
 }
 
 impl Glimpser {
@@ -97,21 +132,22 @@ impl Glimpser {
             clock: BootClock::new(),
             cgroups: CgroupTree::new(StillOut::default()),
             host: root_of_the_host(),
-            looks: Budget::new(PER_S),
+            time: Time::new(),
         }
     }
 
     /// Keeps what there is to be seen of it now.
     pub fn glimpse(&mut self, seen: &ProcessSeen) {
         let now = monotonic_ns();
-        if seen.tgid == 0 || !self.looks.allows(1, now) {
+        if seen.tgid == 0 || !self.time.is_left(seen.uid, now) {
             return;
         }
-        self.looks.spend(1, now);
+        let before = processor_time();
         self.clock.sample();
         if let Some(glimpse) = self.look(seen, now) {
             self.glimpses.keep(glimpse);
         }
+        self.time.spend(seen.uid, processor_time().saturating_sub(before), now);
     }
 
     /// `None`: it has ended, or may not be what it was when it was seen.
@@ -125,10 +161,12 @@ impl Glimpser {
         let standing = directory.standing(&|path| self.cgroups.maker(path));
         let rights = standing.users.map(|ids| ids.effective);
         let had_it_before = || false;
-        let another = became_another(&self.clock, seen, &directory, &before, rights, had_it_before);
+        let another =
+            became_another(&self.clock, seen, &directory, &before, rights, MOST_THREADS, had_it_before);
         let stat = directory.stat().ok()?;
         // In the midst of executing another program it has the one's name and the other's file.
-        let is_whole = another.is_none() && stat.name == before.name && directory.runs(&executable);
+        let is_whole =
+            another.is_none() && stat.name == before.name && directory.runs(&executable) == Some(true);
         is_whole.then_some(Glimpse { seen: *seen, alive_ns: now, stat, standing, executable })
     }
 }

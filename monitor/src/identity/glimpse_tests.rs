@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
+use super::super::cgroup::Maker;
 use super::super::look::ANOTHER_PROGRAM;
 use super::super::process::ProcessDirectory;
 use super::super::resolver::Resolver;
@@ -105,6 +106,43 @@ fn who_still_runs_what_it_was_glimpsed_with_goes_by_its_own_name() {
     assert_eq!(told(Some(Glimpse { seen: as_it_is, ..of_it })), unknown());
 }
 
+/// A file may be mounted over another one, and two programs may have one name.
+#[test]
+fn another_file_is_another_program_whatever_its_path_and_its_name() {
+    const NAME: &str = "streamwatch-sam";
+    let program = std::env::temp_dir().join(format!("streamwatch-same-{}", std::process::id()));
+    let _removed = Removed(&program);
+    let run = || {
+        let _ = std::fs::remove_file(&program);
+        assert!(Command::new("cp").arg("/bin/sleep").arg(&program).status().unwrap().success());
+        let child = Running::start(Command::new(&program).arg("60").stdin(Stdio::null()));
+        until_named(&mut Resolver::new(), child.0.id(), NAME);
+        child
+    };
+    let at_once =
+        |child: &Running| ProcessDirectory::open(child.0.id()).unwrap().executable_at_once(None).unwrap();
+    // One that still runs, so that its inode is nobody else's.
+    let before = run();
+    let executable = at_once(&before);
+    let child = run();
+    let own = at_once(&child);
+    assert!(executable.is_at(program.to_str().unwrap()) && own.is_at(program.to_str().unwrap()));
+    for seen_as in [NAME, "event_engine"] {
+        let sighting = seen(child.0.id(), seen_as);
+        let told = |executable: &ExecutableAtOnce| {
+            let directory = ProcessDirectory::open(child.0.id()).unwrap();
+            let (stat, standing) = (directory.stat().unwrap(), directory.standing(&|_| Maker::Host));
+            let glimpses = Glimpses::default();
+            let (alive_ns, executable) = (monotonic_ns(), executable.clone());
+            glimpses.keep(Glimpse { seen: sighting, alive_ns, stat, standing, executable });
+            Resolver::new().glimpses(glimpses).who(&sighting)
+        };
+        assert_eq!((told(&own).missing, told(&own).name.as_deref()), (None, Some(NAME)));
+        let another = told(&executable);
+        assert_eq!((another.missing.as_deref(), another.executable), (Some(ANOTHER_PROGRAM), None));
+    }
+}
+
 /// Also where the test fails.
 struct Removed<'a>(&'a Path);
 
@@ -152,6 +190,38 @@ fn so_many_are_kept_and_the_latest_of_each() {
     let kept = glimpses.kept();
     assert_eq!((kept.by_pid.len(), kept.order.len()), (MOST, MOST));
     assert!(kept.by_pid.keys().all(|pid| *pid >= 1_000_000 + 2 * MOST as u32));
+}
+
+#[test]
+fn one_user_leaves_others_time_and_all_together_have_so_much() {
+    const SECOND: u64 = 1_000_000_000;
+    let spent = |uids: std::ops::Range<u32>| {
+        let mut time = Time::new();
+        let mut spent = HashMap::<u32, u32>::new();
+        // A hundred microseconds a glimpse, of each of them, ten thousand times a second.
+        for now_ns in (SECOND..11 * SECOND).step_by(100_000) {
+            for uid in uids.clone() {
+                if time.is_left(uid, now_ns) {
+                    time.spend(uid, Duration::from_micros(100), now_ns);
+                    *spent.entry(uid).or_default() += 100;
+                }
+            }
+        }
+        assert!(time.of_users.len() <= MOST_USERS);
+        spent
+    };
+    // Ten seconds, and what may be spent at once.
+    let one = spent(7..8)[&7];
+    assert!(one <= 14 * OF_USER_PER_S + 100 && one > 13 * OF_USER_PER_S, "{one}");
+    let all: u32 = spent(7..50).values().sum();
+    assert!(all <= 14 * OF_ALL_PER_S + 100, "{all}");
+    let mut time = Time::new();
+    time.spend(7, Duration::from_millis(500), SECOND);
+    assert!(!time.is_left(7, SECOND) && time.is_left(8, SECOND));
+    // What takes no time is something all the same.
+    let before = time.of_all;
+    time.spend(8, Duration::ZERO, SECOND);
+    assert_ne!(format!("{before:?}"), format!("{:?}", time.of_all));
 }
 
 /// Of the first thread.

@@ -28,6 +28,9 @@ pub(super) const OTHER_RIGHTS: &str =
 const MOST_LOOKS: u32 = 4;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
 
+/// Threads of one process that are looked at.
+const MOST_THREADS: usize = 256;
+
 /// User namespaces may be made within each other so often, and once more (`create_user_ns`).
 const DEEPEST: usize = 33;
 
@@ -300,31 +303,36 @@ impl Resolver {
     ) -> Option<&'static str> {
         let executable = details.executable.as_deref()?;
         // Its threads of then may have ended, and those that it has may have begun in the same tick.
-        let was_glimpsed_with_it = || {
-            let glimpse = self.glimpses.of(seen);
-            glimpse
-                .is_some_and(|it| it.stat.start_ticks == stat.start_ticks && it.executable.is_at(executable))
-        };
+        let glimpse = self.glimpses.of(seen).filter(|it| it.stat.start_ticks == stat.start_ticks);
+        // A path says little: another file may be mounted over it, and two programs may have one name.
+        let runs_it = glimpse.as_ref().and_then(|it| directory.runs(&it.executable));
+        if runs_it == Some(false) {
+            return Some(ANOTHER_PROGRAM);
+        }
+        let was_glimpsed_with_it =
+            || runs_it == Some(true) && glimpse.is_some_and(|it| it.executable.is_at(executable));
         let was_seen_with_it = || {
             self.remembered.get(&seen.tgid).is_some_and(|known| {
                 known.start_ticks == stat.start_ticks
                     && known.since_ns <= seen.seen_ns
                     && known.identity.executable == details.executable
+                    && known.identity.executable_elsewhere == details.executable_elsewhere
             })
         };
         let had_it_before = || was_seen_with_it() || was_glimpsed_with_it();
-        became_another(&self.clock, seen, directory, stat, rights, had_it_before)
+        became_another(&self.clock, seen, directory, stat, rights, MOST_THREADS, had_it_before)
     }
 }
 
 /// Why what it is now says nothing of what it was when it was seen. The kernel tells nobody when a process
-/// executed another program, but that gives it the name of its file, and ends all its other threads.
+/// executed another program, but that gives it the name of its file, and ends all its other threads. `threads`: so many of these are asked.
 pub(super) fn became_another(
     clock: &BootClock,
     seen: &ProcessSeen,
     directory: &ProcessDirectory,
     stat: &Stat,
     rights: Option<u32>,
+    threads: usize,
     had_it_before: impl FnOnce() -> bool,
 ) -> Option<&'static str> {
     let name = name_of(seen);
@@ -336,7 +344,7 @@ pub(super) fn became_another(
         return None;
     }
     let is_the_same = had_it_before()
-        || directory.any_other_thread(seen.tgid, |thread| {
+        || directory.any_other_thread(seen.tgid, threads, |thread| {
             named |= thread.name == name;
             // A tick later, since a start is rounded down.
             !clock.began_after(thread.start_ticks + 1, seen.seen_ns)

@@ -26,8 +26,6 @@ const LONGEST_COMMAND_LINE: usize = 4096;
 const LONGEST_CGROUPS: usize = 64 << 10;
 /// The root directory of the host: what this process sees of it, its unit may have hidden in part.
 const HOST: &str = "/proc/1/root";
-/// Threads of one process that are looked at.
-const MOST_THREADS: usize = 256;
 
 /// `/proc/PID` of one process.
 pub struct ProcessDirectory(OwnedFd);
@@ -145,9 +143,9 @@ impl ProcessDirectory {
         Some(ExecutableAtOnce { path, file, is_of_the_host, in_one_of_root })
     }
 
-    /// Whether this is still the file that it runs.
-    pub fn runs(&self, executable: &ExecutableAtOnce) -> bool {
-        file_id(self.0.as_fd(), "exe") == Some(executable.file)
+    /// Whether this is still the file that it runs. `None`: it has ended, or we may not look.
+    pub fn runs(&self, executable: &ExecutableAtOnce) -> Option<bool> {
+        file_id(self.0.as_fd(), "exe").map(|file| file == executable.file)
     }
 
     /// May never return.
@@ -169,14 +167,14 @@ impl ProcessDirectory {
         }
     }
 
-    /// Whether any of its threads is so; of those that there are too many of, not all are asked. `pid`: the
-    /// first of them, which is not.
-    pub fn any_other_thread(&self, pid: u32, mut is: impl FnMut(&Stat) -> bool) -> bool {
+    /// Whether any of its threads is so, of so many at most: the oldest ones. `pid`: the first of them, which is not
+    /// asked.
+    pub fn any_other_thread(&self, pid: u32, most: usize, mut is: impl FnMut(&Stat) -> bool) -> bool {
         let Ok(threads) = open_directory(self.0.as_fd(), "task") else { return false };
         let Ok(entries) = Dir::read_from(&threads) else { return false };
         let ids =
             entries.filter_map(Result::ok).filter_map(|entry| entry.file_name().to_str().ok()?.parse().ok());
-        ids.filter(|id: &u32| *id != pid).take(MOST_THREADS).any(|id| {
+        ids.filter(|id: &u32| *id != pid).take(most).any(|id| {
             let bytes = read_capped(threads.as_fd(), format!("{id}/stat"), LONGEST_STAT);
             bytes.ok().and_then(|bytes| stat(&bytes)).is_some_and(|stat| is(&stat))
         })

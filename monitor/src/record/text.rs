@@ -216,13 +216,12 @@ impl Text {
         let who = throttle.name.as_deref().map(|name| format!(" ({})", printable(name))).unwrap_or_default();
         if throttle.begins {
             let name = self.style.paint("33", "throttled");
-            let what = format!("fills more than its share of {}", throttle.of.name());
+            let what = throttle.of.begins();
             line(out, format_args!("{time} {name}: cgroup {cgroup}{who} {what}"));
         } else {
-            let (of, given_up) = (throttle.of.name(), throttle.of.given_up());
-            let what =
-                format!("no longer fills more than its share of {of}: {} {given_up}", throttle.given_up);
-            line(out, format_args!("{time} throttled: cgroup {cgroup}{who} {what}"));
+            let (what, given_up) = (throttle.of.is_over(), throttle.of.given_up());
+            let count = throttle.given_up;
+            line(out, format_args!("{time} throttled: cgroup {cgroup}{who} {what}: {count} {given_up}"));
         }
     }
 
@@ -256,6 +255,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::model::Shared;
     use crate::record::{is_active, samples};
 
     #[test]
@@ -276,6 +276,21 @@ mod tests {
         assert!(lines[2].contains("throttled: cgroup 4711 (noisy.service) fills more"), "{text}");
         assert_eq!(lines[3], "1 connection ended (0 encrypted, 1 in the clear, 0 unknown), 0 never came up");
         assert_eq!(lines[5], "alerts: plaintext 1; events lost: 3");
+    }
+
+    #[test]
+    fn whose_first_bytes_the_ring_had_no_room_for_is_not_who_filled_it() {
+        let mut out = Vec::new();
+        for begins in [true, false] {
+            let record = ThrottleView { begins, of: Shared::Ring, ..samples::throttle() };
+            Text::new(Style::default()).encode(&Record::Throttle(record), &mut out);
+        }
+        let text = String::from_utf8(out).unwrap();
+        let (begin, end) = text.trim_end().split_once('\n').unwrap();
+        let who = "throttled: cgroup 4711 (noisy.service)";
+        assert!(begin.ends_with(&format!("{who} loses first bytes: no room in the kernel's ring")), "{text}");
+        let over = "no longer loses first bytes for want of room in the kernel's ring: 17 captures were lost";
+        assert!(end.ends_with(&format!("{who} {over}")), "{text}");
     }
 
     proptest! {

@@ -53,12 +53,12 @@ pub(super) fn judge(facts: &Facts, seen: Seen) -> Judged {
 /// What makes the suite none that encrypts.
 fn not_encryption(facts: &Facts) -> Option<Weakness> {
     if facts.ssh.is_some() {
-        let weak = |cipher| match cipher {
-            "none" => Some(Weakness::Null),
-            "des-cbc" | "des-cbc@ssh.com" => Some(Weakness::Obsolete),
-            _ => None,
-        };
-        return ssh_ciphers(facts).find_map(weak);
+        // One way in the clear is enough.
+        if ssh_ciphers(facts).any(|cipher| cipher == "none") {
+            return Some(Weakness::Null);
+        }
+        let is_obsolete = |cipher| matches!(cipher, "des-cbc" | "des-cbc@ssh.com");
+        return ssh_ciphers(facts).any(is_obsolete).then_some(Weakness::Obsolete);
     }
     let suite = facts.tls.as_ref()?.cipher.as_deref()?;
     posture::weaknesses(suite).into_iter().find(|weakness| weakness.is_no_encryption())
@@ -295,6 +295,13 @@ mod tests {
                 ssh.server_cipher = Some(cipher.into());
             }
             assert_eq!(judged(&facts).0, answer, "{cipher}");
+        }
+        for (client, server) in [("des-cbc", "none"), ("none", "des-cbc"), ("none", "rot13@evil.example")] {
+            let mut facts = ssh();
+            if let Some(ssh) = &mut facts.ssh {
+                (ssh.client_cipher, ssh.server_cipher) = (Some(client.into()), Some(server.into()));
+            }
+            assert_eq!(judged(&facts).0, Answer::No, "{client} and {server}");
         }
     }
 

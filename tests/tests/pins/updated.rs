@@ -1,13 +1,11 @@
 //! Hooks whose programs somebody exchanges (BPF_LINK_UPDATE) while a daemon runs: the links stay where they are, and
 //! what they do is another's.
 
-use std::io::{BufRead, BufReader, Lines, Write};
-use std::process::{ChildStdin, ChildStdout, Stdio};
-
 use super::*;
-use tests::Process;
+use tests::traffic::Talk;
 
 const ALL: usize = 9;
+const TALK: u16 = PORT + 1;
 
 /// The hook that a pin is of.
 fn hook(link: &str) -> &str {
@@ -68,56 +66,25 @@ fn tampered_count(daemon: &Daemon) -> usize {
     heard.iter().filter(|heard| text(&heard.record, "rule.id") == "monitor-tampered").count()
 }
 
-/// A connection that stays open, and what is said on it comes back.
-struct Talk {
-    client: Process,
-    stdin: ChildStdin,
-    back: Lines<BufReader<ChildStdout>>,
-    bytes: u64,
-    _server: Process,
+fn say(talk: &mut Talk) -> Result<()> {
+    let line = "x".repeat(999);
+    (0..10).try_for_each(|_| talk.say(&line))
 }
 
-impl Talk {
-    const PORT: u16 = PORT + 1;
-
-    fn new(house: &House) -> Result<Talk> {
-        let _server = traffic::echo(&house.lab, Talk::PORT)?;
-        let mut command = house.lab.client().command(traffic::program());
-        command.args(["hold", "--to", &format!("10.213.0.2:{}", Talk::PORT)]);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut client = Process::start_piped("hold", command)?;
-        let stdin = client.take_stdin()?;
-        let back = BufReader::new(client.child().stdout.take().context("no stdout")?).lines();
-        Ok(Talk { client, stdin, back, bytes: 0, _server })
+/// Its end is told by both of its ends, with all that was ever said.
+fn end(mut talk: Talk, daemon: &Daemon) -> Result<()> {
+    let said = talk.end()?;
+    let ours = |record: &Value| is_flow(record) && number(record, "server.port") == Some(TALK.into());
+    for direction in ["egress", "ingress"] {
+        let end = daemon.wait_for("end of the connection", SOON, ours, |record| {
+            ours(record)
+                && text(record, "event.action") == "flow_closed"
+                && text(record, "network.direction") == direction
+        })?;
+        let bytes = (number(&end.record, "client.bytes"), number(&end.record, "server.bytes"));
+        ensure!(bytes == (Some(said), Some(said)), "not {said}: {}", end.record);
     }
-
-    fn say(&mut self) -> Result<()> {
-        let line = format!("{}\n", "x".repeat(999));
-        for _ in 0..10 {
-            self.stdin.write_all(line.as_bytes())?;
-            self.back.next().context("the connection ended")??;
-            self.bytes += line.len() as u64;
-        }
-        Ok(())
-    }
-
-    /// Its end is told by both of its ends, with all that was ever said.
-    fn end(mut self, daemon: &Daemon) -> Result<()> {
-        drop(self.stdin);
-        ensure!(self.client.wait(SOON)?.success(), "the connection broke");
-        let ours =
-            |record: &Value| is_flow(record) && number(record, "server.port") == Some(Talk::PORT.into());
-        for direction in ["egress", "ingress"] {
-            let end = daemon.wait_for("end of the connection", SOON, ours, |record| {
-                ours(record)
-                    && text(record, "event.action") == "flow_closed"
-                    && text(record, "network.direction") == direction
-            })?;
-            let bytes = (number(&end.record, "client.bytes"), number(&end.record, "server.bytes"));
-            ensure!(bytes == (Some(self.bytes), Some(self.bytes)), "not {}: {}", self.bytes, end.record);
-        }
-        Ok(())
-    }
+    Ok(())
 }
 
 /// Each of them in its turn, and then all at once; a connection is open all the while, on which bytes pass while others'
@@ -129,18 +96,18 @@ pub fn put_right() -> Result<()> {
     let daemon = house.daemon(RESTORE)?;
     let links = house.link_names()?;
     let ours: Vec<(u32, u32)> = links.iter().map(|link| house.ids(link)).collect::<Result<_>>()?;
-    let mut talk = Talk::new(&house)?;
-    talk.say()?;
+    let mut talk = Talk::new(&house.lab, TALK)?;
+    say(&mut talk)?;
     for (link, before) in links.iter().zip(&ours) {
         bpf::link_update(house.open(link)?.as_fd(), theirs.program(link)?.as_fd())?;
-        talk.say()?;
+        say(&mut talk)?;
         tampered(&daemon, &format!("the hook {} runs another program; it was put right", hook(link)))?;
         ensure!(house.ids(link)? == *before, "{link} does not run ours, or is another link");
     }
     for link in &links {
         bpf::link_update(house.open(link)?.as_fd(), theirs.program(link)?.as_fd())?;
     }
-    talk.say()?;
+    say(&mut talk)?;
     let deadline = Instant::now() + SOON;
     for (link, before) in links.iter().zip(&ours) {
         while house.ids(link)? != *before {
@@ -148,8 +115,8 @@ pub fn put_right() -> Result<()> {
             thread::sleep(Duration::from_millis(20));
         }
     }
-    talk.say()?;
-    talk.end(&daemon)?;
+    say(&mut talk)?;
+    end(talk, &daemon)?;
     // Bytes are counted by ours again, and theirs are told none of them.
     house.sees(&daemon)?;
     let ended = ends_well(daemon, Signal::TERM)?;

@@ -24,7 +24,7 @@ mod lives;
 mod messages;
 mod named;
 mod owners;
-mod recent;
+pub(in crate::daemon) mod recent;
 mod roles;
 mod self_check;
 mod silences;

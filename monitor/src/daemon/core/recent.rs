@@ -17,7 +17,7 @@ use crate::identity::ProcessSeen;
 use crate::model::Identity;
 
 /// How long after it was seen a process is taken to be the one that it was, ns.
-const MOMENT: u64 = 100_000_000;
+pub(in crate::daemon) const MOMENT: u64 = 100_000_000;
 /// How long an answer about one moment of one process is kept, ns: its name or its command line may change.
 const KEEP: u64 = 2_000_000_000;
 /// After this time a question is asked again, ns.

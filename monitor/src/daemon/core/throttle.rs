@@ -1,7 +1,5 @@
-//! Cgroups that have to give something up, because they fill more than their share of what is full: told when
-//! that begins and when it is over.
-
-use std::collections::hash_map::Entry;
+//! Cgroups that have to give something up, because they fill more than their share of what is full, or there was no room
+//! in the kernel's ring: told when that begins and when it is over.
 
 use super::*;
 use crate::model::ThrottleView;
@@ -10,14 +8,15 @@ use crate::status::ThrottleCount;
 /// Nothing given up for so long: it is over, ns.
 const OVER: u64 = 10_000_000_000;
 
-/// Cgroups that are throttled at a time. A table that is full of as many is not one noisy cgroup's.
+/// Cgroups that are told as throttled at a time. A table that is full of as many is not one noisy cgroup's. As many more
+/// are counted that lost too little to be told, and begin anew where there are more.
 const MOST: usize = 1024;
 
 #[derive(Debug, Default)]
 pub(super) struct Throttles {
     now: HashMap<(u32, Shared), Throttle>,
-    /// Times that it began.
-    began: u64,
+    /// How many of them are told.
+    told: usize,
 }
 
 #[derive(Debug)]
@@ -49,33 +48,34 @@ impl Core {
         now_ns: u64,
     ) {
         let throttles = &mut self.throttles;
-        let is_full = throttles.now.len() >= MOST;
-        let throttle = match throttles.now.entry((cgroup, of)) {
-            Entry::Occupied(throttle) => throttle.into_mut(),
-            Entry::Vacant(_) if is_full => return,
-            Entry::Vacant(place) => place.insert(Throttle {
-                name: None,
-                since_ns: now_ns,
-                last_ns: now_ns,
-                given_up: 0,
-                is_told: false,
-            }),
-        };
+        if throttles.now.len() - throttles.told >= MOST && !throttles.now.contains_key(&(cgroup, of)) {
+            throttles.now.retain(|_, it| it.is_told);
+        }
+        let throttle = throttles.now.entry((cgroup, of)).or_insert_with(|| Throttle {
+            name: None,
+            since_ns: now_ns,
+            last_ns: now_ns,
+            given_up: 0,
+            is_told: false,
+        });
         throttle.last_ns = throttle.last_ns.max(now_ns);
         throttle.given_up += count;
         throttle.name = throttle.name.take().or(name);
-        if throttle.is_told || throttle.given_up < enough(of) {
+        if throttle.is_told || throttle.given_up < enough(of) || throttles.told >= MOST {
             return;
         }
         throttle.is_told = true;
-        throttles.began += 1;
+        throttles.told += 1;
         let view = view(self.clock, of, cgroup, throttle, true, now_ns);
         self.out.records.push(Record::Throttle(view));
     }
 
     /// A flow of which the kernel lost so many captures more.
     pub(super) fn captures_lost(&mut self, id: FlowId, count: u32, now_ns: u64) {
-        let Some(flow) = self.table.get(id).filter(|_| count > 0) else { return };
+        if count == 0 {
+            return;
+        }
+        let Some(flow) = self.table.get(id) else { return };
         let (cgroup, name) = (flow.cgroup, label(&flow));
         drop(flow);
         self.throttled(Shared::Ring, cgroup, name, count.into(), now_ns);
@@ -86,6 +86,7 @@ impl Core {
         let mut over: Vec<((u32, Shared), Throttle)> =
             self.throttles.now.extract_if(|_, it| now_ns.saturating_sub(it.last_ns) >= OVER).collect();
         over.retain(|(_, throttle)| throttle.is_told);
+        self.throttles.told -= over.len();
         over.sort_by_key(|(of, _)| *of);
         for ((cgroup, of), throttle) in over {
             let view = view(self.clock, of, cgroup, &throttle, false, now_ns);

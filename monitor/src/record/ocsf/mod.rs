@@ -230,8 +230,10 @@ fn throttled<'a>(context: &'a Context, throttle: &'a ThrottleView) -> Event<'a> 
         (false, Shared::FirstBytes) => {
             "A cgroup no longer fills more than its share of the room for first bytes."
         }
-        (true, Shared::Ring) => "A cgroup fills more than its share of the kernel's ring.",
-        (false, Shared::Ring) => "A cgroup no longer fills more than its share of the kernel's ring.",
+        (true, Shared::Ring) => "A cgroup loses first bytes: no room in the kernel's ring.",
+        (false, Shared::Ring) => {
+            "A cgroup no longer loses first bytes for want of room in the kernel's ring."
+        }
     };
     Event {
         class: Class::new((0, "Base Event"), (0, "Uncategorized"), (99, "Throttling")),
@@ -254,6 +256,17 @@ mod tests {
 
     use super::*;
     use crate::record::{is_active, samples};
+
+    #[test]
+    fn whose_first_bytes_the_ring_had_no_room_for_is_not_who_filled_it() {
+        for begins in [true, false] {
+            let record = Record::Throttle(ThrottleView { begins, of: Shared::Ring, ..samples::throttle() });
+            let mut out = Vec::new();
+            encode(&samples::context(), &record, &mut out);
+            let line = String::from_utf8(out).unwrap();
+            assert!(line.contains("first bytes") && !line.contains("share"), "{line}");
+        }
+    }
 
     fn encoded(record: &Record) -> Value {
         let mut out = Vec::new();

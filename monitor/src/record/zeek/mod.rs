@@ -207,16 +207,14 @@ impl Reporter {
 
     fn throttle(throttle: &ThrottleView) -> Self {
         let name = throttle.name.as_deref().unwrap_or("unknown");
-        let what =
-            if throttle.begins { "fills more than its share" } else { "no longer fills more than its share" };
+        let what = if throttle.begins { throttle.of.begins() } else { throttle.of.is_over() };
         Reporter {
             _path: "reporter",
             ts: seconds(throttle.at),
             level: "Reporter::INFO",
             message: format!(
-                "streamwatch: cgroup {} ({name}) {what} of {}; {} {}",
+                "streamwatch: cgroup {} ({name}) {what}; {} {}",
                 throttle.cgroup,
-                throttle.of.name(),
                 throttle.given_up,
                 throttle.of.given_up()
             ),
@@ -238,7 +236,19 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::model::Shared;
     use crate::record::{is_active, samples};
+
+    #[test]
+    fn whose_first_bytes_the_ring_had_no_room_for_is_not_who_filled_it() {
+        for begins in [true, false] {
+            let record = Record::Throttle(ThrottleView { begins, of: Shared::Ring, ..samples::throttle() });
+            let mut out = Vec::new();
+            encode(&record, &mut out);
+            let line = String::from_utf8(out).unwrap();
+            assert!(line.contains("first bytes") && !line.contains("share"), "{line}");
+        }
+    }
 
     fn lines(record: &Record) -> Vec<Value> {
         let mut out = Vec::new();

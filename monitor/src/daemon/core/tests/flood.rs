@@ -233,6 +233,26 @@ fn whose_captures_the_ring_has_no_room_for_is_told_when_it_begins_and_is_over() 
 }
 
 #[test]
+fn those_that_lost_too_little_to_be_told_hide_nobody_who_lost_much() {
+    let mut rig = Rig::new(settings());
+    let lost = |rig: &mut Rig, cgroup: u32, captures: u64| {
+        rig.core.throttled(Shared::Ring, cgroup, None, captures, rig.now_ns);
+        throttles(&rig.records())
+    };
+    for cgroup in 1..5_000 {
+        assert!(lost(&mut rig, cgroup, 1).is_empty());
+    }
+    assert_eq!(lost(&mut rig, 6_000, 16), [(true, 6_000, 16)]);
+    // Nor do those that are told take more than there is room for.
+    let told: usize = (10_000..15_000).map(|cgroup| lost(&mut rig, cgroup, 16).len()).sum();
+    assert_eq!((told, rig.core.throttle_counts().len()), (1_023, 1_024));
+    rig.pass(11 * SECOND);
+    assert_eq!(throttles(&rig.records()).len(), 1_024);
+    assert!(rig.core.throttle_counts().is_empty());
+    assert_eq!(lost(&mut rig, 6_000, 16), [(true, 6_000, 16)]);
+}
+
+#[test]
 fn a_noisy_party_leaves_streams_and_alerts_to_others() {
     let mut rig = Rig::new(CoreSettings { capacity: 10_000, streams: 100, ..settings() });
     for n in 0..1_000_u64 {
