@@ -325,7 +325,8 @@ impl Resolver {
 }
 
 /// Why what it is now says nothing of what it was when it was seen. The kernel tells nobody when a process
-/// executed another program, but that gives it the name of its file, and ends all its other threads. `threads`: so many of these are asked.
+/// executed another program, but that gives it the name of its file, and ends all its other threads. `threads`: so many
+/// of these are asked.
 pub(super) fn became_another(
     clock: &BootClock,
     seen: &ProcessSeen,
