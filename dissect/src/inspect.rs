@@ -182,7 +182,7 @@ fn layer(client: Prefix<'_>, server: Prefix<'_>, hint: Hint, layers: u8) -> Insp
             let inner = layer(client.after(client_at), server.after(server_at), hint, layers - 1);
             let inner = inner.behind(LayerKind::Tunnel(Protocol::Socks), client_at, server_at);
             return match through {
-                Some(through) => through_tunnel(inner, Protocol::Socks, &through),
+                Some(through) => through_tunnel(inner, Protocol::Socks, &through.to_string()),
                 None => inner,
             };
         }

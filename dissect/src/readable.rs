@@ -105,8 +105,10 @@ pub(crate) fn is_in_the_clear(datagram: &[u8]) -> bool {
     !datagram.is_empty() && (is_all_text(datagram) || is_no_chance(datagram))
 }
 
-/// What suites may put in front of what they seal, and the shortest that is behind it, a tag.
-const NONCE: usize = 8;
+/// What leads a record that AES-GCM or AES-CCM protects, up to TLS 1.2 (RFC 5288 section 3, RFC 6655
+/// section 3). Most count it up: it repeats, and hides nothing.
+pub(crate) const NONCE: usize = 8;
+/// The shortest that is behind it: a tag.
 const SHORTEST_SEALED: usize = 16;
 
 /// Whether pieces that are said to be sealed, each too short to be judged, are text together; or are that behind

@@ -49,12 +49,7 @@ pub fn program() -> PathBuf {
 /// # Errors
 /// It does not start, or does not listen in time.
 pub fn serve(lab: &Lab, port: u16) -> Result<Process> {
-    let mut command = lab.server().command(program());
-    command.args(["serve", "--listen", &format!("[::]:{port}")]);
-    command.args(["--log", &lab.directory.file("server.log")]);
-    let mut server = Process::start("traffic", &lab.directory, command)?;
-    server.wait_for_port("tcp", port, READY)?;
-    Ok(server)
+    listening("traffic", lab, port, &["serve", "--log", &lab.directory.file("server.log")])
 }
 
 /// A server in the lab that says what it hears, at a port of every address.
@@ -62,9 +57,13 @@ pub fn serve(lab: &Lab, port: u16) -> Result<Process> {
 /// # Errors
 /// It does not start, or does not listen in time.
 pub fn echo(lab: &Lab, port: u16) -> Result<Process> {
+    listening("echo", lab, port, &["echo"])
+}
+
+fn listening(name: &str, lab: &Lab, port: u16, arguments: &[&str]) -> Result<Process> {
     let mut command = lab.server().command(program());
-    command.args(["echo", "--listen", &format!("[::]:{port}")]);
-    let mut server = Process::start("echo", &lab.directory, command)?;
+    command.args(arguments).args(["--listen", &format!("[::]:{port}")]);
+    let mut server = Process::start(name, &lab.directory, command)?;
     server.wait_for_port("tcp", port, READY)?;
     Ok(server)
 }

@@ -5,7 +5,7 @@
 #[path = "exhaustion/full.rs"]
 mod full;
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};

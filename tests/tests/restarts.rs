@@ -115,6 +115,13 @@ impl House {
         Daemon::start(&self.lab, self.options(config))
     }
 
+    /// One that watches the whole host, its self-checks with it, and keeps its state where daemons do.
+    fn of_the_host(&self, keep: fn(&Value) -> bool) -> Result<Daemon> {
+        let (socket, pin) = (Some(self.socket()), Some(self.bpffs.place()));
+        let options = DaemonOptions { socket, pin, whole_host: true, keep, ..DaemonOptions::default() };
+        Daemon::start(&self.lab, options)
+    }
+
     fn options(&self, config: &str) -> DaemonOptions {
         let state = self.lab.directory.file("state.redb");
         DaemonOptions {

@@ -69,7 +69,7 @@ fn far_end(protocol: Protocol, client: &[u8], server: &[u8]) -> String {
     let prefix = |bytes| Prefix { bytes, ..Prefix::default() };
     let to = match protocol {
         Protocol::Socks => match socks::look(prefix(client), prefix(server)) {
-            Socks::Tunnel { through, .. } => through.and_then(|it| Some(it.split_once(" to ")?.1.to_owned())),
+            Socks::Tunnel { through, .. } => through.map(|through| through.to),
             _ => None,
         },
         _ => match connect::look(prefix(client), prefix(server)) {

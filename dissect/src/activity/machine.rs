@@ -75,16 +75,17 @@ impl Sink<'_> {
 
     /// The server turned the client down.
     pub fn failed(&mut self, code: impl Into<String>, presented: bool) {
-        let (outcome, code) = (Outcome::Failed, code.into());
-        let at = self.memory.at.clone();
-        self.memory.add(Event::Authentication(Authentication { outcome, code, presented, at }));
+        self.answered(Outcome::Failed, code.into(), presented);
     }
 
     /// The server let the client in, by something that it had presented.
     pub fn succeeded(&mut self, code: impl Into<String>) {
-        let (outcome, code) = (Outcome::Succeeded, code.into());
+        self.answered(Outcome::Succeeded, code.into(), true);
+    }
+
+    fn answered(&mut self, outcome: Outcome, code: String, presented: bool) {
         let at = self.memory.at.clone();
-        self.memory.add(Event::Authentication(Authentication { outcome, code, presented: true, at }));
+        self.memory.add(Event::Authentication(Authentication { outcome, code, presented, at }));
     }
 
     /// A secret in the clear. A token is one whatever it was sent as.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::hello::{ClientHello, ServerHello};
 use super::order::{CLIENT_HELLO, Order, SERVER_HELLO};
-use super::record::can_be_read;
+use super::record::{ALERT, APPLICATION_DATA, CHANGE_CIPHER_SPEC, HANDSHAKE, can_be_read};
 use super::{DATAGRAMS_BEHIND, Secure, flight, names, tls};
 use crate::bytes::{Reader, capped};
 use crate::plain::stun;
@@ -16,10 +16,6 @@ use crate::{
     Protocol, Reassembly, TlsAlert, TlsFacts, UnknownReason, readable,
 };
 
-const HANDSHAKE: u8 = 22;
-const ALERT: u8 = 21;
-const APPLICATION_DATA: u8 = 23;
-const CHANGE_CIPHER_SPEC: u8 = 20;
 /// A protected record with a connection id.
 const WITH_ID: u8 = 25;
 const ACK: u8 = 26;
@@ -280,23 +276,25 @@ pub(crate) fn look(client: &[&[u8]], server: &[&[u8]]) -> Secure {
     };
     let seen = || from_client.seen.iter().chain(from_server.seen).copied();
     // Other protocols may share the flow (RFC 7983), but none that can be read.
-    let retried = from_server.messages.retry();
     if seen().any(is_in_the_clear) || short_pieces(seen()) {
         return Secure::Broken { at: (0, 0), detail: "began like DTLS, went on without" };
     }
+    let retried = from_server.messages.retry();
     let has_media = seen().any(|datagram| stun::media(datagram).is_some());
     let has_others = seen().any(stun::is_frame);
-    let has_more = seen().any(holds_more)
-        || from_client.holds_others(Order::of_datagrams_of_client(modern))
-        || from_server.holds_others(Order::of_server(modern, retried));
+    let has_more = || {
+        seen().any(holds_more)
+            || from_client.holds_others(Order::of_datagrams_of_client(modern))
+            || from_server.holds_others(Order::of_server(modern, retried))
+    };
     let mut facts = TlsFacts::default();
     let settled = from_client.done && from_server.done;
     let (client_through, server_through) = (from_client.protected, from_server.protected);
-    let (from_client, from_server) = (from_client.messages, from_server.messages);
-    let offer = from_client.all(CLIENT_HELLO).find_map(|body| ClientHello::parse(body, true));
+    let (of_client, of_server) = (&from_client.messages, &from_server.messages);
+    let offer = of_client.all(CLIENT_HELLO).find_map(|body| ClientHello::parse(body, true));
     let Some(offer) = offer else { return handshake(facts, "a DTLS handshake began".into(), false) };
     offer.describe(&mut facts);
-    let answers = || from_server.all(SERVER_HELLO).filter_map(|body| ServerHello::parse(body, true));
+    let answers = || of_server.all(SERVER_HELLO).filter_map(|body| ServerHello::parse(body, true));
     facts.retried = retried;
     facts.alert = alert(server, End::Server).or_else(|| alert(client, End::Client));
     let Some(answer) = answers().find(|answer| !answer.retry) else { return unanswered(facts, server) };
@@ -306,13 +304,13 @@ pub(crate) fn look(client: &[&[u8]], server: &[&[u8]]) -> Secure {
     }
     facts.established = client_through && server_through;
     if !answer.encrypts_handshake() {
-        let flight = flight::read_server(from_server.iter(), &answer, &mut facts);
-        let clients = flight::read_client(from_client.iter(), &answer, &mut facts);
+        let flight = flight::read_server(of_server.iter(), &answer, &mut facts);
+        let clients = flight::read_client(of_client.iter(), &answer, &mut facts);
         facts.resumed = match flight.full {
             true => Some(false),
             false => (server_through && answer.may_resume(&offer)).then_some(true),
         };
-        facts.showed_no_certificate = flight.done && !flight.certificate && from_server.whole();
+        facts.showed_no_certificate = flight.done && !flight.certificate && of_server.whole();
         facts.client_certificate =
             flight::client_certificate(flight, clients, server_through, false, facts.resumed);
     }
@@ -335,7 +333,7 @@ pub(crate) fn look(client: &[&[u8]], server: &[&[u8]]) -> Secure {
         Media::Readable if has_media => Some((in_the_clear, Some("media without encryption, as agreed"))),
         Media::Readable => Some((OPAQUE, Some("media without encryption, as agreed, none of them seen"))),
         _ if has_others => Some((OPAQUE, Some("what the relay carries for another peer"))),
-        _ if has_more => Some((OPAQUE, Some("bytes that are none of it"))),
+        _ if has_more() => Some((OPAQUE, Some("bytes that are none of it"))),
         Media::WithoutKeys if has_media => Some((OPAQUE, Some("media that it gives no keys to"))),
         Media::Hidden if has_media => {
             Some((OPAQUE, Some("media, and whether it gives keys to them is hidden")))

@@ -7,6 +7,7 @@
 use super::alert;
 use super::order::Order;
 use crate::probe::{Sealed, SealedRecords};
+use crate::readable::NONCE;
 use crate::{Prefix, readable};
 
 const HEADER: usize = 5;
@@ -18,9 +19,6 @@ const SAMPLE: usize = NONCE + 64;
 const TEXT: usize = 40;
 /// As many in short records that follow each other: random ones are that once in 10^10.
 const SHORTEST_TEXT: usize = 24;
-/// What leads a record that AES-GCM or AES-CCM protects, up to TLS 1.2 (RFC 5288 section 3, RFC 6655
-/// section 3). Most count it up: it repeats, and hides nothing.
-const NONCE: usize = 8;
 /// No protected record is shorter: an authentication tag alone takes as much.
 const SHORTEST_PROTECTED: u16 = 8;
 

@@ -44,8 +44,20 @@ pub(crate) enum Socks {
     Tunnel {
         client_at: usize,
         server_at: usize,
-        through: Option<String>,
+        through: Option<Through>,
     },
+}
+
+/// How a tunnel was asked for, and to whom it leads.
+pub(crate) struct Through {
+    pub how: &'static str,
+    pub to: String,
+}
+
+impl std::fmt::Display for Through {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{} to {}", self.how, self.to)
+    }
 }
 
 pub(crate) fn look(client: Prefix<'_>, server: Prefix<'_>) -> Socks {
@@ -94,7 +106,8 @@ impl Exchange<'_> {
             _ => Ipv4Addr::from(address).to_string(),
         };
         self.server.u8().ok_or_else(open)?;
-        let to = format!("SOCKS 4 to {host}:{port}");
+        let through = Through { how: "SOCKS 4", to: format!("{host}:{port}") };
+        let to = through.to_string();
         match self.server.u8().ok_or_else(open)? {
             0x5a => {}
             0x5b..=0x5d => return Err(refused(&to)),
@@ -104,7 +117,7 @@ impl Exchange<'_> {
         if command == BIND {
             return Err(bind(&to));
         }
-        Ok(self.tunnel(Some(to)))
+        Ok(self.tunnel(Some(through)))
     }
 
     fn version_5(mut self) -> Result<Socks, Socks> {
@@ -131,7 +144,8 @@ impl Exchange<'_> {
             self.password(how)?;
         }
         let Some((command, to)) = self.request(how)? else { return Err(self.off_track()) };
-        let to = format!("{how} to {to}");
+        let through = Through { how, to };
+        let to = through.to_string();
         let before = self.server;
         match self.server.u8() {
             None => return Err(begun(&to)),
@@ -150,7 +164,7 @@ impl Exchange<'_> {
             Address::None => return Err(Exchange { server: before, ..self }.off_track()),
         }
         match command {
-            CONNECT => Ok(self.tunnel(Some(to))),
+            CONNECT => Ok(self.tunnel(Some(through))),
             BIND => Err(bind(&to)),
             UDP_ASSOCIATE => Err(Socks::Alone { detail: format!("{how}, for datagrams"), settled: true }),
             _ => Err(Socks::Alone { detail: format!("{how}, to look a name up"), settled: true }),
@@ -207,7 +221,7 @@ impl Exchange<'_> {
         self.tunnel(None)
     }
 
-    fn tunnel(self, through: Option<String>) -> Socks {
+    fn tunnel(self, through: Option<Through>) -> Socks {
         let client_at = self.lengths.0 - self.client.rest().len();
         let server_at = self.lengths.1 - self.server.rest().len();
         Socks::Tunnel { client_at, server_at, through }

@@ -19,7 +19,7 @@ use super::look::became_another;
 use super::lookers::StillOut;
 use super::process::{ExecutableAtOnce, Standing, Stat, root_of_the_host};
 use super::resolver::open_process;
-use crate::watch::Budget;
+use crate::watch::Shares;
 
 /// Glimpses that are kept. Who has many processes takes others' places: what is not there any more is told as it is
 /// without.
@@ -93,36 +93,17 @@ pub struct Glimpser {
     clock: BootClock,
     cgroups: CgroupTree,
     host: Option<OwnedFd>,
-    time: Time,
+    time: Shares,
 }
 
 /// What there is to be spent, in microseconds.
-struct Time {
-    of_all: Budget,
-    of_users: HashMap<u32, Budget>,
+fn time() -> Shares {
+    Shares::new(OF_ALL_PER_S, OF_USER_PER_S, MOST_USERS)
 }
 
-impl Time {
-    fn new() -> Time {
-        Time { of_all: Budget::new(OF_ALL_PER_S), of_users: HashMap::new() }
-    }
-
-    fn is_left(&mut self, uid: u32, now_ns: u64) -> bool {
-        self.of_all.allows(1, now_ns) && self.of_user(uid).allows(1, now_ns)
-    }
-
-    fn spend(&mut self, uid: u32, spent: Duration, now_ns: u64) {
-        let micros = u32::try_from(spent.as_micros()).unwrap_or(u32::MAX).max(1);
-        self.of_all.spend(micros, now_ns);
-        self.of_user(uid).spend(micros, now_ns);
-    }
-
-    fn of_user(&mut self, uid: u32) -> &mut Budget {
-        if self.of_users.len() >= MOST_USERS && !self.of_users.contains_key(&uid) {
-            self.of_users.clear();
-        }
-        self.of_users.entry(uid).or_insert_with(|| Budget::new(OF_USER_PER_S))
-    }
+/// What takes no time is something all the same.
+fn micros(spent: Duration) -> u32 {
+    u32::try_from(spent.as_micros()).unwrap_or(u32::MAX).max(1)
 }
 
 impl Glimpser {
@@ -132,7 +113,7 @@ impl Glimpser {
             clock: BootClock::new(),
             cgroups: CgroupTree::new(StillOut::default()),
             host: root_of_the_host(),
-            time: Time::new(),
+            time: time(),
         }
     }
 
@@ -147,7 +128,7 @@ impl Glimpser {
         if let Some(glimpse) = self.look(seen, now) {
             self.glimpses.keep(glimpse);
         }
-        self.time.spend(seen.uid, processor_time().saturating_sub(before), now);
+        self.time.spend(seen.uid, micros(processor_time().saturating_sub(before)), now);
     }
 
     /// `None`: it has ended, or may not be what it was when it was seen.

@@ -196,13 +196,13 @@ fn so_many_are_kept_and_the_latest_of_each() {
 fn one_user_leaves_others_time_and_all_together_have_so_much() {
     const SECOND: u64 = 1_000_000_000;
     let spent = |uids: std::ops::Range<u32>| {
-        let mut time = Time::new();
+        let mut time = time();
         let mut spent = HashMap::<u32, u32>::new();
         // A hundred microseconds a glimpse, of each of them, ten thousand times a second.
         for now_ns in (SECOND..11 * SECOND).step_by(100_000) {
             for uid in uids.clone() {
                 if time.is_left(uid, now_ns) {
-                    time.spend(uid, Duration::from_micros(100), now_ns);
+                    time.spend(uid, micros(Duration::from_micros(100)), now_ns);
                     *spent.entry(uid).or_default() += 100;
                 }
             }
@@ -215,12 +215,12 @@ fn one_user_leaves_others_time_and_all_together_have_so_much() {
     assert!(one <= 14 * OF_USER_PER_S + 100 && one > 13 * OF_USER_PER_S, "{one}");
     let all: u32 = spent(7..50).values().sum();
     assert!(all <= 14 * OF_ALL_PER_S + 100, "{all}");
-    let mut time = Time::new();
-    time.spend(7, Duration::from_millis(500), SECOND);
+    let mut time = time();
+    time.spend(7, micros(Duration::from_millis(500)), SECOND);
     assert!(!time.is_left(7, SECOND) && time.is_left(8, SECOND));
     // What takes no time is something all the same.
     let before = time.of_all;
-    time.spend(8, Duration::ZERO, SECOND);
+    time.spend(8, micros(Duration::ZERO), SECOND);
     assert_ne!(format!("{before:?}"), format!("{:?}", time.of_all));
 }
 

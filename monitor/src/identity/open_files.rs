@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::clock::processor_time;
-use crate::watch::Budget;
+use crate::watch::Shares;
 
 /// Open files of one user, and of all but root together, in one look.
 const OF_USER: u64 = 4096;
@@ -28,14 +28,11 @@ const MOST_USERS: usize = 4096;
 const ROOT: u32 = 0;
 
 /// What users have left, from look to look.
-pub struct Purses {
-    of_users: HashMap<u32, Budget>,
-    of_all: Budget,
-}
+pub struct Purses(Shares);
 
 impl Default for Purses {
     fn default() -> Self {
-        Purses { of_users: HashMap::new(), of_all: Budget::new(MORE_OF_ALL_PER_S) }
+        Purses(Shares::new(MORE_OF_ALL_PER_S, MORE_OF_USER_PER_S, MOST_USERS))
     }
 }
 
@@ -112,16 +109,9 @@ impl Allowance<'_> {
 
 impl Purses {
     fn pays(&mut self, uid: u32, files: u64, now_ns: u64) -> bool {
-        if self.of_users.len() >= MOST_USERS && !self.of_users.contains_key(&uid) {
-            self.of_users.clear();
-        }
-        let purse = self.of_users.entry(uid).or_insert_with(|| Budget::new(MORE_OF_USER_PER_S));
-        let pays = files <= MOST_OF_PROCESS && purse.allows(1, now_ns) && self.of_all.allows(1, now_ns);
+        let pays = files <= MOST_OF_PROCESS && self.0.is_left(uid, now_ns);
         if pays {
-            // It may be more than there is: then the next one waits for longer.
-            let files = u32::try_from(files).unwrap_or(u32::MAX);
-            purse.spend(files, now_ns);
-            self.of_all.spend(files, now_ns);
+            self.0.spend(uid, u32::try_from(files).unwrap_or(u32::MAX), now_ns);
         }
         pays
     }

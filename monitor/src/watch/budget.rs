@@ -1,4 +1,6 @@
-//! A rate with a burst: a token bucket.
+//! A rate with a burst: a token bucket; and one of each user beside that of all.
+
+use std::collections::HashMap;
 
 /// Bytes that may be spent, or whatever else is counted. What was spent counts even where it exceeds the
 /// budget: then nothing is asked for until that is paid back.
@@ -45,6 +47,39 @@ impl Budget {
             let earned = i64::try_from(earned).unwrap_or(i64::MAX);
             self.left = self.left.saturating_add(earned).min(BURST * i64::from(self.per_s));
         }
+    }
+}
+
+/// What users may spend, each so much a second, and all together.
+#[derive(Clone, Debug)]
+pub(crate) struct Shares {
+    pub of_all: Budget,
+    pub of_users: HashMap<u32, Budget>,
+    of_user_per_s: u32,
+    most_users: usize,
+}
+
+impl Shares {
+    /// So many users are remembered: there are more only where somebody makes them.
+    pub fn new(of_all_per_s: u32, of_user_per_s: u32, most_users: usize) -> Self {
+        Shares { of_all: Budget::new(of_all_per_s), of_users: HashMap::new(), of_user_per_s, most_users }
+    }
+
+    /// Whether a user has anything left. What is spent then may be more than that: the next one waits for longer.
+    pub fn is_left(&mut self, uid: u32, now_ns: u64) -> bool {
+        self.of_user(uid).allows(1, now_ns) && self.of_all.allows(1, now_ns)
+    }
+
+    pub fn spend(&mut self, uid: u32, spent: u32, now_ns: u64) {
+        self.of_user(uid).spend(spent, now_ns);
+        self.of_all.spend(spent, now_ns);
+    }
+
+    fn of_user(&mut self, uid: u32) -> &mut Budget {
+        if self.of_users.len() >= self.most_users && !self.of_users.contains_key(&uid) {
+            self.of_users.clear();
+        }
+        self.of_users.entry(uid).or_insert_with(|| Budget::new(self.of_user_per_s))
     }
 }
 

@@ -20,7 +20,7 @@ mod tests;
 use dissect::activity::TopicNames;
 use monitor_common::{Decision, decision};
 
-pub(crate) use budget::Budget;
+pub(crate) use budget::{Budget, Shares};
 pub use flow::Watch;
 
 use crate::config;

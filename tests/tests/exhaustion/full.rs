@@ -216,7 +216,16 @@ fn are_of_no_flow(daemon: &Daemon, wanted: u64, refused: u64) -> Result<()> {
     Ok(())
 }
 
-/// A full server within the watched cgroup, from before the daemon; its clients are outside.
+/// A full server within the watched cgroup, from before the daemon, and what so many clients outside did with it.
+/// In the order in which they are made: they end the other way round.
+fn served(kind: &str, size: u64, count: u64) -> Result<(Lab, Process, Daemon)> {
+    let lab = Lab::new("exhaustion")?;
+    let server = server(&lab, kind)?;
+    let daemon = Daemon::start(&lab, DaemonOptions::default())?;
+    client(&lab, kind, size, count)?;
+    Ok((lab, server, daemon))
+}
+
 fn server(lab: &Lab, kind: &str) -> Result<Process> {
     // By now kernels take filters of TCP from root alone, with which what is accepted is full from its start.
     let place = if kind == "tcp" { lab.server() } else { lab.server().as_user(USER) };
@@ -239,20 +248,14 @@ fn client(lab: &Lab, kind: &str, size: u64, count: u64) -> Result<()> {
 pub fn udp_server() -> Result<()> {
     const SIZE: u64 = 900;
     const COUNT: u64 = 200;
-    let lab = Lab::new("exhaustion")?;
-    let _server = server(&lab, "udp")?;
-    let daemon = Daemon::start(&lab, DaemonOptions::default())?;
-    client(&lab, "udp", SIZE, COUNT)?;
+    let (_lab, _server, daemon) = served("udp", SIZE, COUNT)?;
     are_of_no_flow(&daemon, 2 * SIZE * COUNT, 1)
 }
 
 pub fn listener() -> Result<()> {
     const SIZE: u64 = 30_000;
     const COUNT: u64 = 20;
-    let lab = Lab::new("exhaustion")?;
-    let _server = server(&lab, "tcp")?;
-    let daemon = Daemon::start(&lab, DaemonOptions::default())?;
-    client(&lab, "tcp", SIZE, COUNT)?;
+    let (_lab, _server, daemon) = served("tcp", SIZE, COUNT)?;
     wait_for_totals(&daemon, (COUNT * SIZE, COUNT * SIZE))?;
     are_unwatched(&daemon, COUNT)
 }
@@ -278,9 +281,7 @@ fn are_unwatched(daemon: &Daemon, refused: u64) -> Result<()> {
 fn attack(mut command: Command) -> Result<(Process, u32)> {
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut attacker = Process::start_piped("attacker", command)?;
-    let mut said = String::new();
-    let stdout = attacker.child().stdout.take().context("no stdout")?;
-    BufReader::new(stdout).read_line(&mut said)?;
-    let steps = said.trim().parse().with_context(|| format!("the attacker said {said:?}"))?;
+    let said = attacker.first_line()?;
+    let steps = said.parse().with_context(|| format!("the attacker said {said:?}"))?;
     Ok((attacker, steps))
 }

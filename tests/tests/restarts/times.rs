@@ -107,16 +107,7 @@ fn now(clock: ClockId) -> Duration {
 /// By the daemon's own word of when each was seen.
 pub fn checks_apart() -> Result<()> {
     let house = House::new()?;
-    let daemon = Daemon::start(
-        &house.lab,
-        DaemonOptions {
-            socket: Some(house.socket()),
-            pin: Some(house.bpffs.place()),
-            whole_host: true,
-            keep: |_| false,
-            ..DaemonOptions::default()
-        },
-    )?;
+    let daemon = house.of_the_host(|_| false)?;
     let deadline = Instant::now() + Duration::from_secs(90);
     let mut seen: Vec<jiff::Timestamp> = Vec::new();
     while seen.len() < 4 {

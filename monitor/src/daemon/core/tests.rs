@@ -89,6 +89,12 @@ impl Rig {
         self.core.event(Event::Flow(kind, event), self.now_ns);
     }
 
+    /// The answer to whose it is.
+    fn owned(&mut self, open: &FlowEvent, identity: Identity) {
+        let (key, seen, identity) = (key_of(open), seen_of(&open.owner), Arc::new(identity));
+        self.core.found(Found::Owner { key, seen, identity }, self.now_ns);
+    }
+
     fn capture(&mut self, event: &FlowEvent, sent: bool, offset: u32, data: &[u8]) {
         let head = CaptureHead {
             kind: Kind::Capture as u8,

@@ -41,8 +41,7 @@ fn a_name_that_another_user_has_as_well_is_another_alert_and_stream() {
             name: Some("curl".into()),
             ..Identity::default()
         };
-        let seen = seen_of(&open.owner);
-        rig.core.found(Found::Owner { key: key_of(&open), seen, identity: Arc::new(identity) }, rig.now_ns);
+        rig.owned(&open, identity);
         rig.capture(&open, true, 0, REQUEST);
         rig.capture(&open, false, 0, RESPONSE);
         told.extend(rig.records());
@@ -160,9 +159,7 @@ fn a_flow_is_not_judged_before_it_is_known_whether_it_goes_through_a_tunnel() {
         let (ways, others): (Vec<_>, Vec<_>) =
             rig.core.take_output().lookups.into_iter().partition(|it| matches!(it, Lookup::Tunnel { .. }));
         assert_eq!((ways.len(), others.is_empty()), (1, false));
-        let identity = Arc::new(Identity { pid: Some(open.owner.tgid), ..Identity::default() });
-        let seen = seen_of(&open.owner);
-        rig.core.found(Found::Owner { key: key_of(&open), seen, identity }, rig.now_ns);
+        rig.owned(&open, Identity { pid: Some(open.owner.tgid), ..Identity::default() });
         rig.pass(SECOND / 2);
         assert!(rig.core.take_output().records.is_empty());
         if answer_after > SECOND {
@@ -199,9 +196,7 @@ fn a_flow_whose_way_is_never_known_is_told_as_unknown() {
         rig.capture(&open, true, 0, REQUEST);
         rig.capture(&open, false, 0, RESPONSE);
         let _ = rig.core.take_output();
-        let identity = Arc::new(Identity { pid: Some(open.owner.tgid), ..Identity::default() });
-        let seen = seen_of(&open.owner);
-        rig.core.found(Found::Owner { key: key_of(&open), seen, identity }, rig.now_ns);
+        rig.owned(&open, Identity { pid: Some(open.owner.tgid), ..Identity::default() });
         if shut_down {
             rig.core.shut_down(rig.now_ns, true);
         } else {
@@ -229,9 +224,7 @@ fn a_secret_of_a_flow_waits_until_it_is_known_whether_it_goes_through_a_tunnel()
         rig.capture(&open, true, 0, WITH_SECRET);
         rig.capture(&open, false, 0, RESPONSE);
         let _ = rig.core.take_output();
-        let identity = Arc::new(Identity { pid: Some(open.owner.tgid), ..Identity::default() });
-        let seen = seen_of(&open.owner);
-        rig.core.found(Found::Owner { key: key_of(&open), seen, identity }, rig.now_ns);
+        rig.owned(&open, Identity { pid: Some(open.owner.tgid), ..Identity::default() });
         rig.pass(5 * SECOND);
         assert!(alerts(&rig.core.take_output().records).is_empty());
         let is_unknown = way == Way::Unknown;
@@ -270,9 +263,7 @@ fn a_flow_from_before_the_tunnels_were_known_is_asked_about_too() {
             rig.feed(Kind::Open, open);
             rig.core.found(Found::Tunnels(true), rig.now_ns);
             rig.core.take_output();
-            let identity = Arc::new(Identity { pid: Some(open.owner.tgid), ..Identity::default() });
-            let seen = seen_of(&open.owner);
-            rig.core.found(Found::Owner { key: key_of(&open), seen, identity }, rig.now_ns);
+            rig.owned(&open, Identity { pid: Some(open.owner.tgid), ..Identity::default() });
         }
         rig.capture(&open, true, 0, REQUEST);
         rig.capture(&open, false, 0, RESPONSE);
@@ -344,9 +335,7 @@ fn a_secret_is_told_also_where_nothing_more_happens_in_its_flow() {
         rig.capture(&open, true, 0, WITH_SECRET);
         rig.capture(&open, false, 0, RESPONSE);
         rig.core.take_output();
-        let identity = Arc::new(Identity { pid: Some(open.owner.tgid), ..Identity::default() });
-        let seen = seen_of(&open.owner);
-        rig.core.found(Found::Owner { key: key_of(&open), seen, identity }, rig.now_ns);
+        rig.owned(&open, Identity { pid: Some(open.owner.tgid), ..Identity::default() });
         for _ in 0..5 {
             rig.pass(SECOND);
         }

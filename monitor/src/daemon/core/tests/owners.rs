@@ -79,9 +79,8 @@ fn where_nobody_answers_what_the_kernel_saw_has_to_do() {
         (FlowAction::FlowOpened, Some("it was not looked up"))
     );
     // Late is better than never.
-    let identity = Arc::new(Identity { pid: flow.owner.pid, name: Some("it".into()), ..Identity::default() });
-    let seen = seen_of(&open.owner);
-    rig.core.found(Found::Owner { key: key_of(&open), seen, identity }, rig.now_ns);
+    let identity = Identity { pid: flow.owner.pid, name: Some("it".into()), ..Identity::default() };
+    rig.owned(&open, identity);
     rig.feed(Kind::Close, open);
     let records = rig.core.take_output().records;
     let told = flows(&records);

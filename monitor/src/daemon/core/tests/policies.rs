@@ -15,8 +15,7 @@ fn connected(rig: &mut Rig, cookie: u64, uid: u32) -> FlowEvent {
     rig.core.take_output();
     let pid = Some(open.owner.tgid);
     let unit = Some("alike.service".into());
-    let identity = Arc::new(Identity { pid, uid: Some(uid), unit, ..Identity::default() });
-    rig.core.found(Found::Owner { key: key_of(&open), seen: seen_of(&open.owner), identity }, rig.now_ns);
+    rig.owned(&open, Identity { pid, uid: Some(uid), unit, ..Identity::default() });
     rig.capture(&open, true, 0, REQUEST);
     rig.capture(&open, false, 0, RESPONSE);
     rig.pass(4 * SECOND);
