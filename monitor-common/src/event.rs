@@ -22,6 +22,21 @@ pub struct Owner {
     pub comm: [u8; 16],
 }
 
+/// What a process was seen to execute last, under its thread group id.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Executed {
+    /// When, CLOCK_MONOTONIC ns.
+    pub at_ns: u64,
+    /// When its first thread ended, CLOCK_MONOTONIC ns; 0: not yet. What has the id later may be another process.
+    pub ended_ns: u64,
+    /// `comm` from then on, NUL-padded: the name of the file.
+    pub comm: [u8; 16],
+}
+
+/// Processes of which this is kept: who is looked up least makes room.
+pub const EXECUTED: u32 = 16_384;
+
 /// In place of the index of an interface: packets were seen on several.
 pub const DEVICES: u32 = u32::MAX;
 
@@ -294,6 +309,8 @@ unsafe impl Plain for Decision {}
 unsafe impl Plain for UdpKey {}
 // SAFETY: as above.
 unsafe impl Plain for UdpFlow {}
+// SAFETY: as above.
+unsafe impl Plain for Executed {}
 
 const _: () = assert!(size_of::<Owner>() == 40);
 const _: () = assert!(size_of::<FlowEvent>() == 8 + 11 * 8 + 4 * 3 + 4 + 8 + 32 + 40);
@@ -301,4 +318,5 @@ const _: () = assert!(size_of::<JournalSlot>() == 8 + size_of::<FlowEvent>());
 const _: () = assert!(size_of::<CaptureHead>() == 8 + 3 * 8 + 3 * 4 + 4 + 8 + 32);
 const _: () = assert!(size_of::<Decision>() == 16);
 const _: () = assert!(size_of::<UdpKey>() == 32);
+const _: () = assert!(size_of::<Executed>() == 32);
 const _: () = assert!(size_of::<UdpFlow>() == 6 * 8 + 8 * 4 + 16);

@@ -14,8 +14,8 @@ mod settings;
 pub use counters::{Counters, KINDS, Kind, totals};
 pub use decode::{Record, Refusal, decode};
 pub use event::{
-    CAPTURE_SIZES, CaptureHead, DEVICES, Decision, FlowEvent, JOURNAL_SLOTS, JournalSlot, Owner, Secret,
-    UdpFlow, UdpKey, capture_flag, decision, flow_flag,
+    CAPTURE_SIZES, CaptureHead, DEVICES, Decision, EXECUTED, Executed, FlowEvent, JOURNAL_SLOTS, JournalSlot,
+    Owner, Secret, UdpFlow, UdpKey, capture_flag, decision, flow_flag,
 };
 pub use settings::Settings;
 

@@ -12,6 +12,7 @@ mod capture;
 mod counters;
 mod decision;
 mod emit;
+mod executed;
 mod lifecycle;
 mod log;
 mod maps;
@@ -23,8 +24,8 @@ mod socket;
 mod tcp;
 mod udp;
 
-use aya_ebpf::macros::{cgroup_skb, cgroup_sock, cgroup_sock_addr, sock_ops};
-use aya_ebpf::programs::{SkBuffContext, SockAddrContext, SockContext, SockOpsContext};
+use aya_ebpf::macros::{cgroup_skb, cgroup_sock, cgroup_sock_addr, raw_tracepoint, sock_ops};
+use aya_ebpf::programs::{RawTracePointContext, SkBuffContext, SockAddrContext, SockContext, SockOpsContext};
 
 /// Go on.
 const PASS: i32 = 1;
@@ -81,6 +82,18 @@ pub fn received(ctx: SkBuffContext) -> i32 {
 pub fn sent(ctx: SkBuffContext) -> i32 {
     packet::seen::<true>(&ctx);
     PASS
+}
+
+#[raw_tracepoint(tracepoint = "sched_process_exec")]
+pub fn executed(_ctx: RawTracePointContext) -> i32 {
+    executed::began();
+    0
+}
+
+#[raw_tracepoint(tracepoint = "sched_process_exit")]
+pub fn exited(_ctx: RawTracePointContext) -> i32 {
+    executed::ended();
+    0
 }
 
 /// Attached to nothing: run by the loader to learn how long a jiffy is.

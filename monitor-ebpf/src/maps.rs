@@ -1,9 +1,9 @@
 //! Every map, and the settings. Sizes here are defaults: the loader sets what the configuration says.
 
-use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, RingBuf};
+use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::helpers::{bpf_jiffies64, bpf_ktime_get_ns};
 use aya_ebpf::macros::btf_map;
-use monitor_common::{Counters, Decision, FlowEvent, Secret, Settings, UdpFlow, UdpKey};
+use monitor_common::{Counters, Decision, Executed, FlowEvent, Secret, Settings, UdpFlow, UdpKey};
 
 use crate::socket::SocketState;
 
@@ -76,6 +76,10 @@ pub static JOURNAL: Described<
     { monitor_common::JOURNAL_SLOTS as usize },
     { aya_ebpf::bindings::BPF_F_MMAPABLE as usize },
 > = Described::new();
+
+/// See [`crate::executed`]. Not pinned: nobody keeps it true while there is no daemon.
+#[btf_map]
+pub static EXECUTED: LruHashMap<u32, Executed, { monitor_common::EXECUTED as usize }> = LruHashMap::new();
 
 /// Jiffies and CLOCK_MONOTONIC ns, read together.
 #[btf_map]

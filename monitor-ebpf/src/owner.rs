@@ -13,6 +13,22 @@ pub fn current_tgid() -> u32 {
     unsafe { (bpf_get_current_pid_tgid() >> 32) as u32 }
 }
 
+/// The running thread's own id.
+#[inline(always)]
+pub fn current_thread() -> u32 {
+    // SAFETY: the helper takes nothing and touches nothing.
+    unsafe { bpf_get_current_pid_tgid() as u32 }
+}
+
+/// The running thread's name, NUL-padded.
+#[inline(always)]
+pub fn current_comm() -> [u8; 16] {
+    let mut comm = [0_u8; 16];
+    // SAFETY: the helper writes the size that it is given.
+    unsafe { bpf_get_current_comm((&raw mut comm).cast(), 16) };
+    comm
+}
+
 #[inline(always)]
 fn current_uid() -> u32 {
     // SAFETY: the helper takes nothing and touches nothing.
@@ -23,10 +39,7 @@ fn current_uid() -> u32 {
 /// call itself so.
 #[inline(always)]
 pub fn is_kernel_thread() -> bool {
-    let mut comm = [0_u8; 16];
-    // SAFETY: the helper writes the size that it is given.
-    unsafe { bpf_get_current_comm((&raw mut comm).cast(), 16) };
-    comm[..8] == *b"kworker/" && current_uid() == 0
+    current_comm()[..8] == *b"kworker/" && current_uid() == 0
 }
 
 /// Writes who is running into a socket's storage.

@@ -1,6 +1,7 @@
 //! The daemon's life: it starts once, says so, ends cleanly, reloads safely, and fails with a clear
 //! line and the promised exit status.
 
+use std::collections::BTreeSet;
 use std::process::{Command, ExitCode};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -157,9 +158,9 @@ fn interrupted() -> Result<()> {
 
 fn ends_with(signal: Signal) -> Result<()> {
     let lab = Lab::new("daemon")?;
-    let before = hooks()?;
     let daemon = Daemon::start(&lab, DaemonOptions::default())?;
-    ensure!(hooks()? > before, "the daemon runs and there is no hook");
+    let ours = held_programs(daemon.pid())?;
+    ensure!(ours.len() >= 9 && left(&ours) == ours, "the daemon runs and there are no hooks: {ours:?}");
     let _connection = held_connection(&lab)?;
     daemon.wait_for("open flow", PATIENCE, is_flow, |record| {
         is_flow(record) && number(record, "server.port") == Some(PORT.into())
@@ -185,17 +186,26 @@ fn ends_with(signal: Signal) -> Result<()> {
     }
     // The kernel frees links a moment after the last reference.
     let deadline = Instant::now() + Duration::from_secs(5);
-    while hooks()? > before {
-        ensure!(Instant::now() < deadline, "{} hooks are left", hooks()? - before);
+    while !left(&ours).is_empty() {
+        ensure!(Instant::now() < deadline, "programs are left: {:?}", left(&ours));
         thread::sleep(Duration::from_millis(50));
     }
     Ok(())
 }
 
-/// Number of BPF programs in the kernel, ours among them.
-fn hooks() -> Result<usize> {
-    let programs: Result<Vec<_>, _> = aya::programs::loaded_programs().collect();
-    Ok(programs.context("loaded programs")?.len())
+/// The BPF programs that a process holds, by their numbers, which are not given again soon.
+fn held_programs(pid: u32) -> Result<BTreeSet<u32>> {
+    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fdinfo"))?;
+    let texts = descriptors.flatten().map(|entry| std::fs::read_to_string(entry.path()).unwrap_or_default());
+    let number =
+        |text: String| text.lines().find_map(|line| line.strip_prefix("prog_id:")?.trim().parse().ok());
+    Ok(texts.filter_map(number).collect())
+}
+
+/// Those that the kernel still has.
+fn left(programs: &BTreeSet<u32>) -> BTreeSet<u32> {
+    let loaded = aya::programs::loaded_programs().filter_map(Result::ok).map(|program| program.id());
+    loaded.filter(|id| programs.contains(id)).collect()
 }
 
 const GOOD: &str =

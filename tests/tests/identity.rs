@@ -3,15 +3,29 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, ExitCode, Stdio};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tests::servers::{program, python};
-use tests::{Daemon, DaemonOptions, Lab, Place, Process, Suite, is_flow, number, show, text, traffic};
+use tests::{
+    Daemon, DaemonOptions, Lab, Place, Process, Stopped, Suite, is_flow, number, show, text, traffic,
+};
 
 const PORT: u16 = 34_567;
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Says a word on a connection, on a thread with a name of its own, and ends.
+const ON_A_THREAD: &str = "import socket, sys, threading
+def ask():
+    open('/proc/thread-self/comm', 'w').write('a-thread-of-it')
+    with socket.create_connection((sys.argv[1], int(sys.argv[2]))) as server:
+        server.sendall(b'who asked?')
+        server.recv(1)
+threading.Thread(target=ask).start()
+";
+/// Connects, says a word, and becomes another program, whose name is the same.
+const THEN_ANOTHER: &str = "exec 3<>/dev/tcp/$0/$1; echo 'who asked?' >&3; exec \"$2\" 60";
 /// As Docker names the cgroup of a container where systemd makes it.
 const CONTAINER: &str = "5f3a1c9b7d2e4f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6d7e8";
 
@@ -20,6 +34,8 @@ fn main() -> ExitCode {
         .test("a listening socket that was handed over belongs to who accepts", &[], || handed("passed"))
         .test("a connection that was handed over belongs to who serves it", &[], || handed("forked"))
         .test("both ends on this host name each other, and the container", &[], both_ends)
+        .test("one that is gone is named by its program, not by its thread", &[], gone)
+        .test("a program of the same name is not taken for the one that connected", &[], same_name)
         .main()
 }
 
@@ -103,5 +119,56 @@ fn both_ends() -> Result<()> {
         ensure!(text(record, of_server) == CONTAINER, "{direction}: the container is missing: {record}");
         ensure!(text(record, of_client).is_empty(), "{direction}: the client is in no container: {record}");
     }
+    Ok(())
+}
+
+/// Nobody could look at it while it was there: all of the daemon stood still.
+fn gone() -> Result<()> {
+    let lab = Lab::new("identity")?;
+    let daemon = Daemon::start(&lab, DaemonOptions::default())?;
+    let _server = traffic::echo(&lab, PORT)?;
+    let mut client = lab.client().command(python());
+    client.args(["-c", ON_A_THREAD, "10.213.0.2", &PORT.to_string()]);
+    let still = Stopped::new(daemon.pid())?;
+    lab.run(client, PATIENCE)?;
+    drop(still);
+    let closed = daemon.wait_for("closed flow", PATIENCE, is_flow, |record| {
+        of_connection(record, "egress") && text(record, "event.action") == "flow_closed"
+    })?;
+    let record = &closed.record;
+    let name = python().file_name().context("python has no name")?.to_string_lossy().into_owned();
+    ensure!(text(record, "process.name") == name, "not {name}: {}", show(record));
+    let missing = text(record, "streamwatch.missing");
+    ensure!(missing == "process ended before it could be looked at", "{missing:?}: {}", show(record));
+    Ok(())
+}
+
+/// The name is all that a look at it later could go by.
+fn same_name() -> Result<()> {
+    let lab = Lab::new("identity")?;
+    let daemon = Daemon::start(&lab, DaemonOptions::default())?;
+    let _server = traffic::echo(&lab, PORT)?;
+    let other = lab.directory.path().join("bash");
+    std::fs::copy("/usr/bin/sleep", &other).context("a copy of sleep")?;
+    let mut client = lab.client().command("bash");
+    client.args(["-c", THEN_ANOTHER, "10.213.0.2", &PORT.to_string()]).arg(&other);
+    let still = Stopped::new(daemon.pid())?;
+    let client = Process::start("bash", &lab.directory, client)?;
+    let deadline = Instant::now() + PATIENCE;
+    while std::fs::read_link(format!("/proc/{}/exe", client.pid()))? != other {
+        ensure!(Instant::now() < deadline, "it did not become {}", other.display());
+        thread::sleep(Duration::from_millis(10));
+    }
+    drop(still);
+    let opened = daemon.wait_for("flow", PATIENCE, is_flow, |record| of_connection(record, "egress"))?;
+    let record = &opened.record;
+    ensure!(number(record, "process.pid") == Some(client.pid().into()), "whose is it? {}", show(record));
+    ensure!(text(record, "process.executable").is_empty(), "it is told as another: {}", show(record));
+    let missing = text(record, "streamwatch.missing");
+    ensure!(
+        missing == "the process has become another program since, or goes by another name",
+        "{missing:?}: {}",
+        show(record)
+    );
     Ok(())
 }

@@ -21,7 +21,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::core::{Found, Lookup};
 use super::stages::Stage;
 use crate::flows::FlowKey;
-use crate::identity::{Asked, Glimpses, Hashes, Hung, Named, ProcessSeen, Resolver, SocketKey};
+use crate::identity::{Asked, Executions, Glimpses, Hashes, Hung, Named, ProcessSeen, Resolver, SocketKey};
 
 /// Answers that are given together: each that went alone would wake every thread on its way.
 const TOGETHER: usize = 64;
@@ -65,6 +65,7 @@ impl Resolving {
         cgroup: PathBuf,
         looks: Arc<Stage>,
         hanging: LeftHanging,
+        executions: Executions,
     ) -> Resolving {
         let (users, users_out) = bounded(QUEUE);
         let (ways, ways_out) = bounded(QUEUE);
@@ -102,6 +103,7 @@ impl Resolving {
                 asked,
                 hashes,
                 glimpses: Glimpses::default(),
+                executions,
                 begun,
                 patience: FIRST,
                 hung: hanging.names,
@@ -134,6 +136,7 @@ struct Names {
     hashes: Hashes,
     /// Of processes that have ended by the time that they are asked for.
     glimpses: Glimpses,
+    executions: Executions,
     /// What was there before was told.
     begun: Receiver<()>,
     patience: Duration,
@@ -153,7 +156,7 @@ struct Errands {
 impl Names {
     fn run(self) {
         let resolver = Resolver::after(self.hung).asked(self.asked).hashes(self.hashes);
-        let mut resolver = resolver.glimpses(self.glimpses);
+        let mut resolver = resolver.glimpses(self.glimpses).executions(self.executions);
         let _ = self.begun.recv_timeout(self.patience);
         let mut answers = Vec::with_capacity(TOGETHER);
         while let Ok(first) = self.lookups.recv() {

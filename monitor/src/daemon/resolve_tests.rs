@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use rustix::net::sockopt::socket_cookie;
 
 use super::*;
-use crate::identity::ProcessSeen;
+use crate::identity::{Executions, ProcessSeen};
 use crate::model::Transport;
 
 struct Rig {
@@ -26,6 +26,7 @@ fn rig() -> Rig {
         "/sys/fs/cgroup".into(),
         looks.clone(),
         LeftHanging::default(),
+        Executions::default(),
     );
     Rig { lookups, found, looks, resolving }
 }

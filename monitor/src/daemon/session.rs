@@ -38,6 +38,7 @@ use crate::alert::Change;
 use crate::config::Config;
 use crate::event::Event;
 use crate::hook::Hooks;
+use crate::identity::Executions;
 use crate::kernel::Control;
 use crate::status::WorkerView;
 use crate::store::Opened;
@@ -227,7 +228,10 @@ impl Session {
         };
         let (wanted, cgroup) = (loader.wanted.clone(), loader.cgroup.clone());
         let hanging = loader.hanging.clone();
-        let resolving = Resolving::new(lookups_out, found_in, wanted, cgroup, looks, hanging);
+        let executions = loader.kernel.executed();
+        let executions = executions
+            .map_or_else(Executions::default, |last| Executions::asked_of(move |tgid| last.of(tgid)));
+        let resolving = Resolving::new(lookups_out, found_in, wanted, cgroup, looks, hanging, executions);
         for (name, run) in resolving.threads(newcomers) {
             spawn(name, run)?;
         }

@@ -13,7 +13,8 @@ use super::super::resolver::tests::{Running, seen, until_named};
 use super::*;
 
 const UNREAD: &str = "process ended before its arguments could be read";
-const ENDED: &str = "process ended before it could be looked at";
+const ENDED: &str =
+    "process ended before it could be looked at: its name is that of the thread that was seen";
 
 fn sleeping() -> Running {
     let child = Running::start(Command::new("sleep").arg("60"));

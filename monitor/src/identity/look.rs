@@ -301,6 +301,9 @@ impl Resolver {
         details: &Details,
         rights: Option<u32>,
     ) -> Option<&'static str> {
+        if self.executions.since(seen) {
+            return Some(ANOTHER_PROGRAM);
+        }
         let executable = details.executable.as_deref()?;
         // Its threads of then may have ended, and those that it has may have begun in the same tick.
         let glimpse = self.glimpses.of(seen).filter(|it| it.stat.start_ticks == stat.start_ticks);
@@ -324,9 +327,8 @@ impl Resolver {
     }
 }
 
-/// Why what it is now says nothing of what it was when it was seen. The kernel tells nobody when a process
-/// executed another program, but that gives it the name of its file, and ends all its other threads. `threads`: so many
-/// of these are asked.
+/// Why what it is now says nothing of what it was when it was seen. Where nobody followed what processes execute, that still
+/// gives it the name of its file, and ends all its other threads. `threads`: so many of these are asked.
 pub(super) fn became_another(
     clock: &BootClock,
     seen: &ProcessSeen,

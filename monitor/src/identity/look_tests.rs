@@ -93,7 +93,10 @@ fn those_whose_turn_comes_are_seen_in_one_go_and_each_is_told_as_itself() {
     // Once told, it is not kept.
     for seen in [earlier, under_another_name, all[2]] {
         let identity = resolver.who(&seen);
-        assert_eq!(identity.missing.as_deref(), Some("process ended before it could be looked at"));
+        assert_eq!(
+            identity.missing.as_deref(),
+            Some("process ended before it could be looked at: its name is that of the thread that was seen")
+        );
         assert_eq!((identity.executable, identity.start_ticks), (None, None));
     }
     resolver.forget_ahead();

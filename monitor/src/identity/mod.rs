@@ -18,6 +18,7 @@ mod cgroup_tree;
 mod clock;
 mod command_line;
 mod executable;
+mod executions;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod glimpse;
@@ -48,6 +49,7 @@ pub use clock::processor_time;
 #[cfg(test)]
 pub use executable::tests as test_executables;
 pub use executable::{Executable, Hashes, Step, Unhashed, Version};
+pub use executions::Executions;
 pub use glimpse::{Glimpser, Glimpses};
 pub use holders::holders;
 pub use lookers::Who;

@@ -10,6 +10,7 @@ use super::cgroup::Place;
 use super::cgroup_tree::CgroupTree;
 use super::clock::{BootClock, monotonic_ns};
 use super::executable::{Executable, Hashes, Unhashed, Version};
+use super::executions::Executions;
 use super::glimpse::{Glimpse, Glimpses};
 use super::holders::Holder;
 use super::look::{Ahead, Sight, own_user_namespace};
@@ -23,6 +24,8 @@ use crate::model::{Container, Identity, Workload};
 use crate::watch::Budget;
 
 const ENDED: &str = "process ended before it could be looked at";
+const ENDED_AS_THREAD: &str =
+    "process ended before it could be looked at: its name is that of the thread that was seen";
 const ENDED_UNNAMED: &str = "process ended while it was looked at";
 const ENDED_UNREAD: &str = "process ended before its arguments could be read";
 const NO_PROCESS: &str = "the kernel did not say which process";
@@ -56,6 +59,7 @@ pub struct Resolver {
     pub(super) user_namespace: u64,
     pub(super) hashes: Hashes,
     pub(super) glimpses: Glimpses,
+    pub(super) executions: Executions,
     workloads: Workloads,
     pub(super) namespaces: NamespaceCookies,
     /// Among whom holders of sockets are looked for.
@@ -128,6 +132,7 @@ impl Resolver {
             user_namespace: own_user_namespace(),
             hashes: Hashes::default(),
             glimpses: Glimpses::default(),
+            executions: Executions::default(),
             workloads: Workloads::new("/".into()),
             namespaces: NamespaceCookies::new(),
             census: Census::default(),
@@ -153,11 +158,17 @@ impl Resolver {
         Resolver { glimpses, ..self }
     }
 
+    /// Knows what the kernel says of what processes execute.
+    #[must_use]
+    pub fn executions(self, executions: Executions) -> Resolver {
+        Resolver { executions, ..self }
+    }
+
     /// Who this process is. When it has ended, or its pid is another's by now, what was glimpsed of it or what the kernel
     /// programs saw, and why the rest is missing.
     pub fn process(&mut self, seen: &ProcessSeen) -> Named {
         let named = self.process_now(seen);
-        let ended = [ENDED, ENDED_UNNAMED].map(Some);
+        let ended = [ENDED, ENDED_AS_THREAD, ENDED_UNNAMED].map(Some);
         if !ended.contains(&named.identity.missing.as_deref()) {
             return named;
         }
@@ -166,6 +177,9 @@ impl Resolver {
 
     /// One that has ended, as it was when it was heard of.
     fn glimpsed(&mut self, seen: &ProcessSeen) -> Option<Identity> {
+        if self.executions.since(seen) {
+            return None;
+        }
         let Glimpse { stat, standing, executable, .. } = self.glimpses.of(seen)?;
         let (executable, executable_elsewhere) = executable.told(&standing)?;
         let details = Details { executable: Some(executable), executable_elsewhere, ..Details::default() };
@@ -186,6 +200,7 @@ impl Resolver {
             && now.saturating_sub(known.read_ns) < REMEMBER_NS
             && seen.seen_ns <= known.alive_ns
             && !self.clock.began_after(known.start_ticks, seen.seen_ns)
+            && self.ran_it(known, seen)
         {
             return self.remembered_as(known);
         }
@@ -199,15 +214,16 @@ impl Resolver {
         if self.clock.began_after(stat.start_ticks, seen.seen_ns) {
             return self.ended(seen, now).into();
         }
-        if let Some(known) = self.remembered.get_mut(&seen.tgid)
+        if let Some(known) = self.remembered.get(&seen.tgid)
             && known.start_ticks == stat.start_ticks
             && (known.seen_as, known.seen_uid) == (seen.comm, seen.uid)
             && known.identity.name.as_deref() == Some(&stat.name)
             && now.saturating_sub(known.read_ns) < REMEMBER_NS
+            && self.ran_it(known, seen)
         {
-            known.alive_ns = now;
-            let known = &self.remembered[&seen.tgid];
-            return self.remembered_as(known);
+            let named = self.remembered_as(known);
+            self.remembered.entry(seen.tgid).and_modify(|known| known.alive_ns = now);
+            return named;
         }
         if !self.looks.allows(1, now) {
             return Identity { missing: Some(TOO_MANY.to_owned()), ..self.ended(seen, now) }.into();
@@ -216,12 +232,20 @@ impl Resolver {
         match self.look(seen.tgid, directory, stat, Some(seen), now) {
             Some(named) if named.is_stalled => named,
             Some(named) => {
-                self.remember(seen, &named, now);
+                // What it has become since goes by the same name, perhaps.
+                if !self.executions.since(seen) {
+                    self.remember(seen, &named, now);
+                }
                 self.cgroups.meet(seen.cgroup, seen.uid, &mut self.users, now);
                 named
             }
             None => self.ended(seen, now).into(),
         }
+    }
+
+    /// It ran then already what it is known to run. (A sighting may be asked of after later ones.)
+    fn ran_it(&self, known: &Remembered, seen: &ProcessSeen) -> bool {
+        known.since_ns <= seen.seen_ns || !self.executions.since(seen)
     }
 
     /// Whether it was looked at lately.
@@ -303,15 +327,19 @@ impl Resolver {
     /// What the kernel programs saw of a process that can't be looked at any more.
     pub(super) fn ended(&mut self, seen: &ProcessSeen, now: u64) -> Identity {
         let Place { unit, container } = self.cgroups.place(seen.cgroup, seen.uid, &mut self.users, now);
+        let (name, missing) = match self.executions.comm(seen) {
+            Some(comm) => (text_of(&comm), ENDED),
+            None => (name_of(seen), ENDED_AS_THREAD),
+        };
         Identity {
             pid: Some(seen.tgid),
-            name: Some(name_of(seen)).filter(|name| !name.is_empty()),
+            name: Some(name).filter(|name| !name.is_empty()),
             uid: Some(seen.uid),
             user: self.users.name(seen.uid, now),
             workload: self.workload(container.as_ref(), now),
             unit,
             container,
-            missing: Some(ENDED.to_owned()),
+            missing: Some(missing.to_owned()),
             ..Identity::default()
         }
     }
@@ -356,8 +384,13 @@ impl Resolver {
 }
 
 pub(super) fn name_of(seen: &ProcessSeen) -> String {
-    let length = seen.comm.iter().position(|byte| *byte == 0).unwrap_or(seen.comm.len());
-    String::from_utf8_lossy(&seen.comm[..length]).into_owned()
+    text_of(&seen.comm)
+}
+
+/// A `comm` as text.
+fn text_of(comm: &[u8; 16]) -> String {
+    let length = comm.iter().position(|byte| *byte == 0).unwrap_or(comm.len());
+    String::from_utf8_lossy(&comm[..length]).into_owned()
 }
 
 /// Whose it is. The rights that root has given up count; those that another has got from a setuid program do not.

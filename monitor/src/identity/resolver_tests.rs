@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use monitor_common::Executed;
 use rustix::net::sockopt::socket_cookie;
 
 use super::super::look::{ANOTHER_PROGRAM, OTHER_RIGHTS};
@@ -97,8 +98,50 @@ fn a_process_that_ended_has_its_name_and_the_reason() {
     let identity = Resolver::new().who(&seen(pid, "true"));
     assert_eq!(identity.name.as_deref(), Some("true"));
     assert_eq!((identity.pid, identity.uid, identity.user.as_deref()), (Some(pid), Some(0), Some("root")));
-    assert_eq!(identity.missing.as_deref(), Some(ENDED));
+    assert_eq!(identity.missing.as_deref(), Some(ENDED_AS_THREAD));
     assert_eq!((identity.start_ticks, identity.executable), (None, None));
+}
+
+/// As the kernel programs tell of a process.
+fn executed(pid: u32, name: &str, at_ns: u64, ended_ns: u64) -> Executions {
+    let comm = seen(pid, name).comm;
+    Executions::asked_of(move |tgid| (tgid == pid).then_some(Executed { at_ns, ended_ns, comm }))
+}
+
+#[test]
+fn one_that_ended_is_named_by_what_it_executed_and_not_by_its_thread() {
+    let mut child = Command::new("true").spawn().unwrap();
+    let pid = child.id();
+    child.wait().unwrap();
+    let of_thread = seen(pid, "isc-net-0000");
+    let at = of_thread.seen_ns;
+    let told = |executions: Executions| {
+        let told = Resolver::new().executions(executions).who(&of_thread);
+        (told.name.unwrap(), told.missing.unwrap())
+    };
+    let by_thread = ("isc-net-0000".to_owned(), ENDED_AS_THREAD.to_owned());
+    assert_eq!(told(executed(pid, "dig", at - 1, at + 1)), ("dig".to_owned(), ENDED.to_owned()));
+    // Another process with its number, after and before; and of whom nothing is known.
+    assert_eq!(told(executed(pid, "curl", at + 1, 0)), by_thread);
+    assert_eq!(told(executed(pid, "curl", at - 9, at - 1)), by_thread);
+    assert_eq!(told(Executions::default()), by_thread);
+}
+
+#[test]
+fn a_program_of_the_same_name_is_another_one_where_the_kernel_tells_so() {
+    let child = Running::start(Command::new("sleep").arg("60"));
+    let pid = child.0.id();
+    named(pid, "sleep");
+    let before = seen(pid, "sleep");
+    let after = ProcessSeen { seen_ns: before.seen_ns + 2, ..before };
+    let mut resolver = Resolver::new().executions(executed(pid, "sleep", before.seen_ns + 1, 0));
+    // Asked again, the answer may come from what is remembered: of what it ran later.
+    for _ in 0..2 {
+        assert_eq!(resolver.who(&before).missing.as_deref(), Some(ANOTHER_PROGRAM));
+        let now = resolver.who(&after);
+        assert!(now.missing.is_none() && now.executable.unwrap().ends_with("sleep"));
+    }
+    assert_eq!(Resolver::new().who(&before).missing, None);
 }
 
 #[test]
@@ -112,7 +155,7 @@ fn a_process_that_began_later_is_another_one() {
 
     let earlier = ProcessSeen { seen_ns: before, ..seen(child.0.id(), "sleep") };
     let identity = resolver.who(&earlier);
-    assert_eq!(identity.missing.as_deref(), Some(ENDED));
+    assert_eq!(identity.missing.as_deref(), Some(ENDED_AS_THREAD));
     assert_eq!(identity.executable, None);
 }
 
@@ -128,7 +171,7 @@ fn what_was_remembered_is_only_used_for_its_own_time() {
     // Seen while it was certainly there: that was this process, though it is gone by now.
     assert_eq!(resolver.who(&alive).command_line.as_deref(), Some("sleep 60"));
     // Seen after: whoever that was.
-    assert_eq!(resolver.who(&seen(pid, "sleep")).missing.as_deref(), Some(ENDED));
+    assert_eq!(resolver.who(&seen(pid, "sleep")).missing.as_deref(), Some(ENDED_AS_THREAD));
 }
 
 #[test]

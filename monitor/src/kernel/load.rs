@@ -4,16 +4,19 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use aya::maps::{Map, MapData, MapError};
 use aya::programs::{CgroupSkb, CgroupSock, CgroupSockAddr, ProgramError, SockOps};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use monitor_common::{
-    Counters, Decision, FlowEvent, JOURNAL_SLOTS, JournalSlot, Plain, Secret, Settings, UdpFlow, UdpKey,
+    Counters, Decision, EXECUTED, Executed, FlowEvent, JOURNAL_SLOTS, JournalSlot, Plain, Secret, Settings,
+    UdpFlow, UdpKey,
 };
 use monitor_sys::bpf;
 use rustix::rand::{GetRandomFlags, getrandom};
 
+use super::executed::LastExecuted;
 use super::hooks::{Hooks, Watched};
 use super::pins::{PinError, Pins};
 use super::remains::{Left, What};
@@ -172,6 +175,7 @@ pub struct Kernel {
     pins: Option<Pins>,
     beginning: Beginning,
     secret: Secret,
+    executed: Option<Arc<LastExecuted>>,
 }
 
 impl Kernel {
@@ -190,7 +194,7 @@ impl Kernel {
         // Decisions that wait in maps that are taken over wait for ever, as those of flows that are gone: what still
         // matters is decided again.
         let secret = secret().map_err(LoadError::Random)?;
-        let (ebpf, links, beginning) = match take_over(what, sizes, &secret, pins.as_ref()) {
+        let (mut ebpf, links, beginning) = match take_over(what, sizes, &secret, pins.as_ref()) {
             Ok((ebpf, links)) => (ebpf, links, Beginning::TakenOver),
             Err(why) => {
                 if let Some(pins) = &pins {
@@ -208,7 +212,20 @@ impl Kernel {
             say!("streamwatch: what the daemon before left is not gone: {error}");
         }
         let hooks = Hooks::new(links, watched, &ebpf, pins.as_ref(), tampered)?;
-        Ok(Kernel { ebpf, hooks: Some(hooks), pins, beginning, secret })
+        let executed = LastExecuted::follow(&mut ebpf).map_err(|error| {
+            say!(
+                "streamwatch: what processes execute is not followed ({error}): one that ends at once goes by the name of \
+                 the thread that used a socket"
+            );
+        });
+        Ok(Kernel {
+            ebpf,
+            hooks: Some(hooks),
+            pins,
+            beginning,
+            secret,
+            executed: executed.ok().map(Arc::new),
+        })
     }
 
     /// What is attached.
@@ -219,6 +236,11 @@ impl Kernel {
     /// How the hooks came to be.
     pub fn beginning(&self) -> &Beginning {
         &self.beginning
+    }
+
+    /// What processes executed last, where this kernel tells.
+    pub fn executed(&self) -> Option<Arc<LastExecuted>> {
+        self.executed.clone()
     }
 
     /// Where hooks and maps are pinned.
@@ -438,6 +460,7 @@ pub fn map_memory(sizes: &Sizes, processors: u64) -> Vec<MapMemory> {
         },
         hash("overflow", sizes.overflow, 8, size_of::<FlowEvent>()),
         hash("decisions", sizes.decisions, 8, size_of::<Decision>()),
+        hash("executed", EXECUTED, 4, size_of::<Executed>()),
         hash("udp_flows", sizes.udp_flows, size_of::<UdpKey>(), size_of::<UdpFlow>()),
         MapMemory { name: "counters", entries: processors, bytes: processors * size_of::<Counters>() as u64 },
     ]

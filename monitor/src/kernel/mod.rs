@@ -6,6 +6,7 @@
 mod cgroup;
 mod clock;
 mod control;
+mod executed;
 mod hooks;
 mod journal;
 mod load;
@@ -18,6 +19,7 @@ mod ring;
 
 pub use cgroup::{CgroupError, cgroup_at, cgroup_root};
 pub use control::{Control, Snapshot, UdpTotals};
+pub use executed::LastExecuted;
 pub use hooks::{Hooks, Stays};
 pub use journal::{LateTold, Left};
 pub use load::{Beginning, Hook, Kernel, LoadError, MapMemory, Sizes, map_memory};

@@ -1,0 +1,33 @@
+//! What each process executed last: who ends before user space can look at it is told by that name, and who has
+//! executed another program since it used a socket is not taken for what it was.
+//!
+//! The hooks of sockets have nothing to do with it: they see the thread that runs, and that may call itself anything.
+
+use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
+use monitor_common::Executed;
+
+use crate::maps::EXECUTED;
+use crate::owner;
+
+/// `sched_process_exec` (fs/exec.c): the running task is its process's only thread by now, and has its new name.
+#[inline(always)]
+pub fn began() {
+    // SAFETY: the helper takes nothing and touches nothing.
+    let at_ns = unsafe { bpf_ktime_get_ns() };
+    let executed = Executed { at_ns, ended_ns: 0, comm: owner::current_comm() };
+    // A table without room throws out another one's.
+    let _ = EXECUTED.insert(owner::current_tgid(), &executed, 0);
+}
+
+/// `sched_process_exit` (kernel/exit.c), of each thread.
+#[inline(always)]
+pub fn ended() {
+    let tgid = owner::current_tgid();
+    if tgid != owner::current_thread() {
+        return;
+    }
+    if let Some(executed) = EXECUTED.get_ptr_mut(tgid) {
+        // SAFETY: a value of the map, which only this process writes; user space reads it whole or not at all.
+        unsafe { (*executed).ended_ns = bpf_ktime_get_ns() };
+    }
+}
