@@ -27,14 +27,21 @@ pub struct Shown {
 impl Shown {
     /// Another flow showed these, while there is `room`, bytes.
     fn keep(&mut self, facts: &Arc<Facts>, room: &mut usize) {
-        let bytes = bytes(facts);
-        let own = || STREAM_BYTES.saturating_sub(self.chains.iter().map(|known| self::bytes(known)).sum());
+        let bytes = self::bytes(facts);
+        let own = || STREAM_BYTES.saturating_sub(self.bytes());
         if self.chains.len() >= MOST || bytes > *room || bytes > own() {
             self.left_out += certificates(facts).count() as u64;
             return;
         }
         *room -= bytes;
         self.chains.push(facts.clone());
+    }
+}
+
+impl Shown {
+    /// What the chains take.
+    pub(super) fn bytes(&self) -> usize {
+        self.chains.iter().map(|facts| bytes(facts)).sum()
     }
 }
 

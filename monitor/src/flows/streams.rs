@@ -1,6 +1,6 @@
 //! Streams: all flows from one client identity to one service.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -102,12 +102,29 @@ pub struct Stream {
     undecided: bool,
     /// `None`: beyond the number of streams that have histograms of their own.
     pub measures: Option<Box<Measures>>,
+    /// What it took over from streams that gave way: nothing that happened when it was.
+    pub taken_over: TakenOver,
+}
+
+/// Of streams that gave way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TakenOver {
+    pub flows: u64,
+    pub failed: u64,
+    pub bytes: u64,
 }
 
 /// Streams that the daemon holds at a time; the flows of more go under one name, and are counted.
 pub const STREAMS: usize = 65_536;
-/// Bytes of identities in them: who is named chooses how long that is, and a stream is held for ever.
+/// Bytes of identities in them: who is named chooses how long that is, and a stream is held until it gives way.
 pub const IDENTITY_BYTES: usize = 32 << 20;
+
+/// How long a stream without an open flow is left in peace, ns, and how often some are asked to give way.
+const QUIET: u64 = 60_000_000_000;
+const ASKED_EVERY: u64 = 1_000_000_000;
+/// How many do so at one go, and parties that ask for it.
+const GIVE_WAY: u64 = 1024;
+const ASKING: usize = 64;
 
 /// Pairs of ends remembered in [`Streams::by_ends`].
 const ENDS: usize = 4096;
@@ -121,8 +138,18 @@ type End = (usize, Option<IpAddr>);
 #[derive(Clone, Copy, Debug, Default)]
 struct Has {
     streams: usize,
+    /// Places that others gave up for it, and that it has not taken yet.
+    may_take: usize,
     identity_bytes: usize,
     certificate_bytes: usize,
+}
+
+/// An identity that streams hold: how many ends of them, and to whom its bytes are charged.
+#[derive(Debug)]
+struct Held {
+    ends: usize,
+    bytes: usize,
+    party: Party,
 }
 
 /// A stream, and the identities whose addresses stand for them in [`Ends`].
@@ -135,15 +162,20 @@ struct Known {
 /// The table of streams, bounded.
 #[derive(Debug)]
 pub struct Streams {
-    list: Vec<Stream>,
+    list: Vec<Option<Stream>>,
+    /// Places in it that were given up.
+    free: Vec<StreamId>,
     by_key: HashMap<StreamKey, StreamId, RandomState>,
     /// The same by who exactly is at the ends: without putting names together.
     by_ends: HashMap<Ends, Known, RandomState>,
     /// What each party of this host has ([`Identity::party`]): one may have as much as there is room for others.
     by_party: HashMap<Party, Has, RandomState>,
     /// Identities that streams hold, by their addresses in memory, and the bytes of all.
-    identities: HashSet<usize, RandomState>,
+    identities: HashMap<usize, Held, RandomState>,
     identity_bytes: usize,
+    /// Parties that found no room lately, and for how many flows.
+    asking: HashMap<Party, u64, RandomState>,
+    asked_ns: u64,
     /// For certificates, bytes.
     certificate_room: usize,
     capacity: usize,
@@ -152,31 +184,37 @@ pub struct Streams {
     pub assigned: u64,
     /// Flows counted under [`Party::Other`] because the table was full.
     pub refused: u64,
+    /// Streams that gave way to others of their party.
+    pub gave_way: u64,
 }
 
 impl Streams {
     pub fn new(capacity: usize, with_measures: usize) -> Self {
         Streams {
             list: Vec::new(),
+            free: Vec::new(),
             by_key: HashMap::default(),
             by_ends: HashMap::default(),
             by_party: HashMap::default(),
-            identities: HashSet::default(),
+            identities: HashMap::default(),
             identity_bytes: 0,
+            asking: HashMap::default(),
+            asked_ns: 0,
             certificate_room: certificates::BYTES,
             capacity,
             with_measures,
             assigned: 0,
             refused: 0,
+            gave_way: 0,
         }
     }
 
     pub fn len(&self) -> usize {
-        self.list.len()
+        self.list.len() - self.free.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.list.is_empty()
+        self.len() == 0
     }
 
     pub fn capacity(&self) -> usize {
@@ -184,24 +222,24 @@ impl Streams {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Stream> {
-        self.list.iter()
+        self.list.iter().flatten()
     }
 
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Stream> {
-        self.list.iter_mut()
+        self.list.iter_mut().flatten()
     }
 
     pub fn get(&self, id: StreamId) -> Option<&Stream> {
-        self.list.get(id.index())
+        self.list.get(id.index())?.as_ref()
     }
 
     pub fn get_mut(&mut self, id: StreamId) -> Option<&mut Stream> {
-        self.list.get_mut(id.index())
+        self.list.get_mut(id.index())?.as_mut()
     }
 
     /// A stream takes over what a flow of its own knows now.
     pub fn learn(&mut self, id: StreamId, flow: &Flow) {
-        let Some(stream) = self.list.get_mut(id.index()) else { return };
+        let Some(stream) = self.list.get_mut(id.index()).and_then(Option::as_mut) else { return };
         let before = stream.facts.clone();
         stream.learn(flow);
         for facts in [&before, &flow.facts] {
@@ -257,8 +295,13 @@ impl Streams {
         let more = self.new_bytes([client_identity, server_identity]);
         let fits = more == 0
             || has.identity_bytes + more <= IDENTITY_BYTES.saturating_sub(self.identity_bytes + more);
-        if !fits || has.streams >= self.capacity.saturating_sub(self.list.len()) {
+        let free = self.capacity.saturating_sub(self.len());
+        let is_full = has.streams >= free;
+        if is_full && fits && has.may_take > 0 && free > 0 {
+            self.by_party.entry(own.clone()).or_default().may_take -= 1;
+        } else if !fits || is_full {
             self.refused += 1;
+            self.ask_for_room(&own);
             key = self.others_of(key, &own);
         }
         self.make(key, own, flow)
@@ -266,7 +309,8 @@ impl Streams {
 
     /// Bytes of those identities that no stream holds yet.
     fn new_bytes(&self, identities: [Option<&Arc<Identity>>; 2]) -> usize {
-        let new = identities.into_iter().flatten().filter(|who| !self.identities.contains(&in_memory(who)));
+        let new =
+            identities.into_iter().flatten().filter(|who| !self.identities.contains_key(&in_memory(who)));
         new.map(|identity| identity.bytes()).sum()
     }
 
@@ -282,16 +326,12 @@ impl Streams {
             return *id;
         }
         let [(client_identity, client), (server_identity, server)] = flow.ends();
-        let id = StreamId::at(self.list.len());
+        let place = self.free.pop();
+        let id = place.unwrap_or_else(|| StreamId::at(self.list.len()));
         self.by_key.insert(key.clone(), id);
-        let more = self.new_bytes([client_identity, server_identity]);
-        let addresses = [client_identity, server_identity].into_iter().flatten().map(in_memory);
-        self.identities.extend(addresses);
-        self.identity_bytes += more;
-        let has = self.by_party.entry(own).or_default();
-        has.streams += 1;
-        has.identity_bytes += more;
-        self.list.push(Stream {
+        self.hold([client_identity, server_identity], &own);
+        self.by_party.entry(own).or_default().streams += 1;
+        let stream = Stream {
             subject: key.to_string().into(),
             key,
             direction: flow.direction,
@@ -312,9 +352,41 @@ impl Streams {
             shown: None,
             judged: false,
             undecided: false,
-            measures: (self.list.len() < self.with_measures).then(Box::default),
-        });
+            measures: (id.index() < self.with_measures).then(Box::default),
+            taken_over: TakenOver::default(),
+        };
+        match self.list.get_mut(id.index()) {
+            Some(place) => *place = Some(stream),
+            None => self.list.push(Some(stream)),
+        }
         id
+    }
+
+    /// A stream of that party holds these.
+    fn hold(&mut self, identities: [Option<&Arc<Identity>>; 2], own: &Party) {
+        for identity in identities.into_iter().flatten() {
+            let held = self.identities.entry(in_memory(identity));
+            let held = held.or_insert_with(|| Held { ends: 0, bytes: identity.bytes(), party: own.clone() });
+            held.ends += 1;
+            if held.ends == 1 {
+                self.identity_bytes += held.bytes;
+                self.by_party.entry(own.clone()).or_default().identity_bytes += held.bytes;
+            }
+        }
+    }
+
+    fn let_go(&mut self, identities: [Option<&Arc<Identity>>; 2]) {
+        for identity in identities.into_iter().flatten() {
+            let address = in_memory(identity);
+            let Some(held) = self.identities.get_mut(&address) else { continue };
+            held.ends -= 1;
+            if held.ends == 0
+                && let Some(Held { bytes, party, .. }) = self.identities.remove(&address)
+            {
+                self.identity_bytes -= bytes;
+                self.by_party.entry(party).or_default().identity_bytes -= bytes;
+            }
+        }
     }
 }
 
@@ -322,16 +394,122 @@ impl Streams {
     /// What has no stream of its own: counted together for a party of this host, and for all where there is
     /// no room even for that.
     fn others_of(&self, key: StreamKey, own: &Party) -> StreamKey {
-        let transport = key.transport;
-        let all = StreamKey { client: Party::Other, server: Party::Other, port: 0, transport };
-        let of_client = matches!(key.client, Party::Local(_));
-        let of_party = match (own, of_client) {
-            (Party::Local(_), true) => StreamKey { client: own.clone(), ..all.clone() },
-            (Party::Local(_), false) => StreamKey { server: own.clone(), ..all.clone() },
-            _ => return all,
+        let of_party = of_party(&key, own);
+        let room = self.by_key.contains_key(&of_party) || self.len() < self.capacity;
+        let all = Party::Other;
+        if room { of_party } else { StreamKey { client: all.clone(), server: all, ..of_party } }
+    }
+
+    fn ask_for_room(&mut self, own: &Party) {
+        if let Some(flows) = self.asking.get_mut(own) {
+            *flows += 1;
+        } else if self.asking.len() < ASKING {
+            self.asking.insert(own.clone(), 1);
+        }
+    }
+
+    /// From time to time: streams in which nothing goes on make room for new ones of the same party, those that carried
+    /// least first; for a party that has few, those of the one that has most do. What they counted goes on under
+    /// "(others)" of their own party, with the worst of their answers.
+    pub fn give_way(&mut self, now_ns: u64) {
+        if self.asking.is_empty() || now_ns.saturating_sub(self.asked_ns) < ASKED_EVERY {
+            return;
+        }
+        self.asked_ns = now_ns;
+        let mut left = GIVE_WAY;
+        for (own, flows) in std::mem::take(&mut self.asking) {
+            let mut wanted = flows.min(left) as usize;
+            left -= wanted as u64;
+            for from in [Some(own.clone()), self.who_has_most(&own)].into_iter().flatten() {
+                let quiet = self.quiet_ones(&from, wanted, now_ns);
+                wanted -= quiet.len();
+                let places = quiet.into_iter().filter(|id| self.fold(*id, &from)).count();
+                self.by_party.entry(own.clone()).or_default().may_take += places;
+            }
+        }
+        // A place that was given up is another stream's soon.
+        self.by_ends.clear();
+    }
+
+    /// Who has so many more streams than a party that it shares them.
+    fn who_has_most(&self, own: &Party) -> Option<Party> {
+        let has = self.by_party.get(own).map_or(0, |has| has.streams);
+        let (party, most) = self.by_party.iter().max_by_key(|(_, has)| has.streams)?;
+        (party != own && most.streams > 2 * (has + 1)).then(|| party.clone())
+    }
+
+    /// So many streams of a party, at most, without an open flow and anything lately: no flow has them any more.
+    fn quiet_ones(&self, own: &Party, most: usize, now_ns: u64) -> Vec<StreamId> {
+        // A party has few identities, and many streams.
+        let mut its: HashMap<usize, bool, RandomState> = HashMap::default();
+        let mut is_own =
+            |stream: &Stream| match stream.client_identity.as_ref().or(stream.server_identity.as_ref()) {
+                Some(identity) => {
+                    *its.entry(in_memory(identity)).or_insert_with(|| *own == Party::Local(identity.party()))
+                }
+                None => *own == Party::Other,
+            };
+        let is_others = |key: &StreamKey| key.client == Party::Other || key.server == Party::Other;
+        let mut quiet: Vec<(u64, u64, usize)> = self
+            .list
+            .iter()
+            .enumerate()
+            .filter_map(|(index, stream)| Some((index, stream.as_ref()?)))
+            .filter(|(_, stream)| stream.open == 0 && now_ns.saturating_sub(stream.last_ns) >= QUIET)
+            .filter(|(_, stream)| !is_others(&stream.key) && is_own(stream))
+            .map(|(index, stream)| (stream.client_bytes + stream.server_bytes, stream.last_ns, index))
+            .collect();
+        quiet.sort_unstable();
+        quiet.into_iter().take(most).map(|(_, _, index)| StreamId::at(index)).collect()
+    }
+
+    /// A stream goes on under its party's "(others)": that is what becomes of the first one. Whether its place is free.
+    fn fold(&mut self, id: StreamId, own: &Party) -> bool {
+        let Some(key) = self.get(id).map(|stream| stream.key.clone()) else { return false };
+        self.by_key.remove(&key);
+        self.gave_way += 1;
+        let others = of_party(&key, own);
+        let Some(into) = self.by_key.get(&others).copied() else {
+            self.by_key.insert(others.clone(), id);
+            if let Some(stream) = self.get_mut(id) {
+                stream.subject = others.to_string().into();
+                stream.key = others;
+                stream.taken_over = TakenOver::of(stream);
+            }
+            return false;
         };
-        let room = self.by_key.contains_key(&of_party) || self.list.len() < self.capacity;
-        if room { of_party } else { all }
+        let Some(gone) = self.list.get_mut(id.index()).and_then(Option::take) else { return false };
+        self.free.push(id);
+        self.let_go([gone.client_identity.as_ref(), gone.server_identity.as_ref()]);
+        let certificates = gone.shown.as_deref().map_or(0, Shown::bytes);
+        self.certificate_room += certificates;
+        let has = self.by_party.entry(own.clone()).or_default();
+        has.streams -= 1;
+        has.certificate_bytes -= certificates;
+        if let Some(stream) = self.get_mut(into) {
+            stream.take_over(gone);
+        }
+        true
+    }
+}
+
+/// What a party of this host has beside its streams.
+fn of_party(key: &StreamKey, own: &Party) -> StreamKey {
+    let (client, server) = match (own, &key.client) {
+        (Party::Local(_), Party::Local(_)) => (own.clone(), Party::Other),
+        (Party::Local(_), _) => (Party::Other, own.clone()),
+        _ => (Party::Other, Party::Other),
+    };
+    StreamKey { client, server, port: 0, transport: key.transport }
+}
+
+impl TakenOver {
+    fn of(stream: &Stream) -> TakenOver {
+        TakenOver {
+            flows: stream.flows,
+            failed: stream.failed,
+            bytes: stream.client_bytes + stream.server_bytes,
+        }
     }
 }
 
@@ -340,19 +518,26 @@ impl Stream {
     /// carried payload; without any, the last one's.
     fn learn(&mut self, flow: &Flow) {
         self.last_ns = self.last_ns.max(flow.last_ns);
-        if !Arc::ptr_eq(&self.facts, &flow.facts) && posture::rank(&flow.facts) <= posture::rank(&self.facts)
-        {
-            self.facts = flow.facts.clone();
+        self.show(&flow.facts, flow.facts.protocol);
+        let carried = flow.bytes() != (0, 0) || flow.facts.protocol.is_some();
+        self.answer(&flow.verdict, carried);
+    }
+
+    /// Shows the facts of what is protected worst.
+    fn show(&mut self, facts: &Arc<dissect::Facts>, protocol: Option<Protocol>) {
+        if !Arc::ptr_eq(&self.facts, facts) && posture::rank(facts) <= posture::rank(&self.facts) {
+            self.facts = facts.clone();
         }
         self.protocol = match self.facts.protection {
-            Protection::Unknown(reason) if reason != UnknownReason::Opaque => {
-                flow.facts.protocol.or(self.protocol)
-            }
+            Protection::Unknown(reason) if reason != UnknownReason::Opaque => protocol.or(self.protocol),
             _ => self.facts.protocol,
         };
-        let carried = flow.bytes() != (0, 0) || flow.facts.protocol.is_some();
+    }
+
+    /// Answers with what is worse.
+    fn answer(&mut self, verdict: &Arc<Verdict>, carried: bool) {
         if !self.judged {
-            self.verdict = flow.verdict.clone();
+            self.verdict = verdict.clone();
             self.judged = carried;
             self.undecided = false;
             return;
@@ -362,17 +547,17 @@ impl Stream {
         }
         if std::mem::take(&mut self.undecided) {
             self.verdict =
-                Arc::new(Verdict { authorised: flow.verdict.authorised.clone(), ..(*self.verdict).clone() });
+                Arc::new(Verdict { authorised: verdict.authorised.clone(), ..(*self.verdict).clone() });
         }
-        if Arc::ptr_eq(&self.verdict, &flow.verdict) {
+        if Arc::ptr_eq(&self.verdict, verdict) {
             return;
         }
         let old = &*self.verdict;
         let [encrypted, authenticated, authorised, watched] = [
-            (&old.encrypted, &flow.verdict.encrypted),
-            (&old.authenticated, &flow.verdict.authenticated),
-            (&old.authorised, &flow.verdict.authorised),
-            (&old.watched, &flow.verdict.watched),
+            (&old.encrypted, &verdict.encrypted),
+            (&old.authenticated, &verdict.authenticated),
+            (&old.authorised, &verdict.authorised),
+            (&old.watched, &verdict.watched),
         ]
         .map(|(old, new)| (worse(old, new), old));
         if [encrypted, authenticated, authorised, watched].iter().any(|(worst, old)| worst != old) {
@@ -383,6 +568,25 @@ impl Stream {
                 watched: watched.0.clone(),
             });
         }
+    }
+
+    /// Another stream gives way to this one.
+    fn take_over(&mut self, gone: Stream) {
+        self.flows += gone.flows;
+        self.failed += gone.failed;
+        self.client_bytes += gone.client_bytes;
+        self.server_bytes += gone.server_bytes;
+        self.first_ns = self.first_ns.min(gone.first_ns);
+        self.last_ns = self.last_ns.max(gone.last_ns);
+        let more = TakenOver::of(&gone);
+        let TakenOver { flows, failed, bytes } = self.taken_over;
+        self.taken_over =
+            TakenOver { flows: flows + more.flows, failed: failed + more.failed, bytes: bytes + more.bytes };
+        self.show(&gone.facts, gone.protocol);
+        // It is no flow that says what another policy makes of this.
+        let undecided = std::mem::take(&mut self.undecided);
+        self.answer(&gone.verdict, gone.judged);
+        self.undecided = undecided;
     }
 
     /// Another policy is in force: what the old one said of this stream no longer counts. The first flow's

@@ -22,7 +22,13 @@ impl Core {
             table("read_on", watching::WATCHED, self.watching.watched(), self.watching.refused, 0),
             table("early_captures", EARLY, self.early.len(), 0, self.early_lost),
             table("listeners", self.settings.capacity, self.listeners.len(), self.listeners_lost, 0),
-            table("streams", self.streams.capacity(), self.streams.len(), self.streams.refused, 0),
+            table(
+                "streams",
+                self.streams.capacity(),
+                self.streams.len(),
+                self.streams.refused,
+                self.streams.gave_way,
+            ),
             table("names", crate::names::HELD, self.names.len(), self.names.refused, 0),
             table(
                 "baselines",

@@ -14,6 +14,7 @@ mod named;
 mod owners;
 mod policies;
 mod quiet_day;
+mod streams;
 mod taken_over;
 mod udp;
 

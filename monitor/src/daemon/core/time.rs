@@ -41,6 +41,7 @@ impl Core {
         self.early.retain(|early| now_ns.saturating_sub(early.head.at_ns) < 5 * PATIENCE);
         self.reset_histograms_in_time(now_ns);
         self.refresh_some();
+        self.streams.give_way(now_ns);
         self.walk(now_ns);
         self.watch_on(now_ns);
         let due = self.sweep_all || now_ns >= self.sockets_due_ns;

@@ -431,10 +431,12 @@ impl Core {
 
     fn rates(&mut self, now_ns: u64) {
         let totals = self.streams.iter().map(|stream| {
+            // What it took over came when it came.
+            let before = stream.taken_over;
             let totals = Totals {
-                flows: stream.flows,
-                bytes: stream.client_bytes + stream.server_bytes,
-                failures: stream.failed,
+                flows: stream.flows - before.flows,
+                bytes: stream.client_bytes + stream.server_bytes - before.bytes,
+                failures: stream.failed - before.failed,
                 open: stream.open,
             };
             (stream.subject.to_string(), totals)

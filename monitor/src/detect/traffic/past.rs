@@ -87,7 +87,8 @@ impl Past {
             None => Totals::default(),
         };
         let settings = &moment.settings;
-        let more = |now: u64, then: u64| now.saturating_sub(then) as f32 * moment.scale;
+        // Fewer than before: it gave way to others, and began anew.
+        let more = |now: u64, then: u64| now.checked_sub(then).unwrap_or(now) as f32 * moment.scale;
         let rates = [
             more(totals.flows, before.flows),
             more(totals.bytes, before.bytes),
