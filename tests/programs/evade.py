@@ -27,6 +27,7 @@ import time
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello"
 libc = ctypes.CDLL(None, use_errno=True)
 MPTCP = 262
+SOL_MPTCP, MPTCP_INFO = 284, 1
 SO_ZEROCOPY, MSG_ZEROCOPY, MSG_FASTOPEN, TCP_FASTOPEN = 60, 0x4000000, 0x20000000, 23
 
 
@@ -226,15 +227,27 @@ def connect(host, port, way):
             client.sendall(request(way))
             finish(client, len(request(way)))
         return None
-    client = socket.socket(family, socket.SOCK_STREAM, MPTCP if way == "mptcp" else 0)
+    over_mptcp = way in ("mptcp", "subflows")
+    client = socket.socket(family, socket.SOCK_STREAM, MPTCP if over_mptcp else 0)
     client.settimeout(30)
     if way == "reused":
         reused(client, host, port)
         return None
     client.connect((host, port))
-    if way != "mptcp":
+    if not over_mptcp:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     data = request(way)
+    if way == "subflows":
+        # Some of the head on the first one; the rest once there is another, and more than one of them takes at once.
+        client.sendall(data[:20])
+        until = time.monotonic() + 30
+        # struct mptcp_info: the first byte is how many there are besides the first one.
+        while client.getsockopt(SOL_MPTCP, MPTCP_INFO, 64)[0] == 0:
+            assert time.monotonic() < until, "no second subflow"
+            time.sleep(0.01)
+        data = request(way, 4 << 20)
+        client.sendall(data[20:])
+        return finish(client, len(data))
     if way == "urgent":
         # Urgent bytes before, within and behind the head.
         client.sendall(data[:9])

@@ -95,6 +95,7 @@ fn main() -> ExitCode {
         .test("behind IPv6 extension headers in every order", &["python3"], || orders("orders-usual"))
         .test("with an AH or a mobility header among them", &["python3"], || orders("orders-odd"))
         .test("between two sockets that call each other (simultaneous open)", &["python3"], crossed)
+        .test("over MPTCP with a second subflow: every byte, and nothing encrypted", &["python3"], subflows)
         .test("to one of two listeners (SO_REUSEPORT)", &["python3"], reuseport)
         .test("datagrams with sendmmsg and recvmmsg", &["python3"], || datagrams("datagrams"))
         .test("datagrams with UDP_SEGMENT", &["python3"], || datagrams("datagrams-segmented"))
@@ -436,6 +437,83 @@ fn crossed() -> Result<()> {
         ensure!(text(&record, "network.direction") == "egress", "{}", show(&record));
     }
     Ok(())
+}
+
+/// A head that is cut in two, and the body wherever the kernel likes.
+fn subflows() -> Result<()> {
+    const SECOND: &str = "10.213.0.3";
+    let lab = Lab::new("evasion")?;
+    lab.pair.left.ip(&["address", "add", &format!("{SECOND}/24"), "dev", "link0"])?;
+    let endpoint = ["mptcp", "endpoint", "add", SECOND, "dev", "link0", "subflow"];
+    for (side, arguments) in [
+        (&lab.pair.left, &["mptcp", "limits", "set", "subflows", "1"][..]),
+        (&lab.pair.right, &["mptcp", "limits", "set", "subflows", "1"]),
+        (&lab.pair.left, &endpoint),
+    ] {
+        side.ip(arguments).map_err(|error| Skip::because(format!("no MPTCP here: {error:#}")))?;
+    }
+    let daemon = Daemon::start(&lab, DaemonOptions::default())?;
+    let server = serve(&lab, "mptcp")?;
+    let done = client(lab.client(), &["connect", V4, &PORT.to_string(), "subflows"])
+        .with_context(|| server.said())?;
+    let is_end = |record: &Value, direction: &str| {
+        is_flow(record)
+            && text(record, "event.action") == "flow_closed"
+            && number(record, "server.port") == Some(PORT.into())
+            && text(record, "network.direction") == direction
+    };
+    // What was sent again on the other subflow counts on both.
+    let twice = sent_again(&lab)?;
+    for direction in ["egress", "ingress"] {
+        let ends: Vec<Value> = daemon.wait_until("both subflows", PATIENCE, is_flow, |heard| {
+            let ends = heard.iter().map(|heard| &heard.record).filter(|record| is_end(record, direction));
+            Some(ends.cloned().collect::<Vec<_>>()).filter(|ends| ends.len() >= 2)
+        })?;
+        let shown: Vec<String> = ends.iter().map(show).collect();
+        ensure!(ends.len() == 2, "{direction}: more than two subflows: {shown:?}");
+        let sum = |name: &str| ends.iter().filter_map(|record| number(record, name)).sum::<u64>();
+        let (sent, got) = (sum("client.bytes"), sum("server.bytes"));
+        let is_right =
+            if twice { sent >= done.sent && got >= done.got } else { (sent, got) == (done.sent, done.got) };
+        ensure!(is_right, "{direction}: {sent} of {} and {got} of {} bytes: {shown:?}", done.sent, done.got);
+        for record in &ends {
+            // Otherwise it would be one subflow.
+            ensure!(number(record, "client.bytes") > Some(0), "{direction}: nothing on one: {shown:?}");
+            let answer = text(record, "streamwatch.verdict.encrypted.answer");
+            ensure!(matches!(answer, "no" | "unknown"), "encrypted is {answer:?}: {}", show(record));
+            let client = text(record, "client.ip");
+            if client != SECOND {
+                ensure!(answer == "no", "the head is there: {}", show(record));
+            }
+        }
+        let second = ends
+            .iter()
+            .find(|record| text(record, "client.ip") == SECOND)
+            .with_context(|| shown.join("; "))?;
+        if direction == "egress" {
+            // The kernel connects that one, on a thread that runs as root.
+            let missing = text(second, "streamwatch.missing");
+            ensure!(missing.contains("for whom is not known"), "{missing:?}: {second}");
+            ensure!(field(second, "user.id").is_null(), "whose is it? {second}");
+        }
+    }
+    Ok(())
+}
+
+/// Whether an end has sent something again on another subflow.
+fn sent_again(lab: &Lab) -> Result<bool> {
+    let mut again = 0;
+    for place in [lab.client(), lab.server()] {
+        let mut command = place.command("cat");
+        command.arg("/proc/self/net/netstat");
+        let said = lab.run(command, CLIENT)?.stdout;
+        let lines: Vec<&str> = said.lines().filter(|line| line.starts_with("MPTcpExt:")).collect();
+        let [names, values] = lines[..] else { anyhow::bail!("nothing of MPTCP: {said}") };
+        let mut both = names.split(' ').zip(values.split(' '));
+        let (_, value) = both.find(|(name, _)| *name == "MPTCPRetrans").context("no MPTCPRetrans")?;
+        again += value.parse::<u64>()?;
+    }
+    Ok(again > 0)
 }
 
 fn reuseport() -> Result<()> {

@@ -2,6 +2,7 @@
 //! other end, where that is on this host; and the container around it.
 
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::{Command, ExitCode, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -36,6 +37,8 @@ fn main() -> ExitCode {
         .test("both ends on this host name each other, and the container", &[], both_ends)
         .test("one that is gone is named by its program, not by its thread", &[], gone)
         .test("a program of the same name is not taken for the one that connected", &[], same_name)
+        .test("a setuid program's connection is of who began it", &["setpriv"], || setuid(false))
+        .test("… also where it could not be looked at while it was there", &["setpriv"], || setuid(true))
         .main()
 }
 
@@ -140,6 +143,56 @@ fn gone() -> Result<()> {
     ensure!(text(record, "process.name") == name, "not {name}: {}", show(record));
     let missing = text(record, "streamwatch.missing");
     ensure!(missing == "process ended before it could be looked at", "{missing:?}: {}", show(record));
+    Ok(())
+}
+
+/// Root's program, which anybody may run with root's rights, begun by somebody else.
+fn setuid(is_gone: bool) -> Result<()> {
+    const USER: &str = "daemon";
+    let lab = Lab::new("identity")?;
+    let _server = traffic::echo(&lab, PORT)?;
+    let program = lab.directory.path().join("as-root");
+    std::fs::copy(traffic::program(), &program).context("a copy")?;
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o4755))?;
+    let policy =
+        format!("[[service]]\nname = \"roots\"\nports = [{PORT}]\n[[service.client]]\nuser = \"root\"\n");
+    let daemon = Daemon::start(&lab, DaemonOptions { policy: Some(policy), ..DaemonOptions::default() })?;
+    let still = is_gone.then(|| Stopped::new(daemon.pid())).transpose()?;
+    let mut command = lab.client().as_user(USER).command(&program);
+    command.args(["hold", "--to", &format!("10.213.0.2:{PORT}")]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut client = Process::start_piped("as-root", command)?;
+    let mut stdin = client.take_stdin()?;
+    stdin.write_all(b"who am I?\n")?;
+    let mut back = BufReader::new(client.child().stdout.take().context("no stdout")?);
+    back.read_line(&mut String::new())?;
+    let own = std::fs::metadata(format!("/proc/{}", client.pid()))?.uid();
+    let status = std::fs::read_to_string(format!("/proc/{}/status", client.pid()))?;
+    let uids = status.lines().find_map(|line| line.strip_prefix("Uid:")).context("no user")?;
+    let uids: Vec<u32> = uids.split_whitespace().map_while(|uid| uid.parse().ok()).collect();
+    // Otherwise the test would prove nothing: real and effective user.
+    ensure!(own == 0 && uids[0] != 0 && uids[1] == 0, "it has no rights of root's: {uids:?}");
+    if !is_gone {
+        daemon.wait_for("flow", PATIENCE, is_flow, |record| of_connection(record, "egress"))?;
+    }
+    drop(stdin);
+    client.wait(PATIENCE)?;
+    drop(still);
+    let closed = daemon.wait_for("closed flow", PATIENCE, is_flow, |record| {
+        of_connection(record, "egress") && text(record, "event.action") == "flow_closed"
+    })?;
+    let record = &closed.record;
+    let (name, id) = (text(record, "user.name"), text(record, "user.id"));
+    ensure!((name, id) == (USER, &uids[0].to_string()), "it is {name:?}, {id:?}: {record}");
+    let missing = if is_gone {
+        "process ended before it could be looked at"
+    } else {
+        "the process has another user's rights now: it may have become another program"
+    };
+    let (path, said) = (text(record, "process.executable"), text(record, "streamwatch.missing"));
+    ensure!((path, said) == ("", missing), "{said:?}: {record}");
+    let authorised = text(record, "streamwatch.verdict.authorised.answer");
+    ensure!(authorised == "no", "judged as root: {authorised:?}: {record}");
     Ok(())
 }
 

@@ -38,7 +38,12 @@ pub struct Stat {
     pub state: char,
     /// Start, in clock ticks since boot.
     pub start_ticks: u64,
+    /// A thread of the kernel's own (`PF_KTHREAD`).
+    pub is_kernel: bool,
 }
+
+/// `include/linux/sched.h`.
+const PF_KTHREAD: u64 = 0x0020_0000;
 
 /// Who runs it, and where. The kernel says so without waiting for the process, or for any file system: it takes no lock
 /// that a process can hold (`fs/proc/array.c`, `proc_cgroup_show`), but, where it has forgotten the name of a cgroup, that of
@@ -326,9 +331,11 @@ pub fn stat(bytes: &[u8]) -> Option<Stat> {
     let rest = std::str::from_utf8(bytes.get(close + 1..)?).ok()?;
     let mut fields = rest.split_ascii_whitespace();
     let state = fields.next()?.chars().next()?;
-    // Field 22 of the file; the state is field 3.
-    let start_ticks = fields.nth(22 - 4)?.parse().ok()?;
-    Some(Stat { name: String::from_utf8_lossy(name).into_owned(), state, start_ticks })
+    // Fields 9 and 22 of the file; the state is field 3.
+    let flags: u64 = fields.nth(9 - 4)?.parse().ok()?;
+    let start_ticks = fields.nth(22 - 10)?.parse().ok()?;
+    let name = String::from_utf8_lossy(name).into_owned();
+    Some(Stat { name, state, start_ticks, is_kernel: flags & PF_KTHREAD != 0 })
 }
 
 /// `Uid:` of proc_pid_status(5): real, effective, saved, file system.
@@ -350,8 +357,17 @@ mod tests {
     #[test]
     fn a_name_may_hold_brackets() {
         let line = b"42 (a) S (b) R 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 777 20 21";
-        let expected = Stat { name: "a) S (b".into(), state: 'R', start_ticks: 777 };
+        let expected = Stat { name: "a) S (b".into(), state: 'R', start_ticks: 777, is_kernel: false };
         assert_eq!(stat(line), Some(expected));
+    }
+
+    #[test]
+    fn a_thread_of_the_kernel_is_told_from_a_process() {
+        let line = b"2 (kthreadd) S 0 0 0 0 -1 2129984 0 0 0 0 0 4 0 0 20 0 1 0 6 0 0";
+        let expected = Stat { name: "kthreadd".into(), state: 'S', start_ticks: 6, is_kernel: true };
+        assert_eq!(stat(line), Some(expected));
+        let own = ProcessDirectory::open(std::process::id()).unwrap().stat().unwrap();
+        assert!(!own.is_kernel);
     }
 
     #[test]

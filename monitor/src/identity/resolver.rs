@@ -28,6 +28,8 @@ const ENDED_AS_THREAD: &str =
     "process ended before it could be looked at: its name is that of the thread that was seen";
 const ENDED_UNNAMED: &str = "process ended while it was looked at";
 const ENDED_UNREAD: &str = "process ended before its arguments could be read";
+/// As of the further subflows of MPTCP, which no process connects.
+const OF_KERNEL: &str = "a thread of the kernel's used the socket: for whom is not known";
 const NO_PROCESS: &str = "the kernel did not say which process";
 const TOO_MANY: &str = "more processes were to be looked at than there is time for";
 const PLACE_HIDDEN: &str = "the kernel did not say in which cgroup the process is";
@@ -300,8 +302,9 @@ impl Resolver {
         now: u64,
     ) -> Identity {
         let Details { executable, executable_elsewhere, command_line, refused } = details;
-        let uid = user_of(seen, users);
+        let uid = user_of(seen, users).filter(|_| !stat.is_kernel);
         let missing = match (refused, stat.state) {
+            _ if stat.is_kernel => Some(OF_KERNEL.to_owned()),
             (true, _) => Some(REFUSED.to_owned()),
             (_, 'Z' | 'X') if executable.is_none() => Some(ENDED_UNNAMED.to_owned()),
             _ if place_hidden => Some(PLACE_HIDDEN.to_owned()),

@@ -428,10 +428,21 @@ fn the_unit_of_a_living_process_is_read_in_both_versions() {
     assert_eq!(identity.label(), unit);
 }
 
+/// They run as root, whoever had them connect.
+#[test]
+fn what_the_kernel_connects_by_itself_is_not_said_to_be_roots() {
+    let stat = Stat { name: "kworker/1:0".to_owned(), state: 'I', start_ticks: 1, is_kernel: true };
+    let seen = ProcessSeen { tgid: 7, uid: 0, ..ProcessSeen::default() };
+    let standing = Standing::default();
+    let identity = Resolver::new().identity(7, stat, standing, Details::default(), Some(&seen), 1);
+    assert_eq!((identity.uid, identity.user), (None, None));
+    assert_eq!(identity.missing.as_deref(), Some(OF_KERNEL));
+}
+
 /// A rule that names its unit says "unknown" of it, and no "no".
 #[test]
 fn where_a_process_is_that_the_kernel_did_not_say_is_missing() {
-    let stat = Stat { name: "a".to_owned(), state: 'S', start_ticks: 1 };
+    let stat = Stat { name: "a".to_owned(), state: 'S', start_ticks: 1, is_kernel: false };
     let missing = |place_hidden| {
         let standing = Standing { place_hidden, ..Standing::default() };
         Resolver::new().identity(7, stat.clone(), standing, Details::default(), None, 1).missing

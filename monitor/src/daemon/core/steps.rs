@@ -202,11 +202,13 @@ impl Core {
         flow.judge(&mut self.judge);
         self.sums.account(&mut self.streams, &mut flow, true);
         self.sums.push_out(&flow);
-        if let Some(mut twin) = flow.twin.and_then(|twin| self.table.get_mut(twin)) {
-            // What this one will have counted is not known to it.
-            if twin.stream.is_none() {
-                twin.accounted = (u64::MAX, u64::MAX);
-            }
+        if flow.stream.is_some()
+            && let Some(mut twin) = flow.twin.and_then(|twin| self.table.get_mut(twin))
+            && twin.stream.is_none()
+        {
+            // This one counts, also when it is heard of again; how much is not known to the other.
+            twin.assigned = true;
+            twin.accounted = (u64::MAX, u64::MAX);
         }
         if let Some(stream) = flow.stream.and_then(|id| self.streams.get_mut(id)) {
             stream.open = stream.open.saturating_sub(1);

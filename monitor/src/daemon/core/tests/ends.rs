@@ -10,7 +10,7 @@ const FAR: &str = "203.0.113.5:5555";
 
 fn at(rig: &mut Rig, kind: Kind, event: FlowEvent, sent_bytes: u64, received_bytes: u64) {
     rig.now_ns += SECOND / 1000;
-    rig.feed(kind, FlowEvent { sent_bytes, received_bytes, at_ns: rig.now_ns, ..event });
+    rig.feed(kind, FlowEvent { kind: kind as u8, sent_bytes, received_bytes, at_ns: rig.now_ns, ..event });
 }
 
 fn plaintexts(rig: &Rig) -> Vec<u64> {
@@ -164,39 +164,61 @@ proptest! {
     fn connections_within_this_host_count_once(
         steps in proptest::collection::vec((0usize..16, 0u8..4), 0..160),
     ) {
-        let mut rig = Rig::new(settings());
-        let mut begun: Vec<(usize, Option<FlowEvent>)> = vec![(0, None); 16];
-        let rest = (0..16).flat_map(|socket| [(socket, 0), (socket, 0), (socket, 0)]);
-        let rest = rest.clone().chain(rest).collect::<Vec<_>>();
-        for (socket, then) in steps.into_iter().chain(rest) {
-            let (connection, passive) = (socket / 2, socket % 2 == 1);
-            let (client, server) = (format!("10.0.0.1:{}", 40_000 + connection), "10.0.0.2:8080");
-            let (local, remote) = if passive { (server, &*client) } else { (&*client, server) };
-            let done = begun[socket].0;
-            // The server's socket is made after the client asks for it, and before that one can end.
-            let other = begun[socket ^ 1].0;
-            if done == LIFE.len() || (other == 0 && (passive || LIFE[done] == Kind::Close)) {
-                continue;
-            }
-            let event = *begun[socket].1.get_or_insert_with(|| {
-                rig.event(Kind::Open, socket as u64 + 1, local, remote, passive)
-            });
-            let bytes = done as u64 * 1000;
-            let (sent, received) = if passive { (7 * bytes, bytes) } else { (bytes, 7 * bytes) };
-            at(&mut rig, LIFE[done], event, sent, received);
-            begun[socket].0 += 1;
-            match then {
-                0 => drop(rig.records()),
-                1 => rig.pass(SECOND / 4),
-                _ => {}
-            }
-        }
-        rig.records();
-        rig.pass(70 * SECOND);
-        rig.records();
-        prop_assert_eq!(rig.core.open_flows(), 0);
-        prop_assert_eq!(rig.core.total_bytes(), (8 * 2000, 8 * 7 * 2000));
-        prop_assert_eq!(rig.core.streams.iter().map(|stream| stream.flows).sum::<u64>(), 8);
-        prop_assert_eq!(rig.core.streams.iter().map(|stream| stream.open).sum::<u64>(), 0);
+        live(settings(), steps, false)?;
     }
+
+    /// The same where one or both ends have to leave a full table, and are heard of again.
+    #[test]
+    fn connections_within_this_host_count_once_where_the_table_is_full(
+        capacity in 8usize..16,
+        steps in proptest::collection::vec((0usize..16, 0u8..4), 0..160),
+    ) {
+        live(CoreSettings { capacity, ..settings() }, steps, true)?;
+    }
+}
+
+/// What the kernel tells of eight connections. `together`: of the second end nothing stands between it and the first.
+fn live(settings: CoreSettings, steps: Vec<(usize, u8)>, together: bool) -> Result<(), TestCaseError> {
+    let mut rig = Rig::new(settings);
+    let mut begun: Vec<(usize, Option<FlowEvent>)> = vec![(0, None); 16];
+    let rest = (0..16).flat_map(|socket| [(socket, 0), (socket, 0), (socket, 0)]);
+    let rest = rest.clone().chain(rest).collect::<Vec<_>>();
+    for (socket, then) in steps.into_iter().chain(rest) {
+        // The server's socket is made after the client asks for it, and before that one can end.
+        let (done, other) = (begun[socket].0, begun[socket ^ 1].0);
+        let passive = socket % 2 == 1;
+        if done == LIFE.len() || (other == 0 && (passive || LIFE[done] == Kind::Close)) {
+            continue;
+        }
+        let both = [socket, socket ^ 1];
+        for socket in if together && done == 0 { &both[..] } else { &both[..1] } {
+            tell(&mut rig, *socket, &mut begun[*socket]);
+        }
+        match then {
+            0 => drop(rig.records()),
+            1 => rig.pass(SECOND / 4),
+            _ => {}
+        }
+    }
+    rig.records();
+    rig.pass(70 * SECOND);
+    rig.records();
+    prop_assert_eq!(rig.core.open_flows(), 0);
+    prop_assert_eq!(rig.core.total_bytes(), (8 * 2000, 8 * 7 * 2000));
+    prop_assert_eq!(rig.core.streams.iter().map(|stream| stream.flows).sum::<u64>(), 8);
+    prop_assert_eq!(rig.core.streams.iter().map(|stream| stream.open).sum::<u64>(), 0);
+    Ok(())
+}
+
+/// The next that happens to a socket.
+fn tell(rig: &mut Rig, socket: usize, (done, event): &mut (usize, Option<FlowEvent>)) {
+    let (connection, passive) = (socket / 2, socket % 2 == 1);
+    let (client, server) = (format!("10.0.0.1:{}", 40_000 + connection), "10.0.0.2:8080");
+    let (local, remote) = if passive { (server, &*client) } else { (&*client, server) };
+    let event =
+        *event.get_or_insert_with(|| rig.event(Kind::Open, socket as u64 + 1, local, remote, passive));
+    let bytes = *done as u64 * 1000;
+    let (sent, received) = if passive { (7 * bytes, bytes) } else { (bytes, 7 * bytes) };
+    at(rig, LIFE[*done], event, sent, received);
+    *done += 1;
 }
