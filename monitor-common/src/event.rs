@@ -34,7 +34,8 @@ pub struct Executed {
     pub comm: [u8; 16],
 }
 
-/// Processes of which this is kept: who is looked up least makes room.
+/// Processes of which this is kept: who is looked up least makes room. So many places, too, has the table that says when
+/// something was executed last: a power of two, in which processes that share one are taken for each other.
 pub const EXECUTED: u32 = 16_384;
 
 /// In place of the index of an interface: packets were seen on several.

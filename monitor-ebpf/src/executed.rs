@@ -3,10 +3,10 @@
 //!
 //! The hooks of sockets have nothing to do with it: they see the thread that runs, and that may call itself anything.
 
-use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
+use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_map_lookup_elem};
 use monitor_common::Executed;
 
-use crate::maps::EXECUTED;
+use crate::maps::{EXECUTED, EXECUTED_AT};
 use crate::owner;
 
 /// `sched_process_exec` (fs/exec.c): the running task is its process's only thread by now, and has its new name.
@@ -15,8 +15,18 @@ pub fn began() {
     // SAFETY: the helper takes nothing and touches nothing.
     let at_ns = unsafe { bpf_ktime_get_ns() };
     let executed = Executed { at_ns, ended_ns: 0, comm: owner::current_comm() };
+    let tgid = owner::current_tgid();
     // A table without room throws out another one's.
-    let _ = EXECUTED.insert(owner::current_tgid(), &executed, 0);
+    let _ = EXECUTED.insert(tgid, &executed, 0);
+    let place = tgid & (monitor_common::EXECUTED - 1);
+    // SAFETY: the map's own type of key; null is checked; user space reads the word as one.
+    unsafe {
+        let map = (&raw const EXECUTED_AT).cast_mut().cast();
+        let at: *mut u64 = bpf_map_lookup_elem(map, (&raw const place).cast()).cast();
+        if !at.is_null() {
+            at.write_volatile(at_ns);
+        }
+    }
 }
 
 /// `sched_process_exit` (kernel/exit.c), of each thread.

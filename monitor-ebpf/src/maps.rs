@@ -81,6 +81,16 @@ pub static JOURNAL: Described<
 #[btf_map]
 pub static EXECUTED: LruHashMap<u32, Executed, { monitor_common::EXECUTED as usize }> = LruHashMap::new();
 
+/// When a process of each place executed something last, CLOCK_MONOTONIC ns: mapped by the worker, who reads it.
+#[btf_map]
+pub static EXECUTED_AT: Described<
+    u32,
+    u64,
+    { aya_ebpf::bindings::bpf_map_type::BPF_MAP_TYPE_ARRAY as usize },
+    { monitor_common::EXECUTED as usize },
+    { aya_ebpf::bindings::BPF_F_MMAPABLE as usize },
+> = Described::new();
+
 /// Jiffies and CLOCK_MONOTONIC ns, read together.
 #[btf_map]
 pub static CLOCK: Array<[u64; 2], 1> = Array::new();

@@ -25,6 +25,28 @@ def ask():
         server.recv(1)
 threading.Thread(target=ask).start()
 ";
+/// The same, and then goes by another name.
+const RENAMED: &str = "import socket, sys, time
+with socket.create_connection((sys.argv[1], int(sys.argv[2]))) as server:
+    server.sendall(b'who asked?')
+    open('/proc/self/comm', 'w').write('somebody-else')
+    server.recv(1)
+    time.sleep(60)
+";
+/// The same, once its first thread has ended, and stays.
+const WITHOUT_ITS_FIRST: &str = "import ctypes, os, socket, sys, threading, time
+def ask():
+    while 'State:\\tZ' not in open(f'/proc/{os.getpid()}/status').read():
+        time.sleep(0.01)
+    with socket.create_connection((sys.argv[1], int(sys.argv[2]))) as server:
+        server.sendall(b'who asked?')
+        server.recv(1)
+        time.sleep(60)
+threading.Thread(target=ask).start()
+ctypes.CDLL(None).pthread_exit(None)
+";
+/// Connects, waits, and becomes another program of the same name, which connects in its turn.
+const ONE_THEN_ANOTHER: &str = "exec 3<>/dev/tcp/$0/$1; echo 'who asked?' >&3; read line; exec \"$2\" -c \"exec 4<>/dev/tcp/$0/$3; echo 'who else?' >&4; read line\"";
 /// Connects, says a word, and becomes another program, whose name is the same.
 const THEN_ANOTHER: &str = "exec 3<>/dev/tcp/$0/$1; echo 'who asked?' >&3; exec \"$2\" 60";
 /// As Docker names the cgroup of a container where systemd makes it.
@@ -39,6 +61,9 @@ fn main() -> ExitCode {
         .test("a program of the same name is not taken for the one that connected", &[], same_name)
         .test("a setuid program's connection is of who began it", &["setpriv"], || setuid(false))
         .test("… also where it could not be looked at while it was there", &["setpriv"], || setuid(true))
+        .test("… nor the other way round, when it was looked at before", &[], same_name_later)
+        .test("one that renames itself when it has connected is named all the same", &[], renamed)
+        .test("one whose first thread has ended is named as any other", &[], without_its_first)
         .main()
 }
 
@@ -184,13 +209,10 @@ fn setuid(is_gone: bool) -> Result<()> {
     let record = &closed.record;
     let (name, id) = (text(record, "user.name"), text(record, "user.id"));
     ensure!((name, id) == (USER, &uids[0].to_string()), "it is {name:?}, {id:?}: {record}");
-    let missing = if is_gone {
-        "process ended before it could be looked at"
-    } else {
-        "the process has another user's rights now: it may have become another program"
-    };
+    let path = program.to_string_lossy();
+    let expected = if is_gone { ("", "process ended before it could be looked at") } else { (&*path, "") };
     let (path, said) = (text(record, "process.executable"), text(record, "streamwatch.missing"));
-    ensure!((path, said) == ("", missing), "{said:?}: {record}");
+    ensure!((path, said) == expected, "{path:?}, {said:?}: {record}");
     let authorised = text(record, "streamwatch.verdict.authorised.answer");
     ensure!(authorised == "no", "judged as root: {authorised:?}: {record}");
     Ok(())
@@ -223,5 +245,68 @@ fn same_name() -> Result<()> {
         "{missing:?}: {}",
         show(record)
     );
+    Ok(())
+}
+
+/// A copy of the shell, which connects when the shell has: the same name, user and cgroup, within two seconds.
+fn same_name_later() -> Result<()> {
+    let lab = Lab::new("identity")?;
+    let daemon = Daemon::start(&lab, DaemonOptions::default())?;
+    let (_server, _other) = (traffic::echo(&lab, PORT)?, traffic::echo(&lab, PORT + 1)?);
+    let copy = lab.directory.path().join("bash");
+    std::fs::copy("/usr/bin/bash", &copy).context("a copy of bash")?;
+    let mut client = lab.client().command("bash");
+    client.args(["-c", ONE_THEN_ANOTHER, "10.213.0.2", &PORT.to_string()]);
+    client.arg(&copy).arg((PORT + 1).to_string()).stdin(Stdio::piped());
+    let mut client = Process::start_piped("bash", client)?;
+    let mut stdin = client.take_stdin()?;
+    let to = |record: &Value, port: u16| {
+        is_flow(record)
+            && number(record, "server.port") == Some(port.into())
+            && text(record, "network.direction") == "egress"
+    };
+    let first = daemon.wait_for("first flow", PATIENCE, is_flow, |record| to(record, PORT))?;
+    ensure!(text(&first.record, "process.executable") == "/usr/bin/bash", "{}", show(&first.record));
+    stdin.write_all(b"\n")?;
+    let second = daemon.wait_for("second flow", PATIENCE, is_flow, |record| to(record, PORT + 1))?;
+    let executable = text(&second.record, "process.executable");
+    ensure!(executable == copy.to_string_lossy(), "it is told as {executable:?}: {}", show(&second.record));
+    Ok(())
+}
+
+fn renamed() -> Result<()> {
+    let lab = Lab::new("identity")?;
+    let daemon = Daemon::start(&lab, DaemonOptions::default())?;
+    let _server = traffic::echo(&lab, PORT)?;
+    let mut client = lab.client().command(python());
+    client.args(["-c", RENAMED, "10.213.0.2", &PORT.to_string()]);
+    let still = Stopped::new(daemon.pid())?;
+    let client = Process::start("python", &lab.directory, client)?;
+    let deadline = Instant::now() + PATIENCE;
+    while std::fs::read_to_string(format!("/proc/{}/comm", client.pid()))? != "somebody-else\n" {
+        ensure!(Instant::now() < deadline, "it goes by its own name");
+        thread::sleep(Duration::from_millis(10));
+    }
+    drop(still);
+    let opened = daemon.wait_for("flow", PATIENCE, is_flow, |record| of_connection(record, "egress"))?;
+    let record = &opened.record;
+    ensure!(text(record, "process.executable").contains("python"), "what does it run? {}", show(record));
+    ensure!(text(record, "streamwatch.missing").is_empty(), "{}", show(record));
+    Ok(())
+}
+
+fn without_its_first() -> Result<()> {
+    let lab = Lab::new("identity")?;
+    let daemon = Daemon::start(&lab, DaemonOptions::default())?;
+    let _server = traffic::echo(&lab, PORT)?;
+    let mut client = lab.client().command(python());
+    client.args(["-c", WITHOUT_ITS_FIRST, "10.213.0.2", &PORT.to_string()]);
+    let client = Process::start("python", &lab.directory, client)?;
+    let opened = daemon.wait_for("flow", PATIENCE, is_flow, |record| of_connection(record, "egress"))?;
+    let record = &opened.record;
+    ensure!(number(record, "process.pid") == Some(client.pid().into()), "whose is it? {}", show(record));
+    ensure!(text(record, "process.executable").contains("python"), "what does it run? {}", show(record));
+    ensure!(text(record, "process.command_line").contains("pthread_exit"), "{}", show(record));
+    ensure!(text(record, "streamwatch.missing").is_empty(), "{}", show(record));
     Ok(())
 }

@@ -205,6 +205,8 @@ pub struct Descriptors<F> {
     pub lock: F,
     /// See `newcomers.rs`.
     pub newcomers: F,
+    /// When processes executed something last: see `kernel/executed.rs`.
+    pub executed: F,
 }
 
 impl Descriptors<BorrowedFd<'_>> {
@@ -213,8 +215,9 @@ impl Descriptors<BorrowedFd<'_>> {
     /// # Errors
     /// The other end is gone.
     pub fn send(&self, to: &UnixStream) -> io::Result<()> {
-        let all = [self.ring, self.journal, self.told, self.listener, self.lock, self.newcomers];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(6))];
+        let Descriptors { ring, journal, told, listener, lock, newcomers, executed } = *self;
+        let all = [ring, journal, told, listener, lock, newcomers, executed];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(7))];
         let mut buffer = SendAncillaryBuffer::new(&mut space);
         if !buffer.push(SendAncillaryMessage::ScmRights(&all)) {
             return Err(io::ErrorKind::OutOfMemory.into());
@@ -230,7 +233,7 @@ impl Descriptors<OwnedFd> {
     /// # Errors
     /// The other end is gone, or is no loader.
     pub fn receive(from: impl AsFd) -> io::Result<Self> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(6))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(7))];
         let mut buffer = RecvAncillaryBuffer::new(&mut space);
         let mut byte = [0];
         recvmsg(from, &mut [IoSliceMut::new(&mut byte)], &mut buffer, RecvFlags::CMSG_CLOEXEC)?;
@@ -240,9 +243,9 @@ impl Descriptors<OwnedFd> {
                 all.extend(descriptors);
             }
         }
-        let [ring, journal, told, listener, lock, newcomers] = <[OwnedFd; 6]>::try_from(all)
-            .map_err(|all| io::Error::other(format!("{} descriptors instead of six", all.len())))?;
-        Ok(Descriptors { ring, journal, told, listener, lock, newcomers })
+        let [ring, journal, told, listener, lock, newcomers, executed] = <[OwnedFd; 7]>::try_from(all)
+            .map_err(|all| io::Error::other(format!("{} descriptors instead of seven", all.len())))?;
+        Ok(Descriptors { ring, journal, told, listener, lock, newcomers, executed })
     }
 }
 
@@ -263,7 +266,7 @@ mod tests {
         let file = std::fs::File::open("/dev/null").unwrap();
         let fd = file.as_fd();
         let listener = one.as_fd();
-        Descriptors { ring: fd, journal: fd, told: fd, listener, lock: fd, newcomers: fd }
+        Descriptors { ring: fd, journal: fd, told: fd, listener, lock: fd, newcomers: fd, executed: fd }
             .send(&one)
             .unwrap();
         let got = Descriptors::receive(&other).unwrap();

@@ -122,6 +122,7 @@ impl Loader {
             listener: self.door.listener.as_fd(),
             lock: self.lock.share(),
             newcomers,
+            executed: self.kernel.executed_at()?,
         };
         descriptors.send(to).map_err(|error| RunError::Host(format!("the worker cannot be started: {error}")))
     }

@@ -32,9 +32,19 @@ impl Executions {
         (at_ns <= seen.seen_ns && (ended_ns == 0 || seen.seen_ns <= ended_ns)).then_some(comm)
     }
 
+    /// As far as the kernel has told, it has executed nothing after that moment.
+    pub fn nothing_after(&self, seen: &ProcessSeen, ns: u64) -> bool {
+        self.last(seen).is_none_or(|last| last.at_ns <= ns)
+    }
+
+    /// The last that it has executed was before it was seen.
+    pub(super) fn before(&self, seen: &ProcessSeen) -> bool {
+        self.comm(seen).is_some()
+    }
+
     /// It has executed something since it was seen, or another process has that has its number by now.
     pub(super) fn since(&self, seen: &ProcessSeen) -> bool {
-        self.last(seen).is_some_and(|last| last.at_ns > seen.seen_ns)
+        !self.nothing_after(seen, seen.seen_ns)
     }
 }
 

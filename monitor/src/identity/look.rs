@@ -322,7 +322,9 @@ impl Resolver {
                     && known.identity.executable_elsewhere == details.executable_elsewhere
             })
         };
-        let had_it_before = || was_seen_with_it() || was_glimpsed_with_it();
+        // The kernel says when it executed what it runs, whatever it calls itself since.
+        let has_run_it_since = || self.executions.before(seen);
+        let had_it_before = || has_run_it_since() || was_seen_with_it() || was_glimpsed_with_it();
         became_another(&self.clock, seen, directory, stat, rights, MOST_THREADS, had_it_before)
     }
 }

@@ -24,6 +24,8 @@ const LONGEST_STAT: usize = 4096;
 const LONGEST_STATUS: usize = 16 << 10;
 const LONGEST_COMMAND_LINE: usize = 4096;
 const LONGEST_CGROUPS: usize = 64 << 10;
+/// Threads of one whose first has ended that are asked what they run.
+const MOST_ASKED: usize = 16;
 /// The root directory of the host: what this process sees of it, its unit may have hidden in part.
 const HOST: &str = "/proc/1/root";
 
@@ -138,7 +140,8 @@ impl ProcessDirectory {
 
     /// `host`: see [`root_of_the_host`]. `None`: it has ended, or we may not look.
     pub fn executable_at_once(&self, host: Option<&OwnedFd>) -> Option<ExecutableAtOnce> {
-        let directory = self.0.as_fd();
+        let of_thread = self.living_thread();
+        let directory = of_thread.as_ref().unwrap_or(&self.0).as_fd();
         let path = read_link(directory, "exe").ok()?;
         let file = file_id(directory, "exe")?;
         let in_one = |its: &str, ours: &str| is_one_file(directory, its, ours);
@@ -150,12 +153,29 @@ impl ProcessDirectory {
 
     /// Whether this is still the file that it runs. `None`: it has ended, or we may not look.
     pub fn runs(&self, executable: &ExecutableAtOnce) -> Option<bool> {
-        file_id(self.0.as_fd(), "exe").map(|file| file == executable.file)
+        let of_thread = self.living_thread();
+        let directory = of_thread.as_ref().unwrap_or(&self.0).as_fd();
+        file_id(directory, "exe").map(|file| file == executable.file)
+    }
+
+    /// Where the first thread has ended before others, one of these: it has let go of what they all run.
+    fn living_thread(&self) -> Option<OwnedFd> {
+        let runs = |directory: BorrowedFd<'_>| read_link(directory, "exe");
+        if !matches!(runs(self.0.as_fd()), Err(error) if error.kind() == io::ErrorKind::NotFound) {
+            return None;
+        }
+        let threads = open_directory(self.0.as_fd(), "task").ok()?;
+        let entries = Dir::read_from(&threads).ok()?.filter_map(Result::ok);
+        let names = entries.filter_map(|entry| entry.file_name().to_str().ok().map(str::to_owned));
+        let names = names.filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()));
+        let mut opened = names.take(MOST_ASKED).filter_map(|name| open_directory(threads.as_fd(), name).ok());
+        opened.find(|thread| runs(thread.as_fd()).is_ok())
     }
 
     /// May never return.
     pub fn details(&self, standing: &Standing) -> Details {
-        let directory = self.0.as_fd();
+        let of_thread = self.living_thread();
+        let directory = of_thread.as_ref().unwrap_or(&self.0).as_fd();
         let executable = read_link(directory, "exe");
         let refused = matches!(&executable, Err(error) if error.kind() == io::ErrorKind::PermissionDenied);
         let executable = executable.ok().map(path);

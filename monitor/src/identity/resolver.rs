@@ -94,6 +94,8 @@ pub(super) struct Remembered {
     /// Name under which the kernel programs saw it: that of a thread, which may differ.
     seen_as: [u8; 16],
     seen_uid: u32,
+    /// Cgroup that it was seen in: it can be moved.
+    seen_in: u64,
     /// When it was first seen with the executable that it has.
     pub(super) since_ns: u64,
     read_ns: u64,
@@ -198,8 +200,7 @@ impl Resolver {
         // It had this pid from its start until it was last seen alive: a sighting in between can
         // only be of it, whatever has the pid now.
         if let Some(known) = self.remembered.get(&seen.tgid)
-            && (known.seen_as, known.seen_uid) == (seen.comm, seen.uid)
-            && now.saturating_sub(known.read_ns) < REMEMBER_NS
+            && Self::is_as_remembered(known, seen, now)
             && seen.seen_ns <= known.alive_ns
             && !self.clock.began_after(known.start_ticks, seen.seen_ns)
             && self.ran_it(known, seen)
@@ -218,9 +219,8 @@ impl Resolver {
         }
         if let Some(known) = self.remembered.get(&seen.tgid)
             && known.start_ticks == stat.start_ticks
-            && (known.seen_as, known.seen_uid) == (seen.comm, seen.uid)
+            && Self::is_as_remembered(known, seen, now)
             && known.identity.name.as_deref() == Some(&stat.name)
-            && now.saturating_sub(known.read_ns) < REMEMBER_NS
             && self.ran_it(known, seen)
         {
             let named = self.remembered_as(known);
@@ -245,17 +245,21 @@ impl Resolver {
         }
     }
 
-    /// It ran then already what it is known to run. (A sighting may be asked of after later ones.)
+    /// What was remembered is of the same sort of sighting, and not too old.
+    fn is_as_remembered(known: &Remembered, seen: &ProcessSeen, now: u64) -> bool {
+        (known.seen_as, known.seen_uid, known.seen_in) == (seen.comm, seen.uid, seen.cgroup)
+            && now.saturating_sub(known.read_ns) < REMEMBER_NS
+    }
+
+    /// It has executed nothing else, neither between the sighting and the look that is remembered nor after that. Where
+    /// nobody knows, it may have.
     fn ran_it(&self, known: &Remembered, seen: &ProcessSeen) -> bool {
-        known.since_ns <= seen.seen_ns || !self.executions.since(seen)
+        self.executions.nothing_after(seen, seen.seen_ns.min(known.read_ns))
     }
 
     /// Whether it was looked at lately.
     pub(super) fn remembers(&self, seen: &ProcessSeen, now: u64) -> bool {
-        self.remembered.get(&seen.tgid).is_some_and(|known| {
-            (known.seen_as, known.seen_uid) == (seen.comm, seen.uid)
-                && now.saturating_sub(known.read_ns) < REMEMBER_NS
-        })
+        self.remembered.get(&seen.tgid).is_some_and(|known| Self::is_as_remembered(known, seen, now))
     }
 
     pub(super) fn may_look(&mut self, times: u32, now: u64) -> bool {
@@ -378,6 +382,7 @@ impl Resolver {
             start_ticks,
             seen_as: seen.comm,
             seen_uid: seen.uid,
+            seen_in: seen.cgroup,
             since_ns,
             read_ns: now,
             alive_ns: now,

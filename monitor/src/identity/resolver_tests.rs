@@ -4,6 +4,8 @@ use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use monitor_common::Executed;
@@ -145,6 +147,32 @@ fn a_program_of_the_same_name_is_another_one_where_the_kernel_tells_so() {
 }
 
 #[test]
+fn what_is_remembered_is_of_what_it_ran_and_of_where_it_was() {
+    let child = Running::start(Command::new("sleep").arg("60"));
+    let pid = child.0.id();
+    named(pid, "sleep");
+    let at = Arc::new(AtomicU64::new(1));
+    let last = at.clone();
+    let comm = seen(pid, "sleep").comm;
+    let executions = Executions::asked_of(move |_| {
+        Some(Executed { at_ns: last.load(Ordering::Relaxed), ended_ns: 0, comm })
+    });
+    let mut resolver = Resolver::new().executions(executions);
+    let first = resolver.who(&seen(pid, "sleep"));
+    assert_eq!(first.missing, None);
+    let read_ns = |resolver: &Resolver| resolver.remembered[&pid].read_ns;
+    let before = read_ns(&resolver);
+    resolver.who(&seen(pid, "sleep"));
+    assert_eq!(read_ns(&resolver), before, "it is remembered");
+    at.store(monotonic_ns(), Ordering::Relaxed);
+    resolver.who(&seen(pid, "sleep"));
+    let after = read_ns(&resolver);
+    assert!(after > before, "it was not looked at again, though it has executed something");
+    resolver.who(&ProcessSeen { cgroup: 7, ..seen(pid, "sleep") });
+    assert!(read_ns(&resolver) > after, "it was not looked at again, though it has moved");
+}
+
+#[test]
 fn a_process_that_began_later_is_another_one() {
     let before = seen(0, "curl").seen_ns;
     // More than a tick, so that the start is later for certain.
@@ -271,6 +299,9 @@ fn another_name_alone_does_not_hide_a_program_that_was_looked_at() {
     let later = ProcessSeen { seen_ns: monotonic_ns(), ..before };
     assert_eq!(resolver.who(&later).executable, executable);
     assert_eq!(Resolver::new().who(&later).missing.as_deref(), Some(ANOTHER_PROGRAM));
+    // Nor one that was not, where the kernel says that it has executed nothing since.
+    let told = Resolver::new().executions(executed(pid, "sh", later.seen_ns - 1, 0)).who(&later);
+    assert_eq!((told.executable, told.missing), (executable, None));
 }
 
 #[test]

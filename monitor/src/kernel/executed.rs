@@ -3,10 +3,15 @@
 //! It is not pinned: while there is no daemon nobody follows what processes execute, and what was followed before is not
 //! known to hold.
 
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::Ordering::Acquire;
+
 use aya::Ebpf;
-use aya::maps::HashMap;
+use aya::maps::{HashMap, Map};
 use aya::programs::RawTracePoint;
-use monitor_common::{Executed, Plain};
+use monitor_common::{EXECUTED, Executed, Plain};
+use monitor_sys::Mapping;
 
 use super::load::{LoadError, Owned};
 
@@ -36,5 +41,31 @@ impl LastExecuted {
     /// What a process executed last. `None`: before the programs were there, or too many have since.
     pub fn of(&self, tgid: u32) -> Option<Executed> {
         Executed::read_from(&self.0.get(&tgid, 0).ok()?)
+    }
+}
+
+/// When something was executed last, by place: what a worker may know of it. It asks the kernel for nothing.
+pub struct ExecutedAt(Mapping);
+
+impl ExecutedAt {
+    /// # Errors
+    /// It cannot be mapped.
+    pub fn new(map: impl AsFd) -> io::Result<ExecutedAt> {
+        let length = (size_of::<u64>() * EXECUTED as usize).next_multiple_of(rustix::param::page_size());
+        Mapping::new(map, 0, length, false).map(ExecutedAt)
+    }
+
+    /// When a process executed something last, or another one that has its place; CLOCK_MONOTONIC ns, 0: not since the
+    /// programs are there.
+    pub fn of(&self, tgid: u32) -> u64 {
+        self.0.word(size_of::<u64>() * (tgid & (EXECUTED - 1)) as usize).load(Acquire)
+    }
+}
+
+/// The table of that.
+pub(super) fn executed_at(ebpf: &Ebpf) -> Result<BorrowedFd<'_>, LoadError> {
+    match ebpf.map("EXECUTED_AT") {
+        Some(Map::Array(map)) => Ok(map.fd().as_fd()),
+        _ => Err(LoadError::Map("EXECUTED_AT".to_owned())),
     }
 }

@@ -16,7 +16,7 @@ use monitor_common::{
 use monitor_sys::bpf;
 use rustix::rand::{GetRandomFlags, getrandom};
 
-use super::executed::LastExecuted;
+use super::executed::{self, LastExecuted};
 use super::hooks::{Hooks, Watched};
 use super::pins::{PinError, Pins};
 use super::remains::{Left, What};
@@ -241,6 +241,14 @@ impl Kernel {
     /// What processes executed last, where this kernel tells.
     pub fn executed(&self) -> Option<Arc<LastExecuted>> {
         self.executed.clone()
+    }
+
+    /// The table of when, for a worker.
+    ///
+    /// # Errors
+    /// The map is missing.
+    pub fn executed_at(&self) -> Result<BorrowedFd<'_>, LoadError> {
+        executed::executed_at(&self.ebpf)
     }
 
     /// Where hooks and maps are pinned.

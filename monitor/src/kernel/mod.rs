@@ -19,7 +19,7 @@ mod ring;
 
 pub use cgroup::{CgroupError, cgroup_at, cgroup_root};
 pub use control::{Control, Snapshot, UdpTotals};
-pub use executed::LastExecuted;
+pub use executed::{ExecutedAt, LastExecuted};
 pub use hooks::{Hooks, Stays};
 pub use journal::{LateTold, Left};
 pub use load::{Beginning, Hook, Kernel, LoadError, MapMemory, Sizes, map_memory};

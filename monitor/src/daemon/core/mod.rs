@@ -65,7 +65,7 @@ use crate::flows::{
     key_of_capture,
 };
 use crate::hist::{Measures, Sample};
-use crate::identity::{Existing, ProcessSeen, SocketKey, TcpCounts, TcpState, Way};
+use crate::identity::{Executions, Existing, ProcessSeen, SocketKey, TcpCounts, TcpState, Way};
 use crate::model::{
     Answer, Direction, FailReason, FlowAction, FlowState, Identity, LossRow, Record, Rule, Shared, Transport,
 };
@@ -175,6 +175,8 @@ pub struct Core {
     /// Listener owners whose accepted sockets are used by another process.
     handed_over: HashSet<(u32, u64)>,
     recent: Recent,
+    /// When processes executed something last.
+    executions: Executions,
     /// When a walk for users was last asked for, and who waits for the next one.
     user_asked_ns: u64,
     users_wanted: Vec<FlowKey>,
@@ -235,6 +237,7 @@ impl Core {
             sockets_due_ns: 0,
             handed_over: HashSet::new(),
             recent: Recent::default(),
+            executions: Executions::default(),
             user_asked_ns: 0,
             users_wanted: Vec::new(),
             overflow_seen: 0,
@@ -257,6 +260,11 @@ impl Core {
             policy,
             clock,
         }
+    }
+
+    /// Goes by what the kernel says of what processes execute.
+    pub fn follow(&mut self, executions: Executions) {
+        self.executions = executions;
     }
 
     /// Flows in the table.

@@ -37,7 +37,7 @@ impl Core {
 
     /// Who that process is, where it is known; else it is asked for, once.
     fn known_or_asked(&mut self, key: FlowKey, seen: ProcessSeen, now_ns: u64) -> Option<Arc<Identity>> {
-        match self.recent.ask(&seen, key, now_ns) {
+        match self.recent.ask(&seen, key, &self.executions, now_ns) {
             Answer::Known(identity) => return Some(identity),
             Answer::UnderWay => {}
             Answer::Ask => self.out.lookups.push(Lookup::Owner { key, seen }),
@@ -177,7 +177,8 @@ impl Core {
                 for key in waiting {
                     let Some(id) = self.table.id(&key) else { continue };
                     let Some(flow) = self.table.get(id) else { continue };
-                    let is_told = !is_found || recent::is_of_moment(&flow.process_seen(), &seen);
+                    let is_told =
+                        !is_found || recent::is_of_moment(&flow.process_seen(), &seen, &self.executions);
                     let waits = flow.awaits_owner();
                     drop(flow);
                     if !is_whole && is_told {

@@ -4,7 +4,7 @@
 //! In: what was found out, and when. Out: the same for another socket of the same process, or that
 //! somebody has asked already. Must never: name a process that got its pid from another one. So an answer
 //! counts for a socket that was made at the same moment (those that one listener accepted), or within [`MOMENT`] after it,
-//! by the same pid, user, name and cgroup: the kernel goes through all its pids before it gives one out again. When the
+//! by the same pid, user, name and cgroup, unless it has executed something since: the kernel goes through all its pids before it gives one out again. When the
 //! answer came says nothing: it may have waited for seconds since the process was looked at.
 
 use std::collections::HashMap;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 use foldhash::quality::RandomState;
 
 use crate::flows::FlowKey;
-use crate::identity::ProcessSeen;
+use crate::identity::{Executions, ProcessSeen};
 use crate::model::Identity;
 
 /// How long after it was seen a process is taken to be the one that it was, ns.
@@ -62,8 +62,11 @@ pub(super) enum Answer {
 }
 
 /// Whether a process that was seen is the one that was asked for: at the same moment, or within [`MOMENT`] after it.
-pub(super) fn is_of_moment(seen: &ProcessSeen, asked: &ProcessSeen) -> bool {
-    seen.seen_ns >= asked.seen_ns && is_of_moment_ns(seen.seen_ns, asked.seen_ns)
+pub(super) fn is_of_moment(seen: &ProcessSeen, asked: &ProcessSeen, executions: &Executions) -> bool {
+    seen.seen_ns == asked.seen_ns
+        || seen.seen_ns > asked.seen_ns
+            && is_of_moment_ns(seen.seen_ns, asked.seen_ns)
+            && executions.nothing_after(seen, asked.seen_ns)
 }
 
 fn is_of_moment_ns(seen_ns: u64, asked_ns: u64) -> bool {
@@ -98,8 +101,14 @@ impl Recent {
     }
 
     /// Who that is, for a flow.
-    pub(super) fn ask(&mut self, seen: &ProcessSeen, flow: FlowKey, now_ns: u64) -> Answer {
-        if let Some(identity) = self.get(seen, now_ns) {
+    pub(super) fn ask(
+        &mut self,
+        seen: &ProcessSeen,
+        flow: FlowKey,
+        executions: &Executions,
+        now_ns: u64,
+    ) -> Answer {
+        if let Some(identity) = self.get(seen, executions, now_ns) {
             return Answer::Known(identity);
         }
         if self.asked.len() >= MOST {
@@ -140,20 +149,44 @@ impl Recent {
         std::mem::take(&mut self.left)
     }
 
-    fn get(&self, seen: &ProcessSeen, now_ns: u64) -> Option<Arc<Identity>> {
+    fn get(&self, seen: &ProcessSeen, executions: &Executions, now_ns: u64) -> Option<Arc<Identity>> {
         let known = self.known.get(&key(seen))?;
         let same_moment = seen.seen_ns == known.seen_ns && now_ns.saturating_sub(known.found_ns) < KEEP;
-        let soon_after = seen.seen_ns > known.seen_ns && is_of_moment_ns(seen.seen_ns, known.seen_ns);
+        let soon_after = seen.seen_ns > known.seen_ns
+            && is_of_moment_ns(seen.seen_ns, known.seen_ns)
+            && executions.nothing_after(seen, known.seen_ns);
         (same_moment || soon_after).then(|| known.identity.clone())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use monitor_common::Executed;
+
     use super::*;
 
     fn seen(seen_ns: u64) -> ProcessSeen {
         ProcessSeen { tgid: 7, uid: 1000, comm: *b"ab\0\0\0\0\0\0\0\0\0\0\0\0\0\0", seen_ns, cgroup: 1 }
+    }
+
+    /// Nobody follows what processes execute.
+    fn unknown() -> Executions {
+        Executions::default()
+    }
+
+    #[test]
+    fn what_a_process_executed_since_ends_the_moment() {
+        let at = |at_ns| Executions::asked_of(move |_| Some(Executed { at_ns, ..Executed::default() }));
+        let mut recent = Recent::default();
+        let who = Arc::new(Identity { pid: Some(7), ..Identity::default() });
+        recent.found(&seen(1_000), &who, 5_000);
+        let later = seen(1_500);
+        assert!(recent.get(&later, &at(1_000), 5_000).is_some(), "before it was seen");
+        assert!(recent.get(&later, &at(1_001), 5_000).is_none());
+        assert!(recent.get(&seen(1_000), &at(1_001), 5_000).is_some(), "what it was then does not change");
+        assert!(is_of_moment(&later, &seen(1_000), &at(1_000)));
+        assert!(!is_of_moment(&later, &seen(1_000), &at(1_001)));
+        assert!(is_of_moment(&seen(1_000), &seen(1_000), &at(1_001)));
     }
 
     #[test]
@@ -161,13 +194,16 @@ mod tests {
         let mut recent = Recent::default();
         let who = Arc::new(Identity { pid: Some(7), ..Identity::default() });
         recent.found(&seen(1_000), &who, 5_000);
-        assert!(recent.get(&seen(1_000), KEEP).is_some());
-        assert!(recent.get(&seen(1_000), 5_000 + KEEP).is_none(), "too old");
-        assert!(recent.get(&seen(1_000 + MOMENT - 1), 5_000 + MOMENT).is_some());
-        assert!(recent.get(&seen(1_000 + MOMENT), 5_000 + MOMENT).is_none(), "the pid may be another's");
-        assert!(recent.get(&seen(999), 5_000).is_none(), "it may have been another's before");
+        assert!(recent.get(&seen(1_000), &unknown(), KEEP).is_some());
+        assert!(recent.get(&seen(1_000), &unknown(), 5_000 + KEEP).is_none(), "too old");
+        assert!(recent.get(&seen(1_000 + MOMENT - 1), &unknown(), 5_000 + MOMENT).is_some());
+        assert!(
+            recent.get(&seen(1_000 + MOMENT), &unknown(), 5_000 + MOMENT).is_none(),
+            "the pid may be another's"
+        );
+        assert!(recent.get(&seen(999), &unknown(), 5_000).is_none(), "it may have been another's before");
         for other in [ProcessSeen { uid: 0, ..seen(1_000) }, ProcessSeen { cgroup: 2, ..seen(1_000) }] {
-            assert!(recent.get(&other, 5_000).is_none());
+            assert!(recent.get(&other, &unknown(), 5_000).is_none());
         }
     }
 
@@ -176,26 +212,26 @@ mod tests {
     fn an_answer_that_comes_late_counts_for_no_socket_of_the_time_it_took() {
         let mut recent = Recent::default();
         let who = Arc::new(Identity { pid: Some(7), ..Identity::default() });
-        assert_eq!(recent.ask(&seen(1_000), FlowKey::default(), 2_000), Answer::Ask);
+        assert_eq!(recent.ask(&seen(1_000), FlowKey::default(), &unknown(), 2_000), Answer::Ask);
         let flow = FlowKey { cookie: 2, ..FlowKey::default() };
         let later = seen(30 * MOMENT);
-        assert_eq!(recent.ask(&later, flow, 1_000), Answer::UnderWay);
+        assert_eq!(recent.ask(&later, flow, &unknown(), 1_000), Answer::UnderWay);
         assert_eq!(recent.found(&seen(1_000), &who, 40 * MOMENT), [flow]);
-        assert_eq!(recent.ask(&later, flow, 40 * MOMENT), Answer::Ask);
+        assert_eq!(recent.ask(&later, flow, &unknown(), 40 * MOMENT), Answer::Ask);
     }
 
     #[test]
     fn a_question_is_asked_once_and_answers_all_who_waited() {
         let mut recent = Recent::default();
         let flow = |cookie| FlowKey { cookie, ..FlowKey::default() };
-        assert_eq!(recent.ask(&seen(1_000), flow(1), 1_000), Answer::Ask);
-        assert_eq!(recent.ask(&seen(1_500), flow(2), 1_500), Answer::UnderWay);
-        assert_eq!(recent.ask(&seen(1_600), flow(3), 1_600), Answer::UnderWay);
+        assert_eq!(recent.ask(&seen(1_000), flow(1), &unknown(), 1_000), Answer::Ask);
+        assert_eq!(recent.ask(&seen(1_500), flow(2), &unknown(), 1_500), Answer::UnderWay);
+        assert_eq!(recent.ask(&seen(1_600), flow(3), &unknown(), 1_600), Answer::UnderWay);
         let other = ProcessSeen { tgid: 8, ..seen(1_600) };
-        assert_eq!(recent.ask(&other, flow(4), 1_600), Answer::Ask);
+        assert_eq!(recent.ask(&other, flow(4), &unknown(), 1_600), Answer::Ask);
         let who = Arc::new(Identity { pid: Some(7), ..Identity::default() });
         assert_eq!(recent.found(&seen(1_000), &who, 2_000), [flow(2), flow(3)]);
-        assert_eq!(recent.ask(&seen(1_500), flow(2), 2_000), Answer::Known(who.clone()));
+        assert_eq!(recent.ask(&seen(1_500), flow(2), &unknown(), 2_000), Answer::Known(who.clone()));
         assert!(recent.found(&seen(1_000), &who, 2_000).is_empty(), "told once");
     }
 
@@ -203,9 +239,9 @@ mod tests {
     fn a_question_whose_answer_never_comes_is_asked_again() {
         let mut recent = Recent::default();
         let flow = |cookie| FlowKey { cookie, ..FlowKey::default() };
-        assert_eq!(recent.ask(&seen(1), flow(1), 1), Answer::Ask);
-        assert_eq!(recent.ask(&seen(2), flow(2), ASK_AGAIN), Answer::UnderWay);
-        assert_eq!(recent.ask(&seen(3), flow(3), 1 + ASK_AGAIN), Answer::Ask);
+        assert_eq!(recent.ask(&seen(1), flow(1), &unknown(), 1), Answer::Ask);
+        assert_eq!(recent.ask(&seen(2), flow(2), &unknown(), ASK_AGAIN), Answer::UnderWay);
+        assert_eq!(recent.ask(&seen(3), flow(3), &unknown(), 1 + ASK_AGAIN), Answer::Ask);
         let gone = Arc::new(Identity { missing: Some("ended".into()), ..Identity::default() });
         assert_eq!(recent.found(&seen(3), &gone, 2 * ASK_AGAIN), [flow(2)], "whoever it was");
     }
@@ -214,15 +250,15 @@ mod tests {
     fn who_waited_for_a_question_that_had_to_go_asks_again() {
         let mut recent = Recent::default();
         let flow = |cookie| FlowKey { cookie, ..FlowKey::default() };
-        assert_eq!(recent.ask(&seen(1), flow(1), 1), Answer::Ask);
-        assert_eq!(recent.ask(&seen(2), flow(2), 2), Answer::UnderWay);
+        assert_eq!(recent.ask(&seen(1), flow(1), &unknown(), 1), Answer::Ask);
+        assert_eq!(recent.ask(&seen(2), flow(2), &unknown(), 2), Answer::UnderWay);
         for tgid in 1000..1000 + MOST as u32 {
             let other = ProcessSeen { tgid, ..seen(3) };
-            assert_eq!(recent.ask(&other, flow(u64::from(tgid)), 3), Answer::Ask);
+            assert_eq!(recent.ask(&other, flow(u64::from(tgid)), &unknown(), 3), Answer::Ask);
         }
         assert!(recent.take_left().is_empty());
         let late = ProcessSeen { tgid: 8, ..seen(ASK_AGAIN + 2) };
-        assert_eq!(recent.ask(&late, flow(3), ASK_AGAIN + 2), Answer::Ask);
+        assert_eq!(recent.ask(&late, flow(3), &unknown(), ASK_AGAIN + 2), Answer::Ask);
         assert_eq!(recent.take_left(), [flow(2)]);
         let who = Arc::new(Identity { pid: Some(7), ..Identity::default() });
         assert!(recent.found(&seen(1), &who, ASK_AGAIN + 3).is_empty());
@@ -236,7 +272,7 @@ mod tests {
             Identity { pid: Some(8), ..Identity::default() },
         ] {
             recent.found(&seen(1_000), &Arc::new(identity), 2_000);
-            assert!(recent.get(&seen(1_000), 2_000).is_none());
+            assert!(recent.get(&seen(1_000), &unknown(), 2_000).is_none());
         }
     }
 }

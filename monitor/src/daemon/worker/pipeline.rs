@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use monitor_common::Executed;
 use tokio::sync::broadcast;
 
 use super::super::clock::{Clock, monotonic_ns};
@@ -28,7 +29,8 @@ use crate::api::{self, Door, Limits, Request};
 use crate::config::{Config, Format as Wanted};
 use crate::event::Event;
 use crate::hook::Notice;
-use crate::kernel::Ring;
+use crate::identity::Executions;
+use crate::kernel::{ExecutedAt, Ring};
 use crate::model::AlertView;
 use crate::policy::Policy;
 use crate::record::Format;
@@ -61,8 +63,9 @@ pub(super) fn run(
     let (config, life) = (&start.config.clone(), &start.life.clone());
     let channel = config.pipeline.channel as usize;
     let batches = channel.div_ceil(BATCH).max(2);
-    let Descriptors { ring, journal, told, listener, lock: _lock, newcomers } = descriptors;
+    let Descriptors { ring, journal, told, listener, lock: _lock, newcomers, executed } = descriptors;
     let ring = Ring::new(ring, start.ring_bytes, journal)?;
+    let executed_at = ExecutedAt::new(executed)?;
     let (log, past) = ToldLog::new(&File::from(told), start.ring_id)?;
     let told = Arc::new(AtomicU64::new(0));
     let memory = Memory { same_output: life.number > 0, log, told: told.clone() };
@@ -113,6 +116,8 @@ pub(super) fn run(
         Arc::new(policy),
         Clock::now(),
     );
+    let at = |at_ns| Executed { at_ns, ..Executed::default() };
+    core.follow(Executions::asked_of(move |tgid| Some(at(executed_at.of(tgid)))));
     let mut damaged = 0;
     let is_known = start.saved.is_some();
     if let Some(saved) = start.saved {
