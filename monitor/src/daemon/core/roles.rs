@@ -16,9 +16,16 @@ pub(super) struct Doings {
     more: bool,
     /// Position of one that broke the policy: it is not forgotten.
     broken: Cell<Option<usize>>,
+    /// Whether that was all that the client did, when the policy was asked last.
+    whole: Cell<bool>,
 }
 
 impl Doings {
+    /// Whether the policy would be asked something else by now.
+    pub fn is_stale(&self, whole: bool) -> bool {
+        !self.list.is_empty() && self.whole.get() != whole
+    }
+
     /// True where it is a new one.
     pub fn add(&mut self, operation: Operation) -> bool {
         if self.list.contains(&operation) {
@@ -48,6 +55,7 @@ pub(super) fn decide(
     use policy::Decision::{Allowed, Unexpected};
     let ends = decisions.decide(policy, names, flow);
     let Some((doings, whole)) = seen else { return ends };
+    doings.whole.set(whole);
     let may_change = match &*ends {
         policy::Decision::Unknown { .. } => true,
         Allowed { .. } => !doings.list.is_empty(),

@@ -491,3 +491,47 @@ fn roles_are_held_against_what_a_client_does() {
     assert_eq!(answer(&[ELSEWHERE], None), (Answer::No, 1));
     assert_eq!(answer(&[READ, READ], Some(100_000)), (Answer::Unknown, 0));
 }
+
+/// A yes holds while all is read: not from when more is sent than was, or what is sent is no requests any more.
+#[test]
+fn a_role_that_was_kept_is_unknown_from_when_it_is_not_read_any_more() {
+    const POLICY: &str = "[[service]]\nname = \"web\"\nports = [8080]\n\n[[service.client]]\n\
+                          process = \"p41\"\nmay = [\"read\"]\n";
+    const READ: &[u8] = b"GET /a/b HTTP/1.1\r\nHost: x\r\n\r\n";
+    const OTHER: &[u8] = b"GET /a/b HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n";
+    const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    const SWITCHES: &[u8] = b"HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n";
+    for switches in [false, true] {
+        let mut rig = Rig::new(settings());
+        let policy = Policy::parse(std::path::Path::new("p.toml"), POLICY).unwrap();
+        rig.core.set_policy(Arc::new(policy), rig.now_ns);
+        let open = rig.event(Kind::Open, 1, CLIENT, SERVER, false);
+        rig.feed(Kind::Open, open);
+        rig.capture(&open, true, 0, READ);
+        rig.capture(&open, false, 0, OK);
+        let (mut sent, mut received) = (READ.len() as u64, OK.len() as u64);
+        rig.pass(SECOND);
+        rig.feed(Kind::Progress, FlowEvent { sent_bytes: sent, received_bytes: received, ..open });
+        rig.pass(SECOND);
+        rig.records();
+        let answer = |rig: &Rig| {
+            let stream = rig.core.streams.iter().next().unwrap();
+            stream.verdict.authorised.answer
+        };
+        assert_eq!(answer(&rig), Answer::Yes);
+        if switches {
+            rig.capture(&open, true, sent as u32, OTHER);
+            rig.capture(&open, false, received as u32, SWITCHES);
+            (sent, received) = (sent + OTHER.len() as u64, received + SWITCHES.len() as u64);
+        }
+        let more = FlowEvent { sent_bytes: sent + 50_000, received_bytes: received, ..open };
+        rig.feed(Kind::Progress, more);
+        rig.pass(SECOND);
+        rig.records();
+        assert_eq!(answer(&rig), Answer::Unknown, "while it goes on, switches: {switches}");
+        rig.feed(Kind::Close, more);
+        let told = rig.records();
+        let (_, flow) = *flows(&told).last().unwrap();
+        assert_eq!(flow.verdict.authorised.answer, Answer::Unknown, "at its end, switches: {switches}");
+    }
+}

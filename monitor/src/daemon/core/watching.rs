@@ -141,8 +141,19 @@ impl Watching {
             Some(doings) => doings,
             None => watch.filter(|watch| watch.reads_activity()).map(|_| &self.nothing)?,
         };
-        let whole = watch.is_some_and(|watch| watch.has_read_client(flow.bytes().0));
-        Some((doings, whole && flow.seen == crate::verdict::Seen::default()))
+        Some((doings, self.is_whole(flow)))
+    }
+
+    /// Whether all that the client of a flow has sent was read. What speaks something else by now is read no more.
+    fn is_whole(&self, flow: &Flow) -> bool {
+        let watch = self.watches.get(&flow.cookie());
+        watch.is_some_and(|watch| watch.has_read_client(flow.bytes().0))
+            && flow.seen == crate::verdict::Seen::default()
+    }
+
+    /// Whether what the policy said of what the client does holds no more: more was sent than was read, or less.
+    fn is_stale(&self, flow: &Flow) -> bool {
+        self.doings.get(&flow.cookie()).is_some_and(|doings| doings.is_stale(self.is_whole(flow)))
     }
 
     /// Whether a flow is read on for what it shows.
@@ -266,10 +277,17 @@ impl Core {
     pub(super) fn harvest_now(&mut self, id: FlowId, now_ns: u64) {
         let Some(flow) = self.table.get(id) else { return };
         let cookie = flow.cookie();
-        let Some(watch) = self.watching.watches.get_mut(&cookie) else { return };
         if !flow.assigned {
             return;
         }
+        let Some(watch) = self.watching.watches.get_mut(&cookie) else {
+            let is_stale = self.watching.is_stale(&flow);
+            drop(flow);
+            if is_stale {
+                self.hold_against_roles(id, now_ns);
+            }
+            return;
+        };
         let Some(stream) = flow.stream.and_then(|id| self.streams.get(id)) else {
             // The other end of the connection stands for it.
             let over = flow.is_over();
@@ -292,8 +310,9 @@ impl Core {
         }
         if happened.is_empty() {
             let over = flow.is_over();
+            let is_stale = self.watching.is_stale(&flow);
             drop(flow);
-            if over && self.policy.wants().facts {
+            if is_stale || over && self.policy.wants().facts {
                 // All that it has sent is known only now.
                 self.hold_against_roles(id, now_ns);
             }
@@ -302,6 +321,7 @@ impl Core {
         let subject = stream.subject.clone();
         let view = Arc::new(flow.view(&self.boot_id, now_ns, self.wall()));
         let is_way_unknown = flow.marks.has(Marks::WAY_UNKNOWN);
+        let is_stale = self.watching.is_stale(&flow);
         drop(flow);
         let (operations, happened): (Vec<_>, Vec<_>) =
             happened.into_iter().partition(|event| matches!(event, Happened::Operation(_)));
@@ -324,7 +344,7 @@ impl Core {
             }
             self.tell(finding, hold.then_some(Holder::Flow(id)), now_ns);
         }
-        if did_more {
+        if did_more || is_stale {
             self.hold_against_roles(id, now_ns);
         }
     }
