@@ -37,6 +37,7 @@ pub mod sink;
 pub mod status;
 pub mod store;
 pub mod tally;
+mod trust;
 pub mod tunnel;
 pub mod verdict;
 pub mod watch;

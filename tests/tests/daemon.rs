@@ -2,6 +2,7 @@
 //! line and the promised exit status.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, ExitCode};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -25,6 +26,8 @@ fn main() -> ExitCode {
         .test("a bad policy on SIGHUP changes nothing and says why", &[], bad_reload)
         .test("a good policy on SIGHUP is in force", &[], good_reload)
         .test("a bad configuration or policy is refused with file and line", &[], bad_file)
+        .test("a policy that somebody else can change is taken, and said to be so", &[], policy_of_others)
+        .test("a configuration that somebody else can change is refused", &[], configuration_of_others)
         .test("the command line says when nobody answers", &[], unreachable)
         .test("the API answers what it promises", &[], api)
         .test("a socket that is removed is told, and what is put in its place stays", &[], removed_socket)
@@ -275,6 +278,62 @@ fn bad_file() -> Result<()> {
         "not the line that names it: {}",
         ended.stderr
     );
+    Ok(())
+}
+
+fn mode(path: &str, mode: u32) -> Result<()> {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).context(path.to_owned())
+}
+
+fn policy_of_others() -> Result<()> {
+    let lab = Lab::new("daemon")?;
+    let policy = lab.directory.write("shared.toml", GOOD)?;
+    mode(&policy, 0o664)?;
+    let line = |mode: &str| {
+        format!("streamwatch: the policy {policy} has mode {mode}: others can change it; chmod go-w {policy}")
+    };
+    let config = Some(format!("[policy]\nfile = {policy:?}\n"));
+    let daemon = Daemon::start(&lab, DaemonOptions { config, ..DaemonOptions::default() })?;
+    let said = |line: &str| daemon.stderr().lines().filter(|said| *said == line).count();
+    ensure!(said(&line("0664")) == 1, "not one line at the start: {}", daemon.stderr());
+    let connection = held_connection(&lab)?;
+    authorised(&daemon, "yes").context("it is not taken")?;
+    drop(connection);
+    mode(&policy, 0o646)?;
+    daemon.signal(Signal::HUP);
+    let deadline = Instant::now() + PATIENCE;
+    while !daemon.stderr().contains("streamwatch: reloaded: ") {
+        ensure!(Instant::now() < deadline, "it is not read again: {}", daemon.stderr());
+        thread::sleep(Duration::from_millis(20));
+    }
+    ensure!(said(&line("0646")) == 1, "not one line when read again: {}", daemon.stderr());
+    let checked = streamwatch(&["policy", "check", &policy])?.success()?;
+    ensure!(checked.stderr.trim_end() == line("0646"), "`policy check`: {}", checked.stderr);
+    mode(&policy, 0o644)?;
+    let checked = streamwatch(&["policy", "check", &policy])?.success()?;
+    ensure!(checked.stderr.is_empty(), "`policy check` of one that is in order: {}", checked.stderr);
+    Ok(())
+}
+
+fn configuration_of_others() -> Result<()> {
+    let lab = Lab::new("daemon")?;
+    let config = lab.directory.write("shared.toml", "[flows]\ncapacity = 5000\n")?;
+    let cgroup = lab.cgroup.path().display().to_string();
+    let socket = lab.directory.file("api.sock");
+    let run = || streamwatch(&["run", "--config", &config, "--cgroup", &cgroup, "--socket", &socket]);
+    mode(&config, 0o646)?;
+    let ended = run()?;
+    let expected =
+        format!("{config}: not taken: it has mode 0646: others can change it; chmod go-w {config}");
+    ensure!(ended.status.code() == Some(2), "exit status {}, not 2:\n{}", ended.status, ended.stderr);
+    ensure!(ended.stderr.trim_end().ends_with(&expected), "not a clear line: {}", ended.stderr);
+    ensure!(ended.stderr.trim_end().lines().count() == 1, "more than one line: {}", ended.stderr);
+    mode(&config, 0o644)?;
+    std::os::unix::fs::chown(&config, Some(1), None)?;
+    let ended = run()?;
+    let expected = format!("belongs to user 1, who can change it: expected root; chown root {config}");
+    ensure!(ended.status.code() == Some(2), "exit status {}, not 2:\n{}", ended.status, ended.stderr);
+    ensure!(ended.stderr.trim_end().ends_with(&expected), "not a clear line: {}", ended.stderr);
     Ok(())
 }
 

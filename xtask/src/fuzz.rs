@@ -27,7 +27,7 @@ use crate::tools;
 use crate::workspace;
 
 /// In the order of what hostile bytes reach first.
-const TARGETS: [&str; 18] = [
+const TARGETS: [&str; 20] = [
     "stream",
     "datagrams",
     "tls",
@@ -45,7 +45,9 @@ const TARGETS: [&str; 18] = [
     "query",
     "audit",
     "state",
+    "keys",
     "policy",
+    "config",
 ];
 
 /// What one input may take.

@@ -20,7 +20,15 @@ pub(super) fn policy(what: PolicyCommand, socket: Option<PathBuf>) -> Result<Exi
         PolicyCommand::Show { built_in: true, .. } => Policy::builtin().show(),
         PolicyCommand::Show { file: Some(file), .. } => load(&file)?.show(),
         PolicyCommand::Show { built_in: false, file: None } => in_force(socket)?,
-        PolicyCommand::Check { file } => check(&file, &load(&file)?),
+        PolicyCommand::Check { file } => {
+            let refused = |error: policy::PolicyError| Failure::Usage(error.to_string());
+            let texts = Policy::texts(&file).map_err(refused)?;
+            let policy = Policy::compile(&texts).map_err(refused)?;
+            if let Some(others) = texts.others() {
+                say!("streamwatch: {others}");
+            }
+            check(&file, &policy)
+        }
         PolicyCommand::Schema => policy::schema(),
         PolicyCommand::Learn { flows } => policy::learn(&observations(flows, socket)?),
         PolicyCommand::Test { file, flows } => {

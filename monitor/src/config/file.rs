@@ -18,6 +18,7 @@ use serde::de::DeserializeOwned;
 use toml::de::DeValue;
 
 use crate::record::is_active;
+use crate::trust;
 
 /// How long a pipe may take to say all that it says: who names one may be about to write to it, and a daemon that
 /// waited for ever would hear no signal any more.
@@ -30,8 +31,11 @@ pub enum FileError {
     #[error("{}: can't be read: {source}", .file.display())]
     Unreadable { file: PathBuf, source: std::io::Error },
     /// It is longer than anybody would write.
-    #[error("{}: is larger than {most} bytes: expected a TOML file", .file.display())]
+    #[error("{}: is larger than {most} bytes: expected TOML of at most as many", .file.display())]
     TooLarge { file: PathBuf, most: u64 },
+    /// Somebody else can change it, and what it names is used with root's powers.
+    #[error("{}: not taken: it {what}", .file.display())]
+    Others { file: PathBuf, what: String },
     /// Something in it is wrong; line and column count from 1, the column in characters.
     #[error("{}:{line}:{column}: {what}", .file.display())]
     Wrong { file: PathBuf, line: usize, column: usize, what: String },
@@ -47,18 +51,32 @@ impl FileError {
 
 /// Reads a file of at most `most` bytes as UTF-8; of a pipe, what it says within [`PATIENCE`].
 pub fn read_capped(path: &Path, most: u64) -> Result<String, FileError> {
-    read_in_time(path, most, PATIENCE)
+    Ok(read_judged(path, most)?.text)
 }
 
-fn read_in_time(path: &Path, most: u64, patience: Duration) -> Result<String, FileError> {
+/// What a file says, and whether it is root's (or the daemon's user's) word alone.
+pub struct Judged {
+    pub text: String,
+    /// Who else can change what was read, and what to do.
+    pub others: Result<(), String>,
+}
+
+/// The same as [`read_capped`], and who else can change the file that was read.
+pub fn read_judged(path: &Path, most: u64) -> Result<Judged, FileError> {
     let unreadable = |source| FileError::Unreadable { file: path.to_owned(), source };
     // A pipe is opened without waiting for who writes to it.
     let flags = OFlags::NONBLOCK.bits().cast_signed();
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(unreadable)?;
-    let bytes = all_of(file, most + 1, patience).map_err(unreadable)?;
+    let others = trust::nobody_else_changes(&file, path);
+    let bytes = all_of(file, most + 1, PATIENCE).map_err(unreadable)?;
     if bytes.len() as u64 > most {
         return Err(FileError::TooLarge { file: path.to_owned(), most });
     }
+    Ok(Judged { text: text_of(path, bytes)?, others })
+}
+
+/// As UTF-8.
+pub fn text_of(path: &Path, bytes: Vec<u8>) -> Result<String, FileError> {
     String::from_utf8(bytes).map_err(|error| {
         let good = error.utf8_error().valid_up_to();
         let text = String::from_utf8_lossy(error.as_bytes());

@@ -24,15 +24,16 @@ pub use detect::{
     AuthFailures, Certificates, ConnectFailures, Detect, HandshakeFailures, PostQuantum, Sampling, Scans,
     Sensitivity, Traffic, WeakCipher, WeakTls,
 };
-pub use file::{FileError, parse_toml, place, read_capped};
+pub use file::{FileError, parse_toml, place, read_capped, read_judged};
 pub use memory::Memory;
 pub use origin::{Field, Origin};
 use range::Ranges;
 pub use state::{AwsService, State, VaultService};
 pub use worker::Worker;
 
-/// Longest configuration or policy file that is read.
-pub const LARGEST_FILE: u64 = 16 << 20;
+/// Longest configuration that is read, and the longest policy, all its files together: some ten thousand services. Whoever
+/// reads it hears nothing else meanwhile.
+pub const LARGEST_FILE: u64 = 4 << 20;
 
 /// Everything that can be set.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -308,7 +309,18 @@ impl Config {
     /// # Errors
     /// One line that names the place: the file's line, or the flag.
     pub fn read(path: Option<&Path>, overrides: Overrides) -> Result<(Config, Origin), ConfigError> {
-        let origin = Origin::read(path, &overrides)?;
+        Config::checked(Origin::read(path, &overrides)?, overrides)
+    }
+
+    /// The same of what a file holds; `path` only names it in errors.
+    ///
+    /// # Errors
+    /// As [`Config::read`].
+    pub fn of(path: &Path, bytes: &[u8], overrides: Overrides) -> Result<(Config, Origin), ConfigError> {
+        Config::checked(Origin::of(path, bytes, &overrides)?, overrides)
+    }
+
+    fn checked(origin: Origin, overrides: Overrides) -> Result<(Config, Origin), ConfigError> {
         let mut config: Config = origin.parse()?;
         config.apply(overrides);
         config.check().map_err(|error| origin.placed(error))?;

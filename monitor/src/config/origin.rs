@@ -4,7 +4,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::file::{offset_of, parse_toml, read_capped};
+use super::file::{Judged, offset_of, parse_toml, read_judged, text_of};
 use super::{Config, ConfigError, FileError, LARGEST_FILE, Overrides};
 
 /// A setting by its name, and where to look for it.
@@ -52,9 +52,30 @@ pub struct Origin {
     flags: Vec<(&'static str, &'static str)>,
 }
 
+/// It names programs that root runs and files that root writes: whoever can change it has root's powers.
+fn read(path: &Path) -> Result<(PathBuf, String), FileError> {
+    let Judged { text, others } = read_judged(path, LARGEST_FILE)?;
+    let file = path.to_owned();
+    match others {
+        Ok(()) => Ok((file, text)),
+        Err(what) => Err(FileError::Others { file, what }),
+    }
+}
+
 impl Origin {
     pub(super) fn read(path: Option<&Path>, overrides: &Overrides) -> Result<Origin, FileError> {
-        let read = |path: &Path| Ok((path.to_owned(), read_capped(path, LARGEST_FILE)?));
+        let file = path.map(read).transpose()?;
+        Ok(Origin { file, flags: Origin::flags(overrides) })
+    }
+
+    /// Of what a file holds.
+    pub(super) fn of(path: &Path, bytes: &[u8], overrides: &Overrides) -> Result<Origin, FileError> {
+        let file = (path.to_owned(), text_of(path, bytes.to_owned())?);
+        Ok(Origin { file: Some(file), flags: Origin::flags(overrides) })
+    }
+
+    /// Settings that these have set.
+    fn flags(overrides: &Overrides) -> Vec<(&'static str, &'static str)> {
         let Overrides { socket, cgroup, policy, format, interval_s, pin } = overrides;
         let flags = [
             (socket.is_some(), "api.socket", "--socket (or STREAMWATCH_SOCKET)"),
@@ -64,8 +85,7 @@ impl Origin {
             (interval_s.is_some(), "output.interval_s", "--interval (or STREAMWATCH_INTERVAL)"),
             (pin.is_some(), "kernel.pin", "--pin (or STREAMWATCH_PIN)"),
         ];
-        let flags = flags.into_iter().filter(|(given, ..)| *given).map(|(_, field, flag)| (field, flag));
-        Ok(Origin { file: path.map(read).transpose()?, flags: flags.collect() })
+        flags.into_iter().filter(|(given, ..)| *given).map(|(_, field, flag)| (field, flag)).collect()
     }
 
     pub(super) fn parse(&self) -> Result<Config, ConfigError> {

@@ -5,6 +5,7 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::*;
+use crate::api::tests::Place;
 
 fn parse(text: &str) -> Result<Config, FileError> {
     parse_toml(Path::new("streamwatch.toml"), text)
@@ -13,7 +14,8 @@ fn parse(text: &str) -> Result<Config, FileError> {
 #[test]
 fn the_shipped_file_is_the_defaults() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/streamwatch.toml");
-    let shipped = Config::load(Some(&path)).unwrap();
+    // Whoever has the sources has it.
+    let shipped = parse(&std::fs::read_to_string(path).unwrap()).unwrap();
     assert_eq!(shipped, Config::default());
     shipped.check().unwrap();
 }
@@ -74,6 +76,45 @@ fn errors_say_where_and_what_was_expected() {
 fn a_missing_file_is_named() {
     let error = Config::load(Some(Path::new("/nonexistent/streamwatch.toml"))).unwrap_err();
     assert!(error.to_string().starts_with("/nonexistent/streamwatch.toml: can't be read: "));
+}
+
+#[test]
+fn a_file_that_somebody_else_can_change_is_refused() {
+    use std::os::unix::fs::{PermissionsExt, chown, symlink};
+    let place = Place::new("config-others");
+    let directory = place.socket().parent().unwrap().to_owned();
+    let mode = |path: &Path, mode| std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+    mode(&directory, 0o755);
+    let (path, link) = (directory.join("streamwatch.toml"), directory.join("link.toml"));
+    std::fs::write(&path, "[flows]\ncapacity = 5000\n").unwrap();
+    symlink(&path, &link).unwrap();
+    let read = |path: &Path| {
+        let read = Config::read(Some(path), Overrides::default());
+        read.map(|(config, _)| config.flows.capacity).map_err(|error| error.to_string())
+    };
+    mode(&path, 0o644);
+    assert_eq!((read(&path), read(&link)), (Ok(5000), Ok(5000)));
+    for bad in [0o664, 0o646] {
+        mode(&path, bad);
+        for path in [&path, &link] {
+            let shown = path.display();
+            let expected = format!(
+                "{shown}: not taken: it has mode {bad:04o}: others can change it; chmod go-w {shown}"
+            );
+            assert_eq!(read(path), Err(expected));
+        }
+    }
+    mode(&path, 0o644);
+    mode(&directory, 0o777);
+    assert!(read(&path).unwrap_err().contains("not taken: it is in "), "{:?}", read(&path));
+    mode(&directory, 0o755);
+    // Only root can give a file away.
+    if rustix::process::geteuid().is_root() {
+        chown(&path, Some(1), None).unwrap();
+        let told = read(&path).unwrap_err();
+        assert!(told.contains("belongs to user 1, who can change it: expected root; chown root"), "{told}");
+        assert!(!told.contains('\n'), "{told}");
+    }
 }
 
 #[test]

@@ -336,6 +336,9 @@ fn load_policy(config: &Config, origin: &Origin) -> Result<(PolicyTexts, Asked, 
         })?,
         None => PolicyTexts::default(),
     };
+    if let Some(others) = texts.others() {
+        say!("streamwatch: {others}");
+    }
     let policy = Policy::compile(&texts)?;
     let wants = policy.wants();
     let asked = Asked::default();

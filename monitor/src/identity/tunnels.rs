@@ -48,7 +48,8 @@ pub enum Way {
     Through(Tunnel),
     /// Past every tunnel.
     Direct,
-    /// The socket is gone, the kernel did not answer, or there was no time to ask.
+    /// The socket is gone, the kernel did not answer, there was no time to ask, or there are more IPsec policies than
+    /// are kept.
     Unknown,
 }
 
@@ -180,7 +181,7 @@ impl Namespace {
             local: SocketAddr::new(local, key.local.port()),
             remote: key.remote,
         };
-        Some(self.ipsec.protects(path).map_or(Way::Direct, |protected| {
+        Some(self.ipsec.protects(path).ok()?.map_or(Way::Direct, |protected| {
             let inbound = match protected.inbound {
                 true => "both ways",
                 false => "on the way out; that answers come in the same way is inferred",

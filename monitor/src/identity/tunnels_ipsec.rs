@@ -1,7 +1,8 @@
 //! IPsec policies and security associations of one network namespace (`net/xfrm/xfrm_user.c`).
 //!
 //! Must never: take a policy for encryption that only authenticates (AH, the null cipher, GMAC), that
-//! may be passed by (`level use`), or that other traffic than the flow's is meant by.
+//! may be passed by (`level use`), or that other traffic than the flow's is meant by; say that nothing protects a flow
+//! where what was not kept may.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -19,7 +20,8 @@ use super::namespaces::{Netns, netlink_socket};
 use super::tunnels_routes::ask;
 use crate::model::Transport;
 
-/// More of either, and nothing is said: no host is meant to be searched like that for every flow.
+/// Of either so many are kept: no host is meant to be searched like that for every flow. Of policies these are the ones
+/// that go before all others.
 const MOST: usize = 4096;
 
 /// What was there at one time.
@@ -27,9 +29,15 @@ const MOST: usize = 4096;
 pub(super) struct Ipsec {
     policies: Vec<Policy>,
     associations: Vec<Association>,
-    /// There were too many to keep.
-    incomplete: bool,
+    /// The lowest priority of the policies that there was no room for.
+    left_out: Option<u32>,
+    /// There was no room for all associations.
+    more_associations: bool,
 }
+
+/// What was not kept may decide it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NotKnown;
 
 #[derive(Debug)]
 struct Policy {
@@ -48,7 +56,6 @@ struct Policy {
 struct Association {
     destination: Address,
     source: Address,
-    protocol: u8,
     request: u32,
     mode: u8,
     /// Of both: with the null cipher or GMAC, ESP encrypts nothing.
@@ -80,12 +87,10 @@ impl Ipsec {
         let question = XfrmMessage::GetPolicy(policy::DelGetMessage::default());
         ask(&netlink, question, NLM_F_DUMP, |answer| {
             if let XfrmMessage::AddPolicy(message) | XfrmMessage::UpdatePolicy(message) = answer {
-                ipsec.incomplete |= ipsec.policies.len() >= MOST;
-                if !ipsec.incomplete {
-                    ipsec.policies.push(Policy::from(&message));
-                }
+                ipsec.take_policy(&message);
             }
         })?;
+        ipsec.leave_out();
         if !ipsec.policies.is_empty() {
             ipsec.read_associations(&netlink)?;
         }
@@ -96,67 +101,110 @@ impl Ipsec {
         let question = XfrmMessage::GetDumpSa(state::GetDumpMessage::default());
         ask(netlink, question, NLM_F_DUMP, |answer| {
             if let XfrmMessage::AddSa(message) | XfrmMessage::UpdateSa(message) = answer {
-                self.incomplete |= self.associations.len() >= MOST;
-                if !self.incomplete {
-                    self.associations.push(Association::from(&message));
-                }
+                self.take_association(&message);
             }
         })
     }
 
-    pub fn has_policies(&self) -> bool {
-        self.policies.iter().any(|policy| policy.direction == XFRM_POLICY_OUT)
+    /// Those for what is forwarded are of no flow.
+    fn take_policy(&mut self, message: &policy::ModifyMessage) {
+        if ![XFRM_POLICY_IN, XFRM_POLICY_OUT].contains(&message.user_policy_info.direction) {
+            return;
+        }
+        self.policies.push(Policy::from(message));
+        if self.policies.len() >= 2 * MOST {
+            self.leave_out();
+        }
     }
 
-    /// What protects this flow's packets on their way out; `None`: nothing, or it cannot be told.
-    pub fn protects(&self, path: Path) -> Option<Protected> {
-        if self.incomplete {
-            return None;
+    /// Those that others go before, where there are too many.
+    fn leave_out(&mut self) {
+        if self.policies.len() > MOST {
+            self.policies.select_nth_unstable_by_key(MOST, Policy::order);
+            let lowest = self.policies.drain(MOST..).map(|policy| policy.priority).min();
+            self.left_out = self.left_out.into_iter().chain(lowest).min();
         }
+    }
+
+    /// Others than of ESP encrypt nothing.
+    fn take_association(&mut self, message: &state::ModifyMessage) {
+        if message.user_sa_info.id.proto != IPPROTO_ESP {
+            return;
+        }
+        if self.associations.len() < MOST {
+            self.associations.push(Association::from(message));
+        } else {
+            self.more_associations = true;
+        }
+    }
+
+    pub fn has_policies(&self) -> bool {
+        self.left_out.is_some() || self.policies.iter().any(|policy| policy.direction == XFRM_POLICY_OUT)
+    }
+
+    /// What protects this flow's packets on their way out; `None`: nothing.
+    pub fn protects(&self, path: Path) -> Result<Option<Protected>, NotKnown> {
         let back = Path { local: path.remote, remote: path.local, ..path };
         let ends = self.encrypted(XFRM_POLICY_OUT, path)?;
-        Some(Protected {
+        Ok(ends.map(|ends| Protected {
             name: format!("{}-{}", ends.0, ends.1),
-            inbound: self.encrypted(XFRM_POLICY_IN, back).is_some(),
-        })
+            inbound: matches!(self.encrypted(XFRM_POLICY_IN, back), Ok(Some(_))),
+        }))
     }
 
     /// The ends of the association that has to be used.
-    fn encrypted(&self, direction: u8, path: Path) -> Option<(IpAddr, IpAddr)> {
+    fn encrypted(&self, direction: u8, path: Path) -> Result<Option<(IpAddr, IpAddr)>, NotKnown> {
         let matching =
             self.policies.iter().filter(|policy| policy.direction == direction && policy.is_for(path));
-        let policy = matching.min_by_key(|policy| (policy.priority, policy.index))?;
-        if !policy.allows || policy.conditional {
-            return None;
+        let policy = matching.min_by_key(|policy| policy.order());
+        if self.left_out.is_some_and(|lowest| policy.is_none_or(|policy| policy.priority >= lowest)) {
+            return Err(NotKnown);
         }
-        policy.templates.iter().find_map(|template| self.ends(template, path))
+        let Some(policy) = policy.filter(|policy| policy.allows && !policy.conditional) else {
+            return Ok(None);
+        };
+        let mut found = Ok(None);
+        for template in &policy.templates {
+            match self.ends(template, path) {
+                Ok(None) => {}
+                Ok(ends) => return Ok(ends),
+                unknown => found = unknown,
+            }
+        }
+        found
     }
 
     /// Of a template that demands encryption, and has an association to do it with.
-    fn ends(&self, template: &UserTemplate, path: Path) -> Option<(IpAddr, IpAddr)> {
+    fn ends(&self, template: &UserTemplate, path: Path) -> Result<Option<(IpAddr, IpAddr)>, NotKnown> {
         if template.id.proto != IPPROTO_ESP || template.optional != 0 {
-            return None;
+            return Ok(None);
         }
         let (source, destination) = match template.mode {
             XFRM_MODE_TUNNEL => (template.saddr, template.id.daddr),
             XFRM_MODE_TRANSPORT => (address(path.local.ip()), address(path.remote.ip())),
-            _ => return None,
+            _ => return Ok(None),
         };
         let mut fitting = self.associations.iter().filter(|association| {
-            association.protocol == IPPROTO_ESP
-                && association.mode == template.mode
+            association.mode == template.mode
                 && (template.reqid == 0 || association.request == template.reqid)
                 && association.destination == destination
                 && (source == Address::default() || association.source == source)
         });
-        let first = fitting.next()?;
+        let Some(first) = fitting.next() else {
+            return if self.more_associations { Err(NotKnown) } else { Ok(None) };
+        };
         let family = if template.mode == XFRM_MODE_TRANSPORT {
             path.remote.is_ipv4()
         } else {
             template.family == AF_INET
         };
         let ends = (ip(first.source, family), ip(first.destination, family));
-        (first.encrypts && fitting.all(|other| other.encrypts)).then_some(ends)
+        match first.encrypts && fitting.all(|other| other.encrypts) {
+            // Another one may be used, which does not.
+            true if self.more_associations => Err(NotKnown),
+            true => Ok(Some(ends)),
+            false => Ok(None),
+        }
     }
 }
 
@@ -183,6 +231,11 @@ impl Policy {
             templates,
             conditional,
         }
+    }
+
+    /// The first one counts.
+    fn order(&self) -> (u32, u32) {
+        (self.priority, self.index)
     }
 
     /// Ports of the selector are those of the packet: the source is `path.local`.
@@ -217,7 +270,6 @@ impl Association {
         Association {
             destination: info.id.daddr,
             source: info.saddr,
-            protocol: info.id.proto,
             request: info.reqid,
             mode: info.mode,
             encrypts,
@@ -258,6 +310,8 @@ fn ip(address: Address, ipv4: bool) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
+    use netlink_packet_xfrm::constants::XFRM_POLICY_FWD;
+
     use super::*;
 
     fn ipsec(cipher: bool, proto: u8, optional: u8) -> Ipsec {
@@ -291,7 +345,6 @@ mod tests {
         let association = |source, destination| Association {
             destination,
             source,
-            protocol: IPPROTO_ESP,
             request: 7,
             mode: XFRM_MODE_TUNNEL,
             encrypts: cipher,
@@ -299,8 +352,12 @@ mod tests {
         Ipsec {
             policies: vec![policy(XFRM_POLICY_OUT, local, remote), policy(XFRM_POLICY_IN, remote, local)],
             associations: vec![association(local, remote), association(remote, local)],
-            incomplete: false,
+            ..Ipsec::default()
         }
+    }
+
+    fn protected() -> Result<Option<Protected>, NotKnown> {
+        Ok(Some(Protected { name: "10.0.0.1-10.0.0.2".to_owned(), inbound: true }))
     }
 
     fn path(remote: &str) -> Path {
@@ -311,23 +368,112 @@ mod tests {
     #[test]
     fn a_policy_with_an_association_protects_both_ways() {
         let found = ipsec(true, IPPROTO_ESP, 0).protects(path("10.0.0.77:80"));
-        assert_eq!(found, Some(Protected { name: "10.0.0.1-10.0.0.2".to_owned(), inbound: true }));
-        assert_eq!(ipsec(true, IPPROTO_ESP, 0).protects(path("10.0.1.77:80")), None);
+        assert_eq!(found, protected());
+        assert_eq!(ipsec(true, IPPROTO_ESP, 0).protects(path("10.0.1.77:80")), Ok(None));
     }
 
     #[test]
     fn what_does_not_encrypt_or_need_not_be_used_is_nothing() {
-        assert_eq!(ipsec(false, IPPROTO_ESP, 0).protects(path("10.0.0.77:80")), None);
-        assert_eq!(ipsec(true, 51, 0).protects(path("10.0.0.77:80")), None);
-        assert_eq!(ipsec(true, IPPROTO_ESP, 1).protects(path("10.0.0.77:80")), None);
+        assert_eq!(ipsec(false, IPPROTO_ESP, 0).protects(path("10.0.0.77:80")), Ok(None));
+        assert_eq!(ipsec(true, 51, 0).protects(path("10.0.0.77:80")), Ok(None));
+        assert_eq!(ipsec(true, IPPROTO_ESP, 1).protects(path("10.0.0.77:80")), Ok(None));
         let mut lapsed = ipsec(true, IPPROTO_ESP, 0);
         lapsed.associations.clear();
-        assert_eq!(lapsed.protects(path("10.0.0.77:80")), None);
+        assert_eq!(lapsed.protects(path("10.0.0.77:80")), Ok(None));
         let mut passed_by = ipsec(true, IPPROTO_ESP, 0);
         passed_by.policies[0].templates.clear();
-        assert_eq!(passed_by.protects(path("10.0.0.77:80")), None);
+        assert_eq!(passed_by.protects(path("10.0.0.77:80")), Ok(None));
         assert!(!is_cipher(b"ecb(cipher_null)\0") && !is_cipher(b"rfc4543(gcm(aes))\0\0"));
         assert!(is_cipher(b"rfc4106(gcm(aes))\0") && is_cipher(b"cbc(aes)\0"));
+    }
+
+    /// A policy that demands nothing, for others.
+    fn beside(index: u32, priority: u32) -> policy::ModifyMessage {
+        let mut message = policy::ModifyMessage::default();
+        let info = &mut message.user_policy_info;
+        (info.index, info.priority, info.direction) = (index, priority, XFRM_POLICY_OUT);
+        info.selector = Selector {
+            family: AF_INET,
+            daddr: address("192.0.2.0".parse().expect("an address")),
+            prefixlen_d: 24,
+            ..Selector::default()
+        };
+        message
+    }
+
+    /// As many as there is room for beside the two, and `more`; in any order.
+    fn among(more: u32, priority: u32) -> Ipsec {
+        let Ipsec { policies, associations, .. } = ipsec(true, IPPROTO_ESP, 0);
+        let mut ipsec = Ipsec { associations, ..Ipsec::default() };
+        for index in 0..MOST as u32 - 2 + more {
+            ipsec.take_policy(&beside(index + 2, priority));
+        }
+        ipsec.policies.extend(policies);
+        ipsec.leave_out();
+        ipsec
+    }
+
+    #[test]
+    fn with_more_policies_than_are_kept_nothing_is_said_to_be_outside_of_them() {
+        let (inside, outside) = (path("10.0.0.77:80"), path("10.0.1.77:80"));
+        let whole = among(0, 50);
+        assert_eq!((whole.protects(inside), whole.protects(outside)), (protected(), Ok(None)));
+        // The two that it falls under are among those that there is no room for.
+        for more in [2, 3 * MOST as u32] {
+            let partial = among(more, 50);
+            assert!(partial.has_policies());
+            assert_eq!(partial.policies.len(), MOST);
+            for path in [inside, outside] {
+                assert_eq!(partial.protects(path), Err(NotKnown), "{more}");
+            }
+        }
+        // They go before all that was left out.
+        let partial = among(2, 200);
+        assert_eq!((partial.protects(inside), partial.protects(outside)), (protected(), Err(NotKnown)));
+        // What was left out may be as good.
+        assert_eq!(among(2, 100).protects(inside), Err(NotKnown));
+        // Nobody's flow is forwarded.
+        let mut forwarded = beside(1, 0);
+        forwarded.user_policy_info.direction = XFRM_POLICY_FWD;
+        let mut none = Ipsec::default();
+        none.take_policy(&forwarded);
+        assert!(!none.has_policies() && none.policies.is_empty());
+    }
+
+    #[test]
+    fn with_more_associations_than_are_kept_a_flow_under_a_policy_is_not_known_to_be_in_the_clear() {
+        let (inside, outside) = (path("10.0.0.77:80"), path("10.0.1.77:80"));
+        let mut of_others = state::ModifyMessage::default();
+        of_others.user_sa_info.id.proto = IPPROTO_ESP;
+        let full = |mut ipsec: Ipsec, first: bool| {
+            let known = std::mem::take(&mut ipsec.associations);
+            if first {
+                ipsec.associations.extend(known);
+            }
+            for _ in 0..MOST {
+                ipsec.take_association(&of_others);
+            }
+            ipsec
+        };
+        // Its own was left out; or another one may have been, which encrypts nothing.
+        for first in [false, true] {
+            let mut partial = full(ipsec(true, IPPROTO_ESP, 0), first);
+            partial.take_association(&of_others);
+            assert_eq!(partial.associations.len(), MOST);
+            assert_eq!(partial.protects(inside), Err(NotKnown), "{first}");
+            assert_eq!(partial.protects(outside), Ok(None), "{first}");
+        }
+        // One is enough to know that it need not be encrypted.
+        assert_eq!(full(ipsec(false, IPPROTO_ESP, 0), true).protects(inside), Ok(None));
+        // As many as there is room for are all.
+        assert_eq!(full(ipsec(true, IPPROTO_ESP, 0), false).protects(inside), Ok(None));
+        // AH takes no room.
+        of_others.user_sa_info.id.proto = 51;
+        let mut beside = ipsec(true, IPPROTO_ESP, 0);
+        for _ in 0..2 * MOST {
+            beside.take_association(&of_others);
+        }
+        assert_eq!(beside.protects(inside), protected());
     }
 
     #[test]

@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use super::KeyError;
 use crate::https;
+use crate::record::is_active;
 
 /// Longest answer.
 const LONGEST: u64 = 256 << 10;
@@ -90,8 +91,8 @@ fn is_loopback(host: &str) -> bool {
 }
 
 /// Somebody else's text, for one line of ours.
-fn harmless(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(120).collect()
+pub fn harmless(text: &str) -> String {
+    text.chars().filter(|character| !is_active(*character)).take(120).collect()
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@
 
 mod aws;
 mod crypt;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod http;
 mod local;
 mod place;
@@ -19,6 +21,9 @@ pub use crypt::{Key, Tag, open, seal};
 pub use place::{AwsCredentials, Place, SecretPlace};
 
 use crate::config::State;
+
+/// Bytes of a wrapped key: of KMS's `CiphertextBlob` there are so many at most; transit gives some hundred.
+const LONGEST_WRAPPED: usize = 6144;
 
 /// A file key as it stands on disk, wrapped.
 #[derive(Clone, Debug, PartialEq, Eq)]

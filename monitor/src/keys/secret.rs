@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rustix::fs::OFlags;
-use rustix::process::geteuid;
 use zeroize::Zeroizing;
 
 use super::{Key, KeyError, SecretPlace};
+use crate::trust;
 
 /// Longest secret: credentials of AWS with a session token, or the token of a web identity.
 const LONGEST: u64 = 64 << 10;
@@ -63,12 +63,11 @@ fn read_file(path: &Path, others: Others) -> Result<Zeroizing<Vec<u8>>, KeyError
             }
         })?;
     let about = file.metadata().map_err(|error| refused(error.to_string()))?;
-    let ours = [0, geteuid().as_raw()];
     let mask = if others == Others::Nobody { 0o077 } else { 0o037 };
     if !about.is_file() {
         return Err(refused("is no regular file".to_owned()));
     }
-    if !ours.contains(&about.uid()) {
+    if !trust::is_ours(&about) {
         return Err(refused(format!("belongs to user {}, who could replace it: expected root", about.uid())));
     }
     if about.mode() & mask != 0 {
@@ -78,36 +77,13 @@ fn read_file(path: &Path, others: Others) -> Result<Zeroizing<Vec<u8>>, KeyError
         )));
     }
     let directory = path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    nobody_else_replaces(directory).map_err(refused)?;
+    trust::nobody_else_replaces(directory).map_err(refused)?;
     let mut secret = Zeroizing::new(Vec::with_capacity(about.len().min(LONGEST) as usize + 1));
     file.take(LONGEST + 1).read_to_end(&mut secret).map_err(|error| refused(error.to_string()))?;
     if secret.len() as u64 > LONGEST {
         return Err(refused(format!("is longer than {LONGEST} bytes")));
     }
     Ok(secret)
-}
-
-/// Whether nobody but root and the daemon's user can put another file in the place of one that is in a directory: as
-/// OpenSSH's StrictModes asks of a home, of the directory and of all that lead to it. Here the sticky bit will do, with
-/// which a file is renamed and removed by who has it, or has the directory.
-fn nobody_else_replaces(directory: &Path) -> Result<(), String> {
-    let real = directory.canonicalize().map_err(|error| format!("{}: {error}", directory.display()))?;
-    for directory in real.ancestors() {
-        let about = directory.metadata().map_err(|error| format!("{}: {error}", directory.display()))?;
-        let (mode, name) = (about.mode() & 0o7777, directory.display());
-        if ![0, geteuid().as_raw()].contains(&about.uid()) {
-            return Err(format!(
-                "is in {name}, which belongs to user {}, who can replace it: expected root",
-                about.uid()
-            ));
-        }
-        if mode & 0o022 != 0 && mode & 0o1000 == 0 {
-            return Err(format!(
-                "is in {name}, of mode {mode:04o}: others can replace it; chmod go-w {name}"
-            ));
-        }
-    }
-    Ok(())
 }
 
 /// 32 bytes, not all alike, as they are, in hex, or in base64; with a line's end or without.
@@ -175,6 +151,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use rustix::process::geteuid;
 
     use super::*;
 

@@ -232,3 +232,49 @@ fn what_the_environment_holds_is_not_read() {
     }
     assert_eq!(read, 1, "CREDENTIALS_DIRECTORY, and nothing else");
 }
+
+/// What a service answers goes into files, lines and addresses: as much of it as can be meant.
+#[test]
+fn what_services_name_is_short_and_plain_or_refused() {
+    let of = |status: u16, body: &str| {
+        let body = ureq::Body::builder().data(body.as_bytes());
+        Ok(ureq::http::Response::builder().status(status).body(body).unwrap())
+    };
+    let role = |names: &str| aws::credentials::role(names).map_err(|error| error.to_string());
+    assert_eq!(role("stream_watch+=,.@-1\nother\n"), Ok("stream_watch+=,.@-1".to_owned()));
+    let most = "r".repeat(64);
+    assert_eq!(role(&most), Ok(most.clone()));
+    for wrong in ["", "\n", "a/../b", "a?b", "a b", "\u{202e}", &format!("{most}r")] {
+        assert_eq!(role(wrong), Err("instance metadata: the instance has no role".to_owned()), "{wrong:?}");
+    }
+
+    let mut settings = State::default();
+    (settings.vault.address, settings.aws.endpoint) =
+        ("http://127.0.0.1".into(), Some("http://127.0.0.1".into()));
+    settings.aws.credentials = AwsCredentials::Instance;
+    let timeout = Duration::from_secs(1);
+    let vault = || vault::Vault::new(&settings.vault, timeout).unwrap();
+    let transit = vault::Transit::new(vault(), "transit", "streamwatch");
+    let sealed = |length: usize| {
+        let answer = json!({ "data": { "ciphertext": format!("vault:v1:{}", "A".repeat(length - 9)) } });
+        transit.sealed(&answer).map(|wrapped| wrapped.blob.len()).map_err(|error| error.to_string())
+    };
+    assert_eq!(sealed(LONGEST_WRAPPED), Ok(LONGEST_WRAPPED));
+    assert!(sealed(LONGEST_WRAPPED + 1).unwrap_err().contains("but a longer one"));
+
+    let alias = "arn:aws:kms:eu-central-1:111122223333:alias/streamwatch";
+    let kms = aws::Kms::new(alias, &settings.aws, timeout).unwrap();
+    let made = |key_id: &str, blob: usize| {
+        let (blob, plain) = (STANDARD.encode(vec![1; blob]), STANDARD.encode([5; 32]));
+        let answer = json!({ "CiphertextBlob": blob, "Plaintext": plain, "KeyId": key_id });
+        kms.made(&answer).map(drop).map_err(|error| error.to_string())
+    };
+    let arn = "arn:aws:kms:eu-central-1:111122223333:key/1234";
+    assert_eq!(made(arn, LONGEST_WRAPPED), Ok(()));
+    assert!(made(arn, LONGEST_WRAPPED + 1).unwrap_err().contains("longer than that of a key"));
+    assert!(made(&format!("{arn}{}", "1".repeat(2048)), 60).unwrap_err().ends_with("KMS used another key"));
+
+    // The service's own word for it does nothing to a terminal.
+    let told = vault().heard(of(403, "{\"errors\":[\"no\u{202e}\\u001b[31m\u{2028}\"]}")).unwrap_err();
+    assert_eq!(told.to_string(), "127.0.0.1 answers 403 no[31m");
+}

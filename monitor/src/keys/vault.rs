@@ -7,13 +7,18 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
+use ureq::Body;
+use ureq::http::Response;
 use zeroize::Zeroizing;
 
 use super::http::Service;
-use super::{Key, KeyError, SecretPlace, Source, Wrapped, secret};
+use super::{Key, KeyError, LONGEST_WRAPPED, SecretPlace, Source, Wrapped, secret};
 use crate::config::VaultService;
 
 pub const KIND: &str = "vault-transit";
+
+/// Digits of the number of a key's version.
+const LONGEST_VERSION: usize = 20;
 
 pub struct Vault {
     service: Service,
@@ -57,15 +62,25 @@ impl Vault {
                 request.content_type("application/json").send(body.as_str())
             }
         };
+        self.heard(answer)
+    }
+
+    /// The answer to a question.
+    pub(super) fn heard(&self, answer: Result<Response<Body>, ureq::Error>) -> Result<Value, KeyError> {
         self.service.answer(answer, |value| value["errors"][0].as_str().map(str::to_owned))
     }
 
     /// The keys of a secret: that in the field `key`, and then those in all others.
     pub fn keys(&self, mount: &str, path: &str) -> Result<Vec<Key>, KeyError> {
-        let (answer, data) = match self.kv_version {
-            1 => (self.ask(&format!("{mount}/{path}"), None)?, "/data"),
-            _ => (self.ask(&format!("{mount}/data/{path}"), None)?, "/data/data"),
+        let answer = match self.kv_version {
+            1 => self.ask(&format!("{mount}/{path}"), None)?,
+            _ => self.ask(&format!("{mount}/data/{path}"), None)?,
         };
+        self.keys_of(&answer, mount, path)
+    }
+
+    pub(super) fn keys_of(&self, answer: &Value, mount: &str, path: &str) -> Result<Vec<Key>, KeyError> {
+        let data = if self.kv_version == 1 { "/data" } else { "/data/data" };
         let secret = answer.pointer(data).and_then(Value::as_object);
         let parse = |value: &Value| secret::parse_key(value.as_str()?.as_bytes());
         let Some(current) = secret.and_then(|fields| parse(fields.get("key")?)) else {
@@ -82,7 +97,7 @@ impl Vault {
 /// `v` and a number: it goes into files and lines.
 fn is_version(text: &str) -> bool {
     let number = text.strip_prefix('v').unwrap_or_default();
-    !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+    (1..=LONGEST_VERSION).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// The transit engine.
@@ -97,6 +112,28 @@ impl Transit {
         Transit { vault, mount: mount.to_owned(), name: name.to_owned() }
     }
 
+    /// What was sealed for us.
+    pub(super) fn sealed(&self, answer: &Value) -> Result<Wrapped, KeyError> {
+        let sealed = answer["data"]["ciphertext"].as_str().ok_or_else(|| self.wrong("ciphertext"))?;
+        // `vault:v3:…`: the version of the key is that of the first two.
+        let mut parts = sealed.splitn(3, ':');
+        let version = match (parts.next(), parts.next(), parts.next()) {
+            (Some(_), Some(version), Some(_)) if is_version(version) => version,
+            _ => return Err(self.wrong("ciphertext of the form vault:vN:…")),
+        };
+        if sealed.len() > LONGEST_WRAPPED {
+            return Err(self.wrong("ciphertext of a key, but a longer one"));
+        }
+        let key_id = format!("{}/{} {version}", self.mount, self.name);
+        Ok(Wrapped { kind: KIND.to_owned(), key_id, blob: sealed.as_bytes().to_vec() })
+    }
+
+    pub(super) fn opened(&self, answer: &Value) -> Result<Key, KeyError> {
+        let plain = answer["data"]["plaintext"].as_str().and_then(|text| STANDARD.decode(text).ok());
+        let plain = Zeroizing::new(plain.ok_or_else(|| self.wrong("plaintext"))?);
+        Key::from_bytes(&plain).ok_or_else(|| self.wrong("key of 32 bytes"))
+    }
+
     fn wrong(&self, what: &str) -> KeyError {
         KeyError::Refused(format!("{}: transit gave no {what}", self.vault.service.host()))
     }
@@ -107,15 +144,7 @@ impl Source for Transit {
         let key = Key::random()?;
         let body = json!({ "plaintext": STANDARD.encode(key.bytes()) });
         let answer = self.vault.ask(&format!("{}/encrypt/{}", self.mount, self.name), Some(&body))?;
-        let sealed = answer["data"]["ciphertext"].as_str().ok_or_else(|| self.wrong("ciphertext"))?;
-        // `vault:v3:…`: the version of the key is that of the first two.
-        let mut parts = sealed.splitn(3, ':');
-        let version = match (parts.next(), parts.next(), parts.next()) {
-            (Some(_), Some(version), Some(_)) if is_version(version) => version,
-            _ => return Err(self.wrong("ciphertext of the form vault:vN:…")),
-        };
-        let key_id = format!("{}/{} {version}", self.mount, self.name);
-        Ok((key, Wrapped { kind: KIND.to_owned(), key_id, blob: sealed.as_bytes().to_vec() }))
+        Ok((key, self.sealed(&answer)?))
     }
 
     fn unwrap(&self, wrapped: &Wrapped) -> Result<Key, KeyError> {
@@ -126,9 +155,7 @@ impl Source for Transit {
         let sealed = std::str::from_utf8(&wrapped.blob).map_err(|_| self.wrong("ciphertext"))?;
         let body = json!({ "ciphertext": sealed });
         let answer = self.vault.ask(&format!("{}/decrypt/{}", self.mount, self.name), Some(&body))?;
-        let plain = answer["data"]["plaintext"].as_str().and_then(|text| STANDARD.decode(text).ok());
-        let plain = Zeroizing::new(plain.ok_or_else(|| self.wrong("plaintext"))?);
-        Key::from_bytes(&plain).ok_or_else(|| self.wrong("key of 32 bytes"))
+        self.opened(&answer)
     }
 }
 
@@ -139,7 +166,7 @@ mod tests {
     #[test]
     fn a_version_is_a_number() {
         assert!(is_version("v1") && is_version("v23"));
-        for other in ["", "v", "1", "v1\n", "v-1", "v1\u{1b}[2J"] {
+        for other in ["", "v", "1", "v1\n", "v-1", "v1\u{1b}[2J", &format!("v{}", "1".repeat(21))] {
             assert!(!is_version(other), "{other:?}");
         }
     }

@@ -70,6 +70,7 @@ pub(super) fn compile(sources: &[SourceText]) -> Result<Policy, PolicyError> {
 struct Compiler {
     policy: Policy,
     groups: HashMap<String, u32>,
+    roles: HashMap<String, usize>,
     /// Where names were given: of services and of clients.
     services: HashMap<String, (u32, Arc<str>)>,
     clients: HashMap<String, Arc<str>>,
@@ -126,7 +127,7 @@ impl Compiler {
     ) -> Result<(), PolicyError> {
         let at = name.span().start;
         let name = source.some_text("the name of a role", name)?;
-        if self.policy.roles.iter().any(|(known, _)| *known == name) {
+        if self.roles.insert(name.clone(), self.policy.roles.len()).is_some() {
             return Err(source.wrong(at, format!("the role {name:?} is there twice, expected another name")));
         }
         if grants.is_empty() {
@@ -214,7 +215,7 @@ impl Compiler {
         let own = source.grant(form.may, objects)?;
         let mut grants = own.map(|grant| vec![grant]);
         for (role, at) in listed(form.role) {
-            match self.policy.roles.iter().find(|(name, _)| *name == role) {
+            match self.roles.get(&role).and_then(|at| self.policy.roles.get(*at)) {
                 Some((_, of_role)) => grants.get_or_insert_default().extend(of_role.iter().cloned()),
                 None => {
                     let known = self.policy.roles.iter().map(|(name, _)| name.as_str());

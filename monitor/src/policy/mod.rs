@@ -198,6 +198,19 @@ pub enum Decision {
     NoPolicy,
 }
 
+impl PolicyTexts {
+    /// Who else than root (or the daemon's user) can change what is read, and what to do, in one line; `None`: nobody.
+    pub fn others(&self) -> Option<String> {
+        let mut all = self.0.iter().filter_map(|source| Some((&source.path, source.others.as_ref()?)));
+        let (path, what) = all.next()?;
+        let more = match all.count() {
+            0 => String::new(),
+            more => format!("; and {more} more of its files"),
+        };
+        Some(format!("the policy {} {what}{more}", path.display()))
+    }
+}
+
 impl Policy {
     /// No services: the built-in rules alone.
     pub fn builtin() -> Policy {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::PolicyError;
-use crate::config::{LARGEST_FILE, read_capped};
+use crate::config::{LARGEST_FILE, read_judged};
 
 /// Files of one directory.
 const MOST_FILES: usize = 1024;
@@ -15,6 +15,9 @@ const MOST_FILES: usize = 1024;
 pub struct SourceText {
     pub path: PathBuf,
     pub text: String,
+    /// Who else can change it.
+    #[serde(skip)]
+    pub others: Option<String>,
     /// Where its lines end, so that a place is found without counting them again.
     newlines: Vec<usize>,
 }
@@ -22,7 +25,12 @@ pub struct SourceText {
 impl SourceText {
     pub fn new(path: PathBuf, text: String) -> SourceText {
         let newlines = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at);
-        SourceText { newlines: newlines.collect(), path, text }
+        SourceText { newlines: newlines.collect(), path, text, others: None }
+    }
+
+    fn read(path: PathBuf) -> Result<SourceText, PolicyError> {
+        let read = read_judged(&path, LARGEST_FILE)?;
+        Ok(SourceText { others: read.others.err(), ..SourceText::new(path, read.text) })
     }
 
     /// The line of a byte offset, from 1.
@@ -34,7 +42,7 @@ impl SourceText {
 /// Reads them. A directory without a single `*.toml` is refused: it is a wrong path, as a rule.
 pub fn read(path: &Path) -> Result<Vec<SourceText>, PolicyError> {
     if !path.is_dir() {
-        return Ok(vec![SourceText::new(path.to_owned(), read_capped(path, LARGEST_FILE)?)]);
+        return Ok(vec![SourceText::read(path.to_owned())?]);
     }
     let unreadable = |source| PolicyError::Unreadable { file: path.to_owned(), source };
     let mut files: Vec<PathBuf> = Vec::new();
@@ -50,16 +58,19 @@ pub fn read(path: &Path) -> Result<Vec<SourceText>, PolicyError> {
         return Err(unreadable(std::io::Error::other(what)));
     }
     files.sort();
-    files
-        .into_iter()
-        .map(|path| {
-            // One that is no file could keep whoever reads waiting, and so could each of a thousand.
-            if !path.is_file() {
-                let source = std::io::Error::other("is no regular file");
-                return Err(PolicyError::Unreadable { file: path, source });
-            }
-            let text = read_capped(&path, LARGEST_FILE)?;
-            Ok(SourceText::new(path, text))
-        })
-        .collect()
+    let (mut sources, mut bytes) = (Vec::with_capacity(files.len()), 0);
+    for file in files {
+        // One that is no file could keep whoever reads waiting, and so could each of a thousand.
+        if !file.is_file() {
+            let source = std::io::Error::other("is no regular file");
+            return Err(PolicyError::Unreadable { file, source });
+        }
+        let source = SourceText::read(file)?;
+        bytes += source.text.len() as u64;
+        if bytes > LARGEST_FILE {
+            return Err(PolicyError::TooLarge { file: path.to_owned(), most: LARGEST_FILE });
+        }
+        sources.push(source);
+    }
+    Ok(sources)
 }

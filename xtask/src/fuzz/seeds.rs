@@ -107,6 +107,21 @@ pub fn write(target: &str, corpus: &Path) -> Result<()> {
             }
         }
         "state" => seeds.push(("audit".to_owned(), [&[0][..], AUDIT_MEMORY.as_bytes()].concat())),
+        "keys" => {
+            for (at, (reader, status, body)) in KEYS.iter().enumerate() {
+                let [high, low] = (status - 100_u16).to_be_bytes();
+                seeds.push((at.to_string(), [&[*reader, high, low][..], body.as_bytes()].concat()));
+            }
+        }
+        "config" => {
+            let example = read(&workspace::root().join("deploy/streamwatch.toml"))?;
+            // What it names stands in comments; here it is set, hooks in the place of none.
+            let text = String::from_utf8_lossy(&example).replace("\nhooks = []\n", "\n");
+            let set = text.lines().map(set).collect::<String>();
+            seeds.push(("example".to_owned(), example));
+            seeds.push(("set".to_owned(), set.into_bytes()));
+            seeds.push(("all".to_owned(), SETTINGS.as_bytes().to_owned()));
+        }
         _ => seeds.push(("example".to_owned(), read(&workspace::root().join("deploy/policy.example.toml"))?)),
     }
     let regressions = workspace::root().join("fuzz/regressions").join(target);
@@ -164,6 +179,71 @@ const IDENTITIES: [(u8, &str); 10] = [
     (6, "29 23 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw\n"),
     (8, r#"{"Name":"/web","Config":{"Image":"nginx:1","Labels":{"io.kubernetes.pod.name":"a"}}}"#),
     (8, r#"[{"id":"a","names":["web"],"metadata":"{\"image-name\":\"nginx\"}"}]"#),
+];
+
+/// A line of settings, without the mark of a comment where it sets something.
+fn set(line: &str) -> String {
+    let sets = |text: &&str| text.contains(" = ") || text.starts_with('[');
+    let plain = line.strip_prefix("# ").map(str::trim_start).filter(sets).unwrap_or(line);
+    format!("{plain}\n")
+}
+
+/// What is set in no example.
+const SETTINGS: &str = r#"
+[kernel]
+pin = "/sys/fs/bpf/streamwatch"
+[api]
+group = "adm"
+[[alerts.hooks]]
+command = ["/usr/bin/logger", "-t", "streamwatch"]
+severity = "high"
+[[alerts.hooks]]
+webhook = "https://alerts.example.org/a"
+queue = 16
+[[alerts.hooks]]
+log = true
+[state]
+key = "aws-kms:arn:aws:kms:eu-central-1:111122223333:key/1234"
+previous = ["vault-kv:secret/hosts/one", "vault-transit:transit/streamwatch", "credential:a", "file:/etc/key"]
+[state.aws]
+credentials = "web-identity:/run/token"
+role = "arn:aws:iam::111122223333:role/streamwatch"
+"#;
+
+/// Number of the reader in `monitor::keys::fuzzing`, status and body as the services' documentation has them.
+const KEYS: [(u8, u16, &str); 14] = [
+    (0, 200, r#"{"data":{"key":"abcdabcdabcdabcdabcdabcdabcdabcdabcdabcdabcdabcdabcdabcdabcdabcd"}}"#),
+    (
+        1,
+        200,
+        r#"{"data":{"data":{"key":"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=","old":"x"},"metadata":{"version":3}}}"#,
+    ),
+    (1, 403, r#"{"errors":["permission denied"]}"#),
+    (1, 503, r#"{"errors":["Vault is sealed"]}"#),
+    (2, 200, r#"{"data":{"ciphertext":"vault:v1:QUJD","key_version":1}}"#),
+    (3, 200, r#"{"data":{"plaintext":"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="}}"#),
+    (
+        4,
+        200,
+        r#"{"CiphertextBlob":"d3JhcHBlZA==","Plaintext":"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=","KeyId":"arn:aws:kms:eu-central-1:111122223333:key/1234"}"#,
+    ),
+    (
+        5,
+        200,
+        r#"{"CiphertextBlob":"d3JhcHBlZA==","Plaintext":"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=","KeyId":"arn:aws:kms:eu-central-1:111122223333:key/5678"}"#,
+    ),
+    (6, 400, r#"{"__type":"com.amazonaws.kms#AccessDeniedException","message":"no"}"#),
+    (
+        7,
+        200,
+        "<AssumeRoleWithWebIdentityResponse><AssumeRoleWithWebIdentityResult><Credentials>\
+         <SessionToken>t</SessionToken><SecretAccessKey>s</SecretAccessKey><AccessKeyId>ASIA</AccessKeyId>\
+         </Credentials></AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>",
+    ),
+    (8, 200, "streamwatch\n"),
+    (9, 200, r#"{"Code":"Success","AccessKeyId":"ASIA","SecretAccessKey":"s","Token":"t"}"#),
+    (10, 200, "[default]\naws_access_key_id = AKIA\naws_secret_access_key = s\naws_session_token = t\n"),
+    (10, 200, "abcdabcdabcdabcdabcdabcdabcdabcdabcdabcdabcdabcdabcdabcdabcdabcd\n"),
 ];
 
 const AUDIT_MEMORY: &str = r#"{"format":1,"services":{}}"#;

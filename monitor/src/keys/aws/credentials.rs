@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;
-use ureq::Agent;
+use ureq::http::Response;
+use ureq::{Agent, Body};
 use zeroize::Zeroizing;
 
 use super::sign::Credentials;
@@ -18,6 +19,9 @@ use crate::regular;
 
 /// Bytes of a token at most.
 const LONGEST_TOKEN: u64 = 64 << 10;
+
+/// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html>: characters of a role's name.
+const LONGEST_ROLE: usize = 64;
 
 /// <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html>: link-local, in
 /// the clear by its design.
@@ -60,7 +64,12 @@ impl Identity {
 
 /// The profile `default` of a file of the form of `~/.aws/credentials`.
 fn from_file(place: &SecretPlace) -> Result<Credentials, KeyError> {
-    let text = secret::read_text(place)?;
+    profile(&secret::read_text(place)?).ok_or_else(|| {
+        KeyError::Refused(format!("{place}: no aws_access_key_id and aws_secret_access_key under [default]"))
+    })
+}
+
+pub(in super::super) fn profile(text: &str) -> Option<Credentials> {
     let (mut id, mut secret, mut token) = (None, None, None);
     let mut ours = true;
     for line in text.lines().map(str::trim) {
@@ -76,12 +85,7 @@ fn from_file(place: &SecretPlace) -> Result<Credentials, KeyError> {
             }
         }
     }
-    match (id, secret) {
-        (Some(id), Some(secret)) => Ok(Credentials { id, secret, token }),
-        _ => Err(KeyError::Refused(format!(
-            "{place}: no aws_access_key_id and aws_secret_access_key under [default]"
-        ))),
-    }
+    Some(Credentials { id: id?, secret: secret?, token })
 }
 
 /// <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html>.
@@ -105,6 +109,14 @@ fn from_sts(sts: &Service, token: &std::path::Path, role: &str) -> Result<Creden
         .post(format!("{}/", sts.base))
         .content_type("application/x-www-form-urlencoded")
         .send(body.as_str());
+    of_sts(sts, answer, role)
+}
+
+pub(in super::super) fn of_sts(
+    sts: &Service,
+    answer: Result<Response<Body>, ureq::Error>,
+    role: &str,
+) -> Result<Credentials, KeyError> {
     let (status, xml) = sts.body(answer)?;
     let xml = std::str::from_utf8(&xml).unwrap_or_default();
     match (element(xml, "AccessKeyId"), element(xml, "SecretAccessKey"), element(xml, "SessionToken")) {
@@ -129,16 +141,7 @@ fn credentials(id: &str, secret: &str, token: &str) -> Credentials {
 
 /// <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/iam-roles-for-amazon-ec2.html>, with a session of version 2.
 fn from_instance(agent: &Agent, base: &str) -> Result<Credentials, KeyError> {
-    let failed = |what: String| KeyError::Unreachable(format!("instance metadata: {what}"));
-    let text = |answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>| {
-        let mut answer = answer.map_err(|error| failed(error.to_string()))?;
-        if !answer.status().is_success() {
-            return Err(failed(format!("answers {}", answer.status())));
-        }
-        let text = answer.body_mut().with_config().limit(64 << 10).read_to_string();
-        text.map(Zeroizing::new).map_err(|error| failed(error.to_string()))
-    };
-    let session = text(
+    let session = metadata(
         agent
             .put(format!("{base}/latest/api/token"))
             .header("X-aws-ec2-metadata-token-ttl-seconds", "60")
@@ -146,15 +149,45 @@ fn from_instance(agent: &Agent, base: &str) -> Result<Credentials, KeyError> {
     )?;
     let get = |path: &str| {
         let url = format!("{base}/latest/meta-data/iam/security-credentials/{path}");
-        text(agent.get(&url).header("X-aws-ec2-metadata-token", session.trim()).call())
+        metadata(agent.get(&url).header("X-aws-ec2-metadata-token", session.trim()).call())
     };
-    let role = get("")?;
-    let role = role.lines().next().unwrap_or_default().trim().to_owned();
-    let value: Value = serde_json::from_str(&get(&role)?).unwrap_or(Value::Null);
+    let role = role(&get("")?)?;
+    of_instance(&get(&role)?, &role)
+}
+
+fn failed(what: impl std::fmt::Display) -> KeyError {
+    KeyError::Unreachable(format!("instance metadata: {what}"))
+}
+
+/// What the service says.
+pub(in super::super) fn metadata(
+    answer: Result<Response<Body>, ureq::Error>,
+) -> Result<Zeroizing<String>, KeyError> {
+    let mut answer = answer.map_err(failed)?;
+    if !answer.status().is_success() {
+        return Err(failed(format!("answers {}", answer.status())));
+    }
+    let text = answer.body_mut().with_config().limit(64 << 10).read_to_string();
+    text.map(Zeroizing::new).map_err(failed)
+}
+
+/// The first of the names of roles; IAM gives none that is longer, nor one with other characters, and it becomes a part
+/// of a URL.
+pub(in super::super) fn role(names: &str) -> Result<String, KeyError> {
+    let name = names.lines().next().unwrap_or_default().trim();
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"+=,.@_-".contains(&byte);
+    match (1..=LONGEST_ROLE).contains(&name.len()) && name.bytes().all(plain) {
+        true => Ok(name.to_owned()),
+        false => Err(failed("the instance has no role")),
+    }
+}
+
+pub(in super::super) fn of_instance(text: &str, role: &str) -> Result<Credentials, KeyError> {
+    let value: Value = serde_json::from_str(text).unwrap_or(Value::Null);
     let field = |name: &str| value[name].as_str();
     match (field("AccessKeyId"), field("SecretAccessKey"), field("Token")) {
         (Some(id), Some(secret), Some(token)) => Ok(credentials(id, secret, token)),
-        _ => Err(failed(format!("no credentials of the role {role:?}"))),
+        _ => Err(failed(format!("no credentials of the role {role}"))),
     }
 }
 

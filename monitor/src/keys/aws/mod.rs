@@ -1,7 +1,7 @@
 //! AWS KMS: a data key is made there, and unwrapped there
 //! (<https://docs.aws.amazon.com/kms/latest/APIReference/API_GenerateDataKey.html>).
 
-mod credentials;
+pub(super) mod credentials;
 mod sign;
 
 use std::time::Duration;
@@ -10,14 +10,19 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use ureq::Body;
+use ureq::http::Response;
 use zeroize::Zeroizing;
 
 use super::http::Service;
-use super::{Key, KeyError, Source, Wrapped};
+use super::{Key, KeyError, LONGEST_WRAPPED, Source, Wrapped};
 use crate::config::AwsService;
 use credentials::Identity;
 
 pub const KIND: &str = "aws-kms";
+
+/// Bytes of the ARN of a key.
+const LONGEST_ARN: usize = 2048;
 
 /// What a wrapped key is bound to; it stands in CloudTrail, and is no secret.
 const CONTEXT: (&str, &str) = ("streamwatch", "state");
@@ -70,6 +75,11 @@ impl Kms {
             request = request.header(name, value);
         }
         let answer = request.header("authorization", authorization).send(body.as_str());
+        self.heard(answer)
+    }
+
+    /// The answer to a question.
+    pub(super) fn heard(&self, answer: Result<Response<Body>, ureq::Error>) -> Result<Value, KeyError> {
         self.service.answer(answer, |value| {
             let kind = value["__type"].as_str()?;
             let message = value["message"].as_str().or(value["Message"].as_str()).unwrap_or_default();
@@ -81,13 +91,29 @@ impl Kms {
     fn may_be(&self, key_id: &str) -> bool {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b":/-_".contains(&byte);
         if self.arn.contains(":alias/") {
-            key_id.starts_with("arn:") && key_id.bytes().all(plain)
+            key_id.len() <= LONGEST_ARN && key_id.starts_with("arn:") && key_id.bytes().all(plain)
         } else {
             key_id == self.arn
         }
     }
 
-    fn key(&self, answer: &Value) -> Result<Key, KeyError> {
+    /// What was wrapped for us, and the key.
+    pub(super) fn made(&self, answer: &Value) -> Result<(Key, Wrapped), KeyError> {
+        let refused = |what: &str| KeyError::Refused(format!("{}: KMS {what}", self.service.host()));
+        let blob = answer["CiphertextBlob"].as_str().and_then(|text| STANDARD.decode(text).ok());
+        let blob = blob.ok_or_else(|| refused("gave no CiphertextBlob"))?;
+        if blob.len() > LONGEST_WRAPPED {
+            return Err(refused("gave a CiphertextBlob that is longer than that of a key"));
+        }
+        // What an alias stands for now.
+        let key_id = answer["KeyId"].as_str().unwrap_or(&self.arn).to_owned();
+        if !self.may_be(&key_id) {
+            return Err(refused("used another key"));
+        }
+        Ok((self.key(answer)?, Wrapped { kind: KIND.to_owned(), key_id, blob }))
+    }
+
+    pub(super) fn key(&self, answer: &Value) -> Result<Key, KeyError> {
         let plain = answer["Plaintext"].as_str().and_then(|text| STANDARD.decode(text).ok());
         let plain = plain.map(Zeroizing::new);
         plain
@@ -105,14 +131,7 @@ impl Source for Kms {
             "EncryptionContext": { name: value },
         });
         let answer = self.ask("GenerateDataKey", &body)?;
-        let blob = answer["CiphertextBlob"].as_str().and_then(|text| STANDARD.decode(text).ok());
-        let blob = blob.ok_or_else(|| KeyError::Refused("KMS gave no CiphertextBlob".to_owned()))?;
-        // What an alias stands for now.
-        let key_id = answer["KeyId"].as_str().unwrap_or(&self.arn).to_owned();
-        if !self.may_be(&key_id) {
-            return Err(KeyError::Refused(format!("{}: KMS used another key", self.service.host())));
-        }
-        Ok((self.key(&answer)?, Wrapped { kind: KIND.to_owned(), key_id, blob }))
+        self.made(&answer)
     }
 
     fn unwrap(&self, wrapped: &Wrapped) -> Result<Key, KeyError> {
