@@ -19,15 +19,11 @@ use sha2::{Digest, Sha256};
 use crate::alert::SavedAlert;
 use crate::config;
 use crate::regular;
-use crate::store::posted_path;
+use crate::store::{LAST_CURSOR, posted_path};
 
 /// A hook and its cursor, each a word.
 const EACH: usize = 16;
 const HOOKS: usize = 1024;
-
-/// Cursors are microseconds of the wall clock. One that is so far ahead of it counts as none: nobody would be told of
-/// anything until then.
-const AHEAD: u64 = 24 * 3600 * 1_000_000;
 
 /// How long another daemon's hold of the file is waited for.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -112,14 +108,20 @@ impl Posted {
     /// that knows it is not among them.
     pub fn again<'a>(&self, hook: usize, told: &'a [SavedAlert]) -> &'a [SavedAlert] {
         let Some(mark) = self.marks.get(hook) else { return &[] };
+        let told = &told[..told.partition_point(|alert| is_cursor(alert.cursor))];
+        // Nothing was posted that was not told: a mark beyond would keep what is told from now on from being posted
+        // again. By what was told, and not by the wall clock, which may have been set back since.
+        let latest = told.last().map_or_else(now, |alert| alert.cursor);
+        mark.taken.fetch_min(latest, Relaxed);
+        if mark.posted.fetch_min(latest, Relaxed) > latest {
+            self.write(hook, latest);
+        }
         let from = mark.taken.load(Relaxed);
         if from == 0 {
-            self.note(hook, now());
+            self.note(hook, latest);
             return &[];
         }
-        let begin = told.partition_point(|alert| alert.cursor <= from);
-        let end = told.partition_point(|alert| is_cursor(alert.cursor));
-        told.get(begin..end).unwrap_or_default()
+        &told[told.partition_point(|alert| alert.cursor <= from)..]
     }
 
     /// Whether something is known of a hook, so that what was told before is settled.
@@ -138,9 +140,13 @@ impl Posted {
     pub fn note(&self, hook: usize, cursor: u64) {
         self.take(hook, cursor);
         let Some(mark) = self.marks.get(hook).filter(|_| is_cursor(cursor)) else { return };
-        if mark.posted.fetch_max(cursor, Relaxed) < cursor
-            && let Some(file) = &self.file
-        {
+        if mark.posted.fetch_max(cursor, Relaxed) < cursor {
+            self.write(hook, cursor);
+        }
+    }
+
+    fn write(&self, hook: usize, cursor: u64) {
+        if let Some(file) = &self.file {
             // Where it cannot be written, the next daemon posts a few that were posted.
             let _ = file.write_all_at(&cursor.to_le_bytes(), (EACH * hook + 8) as u64);
         }
@@ -154,5 +160,5 @@ impl Mark {
 }
 
 fn is_cursor(cursor: u64) -> bool {
-    cursor <= now().saturating_add(AHEAD)
+    cursor <= LAST_CURSOR
 }

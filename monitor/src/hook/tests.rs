@@ -258,6 +258,31 @@ fn no_alert_keeps_later_ones_from_being_posted_again_and_any_bytes_are_a_file() 
 }
 
 #[test]
+fn a_clock_that_was_set_back_keeps_nothing_from_being_posted_again() {
+    let place = Before::new("set-back");
+    let hooks = [config::Hook { log: true, ..config::Hook::default() }];
+    let days = |days: u64| jiff::Timestamp::now().as_microsecond() as u64 + days * 86_400_000_000;
+    let posted = || Posted::open(&place.state(), &hooks);
+    // Cursors go on from before the step.
+    let all: Vec<SavedAlert> = (0..4).map(|n| told(days(2) + n)).collect();
+    let first = posted();
+    assert!(first.again(0, &all[..1]).is_empty(), "it is new");
+    first.note(0, all[1].cursor);
+    drop(first);
+    assert_eq!(posted().again(0, &all), &all[2..]);
+    // More than was told is nobody's word: what is told next is known to be new.
+    let second = posted();
+    second.note(0, days(400));
+    drop(second);
+    let third = posted();
+    assert!(third.again(0, &all).is_empty());
+    third.note(0, all[3].cursor);
+    drop(third);
+    let more = [all.clone(), vec![told(days(3))]].concat();
+    assert_eq!(posted().again(0, &more), &more[4..]);
+}
+
+#[test]
 fn what_is_offered_after_the_end_by_one_who_holds_on_to_hooks_is_lost_and_the_rest_is_delivered() {
     let hooks = Arc::new(start(&[hook(&["/bin/true"])]).unwrap());
     let held = hooks.clone();

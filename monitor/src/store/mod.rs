@@ -34,11 +34,12 @@ use crate::regular;
 use copy::{Contents, Copy, Records};
 use envelope::Envelope;
 use ledger::Ledger;
-use limits::{LAST_CURSOR, MOST, Rooms};
+use limits::{MOST, Rooms};
 use record::{Book, Edit, Mark, Marks, Sealer, Table, split_named};
 
 pub use copy::sync_directory;
 pub use held::Held;
+pub use limits::LAST_CURSOR;
 pub use pending::{Pending, size_of};
 
 /// Records that one key may seal; NIST SP 800-38D allows 2^32.

@@ -34,6 +34,7 @@ fn load(program: &mut Program) -> Result<(), ProgramError> {
         Program::CgroupSkb(program) => program.load(),
         Program::CgroupSock(program) => program.load(),
         Program::CgroupSockAddr(program) => program.load(),
+        Program::RawTracePoint(program) => program.load(),
         Program::SockOps(program) => program.load(),
         // A new kind of program: it has to be named here to be tried.
         _ => Err(ProgramError::UnexpectedProgramType),

@@ -1,6 +1,8 @@
 //! Is what was seen in a machine right? In: observations. Out: a line for everything that was
 //! looked at, passed or failed. What was not seen has failed.
 
+use std::collections::HashMap;
+
 use serde_json::Value;
 
 use super::budget::Budget;
@@ -21,10 +23,17 @@ pub struct Line {
     pub wrong: Option<String>,
 }
 
+impl Line {
+    /// What is wrong, and with what.
+    pub fn told(&self) -> Option<String> {
+        Some(format!("{}: {}", self.name, self.wrong.as_ref()?))
+    }
+}
+
 impl Checked {
     /// What was wrong, a line each.
     pub fn wrong(&self) -> impl Iterator<Item = String> {
-        self.lines.iter().filter_map(|line| Some(format!("{}: {}", line.name, line.wrong.as_ref()?)))
+        self.lines.iter().filter_map(Line::told)
     }
 
     pub fn failed(&self) -> bool {
@@ -43,9 +52,9 @@ pub fn judge(seen: Observations, budget: &Budget) -> Checked {
     }
     // The script says what it does as it does it: one that ended early has said too little.
     lines.push(line("script", (!seen.complete).then(|| format!("ended early: {}", last(&seen.console)))));
-    lines.push(line("loss", loss(&seen)));
-    lines.push(line("daemon", daemon(&seen)));
-    lines.push(line("kernel", complaints(&seen)));
+    lines.push(line("loss", loss(seen.status.as_ref(), &seen.records)));
+    lines.push(line("daemon", daemon(&seen.daemon, &seen.daemon_said)));
+    lines.push(line("kernel", complaints(&seen.complaints)));
     let covered = seen.programs.iter().all(|one| one.verified.is_none()) || budget.covers(&seen.release);
     Checked { seen, lines, covered }
 }
@@ -57,7 +66,8 @@ pub fn judge_survey(seen: Observations, budget: &Budget) -> Checked {
     Checked { seen, lines, covered }
 }
 
-fn line(name: &str, wrong: Option<String>) -> Line {
+/// One that is right, or wrong.
+pub fn line(name: &str, wrong: Option<String>) -> Line {
     Line { name: name.to_owned(), wrong }
 }
 
@@ -100,8 +110,9 @@ fn hooks(seen: &Observations) -> Option<String> {
     (!missing.is_empty()).then(|| format!("not attached: {}", missing.join(", ")))
 }
 
-fn loss(seen: &Observations) -> Option<String> {
-    let kinds = seen.status.as_ref().and_then(|status| status["loss"].as_array());
+/// Is anything lost, by the daemon's own account?
+pub fn loss(status: Option<&Value>, records: &[Value]) -> Option<String> {
+    let kinds = status.and_then(|status| status["loss"].as_array());
     let Some(kinds) = kinds else { return Some("the daemon gave no account of losses".to_owned()) };
     let lost: Vec<String> = kinds
         .iter()
@@ -111,21 +122,22 @@ fn loss(seen: &Observations) -> Option<String> {
     if !lost.is_empty() {
         return Some(lost.join(", "));
     }
-    let told = seen.records.iter().any(|record| record["event"]["dataset"] == "streamwatch.loss");
+    let told = records.iter().any(|record| record["event"]["dataset"] == "streamwatch.loss");
     told.then(|| "the daemon wrote a record of a loss".to_owned())
 }
 
-fn daemon(seen: &Observations) -> Option<String> {
-    let exit = seen.daemon.get("exit").map_or("unknown", String::as_str);
-    (exit != "0").then(|| format!("exit status {exit}; it said: {}", seen.daemon_said.join(" | ")))
+/// Did it end in order? `ended`: how; `said`: what it wrote on stderr.
+pub fn daemon(ended: &HashMap<String, String>, said: &[String]) -> Option<String> {
+    let exit = ended.get("exit").map_or("unknown", String::as_str);
+    (exit != "0").then(|| format!("exit status {exit}; it said: {}", said.join(" | ")))
 }
 
 /// Emulation makes the kernel warn of things that are not ours; what names BPF, or is worse than a
 /// warning, is.
-fn complaints(seen: &Observations) -> Option<String> {
+pub fn complaints(said: &[String]) -> Option<String> {
     let grave =
         |line: &&String| ["BUG:", "Oops", "general protection", "bpf"].iter().any(|word| line.contains(word));
-    let found: Vec<&String> = seen.complaints.iter().filter(grave).collect();
+    let found: Vec<&String> = said.iter().filter(grave).collect();
     found.first().map(|first| (*first).clone())
 }
 
@@ -133,7 +145,8 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap_or("?")
 }
 
-fn last(console: &str) -> String {
+/// The end of what a machine said.
+pub fn last(console: &str) -> String {
     let mut lines: Vec<&str> = console.lines().rev().filter(|line| !line.trim().is_empty()).take(3).collect();
     lines.reverse();
     if lines.is_empty() { "nothing on the console".to_owned() } else { lines.join(" | ") }

@@ -1,5 +1,5 @@
 //! What the machine boots into: the distribution's programs, ours (static, so that they need none of
-//! its libraries), the kernel's modules, and `guest.sh` as the first process.
+//! its libraries), the kernel's modules, and `guest.sh` as the first process, with the scripts that it chooses from.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -14,9 +14,26 @@ use super::packages::Kernel;
 use crate::{step, workspace};
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
-const SCRIPT: &str = include_str!("guest.sh");
+/// The first process.
+const SCRIPT: &str = include_str!("guest/guest.sh");
+const SCENARIOS: [(&str, &str); 3] = [
+    ("traffic", include_str!("guest/traffic.sh")),
+    ("clocks", include_str!("guest/clocks.sh")),
+    ("power", include_str!("guest/power.sh")),
+];
 /// Modules that `guest.sh` loads.
-const MODULES: [&str; 4] = ["inet_diag", "tcp_diag", "udp_diag", "veth"];
+const MODULES: [&str; 10] = [
+    "inet_diag",
+    "tcp_diag",
+    "udp_diag",
+    "veth",
+    "virtio",
+    "virtio_ring",
+    "virtio_pci_legacy_dev",
+    "virtio_pci_modern_dev",
+    "virtio_pci",
+    "virtio_blk",
+];
 /// What is not needed to run, below the guest's root.
 const LEFT_OUT: [&str; 4] = ["usr/share", "var", "usr/lib/x86_64-linux-gnu/gconv", "usr/include"];
 
@@ -59,6 +76,9 @@ pub fn image(line: &str, kernel: &Kernel, root: &Path) -> Result<PathBuf> {
     }
     fs::write(own.join("init"), SCRIPT)?;
     fs::set_permissions(own.join("init"), fs::Permissions::from_mode(0o755))?;
+    for (name, script) in SCENARIOS {
+        fs::write(own.join(format!("{name}.sh")), script)?;
+    }
     for name in ["streamwatch", "kernel_survey"] {
         fs::copy(program(name), own.join("bin").join(name))
             .with_context(|| format!("{name} is not there"))?;

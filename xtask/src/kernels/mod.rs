@@ -3,16 +3,20 @@
 //!
 //! In: the names of kernel lines. Out: a table per kernel of what loads, what is missing, what the
 //! verifier went through and what real traffic showed. Each is a distribution's own kernel, booted
-//! in QEMU with what `guest.sh` does in it. Must never: install a kernel here, load anything into
+//! in QEMU with what `guest/` does in it. On the newest of them the clocks are set and the power is lost, too
+//! (`clocks.rs`, `power.rs`), which no test may do to the host. Must never: install a kernel here, load anything into
 //! the kernel that runs us (but for the survey of the host's own, which attaches nothing), or call a
 //! kernel passed that could not be had.
 
 mod budget;
 mod check;
+mod clocks;
+mod disk;
 mod flows;
 mod guest;
 mod observations;
 mod packages;
+mod power;
 mod qemu;
 mod report;
 
@@ -27,7 +31,7 @@ use crate::tally::Tally;
 use crate::{kernel_object, workspace};
 
 use budget::Budget;
-use check::Checked;
+use check::{Checked, Line as Looked};
 use observations::Observations;
 use packages::Archive;
 
@@ -57,11 +61,31 @@ const HOST: &str = "host";
 pub struct Outcome {
     name: &'static str,
     verdict: Verdict,
+    /// Of the newest.
+    trials: Vec<Trial>,
 }
 
 impl Outcome {
     fn failed(&self) -> bool {
-        matches!(&self.verdict, Verdict::Ran(seen) if seen.failed())
+        matches!(&self.verdict, Verdict::Ran(seen) if seen.failed()) || self.trials.iter().any(Trial::failed)
+    }
+}
+
+/// What was done to a machine that nobody does to the host.
+pub struct Trial {
+    name: &'static str,
+    /// What was looked at, or why nothing was.
+    lines: Result<Vec<Looked>, String>,
+    notes: Vec<String>,
+}
+
+impl Trial {
+    fn failed(&self) -> bool {
+        self.lines.as_ref().is_ok_and(|lines| lines.iter().any(|line| line.wrong.is_some()))
+    }
+
+    fn skipped(name: &'static str, reason: &str) -> Trial {
+        Trial { name, lines: Err(reason.to_owned()), notes: Vec::new() }
     }
 }
 
@@ -121,6 +145,16 @@ pub fn conclude(outcomes: &[Outcome], tally: &mut Tally) {
             }
             Verdict::Skipped(reason) => tally.skip(&format!("Linux {}", outcome.name), reason),
         }
+        for trial in &outcome.trials {
+            let name = format!("Linux {}: {}", outcome.name, trial.name);
+            match &trial.lines {
+                Ok(lines) => {
+                    let wrong: Vec<String> = lines.iter().filter_map(Looked::told).collect();
+                    tally.check(&name, if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) });
+                }
+                Err(reason) => tally.skip(&name, reason),
+            }
+        }
     }
 }
 
@@ -129,14 +163,20 @@ fn run(wanted: &dyn Fn(&str) -> bool) -> Result<Vec<Outcome>> {
     let budget = Budget::read()?;
     let mut outcomes = Vec::new();
     let mut archive = None;
+    let newest = LINES.iter().rev().find(|line| wanted(line.name)).map(|line| line.name);
     for line in LINES.iter().filter(|line| wanted(line.name)) {
         println!("xtask: Linux {}", line.name);
-        let verdict = match one(line, &mut archive) {
-            Ok(seen) => Verdict::Ran(Box::new(check::judge(seen, &budget))),
-            Err(Refusal::NotToBeHad(reason)) => Verdict::Skipped(reason),
+        let is_newest = newest == Some(line.name);
+        let (verdict, trials) = match one(line, is_newest, &mut archive) {
+            Ok((seen, trials)) => (Verdict::Ran(Box::new(check::judge(seen, &budget))), trials),
+            Err(Refusal::NotToBeHad(reason)) => {
+                let names = if is_newest { &TRIALS[..] } else { &[] };
+                let trials = names.iter().map(|name| Trial::skipped(name, &reason)).collect();
+                (Verdict::Skipped(reason), trials)
+            }
             Err(Refusal::Failed(error)) => return Err(error),
         };
-        outcomes.push(Outcome { name: line.name, verdict });
+        outcomes.push(Outcome { name: line.name, verdict, trials });
     }
     if wanted(HOST) {
         println!("xtask: this host's own kernel");
@@ -144,7 +184,7 @@ fn run(wanted: &dyn Fn(&str) -> bool) -> Result<Vec<Outcome>> {
             Ok(seen) => Verdict::Ran(Box::new(check::judge_survey(seen, &budget))),
             Err(reason) => Verdict::Skipped(reason),
         };
-        outcomes.push(Outcome { name: HOST, verdict });
+        outcomes.push(Outcome { name: HOST, verdict, trials: Vec::new() });
     }
     Ok(outcomes)
 }
@@ -181,7 +221,11 @@ enum Refusal {
     Failed(anyhow::Error),
 }
 
-fn one(line: &Line, archive: &mut Option<Archive>) -> Result<Observations, Refusal> {
+fn one(
+    line: &Line,
+    is_newest: bool,
+    archive: &mut Option<Archive>,
+) -> Result<(Observations, Vec<Trial>), Refusal> {
     let not_to_be_had = |error: anyhow::Error| Refusal::NotToBeHad(format!("{error:#}"));
     if std::env::consts::ARCH != "x86_64" {
         return Err(Refusal::NotToBeHad("its packages are for x86-64, and so is its machine".to_owned()));
@@ -189,13 +233,32 @@ fn one(line: &Line, archive: &mut Option<Archive>) -> Result<Observations, Refus
     let (kernel, root) = packages::fetch(line.name, line.versions, archive).map_err(not_to_be_had)?;
     let emulator = qemu::Emulator::find(archive).map_err(not_to_be_had)?;
     let image = guest::image(line.name, &kernel, &root).map_err(Refusal::Failed)?;
-    let boot = || qemu::run(&emulator, line.name, line.processor, &kernel.image, &image);
-    let mut session = boot().map_err(Refusal::Failed)?;
-    if session.results.is_empty() {
-        println!("xtask: the machine ended before anything of ours ran in it; once more");
-        session = boot().map_err(Refusal::Failed)?;
+    let machine = qemu::Machine {
+        emulator: &emulator,
+        line: line.name,
+        processor: line.processor,
+        kernel: &kernel.image,
+        image: &image,
+    };
+    let session = machine.run("traffic").map_err(Refusal::Failed)?;
+    let trials = if is_newest { trials(&machine).map_err(Refusal::Failed)? } else { Vec::new() };
+    Ok((Observations::read(&session), trials))
+}
+
+/// What no other kernel is put to.
+const TRIALS: [&str; 2] = [clocks::NAME, power::NAME];
+
+fn trials(machine: &qemu::Machine) -> Result<Vec<Trial>> {
+    println!("xtask: Linux {}, whose clock is set", machine.line);
+    let session = machine.run("clocks")?;
+    let (lines, awake) = clocks::judge(&session);
+    let mut trials = vec![Trial { name: clocks::NAME, lines: Ok(lines), notes: Vec::new() }];
+    if let Some(reason) = awake {
+        trials.push(Trial::skipped(clocks::ASLEEP, &reason));
     }
-    Ok(Observations::read(&session))
+    println!("xtask: Linux {}, which loses its power", machine.line);
+    trials.push(power::run(machine)?);
+    Ok(trials)
 }
 
 /// Which programs the kernel here takes.

@@ -45,14 +45,9 @@ impl Observations {
     pub fn read(session: &Session) -> Self {
         let mut seen =
             Observations { console: session.console.clone(), took: session.took, ..Self::default() };
-        let mut section = "";
-        for line in session.results.lines().map(str::trim_end).filter(|line| !line.is_empty()) {
-            if let Some(name) = line.strip_prefix("== ") {
-                section = name;
-                seen.complete |= name == "end";
-                continue;
-            }
-            seen.line(section, line);
+        for (section, lines) in session.sections() {
+            seen.complete |= section == "end";
+            lines.iter().for_each(|line| seen.line(section, line));
         }
         seen
     }
@@ -91,7 +86,7 @@ fn program(line: &Value) -> Option<Program> {
 }
 
 /// `a=1 b=2`.
-fn pairs(line: &str) -> HashMap<String, String> {
+pub fn pairs(line: &str) -> HashMap<String, String> {
     let pair = |word: &str| word.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()));
     line.split_whitespace().filter_map(pair).collect()
 }

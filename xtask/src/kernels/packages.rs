@@ -17,7 +17,14 @@ use crate::step::{self, ask};
 /// The suites that have the kernels; the programs of the guest come from [`GUEST_SUITE`].
 const SUITES: [&str; 4] = ["bullseye", "bookworm", "bookworm-backports", "trixie-backports"];
 const GUEST_SUITE: &str = "bookworm";
-const GUEST_PACKAGES: [&str; 4] = ["busybox-static", "iproute2", "openssl", "socat"];
+/// Each with a file of it: a root from before a package was needed lacks that.
+const GUEST_PACKAGES: [(&str, &str); 5] = [
+    ("busybox-static", "bin/busybox"),
+    ("e2fsprogs", "sbin/mke2fs"),
+    ("iproute2", "bin/ip"),
+    ("openssl", "usr/bin/openssl"),
+    ("socat", "usr/bin/socat"),
+];
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 const FLAVOUR: &str = "-cloud-amd64";
 
@@ -65,8 +72,12 @@ pub fn cached_kernel(line: &str) -> Option<Kernel> {
 /// There is no apt here, its mirror cannot be reached, or it has no such kernel.
 pub fn fetch(line: &str, versions: &str, archive: &mut Option<Archive>) -> Result<(Kernel, PathBuf)> {
     let root = directory().join("guest");
-    if !root.exists() {
-        opened(archive)?.unpack(&GUEST_PACKAGES.map(str::to_owned), Closure::Whole, &root)?;
+    if !GUEST_PACKAGES.iter().all(|(_, file)| root.join(file).exists()) {
+        if root.exists() {
+            fs::remove_dir_all(&root)?;
+        }
+        let packages = GUEST_PACKAGES.map(|(package, _)| package.to_owned());
+        opened(archive)?.unpack(&packages, Closure::Whole, &root)?;
     }
     if let Some(kernel) = cached_kernel(line) {
         return Ok((kernel, root));

@@ -52,56 +52,114 @@ impl Emulator {
     }
 }
 
+/// What boots, and in what.
+pub struct Machine<'a> {
+    pub emulator: &'a Emulator,
+    pub line: &'a str,
+    /// QEMU's `-cpu`.
+    pub processor: &'a str,
+    pub kernel: &'a Path,
+    pub image: &'a Path,
+}
+
 /// What a machine said.
 pub struct Session {
     pub console: String,
     /// See `guest.sh`.
     pub results: String,
     pub took: Duration,
+    /// It has turned itself off.
+    pub over: bool,
 }
 
-/// Boots it and waits until it has turned itself off. One that does not is ended, and what it said
-/// until then is what there is.
-///
-/// # Errors
-/// QEMU did not start.
-pub fn run(emulator: &Emulator, line: &str, processor: &str, kernel: &Path, image: &Path) -> Result<Session> {
-    let console = directory().join(format!("{line}.console.log"));
-    let results = directory().join(format!("{line}.results.log"));
-    let began = Instant::now();
-    let mut child = emulator
-        .command()
-        .args(["-accel", "tcg", "-cpu", processor, "-smp", "1", "-m", "1024"])
-        .args(["-nodefaults", "-no-reboot", "-display", "none"])
-        .arg("-serial")
-        .arg(format!("file:{}", console.display()))
-        .arg("-serial")
-        .arg(format!("file:{}", results.display()))
-        .arg("-kernel")
-        .arg(kernel)
-        .arg("-initrd")
-        .arg(image)
-        .args(["-append", "console=ttyS0 quiet panic=-1 rdinit=/init"])
-        .stdin(Stdio::null())
-        .spawn()
-        .map_err(|error| {
-            failure(format!("QEMU did not start: {error}"), "run cargo xtask kernels without --no-install")
-        })?;
-    loop {
-        if child.try_wait().context("QEMU cannot be waited for")?.is_some() {
-            break;
+impl Session {
+    /// What it said, taken apart: the name of each section, and its lines. One that is not whole is left out.
+    pub fn sections(&self) -> Vec<(&str, Vec<&str>)> {
+        let mut sections = Vec::new();
+        let whole = self.results.rfind('\n').map_or("", |end| &self.results[..end]);
+        for line in whole.lines().map(str::trim_end).filter(|line| !line.is_empty()) {
+            match (line.strip_prefix("== "), sections.last_mut()) {
+                (Some(name), _) => sections.push((name, Vec::new())),
+                (None, Some((_, lines))) => lines.push(line),
+                (None, None) => {}
+            }
         }
-        if began.elapsed() > LIMIT {
-            child.kill().context("QEMU cannot be ended")?;
-            child.wait().context("QEMU cannot be waited for")?;
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(200));
+        sections
     }
-    let read = |path: &Path| fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    Ok(Session {
-        console: read(&console).unwrap_or_default(),
-        results: read(&results).unwrap_or_default(),
-        took: began.elapsed(),
-    })
+}
+
+impl Machine<'_> {
+    /// Boots it and waits until it has turned itself off. One that does not is ended, and what it said
+    /// until then is what there is. One that ended before anything of ours ran in it is booted once more.
+    ///
+    /// # Errors
+    /// QEMU did not start.
+    pub fn run(&self, scenario: &str) -> Result<Session> {
+        let boot = || self.run_until(scenario, "", &[], |_| false);
+        let session = boot()?;
+        if !session.results.is_empty() {
+            return Ok(session);
+        }
+        println!("xtask: the machine ended before anything of ours ran in it; once more");
+        boot()
+    }
+
+    /// The same, with more said to the kernel and to QEMU; it is killed as soon as `enough` was said.
+    ///
+    /// # Errors
+    /// QEMU did not start.
+    pub fn run_until(
+        &self,
+        scenario: &str,
+        words: &str,
+        options: &[String],
+        mut enough: impl FnMut(&str) -> bool,
+    ) -> Result<Session> {
+        let log = |name: &str| directory().join(format!("{}.{scenario}.{name}.log", self.line));
+        let (console, results) = (log("console"), log("results"));
+        // What an earlier one said is not what this one says.
+        let _ = fs::remove_file(&results);
+        let read = |path: &Path| {
+            let bytes = fs::read(path).unwrap_or_default();
+            String::from_utf8_lossy(&bytes).into_owned()
+        };
+        let began = Instant::now();
+        let mut child = self
+            .emulator
+            .command()
+            .args(["-accel", "tcg", "-cpu", self.processor, "-smp", "1", "-m", "1024"])
+            .args(["-nodefaults", "-no-reboot", "-display", "none"])
+            .arg("-serial")
+            .arg(format!("file:{}", console.display()))
+            .arg("-serial")
+            .arg(format!("file:{}", results.display()))
+            .arg("-kernel")
+            .arg(self.kernel)
+            .arg("-initrd")
+            .arg(self.image)
+            .arg("-append")
+            .arg(format!("console=ttyS0 quiet panic=-1 rdinit=/init scenario={scenario} {words}"))
+            .args(options)
+            .stdin(Stdio::null())
+            .spawn()
+            .map_err(|error| {
+                failure(
+                    format!("QEMU did not start: {error}"),
+                    "run cargo xtask kernels without --no-install",
+                )
+            })?;
+        let over = loop {
+            if child.try_wait().context("QEMU cannot be waited for")?.is_some() {
+                break true;
+            }
+            if began.elapsed() > LIMIT || enough(&read(&results)) {
+                // SIGKILL: nothing that the machine holds is written any more.
+                child.kill().context("QEMU cannot be ended")?;
+                child.wait().context("QEMU cannot be waited for")?;
+                break false;
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        };
+        Ok(Session { console: read(&console), results: read(&results), took: began.elapsed(), over })
+    }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::check::{Checked, shortcomings};
+use super::check::{Checked, Line, shortcomings};
 use super::{Outcome, Verdict};
 
 /// Prints everything.
@@ -21,9 +21,10 @@ pub fn print(outcomes: &[Outcome]) {
     }
     counts(outcomes);
     details(outcomes);
+    trials(outcomes);
     let ran = |wanted: bool| {
         let fits =
-            |outcome: &&Outcome| matches!(&outcome.verdict, Verdict::Ran(seen) if seen.failed() == wanted);
+            |outcome: &&Outcome| matches!(outcome.verdict, Verdict::Ran(_)) && outcome.failed() == wanted;
         outcomes.iter().filter(fits).count()
     };
     let (passed, failed) = (ran(false), ran(true));
@@ -84,12 +85,30 @@ fn counts(outcomes: &[Outcome]) {
     }
 }
 
+/// What was done to the newest.
+fn trials(outcomes: &[Outcome]) {
+    for (kernel, trial) in outcomes.iter().flat_map(|one| one.trials.iter().map(|trial| (one.name, trial))) {
+        match &trial.lines {
+            Err(reason) => println!("{kernel}: skipped: {}: {reason}", trial.name),
+            Ok(lines) => {
+                let passed = lines.iter().filter(|line| line.wrong.is_none()).count();
+                let result = if trial.failed() { "FAILED" } else { "passed" };
+                println!("{kernel}: {}: {passed}/{} {result}", trial.name, lines.len());
+                for told in lines.iter().filter_map(Line::told) {
+                    println!("{kernel}: FAILED: {told}");
+                }
+            }
+        }
+        trial.notes.iter().for_each(|note| println!("{kernel}: note: {note}"));
+    }
+}
+
 fn details(outcomes: &[Outcome]) {
     for outcome in outcomes {
         let Verdict::Ran(checked) = &outcome.verdict else { continue };
         for line in &checked.lines {
-            if let Some(wrong) = &line.wrong {
-                println!("{}: FAILED: {}: {wrong}", outcome.name, line.name);
+            if let Some(told) = line.told() {
+                println!("{}: FAILED: {told}", outcome.name);
             }
         }
         for limited in shortcomings(&checked.seen, "limited") {

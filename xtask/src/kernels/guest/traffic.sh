@@ -1,52 +1,15 @@
-#!/bin/busybox sh
-# The first process of the machine that `cargo xtask kernels` boots. Loads the programs, starts the
-# daemon, makes traffic with real programs, and writes what it saw to the second serial line, in
-# sections that begin with "== NAME". It judges nothing: the other side does, in check.rs.
+# Loads the programs, starts the daemon, and makes traffic with real programs.
 #
 # A line of "== traffic" says what the programs at both ends sent and received, by their own account:
 #   name=… port=… transport=… type=… client=… server=… sent=… received=… [encrypted=…] …
 
-/bin/busybox --install -s /bin
-export PATH=/bin:/sbin:/usr/bin:/usr/sbin
-# busybox takes its own applets first: what has to be another program is called by its path.
-mount -t proc none /proc
-mount -t sysfs none /sys
-mount -t devtmpfs none /dev
-mount -t tmpfs none /tmp
-mount -t tmpfs none /run
-mount -t cgroup2 none /sys/fs/cgroup
-mount -t bpf none /sys/fs/bpf
-hostname streamwatch
-stty raw -echo < /dev/ttyS1
-exec 3> /dev/ttyS1
-# In the order of their dependencies.
-for module in inet_diag tcp_diag udp_diag veth; do
-    insmod /modules/$module.ko || echo "no module $module"
-done
-/bin/ip link set lo up
-
-echo "== release" >&3
-uname -r >&3
 echo "== survey" >&3
 kernel_survey /streamwatch.bpf.o >&3 2> /tmp/survey.err || cat /tmp/survey.err
 echo "== doctor" >&3
 streamwatch doctor --json >&3
 
-yes 'this goes over the wire in the clear' | head -c 123457 > /tmp/question
-yes 'and this is the answer to it, in the clear' | head -c 1234567 > /tmp/answer
-head -c 500 /tmp/question > /tmp/datagrams
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 \
     -subj /CN=guest -keyout /tmp/key.pem -out /tmp/certificate.pem 2> /dev/null
-size() { stat -c %s "$1"; }
-# Waits until something listens on a TCP port (state 0A) or has a UDP port (state 07), here.
-up() {
-    tries=0
-    until grep -qi ":$(printf %04X $1) [0-9A-F]*:0000 0[A7]" /proc/net/tcp /proc/net/tcp6 /proc/net/udp /proc/net/udp6 ||
-        [ $tries -ge 50 ]; do
-        sleep 0.2
-        tries=$((tries + 1))
-    done
-}
 
 # A connection from before the daemon, which sends again after it has started.
 socat -u TCP4-LISTEN:7009 OPEN:/tmp/early,creat &
@@ -57,15 +20,7 @@ exec 4> /tmp/early.pipe
 cat /tmp/datagrams >&4
 sleep 1
 
-streamwatch run --output ecs > /tmp/records 2> /tmp/daemon.err &
-daemon=$!
-waited=0
-until [ -S /run/streamwatch/api.sock ] || [ $waited -ge 60 ] || ! kill -0 $daemon 2> /dev/null; do
-    sleep 1
-    waited=$((waited + 1))
-done
-# The socket comes with the hooks; what was there before is found a moment later.
-sleep 1
+start
 
 echo "== traffic" >&3
 
@@ -175,9 +130,3 @@ grep -E '"action":"(flow_closed|connection_failed)"|"streamwatch.loss"' /tmp/rec
 echo "== daemon" >&3
 echo "exit=$ended ready_after=$waited" >&3
 cat /tmp/daemon.err >&3
-echo "== complaints" >&3
-dmesg | grep -E 'BUG:|WARNING:|Oops|Call Trace|general protection' >&3
-echo "== end" >&3
-# The line is drained before the power goes.
-sleep 1
-poweroff -f
