@@ -37,6 +37,8 @@ pub mod sink;
 pub mod status;
 pub mod store;
 pub mod tally;
+#[cfg(test)]
+mod temporary;
 mod trust;
 pub mod tunnel;
 pub mod verdict;

@@ -49,7 +49,8 @@ mod tests {
 
     #[test]
     fn what_it_starts_is_ended_as_any_other_and_a_value_of_its_own_stays() {
-        let value = std::env::temp_dir().join(format!("streamwatch-oom-{}", std::process::id()));
+        let directory = crate::temporary::directory();
+        let value = directory.path().join("oom_score_adj");
         for (before, after) in [("-500\n", "0"), ("0\n", "0\n"), ("300\n", "300\n"), ("?", "?")] {
             std::fs::write(&value, before).expect("written");
             let_go(&value);

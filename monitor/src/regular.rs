@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn what_is_no_regular_file_is_said_at_once_however_it_is_opened() {
-        let place = Place::new("regular");
+        let place = Place::new();
         let directory = place.socket().parent().unwrap().to_owned();
         std::fs::create_dir_all(&directory).unwrap();
         for (path, expected) in others(&directory) {
@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn a_file_is_read_as_far_as_it_may_be_long_and_a_link_is_followed_where_it_may_be() {
-        let place = Place::new("regular-file");
+        let place = Place::new();
         let directory = place.socket().parent().unwrap().to_owned();
         std::fs::create_dir_all(&directory).unwrap();
         let (path, link) = (directory.join("file"), directory.join("link"));

@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn who_is_named_and_does_not_hold_the_lock_is_not_given_out() {
-        let place = Place::new("holder");
+        let place = Place::new();
         let lock = InstanceLock::acquire(&place.socket()).unwrap();
         let path = InstanceLock::path(&place.socket());
         let found = InstanceLock::holder(&place.socket()).unwrap().unwrap();

@@ -277,7 +277,7 @@ mod tests {
 
     #[test]
     fn a_second_instance_is_refused_by_pid() {
-        let place = Place::new("lock");
+        let place = Place::new();
         let held = InstanceLock::acquire(&place.socket()).unwrap();
         let refused = InstanceLock::acquire(&place.socket()).unwrap_err().to_string();
         assert!(refused.contains(&format!("(pid {})", std::process::id())), "{refused}");
@@ -291,7 +291,7 @@ mod tests {
 
     #[test]
     fn who_takes_the_lock_away_keeps_nobody_from_it() {
-        let place = Place::new("away");
+        let place = Place::new();
         let socket = place.socket().with_file_name("streamwatch").join("api.sock");
         let alone = std::sync::Mutex::new(());
         let both = std::sync::Barrier::new(2);
@@ -318,7 +318,7 @@ mod tests {
 
     #[test]
     fn a_socket_that_was_removed_or_replaced_is_not_there() {
-        let place = Place::new("socketfile");
+        let place = Place::new();
         let _live = bind(&place.socket(), &[]).unwrap();
         let file = SocketFile::at(&place.socket());
         assert!(file.is_there());
@@ -334,7 +334,7 @@ mod tests {
 
     #[test]
     fn stale_is_replaced_and_live_is_not() {
-        let place = Place::new("bind");
+        let place = Place::new();
         drop(UnixListener::bind(place.socket()).unwrap());
         let live = bind(&place.socket(), &[]).unwrap();
         let mode = fs::metadata(place.socket()).unwrap().permissions().mode();

@@ -9,7 +9,6 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,26 +22,16 @@ use crate::model::{Acknowledgement, AlertView, Silence};
 use crate::record::samples;
 use crate::status::{HistogramView, StatusView};
 
-/// A directory that goes when the test does.
-pub(crate) struct Place(PathBuf);
+/// A directory with a socket in it.
+pub(crate) struct Place(tempfile::TempDir);
 
 impl Place {
-    pub fn new(name: &str) -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let unique = format!("{name}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let path = std::env::temp_dir().join(unique);
-        std::fs::create_dir_all(&path).unwrap();
-        Place(path)
+    pub fn new() -> Self {
+        Place(crate::temporary::directory())
     }
 
     pub fn socket(&self) -> PathBuf {
-        self.0.join("api.sock")
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+        self.0.path().join("api.sock")
     }
 }
 
@@ -53,7 +42,7 @@ struct Server {
 }
 
 fn serve(limits: Limits, core: impl Fn(Request) + Send + 'static) -> Server {
-    let place = Place::new("api");
+    let place = Place::new();
     let (requests, queue) = crossbeam_channel::bounded(4);
     let (alerts, _) = broadcast::channel(4);
     let options = Options { socket: place.socket(), context: samples::context(), ..Options::default() };

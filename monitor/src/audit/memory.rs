@@ -324,18 +324,16 @@ mod tests {
         assert_eq!(memory.see("444", &certificate("c", "l"), at(31)).seen, 1);
     }
 
-    /// Files of a test, gone at its end.
-    struct Site(PathBuf);
+    /// Files of a test.
+    struct Site(tempfile::TempDir);
 
     impl Site {
-        fn new(name: &str) -> Site {
-            let directory = std::env::temp_dir().join(format!("streamwatch-{name}-{}", std::process::id()));
-            fs::create_dir_all(&directory).unwrap();
-            Site(directory)
+        fn new() -> Site {
+            Site(crate::temporary::directory())
         }
 
         fn file(&self) -> PathBuf {
-            self.0.join("audit.redb")
+            self.0.path().join("audit.redb")
         }
 
         fn open(&self) -> Result<Memory, MemoryError> {
@@ -343,7 +341,7 @@ mod tests {
         }
 
         fn names(&self) -> Vec<String> {
-            let entries = fs::read_dir(&self.0).unwrap().map(|it| it.unwrap().file_name());
+            let entries = fs::read_dir(self.0.path()).unwrap().map(|it| it.unwrap().file_name());
             let mut names: Vec<String> = entries.map(|it| it.into_string().unwrap()).collect();
             names.sort();
             names
@@ -352,15 +350,9 @@ mod tests {
         /// Whether any file holds this.
         fn holds(&self, text: &str) -> bool {
             self.names().iter().any(|name| {
-                let bytes = fs::read(self.0.join(name)).unwrap();
+                let bytes = fs::read(self.0.path().join(name)).unwrap();
                 bytes.windows(text.len()).any(|window| window == text.as_bytes())
             })
-        }
-    }
-
-    impl Drop for Site {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
         }
     }
 
@@ -369,7 +361,7 @@ mod tests {
 
     #[test]
     fn what_was_seen_is_sealed_and_read_back() {
-        let site = Site::new("audit-kept");
+        let site = Site::new();
         let mut memory = site.open().unwrap();
         memory.see("0.0.0.0:443 nginx", &certificate("0123abcd0123abcd", "k"), at(10));
         memory.save().unwrap();
@@ -386,7 +378,7 @@ mod tests {
 
     #[test]
     fn damage_to_one_file_is_told_and_costs_nothing() {
-        let site = Site::new("audit-damaged");
+        let site = Site::new();
         let mut memory = site.open().unwrap();
         memory.see("443", &certificate("a", "k"), at(10));
         memory.save().unwrap();
@@ -405,12 +397,13 @@ mod tests {
 
     #[test]
     fn what_an_earlier_version_left_in_the_clear_is_sealed_and_gone() {
-        let site = Site::new("audit-clear");
+        let site = Site::new();
         let old = r#"{"format":1,"services":{"0.0.0.0:443 nginx":[{"sha256":"0123abcd","key_sha256":"k",
             "first_seen":"2026-01-01T00:00:00Z","last_seen":"2026-01-02T00:00:00Z","not_after":5}]}}"#;
         fs::write(site.file(), old).unwrap();
         // A key that is not there: it stays as it is.
-        let elsewhere = State { key: crate::keys::Place::File(site.0.join("no.key")), ..State::default() };
+        let elsewhere =
+            State { key: crate::keys::Place::File(site.0.path().join("no.key")), ..State::default() };
         assert!(matches!(Memory::open(&site.file(), &elsewhere), Err(error) if error.passes()));
         assert_eq!(fs::read_to_string(site.file()).unwrap(), old);
         let mut memory = site.open().unwrap();
@@ -428,7 +421,7 @@ mod tests {
 
     #[test]
     fn what_is_no_audits_stays() {
-        let site = Site::new("audit-else");
+        let site = Site::new();
         for text in ["{\"format\":9,\"services\":{}}", "garbage", ""] {
             fs::write(site.file(), text).unwrap();
             assert!(matches!(site.open(), Err(MemoryError::Wrong { .. })), "{text}");

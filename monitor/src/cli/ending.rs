@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn what_is_a_running_daemons_is_not_taken_away() {
-        let place = Place::new("takeaway");
+        let place = Place::new();
         let socket = place.socket();
         let config =
             config(WhereArguments { config: None, pin: Some("off".into()) }, Some(socket.clone())).unwrap();
@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn what_an_older_version_noted_is_removed_and_what_others_call_so_is_not() {
-        let place = Place::new("uninstall");
+        let place = Place::new();
         let (socket, older) = (place.socket(), place.socket().with_file_name("told"));
         let uninstall = || {
             let place = WhereArguments { config: None, pin: Some("off".into()) };

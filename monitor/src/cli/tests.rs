@@ -66,7 +66,7 @@ fn a_flow_names_who_is_at_each_end() {
 
 #[test]
 fn a_bad_filter_and_a_missing_daemon_have_their_exit_status() {
-    let place = crate::api::tests::Place::new("cli");
+    let place = crate::api::tests::Place::new();
     let listing = args::ListingArguments { filter: Some("encryptd == no".into()), ..Default::default() };
     let failure = listing::flows(&listing, Some(place.socket())).unwrap_err();
     assert_eq!(failure.code(), 2);

@@ -119,10 +119,10 @@ fn a_file_that_somebody_else_can_change_is_refused() {
 
 #[test]
 fn bytes_that_are_not_text_are_placed() {
-    let path = std::env::temp_dir().join(format!("streamwatch-config-{}.toml", std::process::id()));
+    let directory = crate::temporary::directory();
+    let path = directory.path().join("streamwatch.toml");
     std::fs::write(&path, b"[flows]\n#\xff\n").unwrap();
     let message = Config::load(Some(&path)).unwrap_err().to_string();
-    std::fs::remove_file(&path).unwrap();
     assert!(message.contains(":2:2: a byte that is not UTF-8"), "{message}");
 }
 
@@ -209,20 +209,20 @@ fn a_secret_in_the_address_or_the_namespace_of_vault_is_refused_and_not_repeated
         "vault.address = \"https://user:CAESIJlWh2@vault:8200\"",
         "aws.endpoint = \"https://CAESIJlWh2@kms\"",
     ] {
-        let message = read("vault-secret", &format!("[state]\n{line}\n"), Overrides::default()).unwrap_err();
+        let message = read(&format!("[state]\n{line}\n"), Overrides::default()).unwrap_err();
         assert!(message.starts_with("FILE:2:") && message.contains("state."), "{message}");
         assert!(!message.contains("CAESIJlWh2"), "{message}");
     }
     let line = "[state]\nvault.namespace = \"a.team/hosts\"\n";
-    assert!(read("vault-namespace", line, Overrides::default()).is_ok());
+    assert!(read(line, Overrides::default()).is_ok());
 }
 
 /// What [`Config::read`] says of a file with this text.
-fn read(name: &str, text: &str, overrides: Overrides) -> Result<Config, String> {
-    let path = std::env::temp_dir().join(format!("streamwatch-{name}-{}.toml", std::process::id()));
+fn read(text: &str, overrides: Overrides) -> Result<Config, String> {
+    let directory = crate::temporary::directory();
+    let path = directory.path().join("streamwatch.toml");
     std::fs::write(&path, text).unwrap();
     let read = Config::read(Some(&path), overrides);
-    std::fs::remove_file(&path).unwrap();
     let shown = path.display().to_string();
     read.map(|(config, _)| config).map_err(|error| error.to_string().replace(&shown, "FILE"))
 }
@@ -259,7 +259,7 @@ fn what_is_out_of_range_is_said_with_its_line() {
             "FILE:2:11: invalid type: string \"a b\", expected a sequence",
         ),
     ] {
-        let message = read("lines", text, Overrides::default()).unwrap_err();
+        let message = read(text, Overrides::default()).unwrap_err();
         assert!(message.starts_with(expected) && !message.contains('\n'), "{text:?}: {message}");
     }
 }
@@ -267,7 +267,7 @@ fn what_is_out_of_range_is_said_with_its_line() {
 #[test]
 fn what_a_flag_says_is_not_blamed_on_the_file() {
     let text = "[api]\nsocket = \"/run/a\"\n[kernel]\npin = \"off\"\n[output]\ninterval_s = 5\n";
-    let of = |overrides| read("flags", text, overrides).unwrap_err();
+    let of = |overrides| read(text, overrides).unwrap_err();
     let none = Overrides::default;
     for (overrides, expected) in [
         (
@@ -286,7 +286,7 @@ fn what_a_flag_says_is_not_blamed_on_the_file() {
     }
     // A right flag goes before a wrong file.
     let right = Overrides { interval_s: Some(1), ..none() };
-    assert_eq!(read("flags", "[output]\ninterval_s = 90000\n", right).unwrap().output.interval_s, 1);
-    let message = read("flags", "[output]\ninterval_s = 90000\n", none()).unwrap_err();
+    assert_eq!(read("[output]\ninterval_s = 90000\n", right).unwrap().output.interval_s, 1);
+    let message = read("[output]\ninterval_s = 90000\n", none()).unwrap_err();
     assert!(message.starts_with("FILE:2:14: output.interval_s = 90000"), "{message}");
 }

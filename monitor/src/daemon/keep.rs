@@ -489,8 +489,8 @@ mod tests {
 
     #[test]
     fn a_state_that_could_not_be_opened_again_is_told_at_the_end_though_nothing_waits() {
-        let place = std::env::temp_dir().join(format!("streamwatch-keep-{}", std::process::id()));
-        std::fs::create_dir_all(&place).expect("a directory");
+        let directory = crate::temporary::directory();
+        let place = directory.path();
         let mut config = Config::default();
         config.alerts.state = Some(place.join("state.redb"));
         let keeping = Arc::new(Keeping::new(&config));
@@ -507,6 +507,5 @@ mod tests {
         keeper.hold(vec![Change::Closed("a".into())]);
         let line = keeper.last_line().expect("a line");
         assert!(line.starts_with("1 changes of the state were not kept: "), "{line}");
-        std::fs::remove_dir_all(&place).expect("removed");
     }
 }

@@ -331,7 +331,7 @@ fn nobody(pid: u32) -> Arc<Identity> {
 fn run(seed: u64, slow: Slow) -> Result<(), TestCaseError> {
     let pauses =
         |number: u64, percent| Pauses::new(seed.wrapping_mul(31).wrapping_add(number << 32), percent);
-    let place = Place::new("loss");
+    let place = Place::new();
     let kernel = Arc::<Kernel>::default();
     let (stop, read) = (Arc::new(AtomicBool::new(false)), Arc::<ReaderCounters>::default());
     let (events_in, relayed) = bounded::<Batch>(2);

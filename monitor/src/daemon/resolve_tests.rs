@@ -122,3 +122,46 @@ fn what_was_there_before_comes_first_and_everything_is_answered() {
     }
     assert!(looks.rows().iter().all(|row| row.lost == 0 && row.offered == row.delivered));
 }
+
+/// Each question has one answer, and by those the rows are held: what was found, and what there was no room to look for.
+#[test]
+fn what_is_asked_is_answered_and_is_counted_as_looked_up_or_lost() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let Rig { lookups, found, looks, resolving } = rig();
+    let asked = [("owner", 300), ("user", QUEUE + 300), ("sockets", 1)];
+    // All wait before anybody looks.
+    for _ in 0..asked[1].1 {
+        lookups.send(user(&client)).unwrap();
+    }
+    for number in 0..asked[0].1 {
+        lookups.send(owner(FlowKey { cookie: number as u64, ..FlowKey::default() })).unwrap();
+    }
+    lookups.send(Lookup::Sockets).unwrap();
+    let (newcomers, _) = super::super::newcomers::pipe().unwrap();
+    let threads = resolving.threads(newcomers).map(|(_, run)| std::thread::spawn(run));
+    // Found, and not.
+    let mut answers = [(0_u64, 0_u64); 3];
+    let all: usize = asked.iter().map(|(_, count)| count).sum();
+    while answers.iter().map(|(found, not)| found + not).sum::<u64>() < all as u64 {
+        let (kind, is_found) = match found.recv_timeout(Duration::from_secs(60)).unwrap() {
+            Found::Owner { identity, .. } => (0, identity.pid.is_some()),
+            Found::User { identity, .. } => (1, identity.is_some()),
+            Found::Sockets { seen, .. } => (2, seen.is_some()),
+            _ => continue,
+        };
+        let (found, not) = &mut answers[kind];
+        *(if is_found { found } else { not }) += 1;
+    }
+    drop(lookups);
+    drop(found);
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    assert!(answers[1].1 > 0, "there was room for all: {answers:?}");
+    for ((kind, count), (found, not)) in asked.into_iter().zip(answers) {
+        let tally = looks.look(kind);
+        let counted = (tally.offered(), tally.delivered(), tally.lost());
+        assert_eq!(counted, (count as u64, found, not), "{kind}");
+    }
+}

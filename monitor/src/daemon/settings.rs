@@ -46,7 +46,8 @@ mod tests {
 
     #[test]
     fn what_is_not_on_this_host_is_said_with_its_place_and_is_a_bad_file() {
-        let path = std::env::temp_dir().join(format!("streamwatch-settings-{}.toml", std::process::id()));
+        let directory = crate::temporary::directory();
+        let path = directory.path().join("streamwatch.toml");
         for (text, expected) in [
             ("[api]\nviewers = \"no such group\"\n", ":2:11: api.viewers: there is no group"),
             ("[api]\ngroup = \"no such group\"\n", ":2:9: api.viewers: there is no group"),

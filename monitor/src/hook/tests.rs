@@ -26,13 +26,13 @@ fn hook(command: &[&str]) -> config::Hook {
 
 #[test]
 fn a_command_gets_the_record() {
-    let file = std::env::temp_dir().join(format!("streamwatch-hook-{}", std::process::id()));
+    let directory = crate::temporary::directory();
+    let file = directory.path().join("record");
     let script = format!("cat > {}", file.display());
     let hooks = start(&[hook(&["/bin/sh", "-c", &script])]).unwrap();
     hooks.offer(&Arc::new(notice()));
     hooks.finish(Duration::from_secs(20));
     let record: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
-    std::fs::remove_file(&file).unwrap();
     assert_eq!(record["rule"]["id"], "plaintext");
 }
 

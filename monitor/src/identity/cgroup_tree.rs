@@ -176,12 +176,13 @@ mod tests {
 
     #[test]
     fn what_is_below_a_directory_of_a_user_may_be_made_by_that_user() {
-        let root = std::env::temp_dir().join(format!("streamwatch-cgroups-{}", std::process::id()));
+        let directory = crate::temporary::directory();
+        let root = directory.path();
         let deep = vec!["d"; DEEPEST + 1].join("/");
         fs::create_dir_all(root.join("a.service/b")).unwrap();
         fs::create_dir_all(root.join(&deep)).unwrap();
-        let owner = fs::metadata(&root).map(|meta| meta.uid()).unwrap();
-        let tree = CgroupTree { mount: Mount::open(root.clone()).map(Arc::new), ..CgroupTree::default() };
+        let owner = fs::metadata(root).map(|meta| meta.uid()).unwrap();
+        let tree = CgroupTree { mount: Mount::open(root.to_owned()).map(Arc::new), ..CgroupTree::default() };
         let own = if owner == 0 { Maker::Host } else { Maker::User(owner) };
         assert_eq!(tree.maker("a.service/b"), own);
         assert_eq!(tree.maker("gone.service"), Maker::Unknown);
@@ -192,7 +193,6 @@ mod tests {
             assert_eq!(tree.maker("a.service"), Maker::User(7));
             assert_eq!(tree.maker("a.service/b"), Maker::User(7), "of one above");
         }
-        let _ = fs::remove_dir_all(root);
         assert_eq!(CgroupTree::default().maker("a.service"), Maker::Unknown);
     }
 

@@ -53,19 +53,20 @@ fn this_program_has_the_hash_that_sha256sum_says() {
     assert_eq!(hashes.clone().get(&other.version()), Some(said));
 }
 
-/// A copy of `sleep` that runs.
-fn copy(name: &str) -> (String, Child) {
-    let path = std::env::temp_dir().join(format!("streamwatch-test-{name}-{}", std::process::id()));
+/// A copy of `sleep` that runs, and where it is.
+fn copy() -> (tempfile::TempDir, String, Child) {
+    let directory = crate::temporary::directory();
+    let path = directory.path().join("sleeps");
     // By another process: an open copy here would be handed to what other tests begin.
     assert!(Command::new("cp").arg("/bin/sleep").arg(&path).status().unwrap().success());
     let child = Command::new(&path).arg("60").spawn().unwrap();
-    (path.to_str().unwrap().to_owned(), child)
+    (directory, path.to_str().unwrap().to_owned(), child)
 }
 
 #[test]
 fn one_that_ended_is_read_only_where_its_file_is_held_and_one_that_was_written_to_has_no_hash() {
     let hashes = Hashes::default();
-    let (path, mut child) = copy("written");
+    let (_directory, path, mut child) = copy();
     let said = said_of(&path);
     let executable = || {
         let process = ProcessDirectory::open(child.id()).unwrap();
@@ -80,19 +81,17 @@ fn one_that_ended_is_read_only_where_its_file_is_held_and_one_that_was_written_t
     assert_eq!(let_go.read_on(4096, Duration::MAX), (Step::Failed, 0));
     std::fs::OpenOptions::new().append(true).open(&path).unwrap().write_at(b"x", 0).unwrap();
     assert_eq!(written.read_on(u64::MAX, Duration::MAX), (Step::Failed, 0));
-    std::fs::remove_file(path).unwrap();
 }
 
 #[test]
 fn a_version_is_of_the_process_that_runs_it() {
-    let (path, mut child) = copy("version");
+    let (_directory, _, mut child) = copy();
     let of = |pid| ProcessDirectory::open(pid).unwrap();
     let version = own(&Hashes::default()).version();
     assert_eq!(Version::run_by(of(std::process::id()).as_fd()), Some(version));
     assert_ne!(Version::run_by(of(child.id()).as_fd()), Some(version));
     child.kill().unwrap();
     child.wait().unwrap();
-    std::fs::remove_file(path).unwrap();
 }
 
 #[test]
@@ -109,7 +108,7 @@ fn so_many_files_are_held_and_no_more() {
 /// Its server may never answer, and nobody was asked before whether it may hang.
 #[test]
 fn the_file_system_of_another_file_than_the_one_that_was_seen_is_asked_nothing() {
-    let (path, mut child) = copy("another");
+    let (_directory, _, mut child) = copy();
     let process = ProcessDirectory::open(child.id()).unwrap();
     let is_asked = |version| {
         let mut is_asked = false;
@@ -125,12 +124,11 @@ fn the_file_system_of_another_file_than_the_one_that_was_seen_is_asked_nothing()
     assert!(Executable::of(child.id(), runs).run_still(process.as_fd(), |_| true).is_none());
     child.kill().unwrap();
     child.wait().unwrap();
-    std::fs::remove_file(path).unwrap();
 }
 
 #[test]
 fn who_runs_it_too_and_ends_takes_nothing_from_those_who_live() {
-    let (path, mut child) = copy("lives");
+    let (_directory, path, mut child) = copy();
     let said = said_of(&path);
     let version = Version::run_by(ProcessDirectory::open(child.id()).unwrap().as_fd()).unwrap();
     let ended = Command::new("true").spawn().map(|mut child| child.wait().map(|_| child.id()));
@@ -147,5 +145,4 @@ fn who_runs_it_too_and_ends_takes_nothing_from_those_who_live() {
     assert_eq!(read_all(&mut executable, 4096).0, Step::Done(said));
     child.kill().unwrap();
     child.wait().unwrap();
-    std::fs::remove_file(path).unwrap();
 }

@@ -1,6 +1,5 @@
 #![allow(clippy::unwrap_used)]
 
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
@@ -111,8 +110,8 @@ fn who_still_runs_what_it_was_glimpsed_with_goes_by_its_own_name() {
 #[test]
 fn another_file_is_another_program_whatever_its_path_and_its_name() {
     const NAME: &str = "streamwatch-sam";
-    let program = std::env::temp_dir().join(format!("streamwatch-same-{}", std::process::id()));
-    let _removed = Removed(&program);
+    let directory = crate::temporary::directory();
+    let program = directory.path().join("streamwatch-same");
     let run = || {
         let _ = std::fs::remove_file(&program);
         assert!(Command::new("cp").arg("/bin/sleep").arg(&program).status().unwrap().success());
@@ -144,20 +143,11 @@ fn another_file_is_another_program_whatever_its_path_and_its_name() {
     }
 }
 
-/// Also where the test fails.
-struct Removed<'a>(&'a Path);
-
-impl Drop for Removed<'_> {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(self.0);
-    }
-}
-
 /// Where a file is on this host is told without asking a file system, or not at all.
 #[test]
 fn a_program_that_is_not_at_its_path_any_more_is_not_told() {
-    let program = std::env::temp_dir().join(format!("streamwatch-test-glimpsed-{}", std::process::id()));
-    let _removed = Removed(&program);
+    let directory = crate::temporary::directory();
+    let program = directory.path().join("glimpsed");
     let copied = Command::new("cp").arg("/bin/sleep").arg(&program).status().unwrap();
     assert!(copied.success());
     let child = Running::start(Command::new(&program).arg("60").stdin(Stdio::null()));

@@ -425,7 +425,8 @@ mod tests {
     /// Of another user than root, which is taken at its word.
     #[test]
     fn a_program_is_the_hosts_where_it_was_begun_also_once_it_is_removed() {
-        let program = std::env::temp_dir().join(format!("streamwatch-test-waits-{}", std::process::id()));
+        let directory = crate::temporary::directory();
+        let program = directory.path().join("waits");
         // By another process: an open copy here would be handed to what other tests begin.
         let copied = std::process::Command::new("cp").arg("/bin/sleep").arg(&program).status().unwrap();
         assert!(copied.success());

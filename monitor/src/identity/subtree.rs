@@ -56,15 +56,15 @@ mod tests {
 
     #[test]
     fn a_directory_has_itself_and_what_is_in_it_and_no_other() {
-        let place = std::env::temp_dir().join(format!("streamwatch-subtree-{}", std::process::id()));
+        let directory = crate::temporary::directory();
+        let place = directory.path();
         let (inner, outer) = (place.join("a/b/c"), place.join("z"));
         fs::create_dir_all(&inner).expect("a directory");
         fs::create_dir_all(&outer).expect("a directory");
         let id = |path: &Path| fs::metadata(path).expect("there").ino();
         let subtree = Subtree::of(&place.join("a"));
         assert!(subtree.has(id(&place.join("a"))) && subtree.has(id(&inner)) && subtree.has(0));
-        assert!(!subtree.has(id(&outer)) && !subtree.has(id(&place)));
+        assert!(!subtree.has(id(&outer)) && !subtree.has(id(place)));
         assert!(!Subtree::of(&place.join("none")).has(id(&outer)));
-        fs::remove_dir_all(&place).expect("removed");
     }
 }

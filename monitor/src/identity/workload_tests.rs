@@ -2,36 +2,29 @@
 
 use super::*;
 
-/// A directory of the test's own, gone when it ends.
-struct Root(PathBuf);
+/// A directory of the test's own.
+struct Root(tempfile::TempDir);
 
 impl Root {
-    fn new(name: &str) -> Root {
-        let path = std::env::temp_dir().join(format!("streamwatch-workload-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        Root(path)
+    fn new() -> Root {
+        Root(crate::temporary::directory())
     }
 
     fn write(&self, path: &str, text: &str) {
-        let path = self.0.join(path);
+        let path = self.0.path().join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
     }
 
     fn of(&self, id: &str) -> Option<Workload> {
-        Workloads::new(self.0.clone()).of(&Container { id: id.into(), runtime: "x".into(), pod: None }, 0)
-    }
-}
-
-impl Drop for Root {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+        Workloads::new(self.0.path().to_owned())
+            .of(&Container { id: id.into(), runtime: "x".into(), pod: None }, 0)
     }
 }
 
 #[test]
 fn each_runtime_is_read() {
-    let root = Root::new("each");
+    let root = Root::new();
     root.write(
         "var/lib/docker/containers/d1/config.v2.json",
         r#"{"Name":"/web","Config":{"Image":"nginx:1","Labels":{"app":"shop"}}}"#,
@@ -74,7 +67,7 @@ fn each_runtime_is_read() {
 
 #[test]
 fn what_is_no_state_tells_nothing() {
-    let root = Root::new("none");
+    let root = Root::new();
     root.write("var/lib/docker/containers/d1/config.v2.json", "not json");
     root.write("outside.json", r#"{"Name":"/x"}"#);
     for id in ["d1", "d2", "", "..", "../../../outside", "a/b"] {
@@ -97,7 +90,7 @@ fn labels_beyond_what_is_looked_at_are_not_known() {
 
 #[test]
 fn a_user_is_not_told_what_a_container_of_the_host_is() {
-    let root = Root::new("user");
+    let root = Root::new();
     root.write(
         "var/lib/docker/containers/d1/config.v2.json",
         r#"{"Name":"/web","Config":{"Image":"nginx:1"}}"#,

@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn what_was_left_is_believed_in_the_same_boot_and_place_and_of_nobody_else() {
-        let place = Place::new("note");
+        let place = Place::new();
         let (path, pins) = (place.socket(), Path::new("/sys/fs/bpf/streamwatch"));
         assert_eq!(Note::read(&path, pins), None);
         let mut note = Note::new(pins, 5).unwrap();

@@ -156,20 +156,14 @@ mod tests {
 
     use super::*;
 
-    fn place(name: &str) -> PathBuf {
-        let place = std::env::temp_dir().join(format!("streamwatch-secret-{}-{name}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&place);
-        std::fs::create_dir_all(&place).unwrap();
-        place
-    }
-
     fn told(path: &Path) -> String {
         read(&SecretPlace::File(path.to_owned())).unwrap_err().to_string()
     }
 
     #[test]
     fn a_key_file_that_others_can_read_or_replace_is_refused() {
-        let directory = place("modes");
+        let place = crate::temporary::directory();
+        let directory = place.path();
         let path = directory.join("key");
         std::fs::write(&path, [7; 32]).unwrap();
         let mode = |mode: u32| std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
@@ -184,10 +178,10 @@ mod tests {
         let link = directory.join("link");
         symlink(&path, &link).unwrap();
         assert!(told(&link).contains("is a symbolic link"));
-        assert!(told(&directory).contains("is no regular file"));
+        assert!(told(directory).contains("is no regular file"));
         assert!(told(&directory.join("none")).contains("can't be read"));
         let of_directory =
-            |mode| std::fs::set_permissions(&directory, PermissionsExt::from_mode(mode)).unwrap();
+            |mode| std::fs::set_permissions(directory, PermissionsExt::from_mode(mode)).unwrap();
         for bad in [0o777, 0o775, 0o757] {
             of_directory(bad);
             let told = told(&path);
@@ -222,7 +216,6 @@ mod tests {
             chown(&path, Some(1), None).unwrap();
             assert!(told(&path).contains("belongs to user 1"));
         }
-        std::fs::remove_dir_all(directory).unwrap();
     }
 
     #[test]
@@ -243,14 +236,14 @@ mod tests {
 
     #[test]
     fn a_key_file_is_made_once_for_its_owner_alone() {
-        let directory = place("make");
+        let place = crate::temporary::directory();
+        let directory = place.path();
         let path = directory.join("state.key");
         make(&path).unwrap();
         let first = read(&SecretPlace::File(path.clone())).unwrap();
         assert_eq!((first.len(), std::fs::metadata(&path).unwrap().mode() & 0o777), (32, 0o600));
         make(&path).unwrap();
         assert_eq!(read(&SecretPlace::File(path)).unwrap(), first);
-        assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 1);
-        std::fs::remove_dir_all(directory).unwrap();
+        assert_eq!(std::fs::read_dir(directory).unwrap().count(), 1);
     }
 }

@@ -58,11 +58,12 @@ pub fn serve(answer: impl Fn(&Asked) -> (u16, String) + Send + 'static) -> (Stri
     (base, asked)
 }
 
-fn secret_file(name: &str, text: &str) -> PathBuf {
-    let path = std::env::temp_dir().join(format!("streamwatch-keys-{}-{name}", std::process::id()));
+fn secret_file(text: &str) -> (tempfile::TempDir, PathBuf) {
+    let directory = crate::temporary::directory();
+    let path = directory.path().join("secret");
     std::fs::write(&path, text).unwrap();
     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
-    path
+    (directory, path)
 }
 
 fn place(text: &str) -> Place {
@@ -94,7 +95,7 @@ fn transit_wraps_and_unwraps_and_its_rotation_is_seen() {
             _ => (404, json!({ "errors": [] }).to_string()),
         }
     });
-    let token = secret_file("token", "hvs.token\n");
+    let (_directory, token) = secret_file("hvs.token\n");
     let mut settings = State { key: place("vault-transit:transit/streamwatch"), ..State::default() };
     settings.vault.address = address;
     settings.vault.token = SecretPlace::File(token.clone());
@@ -115,12 +116,11 @@ fn transit_wraps_and_unwraps_and_its_rotation_is_seen() {
     std::fs::set_permissions(&token, PermissionsExt::from_mode(0o644)).unwrap();
     let told = keys.unwrap(&wrapped).unwrap_err().to_string();
     assert!(told.contains("has mode 0644"), "{told}");
-    std::fs::remove_file(token).unwrap();
 }
 
 #[test]
 fn a_service_that_is_sealed_slow_or_gone_is_to_be_asked_again() {
-    let token = secret_file("sealed", "hvs.token");
+    let (_directory, token) = secret_file("hvs.token");
     let mut settings = State { key: place("vault-kv:secret/host"), timeout_s: 1, ..State::default() };
     settings.vault.token = SecretPlace::File(token.clone());
     let told = |address: String| {
@@ -137,13 +137,12 @@ fn a_service_that_is_sealed_slow_or_gone_is_to_be_asked_again() {
     assert!(told(silent.clone()).contains("timeout"), "an answer that does not come");
     drop(listener);
     assert!(told(silent).contains("127.0.0.1"));
-    std::fs::remove_file(token).unwrap();
 }
 
 /// Fields of a secret in version 2 of the store, and an answer that is too long.
 #[test]
 fn a_secret_of_the_kv_store_has_the_key_and_older_ones() {
-    let token = secret_file("kv", "hvs.token");
+    let (_directory, token) = secret_file("hvs.token");
     let older: [u8; 32] = std::array::from_fn(|at| at as u8);
     let (new, old) = ("abcd".repeat(16), STANDARD.encode(older));
     let fields = json!({ "old-1": old, "key": new, "note": "by hand" });
@@ -165,7 +164,6 @@ fn a_secret_of_the_kv_store_has_the_key_and_older_ones() {
     let (long, _) = serve(|_| (200, " ".repeat(1 << 20)));
     settings.vault.address = long;
     assert!(Keys::new(&settings, Path::new("/x/state.redb")).unwrap().new_key().is_err());
-    std::fs::remove_file(token).unwrap();
 }
 
 /// <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html>, and KMS with
@@ -185,7 +183,7 @@ fn a_web_identity_takes_its_role_and_kms_is_asked_with_it() {
         let arn = "arn:aws:kms:eu-central-1:111122223333:key/1234";
         (200, json!({ "CiphertextBlob": blob, "Plaintext": plain, "KeyId": arn }).to_string())
     });
-    let token = secret_file("identity", "ey.token\n");
+    let (_directory, token) = secret_file("ey.token\n");
     let mut settings =
         State { key: place("aws-kms:arn:aws:kms:eu-central-1:111122223333:key/1234"), ..State::default() };
     settings.aws.endpoint = Some(endpoint);
@@ -209,7 +207,6 @@ fn a_web_identity_takes_its_role_and_kms_is_asked_with_it() {
     );
     let body: Value = serde_json::from_str(&asked[3].body).unwrap();
     assert_eq!(body["EncryptionContext"], json!({ "streamwatch": "state" }));
-    std::fs::remove_file(token).unwrap();
 }
 
 #[test]

@@ -313,22 +313,22 @@ mod tests {
     }
 
     /// A log, and its file, in which ten more were written than it holds.
-    fn overfull(name: &str, action: FlowAction) -> (PathBuf, ToldLog) {
-        let path = std::env::temp_dir().join(format!("streamwatch-told-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_file(&path);
+    fn overfull(action: FlowAction) -> (tempfile::TempDir, PathBuf, ToldLog) {
+        let directory = crate::temporary::directory();
+        let path = directory.path().join("told");
         let (mut log, _) = open(&path, 1).unwrap();
         for number in 0..ENTRIES + 10 {
             log.mean(&flow(&number.to_string()), action);
             log.begin();
             log.done();
         }
-        (path, log)
+        (directory, path, log)
     }
 
     #[test]
     fn what_was_written_is_known_and_what_was_being_written_is_in_doubt() {
-        let path = std::env::temp_dir().join(format!("streamwatch-told-{}", std::process::id()));
-        let _ = std::fs::remove_file(&path);
+        let directory = crate::temporary::directory();
+        let path = directory.path().join("told");
         let (mut log, past) = open(&path, 7).unwrap();
         assert!(past.is_empty());
         log.mean(&flow("a"), FlowAction::FlowOpened);
@@ -358,13 +358,12 @@ mod tests {
         drop(log);
         // Another ring: another life.
         assert!(open(&path, 8).unwrap().1.is_empty());
-        std::fs::remove_file(&path).unwrap();
     }
 
     /// The places are used again and again: what was only meant stands where the oldest stood.
     #[test]
     fn what_was_only_meant_is_not_taken_for_the_oldest_that_was_written() {
-        let (path, mut log) = overfull("meant", FlowAction::FlowClosed);
+        let (_directory, path, mut log) = overfull(FlowAction::FlowClosed);
         for id in ["a", "b", "c"] {
             log.mean(&flow(id), FlowAction::FlowClosed);
         }
@@ -377,12 +376,11 @@ mod tests {
         assert_eq!(past.said(&(ENTRIES + 9).to_string(), FlowAction::FlowClosed), Said::Told);
         assert_eq!(past.said("13", FlowAction::FlowClosed), Said::Told);
         assert_eq!(past.len() as u64, ENTRIES - 3);
-        std::fs::remove_file(&path).unwrap();
     }
 
     #[test]
     fn more_than_it_holds_pushes_out_the_oldest_and_any_file_is_read() {
-        let (path, log) = overfull("many", FlowAction::FlowOpened);
+        let (_directory, path, log) = overfull(FlowAction::FlowOpened);
         drop(log);
         let (log, past) = open(&path, 1).unwrap();
         assert_eq!(past.len() as u64, ENTRIES);
@@ -392,6 +390,5 @@ mod tests {
         log.map.word(WRITTEN).store(5, Release);
         drop(log);
         assert!(open(&path, 1).unwrap().1.is_empty());
-        std::fs::remove_file(&path).unwrap();
     }
 }

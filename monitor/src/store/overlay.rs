@@ -166,7 +166,8 @@ mod tests {
 
     #[test]
     fn an_error_of_the_disk_is_no_damage() {
-        let path = std::env::temp_dir().join(format!("streamwatch-refused-{}", std::process::id()));
+        let directory = crate::temporary::directory();
+        let path = directory.path().join("refused");
         std::fs::write(&path, [1; 100]).unwrap();
         // Open for writing alone: reading it is refused.
         let file = File::options().write(true).open(&path).unwrap();
@@ -177,7 +178,6 @@ mod tests {
         std::fs::write(&path, [1; 10]).unwrap();
         assert!(overlay.read(0, &mut [0; 100]).is_err());
         assert!(overlay.refused().take().is_none(), "a file that was cut is damaged");
-        std::fs::remove_file(&path).unwrap();
     }
 
     proptest! {
@@ -186,8 +186,8 @@ mod tests {
             below in proptest::collection::vec(any::<u8>(), 0..10_000),
             steps in proptest::collection::vec(step(), 0..12),
         ) {
-            let directory = std::env::temp_dir();
-            let path = directory.join(format!("streamwatch-overlay-{}", std::process::id()));
+            let directory = crate::temporary::directory();
+            let path = directory.path().join("overlay");
             std::fs::write(&path, &below).unwrap();
             let overlay = Overlay::new(File::open(&path).unwrap()).unwrap();
             let mut model = below.clone();
@@ -211,7 +211,6 @@ mod tests {
                 prop_assert!(overlay.read(1, &mut all).is_err() || all.is_empty());
             }
             prop_assert_eq!(std::fs::read(&path).unwrap(), below);
-            std::fs::remove_file(&path).unwrap();
         }
     }
 }

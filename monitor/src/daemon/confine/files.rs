@@ -83,7 +83,8 @@ mod tests {
         let name = SocketAddr::from_abstract_name(format!("streamwatch-{}", std::process::id()));
         let name = name.expect("a short name");
         let _unix = UnixListener::bind_addr(&name).expect("nobody has this name");
-        let file = std::env::temp_dir().join(format!("streamwatch-landlock-{}", std::process::id()));
+        let directory = crate::temporary::directory();
+        let file = directory.path().join("file");
         let make = || std::fs::write(&file, "x").expect("a file can be made");
         make();
         for (what, done) in attempts(other, port, &name, &file) {
@@ -98,7 +99,6 @@ mod tests {
             });
             confined.join().expect("it does not panic")
         });
-        let _ = std::fs::remove_file(&file);
         let abi = ABI::from(monitor_sys::confined::landlock_version());
         println!("{abi:?}: {said}");
         // Since when Landlock knows each.

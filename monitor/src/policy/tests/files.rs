@@ -73,37 +73,29 @@ fn errors_of_the_new_parts_say_where_and_what_was_expected() {
     }
 }
 
-/// A directory of the test's own, gone when it ends.
-struct Directory(std::path::PathBuf);
+/// A directory of the test's own.
+struct Directory(tempfile::TempDir);
 
 impl Directory {
-    fn new(name: &str) -> Directory {
-        let path = std::env::temp_dir().join(format!("streamwatch-policy-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        Directory(path)
+    fn new() -> Directory {
+        Directory(crate::temporary::directory())
     }
 
     fn write(&self, name: &str, text: &str) {
-        std::fs::write(self.0.join(name), text).unwrap();
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+        std::fs::write(self.0.path().join(name), text).unwrap();
     }
 }
 
 #[test]
 fn a_directory_is_one_policy() {
-    let directory = Directory::new("directory");
-    assert!(Policy::load(&directory.0).unwrap_err().to_string().contains("has 0 *.toml files"));
+    let directory = Directory::new();
+    assert!(Policy::load(directory.0.path()).unwrap_err().to_string().contains("has 0 *.toml files"));
     let client = "[[service.client]]\ngroup = \"shop\"\n";
     directory.write("20-web.toml", &format!("[[service]]\nname = \"web\"\nports = [80]\n{client}"));
     directory.write("90-groups.toml", "[groups]\nshop = [{ unit = \"shop.service\" }]\n");
     directory.write(".hidden.toml", "broken");
     directory.write("notes.txt", "broken");
-    let policy = Policy::load(&directory.0).unwrap();
+    let policy = Policy::load(directory.0.path()).unwrap();
     let shop = unit("shop.service");
     let decision = policy.decide(&facts(Some(&shop), None, "10.0.0.1:80"));
     assert!(
@@ -111,7 +103,7 @@ fn a_directory_is_one_policy() {
         "{decision:?}"
     );
     directory.write("30-again.toml", &format!("\n[[service]]\nname = \"web\"\nports = [81]\n{client}"));
-    let message = Policy::load(&directory.0).unwrap_err().to_string();
+    let message = Policy::load(directory.0.path()).unwrap_err().to_string();
     let expected =
         "30-again.toml:3:8: the service \"web\" is there twice, expected a name that line 2 of 20-web.toml";
     assert!(message.contains(expected), "{message}");
@@ -177,8 +169,8 @@ fn a_policy_is_as_long_as_it_may_be_and_no_longer_in_one_file_or_in_many() {
 /// A daemon that waited for it would hear no signal any more.
 #[test]
 fn a_pipe_is_read_to_its_end_and_nobody_waits_for_ever() {
-    let directory = Directory::new("pipe");
-    let pipe = directory.0.join("pipe.toml");
+    let directory = Directory::new();
+    let pipe = directory.0.path().join("pipe.toml");
     let mode = rustix::fs::Mode::from_raw_mode(0o600);
     rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
     // Somebody writes to it, and stays.
@@ -199,7 +191,7 @@ fn a_pipe_is_read_to_its_end_and_nobody_waits_for_ever() {
     writer.join().unwrap();
 
     // In a directory there may be a thousand of them.
-    let message = Policy::load(&directory.0).unwrap_err().to_string();
+    let message = Policy::load(directory.0.path()).unwrap_err().to_string();
     assert!(message.ends_with("pipe.toml: can't be read: is no regular file"), "{message}");
 }
 

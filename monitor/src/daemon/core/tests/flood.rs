@@ -1,5 +1,7 @@
 //! More than the tables hold: it is told, totals stay, and others keep what they have.
 
+use proptest::prelude::*;
+
 use super::*;
 
 fn loss(records: &[Record]) -> Vec<(String, String, u64, u64, u64)> {
@@ -392,4 +394,80 @@ fn an_end_that_does_not_count_does_not_count_when_it_is_heard_of_again() {
     rig.feed(Kind::Close, FlowEvent { received_bytes: 20, ..server });
     rig.records();
     assert_eq!(rig.core.total_bytes(), (20, 0));
+}
+
+/// A row of a table: what came, what it took, what it had no room for.
+fn row(rig: &Rig, kind: &str) -> (u64, u64, u64) {
+    let rows = rig.core.table_losses();
+    let row = rows.iter().find(|row| row.kind == kind);
+    row.map(|row| (row.offered, row.delivered, row.lost)).unwrap_or_default()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+
+    /// What is counted beside them: by what was told, and by what is there.
+    #[test]
+    fn rows_of_tables_are_what_came_and_is_held_and_has_ended_and_was_pushed_out(
+        capacity in 2usize..24,
+        streams in 2usize..24,
+        steps in proptest::collection::vec((0usize..16, 0u8..8), 0..160),
+    ) {
+        let mut rig = Rig::new(CoreSettings { capacity, streams, ..settings() });
+        let mut open: Vec<Option<FlowEvent>> = vec![None; 16];
+        let (mut made, mut listening, mut told) = (0, 0, Vec::new());
+        let ends = (0..16).map(|place| (place, 0));
+        for (place, what) in steps.into_iter().chain(ends) {
+            rig.now_ns += SECOND / 1000;
+            let at_ns = rig.now_ns;
+            match (open[place], what) {
+                (Some(event), 0..=2) => {
+                    let kind = Kind::Close;
+                    rig.feed(kind, FlowEvent { kind: kind as u8, at_ns, sent_bytes: 9, ..event });
+                    open[place] = None;
+                }
+                (Some(event), 3..=6) => {
+                    let kind = Kind::Progress;
+                    rig.feed(kind, FlowEvent { kind: kind as u8, at_ns, sent_bytes: 5, ..event });
+                }
+                (None, 1..=6) => {
+                    made += 1;
+                    let (at, to) = (format!("10.0.0.1:{}", 20_000 + made), format!("10.0.0.2:{}", 1000 + made));
+                    let event = rig.event(Kind::Open, made, &at, &to, false);
+                    rig.feed(Kind::Open, event);
+                    open[place] = Some(event);
+                }
+                (_, 7) => {
+                    listening += 1;
+                    let event = rig.event(Kind::Listen, 1_000_000 + listening, "10.0.0.1:1", "0.0.0.0:0", true);
+                    rig.feed(Kind::Listen, event);
+                }
+                _ => {}
+            }
+            if what % 2 == 0 {
+                told.extend(rig.records());
+            }
+        }
+        told.extend(rig.records());
+        rig.pass(2 * SECOND);
+        told.extend(rig.records());
+        let count = |wanted: FlowAction| flows(&told).iter().filter(|(action, _)| *action == wanted).count() as u64;
+        // Here no flow is told of in between unless it is pushed out.
+        let (held, closed, pushed) =
+            (rig.core.table.ids().len() as u64, count(FlowAction::FlowClosed), count(FlowAction::FlowProgress));
+        let (offered, _, lost) = row(&rig, "flow");
+        prop_assert_eq!((offered, lost), (held + closed + pushed, pushed));
+        prop_assert_eq!(row(&rig, "pushed_out").0, pushed);
+        let held = rig.core.listeners.len() as u64;
+        prop_assert_eq!(row(&rig, "listener"), (listening, held, listening - held));
+        if pushed == 0 {
+            // Those that found no room count together, for their client.
+            let of = |is_others: bool| {
+                let streams = rig.core.streams.iter();
+                let of = streams.filter(|it| it.key.to_string().contains("(others)") == is_others);
+                of.map(|stream| stream.flows).sum::<u64>()
+            };
+            prop_assert_eq!(row(&rig, "stream"), (made, of(false), of(true)));
+        }
+    }
 }
