@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn a_file_is_ours_where_nobody_else_can_write_to_it_or_replace_it() {
-        let place = Place::new("trust");
+        let place = Place::new();
         let directory = directory(&place);
         let path = directory.join("file");
         std::fs::write(&path, "").unwrap();
@@ -129,7 +129,7 @@ mod tests {
     /// A link says nothing of its own: what counts is what is read, and who can have the link lead elsewhere.
     #[test]
     fn of_a_link_what_is_read_counts_and_who_can_change_the_link() {
-        let place = Place::new("trust-link");
+        let place = Place::new();
         let directory = directory(&place);
         let (here, there) = (directory.join("here"), directory.join("there"));
         for path in [&here, &there] {
@@ -165,7 +165,7 @@ mod tests {
         if !geteuid().is_root() {
             return;
         }
-        let place = Place::new("trust-owner");
+        let place = Place::new();
         let directory = directory(&place);
         let path = directory.join("file");
         std::fs::write(&path, "").unwrap();

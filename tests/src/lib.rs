@@ -20,6 +20,7 @@ mod ending;
 pub mod exact;
 pub mod guesses;
 mod lab;
+pub mod memory;
 mod netns;
 pub mod others;
 pub mod pcap;

@@ -263,10 +263,10 @@ fn alone(event: Event) -> Batch {
 
 /// All peers of UDP sockets: the core knows most of them, and takes the others.
 fn sweep_udp(control: &Control, events: &Sender<Batch>) -> Result<(), ()> {
-    let mut left = control.all_udp().into_iter().map(|(key, totals)| Event::UdpLeft(key, totals)).peekable();
-    while left.peek().is_some() {
-        let batch = Batch { events: left.by_ref().take(SWEPT).collect(), end: None };
-        events.send(batch).map_err(|_| ())?;
+    // Totals are read as they go: all at once they would take more than the map itself.
+    for peers in control.udp_peers().chunks(SWEPT) {
+        let left = peers.iter().filter_map(|key| Some(Event::UdpLeft(*key, control.udp(key)?)));
+        events.send(Batch { events: left.collect(), end: None }).map_err(|_| ())?;
     }
     Ok(())
 }

@@ -246,7 +246,8 @@ impl Session {
         let control = spawn("control", move || {
             if taken_over {
                 // Before what the ring says of them: the end of a socket is that of all its peers.
-                let left = maps.all_udp().into_iter().map(|(key, totals)| Event::UdpLeft(key, totals));
+                let peers = maps.udp_peers();
+                let left = peers.iter().filter_map(|key| Some(Event::UdpLeft(*key, maps.udp(key)?)));
                 let _ = events_in.send(Batch { events: left.collect(), end: None });
             }
             control::run(&mut maps, &watched, &commands_out, &events_in, &late, &held);

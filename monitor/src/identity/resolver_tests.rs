@@ -464,7 +464,8 @@ fn the_unit_of_a_living_process_is_read_in_both_versions() {
 fn what_the_kernel_connects_by_itself_is_not_said_to_be_roots() {
     let stat = Stat { name: "kworker/1:0".to_owned(), state: 'I', start_ticks: 1, is_kernel: true };
     let seen = ProcessSeen { tgid: 7, uid: 0, ..ProcessSeen::default() };
-    let standing = Standing::default();
+    let root = UserIds { real: 0, effective: 0 };
+    let standing = Standing { users: Some(root), ..Standing::default() };
     let identity = Resolver::new().identity(7, stat, standing, Details::default(), Some(&seen), 1);
     assert_eq!((identity.uid, identity.user), (None, None));
     assert_eq!(identity.missing.as_deref(), Some(OF_KERNEL));

@@ -104,11 +104,8 @@ impl Control {
     }
 
     /// Every peer of a UDP socket that is counted.
-    pub fn all_udp(&self) -> Vec<(UdpKey, UdpTotals)> {
-        let entries = self.udp.iter().filter_map(Result::ok);
-        entries
-            .filter_map(|(key, totals)| Some((UdpKey::read_from(&key)?, UdpFlow::read_from(&totals)?)))
-            .collect()
+    pub fn udp_peers(&self) -> Vec<UdpKey> {
+        self.udp.keys().filter_map(Result::ok).filter_map(|key| UdpKey::read_from(&key)).collect()
     }
 
     /// Totals of one peer of a UDP socket.
