@@ -81,7 +81,7 @@ fn a_missing_file_is_named() {
 #[test]
 fn a_file_that_somebody_else_can_change_is_refused() {
     use std::os::unix::fs::{PermissionsExt, chown, symlink};
-    let place = Place::new("config-others");
+    let place = Place::new();
     let directory = place.socket().parent().unwrap().to_owned();
     let mode = |path: &Path, mode| std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
     mode(&directory, 0o755);

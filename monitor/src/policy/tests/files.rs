@@ -112,9 +112,10 @@ fn a_directory_is_one_policy() {
 #[test]
 fn who_else_can_change_a_policy_is_said() {
     use std::os::unix::fs::{PermissionsExt, symlink};
-    let directory = Directory::new("others");
+    let directory = Directory::new();
     let mode = |name: &str, mode| {
-        let path = if name.is_empty() { directory.0.clone() } else { directory.0.join(name) };
+        let path =
+            if name.is_empty() { directory.0.path().to_owned() } else { directory.0.path().join(name) };
         std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
     };
     mode("", 0o755);
@@ -123,23 +124,23 @@ fn who_else_can_change_a_policy_is_said() {
         mode(name, 0o644);
     }
     let of = |path: &std::path::Path| Policy::texts(path).unwrap().others();
-    assert_eq!(of(&directory.0), None);
+    assert_eq!(of(directory.0.path()), None);
     mode("b.toml", 0o664);
-    let b = directory.0.join("b.toml");
+    let b = directory.0.path().join("b.toml");
     let told = format!("the policy {0} has mode 0664: others can change it; chmod go-w {0}", b.display());
-    assert_eq!(of(&directory.0), Some(told.clone()));
+    assert_eq!(of(directory.0.path()), Some(told.clone()));
     assert_eq!(of(&b), Some(told.clone()));
-    let link = directory.0.join("link");
+    let link = directory.0.path().join("link");
     symlink(&b, &link).unwrap();
     assert!(of(&link).unwrap().contains("has mode 0664"));
-    assert_eq!(of(&directory.0.join("a.toml")), None);
+    assert_eq!(of(&directory.0.path().join("a.toml")), None);
     mode("c.toml", 0o646);
-    assert_eq!(of(&directory.0), Some(format!("{told}; and 1 more of its files")));
+    assert_eq!(of(directory.0.path()), Some(format!("{told}; and 1 more of its files")));
     // In whose directory it is can put another in its place.
     mode("", 0o777);
-    assert!(of(&directory.0.join("a.toml")).unwrap().contains("of mode 0777: others can replace it"));
+    assert!(of(&directory.0.path().join("a.toml")).unwrap().contains("of mode 0777: others can replace it"));
     // What the worker is given does not say it again.
-    let texts = Policy::texts(&directory.0).unwrap();
+    let texts = Policy::texts(directory.0.path()).unwrap();
     let sent: PolicyTexts = serde_json::from_str(&serde_json::to_string(&texts).unwrap()).unwrap();
     assert_eq!(sent.others(), None);
 }
@@ -147,7 +148,7 @@ fn who_else_can_change_a_policy_is_said() {
 /// Whoever reads it hears nothing else meanwhile.
 #[test]
 fn a_policy_is_as_long_as_it_may_be_and_no_longer_in_one_file_or_in_many() {
-    let directory = Directory::new("length");
+    let directory = Directory::new();
     let comment = |length: usize| format!("#{}\n", "x".repeat(length - 2));
     let most = usize::try_from(crate::config::LARGEST_FILE).unwrap();
     let refused = |path: &std::path::Path| Policy::load(path).map(drop).unwrap_err().to_string();
@@ -155,15 +156,15 @@ fn a_policy_is_as_long_as_it_may_be_and_no_longer_in_one_file_or_in_many() {
         format!("{}: is larger than {most} bytes: expected TOML of at most as many", path.display())
     };
     directory.write("a.toml", &comment(most));
-    assert!(Policy::load(&directory.0).unwrap().is_empty());
+    assert!(Policy::load(directory.0.path()).unwrap().is_empty());
     directory.write("a.toml", &comment(most + 1));
-    let file = directory.0.join("a.toml");
+    let file = directory.0.path().join("a.toml");
     assert_eq!(refused(&file), expected(&file));
     directory.write("a.toml", &comment(most / 2));
     directory.write("b.toml", &comment(most / 2));
-    assert!(Policy::load(&directory.0).unwrap().is_empty());
+    assert!(Policy::load(directory.0.path()).unwrap().is_empty());
     directory.write("c.toml", "#\n");
-    assert_eq!(refused(&directory.0), expected(&directory.0));
+    assert_eq!(refused(directory.0.path()), expected(directory.0.path()));
 }
 
 /// A daemon that waited for it would hear no signal any more.
