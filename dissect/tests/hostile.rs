@@ -61,7 +61,7 @@ fn presentable(inspection: &Inspection) -> bool {
 }
 
 /// Openings that lead into every parser, so that random bytes get past the first comparison.
-const OPENINGS: [&[u8]; 38] = [
+const OPENINGS: [&[u8]; 44] = [
     b"",
     b"\x16\x03\x01\x01\x00\x01\x00\x00\xfc\x03\x03",
     b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x03",
@@ -78,6 +78,12 @@ const OPENINGS: [&[u8]; 38] = [
     b"\r\n\r\n\0\r\nQUIT\n\x21\x11\xff\xff",
     b"220 mail ESMTP\r\n",
     b"EHLO x\r\nSTARTTLS\r\n",
+    b"220 x\r\n502 no\r\n250 ok\r\n220 go\r\n",
+    b"FOO\r\nEHLO x\r\nSTARTTLS\r\n",
+    b"+OK x\r\n-ERR no\r\n+OK go\r\n",
+    b"FOO\r\nSTLS\r\n",
+    b"* OK\r\n* BAD\r\na1 OK go\r\n",
+    b"\r\n\nFOO /a HTTP/1.1\r\n\r\n",
     b"+OK POP3\r\n",
     b"* OK IMAP\r\n",
     b"\x30\x84\xff\xff\xff\xff\x02\x01\x01\x77",

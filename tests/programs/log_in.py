@@ -1,10 +1,12 @@
-"""Logs in once. Usage: log_in.py amqp|nats|smtp|imap|pop3|ssh HOST PORT USER, with PASSWORD in the environment; ends with 1 when refused"""
+"""Logs in once. Usage: log_in.py amqp|nats|smtp|imap|imap-late|pop3|pop3-late|http-late|ssh HOST PORT USER, with PASSWORD in the environment; ends with 1 when refused"""
 
 import asyncio
+import base64
 import imaplib
 import os
 import poplib
 import smtplib
+import socket
 import sys
 
 import nats
@@ -51,6 +53,38 @@ def pop3():
     client.quit()
 
 
+def in_turns(begins, *turns):
+    """Lines, each answered by lines up to one that begins so: the last with a word that lets in"""
+    with socket.create_connection((host, port), timeout=20) as connection, connection.makefile("rwb") as lines:
+        if begins:
+            lines.readline()
+        for said, ends in turns:
+            lines.write(said.encode())
+            lines.flush()
+            answer = lines.readline()
+            while answer and not answer.startswith(ends):
+                answer = lines.readline()
+        if not any(word in answer for word in (b"OK", b" 200 ")):
+            raise RuntimeError(answer)
+
+
+def imap_late():
+    """Behind a line that is no command"""
+    in_turns(True, ("FOO\r\n", (b"FOO", b"* BAD")), (f"a1 LOGIN {user} {password}\r\n", b"a1 "))
+
+
+def pop3_late():
+    turns = [("FOO\r\n", b"-ERR"), (f"USER {user}\r\n", b"+OK"), (f"PASS {password}\r\n", (b"+OK", b"-ERR"))]
+    in_turns(True, *turns)
+
+
+def http_late():
+    """Behind an empty line"""
+    pair = base64.b64encode(f"{user}:{password}".encode()).decode()
+    head = f"\r\nGET /index.html HTTP/1.1\r\nHost: {host}\r\nAuthorization: Basic {pair}\r\n\r\n"
+    in_turns(False, (head, b"HTTP/1.1"))
+
+
 def ssh():
     client = paramiko.SSHClient()
     client.set_missing_host_key_policy(paramiko.AutoAddPolicy())
@@ -60,7 +94,9 @@ def ssh():
 
 
 try:
-    {"amqp": amqp, "nats": over_nats, "smtp": smtp, "imap": imap, "pop3": pop3, "ssh": ssh}[what]()
+    by_name = {"amqp": amqp, "nats": over_nats, "smtp": smtp, "imap": imap, "pop3": pop3, "ssh": ssh}
+    by_name |= {"imap-late": imap_late, "pop3-late": pop3_late, "http-late": http_late}
+    by_name[what]()
 except Exception as error:
     print(repr(error), file=sys.stderr)
     sys.exit(1)

@@ -1,27 +1,30 @@
 //! HTTP/1 (RFC 9110, 9112): method and path, refusals 401, 403 and 407, and what is presented for them.
 //!
-//! Bodies are framed as RFC 9112 section 6.3 has it; of a form or of JSON the first 4 KiB are looked
-//! through for fields that name themselves as passwords. A refusal of a request that presented nothing
+//! A head is read field by field, however long it is. Bodies are framed as RFC 9112 section 6.3 has it; of a form or
+//! of JSON, in chunks or not, the first 4 KiB are looked through for fields that name themselves as passwords. A refusal of a request that presented nothing
 //! is marked so: it is the first half of Basic, Digest, NTLM and of a registry's log-in.
 
 use std::collections::VecDeque;
 
 use super::event::{CredentialKind, Verb};
 use super::http1_framing::{
-    Content, Framing, chunk_size, has_no_content, header, is_field, is_method, is_only_json, is_strict,
-    names_method, part_names_method, request_line, request_within,
+    Content, Framing, chunk_size, has_no_content, header, is_field, is_only_json, is_strict_field,
+    is_strict_request, names_method, part_names_method, request_within,
 };
 use super::machine::{Aligned, LOOK, Machine, Sink, Step, base64, begins_with_word, line, whole};
 use super::path::{shown, shown_host};
 use super::secrets;
 use crate::End;
 use crate::bytes::{find, lines};
+use crate::web::http1::{is_method, is_token_byte, request_line};
 
 /// Headers that name another method or path than the request line, to servers that heed them.
 const OVERRIDES: [&[u8]; 5] =
     [b"x-http-method-override", b"x-http-method", b"x-method-override", b"x-original-url", b"x-rewrite-url"];
 /// Requests that wait for their answer.
 const PENDING: usize = 64;
+/// A field that is longer, with its folds, is looked at no further.
+const LONGEST_FIELD: usize = 3 * LOOK;
 pub(super) const METHODS: [&str; 22] = [
     "GET",
     "HEAD",
@@ -56,6 +59,20 @@ pub(super) struct Http {
     presents: Option<bool>,
     /// Whether servers may leave the body of the last request unread.
     no_content: bool,
+    /// The head of a request that is being read.
+    head: Head,
+    /// The client's body in chunks: what it is, and its beginning.
+    chunked: Content,
+    text: Vec<u8>,
+}
+
+#[derive(Default)]
+struct Head {
+    request: Request,
+    framing: Framing,
+    /// `COPY` and `MOVE` have another target among the fields.
+    method: &'static [u8],
+    is_version_0: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -69,9 +86,15 @@ struct Request {
 enum Phase {
     #[default]
     Head,
+    /// The fields of a request.
+    Fields,
+    /// What is left of one that is too long.
+    LongField,
     /// This many bytes, in a form that is looked through.
     Body(u64, Content),
     ChunkSize,
+    /// This many bytes are left of it.
+    Chunk(u64),
     ChunkEnd,
     Trailer,
 }
@@ -99,7 +122,10 @@ impl Machine for Http {
                 End::Server => self.response(rest, sink),
             },
             Phase::Body(length, content) => self.body(from, rest, length, content, sink),
-            Phase::ChunkSize => chunk(from, rest, sink),
+            Phase::Fields => self.field(rest, sink),
+            Phase::LongField => rest_of_field(rest, sink.examined),
+            Phase::ChunkSize => self.chunk_size(from, rest, sink),
+            Phase::Chunk(length) => self.chunk(from, rest, length, sink),
             Phase::ChunkEnd => match rest {
                 [b'\r', b'\n', ..] => (Step::Take(2), Phase::ChunkSize),
                 [b'\r'] => (Step::More, phase),
@@ -116,7 +142,7 @@ impl Machine for Http {
 
     fn aligned(&self, from: End, rest: &[u8]) -> Aligned {
         match from {
-            End::Client => begins_with_word(rest, &METHODS),
+            End::Client => begins_request(rest),
             End::Server if rest.len() < 9 => Aligned::More,
             End::Server if rest.starts_with(b"HTTP/1.") => Aligned::Yes,
             End::Server => Aligned::No,
@@ -126,9 +152,16 @@ impl Machine for Http {
     fn gap(&mut self, from: End) {
         self.pending.clear();
         match from {
-            End::Client => self.client = Phase::Head,
+            End::Client => {
+                self.client = Phase::Head;
+                self.text = Vec::new();
+            }
             End::Server => self.server = Phase::Head,
         }
+    }
+
+    fn held(&self) -> usize {
+        self.text.len()
     }
 
     fn tells_all(&self) -> bool {
@@ -138,20 +171,32 @@ impl Machine for Http {
 
 impl Http {
     fn request(&mut self, rest: &[u8], sink: &mut Sink<'_>) -> (Step, Phase) {
-        if begins_with_word(rest, &METHODS) == Aligned::No && !rest.starts_with(b"\r\n") {
-            return (Step::Lost, Phase::Head);
+        // RFC 9112 section 2.2: an empty line before a request is ignored; by most servers, however it ends.
+        match rest {
+            [b'\r'] => return (Step::More, Phase::Head),
+            [b'\r', b'\n', ..] => return (Step::Take(2), Phase::Head),
+            [b'\r' | b'\n', ..] => {
+                sink.passed_over();
+                return (Step::Take(1), Phase::Head);
+            }
+            _ => {}
         }
-        // RFC 9112 section 2.2: an empty line before a request is ignored.
-        if rest.starts_with(b"\r\n") {
-            return (Step::Take(2), Phase::Head);
+        match begins_with_method(rest) {
+            Aligned::Yes => {}
+            Aligned::No => return (Step::Lost, Phase::Head),
+            Aligned::More => return (Step::More, Phase::Head),
         }
-        let Some(end) = head_end(rest, sink.examined) else { return (Step::More, Phase::Head) };
-        let mut lines = lines(&rest[..end]);
-        let Some((method, target, version)) = lines.next().and_then(request_line) else {
+        let Some(end) = memchr::memchr(b'\n', &rest[sink.examined..]).map(|at| sink.examined + at + 1) else {
+            return (Step::More, Phase::Head);
+        };
+        let Some((method, target, version)) = lines(&rest[..end]).next().and_then(request_line) else {
             return (Step::Lost, Phase::Head);
         };
+        if !is_strict_request(&rest[..end]) {
+            sink.passed_over();
+        }
         self.no_content = has_no_content(&method.to_ascii_uppercase());
-        let mut request =
+        let request =
             Request { is_head: method == b"HEAD", is_connect: method == b"CONNECT", presented: false };
         if request.is_connect {
             // Without user information, which has no place there.
@@ -159,17 +204,71 @@ impl Http {
         } else {
             look_at_target(method, target, sink);
         }
-        let mut framing = Framing::default();
-        for (name, value) in lines.filter_map(header) {
-            framing.header(name, value);
-            request.presented |= look_at_header(name, value, sink);
-            if name.eq_ignore_ascii_case(b"destination") {
-                look_at_destination(method, value, sink);
+        self.head = Head {
+            request,
+            framing: Framing::default(),
+            method: [&b"COPY"[..], b"MOVE"].into_iter().find(|known| *known == method).unwrap_or(&[]),
+            is_version_0: version == b"HTTP/1.0",
+        };
+        (Step::Take(end as u64), Phase::Fields)
+    }
+
+    /// A field, or the empty line behind the last one.
+    fn field(&mut self, rest: &[u8], sink: &mut Sink<'_>) -> (Step, Phase) {
+        if rest.starts_with(b"\n") || rest.starts_with(b"\r\n") {
+            if rest.starts_with(b"\n") {
+                sink.passed_over();
             }
+            let end = if rest.starts_with(b"\n") { 1 } else { 2 };
+            return (Step::Take(end), self.head_ends(sink));
         }
-        // What is in chunks is not looked at.
+        match field_end(rest, sink.examined) {
+            Some(end) if end <= LONGEST_FIELD => {
+                self.look_at_field(&rest[..end], sink);
+                (Step::Take(end as u64), Phase::Fields)
+            }
+            _ if rest.len() > LONGEST_FIELD => {
+                sink.passed_over();
+                self.look_at_field(&rest[..LONGEST_FIELD], sink);
+                (Step::Take(LONGEST_FIELD as u64), Phase::LongField)
+            }
+            _ => (Step::More, Phase::Fields),
+        }
+    }
+
+    /// With the line ends behind it and within. What is folded (RFC 9112 section 5.2) some servers put together, and
+    /// others take its first line alone.
+    fn look_at_field(&mut self, field: &[u8], sink: &mut Sink<'_>) {
+        if !is_strict_field(field) {
+            sink.passed_over();
+        }
+        let first = lines(field).next().unwrap_or(field);
+        let whole = field.trim_ascii_end();
+        let unfolded: Vec<u8>;
+        let whole = match whole.len() > first.len() {
+            true => {
+                let lines: Vec<&[u8]> = whole.split(|b| *b == b'\n').map(<[u8]>::trim_ascii).collect();
+                unfolded = lines.join(&b' ');
+                if let Some((name, value)) = header(first) {
+                    self.head.request.presented |= look_at_header(name, value, sink);
+                }
+                &unfolded
+            }
+            false => first,
+        };
+        let Some((name, value)) = header(whole) else { return };
+        self.head.framing.header(name, value);
+        self.head.request.presented |= look_at_header(name, value, sink);
+        if name.eq_ignore_ascii_case(b"destination") {
+            look_at_destination(self.head.method, value, sink);
+        }
+    }
+
+    fn head_ends(&mut self, sink: &mut Sink<'_>) -> Phase {
+        let Head { request, framing, is_version_0, .. } = std::mem::take(&mut self.head);
+        // Servers that heed a method in a form may find it behind what is looked at.
         let is_unread = framing.chunked && (self.no_content || framing.content == Content::Form);
-        if framing.is_unclear(version) || is_unread || !is_strict(&rest[..end]) {
+        if framing.is_unclear(is_version_0) || is_unread {
             sink.passed_over();
         }
         if self.pending.len() >= PENDING {
@@ -177,7 +276,8 @@ impl Http {
         }
         self.presents = Some(request.presented);
         self.pending.push_back(request);
-        (Step::Take(end as u64), Phase::of(&framing))
+        self.chunked = framing.content;
+        Phase::of(&framing)
     }
 
     fn response(&mut self, rest: &[u8], sink: &mut Sink<'_>) -> (Step, Phase) {
@@ -237,29 +337,24 @@ impl Http {
         let Some(body) = whole(rest, length) else {
             return (Step::More, Phase::Body(length, content));
         };
-        if from == End::Client {
-            self.look_for_request(body, body.len() as u64 == length, content, sink);
+        match from {
+            End::Client => self.look_at_body(body, body.len() as u64 == length, content, sink),
+            End::Server => {
+                look_for_secrets(body, "HTTP response body", content, sink);
+            }
         }
-        if matches!(content, Content::Multipart | Content::Other) {
-            return (Step::Take(length), Phase::Head);
-        }
-        let place = match from {
-            End::Client => "HTTP request body",
-            End::Server => "HTTP response body",
-        };
-        let named = match content {
-            Content::Form => secrets::in_form(body, place, sink),
-            Content::Json => secrets::in_json(body, place, sink),
-            Content::Text | Content::Multipart | Content::Other => false,
-        };
-        secrets::by_shape(body, place, sink);
-        if named && from == End::Client {
+        (Step::Take(length), Phase::Head)
+    }
+
+    /// The beginning of what the client sends.
+    fn look_at_body(&mut self, body: &[u8], is_whole: bool, content: Content, sink: &mut Sink<'_>) {
+        self.look_for_request(body, is_whole, content, sink);
+        if look_for_secrets(body, "HTTP request body", content, sink) {
             if let Some(request) = self.pending.back_mut() {
                 request.presented = true;
             }
             self.presents = Some(true);
         }
-        (Step::Take(length), Phase::Head)
     }
 
     /// Who leaves a body unread takes it for the next request.
@@ -278,23 +373,106 @@ impl Http {
             sink.passed_over();
         }
     }
+
+    /// The size of a chunk (RFC 9112 section 7.1).
+    fn chunk_size(&mut self, from: End, rest: &[u8], sink: &mut Sink<'_>) -> (Step, Phase) {
+        let Some((line, next)) = line(rest) else {
+            let step = if rest.len() > 256 { Step::Lost } else { Step::More };
+            return (step, Phase::ChunkSize);
+        };
+        let size = chunk_size(line);
+        let is_plain = line.iter().all(u8::is_ascii_graphic) && is_ended(rest, next);
+        if from == End::Client && size.is_some() && !is_plain {
+            sink.passed_over();
+        }
+        match size {
+            Some(0) => {
+                if from == End::Client && !self.text.is_empty() {
+                    self.look_at_chunks(true, sink);
+                }
+                (Step::Take(next), Phase::Trailer)
+            }
+            Some(size) => (Step::Take(next), Phase::Chunk(size)),
+            None => (Step::Lost, Phase::ChunkSize),
+        }
+    }
+
+    /// The bytes of a chunk: the beginning of a body is put together, for what it is looked through for.
+    fn chunk(&mut self, from: End, rest: &[u8], length: u64, sink: &mut Sink<'_>) -> (Step, Phase) {
+        if from == End::Server || self.chunked == Content::Other {
+            return (Step::Take(length), Phase::ChunkEnd);
+        }
+        let room = LOOK - self.text.len();
+        let taken = usize::try_from(length).map_or(room, |length| length.min(room)).min(rest.len());
+        self.text.extend_from_slice(&rest[..taken]);
+        if self.text.len() == LOOK {
+            self.look_at_chunks(false, sink);
+        }
+        let left = length - taken as u64;
+        (Step::Take(taken as u64), if left == 0 { Phase::ChunkEnd } else { Phase::Chunk(left) })
+    }
+
+    fn look_at_chunks(&mut self, is_whole: bool, sink: &mut Sink<'_>) {
+        let text = std::mem::take(&mut self.text);
+        let content = std::mem::take(&mut self.chunked);
+        self.look_at_body(&text, is_whole, content, sink);
+    }
 }
 
-/// The size of a chunk (RFC 9112 section 7.1), and its bytes.
-fn chunk(from: End, rest: &[u8], sink: &mut Sink<'_>) -> (Step, Phase) {
-    let Some((line, next)) = line(rest) else {
-        let step = if rest.len() > 256 { Step::Lost } else { Step::More };
-        return (step, Phase::ChunkSize);
+fn look_for_secrets(body: &[u8], place: &'static str, content: Content, sink: &mut Sink<'_>) -> bool {
+    let named = match content {
+        Content::Form => secrets::in_form(body, place, sink),
+        Content::Json => secrets::in_json(body, place, sink),
+        Content::Multipart => return secrets::in_parts(body, place, sink),
+        Content::Text => false,
+        Content::Other => return false,
     };
-    let size = chunk_size(line);
-    let is_plain = line.iter().all(u8::is_ascii_graphic) && is_ended(rest, next);
-    if from == End::Client && size.is_some() && !is_plain {
-        sink.passed_over();
+    secrets::by_shape(body, place, sink);
+    named
+}
+
+/// Whether a method stands at the start, of whatever name, and a space behind it.
+fn begins_with_method(rest: &[u8]) -> Aligned {
+    let end = rest.iter().position(|b| !is_token_byte(b)).unwrap_or(rest.len());
+    match rest.get(end) {
+        Some(b' ' | b'\t' | 0x0b | 0x0c | b'\r') if is_method(&rest[..end]) => Aligned::Yes,
+        None if is_method(rest) => Aligned::More,
+        _ => Aligned::No,
     }
-    match size {
-        Some(0) => (Step::Take(next), Phase::Trailer),
-        Some(size) => (Step::Take(next.saturating_add(size)), Phase::ChunkEnd),
-        None => (Step::Lost, Phase::ChunkSize),
+}
+
+/// Whether a request stands at the start. A method that is not known may be any word: the rest of the line decides then.
+fn begins_request(rest: &[u8]) -> Aligned {
+    let begin = rest.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
+    let rest = &rest[begin..];
+    match (begins_with_word(rest, &METHODS), begins_with_method(rest)) {
+        (Aligned::No, Aligned::Yes) => {}
+        (known, _) => return known,
+    }
+    let end = rest.iter().position(|b| !is_token_byte(b)).unwrap_or(rest.len());
+    match (rest[end..].trim_ascii_start().first(), line(rest)) {
+        (Some(b'/' | b'h' | b'H'), None) | (None, None) => Aligned::More,
+        (Some(b'/' | b'h' | b'H'), Some((line, _))) if request_line(line).is_some() => Aligned::Yes,
+        _ => Aligned::No,
+    }
+}
+
+/// Where a field ends: with a line that no other one continues, which shows by the byte behind it (RFC 9112 section
+/// 5.2). Not in the first `examined` bytes but the last of these.
+fn field_end(rest: &[u8], examined: usize) -> Option<usize> {
+    let from = examined.saturating_sub(1);
+    memchr::memchr_iter(b'\n', &rest[from..])
+        .map(|at| from + at + 1)
+        .find(|end| rest.get(*end).is_none_or(|next| !matches!(next, b' ' | b'\t')))
+        .filter(|end| *end < rest.len())
+}
+
+fn rest_of_field(rest: &[u8], examined: usize) -> (Step, Phase) {
+    let open = rest.len() - usize::from(rest.ends_with(b"\n"));
+    match field_end(rest, examined) {
+        Some(end) => (Step::Take(end as u64), Phase::Fields),
+        None if open == 0 => (Step::More, Phase::LongField),
+        None => (Step::Take(open as u64), Phase::LongField),
     }
 }
 
@@ -380,7 +558,9 @@ pub(super) fn look_at_header(name: &[u8], value: &[u8], sink: &mut Sink<'_>) -> 
         sink.passed_over();
     }
     if value.len() > LOOK * 2 {
-        return false;
+        return ["authorization", "proxy-authorization"]
+            .iter()
+            .any(|known| name.eq_ignore_ascii_case(known.as_bytes()));
     }
     if name.eq_ignore_ascii_case(b"authorization") {
         authorization(value, ["HTTP Authorization header (Basic)", "HTTP Authorization header"], sink);
@@ -422,7 +602,7 @@ pub(super) fn look_at_header(name: &[u8], value: &[u8], sink: &mut Sink<'_>) -> 
 
 /// RFC 7617 and 6750. Answers of Digest, Negotiate, NTLM and of request signatures are no secrets.
 fn authorization(value: &[u8], places: [&'static str; 2], sink: &mut Sink<'_>) {
-    let space = value.iter().position(|b| *b == b' ').unwrap_or(value.len());
+    let space = value.iter().position(|b| matches!(b, b' ' | b'\t')).unwrap_or(value.len());
     let (scheme, rest) = (&value[..space], value[space..].trim_ascii());
     if scheme.eq_ignore_ascii_case(b"basic") {
         if let Some(pair) = base64(rest)

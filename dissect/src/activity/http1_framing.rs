@@ -5,7 +5,8 @@
 
 use super::http1::METHODS;
 use super::path::decoded;
-use crate::bytes::{find, lines, position, starts_with_ignore_case};
+use crate::bytes::{find, position, starts_with_ignore_case};
+use crate::web::http1::{is_method, is_token_byte};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Content {
@@ -49,8 +50,8 @@ impl Framing {
 
     /// RFC 9112 section 6.3: servers differ in what they take for the next request. Those of HTTP/1.0 know no
     /// codings.
-    pub fn is_unclear(&self, version: &[u8]) -> bool {
-        self.unclear || (self.chunked && (self.length.is_some() || version == b"HTTP/1.0"))
+    pub fn is_unclear(&self, is_version_0: bool) -> bool {
+        self.unclear || (self.chunked && (self.length.is_some() || is_version_0))
     }
 }
 
@@ -67,28 +68,18 @@ pub(super) fn chunk_size(line: &[u8]) -> Option<u64> {
     u64::from_str_radix(std::str::from_utf8(size).ok().filter(|_| is_digits)?, 16).ok()
 }
 
-pub(super) fn request_line(line: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
-    let mut parts = line.split(|b| *b == b' ');
-    let (method, target, version) = (parts.next()?, parts.next()?, parts.next()?);
-    version.starts_with(b"HTTP/1.").then_some((method, target, version))
-}
-
 pub(super) fn header(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let colon = position(line, b':')?;
     Some((&line[..colon], line[colon + 1..].trim_ascii()))
 }
 
-/// Whether every server takes the head for the same one: lines end with CRLF and in no other way, no field is
-/// folded, names are tokens, the request line has three parts (RFC 9112 sections 2.2, 3, 5).
-pub(super) fn is_strict(head: &[u8]) -> bool {
+/// Whether every server takes a field for the same one: its line ends with CRLF and in no other way, it is not folded,
+/// its name is a token (RFC 9112 sections 2.2, 5).
+pub(super) fn is_strict_field(field: &[u8]) -> bool {
     // Without a way out in the middle: so many bytes are looked at in one step.
     let is_text =
         |line: &[u8]| line.iter().fold(true, |all, b| all & ((*b == b'\t') | ((*b >= b' ') & (*b != 0x7f))));
-    let is_ended = head.ends_with(b"\n")
-        && memchr::memchr_iter(b'\n', head).all(|at| at.checked_sub(1).is_some_and(|at| head[at] == b'\r'));
-    let mut lines = lines(head);
-    let is_request = lines.next().is_some_and(is_strict_request);
-    is_ended && is_request && lines.all(|line| line.is_empty() || (is_text(line) && is_field(line)))
+    field.strip_suffix(b"\r\n").is_some_and(|line| is_text(line) && is_field(line))
 }
 
 /// RFC 9110 section 5.1: nothing stands between a name and its colon, nor before it.
@@ -96,8 +87,10 @@ pub(super) fn is_field(line: &[u8]) -> bool {
     header(line).is_some_and(|(name, _)| is_token(name))
 }
 
-/// Methods are upper case as they are registered, and targets have no fragment.
-fn is_strict_request(line: &[u8]) -> bool {
+/// The same of a request line: it has three parts (RFC 9112 section 3), methods are upper case as they are registered,
+/// and targets have no fragment.
+pub(super) fn is_strict_request(line: &[u8]) -> bool {
+    let Some(line) = line.strip_suffix(b"\r\n") else { return false };
     let parts: Vec<&[u8]> = line.split(|b| *b == b' ').collect();
     let [method, target, version] = parts[..] else { return false };
     method.iter().all(u8::is_ascii_uppercase)
@@ -130,15 +123,9 @@ fn request_in_line(line: &[u8]) -> Option<(&[u8], &[u8])> {
     ((is_versioned && is_method(method)) || (is_known && is_target)).then_some((method, target))
 }
 
-/// RFC 9110 section 9.1: a token. None that is registered is longer than 17 bytes.
-pub(super) fn is_method(word: &[u8]) -> bool {
-    word.len() <= 32 && is_token(word)
-}
-
 /// RFC 9110 section 5.6.2.
 fn is_token(word: &[u8]) -> bool {
-    let is_part = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
-    !word.is_empty() && word.iter().all(is_part)
+    !word.is_empty() && word.iter().all(is_token_byte)
 }
 
 /// Whether a type of content is that of a form.

@@ -43,6 +43,11 @@ pub(super) trait Machine: Send {
     /// Bytes are missing: what was expected of this direction no longer is.
     fn gap(&mut self, from: End);
 
+    /// Bytes that are held of messages that were taken in parts.
+    fn held(&self) -> usize {
+        0
+    }
+
     /// Names that other connections learnt.
     fn share(&mut self, _: &TopicNames) {}
 

@@ -226,7 +226,7 @@ impl Observer {
 
     /// Bytes held.
     pub fn held(&self) -> usize {
-        self.client.held.len() + self.server.held.len()
+        self.client.held.len() + self.server.held.len() + self.machine.held()
     }
 
     fn side(&mut self, from: End) -> &mut Side {

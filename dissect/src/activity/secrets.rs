@@ -153,6 +153,38 @@ pub(super) fn in_form(form: &[u8], place: &'static str, sink: &mut Sink<'_>) -> 
     found
 }
 
+/// The fields of a form in parts (RFC 7578), as far as it is there.
+pub(super) fn in_parts(form: &[u8], place: &'static str, sink: &mut Sink<'_>) -> bool {
+    let mut found = false;
+    let (mut in_head, mut kind) = (false, None);
+    for line in form.split(|b| *b == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line)) {
+        if line.starts_with(b"--") {
+            (in_head, kind) = (true, None);
+        } else if !in_head {
+            // A password is one line.
+            if let Some(kind) = kind.take().filter(|_| !line.is_empty()) {
+                sink.credential(kind, place, line);
+                found = true;
+            }
+        } else if line.is_empty() {
+            in_head = false;
+        } else if starts_with_ignore_case(line, b"content-disposition:") {
+            kind = field_name(line).and_then(of_name);
+        }
+    }
+    found
+}
+
+/// `name="…"` of a part, with quotes or without.
+fn field_name(disposition: &[u8]) -> Option<&[u8]> {
+    disposition.split(|b| *b == b';').find_map(|parameter| {
+        let equals = parameter.iter().position(|b| *b == b'=')?;
+        let (name, value) = (parameter[..equals].trim_ascii(), parameter[equals + 1..].trim_ascii());
+        let unquoted = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\""));
+        name.eq_ignore_ascii_case(b"name").then(|| unquoted.unwrap_or(value))
+    })
+}
+
 /// `"name": "value"` anywhere in JSON, however deep, without building it.
 pub(super) fn in_json(json: &[u8], place: &'static str, sink: &mut Sink<'_>) -> bool {
     let mut found = false;

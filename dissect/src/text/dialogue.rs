@@ -4,6 +4,9 @@
 //! In: both directions and a dialect. Out: what the probe answers. Replies are matched to commands
 //! by their order, so it does not matter in which order both arrived here.
 //!
+//! The greeting tells the protocol, and where it may be that of another, the first command that is known: lines that are
+//! none change nothing, as a server refuses them and goes on.
+//!
 //! Until the client has gone beyond what may come before TLS, the answer stays open: plaintext so
 //! far. A greeting alone makes a provisional answer, too.
 
@@ -19,6 +22,8 @@ const MOST_COMMANDS: usize = 24;
 pub(crate) struct Reply<'a> {
     pub text: &'a [u8],
     pub granted: bool,
+    /// The server does not take it for a command, or not now.
+    pub refused: bool,
 }
 
 pub(crate) struct Dialect {
@@ -27,10 +32,15 @@ pub(crate) struct Dialect {
     pub greetings: &'static [&'static [u8]],
     /// A word in the greeting that names the protocol. Empty: every greeting does.
     pub name: &'static [u8],
-    /// First commands that, after such a greeting, name the protocol.
+    /// Commands that, after such a greeting, name the protocol.
     pub openings: &'static [&'static [u8]],
-    /// Commands that may come before TLS; any other settles that there will be none.
+    /// Commands of another protocol that greets alike.
+    pub foreign: &'static [&'static [u8]],
+    /// Commands that may come before TLS.
     pub neutral: &'static [&'static [u8]],
+    /// Commands that log in, with a space behind them where they need an argument for that: they settle that no TLS is
+    /// waited for. So does any other that is not refused.
+    pub log_ins: &'static [&'static [u8]],
     /// Commands that ask for TLS.
     pub upgrades: &'static [&'static [u8]],
     /// How the server says that it has TLS.
@@ -49,10 +59,6 @@ pub(crate) fn probe(dialect: &Dialect, client: Prefix<'_>, server: Prefix<'_>) -
     if !dialect.greetings.iter().any(greets) {
         return Probe::No;
     }
-    let opening = Opening::read(dialect, client.bytes);
-    if opening == Opening::Other {
-        return Probe::No;
-    }
     // Whether its end has come by now must not matter.
     if server.bytes.get(..LONGEST_LINE).is_some_and(|start| line(start).is_none()) {
         return Probe::No;
@@ -68,13 +74,25 @@ pub(crate) fn probe(dialect: &Dialect, client: Prefix<'_>, server: Prefix<'_>) -
         return if hopeless || server.ended { Probe::No } else { Probe::Maybe };
     }
     let named = dialect.name.is_empty() || contains(greeting.text, dialect.name);
-    match opening {
-        Opening::Characteristic => {}
-        Opening::Common | Opening::Partial if named => {}
-        _ if client.ended || opening == Opening::Common => return Probe::No,
-        _ => return Probe::Maybe,
+    let for_good = match Spoken::read(dialect, client, server, &greeting) {
+        Spoken::Own => return Probe::Yes(follow(dialect, client, server, &greeting)),
+        Spoken::Foreign => return Probe::No,
+        Spoken::Nothing { for_good } => for_good,
+    };
+    // Nothing else greets with text behind it, and then answers like that.
+    let answers = |word: &[u8]| greeting.text.starts_with(b"+OK ") && after.starts_with(word);
+    let may_answer = greeting.text.starts_with(b"+OK ")
+        && (b"+OK".starts_with(after) || b"-ERR".starts_with(after))
+        && !server.ended;
+    if named || answers(b"+OK") || answers(b"-ERR") {
+        let mut found = follow(dialect, client, server, &greeting);
+        found.settled &= for_good || dialect.foreign.is_empty();
+        Probe::Yes(describe(found))
+    } else if for_good && !may_answer {
+        Probe::No
+    } else {
+        Probe::Maybe
     }
-    Probe::Yes(follow(dialect, client, server, &greeting))
 }
 
 fn follow(dialect: &Dialect, client: Prefix<'_>, server: Prefix<'_>, greeting: &Reply<'_>) -> Found {
@@ -90,16 +108,24 @@ fn follow(dialect: &Dialect, client: Prefix<'_>, server: Prefix<'_>, greeting: &
             break;
         }
         client_at += next;
-        let Some(command) = (dialect.command)(text) else { break };
-        let asks = is_one_of(command, dialect.upgrades);
-        if !asks && !is_one_of(command, dialect.neutral) {
+        let command = (dialect.command)(text).unwrap_or(&[]);
+        if logs_in(command, dialect.log_ins) {
             break;
         }
+        let asks = is_one_of(command, dialect.upgrades);
+        let is_neutral = is_one_of(command, dialect.neutral);
         let Some(reply) = (dialect.reply)(&server.bytes[server_at..], Some(text)) else {
             found.upgrade_offered |= asks;
             found.settled = server.ended;
             return describe(found);
         };
+        if !asks && !is_neutral && !reply.refused {
+            // Servers may pass over an empty line without a word: then this answers another.
+            if text.trim_ascii().is_empty() {
+                continue;
+            }
+            break;
+        }
         server_at += reply.text.len();
         found.upgrade_offered |= asks || contains(reply.text, dialect.offer);
         if asks && reply.granted {
@@ -125,57 +151,85 @@ fn describe(mut found: Found) -> Found {
     found
 }
 
-/// The client's first command.
+/// What the client's commands say of the protocol: the first that is known, and that the server knows, too.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Opening {
-    /// Nothing against it so far.
-    Partial,
-    /// Only this protocol begins so.
-    Characteristic,
-    /// Others begin so as well.
-    Common,
-    Other,
+enum Spoken {
+    /// Only this protocol has it.
+    Own,
+    /// Another that greets alike has it.
+    Foreign,
+    /// None so far, nor will one come.
+    Nothing { for_good: bool },
 }
 
-impl Opening {
-    fn read(dialect: &Dialect, bytes: &[u8]) -> Opening {
-        if bytes.is_empty() {
-            return Opening::Partial;
-        }
-        let whole = line(bytes);
-        let text = whole.map_or(bytes.strip_suffix(b"\r").unwrap_or(bytes), |(text, _)| text);
-        let readable = text.iter().all(|b| !b.is_ascii_control());
-        let Some(command) = (dialect.command)(text).filter(|_| readable && text.len() <= LONGEST_LINE) else {
-            // IMAP's tag may still be incomplete.
-            return if whole.is_none() && readable && text.len() < 32 {
-                Opening::Partial
-            } else {
-                Opening::Other
+impl Spoken {
+    fn read(dialect: &Dialect, client: Prefix<'_>, server: Prefix<'_>, greeting: &Reply<'_>) -> Spoken {
+        // It may be an answer of Redis, whose commands have lines of any content.
+        let is_bare = greeting.text == b"+OK\r\n";
+        let (mut rest, mut replies) = (client.bytes, &server.bytes[greeting.text.len()..]);
+        for _ in 0..if is_bare { 1 } else { MOST_COMMANDS } {
+            let Some((text, next)) = line(rest) else {
+                return Spoken::Nothing { for_good: client.ended || rest.len() > LONGEST_LINE };
             };
-        };
-        let may_become = |words: &[&[u8]]| {
-            words.iter().any(|word| {
-                let n = word.len().min(command.len());
-                command[..n].eq_ignore_ascii_case(&word[..n])
-            })
-        };
-        if whole.is_none() {
-            let possible = [dialect.openings, dialect.neutral, dialect.upgrades].into_iter().any(may_become);
-            return if possible { Opening::Partial } else { Opening::Other };
+            if next > LONGEST_LINE {
+                break;
+            }
+            rest = &rest[next..];
+            let command = (dialect.command)(text).unwrap_or(&[]);
+            let says = match () {
+                // Of Redis, too.
+                () if is_bare && is_one_of(command, &[b"AUTH"]) => None,
+                () if is_one_of(command, dialect.openings) => Some(Spoken::Own),
+                () if is_one_of(command, dialect.upgrades) => Some(Spoken::Own),
+                () if is_one_of(command, dialect.foreign) => Some(Spoken::Foreign),
+                () => None,
+            };
+            if dialect.foreign.is_empty() {
+                match says {
+                    Some(says) => return says,
+                    None => continue,
+                }
+            }
+            let reply = (dialect.reply)(replies, Some(text));
+            match (&reply, says) {
+                (None, _) if !server.ended => return Spoken::Nothing { for_good: false },
+                (Some(reply), Some(says)) if is_known(command, reply) => return says,
+                (None, Some(says)) => return says,
+                _ => {}
+            }
+            if let Some(reply) = reply.filter(|reply| reply.refused || !text.trim_ascii().is_empty()) {
+                replies = &replies[reply.text.len()..];
+            }
         }
-        if is_one_of(command, dialect.openings) || is_one_of(command, dialect.upgrades) {
-            Opening::Characteristic
-        } else if is_one_of(command, dialect.neutral) {
-            Opening::Common
-        } else {
-            Opening::Other
-        }
+        Spoken::Nothing { for_good: true }
     }
+}
+
+/// Whether a server that answers so knows the command (RFC 5321 section 4.2.1, RFC 959 section 4.2): a log-in may be
+/// refused for other reasons.
+fn is_known(command: &[u8], reply: &Reply<'_>) -> bool {
+    let logs_in = is_one_of(command, &[b"USER", b"PASS", b"ACCT", b"AUTH"])
+        && !is_one_of(command, &[b"AUTH TLS", b"AUTH SSL", b"AUTH TLS-C"]);
+    let is_unknown = matches!(reply.text.get(..3), Some(b"500" | b"502" | b"503"));
+    if logs_in { !is_unknown } else { !reply.refused }
 }
 
 fn is_one_of(command: &[u8], words: &[&[u8]]) -> bool {
     words.iter().any(|word| {
         starts_with_ignore_case(command, word) && command.get(word.len()).is_none_or(|b| *b == b' ')
+    })
+}
+
+/// However it is spaced. A space behind the word: only with an argument.
+fn logs_in(command: &[u8], words: &[&[u8]]) -> bool {
+    let command = command.trim_ascii_start();
+    words.iter().any(|word| {
+        let needs_more = word.ends_with(b" ");
+        let word = word.trim_ascii_end();
+        let rest = command.get(word.len()..).unwrap_or(&[]);
+        starts_with_ignore_case(command, word)
+            && !rest.first().is_some_and(u8::is_ascii_alphanumeric)
+            && !(needs_more && rest.trim_ascii().is_empty())
     })
 }
 
@@ -193,7 +247,8 @@ pub(crate) fn numbered_reply<'a>(bytes: &'a [u8], _command: Option<&[u8]>) -> Op
         at += next;
         let last = text.starts_with(code) && text.get(3) != Some(&b'-');
         if last {
-            return Some(Reply { text: &bytes[..at], granted: code.starts_with(b"2") });
+            let refused = matches!(code, [b'4' | b'5', ..]);
+            return Some(Reply { text: &bytes[..at], granted: code.starts_with(b"2"), refused });
         }
     }
 }

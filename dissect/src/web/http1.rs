@@ -10,7 +10,7 @@ use crate::bytes::{capped, find, line, may_start_with, position, printable, star
 use crate::probe::{Found, Prefix, Probe};
 use crate::{Hint, Protocol};
 
-/// Registered methods that are seen in the wild (RFC 9110, WebDAV, UPnP).
+/// Registered methods that are seen in the wild (RFC 9110, WebDAV, UPnP). One of these names the protocol by itself.
 const METHODS: [&[u8]; 26] = [
     b"GET",
     b"POST",
@@ -39,20 +39,30 @@ const METHODS: [&[u8]; 26] = [
     b"ACL",
     b"QUERY",
 ];
-const LONGEST_METHOD: usize = 12;
+/// None that is registered is longer than 17 bytes.
+const LONGEST_METHOD: usize = 32;
+const ANSWER: &[u8] = b"HTTP/1.";
 
 pub(crate) fn probe(client: Prefix<'_>, server: Prefix<'_>, _hint: Hint) -> Probe {
     if client.bytes.is_empty() {
-        let response = server.bytes.starts_with(b"HTTP/1.");
+        let response = server.bytes.starts_with(ANSWER);
         return match (client.ended, response) {
             (true, true) => Probe::Yes(Found::plain(Protocol::Http)),
-            (true, false) if !may_start_with(server.bytes, b"HTTP/1.") => Probe::No,
+            (true, false) if !may_start_with(server.bytes, ANSWER) => Probe::No,
             _ => Probe::Maybe,
         };
+    }
+    // A method that is not known may be a word of something else: the server must answer in HTTP.
+    let is_known = may_be_known(&client.bytes[empty_lines(client.bytes)..]);
+    if !is_known && !may_start_with(server.bytes, ANSWER) {
+        return Probe::No;
     }
     let request = match Request::parse(client) {
         Begin::No => return Probe::No,
         Begin::Maybe => return Probe::Maybe,
+        Begin::Request(_) if !is_known && server.bytes.len() < ANSWER.len() && !server.ended => {
+            return Probe::Maybe;
+        }
         Begin::Request(request) => request,
     };
     let mut found =
@@ -125,37 +135,40 @@ pub(super) enum Begin<'a> {
 
 impl<'a> Request<'a> {
     pub fn parse(client: Prefix<'a>) -> Begin<'a> {
-        let bytes = client.bytes;
-        let head = &bytes[..bytes.len().min(LONGEST_METHOD)];
-        let Some(method) = METHODS.iter().find(|method| {
-            head.starts_with(method) && head.get(method.len()).is_none_or(|b| *b == b' ')
-                || head.len() < method.len() && may_start_with(head, method)
-        }) else {
-            return Begin::No;
+        let begin = empty_lines(client.bytes);
+        let bytes = &client.bytes[begin..];
+        let Some(length) = bytes.iter().take(LONGEST_METHOD + 1).position(|b| !is_token_byte(b)) else {
+            return if bytes.len() > LONGEST_METHOD { Begin::No } else { Begin::Maybe };
         };
-        let Some(after) = bytes.get(method.len() + 1..) else { return Begin::Maybe };
-        let Some((request_line, next)) = line(after) else {
+        let (method, after) = bytes.split_at(length);
+        if method.is_empty() || !is_space(&after[0]) {
+            return Begin::No;
+        }
+        let target = trim_start(after);
+        if !may_be_known(bytes) && !may_be_target(target) {
+            return Begin::No;
+        }
+        let Some((line, next)) = line(after) else {
             // A target longer than what was captured.
-            return match (is_plausible(after), client.ended && after.starts_with(b"/")) {
-                (false, _) => Begin::No,
-                (true, false) => Begin::Maybe,
-                (true, true) => Begin::Request(Request {
+            let is_long = client.ended && target.starts_with(b"/") && may_be_known(bytes);
+            return match is_long {
+                _ if !is_plausible(after) => Begin::No,
+                false => Begin::Maybe,
+                true => Begin::Request(Request {
                     method,
-                    target: after.split(|b| *b == b' ').next().unwrap_or(after),
+                    target: target.split(is_space).next().unwrap_or(target),
                     host: None,
                     upgrade: Upgrade::None,
                     end: None,
                 }),
             };
         };
-        let Some(version_at) = request_line.iter().rposition(|b| *b == b' ') else { return Begin::No };
-        let (target, version) = (&request_line[..version_at], &request_line[version_at + 1..]);
         // What is none while it comes is none when it has come.
-        if target.is_empty() || !version.starts_with(b"HTTP/1.") || !is_plausible(request_line) {
+        let Some((target, _)) = target_and_version(line).filter(|_| is_plausible(line)) else {
             return Begin::No;
-        }
+        };
         let mut request = Request { method, target, host: None, upgrade: Upgrade::None, end: None };
-        request.headers(bytes, method.len() + 1 + next);
+        request.headers(client.bytes, begin + length + next);
         Begin::Request(request)
     }
 
@@ -211,9 +224,73 @@ fn shown_path(path: &[u8]) -> String {
     String::from_utf8_lossy(&shown(printable(path).as_bytes())).into_owned()
 }
 
-/// No control characters stand in a request line (RFC 9112 section 3).
+/// No control characters stand in a request line (RFC 9112 section 3), but for what servers take for spaces.
 fn is_plausible(line: &[u8]) -> bool {
-    line.iter().all(|b| b.is_ascii_graphic() || matches!(b, b' ' | b'\r' | 0x80..))
+    line.iter().all(|b| b.is_ascii_graphic() || is_space(b) || *b >= 0x80)
+}
+
+/// RFC 9112 section 2.2: servers pass over empty lines before a request, however they end.
+fn empty_lines(bytes: &[u8]) -> usize {
+    bytes.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count()
+}
+
+/// Whether a known method stands there, as far as it is there.
+fn may_be_known(bytes: &[u8]) -> bool {
+    METHODS.iter().any(|method| {
+        may_start_with(bytes, method) && bytes.get(method.len()).is_none_or(|b| !is_token_byte(b))
+    })
+}
+
+/// Whether a path, `*`, or a URL of HTTP stands there (RFC 9112 section 3.2), as far as it is there.
+fn may_be_target(target: &[u8]) -> bool {
+    let may_be = |scheme: &[u8]| {
+        let length = target.len().min(scheme.len());
+        target[..length].eq_ignore_ascii_case(&scheme[..length])
+    };
+    matches!(target.first(), None | Some(b'/' | b'*')) || may_be(b"http://") || may_be(b"https://")
+}
+
+/// Servers may take any of these for the space in a request line (RFC 9112 section 3), and many for one.
+fn is_space(byte: &u8) -> bool {
+    matches!(byte, b' ' | b'\t' | 0x0b | 0x0c | b'\r')
+}
+
+fn trim_start(text: &[u8]) -> &[u8] {
+    &text[text.iter().position(|b| !is_space(b)).unwrap_or(text.len())..]
+}
+
+/// RFC 9110 section 5.6.2.
+pub(crate) fn is_token_byte(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte)
+}
+
+/// RFC 9110 section 9.1: a token.
+pub(crate) fn is_method(word: &[u8]) -> bool {
+    (1..=LONGEST_METHOD).contains(&word.len()) && word.iter().all(is_token_byte)
+}
+
+/// The three parts of a request line. Spaces may stand in its target, to servers that take the last word for the version.
+pub(crate) fn request_line(line: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let (method, rest) = line.split_at(line.iter().position(is_space)?);
+    let (target, version) = target_and_version(rest)?;
+    Some((method, target, version))
+}
+
+/// What stands behind the method.
+fn target_and_version(rest: &[u8]) -> Option<(&[u8], &[u8])> {
+    let rest = trim_start(rest);
+    let word = rest.split(is_space).next()?;
+    let second = trim_start(&rest[word.len()..]);
+    let second = second.split(is_space).next()?;
+    let (target, version) = match second.starts_with(ANSWER) {
+        true => (word, second),
+        false => {
+            let end = rest.iter().rposition(|b| !is_space(b))? + 1;
+            let last = rest[..end].iter().rposition(is_space)?;
+            (rest[..last].trim_ascii_end(), &rest[last + 1..end])
+        }
+    };
+    (!target.is_empty() && version.starts_with(ANSWER)).then_some((target, version))
 }
 
 /// What activity tells of a host.
@@ -232,7 +309,7 @@ pub(super) struct Response {
 impl Response {
     pub fn parse(bytes: &[u8]) -> Option<Response> {
         let (status_line, mut at) = line(bytes)?;
-        let rest = status_line.strip_prefix(b"HTTP/1.")?.get(2..5)?;
+        let rest = status_line.strip_prefix(ANSWER)?.get(2..5)?;
         let status = std::str::from_utf8(rest).ok()?.parse().ok()?;
         let mut response = Response { status, end: None, content_length: Some(0) };
         while let Some((header, next)) = bytes.get(at..).and_then(line) {

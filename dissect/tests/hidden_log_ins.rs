@@ -1,0 +1,449 @@
+//! Log-ins behind what servers pass over or refuse, and go on: empty lines, lines that are no commands, words and
+//! shapes that few clients send.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
+use dissect::activity::{Event, LIMIT, Observer};
+use dissect::{
+    End, Hint, Inspection, Plain, Prefix, Protection, Protocol, Segments, UnknownReason, Upgrade,
+    inspect_stream,
+};
+
+use End::{Client, Server};
+
+type Turn = (End, Vec<u8>);
+
+fn say(end: End, bytes: impl AsRef<[u8]>) -> Turn {
+    (end, bytes.as_ref().to_vec())
+}
+
+fn look(client: &[u8], server: &[u8], ended: bool) -> Inspection {
+    let prefix =
+        |bytes| Prefix { bytes, ended, midstream: false, segments: Segments::default(), sealed: None };
+    inspect_stream(prefix(client), prefix(server), Hint::default())
+}
+
+/// What is said of the whole; and what is settled on the way is that.
+fn inspect(turns: &[Turn]) -> Inspection {
+    let side = |end| -> Vec<u8> {
+        turns.iter().filter(|(from, _)| *from == end).flat_map(|(_, bytes)| bytes.clone()).collect()
+    };
+    let (client, server) = (side(Client), side(Server));
+    let whole = look(&client, &server, true);
+    let most = client.len().max(server.len());
+    for at in (0..most.min(130)).chain((130..most.min(600)).step_by(31)).chain((600..most).step_by(997)) {
+        let (c, s) = (client.len().min(at), server.len().min(at));
+        for (c, s) in [(c, s), (c, server.len()), (client.len(), s), (c, 0), (0, s)] {
+            let now = look(&client[..c], &server[..s], false);
+            assert!(!now.settled || now.facts == whole.facts, "settled at {c}, {s}: {:?}", now.facts);
+        }
+    }
+    whole
+}
+
+/// What goes on in it, which does not depend on the cuts.
+fn read(turns: &[Turn], protection: Protection) -> Vec<String> {
+    let mut found: Vec<Vec<String>> = [usize::MAX, 1, 7]
+        .map(|cut| {
+            let mut observer = Observer::new(protection).unwrap();
+            let mut told = Vec::new();
+            for (from, bytes) in turns {
+                for piece in bytes.chunks(cut.min(bytes.len().max(1))) {
+                    observer.feed(*from, piece, &|secret: &[u8]| secret.len() as u64);
+                    assert!(observer.held() <= 2 * LIMIT);
+                    told.extend(observer.take());
+                }
+            }
+            told.iter().filter_map(describe).collect()
+        })
+        .into();
+    found.dedup();
+    assert_eq!(found.len(), 1, "another cut, another answer: {found:?}");
+    found.remove(0)
+}
+
+fn describe(event: &Event) -> Option<String> {
+    match event {
+        Event::Operation(_) => None,
+        Event::Authentication(answer) => Some(format!("{:?} {}", answer.outcome, answer.code)),
+        Event::Credential(secret) => {
+            Some(format!("{} in {}, {}", secret.kind.as_str(), secret.place, secret.fingerprint))
+        }
+    }
+}
+
+fn told(turns: &[Turn]) -> (Option<Protocol>, Vec<String>) {
+    let facts = inspect(turns).facts;
+    (facts.protocol, read(turns, facts.protection))
+}
+
+/// `bob:hunter2`
+const BASIC: &str = "Authorization: Basic Ym9iOmh1bnRlcjI=\r\n";
+const REFUSED: &str = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n";
+const GRANTED: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+
+fn http(request: impl AsRef<[u8]>) -> [String; 3] {
+    let turns = [say(Client, &request), say(Server, REFUSED), say(Client, &request), say(Server, GRANTED)];
+    let (protocol, told) = told(&turns);
+    let request = String::from_utf8_lossy(&request.as_ref()[..request.as_ref().len().min(300)]).into_owned();
+    assert_eq!(protocol, Some(Protocol::Http), "{request:?}");
+    told.try_into().unwrap_or_else(|told| panic!("{request:?}: {told:?}"))
+}
+
+fn is_a_guess(told: [String; 3], place: &str) {
+    assert_eq!(told, [place.to_owned(), "Failed HTTP 401".into(), "Succeeded HTTP 200".into()]);
+}
+
+const IN_BASIC: &str = "password in HTTP Authorization header (Basic), 7";
+
+#[test]
+fn a_request_is_one_behind_empty_lines_and_with_any_method() {
+    for empty in ["", "\r\n", "\n", "\r", "\r\n\r\n", "\n\r\n\r"] {
+        for method in ["GET", "LIST", "FOO", "get", "MKACTIVITY", "MERGE", "VERSION-CONTROL", "GETT", "x.y"] {
+            is_a_guess(http(format!("{empty}{method} /a HTTP/1.1\r\nHost: h\r\n{BASIC}\r\n")), IN_BASIC);
+        }
+    }
+    for line in [
+        "GET  /a HTTP/1.1",
+        "GET\t/a\tHTTP/1.1",
+        "GET /a HTTP/1.1 ",
+        "GET /a b HTTP/1.1",
+        "FOO http://h/ HTTP/1.0",
+    ] {
+        is_a_guess(http(format!("{line}\r\nHost: h\r\n{BASIC}\r\n")), IN_BASIC);
+    }
+    is_a_guess(
+        http("LIST /v1/secret HTTP/1.1\r\nX-Vault-Token: hvs.0123456789\r\n\r\n"),
+        "api-key in HTTP header of an API key, 14",
+    );
+}
+
+#[test]
+fn what_only_begins_like_a_request_is_none() {
+    for (client, server) in [
+        ("FOO /a\r\n", "HTTP/1.1 400 \r\n\r\n"),
+        ("FOO /a HTTP/2.0\r\n\r\n", "HTTP/1.1 400 \r\n\r\n"),
+        ("FOO a HTTP/1.1\r\n\r\n", "HTTP/1.1 400 \r\n\r\n"),
+        ("FOO /a HTTP/1.1\r\n\r\n", "imok"),
+        ("FOO /a HTTP/1.1\r\n\r\n", "HTTP/2 200\r\n\r\n"),
+        ("/a HTTP/1.1\r\n\r\n", "HTTP/1.1 400 \r\n\r\n"),
+        (&format!("{} /a HTTP/1.1\r\n\r\n", "A".repeat(33)), "HTTP/1.1 400 \r\n\r\n"),
+        ("\r\n\r\n\0GET /a HTTP/1.1\r\n\r\n", "HTTP/1.1 400 \r\n\r\n"),
+    ] {
+        assert_ne!(
+            inspect(&[say(Client, client), say(Server, server)]).facts.protocol,
+            Some(Protocol::Http),
+            "{client:?}"
+        );
+    }
+}
+
+/// After a gap, too, where the line is one.
+#[test]
+fn a_request_of_any_method_is_found_behind_a_gap() {
+    for (bytes, expected) in [
+        (format!("\r\nLIST /a HTTP/1.1\r\n{BASIC}\r\n"), true),
+        (format!("FOO http://h/a HTTP/1.1\r\n{BASIC}\r\n"), true),
+        (format!("FOO a HTTP/1.1\r\n{BASIC}\r\n"), false),
+        (format!("FOO /a\r\n{BASIC}\r\n"), false),
+    ] {
+        for cut in [1, 5, bytes.len()] {
+            let mut observer =
+                Observer::midstream(Protection::Plaintext(Plain::Protocol(Protocol::Http))).unwrap();
+            for piece in bytes.as_bytes().chunks(cut) {
+                observer.feed(Client, piece, &|_: &[u8]| 0);
+            }
+            assert_eq!(
+                observer.take().iter().any(|it| matches!(it, Event::Credential(_))),
+                expected,
+                "{bytes}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_folded_field_is_read_as_servers_do() {
+    for folded in [
+        "Authorization:\r\n Basic Ym9iOmh1bnRlcjI=\r\n",
+        "Authorization: Basic\r\n\tYm9iOmh1bnRlcjI=\r\n",
+        "Authorization: Basic\n   Ym9iOmh1bnRlcjI=\r\n",
+        "Authorization:\r\n \r\n Basic\r\n Ym9iOmh1bnRlcjI=\r\n",
+        // Others take the first line alone.
+        "Authorization: Basic Ym9iOmh1bnRlcjI=\r\n more\r\n",
+    ] {
+        is_a_guess(http(format!("GET /a HTTP/1.1\r\n{folded}Host: h\r\n\r\n")), IN_BASIC);
+    }
+}
+
+/// nginx takes heads of 32 kB, others more.
+#[test]
+fn a_head_is_read_however_long_it_is() {
+    let many = format!("X-Filler: {}\r\n", "x".repeat(500));
+    for filler in [
+        many.repeat(44),
+        many.repeat(72),
+        format!("X: {}\r\n", "x".repeat(7000)).repeat(5),
+        format!("X: {}\r\n", "x".repeat(12_283)),
+        format!("X: {}\r\n", "x".repeat(12_284)),
+        format!("X: {}\r\n", "x".repeat(40_000)),
+        format!("X: {}\r\n {}\r\n", "x".repeat(15_000), "x".repeat(15_000)),
+    ] {
+        is_a_guess(http(format!("GET /a HTTP/1.1\r\n{filler}{BASIC}\r\n")), IN_BASIC);
+    }
+    let long = format!("Authorization: Negotiate {}\r\n", "A".repeat(20_000));
+    let turns = [say(Client, format!("GET /a HTTP/1.1\r\n{long}\r\n")), say(Server, GRANTED)];
+    assert_eq!(told(&turns).1, ["Succeeded HTTP 200"]);
+}
+
+#[test]
+fn a_password_in_parts_or_in_chunks_is_found() {
+    let place = "password in HTTP request body, 7";
+    for field in ["name=\"password\"", "NAME=passwd; x=y", " name = \"pass\""] {
+        let body = format!(
+            "--b\r\nContent-Disposition: form-data; name=\"user\"\r\n\r\nbob\r\n\
+            --b\r\ncontent-disposition: form-data;{field}\r\nContent-Type: text/plain\r\n\r\nhunter2\r\n--b--\r\n"
+        );
+        let head = "POST /a HTTP/1.1\r\nContent-Type: multipart/form-data; boundary=b\r\n";
+        is_a_guess(http(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len())), place);
+        is_a_guess(http(format!("{head}{}", in_chunks(body.as_bytes(), 50))), place);
+    }
+    for (content, body) in [
+        ("application/x-www-form-urlencoded", "user=bob&password=hunter2"),
+        ("application/json", "{\"user\": \"bob\", \"password\": \"hunter2\"}"),
+    ] {
+        for size in [1, 3, 100] {
+            let body = in_chunks(body.as_bytes(), size);
+            is_a_guess(http(format!("POST /a HTTP/1.1\r\nContent-Type: {content}\r\n{body}")), place);
+        }
+        // What is behind the first 4 KiB is not looked at, and nothing is held of it.
+        let large = [body.as_bytes(), b"&x=", &[b'x'; 50_000]].concat();
+        is_a_guess(
+            http(format!("POST /a HTTP/1.1\r\nContent-Type: {content}\r\n{}", in_chunks(&large, 900))),
+            place,
+        );
+    }
+}
+
+fn in_chunks(body: &[u8], size: usize) -> String {
+    let chunk = |part: &[u8]| format!("{:x}\r\n{}\r\n", part.len(), String::from_utf8_lossy(part));
+    format!("Transfer-Encoding: chunked\r\n\r\n{}0\r\n\r\n", body.chunks(size).map(chunk).collect::<String>())
+}
+
+/// What a server greets with, lines with its answers, and what is told.
+struct Mail {
+    protocol: Protocol,
+    greetings: &'static [&'static str],
+    /// No commands, or ones that the server does not know.
+    refused: &'static [(&'static str, &'static str)],
+    log_in: &'static [(&'static str, &'static str)],
+    told: &'static [&'static str],
+    upgrade: (&'static str, &'static str),
+}
+
+const MAIL: [Mail; 4] = [
+    Mail {
+        protocol: Protocol::Pop3,
+        greetings: &["+OK Dovecot ready.\r\n", "+OK POP3 server ready <1.2@h>\r\n", "+OK\r\n"],
+        refused: &[
+            ("FOO\r\n", "-ERR Unknown command.\r\n"),
+            ("\r\n", "-ERR Unknown command.\r\n"),
+            ("\x01\x02\r\n", "-ERR Unknown command.\r\n"),
+            ("UTF8\r\n", "-ERR Unknown command.\r\n"),
+            ("UTF8\r\n", "+OK\r\n"),
+            ("LANG *\r\n", "-ERR Unknown command.\r\n"),
+            ("LANG\r\n", "+OK languages\r\nen\r\n.\r\n"),
+            ("AUTH\r\n", "+OK\r\nPLAIN\r\n.\r\n"),
+            ("AUTH\r\n", "-ERR no\r\n"),
+        ],
+        log_in: &[
+            ("USER bob\r\n", "+OK\r\n"),
+            ("PASS hunter2\r\n", "-ERR [AUTH] failed.\r\n"),
+            ("PASS hunter22\r\n", "+OK in\r\n"),
+        ],
+        told: &[
+            "password in POP3 PASS, 7",
+            "Failed POP3 -ERR",
+            "password in POP3 PASS, 8",
+            "Succeeded POP3 +OK",
+        ],
+        upgrade: ("STLS\r\n", "+OK Begin TLS negotiation now.\r\n"),
+    },
+    Mail {
+        protocol: Protocol::Imap,
+        greetings: &["* OK [CAPABILITY IMAP4rev1 STARTTLS] Dovecot ready.\r\n", "* OK \r\n"],
+        refused: &[
+            ("FOO\r\n", "FOO BAD Error in IMAP command received by server.\r\n"),
+            ("FOO\r\n", "* BAD Error in IMAP command received by server.\r\n"),
+            ("\r\n", "* BAD Error in IMAP command received by server.\r\n"),
+            // Passed over without a word.
+            ("\r\n", ""),
+            ("\x01\x02\r\n", "\x01\x02 BAD Error in IMAP command received by server.\r\n"),
+            ("a BAR\r\n", "a BAD Error in IMAP command BAR: Unknown command.\r\n"),
+            ("#1-x_$ CAPABILITY\r\n", "* CAPABILITY IMAP4rev1 STARTTLS\r\n#1-x_$ OK done\r\n"),
+        ],
+        log_in: &[
+            ("#a LOGIN bob hunter2\r\n", "#a NO [AUTHENTICATIONFAILED] failed.\r\n"),
+            ("#b LOGIN bob hunter22\r\n", "#b OK in\r\n"),
+        ],
+        told: &[
+            "password in IMAP LOGIN, 7",
+            "Failed IMAP NO",
+            "password in IMAP LOGIN, 8",
+            "Succeeded IMAP OK",
+        ],
+        upgrade: ("#1-x_$ STARTTLS\r\n", "#1-x_$ OK Begin TLS negotiation now.\r\n"),
+    },
+    Mail {
+        protocol: Protocol::Smtp,
+        greetings: &["220 mx ESMTP Postfix\r\n", "220 mx ready\r\n", "220 ftp.example.org ESMTP\r\n"],
+        refused: &[
+            ("FOO\r\n", "502 5.5.2 Error: command not recognized\r\n"),
+            ("\r\n", "500 5.5.2 Error: bad syntax\r\n"),
+            ("\r\n", ""),
+            ("\x01\x02\r\n", "500 5.5.2 Error: bad syntax\r\n"),
+            ("NOOP\r\n", "250 2.0.0 Ok\r\n"),
+            ("USER bob\r\n", "502 5.5.2 Error: command not recognized\r\n"),
+            ("SYST\r\n", "502 5.5.2 Error: command not recognized\r\n"),
+            ("EHLO a\r\n", "250-mx\r\n250 STARTTLS\r\n"),
+        ],
+        log_in: &[
+            ("AUTH PLAIN AGJvYgBodW50ZXIy\r\n", "535 5.7.8 Error: authentication failed\r\n"),
+            ("AUTH PLAIN AGJvYgBodW50ZXIyMg==\r\n", "235 2.7.0 Authentication successful\r\n"),
+        ],
+        told: &[
+            "password in SMTP AUTH PLAIN, 7",
+            "Failed SMTP 535",
+            "password in SMTP AUTH PLAIN, 8",
+            "Succeeded SMTP 235",
+        ],
+        upgrade: ("STARTTLS\r\n", "220 2.0.0 Ready to start TLS\r\n"),
+    },
+    Mail {
+        protocol: Protocol::Ftp,
+        greetings: &["220 (vsFTPd 3.0.5)\r\n", "220 ready\r\n", "220 smtp.example.org FTP server\r\n"],
+        refused: &[
+            ("FOO\r\n", "530 Please login with USER and PASS.\r\n"),
+            ("\r\n", "500 what\r\n"),
+            ("\x01\x02\r\n", "500 what\r\n"),
+            ("EHLO a\r\n", "530 Please login with USER and PASS.\r\n"),
+            ("EHLO a\r\n", "500 EHLO not understood\r\n"),
+            ("AUTH PLAIN\r\n", "500 no\r\n"),
+        ],
+        log_in: &[
+            ("USER bob\r\n", "331 Please specify the password.\r\n"),
+            ("PASS hunter2\r\n", "530 Login incorrect.\r\n"),
+            ("USER bob\r\n", "331 Please specify the password.\r\n"),
+            ("PASS hunter22\r\n", "230 Login successful.\r\n"),
+        ],
+        told: &["password in FTP PASS, 7", "Failed FTP 530", "password in FTP PASS, 8", "Succeeded FTP 230"],
+        upgrade: ("AUTH TLS\r\n", "234 Proceed with negotiation.\r\n"),
+    },
+];
+
+/// Greeted, then lines that are refused, twice.
+fn behind(greeting: &str, (line, answer): (&str, &str), then: &[(&str, &str)]) -> Vec<Turn> {
+    let mut turns = vec![say(Server, greeting)];
+    for (line, answer) in [(line, answer); 2].iter().chain(then) {
+        turns.extend([say(Client, line), say(Server, answer)]);
+    }
+    turns
+}
+
+#[test]
+fn mail_and_files_are_told_by_greeting_and_answers_whatever_the_client_says_first() {
+    for mail in &MAIL {
+        for greeting in mail.greetings {
+            for refused in mail.refused {
+                // A bare greeting is Redis' answer, too.
+                if *greeting == "+OK\r\n" {
+                    continue;
+                }
+                let turns = behind(greeting, *refused, mail.log_in);
+                let (protocol, told) = told(&turns);
+                assert_eq!(protocol, Some(mail.protocol), "{greeting:?} {refused:?}");
+                let told: Vec<&str> =
+                    told.iter().map(String::as_str).filter(|told| !told.contains("text")).collect();
+                let told = &told[told.len().saturating_sub(mail.told.len())..];
+                assert_eq!(told, mail.told, "{greeting:?} {refused:?}");
+            }
+            let (protocol, told) = told(&behind_nothing(greeting, mail.log_in));
+            assert_eq!(protocol, Some(mail.protocol), "{greeting:?}");
+            assert_eq!(told, mail.told, "{greeting:?}");
+        }
+    }
+}
+
+fn behind_nothing(greeting: &str, then: &[(&str, &str)]) -> Vec<Turn> {
+    let mut turns = vec![say(Server, greeting)];
+    turns.extend(then.iter().flat_map(|(line, answer)| [say(Client, line), say(Server, answer)]));
+    turns
+}
+
+fn fixture(name: &str) -> Vec<u8> {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name);
+    std::fs::read(path).unwrap()
+}
+
+/// Whatever is refused before, or does not log in.
+#[test]
+fn tls_behind_starttls_is_seen_whatever_the_client_says_first() {
+    let tls = [say(Client, fixture("tls13.client")), say(Server, fixture("tls13.server"))];
+    for mail in &MAIL {
+        for greeting in mail.greetings {
+            for refused in mail.refused {
+                // A name is said before it, or a bare greeting is Redis' answer.
+                if refused.0.starts_with("USER") || *greeting == "+OK\r\n" {
+                    continue;
+                }
+                if mail.protocol == Protocol::Ftp && refused.0.starts_with("AUTH") {
+                    continue;
+                }
+                let asked = behind(greeting, *refused, &[mail.upgrade]);
+                let facts = inspect(&[&asked[..], &tls].concat()).facts;
+                assert_eq!(facts.protocol, Some(mail.protocol), "{greeting:?} {refused:?}");
+                assert!(
+                    matches!(facts.protection, Protection::Encrypted(_)),
+                    "{greeting:?} {refused:?}: {facts:?}"
+                );
+                assert_eq!(facts.upgrade, Some(Upgrade::Taken));
+                // Words in the place of TLS stay words.
+                let words = say(Client, "a line in the clear, and another one\r\n".repeat(3));
+                let facts = inspect(&[&asked[..], &[words]].concat()).facts;
+                assert_eq!(
+                    facts.protection,
+                    Protection::Plaintext(Plain::Protocol(mail.protocol)),
+                    "{refused:?}"
+                );
+                // So do they behind a refusal.
+                let no = match mail.protocol {
+                    Protocol::Pop3 => "-ERR no\r\n",
+                    Protocol::Imap => "#1-x_$ NO no\r\n",
+                    _ => "454 no\r\n",
+                };
+                let turned_down = behind(greeting, *refused, &[(mail.upgrade.0, no)]);
+                let facts = inspect(&[&turned_down[..], &tls].concat()).facts;
+                assert!(!matches!(facts.protection, Protection::Encrypted(_)), "{greeting:?} {refused:?}");
+            }
+        }
+    }
+}
+
+/// Answers of Redis, and services that greet as mail does.
+#[test]
+fn what_only_answers_like_mail_is_not_called_so() {
+    for (client, server, protocol) in [
+        ("SET a b\r\nSET c d\r\n", "+OK\r\n+OK\r\n", Some(Protocol::Redis)),
+        (
+            "*2\r\n$4\r\nAUTH\r\n$1\r\na\r\n*3\r\n$3\r\nSET\r\n$4\r\nUSER\r\n$1\r\na\r\n",
+            "+OK\r\n+OK\r\n",
+            Some(Protocol::Redis),
+        ),
+        ("AUTH secret\r\nSET a b\r\n", "+OK\r\n+OK\r\n", Some(Protocol::Redis)),
+        ("CLIENT x\r\nDEFINE * word\r\n", "220 dictd 1.12\r\n250 ok\r\n552 no match\r\n", None),
+    ] {
+        let facts = inspect(&[say(Client, client), say(Server, server)]).facts;
+        assert_eq!(facts.protocol, protocol, "{client:?}");
+        assert_ne!(facts.protection, Protection::Unknown(UnknownReason::Silent));
+    }
+}
