@@ -1,0 +1,171 @@
+//! Log-ins written as real servers take them, and not as their documentation has it: each is told, and by the name of
+//! its protocol.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
+use dissect::activity::{Event, Observer, Outcome};
+use dissect::{End, Hint, Plain, Prefix, Protection, Protocol, inspect_stream};
+
+fn look(client: &[u8], server: &[u8], ended: bool) -> dissect::Inspection {
+    let prefix = |bytes| Prefix { bytes, ended, ..Prefix::default() };
+    inspect_stream(prefix(client), prefix(server), Hint::default())
+}
+
+/// The protocol; what is settled on the way stays, whichever direction comes first.
+fn protocol(client: &[u8], server: &[u8]) -> Option<Protocol> {
+    let whole = look(client, server, false);
+    for n in 0..=client.len() {
+        for server in [&b""[..], &server[..server.len().min(3)], server] {
+            let part = look(&client[..n], server, false);
+            assert!(!part.settled || part.facts == whole.facts, "{n} of {client:?}: {part:?}");
+        }
+    }
+    for n in 0..=server.len() {
+        for client in [&b""[..], &client[..client.len().min(3)], client] {
+            let part = look(client, &server[..n], false);
+            assert!(!part.settled || part.facts == whole.facts, "{n} of {server:?}: {part:?}");
+        }
+    }
+    match whole.facts.protection {
+        Protection::Plaintext(Plain::Protocol(protocol)) => Some(protocol),
+        _ => None,
+    }
+}
+
+/// What is told of an exchange by an observer of what it is recognised as. Secrets are shown by themselves.
+fn told(client: &[u8], server: &[u8]) -> String {
+    let told = |cut: usize| {
+        let Some(mut observer) = Observer::new(look(client, server, false).facts.protection) else {
+            return String::new();
+        };
+        let mut secrets = std::sync::Mutex::new(Vec::new());
+        let fingerprint = |secret: &[u8]| {
+            let mut secrets = secrets.lock().unwrap();
+            secrets.push(String::from_utf8_lossy(secret).into_owned());
+            secrets.len() as u64 - 1
+        };
+        client.chunks(cut).for_each(|piece| observer.feed(End::Client, piece, &fingerprint));
+        server.chunks(cut).for_each(|piece| observer.feed(End::Server, piece, &fingerprint));
+        let events = observer.take();
+        let secrets = secrets.get_mut().unwrap();
+        let shown = events.iter().filter_map(|event| match event {
+            Event::Authentication(log_in) if log_in.outcome == Outcome::Failed => {
+                Some(format!("failed: {}", log_in.code))
+            }
+            Event::Authentication(log_in) => Some(format!("succeeded: {}", log_in.code)),
+            Event::Credential(secret) => {
+                Some(format!("{} {}", secret.kind.as_str(), secrets[secret.fingerprint as usize]))
+            }
+            Event::Operation(_) => None,
+        });
+        shown.collect::<Vec<_>>().join(", ")
+    };
+    let whole = told(1 << 20);
+    assert_eq!(told(1), whole, "another cut of {:?}", String::from_utf8_lossy(client));
+    whole
+}
+
+/// Each of these was taken for a log-in by Redis 7.
+#[test]
+fn redis_is_asked_to_log_in_in_any_way_it_takes() {
+    for client in [
+        "AUTH x1\r\n",
+        "\r\nAUTH x1\r\n",
+        " \t\r\n\n AUTH x1\n",
+        "*2\rX$4\rXAUTH\rX$2\rXx1\rX",
+        "*2\r\n$4\r\nAUTHab$2\r\nx1cd",
+        "*-1\r\n*0\r\n\n*2\r\n$4\r\nAUTH\r\n$2\r\nx1\r\n",
+        "*-77\rX*2\r\n$4\r\nAUTH\r\n$2\r\nx1\r\n",
+        "\"AUTH\" \"x1\"\r\n",
+        "'auth' 'x1'\r\n",
+        "\"\\x41UTH\" \"\\x781\"\r\n",
+        "A\"UTH\" x1\r\n",
+        "\tAUTH x1\n",
+        "AUTH\tx1\r\n",
+        " AUTH \x0b\x0c\r x1 \r\n",
+        "AUTH default x1\r\n",
+        "*5\rX$5\rXHELLO\rX$1\rX3\rX$4\rXAUTH\rX$1\rXu\rX$2\rXx1\rX",
+        "HELLO 3 \"AUTH\" u x1\r\n",
+    ] {
+        let client = client.as_bytes();
+        let place = "password x1, ";
+        for (server, outcome) in [
+            ("-WRONGPASS invalid username-password pair or user is disabled.\r\n", "failed: Redis WRONGPASS"),
+            ("-ERR invalid password\r\n", "failed: Redis ERR invalid password"),
+            ("+OK\r\n", "succeeded: Redis OK"),
+        ] {
+            let shown = String::from_utf8_lossy(client);
+            assert_eq!(protocol(client, server.as_bytes()), Some(Protocol::Redis), "{shown:?}, {server}");
+            assert_eq!(told(client, server.as_bytes()), format!("{place}{outcome}"), "{shown:?}");
+        }
+    }
+}
+
+#[test]
+fn a_long_line_of_redis_is_read_word_by_word() {
+    let client = format!("{}AUTH{}x1{}\r\nPING\r\n", " ".repeat(3000), "\t".repeat(9000), " ".repeat(5000));
+    let found = |protocol| {
+        let mut observer = Observer::new(Protection::Plaintext(Plain::Protocol(protocol))).unwrap();
+        client.as_bytes().chunks(1000).for_each(|piece| observer.feed(End::Client, piece, &|_: &[u8]| 0));
+        observer.feed(End::Server, b"+OK\r\n+PONG\r\n", &|_: &[u8]| 0);
+        observer.take()
+    };
+    assert!(matches!(&found(Protocol::Redis)[..], [Event::Credential(_), Event::Authentication(_)]));
+}
+
+#[test]
+fn the_guess_that_works_is_told_of_thousands_in_a_row() {
+    let mut observer = Observer::new(Protection::Plaintext(Plain::Protocol(Protocol::Redis))).unwrap();
+    (0..5000).for_each(|_| observer.feed(End::Client, b"AUTH x1\r\n", &|_: &[u8]| 0));
+    observer.feed(End::Client, b"PING\r\n", &|_: &[u8]| 0);
+    for _ in 0..4999 {
+        observer.feed(End::Server, b"-WRONGPASS invalid\r\n", &|_: &[u8]| 0);
+        observer.take();
+    }
+    observer.feed(End::Server, b"+OK\r\n+PONG\r\n", &|_: &[u8]| 0);
+    let [Event::Authentication(log_in)] = &observer.take()[..] else { panic!("one log-in") };
+    assert_eq!(log_in.outcome, Outcome::Succeeded);
+}
+
+#[test]
+fn what_is_no_command_does_not_hide_the_log_in_behind_it() {
+    let unknown = "-ERR unknown command 'FOO', with args beginning with: 'bar' \r\n";
+    let wrong = "-WRONGPASS invalid username-password pair or user is disabled.\r\n";
+    let auth = "*2\r\n$4\r\nAUTH\r\n$2\r\nx1\r\n";
+    for client in ["FOO bar\r\n", "*1\r\n$5\r\n?!/()\r\n", "*1\r\n$0\r\n\r\n", "*1\rX$3\rXFOO\rX"] {
+        let (client, server) = (format!("{client}{auth}"), format!("{unknown}{wrong}"));
+        assert_eq!(protocol(client.as_bytes(), server.as_bytes()), Some(Protocol::Redis), "{client:?}");
+        assert_eq!(
+            told(client.as_bytes(), server.as_bytes()),
+            "password x1, failed: Redis WRONGPASS",
+            "{client:?}"
+        );
+    }
+    // Whatever the first line was, a refusal is one.
+    let server = format!("{unknown}{wrong}");
+    assert_eq!(
+        told(b"F-1 bar, and much else of the kind\r\nAUTH x1\r\n", server.as_bytes()),
+        "failed: Redis WRONGPASS"
+    );
+}
+
+#[test]
+fn what_others_say_is_not_taken_for_redis() {
+    for (client, server) in [
+        ("AUTH PLAIN AGB1c2VyAHgx\r\n", "+OK\r\n+OK\r\n"),
+        ("AUTH\r\n", "+OK\r\n+OK\r\nPLAIN\r\n.\r\n"),
+        ("FOO bar\r\n", "+OK\r\n"),
+        ("FOO bar\r\n", "-ERR Unknown command.\r\n"),
+        ("FOO bar\r\n", "500 what?\r\n"),
+        ("\r\n\r\nwho is there, and what for?\r\n", "+OK\r\n"),
+        ("\"AUTH\"x y\r\n", "+OK\r\n"),
+        ("*2\n$4\nAUTH\n$2\nx1\n", "+OK\r\n"),
+        ("**bold** words and more\r\n", "+OK\r\n"),
+        ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", "+OK\r\n"),
+    ] {
+        let found = protocol(client.as_bytes(), server.as_bytes());
+        assert_ne!(found, Some(Protocol::Redis), "{client:?}, {server:?}");
+    }
+    assert_eq!(protocol(b"AUTH x1\r\nSET k v\r\n", b"+OK\r\n+OK\r\n"), Some(Protocol::Redis));
+    assert_eq!(protocol(b"AUTH PLAIN AGB1c2VyAHgx\r\n", b"+OK\r\n+OK\r\n"), Some(Protocol::Pop3));
+}
