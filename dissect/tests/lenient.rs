@@ -169,3 +169,49 @@ fn what_others_say_is_not_taken_for_redis() {
     assert_eq!(protocol(b"AUTH x1\r\nSET k v\r\n", b"+OK\r\n+OK\r\n"), Some(Protocol::Redis));
     assert_eq!(protocol(b"AUTH PLAIN AGB1c2VyAHgx\r\n", b"+OK\r\n+OK\r\n"), Some(Protocol::Pop3));
 }
+
+fn startup(version: u32, parameters: &[u8]) -> Vec<u8> {
+    let length = (9 + parameters.len()) as u32;
+    [&length.to_be_bytes()[..], &version.to_be_bytes(), parameters, b"\0"].concat()
+}
+
+/// Each of these was let in by PostgreSQL 15.
+#[test]
+fn postgresql_is_asked_to_log_in_in_any_way_it_takes() {
+    let user = b"user\0postgres\0";
+    let odd = |name: &[u8]| startup(3 << 16, &[name, b"\0y\0", user].concat());
+    let encrypted = |first: &[u8]| [first, &startup(3 << 16 | 77, user)].concat();
+    for (start, answer) in [
+        (startup(3 << 16, user), &b""[..]),
+        (startup(3 << 16 | 10, user), b"v\0\0\0\x0c\0\x03\0\0\0\0\0\0"),
+        (startup(3 << 16 | 100, user), b"v\0\0\0\x0c\0\x03\0\0\0\0\0\0"),
+        (startup(3 << 16 | 5000, user), b"v\0\0\0\x0c\0\0\0\x02\0\0\0\0"),
+        (startup(3 << 16 | 0xffff, user), b""),
+        (odd(b"0x"), b""),
+        (odd(b".a"), b""),
+        (odd(b"\x01\xff"), b""),
+        (encrypted(b"\0\0\0\x08\x04\xd2\x16\x2f"), b"N"),
+        (encrypted(b"\0\0\0\x0c\x04\xd2\x16\x2fabcd"), b"N"),
+        (encrypted(b"\0\0\0\x0a\x04\xd2\x16\x30ab\0\0\0\x08\x04\xd2\x16\x2f"), b"NN"),
+    ] {
+        let client = [&start[..], b"p\0\0\0\x07x1\0"].concat();
+        for (end, outcome) in [
+            (&b"E\0\0\0\x1dSFATAL\0VFATAL\0C28P01\0Mx\0\0"[..], "failed: PostgreSQL 28P01"),
+            (b"R\0\0\0\x08\0\0\0\0", "succeeded: PostgreSQL authentication ok"),
+        ] {
+            let server = [answer, b"R\0\0\0\x08\0\0\0\x03", end].concat();
+            assert_eq!(protocol(&client, &server), Some(Protocol::Postgresql), "{start:?}");
+            assert_eq!(told(&client, &server), format!("password x1, {outcome}"), "{start:?}");
+        }
+    }
+}
+
+#[test]
+fn what_others_say_is_not_taken_for_postgresql() {
+    let odd = startup(3 << 16 | 10, b"\x01a\0b\0");
+    for server in [&b""[..], b"\0\0\0\x0c\0\0\0\x07", b"HTTP/1.1 400 Bad Request\r\n", b"Not this one"] {
+        assert_ne!(protocol(&odd, server), Some(Protocol::Postgresql), "{server:?}");
+        assert!(look(&odd, server, true).facts.protocol.is_none(), "{server:?}");
+    }
+    assert_ne!(protocol(&startup(3 << 16 | 10, b""), b"R\0\0\0\x08\0\0\0\x03"), Some(Protocol::Postgresql));
+}
