@@ -215,3 +215,65 @@ fn what_others_say_is_not_taken_for_postgresql() {
     }
     assert_ne!(protocol(&startup(3 << 16 | 10, b""), b"R\0\0\0\x08\0\0\0\x03"), Some(Protocol::Postgresql));
 }
+
+/// X.690 with a length in so many octets more than one; 0: as short as it can be.
+fn ber(tag: u8, content: &[&[u8]], octets: u8) -> Vec<u8> {
+    let content = content.concat();
+    let length = (content.len() as u64).to_be_bytes();
+    let length = match octets {
+        0 => vec![content.len() as u8],
+        _ => [&[0x80 | octets][..], &length[8 - usize::from(octets)..]].concat(),
+    };
+    [&[tag][..], &length, &content].concat()
+}
+
+/// slapd 2.5 lets in whoever writes the lengths within a message in up to eight octets.
+#[test]
+fn ldap_is_asked_to_log_in_with_lengths_of_any_form() {
+    for outer in 0..=8 {
+        for inner in 0..=8 {
+            for (id, own) in [(&b"\x01"[..], inner), (b"\x01", 0), (b"", 0), (b"\0\0\x01", 8)] {
+                let bind = ber(
+                    0x60,
+                    &[b"\x02\x01\x03", &ber(4, &[b"cn=a"], own), &ber(0x80, &[b"x1"], inner)],
+                    inner,
+                );
+                let client = ber(0x30, &[&ber(2, &[id], own), &bind], outer);
+                for (code, outcome) in
+                    [(49, "failed: LDAP 49 (invalidCredentials)"), (0, "succeeded: LDAP 0")]
+                {
+                    let number = u8::from(!id.is_empty());
+                    let server = [0x30, 12, 2, 1, number, 0x61, 7, 10, 1, code, 4, 0, 4, 0];
+                    assert_eq!(protocol(&client, &server), Some(Protocol::Ldap), "{client:?}");
+                    assert_eq!(told(&client, &server), format!("password x1, {outcome}"), "{client:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_name_of_ldap_too_long_to_be_read_hides_no_guess_that_worked() {
+    for (name, shown) in [(3000, "password x1, succeeded: LDAP 0"), (9000, "succeeded: LDAP 0")] {
+        let name = [&b"cn=a"[..], &b" ".repeat(name)].concat();
+        let bind = ber(0x60, &[b"\x02\x01\x03", &ber(4, &[&name], 4), &ber(0x80, &[b"x1"], 1)], 4);
+        let client = ber(0x30, &[b"\x02\x01\x01", &bind, &ber(0xa0, &[&b"\0".repeat(5000)], 4)], 4);
+        assert_eq!(told(&client, &[0x30, 12, 2, 1, 1, 0x61, 7, 10, 1, 0, 4, 0, 4, 0]), shown);
+    }
+}
+
+/// What follows is TLS, and not in the clear.
+#[test]
+fn starttls_of_ldap_is_known_in_any_form() {
+    let name = b"1.3.6.1.4.1.1466.20037";
+    let hello = b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03";
+    for octets in [0, 1, 5, 8] {
+        let ask = ber(0x30, &[b"\x02\x02\0\x01", &ber(0x77, &[&ber(0x80, &[name], octets)], octets)], octets);
+        let root = ber(0x63, &[&ber(4, &[b""], octets), b"\x0a\x01\0"], octets);
+        let root = ber(0x30, &[b"\x02\x01\0", &root], octets);
+        let client = [&root[..], &ask, hello].concat();
+        let server = [0x30, 12, 2, 1, 1, 0x78, 7, 10, 1, 0, 4, 0, 4, 0];
+        let found = look(&client, &server, false).facts;
+        assert!(matches!(found.protection, Protection::Unknown(_)), "{octets}: {found:?}");
+    }
+}
