@@ -277,3 +277,55 @@ fn starttls_of_ldap_is_known_in_any_form() {
         assert!(matches!(found.protection, Protection::Unknown(_)), "{octets}: {found:?}");
     }
 }
+
+/// nats-server reads JSON as Go does: escapes, and letters that are the same where case does not matter.
+#[test]
+fn nats_is_asked_to_log_in_in_json_of_any_form() {
+    let info = "INFO {\"server_id\":\"A\",\"version\":\"2.10.1\",\"auth_required\":true}\r\n";
+    for connect in [
+        r#"{"user":"bob","pass":"x1"}"#,
+        r#"{"us\u0065r":"bob","pa\u0073s":"x1"}"#,
+        r#"{"user":"bob","\u0050\u0041\u0053\u0053" : "\u00781"}"#,
+        r#"{"user":"bob","pa\u017fs":"x1"}"#,
+        "{\"user\":\"bob\",\"pa\u{17f}s\":\"x1\"}",
+        r#"{"a\"b":"\\","user":"bob","p\u0061ss":"x\u0031"}"#,
+    ] {
+        let client = format!("CONNECT {connect}\r\nPING\r\n");
+        for (answer, outcome) in [
+            ("-ERR 'Authorization Violation'\r\n", "failed: NATS Authorization Violation"),
+            ("PONG\r\n", "succeeded: NATS connected"),
+        ] {
+            let server = format!("{info}{answer}");
+            assert_eq!(protocol(client.as_bytes(), server.as_bytes()), Some(Protocol::Nats), "{connect}");
+            assert_eq!(
+                told(client.as_bytes(), server.as_bytes()),
+                format!("password x1, {outcome}"),
+                "{connect}"
+            );
+        }
+    }
+    // A token, and a signature.
+    for connect in [r#"{"auth\u005ftoken":"x1"}"#, r#"{"nkey":"U","s\u0069g": "x1"}"#, r#"{"SIG":"x1"}"#] {
+        let client = format!("CONNECT {connect}\r\nPING\r\n");
+        let told = told(client.as_bytes(), format!("{info}PONG\r\n").as_bytes());
+        assert!(told.ends_with("succeeded: NATS connected"), "{connect}: {told}");
+    }
+}
+
+/// Escapes of JSON that are none stay, and no letter is made of half a pair.
+#[test]
+fn secrets_in_json_are_told_as_they_are_read() {
+    let info = "INFO {\"server_id\":\"A\",\"version\":\"2.10.1\"}\r\n";
+    for (value, read) in [
+        (r"\ud83d\ude00", "\u{1f600}"),
+        (r"\ud83dx", "\u{fffd}x"),
+        (r"\ud83d\u0041", "\u{fffd}A"),
+        (r"\ude00", "\u{fffd}"),
+        (r"\u00", "\\u00"),
+        (r"\u00zz", "\\u00zz"),
+        (r#"a\"b\\c\/d\te"#, "a\"b\\c/d\te"),
+    ] {
+        let client = format!("CONNECT {{\"pass\":\"{value}\"}}\r\n");
+        assert_eq!(told(client.as_bytes(), info.as_bytes()), format!("password {read}"), "{value}");
+    }
+}
