@@ -29,13 +29,17 @@ fn told(protocol: Protocol, client: &[u8]) -> String {
 fn words_of_redis_in_quotes_do_not_hide() {
     for (command, expected) in [
         ("CLIENT KILL TYPE normal", "admin command CLIENT"),
-        ("CLIENT 'KILL' TYPE normal", "?"),
-        ("CLIENT \"K\\x49LL\" TYPE normal", "?"),
-        ("CLIENT K\"ILL\" TYPE normal", "?"),
-        ("CLIENT KILL\tTYPE normal", "?"),
+        ("CLIENT 'KILL' TYPE normal", "admin command CLIENT, ?"),
+        ("CLIENT \"K\\x49LL\" TYPE normal", "admin command CLIENT, ?"),
+        ("CLIENT K\"ILL\" TYPE normal", "admin command CLIENT, ?"),
+        ("CLIENT KILL\tTYPE normal", "admin command CLIENT, ?"),
         ("CLIENT UNBLOCK 5", "admin command CLIENT"),
         ("CLIENT GETNAME", ""),
         ("GET a", "read command GET"),
+        ("*1\r\n$4\r\nPING", ""),
+        ("*1\rX$4\r\nPING", "?"),
+        (" GET a", "read command GET"),
+        ("GET 'a", "?"),
     ] {
         assert_eq!(told(Protocol::Redis, format!("{command}\r\n").as_bytes()), expected, "{command}");
     }

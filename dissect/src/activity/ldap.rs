@@ -50,7 +50,8 @@ impl Ldap {
     fn message(&mut self, from: End, body: &[u8], sink: &mut Sink<'_>) -> Option<()> {
         let (2, id, rest) = element(body)? else { return None };
         let id = id.iter().fold(0, |number, byte| number << 8 | u32::from(*byte));
-        let (operation, content, _) = element(rest)?;
+        // Of a long one, what is looked at.
+        let (operation, content) = beginning(rest)?;
         match (from, operation) {
             (End::Client, 0x60) => self.bind(id, content, sink)?,
             (End::Server, 0x61) => {
@@ -73,27 +74,32 @@ impl Ldap {
 
     fn bind(&mut self, id: u32, content: &[u8], sink: &mut Sink<'_>) -> Option<()> {
         let (_, _version, rest) = element(content)?;
-        let (_, _name, rest) = element(rest)?;
-        let (method, secret, _) = element(rest)?;
-        // 0: simple, with a password, or anonymous without.
-        let simple = method == 0x80;
-        if simple {
-            sink.credential(CredentialKind::Password, "LDAP simple bind", secret);
-        }
+        // 0: simple, with a password, or anonymous without. What stands behind a name too long to be looked at is taken
+        // for a password, and not told as one.
+        let presented = match element(rest) {
+            Some((_, _name, rest)) => match beginning(rest)? {
+                (0x80, secret) => {
+                    sink.credential(CredentialKind::Password, "LDAP simple bind", secret);
+                    !secret.is_empty()
+                }
+                _ => true,
+            },
+            None => true,
+        };
         if self.binds.len() >= PENDING {
             self.binds.remove(0);
         }
-        self.binds.push((id, !simple || !secret.is_empty()));
+        self.binds.push((id, presented));
         Some(())
     }
 }
 
-/// Tag, length, and where the content begins (X.690 section 8.1).
+/// Tag, length, and where the content begins (X.690 section 8.1), in as many octets as liblber takes.
 fn header(bytes: &[u8]) -> Result<(u8, u64, usize), Step> {
     let [tag, first, rest @ ..] = bytes else { return Err(Step::More) };
     match first {
         0..=0x7f => Ok((*tag, u64::from(*first), 2)),
-        0x81..=0x84 => {
+        0x81..=0x88 => {
             let octets = usize::from(first & 0x7f);
             let length = rest.get(..octets).ok_or(Step::More)?;
             let length = length.iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
@@ -101,6 +107,14 @@ fn header(bytes: &[u8]) -> Result<(u8, u64, usize), Step> {
         }
         _ => Err(Step::Lost),
     }
+}
+
+/// Tag, and what is there of the content.
+fn beginning(bytes: &[u8]) -> Option<(u8, &[u8])> {
+    let (tag, length, at) = header(bytes).ok()?;
+    let content = bytes.get(at..)?;
+    let length = usize::try_from(length).map_or(content.len(), |length| length.min(content.len()));
+    Some((tag, &content[..length]))
 }
 
 /// Tag, content and what follows.

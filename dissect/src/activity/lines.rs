@@ -1,5 +1,5 @@
 //! Text of no protocol that is read here: secrets by their shape, fields that name themselves as
-//! passwords, and the phrase by which Telnet turns a log-in down.
+//! passwords, and the phrases by which Telnet and Redis turn a log-in down.
 
 use super::event::CredentialKind;
 use super::machine::{Aligned, LOOK, Machine, Sink, Step, base64, line, plain_password};
@@ -24,6 +24,11 @@ impl Machine for Lines {
         match from {
             End::Client => from_client(text, sink),
             End::Server if find(text, b"Login incorrect").is_some() => sink.failed("Login incorrect", true),
+            // Of Redis, whatever its client began with.
+            End::Server if text.starts_with(b"-WRONGPASS ") => sink.failed("Redis WRONGPASS", true),
+            End::Server if text == b"-ERR invalid password" => {
+                sink.failed("Redis ERR invalid password", true);
+            }
             End::Server => {}
         }
         Step::Take(length)

@@ -4,7 +4,7 @@ use super::event::Verb;
 use super::machine::{Aligned, Machine, Sink, Step, begins_with_word, line};
 use super::secrets;
 use crate::End;
-use crate::bytes::{find, starts_with_ignore_case};
+use crate::bytes::starts_with_ignore_case;
 
 const CLIENT: [&str; 7] = ["CONNECT", "PUB", "HPUB", "SUB", "UNSUB", "PING", "PONG"];
 const SERVER: [&str; 7] = ["INFO", "MSG", "HMSG", "+OK", "-ERR", "PING", "PONG"];
@@ -73,7 +73,11 @@ impl Nats {
     fn connect(&mut self, text: &[u8], sink: &mut Sink<'_>) {
         let named = secrets::in_json(text, "NATS CONNECT", sink);
         // Signatures of a key prove without being one.
-        let signed = find(text, b"\"sig\":\"").is_some_and(|at| text.get(at + 7) != Some(&b'"'));
+        let mut signed = false;
+        secrets::each_string(text, |name, value| {
+            signed |= name.eq_ignore_ascii_case(b"sig") && !value.is_empty();
+            false
+        });
         self.presented = named || signed;
     }
 

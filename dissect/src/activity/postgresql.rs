@@ -73,7 +73,7 @@ impl Postgresql {
     fn startup(&mut self, rest: &[u8]) -> Step {
         let mut reader = Reader::new(rest);
         let (Some(length), Some(code)) = (reader.u32(), reader.u32()) else { return Step::More };
-        if !(8..10_000).contains(&length) {
+        if !(8..=10_004).contains(&length) {
             return Step::Lost;
         }
         match code {

@@ -1,5 +1,6 @@
 //! Redis (RESP2 and RESP3, "Redis serialization protocol specification"): AUTH and HELLO, the refusals
-//! WRONGPASS and NOAUTH, and which commands read, write or administer.
+//! WRONGPASS and NOAUTH, and which commands read, write or administer. What clients send is read as Redis 7 reads
+//! it (`processMultibulkBuffer`, `sdssplitargs`).
 //!
 //! Both directions are a flat row of tokens; a reply is whole when its nested elements are. Answers are
 //! matched to commands in order, so that an `OK` to AUTH is told from another one.
@@ -10,9 +11,10 @@ use super::event::{CredentialKind, Verb};
 use super::machine::{Aligned, LOOK, Machine, Sink, Step, line};
 use super::redis_commands::{is_neutral, verb};
 use crate::End;
-use crate::bytes::starts_with_ignore_case;
+use crate::bytes::{position, starts_with_ignore_case};
+use crate::plain::redis::{Read, is_space, length, word};
 
-/// Commands that wait for their answer.
+/// Rows of commands alike that wait for their answers.
 const PENDING: usize = 256;
 /// Arguments of a command that are looked at, and how much of each.
 const ARGUMENTS: usize = 12;
@@ -25,8 +27,10 @@ pub(super) struct Redis {
     /// Arguments of the command that is being read, and how many are to come.
     command: Vec<Vec<u8>>,
     to_come: u64,
-    /// Whether each command that waits was a log-in; `None`: they cannot be matched.
-    pending: Option<VecDeque<bool>>,
+    /// They are words of a line, and its end is to come.
+    inline: bool,
+    /// Whether commands that wait were log-ins, and how many in a row; `None`: they cannot be matched.
+    pending: Option<VecDeque<(bool, u32)>>,
     started: bool,
     /// Tokens to come of the reply that is being read.
     reply: u64,
@@ -73,7 +77,7 @@ impl Machine for Redis {
         self.started = true;
         self.pending = None;
         match from {
-            End::Client => (self.command, self.to_come) = (Vec::new(), 0),
+            End::Client => (self.command, self.to_come, self.inline) = (Vec::new(), 0, false),
             End::Server => (self.reply, self.push) = (0, false),
         }
     }
@@ -85,37 +89,29 @@ impl Machine for Redis {
 
 impl Redis {
     fn client(&mut self, rest: &[u8], sink: &mut Sink<'_>) -> Step {
-        let Some((header, next)) = line(&rest[..rest.len().min(LOOK)]) else {
-            return if rest.len() >= LOOK { Step::Lost } else { Step::More };
-        };
-        if self.to_come == 0 {
-            return match header.split_first() {
-                Some((b'*', count)) => match number(count) {
-                    Some(count @ 1..=1_048_576) => {
-                        self.to_come = count;
-                        Step::Take(next)
-                    }
-                    Some(..=0) | None if count == b"-1" || count == b"0" => Step::Take(next),
-                    _ => Step::Lost,
-                },
-                // Typed by hand; words in quotes may hold escapes, and stand in pieces.
-                _ => {
-                    if header.iter().any(|b| matches!(b, b'"' | b'\'' | b'\\') || b.is_ascii_control()) {
-                        sink.passed_over();
-                    }
-                    let words = header.split(|b| *b == b' ').filter(|word| !word.is_empty());
-                    self.command = words.take(ARGUMENTS).map(|word| unquoted(word).to_vec()).collect();
-                    self.whole(sink);
-                    Step::Take(next)
-                }
-            };
+        if self.to_come == 0 && (self.inline || rest[0] != b'*') {
+            return self.words(rest, sink);
         }
-        let Some(length) = header.strip_prefix(b"$").and_then(number) else { return Step::Lost };
+        if self.to_come > 0 && rest[0] != b'$' {
+            return Step::Lost;
+        }
+        let (number, next) = match length(&rest[1..]) {
+            Read::Open => return Step::More,
+            Read::Broken => return Step::Lost,
+            Read::Whole((number, next)) => (number, 1 + next),
+        };
+        if rest[next - 1] != b'\n' {
+            sink.passed_over();
+        }
+        if self.to_come == 0 {
+            // Of none there is no answer.
+            self.to_come = u64::try_from(number).unwrap_or(0);
+            return if self.to_come <= 1 << 31 { Step::Take(next as u64) } else { Step::Lost };
+        }
+        let Ok(length) = u64::try_from(number) else { return Step::Lost };
         let keep = self.command.len() < ARGUMENTS;
         let wanted = if keep { length.min(LONGEST as u64) } else { 0 };
-        let Some(argument) = rest.get(next as usize..next as usize + wanted as usize) else {
-            return Step::More;
-        };
+        let Some(argument) = rest.get(next..next + wanted as usize) else { return Step::More };
         if keep {
             self.command.push(argument.to_vec());
         }
@@ -123,7 +119,41 @@ impl Redis {
         if self.to_come == 0 {
             self.whole(sink);
         }
-        Step::Take(next.saturating_add(length).saturating_add(2))
+        Step::Take((next as u64).saturating_add(length).saturating_add(2))
+    }
+
+    /// A line typed by hand; of a long one, the words that are there.
+    fn words(&mut self, rest: &[u8], sink: &mut Sink<'_>) -> Step {
+        let known = sink.examined.min(rest.len());
+        if rest.len() < LOOK && position(&rest[known..], b'\n').is_none() {
+            return Step::More;
+        }
+        let mut at = 0;
+        loop {
+            at += rest[at..].iter().take_while(|byte| is_space(**byte) && **byte != b'\n').count();
+            if rest.get(at) == Some(&b'\n') {
+                passed_over(&rest[..at], sink);
+                self.inline = false;
+                self.whole(sink);
+                return Step::Take(at as u64 + 1);
+            }
+            match word(&rest[at..rest.len().min(at + LOOK)]) {
+                // What has quotes that do not match ends the connection.
+                Read::Broken => return Step::Lost,
+                // No longer word is read.
+                Read::Open if at == 0 => return Step::Lost,
+                Read::Open => break,
+                Read::Whole((word, length)) => {
+                    if self.command.len() < ARGUMENTS {
+                        self.command.push(word[..word.len().min(LONGEST)].to_vec());
+                    }
+                    at += length;
+                }
+            }
+        }
+        passed_over(&rest[..at], sink);
+        self.inline = true;
+        Step::Take(at as u64)
     }
 
     /// A command is there with all its arguments.
@@ -139,7 +169,9 @@ impl Redis {
         match name.as_slice() {
             b"AUTH" => {
                 logs_in = true;
-                secret(sink, command.len() - 1, "Redis AUTH");
+                if command.len() > 1 {
+                    secret(sink, command.len() - 1, "Redis AUTH");
+                }
             }
             b"HELLO" => {
                 if let Some(at) = (1..command.len()).find(|at| is(*at, b"AUTH")) {
@@ -173,7 +205,10 @@ impl Redis {
             None => sink.passed_over(),
         }
         if let Some(pending) = &mut self.pending {
-            pending.push_back(logs_in);
+            match pending.back_mut() {
+                Some((alike, count)) if *alike == logs_in && *count < u32::MAX => *count += 1,
+                _ => pending.push_back((logs_in, 1)),
+            }
             if pending.len() > PENDING {
                 self.pending = None;
             }
@@ -212,13 +247,21 @@ impl Redis {
         }
         self.reply = self.reply - 1 + elements;
         if begins && !self.push {
-            let logs_in = match &mut self.pending {
-                Some(pending) => pending.pop_front(),
-                None => None,
-            };
-            outcome(*kind, text, logs_in, sink);
+            outcome(*kind, text, self.answered(), sink);
         }
         Step::Take(length)
+    }
+
+    /// Whether the command that this answers was a log-in, as far as it is known.
+    fn answered(&mut self) -> Option<bool> {
+        let pending = self.pending.as_mut()?;
+        let (logs_in, count) = pending.front_mut()?;
+        let logs_in = *logs_in;
+        *count -= 1;
+        if *count == 0 {
+            pending.pop_front();
+        }
+        Some(logs_in)
     }
 }
 
@@ -244,7 +287,10 @@ fn number(text: &[u8]) -> Option<u64> {
     if text.len() > 18 || !text.bytes().all(|b| b.is_ascii_digit()) { None } else { text.parse().ok() }
 }
 
-fn unquoted(word: &[u8]) -> &[u8] {
-    let inner = word.strip_prefix(b"\"").and_then(|word| word.strip_suffix(b"\""));
-    inner.unwrap_or(word)
+/// Servers of other makes may read quotes, escapes and what does not print otherwise; and lengths that end otherwise.
+fn passed_over(words: &[u8], sink: &mut Sink<'_>) {
+    let words = words.strip_suffix(b"\r").unwrap_or(words);
+    if words.iter().any(|b| matches!(b, b'"' | b'\'' | b'\\') || b.is_ascii_control()) {
+        sink.passed_over();
+    }
 }

@@ -6,6 +6,8 @@
 //! private keys (RFC 7468), JSON Web Tokens. A shape by chance in other text: under one in 2^60.
 //! An AWS access key id in a signature (SigV4) is no secret and is not told.
 
+use std::borrow::Cow;
+
 use super::event::CredentialKind;
 use super::machine::Sink;
 use crate::bytes::{find, starts_with_ignore_case};
@@ -188,21 +190,88 @@ fn field_name(disposition: &[u8]) -> Option<&[u8]> {
 /// `"name": "value"` anywhere in JSON, however deep, without building it.
 pub(super) fn in_json(json: &[u8], place: &'static str, sink: &mut Sink<'_>) -> bool {
     let mut found = false;
+    each_string(json, |name, value| {
+        let Some(kind) = of_name(name) else { return false };
+        let value = unescaped(value);
+        found |= !value.is_empty();
+        sink.credential(kind, place, &value);
+        true
+    });
+    found
+}
+
+/// The names of JSON that have a string as their value, without escapes, and that value as it stands there. What is
+/// taken for nothing is looked into.
+pub(super) fn each_string(json: &[u8], mut is_taken: impl FnMut(&[u8], &[u8]) -> bool) {
     let mut rest = json;
     while let Some((name, after)) = quoted(rest) {
         rest = after;
         let value = after.trim_ascii_start();
         let Some(value) = value.strip_prefix(b":") else { continue };
-        if let Some(kind) = of_name(name)
-            && value.trim_ascii_start().starts_with(b"\"")
+        if value.trim_ascii_start().starts_with(b"\"")
             && let Some((value, after)) = quoted(value)
+            && is_taken(&plain_letters(&unescaped(name)), value)
         {
-            found |= !value.is_empty();
-            sink.credential(kind, place, value);
             rest = after;
         }
     }
-    found
+}
+
+/// A string of JSON without its escapes (RFC 8259 section 7); what is none stays.
+fn unescaped(text: &[u8]) -> Cow<'_, [u8]> {
+    if !text.contains(&b'\\') {
+        return Cow::Borrowed(text);
+    }
+    let (mut plain, mut at) = (Vec::with_capacity(text.len()), 0);
+    while at < text.len() {
+        let (byte, next) = (text[at], text.get(at + 1).copied());
+        at += 1;
+        let Some(next) = next.filter(|_| byte == b'\\') else {
+            plain.push(byte);
+            continue;
+        };
+        at += 1;
+        match next {
+            b'b' => plain.push(8),
+            b'f' => plain.push(12),
+            b'n' => plain.push(b'\n'),
+            b'r' => plain.push(b'\r'),
+            b't' => plain.push(b'\t'),
+            b'u' => match unit(text, at) {
+                Some(unit) => {
+                    at += 4;
+                    let low = (0xd800..0xdc00).contains(&unit) && text[at..].starts_with(b"\\u");
+                    let low = if low { unit_of(text, at + 2, 0xdc00..=0xdfff) } else { None };
+                    at += if low.is_some() { 6 } else { 0 };
+                    let code = low.map_or(unit, |low| 0x10000 + ((unit - 0xd800) << 10 | (low - 0xdc00)));
+                    let letter = char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER);
+                    plain.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes());
+                }
+                None => plain.extend_from_slice(b"\\u"),
+            },
+            other => plain.push(other),
+        }
+    }
+    Cow::Owned(plain)
+}
+
+/// Four digits of an escape.
+fn unit(text: &[u8], at: usize) -> Option<u32> {
+    let digits = text.get(at..at + 4)?;
+    digits.iter().try_fold(0, |unit, digit| Some(unit << 4 | char::from(*digit).to_digit(16)?))
+}
+
+fn unit_of(text: &[u8], at: usize, among: std::ops::RangeInclusive<u32>) -> Option<u32> {
+    unit(text, at).filter(|unit| among.contains(unit))
+}
+
+/// The two letters beyond ASCII that are `s` and `k` where case does not matter (as in Go's `encoding/json`).
+fn plain_letters(name: &[u8]) -> Cow<'_, [u8]> {
+    if name.is_ascii() {
+        return Cow::Borrowed(name);
+    }
+    let name = String::from_utf8_lossy(name).replace('\u{17f}', "s").replace('\u{212a}', "k");
+    Cow::Owned(name.into_bytes())
 }
 
 /// The first string in double quotes, and what follows it.

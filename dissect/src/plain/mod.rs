@@ -35,7 +35,7 @@ mod nats;
 mod ntp;
 mod postgresql;
 mod rdp;
-mod redis;
+pub(crate) mod redis;
 mod rsync;
 mod ssdp;
 mod statsd;

@@ -1,8 +1,10 @@
 //! PostgreSQL: who asked for TLS, and what the server said.
 //!
 //! Source: PostgreSQL documentation, "Message Formats" (StartupMessage, SSLRequest, GSSENCRequest,
-//! CancelRequest). Evidence: length and request code, 50 bits or more. Direct TLS (PostgreSQL 17) is
-//! TLS from the first byte and no matter of this module.
+//! CancelRequest, NegotiateProtocolVersion) and `ProcessStartupPacket` of PostgreSQL 17. Evidence: length and
+//! request code, 50 bits or more; a start with a minor version that nobody has yet (any is negotiated), or whose first
+//! parameter has no name of a setting, only together with the server's answer. Direct TLS (PostgreSQL 17) is TLS from
+//! the first byte and no matter of this module.
 
 use super::evidence::{Evidence, Seen, be32, byte, ensure, evidence, is_text, led_by, slice};
 use crate::probe::{Found, Probe};
@@ -35,15 +37,21 @@ pub(super) fn probe(client: Prefix<'_>, server: Prefix<'_>, _: Hint) -> Probe {
 }
 
 enum Request {
-    Startup,
+    Startup {
+        usual: bool,
+    },
     Cancel,
-    Ssl,
-    Gssenc,
+    /// Of this length.
+    Ssl(usize),
+    Gssenc(usize),
 }
 
 fn of_client(client: Prefix<'_>) -> Evidence {
-    if let Ok(_) | Err(Evidence::Pending) = first_request(client) {
-        return first_request(client).map_or(Evidence::Pending, |_| Evidence::Proof);
+    match first_request(client) {
+        Ok(Request::Startup { usual: false }) => return Evidence::Fits,
+        Ok(_) => return Evidence::Proof,
+        Err(Evidence::Pending) => return Evidence::Pending,
+        Err(_) => {}
     }
     if client.midstream {
         evidence(running(client.bytes, b"QPBDESCHFdcfXp", b"S\0\0\0\x04"))
@@ -67,24 +75,28 @@ fn first_request(client: Prefix<'_>) -> Seen<Request> {
 fn request(bytes: &[u8], at: usize) -> Seen<Request> {
     ensure(byte(bytes, at)? == 0 && byte(bytes, at + 1)? == 0)?;
     let length = be32(bytes, at)?;
-    ensure((8..=10_000).contains(&length))?;
+    // MAX_STARTUP_PACKET_LENGTH, and the length itself.
+    ensure((8..=10_004).contains(&length))?;
     let start_of_code = [byte(bytes, at + 4)?, byte(bytes, at + 5)?];
     ensure(start_of_code == [0, 3] || start_of_code == [0x04, 0xd2])?;
     match (be32(bytes, at + 4)?, length) {
-        (SSL_REQUEST, 8) => Ok(Request::Ssl),
-        (GSSENC_REQUEST, 8) => Ok(Request::Gssenc),
+        // What is behind the code is not looked at.
+        (SSL_REQUEST, _) => Ok(Request::Ssl(length as usize)),
+        (GSSENC_REQUEST, _) => Ok(Request::Gssenc(length as usize)),
         (CANCEL_REQUEST, 16..=268) => Ok(Request::Cancel),
-        // 3.0, 3.2, and 3.9999, with which libpq tests whether servers negotiate.
-        (0x0003_0000..=0x0003_0009 | 0x0003_270f, 9..) => {
+        (version @ 0x0003_0000..=0x0003_ffff, 9..) => {
             let name = byte(bytes, at + 8)?;
-            ensure(name.is_ascii_alphabetic() || name == b'_')?;
-            Ok(Request::Startup)
+            ensure(name != 0)?;
+            // 3.0, 3.2, and 3.9999, with which libpq tests whether servers negotiate.
+            let is_known = matches!(version & 0xffff, 0..=9 | 9999);
+            Ok(Request::Startup { usual: is_known && (name.is_ascii_alphabetic() || name == b'_') })
         }
         _ => Err(Evidence::Against),
     }
 }
 
-/// `R`, a length, and a known kind of authentication: 60 bits; or an error in the form of version 3.
+/// `R`, a length, and a known kind of authentication: 60 bits; an error in the form of version 3; or which version the
+/// server has instead.
 fn authentication(bytes: &[u8]) -> Seen<Evidence> {
     match byte(bytes, 0)? {
         b'R' => {
@@ -95,6 +107,13 @@ fn authentication(bytes: &[u8]) -> Seen<Evidence> {
         b'E' => {
             ensure(byte(bytes, 1)? == 0 && byte(bytes, 2)? == 0)?;
             ensure(slice(bytes, 5, 1)? == b"S" && slice(bytes, 6, 1)?[0].is_ascii_uppercase())?;
+            Ok(Evidence::Proof)
+        }
+        // The version (by the documentation its minor part), and which options it does not know.
+        b'v' => {
+            ensure(byte(bytes, 1)? == 0 && byte(bytes, 2)? == 0)?;
+            ensure((12..=10_004).contains(&be32(bytes, 1)?))?;
+            ensure(matches!(be32(bytes, 5)?, 0..=9 | 0x0003_0000..=0x0003_0009) && be32(bytes, 9)? < 2500)?;
             Ok(Evidence::Proof)
         }
         _ => Err(Evidence::Against),
@@ -131,7 +150,7 @@ fn negotiation(client: Prefix<'_>, server: Prefix<'_>) -> Found {
         let asked_for = match request(client.bytes, at) {
             Err(Evidence::Pending) => return found,
             Err(_) => break,
-            Ok(Request::Startup) => {
+            Ok(Request::Startup { .. }) => {
                 found.settled = true;
                 found.detail = Some(in_the_clear(&found).to_owned());
                 return found;
@@ -141,27 +160,29 @@ fn negotiation(client: Prefix<'_>, server: Prefix<'_>) -> Found {
                 found.detail = Some("cancels a query, in the clear".to_owned());
                 return found;
             }
-            Ok(asked_for) => asked_for,
+            Ok(asked_for @ (Request::Ssl(length) | Request::Gssenc(length))) => {
+                at += length;
+                asked_for
+            }
         };
-        at += 8;
-        found.upgrade_offered |= matches!(asked_for, Request::Ssl);
+        found.upgrade_offered |= matches!(asked_for, Request::Ssl(_));
         match (byte(server.bytes, answered), asked_for) {
-            (Ok(b'S'), Request::Ssl) => {
+            (Ok(b'S'), Request::Ssl(_)) => {
                 found.upgrade_refused = false;
                 found.upgraded_at = Some((at, answered + 1));
             }
-            (Ok(b'G'), Request::Gssenc) => {
+            (Ok(b'G'), Request::Gssenc(_)) => {
                 return sealed(found, client.after(at), server.after(answered + 1)).unwrap_or_else(|found| {
                     // No tokens: what follows has to be looked at by itself.
                     Found { upgraded_at: Some((at, answered + 1)), settled: true, ..found }
                 });
             }
             (Ok(b'N'), asked_for) => {
-                found.upgrade_refused |= matches!(asked_for, Request::Ssl);
+                found.upgrade_refused |= matches!(asked_for, Request::Ssl(_));
                 continue;
             }
             (Ok(b'E'), asked_for) => {
-                found.upgrade_refused |= matches!(asked_for, Request::Ssl);
+                found.upgrade_refused |= matches!(asked_for, Request::Ssl(_));
                 found.detail =
                     Some("the server answered the request for encryption with an error".to_owned());
             }

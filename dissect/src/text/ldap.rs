@@ -2,6 +2,8 @@
 //!
 //! In: both directions. Out: the protocol, and where TLS begins. Must never: show a name, a filter
 //! or a credential.
+//!
+//! Lengths are read as liblber reads them: in up to eight octets, of which any may be zero.
 
 use crate::bytes::Reader;
 use crate::probe::{Found, Prefix, Probe};
@@ -42,12 +44,12 @@ fn length(reader: &mut Reader<'_>) -> Result<usize, Read<'static>> {
     if first < 0x80 {
         return Ok(usize::from(first));
     }
-    if !(1..=4).contains(&octets) {
+    if !(1..=8).contains(&octets) {
         return Err(Read::No);
     }
     let value = reader.take(octets).ok_or(Read::Maybe)?;
-    let value = value.iter().fold(0usize, |value, b| value << 8 | usize::from(*b));
-    if value > LONGEST_MESSAGE { Err(Read::No) } else { Ok(value) }
+    let value = value.iter().fold(0, |value, b| value << 8 | u64::from(*b));
+    usize::try_from(value).ok().filter(|value| *value <= LONGEST_MESSAGE).ok_or(Read::No)
 }
 
 fn read(bytes: &[u8]) -> Read<'_> {
@@ -70,7 +72,7 @@ fn parse(bytes: &[u8]) -> Result<Message<'_>, Read<'_>> {
     let message_length = bytes.len() - reader.rest().len() + outer;
     expect(reader.u8(), INTEGER)?;
     let id_length = length(&mut reader)?;
-    if !(1..=4).contains(&id_length) || id_length + 4 > outer {
+    if id_length > 4 || id_length + 4 > outer {
         return Err(Read::No);
     }
     let id = reader.take(id_length).ok_or(Read::Maybe)?;
@@ -112,7 +114,7 @@ fn follow(client: Prefix<'_>, server: Prefix<'_>) -> Found {
         match message.operation {
             EXTENDED if asks_for_tls(message.body) => return upgrade(found, message.id, at, server),
             // Reading the root entry tells a client what the server can do.
-            SEARCH if message.body.starts_with(&[OCTET_STRING, 0]) => {}
+            SEARCH if is_of_root(message.body) => {}
             _ => break,
         }
     }
@@ -120,9 +122,22 @@ fn follow(client: Prefix<'_>, server: Prefix<'_>) -> Found {
     found
 }
 
+/// Of an id; zeros may lead it.
+fn number(id: &[u8]) -> u32 {
+    id.iter().fold(0, |number, byte| number << 8 | u32::from(*byte))
+}
+
+/// `baseObject`
+fn is_of_root(body: &[u8]) -> bool {
+    let Some((&OCTET_STRING, body)) = body.split_first() else { return false };
+    length(&mut Reader::new(body)).is_ok_and(|length| length == 0)
+}
+
 /// `[0] requestName`
 fn asks_for_tls(body: &[u8]) -> bool {
-    matches!(body, [0x80, length, name @ ..] if usize::from(*length) == START_TLS.len() && name.starts_with(START_TLS))
+    let Some((0x80, body)) = body.split_first() else { return false };
+    let mut reader = Reader::new(body);
+    length(&mut reader).is_ok_and(|length| length == START_TLS.len() && reader.rest().starts_with(START_TLS))
 }
 
 fn upgrade(mut found: Found, id: &[u8], client_at: usize, server: Prefix<'_>) -> Found {
@@ -135,7 +150,7 @@ fn upgrade(mut found: Found, id: &[u8], client_at: usize, server: Prefix<'_>) ->
             break;
         }
         at = at.saturating_add(message.length);
-        if message.operation != EXTENDED_RESPONSE || message.id != id {
+        if message.operation != EXTENDED_RESPONSE || number(message.id) != number(id) {
             continue;
         }
         found.settled = true;

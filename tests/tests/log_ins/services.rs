@@ -34,6 +34,13 @@ fn log_in(lab: &Lab, what: &str, user: &str, password: &str) -> Command {
     command
 }
 
+/// As no client of its own would.
+fn oddly(lab: &Lab, what: &str, password: &str) -> Command {
+    let mut command = lab.client().command(python());
+    command.arg(program("odd_log_in.py")).args([what, HOST, &PORT.to_string()]).env("PASSWORD", password);
+    command
+}
+
 pub const ROWS: &[Row] = &[
     Row {
         name: "nginx with Basic authentication",
@@ -295,6 +302,42 @@ pub const ROWS: &[Row] = &[
         code: "LDAP 49",
         clear: true,
         process: "ldapwhoami",
+    },
+    Row {
+        name: "Redis, in quotes behind what is no command",
+        programs: &["redis-server"],
+        server: guarded::redis,
+        client: |lab, password| oddly(lab, "redis", password),
+        code: "Redis WRONGPASS",
+        clear: true,
+        process: "python",
+    },
+    Row {
+        name: "PostgreSQL, by a version that it does not have",
+        programs: &["psql", "setpriv"],
+        server: guarded::postgresql,
+        client: |lab, password| oddly(lab, "postgresql", password),
+        code: "PostgreSQL 28P01",
+        clear: true,
+        process: "python",
+    },
+    Row {
+        name: "LDAP, with long lengths",
+        programs: &["slapd"],
+        server: guarded::ldap,
+        client: |lab, password| oddly(lab, "ldap", password),
+        code: "LDAP 49",
+        clear: true,
+        process: "python",
+    },
+    Row {
+        name: "NATS, with escapes",
+        programs: &["nats-server"],
+        server: guarded::nats,
+        client: |lab, password| oddly(lab, "nats", password),
+        code: "NATS Authorization Violation",
+        clear: true,
+        process: "python",
     },
 ];
 
