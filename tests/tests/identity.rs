@@ -45,6 +45,20 @@ def ask():
 threading.Thread(target=ask).start()
 ctypes.CDLL(None).pthread_exit(None)
 ";
+/// A server whose first thread ends, and whose child, of another user, has its listener open and does nothing.
+const SERVER_WITHOUT_ITS_FIRST: &str = "import ctypes, os, socket, sys, threading, time
+listener = socket.create_server(('::', int(sys.argv[1])), family=socket.AF_INET6, dualstack_ipv6=True)
+if os.fork() == 0:
+    os.setuid(1)
+    time.sleep(600)
+def serve():
+    while True:
+        client, _ = listener.accept()
+        client.sendall(client.recv(100))
+threading.Thread(target=serve).start()
+print('ready', flush=True)
+ctypes.CDLL(None).pthread_exit(None)
+";
 /// Connects, waits, and becomes another program of the same name, which connects in its turn.
 const ONE_THEN_ANOTHER: &str = "exec 3<>/dev/tcp/$0/$1; echo 'who asked?' >&3; read line; exec \"$2\" -c \"exec 4<>/dev/tcp/$0/$3; echo 'who else?' >&4; read line\"";
 /// Connects, says a word, and becomes another program, whose name is the same.
@@ -64,6 +78,7 @@ fn main() -> ExitCode {
         .test("… nor the other way round, when it was looked at before", &[], same_name_later)
         .test("one that renames itself when it has connected is named all the same", &[], renamed)
         .test("one whose first thread has ended is named as any other", &[], without_its_first)
+        .test("… also as the server, from before the start", &[], server_without_its_first)
         .main()
 }
 
@@ -308,5 +323,24 @@ fn without_its_first() -> Result<()> {
     ensure!(text(record, "process.executable").contains("python"), "what does it run? {}", show(record));
     ensure!(text(record, "process.command_line").contains("pthread_exit"), "{}", show(record));
     ensure!(text(record, "streamwatch.missing").is_empty(), "{}", show(record));
+    Ok(())
+}
+
+fn server_without_its_first() -> Result<()> {
+    let lab = Lab::new("identity")?;
+    let mut server = lab.server().command(python());
+    server.args(["-c", SERVER_WITHOUT_ITS_FIRST, &PORT.to_string()]).stdout(Stdio::piped());
+    let mut server = Process::start_piped("python", server)?;
+    let mut says = BufReader::new(server.child().stdout.take().context("the server has no stdout")?);
+    says.read_line(&mut String::new())?;
+    let daemon = Daemon::start(&lab, DaemonOptions::default())?;
+    let mut client = hold(&lab.client())?;
+    let mut stdin = client.take_stdin()?;
+    stdin.write_all(b"who serves me?\n")?;
+    let mut back = BufReader::new(client.child().stdout.take().context("hold has no stdout")?);
+    back.read_line(&mut String::new())?;
+    let opened = daemon.wait_for("flow", PATIENCE, is_flow, |record| of_connection(record, "ingress"))?;
+    let record = &opened.record;
+    ensure!(number(record, "process.pid") == Some(server.pid().into()), "who serves? {}", show(record));
     Ok(())
 }

@@ -11,7 +11,7 @@ use rustix::fs::{Dir, readlinkat_raw};
 
 use super::census::{Among, Candidate, in_order};
 use super::open_files::{Allowance, Paid};
-use super::process::{ProcessDirectory, each_process, is_gone, open_directory};
+use super::process::{ProcessDirectory, each_process, is_gone, living_thread, open_directory};
 
 /// Processes that are kept for one socket.
 const MOST_HOLDERS: usize = 1024;
@@ -283,6 +283,8 @@ fn held_by(holder: Holder, inodes: &HashSet<u32>) -> io::Result<HashSet<u32>> {
 
 /// Sockets among `inodes` that the process of this `/proc/PID` has open.
 fn held_here(process: BorrowedFd<'_>, inodes: &HashSet<u32>) -> io::Result<HashSet<u32>> {
+    let of_thread = living_thread(process);
+    let process = of_thread.as_ref().map_or(process, AsFd::as_fd);
     let mut held = HashSet::new();
     let descriptors = open_directory(process, "fd")?;
     let mut buffer = [MaybeUninit::uninit(); 64];

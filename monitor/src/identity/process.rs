@@ -158,18 +158,8 @@ impl ProcessDirectory {
         file_id(directory, "exe").map(|file| file == executable.file)
     }
 
-    /// Where the first thread has ended before others, one of these: it has let go of what they all run.
     fn living_thread(&self) -> Option<OwnedFd> {
-        let runs = |directory: BorrowedFd<'_>| read_link(directory, "exe");
-        if !matches!(runs(self.0.as_fd()), Err(error) if error.kind() == io::ErrorKind::NotFound) {
-            return None;
-        }
-        let threads = open_directory(self.0.as_fd(), "task").ok()?;
-        let entries = Dir::read_from(&threads).ok()?.filter_map(Result::ok);
-        let names = entries.filter_map(|entry| entry.file_name().to_str().ok().map(str::to_owned));
-        let names = names.filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()));
-        let mut opened = names.take(MOST_ASKED).filter_map(|name| open_directory(threads.as_fd(), name).ok());
-        opened.find(|thread| runs(thread.as_fd()).is_ok())
+        living_thread(self.0.as_fd())
     }
 
     /// May never return.
@@ -204,6 +194,20 @@ impl ProcessDirectory {
             bytes.ok().and_then(|bytes| stat(&bytes)).is_some_and(|stat| is(&stat))
         })
     }
+}
+
+/// Of a process whose first thread has ended before others, one of these: it has let go of what they all run and have open.
+pub fn living_thread(process: BorrowedFd<'_>) -> Option<OwnedFd> {
+    let runs = |directory: BorrowedFd<'_>| read_link(directory, "exe");
+    if !matches!(runs(process), Err(error) if error.kind() == io::ErrorKind::NotFound) {
+        return None;
+    }
+    let threads = open_directory(process, "task").ok()?;
+    let entries = Dir::read_from(&threads).ok()?.filter_map(Result::ok);
+    let names = entries.filter_map(|entry| entry.file_name().to_str().ok().map(str::to_owned));
+    let names = names.filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()));
+    let mut opened = names.take(MOST_ASKED).filter_map(|name| open_directory(threads.as_fd(), name).ok());
+    opened.find(|thread| runs(thread.as_fd()).is_ok())
 }
 
 /// Whether a process's executable is what the host has at that path. A mount namespace alone does not tell: who makes
