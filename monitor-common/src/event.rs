@@ -32,6 +32,10 @@ pub struct Executed {
     pub ended_ns: u64,
     /// `comm` from then on, NUL-padded: the name of the file.
     pub comm: [u8; 16],
+    /// Whose this is: the kernel may give the place to another while it is read.
+    pub tgid: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// Processes of which this is kept: who is looked up least makes room. So many places, too, has the table that says when
@@ -319,5 +323,5 @@ const _: () = assert!(size_of::<JournalSlot>() == 8 + size_of::<FlowEvent>());
 const _: () = assert!(size_of::<CaptureHead>() == 8 + 3 * 8 + 3 * 4 + 4 + 8 + 32);
 const _: () = assert!(size_of::<Decision>() == 16);
 const _: () = assert!(size_of::<UdpKey>() == 32);
-const _: () = assert!(size_of::<Executed>() == 32);
+const _: () = assert!(size_of::<Executed>() == 40);
 const _: () = assert!(size_of::<UdpFlow>() == 6 * 8 + 8 * 4 + 16);

@@ -14,8 +14,8 @@ use crate::owner;
 pub fn began() {
     // SAFETY: the helper takes nothing and touches nothing.
     let at_ns = unsafe { bpf_ktime_get_ns() };
-    let executed = Executed { at_ns, ended_ns: 0, comm: owner::current_comm() };
     let tgid = owner::current_tgid();
+    let executed = Executed { at_ns, ended_ns: 0, comm: owner::current_comm(), tgid, reserved: 0 };
     // A table without room throws out another one's.
     let _ = EXECUTED.insert(tgid, &executed, 0);
     let place = tgid & (monitor_common::EXECUTED - 1);
@@ -23,7 +23,8 @@ pub fn began() {
     unsafe {
         let map = (&raw const EXECUTED_AT).cast_mut().cast();
         let at: *mut u64 = bpf_map_lookup_elem(map, (&raw const place).cast()).cast();
-        if !at.is_null() {
+        // Another process has the place, too: the later one counts.
+        if !at.is_null() && at.read_volatile() < at_ns {
             at.write_volatile(at_ns);
         }
     }
@@ -37,7 +38,11 @@ pub fn ended() {
         return;
     }
     if let Some(executed) = EXECUTED.get_ptr_mut(tgid) {
-        // SAFETY: a value of the map, which only this process writes; user space reads it whole or not at all.
-        unsafe { (*executed).ended_ns = bpf_ktime_get_ns() };
+        // SAFETY: a value of the map. The kernel may have given its place to another one by now, which says so.
+        unsafe {
+            if (*executed).tgid == tgid {
+                (*executed).ended_ns = bpf_ktime_get_ns();
+            }
+        }
     }
 }

@@ -158,7 +158,6 @@ fn what_is_asked_is_answered_and_is_counted_as_looked_up_or_lost() {
     for thread in threads {
         thread.join().unwrap();
     }
-    assert!(answers[1].1 > 0, "there was room for all: {answers:?}");
     for ((kind, count), (found, not)) in asked.into_iter().zip(answers) {
         let tally = looks.look(kind);
         let counted = (tally.offered(), tally.delivered(), tally.lost());

@@ -1,6 +1,7 @@
 //! Streams: all flows from one client identity to one service.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::hash::BuildHasher;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -123,7 +124,7 @@ pub const IDENTITY_BYTES: usize = 32 << 20;
 const QUIET: u64 = 60_000_000_000;
 const ASKED_EVERY: u64 = 1_000_000_000;
 /// How many do so at one go, and parties that ask for it.
-const GIVE_WAY: u64 = 1024;
+const GIVE_WAY: usize = 1024;
 const ASKING: usize = 64;
 
 /// Pairs of ends remembered in [`Streams::by_ends`].
@@ -135,7 +136,7 @@ type Ends = (End, End, (u16, Transport));
 type End = (usize, Option<IpAddr>);
 
 /// What a party has: streams, and bytes of identities and of certificates in them.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Has {
     streams: usize,
     /// Places that others gave up for it, and that it has not taken yet.
@@ -143,6 +144,9 @@ struct Has {
     identity_bytes: usize,
     certificate_bytes: usize,
 }
+
+/// Streams of parties that may give way: bytes, when something happened last, and which.
+type Quiet = HashMap<Party, Vec<(u64, u64, StreamId)>, RandomState>;
 
 /// An identity that streams hold: how many ends of them, and to whom its bytes are charged.
 #[derive(Debug)]
@@ -173,8 +177,8 @@ pub struct Streams {
     /// Identities that streams hold, by their addresses in memory, and the bytes of all.
     identities: HashMap<usize, Held, RandomState>,
     identity_bytes: usize,
-    /// Parties that found no room lately, and for how many flows.
-    asking: HashMap<Party, u64, RandomState>,
+    /// Parties that found no room lately, and for which streams: hashes of them.
+    asking: HashMap<Party, HashSet<u64, RandomState>, RandomState>,
     asked_ns: u64,
     /// For certificates, bytes.
     certificate_room: usize,
@@ -301,7 +305,10 @@ impl Streams {
             self.by_party.entry(own.clone()).or_default().may_take -= 1;
         } else if !fits || is_full {
             self.refused += 1;
-            self.ask_for_room(&own);
+            // A place is no help where there is no room for a name.
+            if fits {
+                self.ask_for_room(&own, &key);
+            }
             key = self.others_of(key, &own);
         }
         self.make(key, own, flow)
@@ -400,11 +407,14 @@ impl Streams {
         if room { of_party } else { StreamKey { client: all.clone(), server: all, ..of_party } }
     }
 
-    fn ask_for_room(&mut self, own: &Party) {
-        if let Some(flows) = self.asking.get_mut(own) {
-            *flows += 1;
+    fn ask_for_room(&mut self, own: &Party, key: &StreamKey) {
+        let hash = self.by_key.hasher().hash_one(key);
+        if let Some(streams) = self.asking.get_mut(own) {
+            if streams.len() < GIVE_WAY {
+                streams.insert(hash);
+            }
         } else if self.asking.len() < ASKING {
-            self.asking.insert(own.clone(), 1);
+            self.asking.entry(own.clone()).or_default().insert(hash);
         }
     }
 
@@ -416,51 +426,62 @@ impl Streams {
             return;
         }
         self.asked_ns = now_ns;
-        let mut left = GIVE_WAY;
-        for (own, flows) in std::mem::take(&mut self.asking) {
-            let mut wanted = flows.min(left) as usize;
-            left -= wanted as u64;
-            for from in [Some(own.clone()), self.who_has_most(&own)].into_iter().flatten() {
-                let quiet = self.quiet_ones(&from, wanted, now_ns);
-                wanted -= quiet.len();
-                let places = quiet.into_iter().filter(|id| self.fold(*id, &from)).count();
-                self.by_party.entry(own.clone()).or_default().may_take += places;
+        // What was not taken by now was not needed.
+        self.by_party.values_mut().for_each(|has| has.may_take = 0);
+        let asking = std::mem::take(&mut self.asking);
+        let each = (GIVE_WAY / asking.len()).max(1);
+        let most = self.by_party.iter().max_by_key(|(_, has)| has.streams);
+        let most = most.map(|(party, has)| (party.clone(), has.streams));
+        let mut quiet = self.quiet_ones(asking.keys().chain(most.iter().map(|(party, _)| party)), now_ns);
+        for (own, streams) in asking {
+            let mut wanted = streams.len().min(each);
+            let has = self.by_party.get(&own).map_or(0, |has| has.streams);
+            let largest = most.as_ref().filter(|(party, streams)| *party != own && *streams > 2 * (has + 1));
+            for from in [Some(&own), largest.map(|(party, _)| party)].into_iter().flatten() {
+                let Some(its) = quiet.get_mut(from).filter(|_| wanted > 0) else { continue };
+                let going = its.split_off(its.len().saturating_sub(wanted));
+                wanted -= going.len();
+                let places = going.into_iter().rev().filter(|(.., id)| self.fold(*id, from)).count();
+                if places > 0 {
+                    self.by_party.entry(own.clone()).or_default().may_take += places;
+                }
             }
         }
         // A place that was given up is another stream's soon.
         self.by_ends.clear();
+        self.by_party.retain(|_, has| *has != Has::default());
     }
 
-    /// Who has so many more streams than a party that it shares them.
-    fn who_has_most(&self, own: &Party) -> Option<Party> {
-        let has = self.by_party.get(own).map_or(0, |has| has.streams);
-        let (party, most) = self.by_party.iter().max_by_key(|(_, has)| has.streams)?;
-        (party != own && most.streams > 2 * (has + 1)).then(|| party.clone())
-    }
-
-    /// So many streams of a party, at most, without an open flow and anything lately: no flow has them any more.
-    fn quiet_ones(&self, own: &Party, most: usize, now_ns: u64) -> Vec<StreamId> {
+    /// Of these parties, streams without an open flow and anything lately, those that carried least last: no flow has them
+    /// any more.
+    fn quiet_ones<'a>(&self, parties: impl Iterator<Item = &'a Party>, now_ns: u64) -> Quiet {
+        let mut quiet: Quiet = parties.map(|party| (party.clone(), Vec::new())).collect();
         // A party has few identities, and many streams.
-        let mut its: HashMap<usize, bool, RandomState> = HashMap::default();
-        let mut is_own =
-            |stream: &Stream| match stream.client_identity.as_ref().or(stream.server_identity.as_ref()) {
+        let mut of_identity: HashMap<usize, Party, RandomState> = HashMap::default();
+        for (index, stream) in self.list.iter().enumerate() {
+            let Some(stream) = stream else { continue };
+            let is_others = stream.key.client == Party::Other || stream.key.server == Party::Other;
+            if is_others || stream.open > 0 || now_ns.saturating_sub(stream.last_ns) < QUIET {
+                continue;
+            }
+            let identity = stream.client_identity.as_ref().or(stream.server_identity.as_ref());
+            let party = match identity {
                 Some(identity) => {
-                    *its.entry(in_memory(identity)).or_insert_with(|| *own == Party::Local(identity.party()))
+                    of_identity.entry(in_memory(identity)).or_insert_with(|| Party::Local(identity.party()))
                 }
-                None => *own == Party::Other,
+                None => &Party::Other,
             };
-        let is_others = |key: &StreamKey| key.client == Party::Other || key.server == Party::Other;
-        let mut quiet: Vec<(u64, u64, usize)> = self
-            .list
-            .iter()
-            .enumerate()
-            .filter_map(|(index, stream)| Some((index, stream.as_ref()?)))
-            .filter(|(_, stream)| stream.open == 0 && now_ns.saturating_sub(stream.last_ns) >= QUIET)
-            .filter(|(_, stream)| !is_others(&stream.key) && is_own(stream))
-            .map(|(index, stream)| (stream.client_bytes + stream.server_bytes, stream.last_ns, index))
-            .collect();
-        quiet.sort_unstable();
-        quiet.into_iter().take(most).map(|(_, _, index)| StreamId::at(index)).collect()
+            if let Some(its) = quiet.get_mut(party) {
+                let bytes = stream.client_bytes + stream.server_bytes;
+                its.push((bytes, stream.last_ns, StreamId::at(index)));
+            }
+        }
+        for its in quiet.values_mut() {
+            its.sort_unstable_by_key(|(bytes, last_ns, id)| {
+                std::cmp::Reverse((*bytes, *last_ns, id.index()))
+            });
+        }
+        quiet
     }
 
     /// A stream goes on under its party's "(others)": that is what becomes of the first one. Whether its place is free.

@@ -28,7 +28,7 @@ impl Executions {
 
     /// `comm` of the process when it was seen, unless it gave itself another one after it was executed.
     pub(super) fn comm(&self, seen: &ProcessSeen) -> Option<[u8; 16]> {
-        let Executed { at_ns, ended_ns, comm } = self.last(seen)?;
+        let Executed { at_ns, ended_ns, comm, .. } = self.last(seen)?;
         (at_ns <= seen.seen_ns && (ended_ns == 0 || seen.seen_ns <= ended_ns)).then_some(comm)
     }
 
@@ -58,7 +58,9 @@ mod tests {
 
     fn executed(at_ns: u64, ended_ns: u64) -> Executions {
         let comm = *b"dig\0\0\0\0\0\0\0\0\0\0\0\0\0";
-        Executions::asked_of(move |tgid| (tgid == 7).then_some(Executed { at_ns, ended_ns, comm }))
+        Executions::asked_of(move |tgid| {
+            (tgid == 7).then_some(Executed { at_ns, ended_ns, comm, ..Executed::default() })
+        })
     }
 
     #[test]

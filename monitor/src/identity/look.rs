@@ -122,6 +122,9 @@ impl Resolver {
     /// before: its threads can be asked no more.
     pub(super) fn seen_ahead(&mut self, seen: &ProcessSeen, now: u64) -> Option<Named> {
         let Ahead { before, standing, who, sight } = self.ahead.remove(&seen.tgid)?;
+        if self.executions.since(seen) {
+            return None;
+        }
         let Sight { details, after, rights, executable } = sight;
         let (name, after) = (name_of(seen), after.ok()?);
         let rights = rights.or(standing.users.map(|ids| ids.effective)).unwrap_or(seen.uid);
@@ -203,7 +206,10 @@ impl Resolver {
                     seen.and_then(|seen| self.is_another_by_now(seen, &directory, &after, &details, rights));
                 let identity = self.identity(pid, after, standing, details, seen, now);
                 if let (Some(became), Some(seen)) = (became, seen) {
-                    return Some(as_seen(identity, seen, became).into());
+                    // Whose it is now, and where, is of what it has become.
+                    let was = self.ended(seen, now);
+                    let start_ticks = identity.start_ticks;
+                    return Some(as_seen(Identity { start_ticks, ..was }, seen, became).into());
                 }
                 // The name and the hash are of one file.
                 let executable = executable.filter(|_| identity.executable.is_some());
@@ -322,8 +328,9 @@ impl Resolver {
                     && known.identity.executable_elsewhere == details.executable_elsewhere
             })
         };
-        // The kernel says when it executed what it runs, whatever it calls itself since.
-        let has_run_it_since = || self.executions.before(seen);
+        // The kernel says when it executed what it runs, whatever it calls itself since. In the midst of executing
+        // something it has no arguments yet, and that is not told yet.
+        let has_run_it_since = || details.command_line.is_some() && self.executions.before(seen);
         let had_it_before = || has_run_it_since() || was_seen_with_it() || was_glimpsed_with_it();
         became_another(&self.clock, seen, directory, stat, rights, MOST_THREADS, had_it_before)
     }

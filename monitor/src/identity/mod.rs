@@ -83,6 +83,18 @@ pub struct ProcessSeen {
     pub cgroup: u64,
 }
 
+impl ProcessSeen {
+    /// A worker of the kernel's: it connects for somebody who is not known. (Root can call itself so.)
+    pub fn is_of_kernel(&self) -> bool {
+        self.uid == 0 && self.comm.starts_with(b"kworker/")
+    }
+
+    /// Whose it is, where that is known.
+    pub fn known_uid(&self) -> Option<u32> {
+        (self.tgid != 0 && !self.is_of_kernel()).then_some(self.uid)
+    }
+}
+
 /// A socket whose user is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SocketKey {

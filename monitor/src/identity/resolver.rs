@@ -251,8 +251,8 @@ impl Resolver {
             && now.saturating_sub(known.read_ns) < REMEMBER_NS
     }
 
-    /// It has executed nothing else, neither between the sighting and the look that is remembered nor after that. Where
-    /// nobody knows, it may have.
+    /// As far as the kernel has told, it has executed nothing else, neither between the sighting and the look that is
+    /// remembered nor after that.
     fn ran_it(&self, known: &Remembered, seen: &ProcessSeen) -> bool {
         self.executions.nothing_after(seen, seen.seen_ns.min(known.read_ns))
     }
@@ -335,14 +335,16 @@ impl Resolver {
     pub(super) fn ended(&mut self, seen: &ProcessSeen, now: u64) -> Identity {
         let Place { unit, container } = self.cgroups.place(seen.cgroup, seen.uid, &mut self.users, now);
         let (name, missing) = match self.executions.comm(seen) {
+            _ if seen.is_of_kernel() => (name_of(seen), OF_KERNEL),
             Some(comm) => (text_of(&comm), ENDED),
             None => (name_of(seen), ENDED_AS_THREAD),
         };
+        let uid = seen.known_uid();
         Identity {
             pid: Some(seen.tgid),
             name: Some(name).filter(|name| !name.is_empty()),
-            uid: Some(seen.uid),
-            user: self.users.name(seen.uid, now),
+            uid,
+            user: uid.and_then(|uid| self.users.name(uid, now)),
             workload: self.workload(container.as_ref(), now),
             unit,
             container,

@@ -107,7 +107,9 @@ fn a_process_that_ended_has_its_name_and_the_reason() {
 /// As the kernel programs tell of a process.
 fn executed(pid: u32, name: &str, at_ns: u64, ended_ns: u64) -> Executions {
     let comm = seen(pid, name).comm;
-    Executions::asked_of(move |tgid| (tgid == pid).then_some(Executed { at_ns, ended_ns, comm }))
+    Executions::asked_of(move |tgid| {
+        (tgid == pid).then_some(Executed { at_ns, ended_ns, comm, ..Executed::default() })
+    })
 }
 
 #[test]
@@ -155,7 +157,7 @@ fn what_is_remembered_is_of_what_it_ran_and_of_where_it_was() {
     let last = at.clone();
     let comm = seen(pid, "sleep").comm;
     let executions = Executions::asked_of(move |_| {
-        Some(Executed { at_ns: last.load(Ordering::Relaxed), ended_ns: 0, comm })
+        Some(Executed { at_ns: last.load(Ordering::Relaxed), comm, ..Executed::default() })
     });
     let mut resolver = Resolver::new().executions(executions);
     let first = resolver.who(&seen(pid, "sleep"));

@@ -48,8 +48,8 @@ pub enum Way {
     Through(Tunnel),
     /// Past every tunnel.
     Direct,
-    /// The socket is gone, the kernel did not answer, there was no time to ask, or there are more IPsec policies than
-    /// are kept.
+    /// The socket is gone, the kernel did not answer, there was no time to ask, or there are more IPsec policies or
+    /// associations than are kept.
     Unknown,
 }
 

@@ -40,7 +40,7 @@ impl LastExecuted {
 
     /// What a process executed last. `None`: before the programs were there, or too many have since.
     pub fn of(&self, tgid: u32) -> Option<Executed> {
-        Executed::read_from(&self.0.get(&tgid, 0).ok()?)
+        Executed::read_from(&self.0.get(&tgid, 0).ok()?).filter(|executed| executed.tgid == tgid)
     }
 }
 

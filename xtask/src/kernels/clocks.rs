@@ -79,6 +79,7 @@ impl Seen {
                     seen.said = lines.iter().skip(1).map(|line| (*line).to_owned()).collect();
                 }
                 "complaints" => seen.complaints = lines.iter().map(|line| (*line).to_owned()).collect(),
+                "sleep" => {}
                 "end" => seen.complete = true,
                 what => {
                     if let Some(look) = seen.looks.last_mut() {
@@ -98,6 +99,11 @@ impl Seen {
     fn last<'a>(&'a self, what: &'a str) -> Option<&'a Value> {
         self.looks.last()?.of(what).next()
     }
+}
+
+/// Whether it said nothing more once it was told to sleep. One that died of it has not stayed asleep.
+pub fn did_not_wake(session: &Session) -> bool {
+    !session.over && session.sections().last().is_some_and(|(section, _)| *section == "sleep")
 }
 
 /// What was looked at, and why the host did not sleep, if it did not.
@@ -366,4 +372,26 @@ fn self_checks(seen: &Seen) -> Vec<String> {
         }
     }
     wrong
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn one_that_says_nothing_once_it_sleeps_did_not_wake() {
+        let session = |results: &str, over| {
+            did_not_wake(&Session {
+                console: String::new(),
+                results: results.to_owned(),
+                took: Duration::default(),
+                over,
+            })
+        };
+        assert!(session("== looked\nwall=1\n== sleep\n", false));
+        assert!(!session("== looked\nwall=1\n== sleep\n", true));
+        assert!(!session("== sleep\n== steps\nname=asleep\n", false));
+    }
 }

@@ -73,9 +73,6 @@ pub fn cached_kernel(line: &str) -> Option<Kernel> {
 pub fn fetch(line: &str, versions: &str, archive: &mut Option<Archive>) -> Result<(Kernel, PathBuf)> {
     let root = directory().join("guest");
     if !GUEST_PACKAGES.iter().all(|(_, file)| root.join(file).exists()) {
-        if root.exists() {
-            fs::remove_dir_all(&root)?;
-        }
         let packages = GUEST_PACKAGES.map(|(package, _)| package.to_owned());
         opened(archive)?.unpack(&packages, Closure::Whole, &root)?;
     }
@@ -185,7 +182,7 @@ impl Archive {
         Some(vec![format!("linux-image-{version}{FLAVOUR}")])
     }
 
-    /// Downloads and unpacks; what is there at the end is whole.
+    /// Downloads and unpacks; what is there at the end is whole, and what was there before stays until then.
     fn unpack(&self, packages: &[String], closure: Closure, into: &Path) -> Result<()> {
         println!("xtask: downloading {}", packages.join(", "));
         let debs = into.with_extension("debs");
@@ -217,6 +214,9 @@ impl Archive {
         }
         let _ = fs::remove_dir(unfinished.join("partial"));
         fs::remove_dir_all(&debs)?;
+        if into.exists() {
+            fs::remove_dir_all(into)?;
+        }
         fs::rename(&unfinished, into).with_context(|| format!("{} cannot be made", into.display()))
     }
 }

@@ -9,13 +9,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use fastrand::Rng;
 use serde_json::Value;
 
 use super::Trial;
-use super::check::{self, line};
+use super::check::{self, Line, line};
 use super::disk::Disk;
 use super::observations::pairs;
-use super::qemu::{Machine, Session};
+use super::qemu::{self, Machine, Session};
 use crate::step::failure;
 
 /// What it is called where it is told.
@@ -25,6 +26,8 @@ pub const NAME: &str = "what was answered with 200 is there after the power is l
 const VARIABLE: &str = "STREAMWATCH_TEST_POWER_LOSSES";
 const USUAL: u32 = 3;
 const FULL: u32 = 50;
+/// A number, from which all that is left to chance here follows, but for the machine's own pace.
+const SEED: &str = "STREAMWATCH_TEST_POWER_SEED";
 
 /// Answers with 200 before the power goes, at most.
 const ANSWERS: usize = 24;
@@ -44,16 +47,22 @@ struct Promised {
 /// # Errors
 /// QEMU did not start, or the disk's files cannot be read or written.
 pub fn run(machine: &Machine) -> Result<Trial> {
-    let losses = losses()?;
+    let (losses, seed) = (losses()?, seed()?);
+    let mut chance = Rng::with_seed(seed);
     let disk = Disk::new(machine.line)?;
-    let (mut lines, mut notes) = (Vec::new(), Vec::new());
+    let (mut lines, mut notes) = (Vec::new(), vec![format!("{SEED}={seed}")]);
     let mut promised = Promised::default();
     for boot in 0..=losses {
         let last = boot == losses;
-        let (session, since) = one(machine, &disk, boot, last)?;
-        if boot == 0 && !has_disk(&session) {
+        let (session, since) = one(machine, &disk, boot, last, &mut chance)?;
+        if let Some(reason) = unfit(&session, boot) {
+            // What was found wrong before stays so.
+            if lines.iter().any(|line: &Line| line.wrong.is_some()) {
+                notes.push(reason);
+                break;
+            }
             disk.remove();
-            return Ok(Trial::skipped(NAME, "this kernel has no virtio_blk, or no ext4"));
+            return Ok(Trial::skipped(NAME, &reason));
         }
         lines.push(line(&format!("boot {}", boot + 1), promised.broken(&session)));
         notes.extend(damage(&session).map(|told| format!("boot {}: {told}", boot + 1)));
@@ -67,7 +76,7 @@ pub fn run(machine: &Machine) -> Result<Trial> {
             lines.push(line("load", Some(format!("{answers} answers before the power went: {said}"))));
             break;
         }
-        let lost = disk.lose_power(since, &mut fastrand::Rng::new())?;
+        let lost = disk.lose_power(since, &mut chance)?;
         notes.push(format!(
             "boot {}: {answers} answers and {} flushes before the power went, {} of {} blocks behind the last lost, \
              and {} later entries of the log",
@@ -79,14 +88,35 @@ pub fn run(machine: &Machine) -> Result<Trial> {
         ));
     }
     disk.remove();
+    for wrong in lines.iter_mut().filter_map(|line| line.wrong.as_mut()) {
+        wrong.push_str(&format!(" ({SEED}={seed})"));
+    }
     Ok(Trial { name: NAME, lines: Ok(lines), notes })
 }
 
-/// Where it says nothing at all, that is no lack of a disk.
+/// Why this boot says nothing about the state: the daemon had no part in it.
+fn unfit(session: &Session, boot: u32) -> Option<String> {
+    if session.results.is_empty() {
+        return Some(format!("boot {} did not come up: {}", boot + 1, check::last(&session.console)));
+    }
+    (boot == 0 && !has_disk(session)).then(|| {
+        format!("no disk: no virtio_blk, no ext4, or it ended before: {}", check::last(&session.console))
+    })
+}
+
 fn has_disk(session: &Session) -> bool {
     let sections = session.sections();
     let disk = sections.iter().find(|(section, _)| *section == "disk");
-    disk.is_none_or(|(_, mounts)| mounts.iter().any(|mount| mount.contains(" ext4 ")))
+    disk.is_some_and(|(_, mounts)| mounts.iter().any(|mount| mount.contains(" ext4 ")))
+}
+
+fn seed() -> Result<u64> {
+    match std::env::var(SEED) {
+        Err(_) => Ok(fastrand::u64(..)),
+        Ok(said) => said
+            .parse()
+            .map_err(|_| failure(format!("{SEED}={said} is no number"), "say the one that a report told")),
+    }
 }
 
 fn losses() -> Result<u32> {
@@ -101,24 +131,31 @@ fn losses() -> Result<u32> {
 }
 
 /// What the machine said until the last answer that counts, and how much its disk had logged then or before.
-fn one(machine: &Machine, disk: &Disk, boot: u32, last: bool) -> Result<(Session, u64)> {
+fn one(machine: &Machine, disk: &Disk, boot: u32, last: bool, chance: &mut Rng) -> Result<(Session, u64)> {
     let words = format!("boot={} last={}", boot + 1, if last { "yes" } else { "no" });
-    let wanted = fastrand::usize(1..=ANSWERS);
+    let wanted = chance.usize(1..=ANSWERS);
+    let delay = Duration::from_millis(chance.u64(DELAY_MS));
     let mut counts = None;
-    let mut session = machine.run_until("power", &words, &disk.options()?, |said| {
-        if !last && counts.is_none() && said.matches("status=200 ").count() >= wanted {
-            let goes = Instant::now() + Duration::from_millis(fastrand::u64(DELAY_MS));
+    let mut enough = |said: &str| {
+        if !last && counts.is_none() && answered(said) >= wanted {
+            let goes = Instant::now() + delay;
             // In this order: what was said is on the disk.
             counts = Some((said.to_owned(), disk.logged(), goes));
         }
         counts.as_ref().is_some_and(|(_, _, goes)| *goes <= Instant::now())
-    })?;
+    };
+    let mut session = qemu::twice(|| machine.run_until("power", &words, &disk.options()?, &mut enough))?;
     // Where it was stuck, all that it logged is there.
     let mut since = u64::MAX;
     if let Some((said, logged, _)) = counts {
         (session.results, since) = (said, logged);
     }
     Ok((session, since))
+}
+
+/// How many answers were told. The last line may not be whole yet.
+fn answered(said: &str) -> usize {
+    said.rfind('\n').map_or(0, |end| said[..end].matches("status=200 ").count())
 }
 
 /// What a section has in JSON.
@@ -216,4 +253,37 @@ fn ended(session: &Session) -> Option<String> {
     let ended = said.first().map(|line| pairs(line)).unwrap_or_default();
     check::daemon(&ended, said.get(1..).unwrap_or_default())
         .or_else(|| check::complaints(&lines("complaints")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(console: &str, results: &str) -> Session {
+        Session {
+            console: console.to_owned(),
+            results: results.to_owned(),
+            took: Duration::default(),
+            over: true,
+        }
+    }
+
+    #[test]
+    fn an_answer_counts_once_its_line_is_whole() {
+        assert_eq!(answered("== answers\nstatus=200 of=1 number=1\nstatus=200 of=2 num"), 1);
+        assert_eq!(answered("status=200 of=1 number=1"), 0);
+    }
+
+    #[test]
+    fn a_machine_without_a_disk_says_nothing_of_the_state() {
+        let refused = session("qemu: Unknown driver 'blklogwrites'\n", "");
+        assert!(unfit(&refused, 0).is_some_and(|why| why.contains("blklogwrites")));
+        assert!(unfit(&refused, 2).is_some());
+        assert!(unfit(&session("", "== release\n7.1\n== disk\n== before\n"), 0).is_some());
+        assert!(unfit(&session("", "== release\n7.1\n"), 0).is_some());
+        // Later ones had it: what is not there then is wrong.
+        assert!(unfit(&session("", "== release\n7.1\n"), 1).is_none());
+        let mounted = "== release\n7.1\n== disk\n/dev/vda /var/lib/streamwatch ext4 rw 0 0\n";
+        assert!(unfit(&session("", mounted), 0).is_none());
+    }
 }

@@ -1,7 +1,7 @@
 //! A machine under software emulation. In: a kernel and its initial file system. Out: what came over
 //! its two serial lines. Has no network card: its traffic stays in it.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -64,6 +64,7 @@ pub struct Machine<'a> {
 
 /// What a machine said.
 pub struct Session {
+    /// What QEMU said of itself, and then the machine.
     pub console: String,
     /// See `guest.sh`.
     pub results: String,
@@ -88,23 +89,27 @@ impl Session {
     }
 }
 
+/// Boots a machine once more where the first ended before anything of ours ran in it.
+pub fn twice(mut boot: impl FnMut() -> Result<Session>) -> Result<Session> {
+    let session = boot()?;
+    if !session.results.is_empty() {
+        return Ok(session);
+    }
+    println!("xtask: the machine ended before anything of ours ran in it; once more");
+    boot()
+}
+
 impl Machine<'_> {
     /// Boots it and waits until it has turned itself off. One that does not is ended, and what it said
     /// until then is what there is. One that ended before anything of ours ran in it is booted once more.
     ///
     /// # Errors
     /// QEMU did not start.
-    pub fn run(&self, scenario: &str) -> Result<Session> {
-        let boot = || self.run_until(scenario, "", &[], |_| false);
-        let session = boot()?;
-        if !session.results.is_empty() {
-            return Ok(session);
-        }
-        println!("xtask: the machine ended before anything of ours ran in it; once more");
-        boot()
+    pub fn run(&self, scenario: &str, words: &str) -> Result<Session> {
+        twice(|| self.run_until(scenario, words, &[], |_| false))
     }
 
-    /// The same, with more said to the kernel and to QEMU; it is killed as soon as `enough` was said.
+    /// The same, with more said to QEMU, and booted only once; it is killed as soon as `enough` was said.
     ///
     /// # Errors
     /// QEMU did not start.
@@ -116,9 +121,12 @@ impl Machine<'_> {
         mut enough: impl FnMut(&str) -> bool,
     ) -> Result<Session> {
         let log = |name: &str| directory().join(format!("{}.{scenario}.{name}.log", self.line));
-        let (console, results) = (log("console"), log("results"));
+        let (console, results, qemu) = (log("console"), log("results"), log("qemu"));
         // What an earlier one said is not what this one says.
-        let _ = fs::remove_file(&results);
+        for path in [&console, &results] {
+            let _ = fs::remove_file(path);
+        }
+        let errors = File::create(&qemu).with_context(|| format!("{} cannot be made", qemu.display()))?;
         let read = |path: &Path| {
             let bytes = fs::read(path).unwrap_or_default();
             String::from_utf8_lossy(&bytes).into_owned()
@@ -141,6 +149,7 @@ impl Machine<'_> {
             .arg(format!("console=ttyS0 quiet panic=-1 rdinit=/init scenario={scenario} {words}"))
             .args(options)
             .stdin(Stdio::null())
+            .stderr(errors)
             .spawn()
             .map_err(|error| {
                 failure(
@@ -160,6 +169,7 @@ impl Machine<'_> {
             }
             std::thread::sleep(Duration::from_millis(200));
         };
-        Ok(Session { console: read(&console), results: read(&results), took: began.elapsed(), over })
+        let console = read(&qemu) + &read(&console);
+        Ok(Session { console, results: read(&results), took: began.elapsed(), over })
     }
 }

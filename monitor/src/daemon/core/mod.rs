@@ -456,7 +456,7 @@ pub fn unseen(seen: &ProcessSeen) -> Identity {
     let known = seen.tgid != 0;
     Identity {
         pid: known.then_some(seen.tgid),
-        uid: known.then_some(seen.uid),
+        uid: seen.known_uid(),
         name: known.then(|| String::from_utf8_lossy(&comm).into_owned()),
         missing: Some("it was not looked up".to_owned()),
         ..Identity::default()

@@ -4,8 +4,9 @@
 //! In: what was found out, and when. Out: the same for another socket of the same process, or that
 //! somebody has asked already. Must never: name a process that got its pid from another one. So an answer
 //! counts for a socket that was made at the same moment (those that one listener accepted), or within [`MOMENT`] after it,
-//! by the same pid, user, name and cgroup, unless it has executed something since: the kernel goes through all its pids before it gives one out again. When the
-//! answer came says nothing: it may have waited for seconds since the process was looked at.
+//! by the same pid, user, name and cgroup, unless it has executed something since: the kernel goes through all its pids
+//! before it gives one out again. When the answer came says nothing: it may have waited for seconds since the process was
+//! looked at.
 
 use std::collections::HashMap;
 use std::sync::Arc;

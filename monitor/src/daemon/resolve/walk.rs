@@ -63,7 +63,12 @@ impl Walker {
         self.fill_in_hashes(&mut sockets, unhashed);
         // The hooks see nothing else.
         let watched = Subtree::of(&self.cgroup);
-        sockets.retain(|existing| watched.has(existing.socket.cgroup));
+        // A kernel that says it (5.7) says it of each whole socket: what has none is half made, or nearly gone.
+        let is_told = sockets.iter().any(|existing| existing.socket.cgroup != 0);
+        sockets.retain(|existing| match existing.socket.cgroup {
+            0 => !is_told || watched == Subtree::Whole,
+            cgroup => watched.has(cgroup),
+        });
         if self.found.send(Found::Existing { sockets, at_ns }).is_err() {
             return;
         }

@@ -4,7 +4,7 @@
 # (both in seconds) monotonic=… (ns). A line of "== traffic" says what the programs at both ends of a connection
 # did, as in traffic.sh, and when, CLOCK_MONOTONIC ns: opened=… (before), talked=… (by then it was there),
 # closing=… (it still was), closed=… (by then it was not). What the daemon told when it was asked is between
-# "== look" and "== looked", each with monotonic=… and wall=….
+# "== look" and "== looked", each with monotonic=… and wall=…. `sleeps=no` says that the host does not sleep.
 
 # CLOCK_MONOTONIC, ns.
 monotonic() { sed -n 's/^now at \([0-9]*\) nsecs$/\1/p' /proc/timer_list; }
@@ -79,10 +79,14 @@ across() {
 }
 # set_clock SECONDS: by so many.
 set_clock() { date -s "@$(($(date +%s) + $1))" > /dev/null; }
-# To memory; the clock of the board wakes it.
+# To memory; the clock of the board wakes it, but not one that does not sleep yet when it rings. Nothing behind
+# "== sleep": it did not wake.
 sleep_a_while() {
+    echo "== sleep" >&3
+    # The line is drained before the machine sleeps.
+    sleep 1
     echo 0 > /sys/class/rtc/rtc0/wakealarm
-    echo +5 > /sys/class/rtc/rtc0/wakealarm
+    echo +20 > /sys/class/rtc/rtc0/wakealarm
     echo mem > /sys/power/state
 }
 
@@ -106,7 +110,7 @@ across set set_clock -$((2 * day))
 look status flows streams alerts hist
 across set set_clock $((2 * day))
 across set set_clock -$((2 * day))
-if grep -q mem /sys/power/state && [ -e /sys/class/rtc/rtc0/wakealarm ]; then
+if [ "$sleeps" != no ] && grep -q mem /sys/power/state && [ -e /sys/class/rtc/rtc0/wakealarm ]; then
     across asleep sleep_a_while
     look status flows
 fi
