@@ -119,7 +119,9 @@ fn a_form_that_may_name_another_method_is_known() {
     for field in ["name=\"payment_method\"", "name=\"file\"; filename=\"a.png\"", "name=\"\""] {
         assert_eq!(in_parts(field, "_method"), "POST /a", "{field}");
     }
-    assert_eq!(in_parts("name=\"file\"", &"x".repeat(5000)), "POST /a");
+    assert_eq!(in_parts("name=\"file\"", &"x".repeat(3000)), "POST /a");
+    // Such a field may stand behind what is looked at.
+    assert_eq!(in_parts("name=\"file\"", &"x".repeat(5000)), "POST /a, ?");
 }
 
 /// Bodies of HTTP/2 are not read.

@@ -447,3 +447,134 @@ fn what_only_answers_like_mail_is_not_called_so() {
         assert_ne!(facts.protection, Protection::Unknown(UnknownReason::Silent));
     }
 }
+
+/// Commands of the other protocol are answered by refusals of many kinds.
+#[test]
+fn a_refusal_does_not_tell_files_from_mail() {
+    let first = |lines: &[(&'static str, &'static str)], greeting| told(&behind_nothing(greeting, lines));
+    let (name, password) = (("USER bob\r\n", "331 Password.\r\n"), ("PASS hunter2\r\n", "530 no\r\n"));
+    let in_ftp = ["password in FTP PASS, 7", "Failed FTP 530"].map(String::from);
+    for answer in ["500 no\r\n", "504 no\r\n", "530 Please login with USER and PASS.\r\n", "534 no\r\n"] {
+        for greeting in ["220 (vsFTPd 3.0.5)\r\n", "220 ready\r\n"] {
+            if greeting == "220 ready\r\n" && answer == "534 no\r\n" {
+                continue;
+            }
+            for line in ["AUTH PLAIN\r\n", "AUTH LOGIN\r\n"] {
+                let (protocol, told) = first(&[(line, answer), name, password], greeting);
+                assert_eq!(protocol, Some(Protocol::Ftp), "{greeting:?} {answer:?}");
+                assert!(told.ends_with(&in_ftp), "{greeting:?} {answer:?} {told:?}");
+            }
+        }
+    }
+    let log_in = ("AUTH PLAIN AGJvYgBodW50ZXIy\r\n", "535 5.7.8 failed\r\n");
+    let in_smtp = ["password in SMTP AUTH PLAIN, 7", "Failed SMTP 535"].map(String::from);
+    for answer in ["421 no\r\n", "530 5.7.0 no\r\n", "550 no\r\n", "554 no\r\n"] {
+        for greeting in ["220 mx ESMTP\r\n", "220 mx ready\r\n"] {
+            if greeting == "220 mx ready\r\n" && answer.starts_with("530") {
+                continue;
+            }
+            for line in ["USER a\r\n", "PASS a\r\n"] {
+                let (protocol, told) = first(&[(line, answer), log_in], greeting);
+                assert_eq!(protocol, Some(Protocol::Smtp), "{greeting:?} {answer:?}");
+                assert!(told.ends_with(&in_smtp), "{greeting:?} {answer:?} {told:?}");
+            }
+        }
+    }
+}
+
+/// The refusal is of the line behind the empty one, or of the empty one.
+#[test]
+fn tls_is_seen_behind_an_empty_line_that_is_passed_over_and_a_refusal() {
+    let tls = [say(Client, fixture("tls13.client")), say(Server, fixture("tls13.server"))];
+    for (greeting, no, ask, go) in [
+        ("220 mx ESMTP\r\n", "502 no\r\n", "STARTTLS\r\n", "220 go\r\n"),
+        ("220 FTP\r\n", "500 no\r\n", "AUTH TLS\r\n", "234 go\r\n"),
+        ("+OK POP3\r\n", "-ERR no\r\n", "STLS\r\n", "+OK go\r\n"),
+    ] {
+        for (empty, refused) in [("\r\n", 1), ("\r\n\r\n", 1), ("\r\n", 3), (" \r\n\r\n", 2)] {
+            let lines = format!("{empty}{}{ask}", "FOO\r\n".repeat(refused));
+            for answered in [refused, refused + empty.matches('\n').count()] {
+                let answers = format!("{greeting}{}", no.repeat(answered));
+                let asked = [say(Client, &lines), say(Server, format!("{answers}{go}"))];
+                let facts = inspect(&[&asked[..], &tls].concat()).facts;
+                assert!(
+                    matches!(facts.protection, Protection::Encrypted(_)),
+                    "{lines:?} {answers:?}: {facts:?}"
+                );
+                assert_eq!(facts.upgrade, Some(Upgrade::Taken));
+            }
+        }
+    }
+    // One that is granted in neither reading, whatever another is answered.
+    let turns = [
+        say(Client, "\r\nNOOP\r\nSTARTTLS\r\nAUTH PLAIN AGJvYgBodW50ZXIy\r\n"),
+        say(Server, "220 mx ESMTP\r\n500 no\r\n250 ok\r\n454 no\r\n535 no\r\n"),
+    ];
+    let facts = inspect(&turns).facts;
+    assert_eq!(facts.protection, Protection::Plaintext(Plain::Protocol(Protocol::Smtp)));
+    assert_eq!(facts.upgrade, Some(Upgrade::Refused));
+}
+
+/// Whether all that the client asked for was told.
+fn tells_all(protocol: Protocol, client: &[u8], cut: usize) -> bool {
+    let mut observer = Observer::new(Protection::Plaintext(Plain::Protocol(protocol))).unwrap();
+    observer.feed(Server, b"", &|_: &[u8]| 0);
+    client.chunks(cut).for_each(|piece| observer.feed(Client, piece, &|_: &[u8]| 0));
+    observer.is_in_step()
+}
+
+#[test]
+fn a_line_before_a_chunk_is_too_long_however_it_is_cut() {
+    for (length, is_read) in [(255, true), (256, true), (257, false), (300, false)] {
+        let line = format!("3;{}\r\n", "x".repeat(length - 3));
+        let client = format!("PUT /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{line}abc\r\n0\r\n\r\n");
+        for cut in [1, 7, client.len()] {
+            assert_eq!(tells_all(Protocol::Http, client.as_bytes(), cut), is_read, "{length} {cut}");
+        }
+    }
+}
+
+/// A field that names another method may stand behind what is looked at.
+#[test]
+fn a_form_in_parts_is_told_where_it_is_read_to_its_end() {
+    let head = "POST /a HTTP/1.1\r\nContent-Type: multipart/form-data; boundary=b\r\n";
+    let part = |name: &str, value: &str| {
+        format!("--b\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+    };
+    for (filler, is_read) in [(100, true), (5000, false)] {
+        let body = format!("{}{}--b--\r\n", part("x", &"x".repeat(filler)), part("y", "DELETE"));
+        let sized = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
+        assert_eq!(tells_all(Protocol::Http, sized.as_bytes(), 100), is_read, "{filler}");
+        let chunked = format!("{head}{}", in_chunks(body.as_bytes(), 500));
+        assert!(!tells_all(Protocol::Http, chunked.as_bytes(), 100), "{filler}");
+    }
+}
+
+/// As others end a line with it.
+#[test]
+fn a_return_within_a_long_line_of_redis_is_no_end_of_it() {
+    for at in 4080..4110 {
+        for (after, is_read) in [("\rDEL a\r\n", false), ("\r\n", true), (" b\r\n", true), ("\r\r\n", false)]
+        {
+            let client = format!("DEL {}{after}", "a ".repeat(at / 2 - 2) + &" ".repeat(at % 2));
+            for cut in [1, 1000, client.len()] {
+                let told = tells_all(Protocol::Redis, client.as_bytes(), cut);
+                assert_eq!(told, is_read, "{at} {after:?} {cut}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_word_without_a_target_is_no_request_once_the_client_has_ended() {
+    for client in ["GET", "GET ", "GET http://h/a", "\r\n", "FOO", "FOO /a"] {
+        for server in ["", "HTTP/1.1 400 \r\n\r\n"] {
+            let open = look(client.as_bytes(), server.as_bytes(), false);
+            assert!(!open.settled, "{client:?}");
+            let ended = look(client.as_bytes(), server.as_bytes(), true);
+            assert_ne!(ended.facts.protocol, Some(Protocol::Http), "{client:?}");
+            assert_ne!(ended.facts.protection, Protection::Unknown(UnknownReason::Silent), "{client:?}");
+        }
+    }
+    assert_eq!(look(b"GET /a", b"", true).facts.protocol, Some(Protocol::Http));
+}

@@ -25,6 +25,7 @@ const OVERRIDES: [&[u8]; 5] =
 const PENDING: usize = 64;
 /// A field that is longer, with its folds, is looked at no further.
 const LONGEST_FIELD: usize = 3 * LOOK;
+const LONGEST_CHUNK_LINE: usize = 256;
 pub(super) const METHODS: [&str; 22] = [
     "GET",
     "HEAD",
@@ -267,7 +268,8 @@ impl Http {
     fn head_ends(&mut self, sink: &mut Sink<'_>) -> Phase {
         let Head { request, framing, is_version_0, .. } = std::mem::take(&mut self.head);
         // Servers that heed a method in a form may find it behind what is looked at.
-        let is_unread = framing.chunked && (self.no_content || framing.content == Content::Form);
+        let is_form = matches!(framing.content, Content::Form | Content::Multipart);
+        let is_unread = framing.chunked && (self.no_content || is_form);
         if framing.is_unclear(is_version_0) || is_unread {
             sink.passed_over();
         }
@@ -366,7 +368,7 @@ impl Http {
         let is_unread = self.no_content && !is_only_json(body, is_whole);
         let is_another_method = match content {
             Content::Form => !is_whole || names_method(body),
-            Content::Multipart => part_names_method(body),
+            Content::Multipart => !is_whole || part_names_method(body),
             Content::Json | Content::Text | Content::Other => false,
         };
         if within.is_some() || is_unread || is_another_method {
@@ -376,8 +378,9 @@ impl Http {
 
     /// The size of a chunk (RFC 9112 section 7.1).
     fn chunk_size(&mut self, from: End, rest: &[u8], sink: &mut Sink<'_>) -> (Step, Phase) {
-        let Some((line, next)) = line(rest) else {
-            let step = if rest.len() > 256 { Step::Lost } else { Step::More };
+        // Whether more has come by now must not matter.
+        let Some((line, next)) = line(&rest[..rest.len().min(LONGEST_CHUNK_LINE + 1)]) else {
+            let step = if rest.len() > LONGEST_CHUNK_LINE { Step::Lost } else { Step::More };
             return (step, Phase::ChunkSize);
         };
         let size = chunk_size(line);

@@ -132,7 +132,7 @@ impl Redis {
         loop {
             at += rest[at..].iter().take_while(|byte| is_space(**byte) && **byte != b'\n').count();
             if rest.get(at) == Some(&b'\n') {
-                passed_over(&rest[..at], sink);
+                passed_over(rest[..at].strip_suffix(b"\r").unwrap_or(&rest[..at]), sink);
                 self.inline = false;
                 self.whole(sink);
                 return Step::Take(at as u64 + 1);
@@ -150,6 +150,10 @@ impl Redis {
                     at += length;
                 }
             }
+        }
+        // It may be of the end of the line.
+        if at == rest.len() && rest.ends_with(b"\r") {
+            at -= 1;
         }
         passed_over(&rest[..at], sink);
         self.inline = true;
@@ -289,7 +293,6 @@ fn number(text: &[u8]) -> Option<u64> {
 
 /// Servers of other makes may read quotes, escapes and what does not print otherwise; and lengths that end otherwise.
 fn passed_over(words: &[u8], sink: &mut Sink<'_>) {
-    let words = words.strip_suffix(b"\r").unwrap_or(words);
     if words.iter().any(|b| matches!(b, b'"' | b'\'' | b'\\') || b.is_ascii_control()) {
         sink.passed_over();
     }

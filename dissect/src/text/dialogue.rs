@@ -36,6 +36,8 @@ pub(crate) struct Dialect {
     pub openings: &'static [&'static [u8]],
     /// Commands of another protocol that greets alike.
     pub foreign: &'static [&'static [u8]],
+    /// The word that names that one.
+    pub foreign_name: &'static [u8],
     /// Commands that may come before TLS.
     pub neutral: &'static [&'static [u8]],
     /// Commands that log in, with a space behind them where they need an argument for that: they settle that no TLS is
@@ -95,7 +97,36 @@ pub(crate) fn probe(dialect: &Dialect, client: Prefix<'_>, server: Prefix<'_>) -
     }
 }
 
+/// A refusal behind an empty line is of that or, where the server passes over it without a word, of the next command: in
+/// doubt, TLS tells which.
 fn follow(dialect: &Dialect, client: Prefix<'_>, server: Prefix<'_>, greeting: &Reply<'_>) -> Found {
+    let mut in_doubt = false;
+    let found = read(dialect, client, server, greeting, &mut |text| {
+        in_doubt |= is_empty(text);
+        true
+    });
+    if !in_doubt || !found.settled || found.upgraded_at.is_some() {
+        return found;
+    }
+    let silent = read(dialect, client, server, greeting, &mut |text| !is_empty(text));
+    let settled = match silent.upgraded_at.map(|(_, server_at)| server.bytes.get(server_at)) {
+        Some(Some(0x15 | 0x16)) => return silent,
+        Some(Some(_)) => true,
+        Some(None) if server.ended => return silent,
+        Some(None) => false,
+        None => silent.settled,
+    };
+    describe(Found { settled, ..found })
+}
+
+/// Whether a refusal is of a line, the reader says.
+fn read(
+    dialect: &Dialect,
+    client: Prefix<'_>,
+    server: Prefix<'_>,
+    greeting: &Reply<'_>,
+    is_refused: &mut dyn FnMut(&[u8]) -> bool,
+) -> Found {
     let mut found = Found { settled: false, ..Found::plain(dialect.protocol) };
     found.upgrade_offered = contains(greeting.text, dialect.offer);
     let (mut client_at, mut server_at) = (0, greeting.text.len());
@@ -119,9 +150,10 @@ fn follow(dialect: &Dialect, client: Prefix<'_>, server: Prefix<'_>, greeting: &
             found.settled = server.ended;
             return describe(found);
         };
-        if !asks && !is_neutral && !reply.refused {
+        let goes_on = asks || is_neutral || (reply.refused && is_refused(text));
+        if !goes_on {
             // Servers may pass over an empty line without a word: then this answers another.
-            if text.trim_ascii().is_empty() {
+            if is_empty(text) {
                 continue;
             }
             break;
@@ -139,6 +171,10 @@ fn follow(dialect: &Dialect, client: Prefix<'_>, server: Prefix<'_>, greeting: &
     }
     found.settled = true;
     describe(found)
+}
+
+fn is_empty(text: &[u8]) -> bool {
+    text.trim_ascii().is_empty()
 }
 
 fn describe(mut found: Found) -> Found {
@@ -166,6 +202,12 @@ impl Spoken {
     fn read(dialect: &Dialect, client: Prefix<'_>, server: Prefix<'_>, greeting: &Reply<'_>) -> Spoken {
         // It may be an answer of Redis, whose commands have lines of any content.
         let is_bare = greeting.text == b"+OK\r\n";
+        let is_named = |name| !dialect.foreign_name.is_empty() && contains(greeting.text, name);
+        let is_only = match (is_named(dialect.name), is_named(dialect.foreign_name)) {
+            (true, false) => Some(Spoken::Own),
+            (false, true) => Some(Spoken::Foreign),
+            _ => None,
+        };
         let (mut rest, mut replies) = (client.bytes, &server.bytes[greeting.text.len()..]);
         for _ in 0..if is_bare { 1 } else { MOST_COMMANDS } {
             let Some((text, next)) = line(rest) else {
@@ -177,8 +219,6 @@ impl Spoken {
             rest = &rest[next..];
             let command = (dialect.command)(text).unwrap_or(&[]);
             let says = match () {
-                // Of Redis, too.
-                () if is_bare && is_one_of(command, &[b"AUTH"]) => None,
                 () if is_one_of(command, dialect.openings) => Some(Spoken::Own),
                 () if is_one_of(command, dialect.upgrades) => Some(Spoken::Own),
                 () if is_one_of(command, dialect.foreign) => Some(Spoken::Foreign),
@@ -193,11 +233,14 @@ impl Spoken {
             let reply = (dialect.reply)(replies, Some(text));
             match (&reply, says) {
                 (None, _) if !server.ended => return Spoken::Nothing { for_good: false },
+                // Against a greeting that names the other alone, a refusal tells nothing.
+                (Some(Reply { refused: true, .. }) | None, Some(says))
+                    if is_only.is_some_and(|it| it != says) => {}
                 (Some(reply), Some(says)) if is_known(command, reply) => return says,
                 (None, Some(says)) => return says,
                 _ => {}
             }
-            if let Some(reply) = reply.filter(|reply| reply.refused || !text.trim_ascii().is_empty()) {
+            if let Some(reply) = reply.filter(|reply| reply.refused || !is_empty(text)) {
                 replies = &replies[reply.text.len()..];
             }
         }
@@ -208,10 +251,14 @@ impl Spoken {
 /// Whether a server that answers so knows the command (RFC 5321 section 4.2.1, RFC 959 section 4.2): a log-in may be
 /// refused for other reasons.
 fn is_known(command: &[u8], reply: &Reply<'_>) -> bool {
-    let logs_in = is_one_of(command, &[b"USER", b"PASS", b"ACCT", b"AUTH"])
-        && !is_one_of(command, &[b"AUTH TLS", b"AUTH SSL", b"AUTH TLS-C"]);
-    let is_unknown = matches!(reply.text.get(..3), Some(b"500" | b"502" | b"503"));
-    if logs_in { !is_unknown } else { !reply.refused }
+    let code = reply.text.get(..3).unwrap_or(&[]);
+    match () {
+        () if is_one_of(command, &[b"USER", b"PASS", b"ACCT"]) => matches!(code, [b'2' | b'3', ..] | b"530"),
+        () if is_one_of(command, &[b"AUTH TLS", b"AUTH SSL", b"AUTH TLS-C"]) => !reply.refused,
+        // FTP has no such mechanism, or wants a name and a password first.
+        () if is_one_of(command, &[b"AUTH"]) => !matches!(code, b"500" | b"502" | b"503" | b"504" | b"530"),
+        () => !reply.refused,
+    }
 }
 
 fn is_one_of(command: &[u8], words: &[&[u8]]) -> bool {

@@ -36,6 +36,7 @@ const DIALECT: Dialect = Dialect {
     name: b"FTP",
     openings: &OPENINGS,
     foreign: &super::smtp::OPENINGS,
+    foreign_name: b"SMTP",
     neutral: &[b"FEAT", b"SYST", b"OPTS", b"CLNT", b"HOST", b"NOOP", b"HELP", b"LANG"],
     log_ins: &[b"USER", b"PASS", b"ACCT"],
     upgrades: &[b"AUTH TLS", b"AUTH SSL", b"AUTH TLS-C"],

@@ -11,6 +11,7 @@ const DIALECT: Dialect = Dialect {
     name: b"",
     openings: &[b"LOGIN", b"AUTHENTICATE", b"CAPABILITY", b"ID", b"NOOP", b"LOGOUT", b"ENABLE", b"SELECT"],
     foreign: &[],
+    foreign_name: b"",
     neutral: &[b"CAPABILITY", b"ID", b"NOOP", b"LANGUAGE"],
     log_ins: &[b"LOGIN", b"AUTHENTICATE"],
     upgrades: &[b"STARTTLS"],

@@ -11,6 +11,7 @@ const DIALECT: Dialect = Dialect {
     name: b"POP",
     openings: &[b"CAPA", b"USER", b"APOP", b"AUTH"],
     foreign: &[],
+    foreign_name: b"",
     neutral: &[b"CAPA", b"NOOP", b"LANG", b"UTF8", b"AUTH"],
     log_ins: &[b"USER", b"PASS", b"APOP", b"AUTH "],
     upgrades: &[b"STLS"],

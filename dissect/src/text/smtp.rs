@@ -27,6 +27,7 @@ const DIALECT: Dialect = Dialect {
     name: b"SMTP",
     openings: &OPENINGS,
     foreign: &super::ftp::OPENINGS,
+    foreign_name: b"FTP",
     neutral: &[b"EHLO", b"HELO", b"LHLO", b"XCLIENT", b"NOOP", b"RSET", b"HELP"],
     log_ins: &[b"AUTH"],
     upgrades: &[b"STARTTLS"],

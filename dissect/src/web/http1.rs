@@ -138,7 +138,7 @@ impl<'a> Request<'a> {
         let begin = empty_lines(client.bytes);
         let bytes = &client.bytes[begin..];
         let Some(length) = bytes.iter().take(LONGEST_METHOD + 1).position(|b| !is_token_byte(b)) else {
-            return if bytes.len() > LONGEST_METHOD { Begin::No } else { Begin::Maybe };
+            return if bytes.len() > LONGEST_METHOD || client.ended { Begin::No } else { Begin::Maybe };
         };
         let (method, after) = bytes.split_at(length);
         if method.is_empty() || !is_space(&after[0]) {
@@ -153,6 +153,7 @@ impl<'a> Request<'a> {
             let is_long = client.ended && target.starts_with(b"/") && may_be_known(bytes);
             return match is_long {
                 _ if !is_plausible(after) => Begin::No,
+                false if client.ended => Begin::No,
                 false => Begin::Maybe,
                 true => Begin::Request(Request {
                     method,
