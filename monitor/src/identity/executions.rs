@@ -26,8 +26,13 @@ impl Executions {
         self.0.as_ref()?(seen.tgid)
     }
 
-    /// `comm` of the process when it was seen, unless it gave itself another one after it was executed.
+    /// `comm` of the process when it was seen, unless it gave itself another one after it was executed. What executes
+    /// itself anew (`/proc/self/exe`: BusyBox, runc) has no name by that, and gives itself one.
     pub(super) fn comm(&self, seen: &ProcessSeen) -> Option<[u8; 16]> {
+        self.executed_before(seen).filter(|comm| !comm.starts_with(b"exe\0"))
+    }
+
+    fn executed_before(&self, seen: &ProcessSeen) -> Option<[u8; 16]> {
         let Executed { at_ns, ended_ns, comm, .. } = self.last(seen)?;
         (at_ns <= seen.seen_ns && (ended_ns == 0 || seen.seen_ns <= ended_ns)).then_some(comm)
     }
@@ -39,7 +44,7 @@ impl Executions {
 
     /// The last that it has executed was before it was seen.
     pub(super) fn before(&self, seen: &ProcessSeen) -> bool {
-        self.comm(seen).is_some()
+        self.executed_before(seen).is_some()
     }
 
     /// It has executed something since it was seen, or another process has that has its number by now.
@@ -71,6 +76,13 @@ mod tests {
         assert!(!named(10, 0, 9) && !named(10, 20, 21));
         let other = ProcessSeen { tgid: 8, ..seen(15) };
         assert_eq!((executed(10, 0).comm(&other), Executions::default().comm(&seen(15))), (None, None));
+    }
+
+    #[test]
+    fn what_executes_itself_anew_has_no_name_by_that() {
+        let comm = *b"exe\0\0\0\0\0\0\0\0\0\0\0\0\0";
+        let own = Executions::asked_of(move |_| Some(Executed { at_ns: 10, comm, ..Executed::default() }));
+        assert_eq!((own.comm(&seen(15)), own.before(&seen(15))), (None, true));
     }
 
     #[test]
