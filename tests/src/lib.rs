@@ -18,6 +18,7 @@ mod cgroup;
 mod daemon;
 mod ending;
 pub mod exact;
+pub mod fdinfo;
 pub mod guesses;
 mod lab;
 pub mod memory;

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use anyhow::{Context, Result};
 
+use crate::fdinfo::{self, field};
 use crate::{Daemon, number};
 
 /// Two processes, from the moment that they are ready.
@@ -69,12 +70,6 @@ impl Memory {
     }
 }
 
-/// A line of a file of `/proc`: `name`, and a number behind it.
-fn field(text: &str, name: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-    line.split_whitespace().next()?.parse().ok()
-}
-
 /// Bytes; the file has them in kB.
 fn of_status(pid: u32, name: &str) -> Result<u64> {
     let path = format!("/proc/{pid}/status");
@@ -88,9 +83,7 @@ fn of_kernel(pids: &[u32]) -> Result<BTreeMap<String, u64>> {
     let mut taken = BTreeMap::new();
     let (mut programs, mut maps) = (BTreeSet::new(), BTreeSet::new());
     for pid in pids {
-        for entry in fs::read_dir(format!("/proc/{pid}/fdinfo"))?.flatten() {
-            // One that has been closed meanwhile says nothing.
-            let text = fs::read_to_string(entry.path()).unwrap_or_default();
+        for text in fdinfo::of(*pid)? {
             // Of a link, too.
             programs.extend(field(&text, "prog_id:"));
             maps.extend(field(&text, "map_id:"));

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
+use tests::fdinfo;
 use tests::traffic;
 use tests::{
     Daemon, DaemonOptions, Finished, Lab, Process, Suite, binary, finish, is_flow, number, show, text,
@@ -198,11 +199,8 @@ fn ends_with(signal: Signal) -> Result<()> {
 
 /// The BPF programs that a process holds, by their numbers, which are not given again soon.
 fn held_programs(pid: u32) -> Result<BTreeSet<u32>> {
-    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fdinfo"))?;
-    let texts = descriptors.flatten().map(|entry| std::fs::read_to_string(entry.path()).unwrap_or_default());
-    let number =
-        |text: String| text.lines().find_map(|line| line.strip_prefix("prog_id:")?.trim().parse().ok());
-    Ok(texts.filter_map(number).collect())
+    let id = |text: String| u32::try_from(fdinfo::field(&text, "prog_id:")?).ok();
+    Ok(fdinfo::of(pid)?.filter_map(id).collect())
 }
 
 /// Those that the kernel still has.

@@ -165,13 +165,19 @@ fn both_ends() -> Result<()> {
     Ok(())
 }
 
+/// A script that asks the server.
+fn asking(lab: &Lab, script: &str) -> Command {
+    let mut command = lab.client().command(python());
+    command.args(["-c", script, "10.213.0.2", &PORT.to_string()]);
+    command
+}
+
 /// Nobody could look at it while it was there: all of the daemon stood still.
 fn gone() -> Result<()> {
     let lab = Lab::new("identity")?;
     let daemon = Daemon::start(&lab, DaemonOptions::default())?;
     let _server = traffic::echo(&lab, PORT)?;
-    let mut client = lab.client().command(python());
-    client.args(["-c", ON_A_THREAD, "10.213.0.2", &PORT.to_string()]);
+    let client = asking(&lab, ON_A_THREAD);
     let still = Stopped::new(daemon.pid())?;
     lab.run(client, PATIENCE)?;
     drop(still);
@@ -293,10 +299,8 @@ fn renamed() -> Result<()> {
     let lab = Lab::new("identity")?;
     let daemon = Daemon::start(&lab, DaemonOptions::default())?;
     let _server = traffic::echo(&lab, PORT)?;
-    let mut client = lab.client().command(python());
-    client.args(["-c", RENAMED, "10.213.0.2", &PORT.to_string()]);
     let still = Stopped::new(daemon.pid())?;
-    let client = Process::start("python", &lab.directory, client)?;
+    let client = Process::start("python", &lab.directory, asking(&lab, RENAMED))?;
     let deadline = Instant::now() + PATIENCE;
     while std::fs::read_to_string(format!("/proc/{}/comm", client.pid()))? != "somebody-else\n" {
         ensure!(Instant::now() < deadline, "it goes by its own name");
@@ -314,9 +318,7 @@ fn without_its_first() -> Result<()> {
     let lab = Lab::new("identity")?;
     let daemon = Daemon::start(&lab, DaemonOptions::default())?;
     let _server = traffic::echo(&lab, PORT)?;
-    let mut client = lab.client().command(python());
-    client.args(["-c", WITHOUT_ITS_FIRST, "10.213.0.2", &PORT.to_string()]);
-    let client = Process::start("python", &lab.directory, client)?;
+    let client = Process::start("python", &lab.directory, asking(&lab, WITHOUT_ITS_FIRST))?;
     let opened = daemon.wait_for("flow", PATIENCE, is_flow, |record| of_connection(record, "egress"))?;
     let record = &opened.record;
     ensure!(number(record, "process.pid") == Some(client.pid().into()), "whose is it? {}", show(record));

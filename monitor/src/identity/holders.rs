@@ -283,16 +283,26 @@ fn held_by(holder: Holder, inodes: &HashSet<u32>) -> io::Result<HashSet<u32>> {
 
 /// Sockets among `inodes` that the process of this `/proc/PID` has open.
 fn held_here(process: BorrowedFd<'_>, inodes: &HashSet<u32>) -> io::Result<HashSet<u32>> {
-    let of_thread = living_thread(process);
-    let process = of_thread.as_ref().map_or(process, AsFd::as_fd);
-    let mut held = HashSet::new();
-    let descriptors = open_directory(process, "fd")?;
+    match open_in(process, inodes)? {
+        Some(held) => Ok(held),
+        None => match living_thread(process) {
+            Some(thread) => Ok(open_in(thread.as_fd(), inodes)?.unwrap_or_default()),
+            None => Ok(HashSet::new()),
+        },
+    }
+}
+
+/// The same of a process or thread by its directory in `/proc`. `None`: it has nothing open at all.
+fn open_in(directory: BorrowedFd<'_>, inodes: &HashSet<u32>) -> io::Result<Option<HashSet<u32>>> {
+    let (mut held, mut has_any) = (HashSet::new(), false);
+    let descriptors = open_directory(directory, "fd")?;
     let mut buffer = [MaybeUninit::uninit(); 64];
     for entry in Dir::read_from(&descriptors)? {
         let entry = entry?;
         let Ok((target, _)) = readlinkat_raw(descriptors.as_fd(), entry.file_name(), &mut buffer) else {
             continue;
         };
+        has_any = true;
         if let Some(inode) = socket_inode(target).filter(|inode| inodes.contains(inode)) {
             held.insert(inode);
             if held.len() == inodes.len() {
@@ -300,7 +310,7 @@ fn held_here(process: BorrowedFd<'_>, inodes: &HashSet<u32>) -> io::Result<HashS
             }
         }
     }
-    Ok(held)
+    Ok(has_any.then_some(held))
 }
 
 /// `socket:[1234]`.

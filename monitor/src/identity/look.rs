@@ -16,7 +16,7 @@ use super::clock::{BootClock, monotonic_ns};
 use super::executable::{Executable, Hashes, Unhashed, Version};
 use super::lookers::{Stalled, Who};
 use super::process::{Details, ProcessDirectory, Standing, Stat, is_gone};
-use super::resolver::{Named, Resolver, name_of, open_process};
+use super::resolver::{Named, Resolver, open_process};
 use crate::model::{Container, Identity};
 
 pub(super) const ANOTHER_PROGRAM: &str =
@@ -126,7 +126,7 @@ impl Resolver {
             return None;
         }
         let Sight { details, after, rights, executable } = sight;
-        let (name, after) = (name_of(seen), after.ok()?);
+        let (name, after) = (seen.name(), after.ok()?);
         let rights = rights.or(standing.users.map(|ids| ids.effective)).unwrap_or(seen.uid);
         let is_it = name == before.name && name == after.name && (seen.uid == 0 || seen.uid == rights);
         let is_whole = details.executable.is_some() && details.command_line.is_some();
@@ -347,7 +347,7 @@ pub(super) fn became_another(
     threads: usize,
     had_it_before: impl FnOnce() -> bool,
 ) -> Option<&'static str> {
-    let name = name_of(seen);
+    let name = seen.name();
     let rights = rights.unwrap_or(seen.uid);
     // Who was root may have become anybody without another program.
     let others = seen.uid != 0 && rights != seen.uid;
@@ -392,7 +392,7 @@ fn user_namespace(process: BorrowedFd<'_>, own: u64) -> Option<(u64, u32)> {
 /// Of a process that has become another program, or was not looked at, only what the kernel programs saw.
 fn as_seen(identity: Identity, seen: &ProcessSeen, why: &str) -> Identity {
     Identity {
-        name: Some(name_of(seen)).filter(|name| !name.is_empty()),
+        name: Some(seen.name()).filter(|name| !name.is_empty()),
         executable: None,
         executable_elsewhere: false,
         command_line: None,

@@ -83,7 +83,18 @@ pub struct ProcessSeen {
     pub cgroup: u64,
 }
 
+/// A `comm`, NUL-padded, as text.
+fn comm_text(comm: &[u8; 16]) -> String {
+    let length = comm.iter().position(|byte| *byte == 0).unwrap_or(comm.len());
+    String::from_utf8_lossy(&comm[..length]).into_owned()
+}
+
 impl ProcessSeen {
+    /// Name of the thread that was seen.
+    pub fn name(&self) -> String {
+        comm_text(&self.comm)
+    }
+
     /// A worker of the kernel's: it connects for somebody who is not known. (Root can call itself so.)
     pub fn is_of_kernel(&self) -> bool {
         self.uid == 0 && self.comm.starts_with(b"kworker/")

@@ -140,9 +140,9 @@ impl ProcessDirectory {
 
     /// `host`: see [`root_of_the_host`]. `None`: it has ended, or we may not look.
     pub fn executable_at_once(&self, host: Option<&OwnedFd>) -> Option<ExecutableAtOnce> {
-        let of_thread = self.living_thread();
+        let (of_thread, path) = self.running();
         let directory = of_thread.as_ref().unwrap_or(&self.0).as_fd();
-        let path = read_link(directory, "exe").ok()?;
+        let path = path.ok()?;
         let file = file_id(directory, "exe")?;
         let in_one = |its: &str, ours: &str| is_one_file(directory, its, ours);
         let in_one_of_root = [in_one("ns/mnt", "/proc/self/ns/mnt"), in_one("ns/user", "/proc/self/ns/user")];
@@ -153,20 +153,29 @@ impl ProcessDirectory {
 
     /// Whether this is still the file that it runs. `None`: it has ended, or we may not look.
     pub fn runs(&self, executable: &ExecutableAtOnce) -> Option<bool> {
-        let of_thread = self.living_thread();
-        let directory = of_thread.as_ref().unwrap_or(&self.0).as_fd();
-        file_id(directory, "exe").map(|file| file == executable.file)
+        let file = file_id(self.0.as_fd(), "exe");
+        let file = file.or_else(|| file_id(living_thread(self.0.as_fd())?.as_fd(), "exe"));
+        file.map(|file| file == executable.file)
     }
 
-    fn living_thread(&self) -> Option<OwnedFd> {
-        living_thread(self.0.as_fd())
+    /// The link to what it runs; and where that was read, if not here: see [`living_thread`].
+    fn running(&self) -> (Option<OwnedFd>, io::Result<String>) {
+        match read_link(self.0.as_fd(), "exe") {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => match living_thread(self.0.as_fd()) {
+                Some(thread) => {
+                    let link = read_link(thread.as_fd(), "exe");
+                    (Some(thread), link)
+                }
+                None => (None, Err(error)),
+            },
+            link => (None, link),
+        }
     }
 
     /// May never return.
     pub fn details(&self, standing: &Standing) -> Details {
-        let of_thread = self.living_thread();
+        let (of_thread, executable) = self.running();
         let directory = of_thread.as_ref().unwrap_or(&self.0).as_fd();
-        let executable = read_link(directory, "exe");
         let refused = matches!(&executable, Err(error) if error.kind() == io::ErrorKind::PermissionDenied);
         let executable = executable.ok().map(path);
         let is_contained = standing.place_hidden || standing.place.container.is_some();
@@ -198,16 +207,12 @@ impl ProcessDirectory {
 
 /// Of a process whose first thread has ended before others, one of these: it has let go of what they all run and have open.
 pub fn living_thread(process: BorrowedFd<'_>) -> Option<OwnedFd> {
-    let runs = |directory: BorrowedFd<'_>| read_link(directory, "exe");
-    if !matches!(runs(process), Err(error) if error.kind() == io::ErrorKind::NotFound) {
-        return None;
-    }
     let threads = open_directory(process, "task").ok()?;
     let entries = Dir::read_from(&threads).ok()?.filter_map(Result::ok);
     let names = entries.filter_map(|entry| entry.file_name().to_str().ok().map(str::to_owned));
     let names = names.filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()));
     let mut opened = names.take(MOST_ASKED).filter_map(|name| open_directory(threads.as_fd(), name).ok());
-    opened.find(|thread| runs(thread.as_fd()).is_ok())
+    opened.find(|thread| read_link(thread.as_fd(), "exe").is_ok())
 }
 
 /// Whether a process's executable is what the host has at that path. A mount namespace alone does not tell: who makes

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::io;
 
-use super::ProcessSeen;
 use super::asked::Asked;
 use super::census::Census;
 use super::cgroup::Place;
@@ -20,6 +19,7 @@ use super::open_files::Purses;
 use super::process::{Details, ProcessDirectory, Standing, Stat, UserIds};
 use super::users::Users;
 use super::workload::Workloads;
+use super::{ProcessSeen, comm_text};
 use crate::model::{Container, Identity, Workload};
 use crate::watch::Budget;
 
@@ -335,9 +335,9 @@ impl Resolver {
     pub(super) fn ended(&mut self, seen: &ProcessSeen, now: u64) -> Identity {
         let Place { unit, container } = self.cgroups.place(seen.cgroup, seen.uid, &mut self.users, now);
         let (name, missing) = match self.executions.comm(seen) {
-            _ if seen.is_of_kernel() => (name_of(seen), OF_KERNEL),
-            Some(comm) => (text_of(&comm), ENDED),
-            None => (name_of(seen), ENDED_AS_THREAD),
+            _ if seen.is_of_kernel() => (seen.name(), OF_KERNEL),
+            Some(comm) => (comm_text(&comm), ENDED),
+            None => (seen.name(), ENDED_AS_THREAD),
         };
         let uid = seen.known_uid();
         Identity {
@@ -391,16 +391,6 @@ impl Resolver {
         };
         self.remembered.insert(seen.tgid, known);
     }
-}
-
-pub(super) fn name_of(seen: &ProcessSeen) -> String {
-    text_of(&seen.comm)
-}
-
-/// A `comm` as text.
-fn text_of(comm: &[u8; 16]) -> String {
-    let length = comm.iter().position(|byte| *byte == 0).unwrap_or(comm.len());
-    String::from_utf8_lossy(&comm[..length]).into_owned()
 }
 
 /// Whose it is. The rights that root has given up count; those that another has got from a setuid program do not.

@@ -452,12 +452,11 @@ fn carries_data(state: TcpState) -> bool {
 
 /// Who the kernel saw, where nobody looked it up.
 pub fn unseen(seen: &ProcessSeen) -> Identity {
-    let comm: Vec<u8> = seen.comm.iter().copied().take_while(|byte| *byte != 0).collect();
     let known = seen.tgid != 0;
     Identity {
         pid: known.then_some(seen.tgid),
         uid: seen.known_uid(),
-        name: known.then(|| String::from_utf8_lossy(&comm).into_owned()),
+        name: known.then(|| seen.name()),
         missing: Some("it was not looked up".to_owned()),
         ..Identity::default()
     }

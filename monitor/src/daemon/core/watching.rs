@@ -277,17 +277,10 @@ impl Core {
     pub(super) fn harvest_now(&mut self, id: FlowId, now_ns: u64) {
         let Some(flow) = self.table.get(id) else { return };
         let cookie = flow.cookie();
+        let Some(watch) = self.watching.watches.get_mut(&cookie) else { return };
         if !flow.assigned {
             return;
         }
-        let Some(watch) = self.watching.watches.get_mut(&cookie) else {
-            let is_stale = self.watching.is_stale(&flow);
-            drop(flow);
-            if is_stale {
-                self.hold_against_roles(id, now_ns);
-            }
-            return;
-        };
         let Some(stream) = flow.stream.and_then(|id| self.streams.get(id)) else {
             // The other end of the connection stands for it.
             let over = flow.is_over();
@@ -308,9 +301,9 @@ impl Core {
         if !asks {
             happened.retain(|event| !matches!(event, Happened::Operation(_)));
         }
+        let is_stale = self.watching.is_stale(&flow);
         if happened.is_empty() {
             let over = flow.is_over();
-            let is_stale = self.watching.is_stale(&flow);
             drop(flow);
             if is_stale || over && self.policy.wants().facts {
                 // All that it has sent is known only now.
@@ -321,7 +314,6 @@ impl Core {
         let subject = stream.subject.clone();
         let view = Arc::new(flow.view(&self.boot_id, now_ns, self.wall()));
         let is_way_unknown = flow.marks.has(Marks::WAY_UNKNOWN);
-        let is_stale = self.watching.is_stale(&flow);
         drop(flow);
         let (operations, happened): (Vec<_>, Vec<_>) =
             happened.into_iter().partition(|event| matches!(event, Happened::Operation(_)));

@@ -16,6 +16,7 @@ use aya::programs::{CgroupAttachMode, CgroupSkb, CgroupSkbAttachType};
 use aya::sys::{Stats, enable_stats};
 use monitor_common::{Counters, KINDS, Plain};
 use serde::Serialize;
+use tests::fdinfo;
 
 /// The kernel keeps statistics as long as this lives.
 pub struct Statistics {
@@ -61,14 +62,8 @@ pub fn of_process(pid: u32) -> Result<BTreeMap<String, Runs>> {
         .filter_map(|info| Some((info.id(), info.name_as_str()?.to_owned())))
         .collect();
     let mut programs = BTreeMap::new();
-    for entry in fs::read_dir(format!("/proc/{pid}/fdinfo"))
-        .with_context(|| format!("the monitor ({pid}) is gone"))?
-        .flatten()
-    {
-        let text = fs::read_to_string(entry.path()).unwrap_or_default();
-        let field = |name: &str| -> Option<u64> {
-            text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
-        };
+    for text in fdinfo::of(pid).with_context(|| format!("the monitor ({pid}) is gone"))? {
+        let field = |name| fdinfo::field(&text, name);
         let (Some(id), Some(ns), Some(count)) = (field("prog_id:"), field("run_time_ns:"), field("run_cnt:"))
         else {
             continue;
@@ -87,13 +82,9 @@ pub fn counters(pid: u32) -> Result<Counters> {
         .filter(|info| info.name_as_str() == Some("COUNTERS"))
         .map(|info| info.id())
         .collect();
-    let mut held = fs::read_dir(format!("/proc/{pid}/fdinfo"))
+    let mut held = fdinfo::of(pid)
         .with_context(|| format!("the monitor ({pid}) is gone"))?
-        .flatten()
-        .filter_map(|entry| {
-            let text = fs::read_to_string(entry.path()).ok()?;
-            text.lines().find_map(|line| line.strip_prefix("map_id:")?.trim().parse::<u32>().ok())
-        });
+        .filter_map(|text| u32::try_from(fdinfo::field(&text, "map_id:")?).ok());
     let id = held.find(|id| named.contains(id)).context("the monitor holds no map COUNTERS")?;
     let map: PerCpuArray<MapData, [u8; size_of::<Counters>()]> =
         PerCpuArray::try_from(Map::PerCpuArray(MapData::from_id(id)?))?;
