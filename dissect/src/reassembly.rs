@@ -1,5 +1,7 @@
 //! Puts captured pieces of one direction together, whatever their order.
 
+use smallvec::SmallVec;
+
 /// The bytes of one direction, from offset 0 on, bounded. The first copy of a byte stays; where a later
 /// one differs, both readings are kept: which one the receiver took depends on what it thought of the
 /// segments (a wrong checksum, an old timestamp), which is not seen here.
@@ -13,18 +15,25 @@ pub struct Reassembly {
     bytes: Vec<u8>,
     /// The length of the prefix without a gap.
     have: u32,
+    limit: u32,
+    /// Where pieces end, as long as each began where the one before it ended.
+    ends: SmallVec<[u32; 4]>,
+    /// One did not: no more ends are noted.
+    disordered: bool,
+    /// Of most directions there is no such thing.
+    unusual: Option<Box<Unusual>>,
+}
+
+/// What comes of pieces that are out of order, or came twice.
+#[derive(Debug, Default)]
+struct Unusual {
     /// What is there behind the first gap: start and end, disjoint, ascending, never touching.
     islands: Vec<(u32, u32)>,
-    limit: u32,
     /// The last copy of each byte, once two differed.
     later: Option<Vec<u8>>,
     /// Of a byte that has two readings came a third one: a copy between the first and the last may be what was
     /// taken.
     disputed: bool,
-    /// Where pieces end, as long as each began where the one before it ended.
-    ends: Vec<u32>,
-    /// One did not: no more ends are noted.
-    disordered: bool,
 }
 
 /// Pieces whose ends are noted.
@@ -43,27 +52,41 @@ impl Reassembly {
 
     /// The same with the last copy of each byte, if it differs.
     pub fn later_prefix(&self) -> Option<&[u8]> {
-        self.later.as_ref().map(|later| &later[..self.have as usize])
+        self.later().map(|later| &later[..self.have as usize])
     }
 
     /// A byte came more than twice, and not alike: neither reading needs to be what the receiver took.
     pub fn is_disputed(&self) -> bool {
-        self.disputed
+        self.unusual.as_ref().is_some_and(|unusual| unusual.disputed)
     }
 
-    /// Bytes held in order, of both readings.
-    pub fn held(&self) -> usize {
-        self.prefix().len() + self.later_prefix().map_or(0, <[u8]>::len)
+    fn later(&self) -> Option<&Vec<u8>> {
+        self.unusual.as_ref()?.later.as_ref()
+    }
+
+    fn islands(&self) -> &[(u32, u32)] {
+        self.unusual.as_ref().map_or(&[], |unusual| &unusual.islands)
+    }
+
+    /// Memory that it takes beside itself, bytes: pieces behind a gap, and the gap, included.
+    pub fn memory(&self) -> usize {
+        let ends = if self.ends.spilled() { self.ends.capacity() * size_of::<u32>() } else { 0 };
+        let unusual = self.unusual.as_ref().map_or(0, |unusual| {
+            size_of::<Unusual>()
+                + unusual.islands.capacity() * size_of::<(u32, u32)>()
+                + unusual.later.as_ref().map_or(0, Vec::capacity)
+        });
+        self.bytes.capacity() + ends + unusual
     }
 
     /// Pieces wait behind a gap.
     pub fn has_gap(&self) -> bool {
-        !self.islands.is_empty()
+        !self.islands().is_empty()
     }
 
     /// Where the first pieces ended, as they came. Empty with two readings.
     pub fn ends(&self) -> &[u32] {
-        if self.later.is_some() { &[] } else { &self.ends }
+        if self.later().is_some() { &[] } else { &self.ends }
     }
 
     /// Adds a piece at `offset`; returns whether the prefix grew, or has another reading now.
@@ -71,14 +94,14 @@ impl Reassembly {
         self.note(offset, piece);
         let Some((offset, piece)) = self.within_limit(offset, piece) else { return false };
         let differs = self.differs(offset, piece);
-        if differs && self.later.is_none() {
-            self.later = Some(self.bytes.clone());
-        } else if differs {
-            self.disputed |= self.is_third(offset, piece);
+        if differs && self.later().is_none() {
+            self.unusual.get_or_insert_default().later = Some(self.bytes.clone());
+        } else if differs && self.is_third(offset, piece) {
+            self.unusual.get_or_insert_default().disputed = true;
         }
         let grew = self.add(offset, piece);
-        if let Some(later) = &mut self.later {
-            later.resize(self.bytes.len(), 0);
+        if let Some(later) = self.unusual.as_mut().and_then(|unusual| unusual.later.as_mut()) {
+            lengthen(later, self.bytes.len());
             later[offset as usize..offset as usize + piece.len()].copy_from_slice(piece);
         }
         grew || differs
@@ -91,7 +114,7 @@ impl Reassembly {
         match end.filter(|end| *end <= self.limit) {
             _ if self.disordered || piece.is_empty() => {}
             Some(end) if end <= self.have => {}
-            Some(end) if offset == self.have && self.islands.is_empty() && self.ends.len() < ENDS => {
+            Some(end) if offset == self.have && self.islands().is_empty() && self.ends.len() < ENDS => {
                 self.ends.push(end);
             }
             _ => self.disordered = true,
@@ -101,8 +124,8 @@ impl Reassembly {
     /// Whether a byte of it is there already, and another one in the last reading.
     fn differs(&self, offset: u32, piece: &[u8]) -> bool {
         let end = offset + piece.len() as u32;
-        let held = self.later.as_ref().unwrap_or(&self.bytes);
-        [(0, self.have)].iter().chain(&self.islands).any(|(start, stop)| {
+        let held = self.later().unwrap_or(&self.bytes);
+        [(0, self.have)].iter().chain(self.islands()).any(|(start, stop)| {
             let (from, to) = (offset.max(*start), end.min(*stop));
             from < to
                 && held[from as usize..to as usize] != piece[(from - offset) as usize..(to - offset) as usize]
@@ -111,7 +134,7 @@ impl Reassembly {
 
     /// Whether it has another reading of a byte that has two.
     fn is_third(&self, offset: u32, piece: &[u8]) -> bool {
-        let Some(later) = &self.later else { return false };
+        let Some(later) = self.later() else { return false };
         let held = self.bytes.iter().zip(later).skip(offset as usize);
         held.zip(piece).any(|((first, last), new)| first != last && last != new)
     }
@@ -122,16 +145,22 @@ impl Reassembly {
             return false;
         }
         if self.bytes.len() < end as usize {
-            self.bytes.resize(end as usize, 0);
+            lengthen(&mut self.bytes, end as usize);
         }
         self.fill(offset, end, piece);
-        self.mark(offset.max(self.have), end);
         let before = self.have;
-        if let Some((start, end)) = self.islands.first().copied()
-            && start <= self.have
-        {
-            self.have = end;
-            self.islands.remove(0);
+        match &mut self.unusual {
+            Some(unusual) => {
+                mark(&mut unusual.islands, offset.max(before), end);
+                if let Some((start, end)) = unusual.islands.first().copied()
+                    && start <= before
+                {
+                    self.have = end;
+                    unusual.islands.remove(0);
+                }
+            }
+            None if offset <= before => self.have = end,
+            None => self.unusual.get_or_insert_default().islands.push((offset, end)),
         }
         self.have > before
     }
@@ -146,7 +175,8 @@ impl Reassembly {
     fn fill(&mut self, offset: u32, end: u32, piece: &[u8]) {
         let mut at = offset.max(self.have);
         let beyond = (end, end);
-        for (start, stop) in self.islands.iter().copied().chain([beyond]) {
+        let islands = self.unusual.as_ref().map_or(&[][..], |unusual| &unusual.islands);
+        for (start, stop) in islands.iter().copied().chain([beyond]) {
             let until = start.min(end);
             if at < until {
                 let from_piece = &piece[(at - offset) as usize..(until - offset) as usize];
@@ -155,17 +185,27 @@ impl Reassembly {
             at = at.max(stop);
         }
     }
+}
 
-    /// Notes that these bytes are there, in one island with all that it touches.
-    fn mark(&mut self, start: u32, end: u32) {
-        let first = self.islands.partition_point(|(_, stop)| *stop < start);
-        let last = self.islands.partition_point(|(from, _)| *from <= end);
-        let mut merged = (start, end);
-        for (from, stop) in &self.islands[first..last] {
-            merged = (merged.0.min(*from), merged.1.max(*stop));
-        }
-        self.islands.splice(first..last, [merged]);
+/// Notes that these bytes are there, in one island with all that it touches.
+fn mark(islands: &mut Vec<(u32, u32)>, start: u32, end: u32) {
+    let first = islands.partition_point(|(_, stop)| *stop < start);
+    let last = islands.partition_point(|(from, _)| *from <= end);
+    let mut merged = (start, end);
+    for (from, stop) in &islands[first..last] {
+        merged = (merged.0.min(*from), merged.1.max(*stop));
     }
+    islands.splice(first..last, [merged]);
+}
+
+/// With zeros, to so many bytes. There may be a hundred thousand of these, most of which get one piece and perhaps a
+/// short one: what is kept in reserve is an eighth, not as much again.
+fn lengthen(bytes: &mut Vec<u8>, length: usize) {
+    if bytes.capacity() < length {
+        let reserve = if bytes.is_empty() { 0 } else { length / 8 };
+        bytes.reserve_exact(length + reserve - bytes.len());
+    }
+    bytes.resize(length, 0);
 }
 
 #[cfg(test)]
@@ -237,7 +277,24 @@ mod tests {
         assert!(whole.push(6, b"___"));
         assert_eq!(whole.later_prefix(), Some(&b"GET /x___yyy"[..]));
         assert_eq!(whole.prefix(), b"abcd/x___yzz");
-        assert_eq!(whole.held(), 24);
+    }
+
+    #[test]
+    fn what_it_takes_counts_whatever_is_in_order() {
+        let mut whole = Reassembly::new(1 << 14);
+        assert_eq!(whole.memory(), 0);
+        // Behind a gap, which is held too.
+        whole.push(8000, b"x");
+        assert!((8001..8200).contains(&whole.memory()), "{}", whole.memory());
+        // The first piece, and a short one: an eighth more, not as much again.
+        let mut whole = Reassembly::new(1 << 14);
+        whole.push(0, &[7; 1300]);
+        whole.push(1300, b"x");
+        assert!((1301..1600).contains(&whole.memory()), "{}", whole.memory());
+        // Another reading takes as much again.
+        let before = whole.memory();
+        whole.push(0, b"x");
+        assert!(whole.memory() >= before + 1301, "{}", whole.memory());
     }
 
     #[test]
@@ -260,7 +317,7 @@ mod tests {
         for at in (1..1 << 14).rev() {
             whole.push(at, b"x");
         }
-        assert_eq!(whole.islands.len(), 1);
+        assert_eq!(whole.islands().len(), 1);
         assert!(whole.push(0, b"x"));
         assert_eq!(whole.prefix().len(), 1 << 14);
     }

@@ -25,7 +25,7 @@ struct Watched {
 /// Bytes, each counted once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Memory {
-    /// The most that was ever resident of each process, without what was of files by the beginning: the page cache
+    /// The most that was resident of each process since it was ready, without what was of files by then: the page cache
     /// has those pages once for everybody, and the maps are counted below.
     pub loader: u64,
     pub worker: u64,
@@ -55,6 +55,8 @@ impl Watch {
 
 impl Watched {
     fn new(pid: u32) -> Result<Watched> {
+        // From now on the most is counted anew (proc_pid_clear_refs(5)).
+        fs::write(format!("/proc/{pid}/clear_refs"), "5")?;
         Ok(Watched { pid, files: of_status(pid, "RssFile:")? })
     }
 

@@ -34,30 +34,37 @@ streams = 512
 
 fn main() -> ExitCode {
     Suite::new("memory")
-        .test("flooded: both processes and what the kernel holds for them within the limit", &[], flooded)
+        .test("flooded: both processes and what the kernel holds for them within the limit", &[], || {
+            flooded(SMALL, 8)
+        })
+        .test("the same with the usual tables: 256 MiB", &[], || flooded("", 3))
         .main()
 }
 
-/// Takes connections: answers and closes at one port, keeps what comes at the next.
+/// Takes connections: answers and closes at one port, keeps what comes at the next; there as several processes, each of
+/// which keeps what it may.
 const SERVER: &str = r#"
-import resource, socket, sys, threading
+import os, resource, signal, socket, sys
 most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-def serve(port, take):
+def listen(port):
     it = socket.socket()
     it.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     it.bind(("0.0.0.0", port))
     it.listen(4096)
-    while True:
-        take(it.accept()[0])
-def answer(one):
-    with one:
+    return it
+port, processes = int(sys.argv[1]), int(sys.argv[2])
+answering, keeping = listen(port), listen(port + 1)
+for _ in range(processes):
+    if os.fork() == 0:
+        kept = []
+        while len(kept) < most - 100:
+            kept.append(keeping.accept()[0])
+        signal.pause()
+while True:
+    with answering.accept()[0] as one:
         one.recv(65536)
         one.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-kept = []
-port = int(sys.argv[1])
-threading.Thread(target=serve, args=(port + 1, kept.append), daemon=True).start()
-serve(port, answer)
 "#;
 
 /// Connections, each to another service: some that stay open with part of a handshake in them, and some that are in
@@ -91,26 +98,29 @@ for begin in range(first, first + peers, 64):
                 pass
 print("all of it was sent", flush=True)
 # Whose beginning found no room is heard of by what it sends now.
+turn = 0
 while not select.select([sys.stdin], [], [], 1)[0]:
-    for one in kept:
+    for one in kept[turn:turn + 500]:
         one.sendall(b"x")
+    turn = (turn + 500) % len(kept)
 "#;
 
-fn flooded() -> Result<()> {
+/// `times`: so many more peers than the table of flows holds.
+fn flooded(tables: &str, times: u32) -> Result<()> {
     const CONNECTIONS: u32 = 1000;
     let lab = Lab::new("memory")?;
-    let (config, text) = limit(&lab)?;
+    let (config, text) = limit(&lab, tables)?;
     let options = DaemonOptions { config: Some(text), unread: true, keep: |_| false, ..Default::default() };
     let daemon = Daemon::start(&lab, options)?;
     let watch = memory::Watch::new(&daemon)?;
+    let users = USERS.len() as u32;
     let mut server = lab.server().command(python());
-    server.args(["-c", SERVER, &PORT.to_string()]);
+    server.args(["-c", SERVER, &PORT.to_string(), &users.to_string()]);
     let mut server = Process::start("server", &lab.directory, server)?;
     server.wait_for_port("tcp", PORT, PATIENCE)?;
     server.wait_for_port("tcp", PORT + 1, PATIENCE)?;
-    let users = USERS.len() as u32;
-    // Of peers eight times as many as the table holds; of open connections, of which both ends are flows, as many.
-    let (peers, open) = (8 * config.flows.capacity / users, config.flows.capacity / (2 * users) + 1);
+    // Of open connections, of which both ends are flows, as many as the table holds.
+    let (peers, open) = (times * config.flows.capacity / users, config.flows.capacity / (2 * users) + 1);
     let mut noise = Vec::new();
     for (number, user) in USERS.iter().enumerate() {
         let mut command: Command = lab.server().as_user(user).command(python());
@@ -123,7 +133,7 @@ fn flooded() -> Result<()> {
         let said = process.first_line()?;
         ensure!(said == "all of it was sent", "it ended: {said:?}");
     }
-    let status = full(&daemon, &config)?;
+    let status = full(&daemon, &config, times / 2)?;
     ensure!(number(&status, "worker.restarts") == Some(0), "the worker ended: {}", daemon.stderr());
     let taken = watch.taken()?;
     let most = u64::from(config.memory.limit_mib) << 20;
@@ -133,18 +143,21 @@ fn flooded() -> Result<()> {
 }
 
 /// The tables, and the text that sets them, with the least limit that it may have.
-fn limit(lab: &Lab) -> Result<(Config, String)> {
+fn limit(lab: &Lab, tables: &str) -> Result<(Config, String)> {
+    if tables.is_empty() {
+        return Ok((Config::default(), String::new()));
+    }
     let read = |text: &str| -> Result<Config> {
         let path = lab.directory.write("streamwatch.toml", text)?;
         Ok(Config::load(Some(path.as_ref()))?)
     };
-    let least = read(SMALL)?.memory().div_ceil(1 << 20);
-    let text = format!("{SMALL}[memory]\nlimit_mib = {least}\n");
+    let least = read(tables)?.memory().div_ceil(1 << 20);
+    let text = format!("{tables}[memory]\nlimit_mib = {least}\n");
     Ok((read(&text)?, text))
 }
 
 /// Waits until all of it has been read and the tables are full: otherwise the test would prove less than it says.
-fn full(daemon: &Daemon, config: &Config) -> Result<Value> {
+fn full(daemon: &Daemon, config: &Config, times: u32) -> Result<Value> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         // Where processors are short it may not answer at once.
@@ -154,7 +167,7 @@ fn full(daemon: &Daemon, config: &Config) -> Result<Value> {
                 let of = |name: &str| number(&status, name).unwrap_or(0);
                 let (open, seen) = (of("flows.open"), of("flows.seen"));
                 let most = u64::from(config.flows.capacity);
-                if open < most * 9 / 10 || seen < 4 * most {
+                if open < most * 9 / 10 || seen < u64::from(times) * most + most / 2 {
                     wrong.push(format!("{open} flows of {seen} are held"));
                 }
                 let rows = status["loss"].as_array().into_iter().flatten();

@@ -37,6 +37,7 @@ pub use failure::Failure;
 /// Reads the arguments of this process, does what they say, and tells how it went (see
 /// [`Failure::code`]).
 pub fn main() -> ExitCode {
+    monitor_sys::memory::keep_little();
     match arguments().and_then(dispatch) {
         Ok(code) => code,
         Err(Failure::Output(error)) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,

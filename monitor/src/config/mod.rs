@@ -165,7 +165,7 @@ pub struct Pipeline {
 
 impl Default for Pipeline {
     fn default() -> Self {
-        Pipeline { channel: 16_384, sink_queue: 32_768 }
+        Pipeline { channel: 16_384, sink_queue: 16_384 }
     }
 }
 
@@ -242,7 +242,7 @@ pub struct Histograms {
 
 impl Default for Histograms {
     fn default() -> Self {
-        Histograms { streams: 4096, reset_every_s: 0 }
+        Histograms { streams: 2048, reset_every_s: 0 }
     }
 }
 

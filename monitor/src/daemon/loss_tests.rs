@@ -21,7 +21,7 @@ use monitor_common::{CaptureHead, Counters, FlowEvent, KINDS, Kind, Owner, Plain
 use proptest::prelude::*;
 use tokio::sync::broadcast;
 
-use super::core::{Command, Core, Found, Lookup};
+use super::core::{Command, Core, Found, Lookup, Rest};
 use super::keep::{Keeper, Links};
 use super::reader::{self, Batch, Patience, ReaderCounters, Reading, Source};
 use super::session::ear::Ear;
@@ -441,7 +441,9 @@ fn run(seed: u64, slow: Slow) -> Result<(), TestCaseError> {
             Lookup::User { key, .. } => Found::User { key, identity: None },
             Lookup::Listener { cookie, seen } => Found::Listener { cookie, identity: nobody(seen.tgid) },
             Lookup::Tunnel { key, .. } => Found::Tunnel { key, way: crate::identity::Way::Direct },
-            Lookup::Sockets => Found::Sockets { seen: None, began_ns: monotonic_ns() },
+            Lookup::Sockets => {
+                Found::Sockets { seen: Vec::new(), rest: Rest::Unseen, began_ns: monotonic_ns() }
+            }
         };
         let _ = found_in.send(answer);
     });

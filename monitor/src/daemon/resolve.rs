@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::core::{Found, Lookup};
+use super::core::{Found, Lookup, Rest};
 use super::stages::Stage;
 use crate::flows::FlowKey;
 use crate::identity::{Asked, Executions, Glimpses, Hashes, Hung, Named, ProcessSeen, Resolver, SocketKey};
@@ -208,7 +208,7 @@ impl Errands {
             Lookup::Sockets => {
                 let queued = self.listings.try_send(()).is_ok();
                 let began_ns = super::clock::monotonic_ns();
-                (!queued).then_some(Found::Sockets { seen: None, began_ns })
+                (!queued).then_some(Found::Sockets { seen: Vec::new(), rest: Rest::Unseen, began_ns })
             }
         };
         if refused.is_some() {

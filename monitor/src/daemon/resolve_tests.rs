@@ -71,7 +71,7 @@ fn who_a_process_is_is_said_while_all_else_waits() {
     let answers: Vec<Found> = found.iter().take(9).collect();
     let refused = answers.iter().filter(|it| matches!(it, Found::User { identity: None, .. })).count();
     assert_eq!(refused, 7);
-    assert!(matches!(answers[7], Found::Sockets { seen: None, .. }));
+    assert!(matches!(answers[7], Found::Sockets { rest: Rest::Unseen, .. }));
     let Found::Owner { identity, .. } = &answers[8] else { panic!("{:?}", answers[8]) };
     assert_eq!(identity.pid, Some(std::process::id()));
     naming.join().unwrap();
@@ -109,7 +109,8 @@ fn what_was_there_before_comes_first_and_everything_is_answered() {
                 kinds.push("user");
                 used = identity.unwrap().pid;
             }
-            Found::Sockets { seen, .. } => listed = Some(seen),
+            Found::Sockets { rest: Rest::Follows, seen, .. } => assert!(!seen.is_empty()),
+            Found::Sockets { rest, .. } => listed = Some(rest),
             _ => {}
         }
     }
@@ -147,7 +148,8 @@ fn what_is_asked_is_answered_and_is_counted_as_looked_up_or_lost() {
         let (kind, is_found) = match found.recv_timeout(Duration::from_secs(60)).unwrap() {
             Found::Owner { identity, .. } => (0, identity.pid.is_some()),
             Found::User { identity, .. } => (1, identity.is_some()),
-            Found::Sockets { seen, .. } => (2, seen.is_some()),
+            Found::Sockets { rest: Rest::Follows, .. } => continue,
+            Found::Sockets { rest, .. } => (2, rest == Rest::Nothing),
             _ => continue,
         };
         let (found, not) = &mut answers[kind];

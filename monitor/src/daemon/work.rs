@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, Sender, never, select};
 use tokio::sync::broadcast;
 
 use super::clock::{Clock, monotonic_ns};
-use super::core::{Command, Core, Found, Lookup, Output, unseen};
+use super::core::{Command, Core, Found, Lookup, Output, Rest, unseen};
 use super::reader::{Batch, Sums};
 use super::serve::About;
 use super::stages::{Stage, Stages};
@@ -298,6 +298,8 @@ fn answer_unseen(core: &mut Core, lookup: Lookup) {
         Lookup::User { key, .. } => core.found(Found::User { key, identity: None }, now_ns),
         // As it was.
         Lookup::Tunnel { .. } => {}
-        Lookup::Sockets => core.found(Found::Sockets { seen: None, began_ns: now_ns }, now_ns),
+        Lookup::Sockets => {
+            core.found(Found::Sockets { seen: Vec::new(), rest: Rest::Unseen, began_ns: now_ns }, now_ns)
+        }
     }
 }

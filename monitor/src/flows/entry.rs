@@ -66,6 +66,7 @@ pub struct Flow {
     pub owner: Option<Arc<Identity>>,
     /// Who is at the other end, where that is on this host and known.
     pub peer: Option<Arc<Identity>>,
+    /// `None`: nothing was captured yet, or, where it is settled, no more is wanted ([`Flow::evidence_from`]).
     pub evidence: Option<Box<Evidence>>,
     pub facts: Arc<Facts>,
     pub decision: Option<Arc<policy::Decision>>,
@@ -95,6 +96,8 @@ pub struct Flow {
     /// Whether it is settled which stream it counts in, if any: fixed once.
     pub assigned: bool,
     pub marks: Marks,
+    /// The last look at all sockets that found it; 0: none.
+    pub looked: u8,
     /// What was found already.
     pub detected: Detected,
 }
@@ -131,7 +134,7 @@ fn unmarked(event: &FlowEvent, active: bool) -> (u64, u64) {
 
 impl Flow {
     /// A flow from the first event that names it.
-    pub fn from_event(event: &FlowEvent, budget: u32, judge: &mut Judge) -> Flow {
+    pub fn from_event(event: &FlowEvent, judge: &mut Judge) -> Flow {
         let transport = if event.transport == 17 { Transport::Udp } else { Transport::Tcp };
         let before_start = event.flags & flow_flag::MIDSTREAM != 0;
         // In mid-stream nobody says who began it: the higher port is the client's, as a rule.
@@ -161,7 +164,7 @@ impl Flow {
             owner_seen: (event.owner.tgid != 0).then(|| Box::new(event.owner)),
             owner: None,
             peer: None,
-            evidence: Some(Box::new(Evidence::new(transport, budget))),
+            evidence: None,
             facts,
             decision: None,
             routed_into: None,
@@ -184,10 +187,20 @@ impl Flow {
             settled: false,
             assigned: false,
             marks: Marks::default(),
+            looked: 0,
             detected: Detected::default(),
         };
         flow.update(event);
         flow
+    }
+
+    /// Its first bytes, or room for as many of each direction; `None`: it is settled, and they are gone.
+    pub fn evidence_from(&mut self, budget: u32) -> Option<&mut Evidence> {
+        if self.settled && self.evidence.is_none() {
+            return None;
+        }
+        let transport = self.transport;
+        Some(self.evidence.get_or_insert_with(|| Box::new(Evidence::new(transport, budget))))
     }
 
     pub fn key(&self) -> FlowKey {

@@ -14,12 +14,14 @@ pub const MOST: u32 = 1 << 16;
 /// Datagrams kept of one direction.
 const DATAGRAMS: usize = 16;
 
+/// What the allocator takes for a datagram besides, bytes.
+const EACH: usize = 16;
+
 /// What is to be seen of one direction behind a handshake, before it is let go, bytes.
 const FOLLOWING: u32 = 1024;
 
 /// The first bytes of both directions. Gone as soon as the flow is settled.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "each flow holds it in a box of its own")]
 pub enum Evidence {
     Stream {
         client: Reassembly,
@@ -187,18 +189,19 @@ impl Evidence {
         }
     }
 
-    /// Bytes held in order.
-    pub fn len(&self) -> usize {
-        match self {
-            Evidence::Stream { client, server, .. } => client.held() + server.held(),
+    /// Memory that it takes, bytes: what waits behind a gap included.
+    pub fn memory(&self) -> usize {
+        let beside = match self {
+            Evidence::Stream { client, server, .. } => client.memory() + server.memory(),
             Evidence::Datagrams { client, server } => {
-                client.iter().chain(server).map(|datagram| datagram.len()).sum()
+                let of = |side: &Vec<Box<[u8]>>| {
+                    let each = side.iter().map(|datagram| datagram.len() + EACH);
+                    side.capacity() * size_of::<Box<[u8]>>() + each.sum::<usize>()
+                };
+                of(client) + of(server)
             }
-        }
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        };
+        size_of::<Self>() + beside
     }
 }
 

@@ -118,7 +118,7 @@ pub struct TakenOver {
 /// Streams that the daemon holds at a time; the flows of more go under one name, and are counted.
 pub const STREAMS: usize = 65_536;
 /// Bytes of identities in them: who is named chooses how long that is, and a stream is held until it gives way.
-pub const IDENTITY_BYTES: usize = 32 << 20;
+pub const IDENTITY_BYTES: usize = 16 << 20;
 
 /// How long a stream without an open flow is left in peace, ns, and how often some are asked to give way.
 const QUIET: u64 = 60_000_000_000;
@@ -696,7 +696,7 @@ mod tests {
         let (mut streams, mut judge) = (Streams::new(1000, 0), Judge::default());
         let mut show = |uid: u32, port: u16| {
             let event = FlowEvent { local_port: port, transport: 6, ..FlowEvent::default() };
-            let mut flow = Flow::from_event(&event, 0, &mut judge);
+            let mut flow = Flow::from_event(&event, &mut judge);
             flow.owner = Some(Arc::new(Identity {
                 uid: Some(uid),
                 name: Some(format!("p{uid}")),

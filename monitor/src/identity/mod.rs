@@ -58,7 +58,7 @@ pub use namespaces::{Netns, NetnsSource, namespaces};
 pub use process::ProcessDirectory as TestDirectory;
 pub use resolver::{Hung, Named, Resolver};
 pub use socket_users::{Before, SocketUsers, not_reached};
-pub use sockets::{SocketError, SocketLister, SocketSeen, TcpCounts, TcpState, sockets};
+pub use sockets::{SocketCounts, SocketError, SocketLister, SocketSeen, TcpCounts, TcpState, sockets};
 pub use subtree::Subtree;
 pub use tunnels::{Tunnels, Way};
 

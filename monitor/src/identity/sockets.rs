@@ -99,6 +99,14 @@ pub struct TcpCounts {
     pub rtt_us: u32,
 }
 
+/// A TCP socket that counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SocketCounts {
+    pub cookie: u64,
+    pub state: TcpState,
+    pub counts: TcpCounts,
+}
+
 /// Why a namespace's sockets can't be listed.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
@@ -140,12 +148,8 @@ impl SocketLister {
     }
 
     pub fn list(&self, transport: Transport) -> Result<Vec<SocketSeen>, SocketError> {
-        self.list_in(transport, ALL)
-    }
-
-    fn list_in(&self, transport: Transport, states: StateFlags) -> Result<Vec<SocketSeen>, SocketError> {
         let mut found = Vec::new();
-        self.each(transport, ExtensionFlags::INFO, states, |socket| found.push(socket))?;
+        self.each(transport, ExtensionFlags::INFO, ALL, |socket| found.push(socket))?;
         Ok(found)
     }
 
@@ -156,23 +160,45 @@ impl SocketLister {
         self.count(self.list(Transport::Tcp)?)
     }
 
-    /// Those of them that have counters.
-    pub fn list_counting(&self) -> Result<Vec<SocketSeen>, SocketError> {
-        let mut found = self.list_in(Transport::Tcp, COUNTING)?;
-        found.retain(|socket| socket.tcp.is_some());
-        self.count(found)
+    /// Of those that have counters no more than these, by cookie: there may be hundreds of thousands.
+    pub fn counts(&self) -> Result<Vec<SocketCounts>, SocketError> {
+        let mut found = Vec::new();
+        self.each(Transport::Tcp, ExtensionFlags::INFO, COUNTING, |socket| {
+            // What is left of a closed connection (TIME-WAIT) bears its cookie, and no counters.
+            if let SocketSeen { cookie, state, tcp: Some(counts), .. } = socket {
+                found.push(SocketCounts { cookie, state, counts });
+            }
+        })?;
+        // Each question has the kernel go through all connections of the host.
+        if !found.is_empty() {
+            found.sort_unstable_by_key(|socket| socket.cookie);
+            found.dedup_by_key(|socket| socket.cookie);
+            let mut same = vec![false; found.len()];
+            self.each_later(|cookie, state| {
+                if let Ok(at) = found.binary_search_by_key(&cookie, |socket| socket.cookie) {
+                    same[at] = found[at].state == state;
+                }
+            })?;
+            believe(&mut found, &same);
+        }
+        Ok(found)
     }
 
     fn count(&self, found: Vec<SocketSeen>) -> Result<Vec<SocketSeen>, SocketError> {
-        // Each question has the kernel go through all connections of the host.
         if found.iter().all(|socket| socket.tcp.is_none()) {
             return Ok(found);
         }
         let mut later = HashMap::with_capacity(found.len());
-        self.each(Transport::Tcp, ExtensionFlags::empty(), COUNTING, |socket| {
-            later.insert(socket.cookie, socket.state);
+        self.each_later(|cookie, state| {
+            later.insert(cookie, state);
         })?;
         Ok(counted(found, &later))
+    }
+
+    fn each_later(&self, mut each: impl FnMut(u64, TcpState)) -> Result<(), SocketError> {
+        self.each(Transport::Tcp, ExtensionFlags::empty(), COUNTING, |socket| {
+            each(socket.cookie, socket.state);
+        })
     }
 
     fn each(
@@ -321,6 +347,15 @@ fn counted(mut found: Vec<SocketSeen>, later: &HashMap<u64, TcpState>) -> Vec<So
         }
     }
     found
+}
+
+/// The same of those that are no more than counters.
+fn believe(found: &mut [SocketCounts], same: &[bool]) {
+    for (socket, same) in found.iter_mut().zip(same) {
+        if !same {
+            socket.counts = TcpCounts::default();
+        }
+    }
 }
 
 #[derive(PartialEq, Eq)]

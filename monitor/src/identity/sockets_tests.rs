@@ -196,17 +196,20 @@ fn sockets_that_count_are_listed_alone() {
     let acknowledged = |sockets: &[SocketSeen]| by_cookie(sockets, &client).state == TcpState::FinWait2;
     let looks = (0..1000).map(|_| {
         std::thread::sleep(std::time::Duration::from_millis(5));
-        lister.list_counting().unwrap()
+        let all = lister.list_counted().unwrap();
+        (lister.counts().unwrap(), all)
     });
-    let found = looks.into_iter().find(|sockets| acknowledged(sockets)).unwrap();
-    assert_eq!(by_cookie(&found, &client).local, client.local_addr().unwrap());
-    assert!([&client, &server].iter().all(|socket| by_cookie(&found, socket).tcp.is_some()));
+    let (found, all) = looks.into_iter().find(|(_, all)| acknowledged(all)).unwrap();
     let listening = socket_cookie(&listener).unwrap();
     assert!(found.iter().all(|socket| socket.cookie != listening && !cookies.contains(&socket.cookie)));
+    assert!(found.is_sorted_by(|one, next| one.cookie < next.cookie));
     // The same as of all sockets.
-    let all = lister.list_counted().unwrap();
-    let mine = [&client, &server].map(|socket| by_cookie(&all, socket).state);
-    assert_eq!([&client, &server].map(|socket| by_cookie(&found, socket).state), mine);
+    for socket in [&client, &server] {
+        let cookie = socket_cookie(socket).unwrap();
+        let counts = found.iter().find(|it| it.cookie == cookie).unwrap();
+        let listed = by_cookie(&all, socket);
+        assert_eq!((counts.state, Some(counts.counts)), (listed.state, listed.tcp));
+    }
 }
 
 /// There is nobody where the kernel says so.
@@ -235,6 +238,13 @@ fn counters_of_a_socket_whose_state_changes_meanwhile_are_not_believed() {
     assert_eq!(by_cookie(&believed, &client).tcp, by_cookie(&found, &client).tcp);
     // It was there all the same, and so was one that is gone.
     assert_eq!(by_cookie(&believed, &server).tcp, Some(TcpCounts::default()));
+    let counts = [(7, [true]), (8, [false])].map(|(cookie, same)| {
+        let counts = by_cookie(&found, &client).tcp.unwrap();
+        let mut one = [SocketCounts { cookie, state: TcpState::Established, counts }];
+        believe(&mut one, &same);
+        one[0].counts
+    });
+    assert_eq!(counts, [by_cookie(&found, &client).tcp.unwrap(), TcpCounts::default()]);
     let gone = counted(found, &HashMap::new());
     assert_eq!(by_cookie(&gone, &client).tcp, Some(TcpCounts::default()));
 }

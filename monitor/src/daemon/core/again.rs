@@ -109,7 +109,7 @@ impl Core {
 
     /// That connection has been told to have ended. What it had beyond that is counted.
     pub(super) fn end_before(&mut self, event: &FlowEvent) {
-        let flow = Flow::from_event(event, 0, &mut self.judge);
+        let flow = Flow::from_event(event, &mut self.judge);
         self.sums.make_up_end(&mut self.streams, &flow);
     }
 }

@@ -134,11 +134,12 @@ impl Core {
         }
         flow.last_ns = flow.last_ns.max(at_ns);
         flow.captured_ns = at_ns;
-        let held = flow.evidence.as_ref().map_or(0, |evidence| evidence.len());
-        let Some(evidence) = &mut flow.evidence else { return false };
+        let held = flow.evidence.as_ref().map_or(0, |evidence| evidence.memory());
+        let cgroup = flow.cgroup;
+        let Some(evidence) = flow.evidence_from(self.settings.tcp_budget) else { return false };
         let grew = evidence.add(from_client, offset, middle, data);
-        let fits = self.held.take(flow.cgroup, evidence.len() - held);
-        let (cgroup, name) = (flow.cgroup, (!fits).then(|| throttle::label(flow)).flatten());
+        let fits = self.held.take(cgroup, evidence.memory() - held);
+        let name = (!fits).then(|| throttle::label(flow)).flatten();
         drop(guard);
         if !fits {
             // Better to judge this one by what there is than to grow with the number of flows.
@@ -154,6 +155,12 @@ impl Core {
         let Some(mut flow) = self.table.get_mut(id) else { return };
         let (key, server_port, sent_by_client) = (flow.key(), flow.server_port(), flow.from_client(true));
         let (closed, lost, bytes) = (flow.closed_ns != 0, flow.seen.lost_captures > 0, flow.bytes());
+        if flow.evidence.is_none()
+            && let Some(none) = flow.evidence_from(self.settings.tcp_budget)
+        {
+            let bytes = none.memory();
+            self.held.take(flow.cgroup, bytes);
+        }
         let Some(evidence) = &mut flow.evidence else { return };
         let mut inspection = evidence.inspect(server_port, ended);
         let grown = match ended || evidence.follows() {
@@ -163,7 +170,7 @@ impl Core {
         if grown.is_some() {
             inspection = evidence.inspect(server_port, false);
         }
-        let (full, held) = (evidence.is_full(), evidence.len());
+        let (full, held) = (evidence.is_full(), evidence.memory());
         let whole = closed && !lost && evidence.holds(bytes);
         if !whole {
             doubt_what_did_not_come(&mut inspection.facts);

@@ -9,12 +9,18 @@ const SHARE: usize = 16_384;
 /// found by the first look at the host, and may have ended before its beginning is read.
 const UNREAD: u64 = 2_000_000_000;
 
-/// What the kernel said of all TCP sockets, by cookie.
-pub(super) struct Sockets {
-    seen: HashMap<u64, (TcpState, TcpCounts)>,
-    /// When the look began, CLOCK_MONOTONIC ns.
+/// A look at all TCP sockets.
+#[derive(Default)]
+pub(super) struct Look {
+    /// Which one it is, of 255 in turn ([`Flow::looked`]).
+    number: u8,
+    /// When it began, CLOCK_MONOTONIC ns.
     began_ns: u64,
-    /// Whether every flow that is not there has ended, not only those from before us.
+}
+
+/// Flows that a look did not find are gone, unless they began since.
+pub(super) struct Gone {
+    /// Whether that is so of every flow, not only of those from before us.
     all: bool,
     next: usize,
 }
@@ -84,7 +90,7 @@ impl Core {
                 remote_port: socket.remote.port(),
                 ..FlowEvent::default()
             };
-            let mut flow = Flow::from_event(&event, self.settings.tcp_budget, &mut self.judge);
+            let mut flow = Flow::from_event(&event, &mut self.judge);
             flow.direction = direction;
             flow.cgroup = socket.cgroup as u32;
             flow.set_owner(identity);
@@ -106,63 +112,66 @@ impl Core {
         self.advance(id, at_ns);
     }
 
-    /// What the kernel knows of every TCP socket: the totals of flows that were quiet since their
-    /// last event are brought up to date, and flows whose sockets are gone without a word end.
-    pub(super) fn sockets(
-        &mut self,
-        seen: Option<HashMap<u64, (TcpState, TcpCounts)>>,
-        began_ns: u64,
-        now_ns: u64,
-    ) {
+    /// What the kernel knows of every TCP socket, some at a time: the totals of flows that were quiet since their
+    /// last event are brought up to date. Once that is all, flows whose sockets are gone without a word end.
+    pub(super) fn sockets(&mut self, seen: &[SocketCounts], rest: Rest, began_ns: u64, now_ns: u64) {
+        if self.look.began_ns != began_ns || self.look.number == 0 {
+            self.look = Look { number: self.look.number % u8::MAX + 1, began_ns };
+        }
+        for socket in seen {
+            self.seen_in_look(socket);
+        }
+        match rest {
+            Rest::Follows => return,
+            Rest::Nothing => {
+                self.gone = Some(Gone { all: std::mem::take(&mut self.sweep_all), next: 0 });
+                self.end_some();
+            }
+            Rest::Unseen => self.sockets_asked = false,
+        }
         let took_ns = now_ns.saturating_sub(began_ns);
         let rest_ns = took_ns.saturating_mul(REFRESH_SHARE).min(OLDEST);
         self.sockets_due_ns = self.sockets_due_ns.max(now_ns + rest_ns);
-        let Some(seen) = seen else {
-            self.sockets_asked = false;
-            return;
-        };
-        let all = std::mem::take(&mut self.sweep_all);
-        self.sockets = Some(Sockets { seen, began_ns, all, next: 0 });
-        self.refresh_some();
     }
 
-    /// Brings the next share of the flows up to date.
-    pub(super) fn refresh_some(&mut self) {
-        let Some(mut sockets) = self.sockets.take() else { return };
+    fn seen_in_look(&mut self, socket: &SocketCounts) {
+        let key = FlowKey { cookie: socket.cookie, ..FlowKey::default() };
+        let Some((_, mut flow)) = self.table.find_mut(&key) else { return };
+        // What began since may not be what its socket was then.
+        if flow.transport != Transport::Tcp || flow.opened_ns > self.look.began_ns {
+            return;
+        }
+        flow.looked = self.look.number;
+        if flow.refresh(socket.state, &socket.counts) {
+            self.sums.account(&mut self.streams, &mut flow, false);
+        }
+    }
+
+    /// Ends the next share of the flows that the look did not find.
+    pub(super) fn end_some(&mut self) {
+        let Some(Gone { all, next }) = self.gone.take() else { return };
         let share = if self.hurries { usize::MAX } else { SHARE };
-        let end = sockets.next.saturating_add(share).min(self.table.places());
-        let mut moved = Vec::new();
+        let end = next.saturating_add(share).min(self.table.places());
+        let Look { number, began_ns } = self.look;
         let mut gone = Vec::new();
-        self.table.each_in(sockets.next..end, |id, flow| {
-            // What began since may not be what its socket was then.
-            if flow.transport != Transport::Tcp || flow.opened_ns > sockets.began_ns {
-                return;
-            }
-            match sockets.seen.get(&flow.cookie()) {
-                Some((state, counts)) => moved.push((id, *state, *counts)),
-                None if (sockets.all && flow.last_ns < sockets.began_ns)
-                    || (flow.seen.before_start && flow.last_ns + UNREAD < sockets.began_ns) =>
-                {
-                    gone.push(id);
-                }
-                None => {}
+        self.table.each_in(next..end, |id, flow| {
+            let is_missed =
+                flow.transport == Transport::Tcp && flow.opened_ns <= began_ns && flow.looked != number;
+            if is_missed
+                && (all && flow.last_ns < began_ns
+                    || flow.seen.before_start && flow.last_ns + UNREAD < began_ns)
+            {
+                gone.push(id);
             }
         });
-        for (id, state, counts) in moved {
-            let Some(mut flow) = self.table.get_mut(id) else { continue };
-            if flow.refresh(state, &counts) {
-                self.sums.account(&mut self.streams, &mut flow, false);
-            }
-        }
         for id in gone {
             if let Some(mut flow) = self.table.get_mut(id) {
                 flow.seen.end_concluded = true;
             }
-            self.close(id, sockets.began_ns, FlowState::Closed);
+            self.close(id, began_ns, FlowState::Closed);
         }
         if end < self.table.places() {
-            sockets.next = end;
-            self.sockets = Some(sockets);
+            self.gone = Some(Gone { all, next: end });
         } else {
             self.sockets_asked = false;
         }
@@ -176,8 +185,8 @@ impl Core {
                 commands.push(Command::ReadUdp { key: flow.key() });
             }
         });
-        // An answer that came in parts is too old.
-        self.sockets = None;
+        // What a look before it did not find is found so again.
+        self.gone = None;
         self.hurries = true;
         self.sockets_asked = true;
         self.out.lookups.push(Lookup::Sockets);

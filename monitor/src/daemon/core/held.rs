@@ -1,4 +1,4 @@
-//! Captured bytes that are held for flows, by cgroup.
+//! Memory for captured bytes that are held for flows, by cgroup.
 //!
 //! A cgroup may hold as much as is free: one noisy one half of all, two a third each. So there is always
 //! something left for those who come later (Choudhury and Hahne, Dynamic queue length thresholds for

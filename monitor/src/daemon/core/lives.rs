@@ -56,7 +56,7 @@ impl Core {
         if there.ip().is_loopback() || self.table.find(Transport::Tcp, there, here, 0).is_some() {
             return;
         }
-        let mut flow = Flow::from_event(event, 0, &mut self.judge);
+        let mut flow = Flow::from_event(event, &mut self.judge);
         flow.state = FlowState::Failed;
         flow.failure = Some(FailReason::Refused);
         let view = Arc::new(flow.view(&self.boot_id, now_ns, self.wall()));
@@ -85,7 +85,7 @@ impl Core {
             self.update(id, event, now_ns);
             return id;
         }
-        let mut flow = Flow::from_event(event, self.settings.tcp_budget, &mut self.judge);
+        let mut flow = Flow::from_event(event, &mut self.judge);
         let first = matches!(Kind::from_byte(event.kind), Some(Kind::Open | Kind::Failed));
         let left = !first && self.was_there(event.opened_ns);
         if left {

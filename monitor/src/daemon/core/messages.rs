@@ -1,6 +1,5 @@
 //! What goes into the core and comes out of it.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use monitor_common::Decision;
@@ -9,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::alert::Change;
 use crate::config;
 use crate::flows::FlowKey;
-use crate::identity::{Existing, ProcessSeen, SocketKey, TcpCounts, TcpState, Way};
+use crate::identity::{Existing, ProcessSeen, SocketCounts, SocketKey, Way};
 use crate::model::{Identity, Record};
 use crate::wire::plain;
 
@@ -126,10 +125,10 @@ pub enum Found {
         cookie: u64,
         identity: Arc<Identity>,
     },
-    /// State and counters of the TCP sockets that are there, by cookie (`None`: not all could be
-    /// seen), and when the look began, CLOCK_MONOTONIC ns.
+    /// State and counters of TCP sockets that are there: some of a look that began then, CLOCK_MONOTONIC ns.
     Sockets {
-        seen: Option<HashMap<u64, (TcpState, TcpCounts)>>,
+        seen: Vec<SocketCounts>,
+        rest: Rest,
         began_ns: u64,
     },
     /// Whether there is any tunnel on this host.
@@ -148,6 +147,17 @@ pub enum Found {
         sockets: Vec<Existing>,
         at_ns: u64,
     },
+}
+
+/// What comes of a look behind a part of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Rest {
+    /// Another part.
+    Follows,
+    /// That was all there is.
+    Nothing,
+    /// That is all, and there may be more: not all could be looked at.
+    Unseen,
 }
 
 /// What one step gave.

@@ -42,7 +42,7 @@ pub(in crate::daemon) mod watching;
 use again::EndedSockets;
 use decisions::Decisions;
 use doubts::Doubts;
-use existing::Sockets;
+use existing::{Gone, Look};
 use held::Held;
 use recent::Recent;
 use self_check::{SelfCheck, Silence};
@@ -52,7 +52,7 @@ use taken_over::{Before, Unfinished};
 use throttle::Throttles;
 use watching::Watching;
 
-pub use messages::{Command, CoreSettings, Found, Lookup, Output};
+pub use messages::{Command, CoreSettings, Found, Lookup, Output, Rest};
 
 use super::clock::Clock;
 use super::loss::Losses;
@@ -65,7 +65,7 @@ use crate::flows::{
     key_of_capture,
 };
 use crate::hist::{Measures, Sample};
-use crate::identity::{Executions, Existing, ProcessSeen, SocketKey, TcpCounts, TcpState, Way};
+use crate::identity::{Executions, Existing, ProcessSeen, SocketCounts, SocketKey, TcpState, Way};
 use crate::model::{
     Answer, Direction, FailReason, FlowAction, FlowState, Identity, LossRow, Record, Rule, Shared, Transport,
 };
@@ -75,8 +75,8 @@ use crate::policy::Policy;
 /// A flow whose owner or facts are not known after this time is told as it stands, ns.
 const PATIENCE: u64 = 1_000_000_000;
 
-/// Captured bytes held at a time, over all flows.
-pub(in crate::daemon) const EVIDENCE: usize = 32 << 20;
+/// Memory for captured bytes at a time, over all flows.
+pub(crate) const EVIDENCE: usize = 16 << 20;
 
 /// How long the other end of a UDP flow may take to be heard of, ns.
 const UDP_TWIN: u64 = 30_000_000;
@@ -160,8 +160,9 @@ pub struct Core {
     histograms_ns: u64,
     sweep_all: bool,
     sockets_asked: bool,
-    /// What the kernel said of all sockets, while flows are brought up to it.
-    sockets: Option<Sockets>,
+    /// The last look at all sockets, and what it did not find, while that ends.
+    look: Look,
+    gone: Option<Gone>,
     /// The end is near: no time for shares.
     hurries: bool,
     /// Connections that ended before the first look at the host was answered, which may have found them.
@@ -229,7 +230,8 @@ impl Core {
             histograms_ns: 0,
             sweep_all: false,
             sockets_asked: false,
-            sockets: None,
+            look: Look::default(),
+            gone: None,
             hurries: false,
             ended_early: Some(HashSet::new()),
             doubts: Doubts::default(),

@@ -194,7 +194,7 @@ impl Core {
                 }
             }
             Found::Listener { cookie, identity } => self.listener(cookie, &identity, now_ns),
-            Found::Sockets { seen, began_ns } => self.sockets(seen, began_ns, now_ns),
+            Found::Sockets { seen, rest, began_ns } => self.sockets(&seen, rest, began_ns, now_ns),
             Found::Tunnels(any) => self.tunnels_are(any),
             Found::Tunnel { key, way } => {
                 if let Some(id) = self.table.id(&key) {

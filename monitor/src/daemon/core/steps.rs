@@ -223,7 +223,7 @@ impl Core {
     /// Frees what a flow holds: captured bytes, and alerts.
     fn let_go(&mut self, id: FlowId, flow: &mut Flow, now_ns: u64) {
         if let Some(evidence) = flow.evidence.take() {
-            self.held.give_back(flow.cgroup, evidence.len());
+            self.held.give_back(flow.cgroup, evidence.memory());
         }
         for alert in self.watching.forget(flow) {
             self.alerts.release(&alert, Holder::Flow(id), now_ns);

@@ -20,6 +20,7 @@ mod udp;
 
 use super::*;
 use crate::event::to_bytes;
+use crate::identity::TcpCounts;
 use crate::model::{AlertState, AlertView, FlowView, Interface, Tunnel, TunnelKind};
 
 const SECOND: u64 = 1_000_000_000;
@@ -144,7 +145,9 @@ impl Rig {
                         Found::Listener { cookie, identity: identity(seen.tgid) }
                     }
                     Lookup::Tunnel { key, .. } => Found::Tunnel { key, way: Way::Through(tunnel()) },
-                    Lookup::Sockets => Found::Sockets { seen: None, began_ns: self.now_ns },
+                    Lookup::Sockets => {
+                        Found::Sockets { seen: Vec::new(), rest: Rest::Unseen, began_ns: self.now_ns }
+                    }
                 };
                 self.core.found(found, self.now_ns);
             }
@@ -404,8 +407,12 @@ fn the_walk_in_shares_meets_every_flow_in_its_quiet_second() {
     assert!(read.values().all(|times| (1..=2).contains(times)), "{read:?}");
 }
 
+fn socket_counts(cookie: u64, state: TcpState, counts: TcpCounts) -> SocketCounts {
+    SocketCounts { cookie, state, counts }
+}
+
 #[test]
-fn totals_from_the_kernel_reach_every_flow_share_by_share() {
+fn totals_from_the_kernel_reach_every_flow_part_by_part() {
     let mut rig = Rig::new(CoreSettings { capacity: 1 << 16, ..settings() });
     let flows = 40_000;
     for cookie in 1..=flows {
@@ -415,10 +422,11 @@ fn totals_from_the_kernel_reach_every_flow_share_by_share() {
     }
     rig.records();
     let counts = TcpCounts { bytes_acked: 8, ..TcpCounts::default() };
-    let seen = (1..=flows).map(|cookie| (cookie, (TcpState::Established, counts))).collect();
-    rig.core.found(Found::Sockets { seen: Some(seen), began_ns: rig.now_ns }, rig.now_ns);
-    for _ in 0..4 {
-        rig.pass(SECOND / 20);
+    let seen: Vec<_> =
+        (1..=flows).map(|cookie| socket_counts(cookie, TcpState::Established, counts)).collect();
+    for part in seen.chunks(1000) {
+        let found = Found::Sockets { seen: part.to_vec(), rest: Rest::Follows, began_ns: rig.now_ns };
+        rig.core.found(found, rig.now_ns);
     }
     // The kernel counts the SYN.
     assert_eq!(rig.core.total_bytes().0, 7 * flows);
@@ -432,8 +440,8 @@ fn what_the_kernel_said_of_a_socket_changes_nothing_after_its_end() {
     rig.feed(Kind::Open, open);
     rig.feed(Kind::Close, FlowEvent { sent_bytes: 7, ..open });
     let counts = TcpCounts { bytes_acked: 9, ..TcpCounts::default() };
-    let seen = HashMap::from([(1, (TcpState::CloseWait, counts))]);
-    rig.core.found(Found::Sockets { seen: Some(seen), began_ns: rig.now_ns }, rig.now_ns);
+    let seen = vec![socket_counts(1, TcpState::CloseWait, counts)];
+    rig.core.found(Found::Sockets { seen, rest: Rest::Nothing, began_ns: rig.now_ns }, rig.now_ns);
     let records = rig.records();
     let told = flows(&records);
     let (action, flow) = told.last().unwrap();

@@ -40,7 +40,7 @@ impl Core {
         }
         self.early.retain(|early| now_ns.saturating_sub(early.head.at_ns) < 5 * PATIENCE);
         self.reset_histograms_in_time(now_ns);
-        self.refresh_some();
+        self.end_some();
         self.streams.give_way(now_ns);
         self.walk(now_ns);
         self.watch_on(now_ns);
@@ -181,7 +181,7 @@ impl Core {
 
     /// Whether something waits for the next tick.
     pub fn is_waiting(&self) -> bool {
-        !self.waiting.is_empty() || self.sockets.is_some()
+        !self.waiting.is_empty() || self.gone.is_some()
     }
 
     /// Whether flows are there whose owner is still being looked up.

@@ -23,7 +23,7 @@ use roles::Doings;
 pub(in crate::daemon) const WATCHED: usize = 65_536;
 
 /// Bytes of messages that are not whole, held at a time over all flows.
-pub(in crate::daemon) const HELD: usize = 16 << 20;
+pub(crate) const HELD: usize = 8 << 20;
 
 /// A flow that moved bytes within this time is read on, ns.
 const LATELY: u64 = 2_000_000_000;

@@ -1,16 +1,15 @@
 //! What goes into all network namespaces: the sockets that are there, and tunnels.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::super::clock::monotonic_ns;
-use super::super::core::Found;
+use super::super::core::{Found, Rest};
 use super::super::stages::Stage;
 use crate::flows::FlowKey;
-use crate::identity::{self, SocketKey, SocketLister, Tunnels};
+use crate::identity::{self, SocketError, SocketKey, SocketLister, Tunnels};
 use crate::watch::Budget;
 
 /// All sockets are listed at most this often.
@@ -18,6 +17,9 @@ const LIST_EVERY: Duration = Duration::from_secs(1);
 
 /// Ways that are looked for in a second; four times as many at once.
 const WAYS_PER_S: u32 = 20_000;
+
+/// Sockets that go in one message.
+const TOGETHER: usize = 1024;
 
 /// Lists all sockets when asked to, and once a second at most.
 pub fn list(asked: &Receiver<()>, found: &Sender<Found>, looks: &Stage) {
@@ -28,27 +30,28 @@ pub fn list(asked: &Receiver<()>, found: &Sender<Found>, looks: &Stage) {
         // One answer is for all who asked before it.
         let count = 1 + asked.try_iter().count();
         looks.look("sockets").deliver(count as u64);
-        if found.send(all_sockets()).is_err() {
+        let began_ns = monotonic_ns();
+        // Where not every namespace could be looked into, nothing can be concluded from what is absent.
+        let rest = match tell_counts(found, began_ns) {
+            Ok(()) => Rest::Nothing,
+            Err(_) => Rest::Unseen,
+        };
+        if found.send(Found::Sockets { seen: Vec::new(), rest, began_ns }).is_err() {
             return;
         }
     }
 }
 
-/// `None` when not every namespace could be looked into: then nothing can be concluded from what
-/// is absent.
-fn all_sockets() -> Found {
-    let began_ns = monotonic_ns();
-    let mut seen = HashMap::new();
+/// Tells the counters of all sockets, a namespace after the other, some at a time.
+fn tell_counts(found: &Sender<Found>, began_ns: u64) -> Result<(), SocketError> {
     // A user may have thousands that are empty, and each list has the kernel go through all sockets of the host.
     for namespace in identity::namespaces().into_iter().filter(|namespace| !namespace.is_without_tcp()) {
-        let Ok(lister) = SocketLister::enter(&namespace) else {
-            return Found::Sockets { seen: None, began_ns };
-        };
-        let Ok(list) = lister.list_counting() else { return Found::Sockets { seen: None, began_ns } };
-        // What is left of a closed connection (TIME-WAIT) bears its cookie, and no counters.
-        seen.extend(list.into_iter().filter_map(|socket| Some((socket.cookie, (socket.state, socket.tcp?)))));
+        for seen in SocketLister::enter(&namespace)?.counts()?.chunks(TOGETHER) {
+            // Whoever is gone is not missed.
+            let _ = found.send(Found::Sockets { seen: seen.to_vec(), rest: Rest::Follows, began_ns });
+        }
     }
-    Found::Sockets { seen: Some(seen), began_ns }
+    Ok(())
 }
 
 /// Says which way the packets of sockets go, and whether there is any tunnel.
@@ -114,7 +117,9 @@ mod tests {
         // Wanted all the time, until the third answer.
         while made.len() < 3 {
             let _ = ask.try_send(());
-            if answers.recv_timeout(Duration::from_millis(10)).is_ok() {
+            if let Ok(Found::Sockets { rest: Rest::Nothing, .. }) =
+                answers.recv_timeout(Duration::from_millis(10))
+            {
                 made.push(begin.elapsed());
             }
         }

@@ -79,8 +79,8 @@ fn what_a_socket_had_counted_before_is_not_the_next_ones() {
     rig.feed(Kind::Open, second);
     rig.records();
     let counts = TcpCounts { bytes_acked: 5001, ..TcpCounts::default() };
-    let seen = HashMap::from([(7, (TcpState::Established, counts))]);
-    rig.core.found(Found::Sockets { seen: Some(seen), began_ns }, rig.now_ns);
+    let seen = vec![socket_counts(7, TcpState::Established, counts)];
+    rig.core.found(Found::Sockets { seen, rest: Rest::Nothing, began_ns }, rig.now_ns);
     assert_eq!(rig.core.total_bytes(), (0, 0));
 }
 

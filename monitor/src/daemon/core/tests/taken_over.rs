@@ -35,7 +35,7 @@ fn told(rig: &mut Rig) -> Vec<(FlowAction, u64)> {
 /// A later look, which does not find it.
 fn is_gone(rig: &mut Rig) {
     let began_ns = rig.now_ns;
-    rig.core.found(Found::Sockets { seen: Some(HashMap::new()), began_ns }, rig.now_ns);
+    rig.core.found(Found::Sockets { seen: Vec::new(), rest: Rest::Nothing, began_ns }, rig.now_ns);
 }
 
 #[test]
