@@ -1,6 +1,9 @@
 //! The daemon's life: it starts once, says so, ends cleanly, reloads safely, and fails with a clear
 //! line and the promised exit status.
 
+#[path = "daemon/signals.rs"]
+mod signals;
+
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, ExitCode};
@@ -26,6 +29,14 @@ fn main() -> ExitCode {
         .alone("SIGINT ends it cleanly, too", &[], interrupted)
         .test("a bad policy on SIGHUP changes nothing and says why", &[], bad_reload)
         .test("a good policy on SIGHUP is in force", &[], good_reload)
+        .test("SIGTERM while a long policy is read again ends it at once", &[], signals::end_while_reloading)
+        .test("… and a worker that ends meanwhile has a next one", &[], signals::next_worker_while_reloading)
+        .test(
+            "SIGTERM or SIGINT while it starts with a long policy ends it cleanly",
+            &[],
+            signals::end_while_starting,
+        )
+        .test("SIGHUP while it starts is for later", &[], signals::reload_while_starting)
         .test("a bad configuration or policy is refused with file and line", &[], bad_file)
         .test("a policy that somebody else can change is taken, and said to be so", &[], policy_of_others)
         .test("a configuration that somebody else can change is refused", &[], configuration_of_others)
