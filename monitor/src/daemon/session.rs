@@ -246,9 +246,7 @@ impl Session {
         let control = spawn("control", move || {
             if taken_over {
                 // Before what the ring says of them: the end of a socket is that of all its peers.
-                let peers = maps.udp_peers();
-                let left = peers.iter().filter_map(|key| Some(Event::UdpLeft(*key, maps.udp(key)?)));
-                let _ = events_in.send(Batch { events: left.collect(), end: None });
+                let _ = control::sweep_udp(&maps, &events_in);
             }
             control::run(&mut maps, &watched, &commands_out, &events_in, &late, &held);
             maps
