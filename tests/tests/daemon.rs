@@ -37,6 +37,9 @@ fn main() -> ExitCode {
             signals::end_while_starting,
         )
         .test("SIGHUP while it starts is for later", &[], signals::reload_while_starting)
+        .test("SIGTERM while its worker does not come up ends it cleanly", &[], signals::end_with_no_worker)
+        .test("… sent to both at once, too", &[], signals::end_of_all_at_once)
+        .test("… and one that comes up by then tells what was seen", &[], signals::end_with_a_late_worker)
         .test("a bad configuration or policy is refused with file and line", &[], bad_file)
         .test("a policy that somebody else can change is taken, and said to be so", &[], policy_of_others)
         .test("a configuration that somebody else can change is refused", &[], configuration_of_others)

@@ -45,6 +45,8 @@ pub struct Signals {
     signals: Receiver<Signal>,
     /// A reload came while something else was waited for.
     reload: Cell<bool>,
+    /// The daemon is to end when what was waited for has its turn.
+    end: Cell<Option<Signal>>,
 }
 
 /// What came of waiting.
@@ -87,7 +89,7 @@ impl Signals {
                 }
             }
         })?;
-        Ok(Signals { signals, reload })
+        Ok(Signals { signals, reload, end: Cell::default() })
     }
 
     /// Waits for what `answers` bring, and no longer than a signal to end, or `patience`, allows. A reload is for later.
@@ -112,6 +114,16 @@ impl Signals {
         self.reload.take()
     }
 
+    /// Puts off a signal to end.
+    pub fn put_off(&self, signal: Signal) {
+        self.end.set(Some(signal));
+    }
+
+    /// One that was put off; said once.
+    pub fn end_waits(&self) -> Option<Signal> {
+        self.end.take()
+    }
+
     /// Where they come. Nobody is at the other end any more where the thread that takes them is gone.
     pub fn received(&self) -> &Receiver<Signal> {
         &self.signals
@@ -134,7 +146,7 @@ mod tests {
     #[test]
     fn a_reload_that_comes_while_something_is_waited_for_is_for_later_and_is_one() {
         let (sender, signals) = bounded(4);
-        let signals = Signals { signals, reload: Cell::default() };
+        let signals = Signals { signals, reload: Cell::default(), end: Cell::default() };
         let (_answer, answers) = bounded::<()>(1);
         for _ in 0..3 {
             let _ = sender.send(Signal::Reload);
@@ -150,7 +162,7 @@ mod tests {
     #[test]
     fn a_thread_of_signals_that_is_gone_ends_the_daemon() {
         let (sender, signals) = bounded(4);
-        let signals = Signals { signals, reload: Cell::default() };
+        let signals = Signals { signals, reload: Cell::default(), end: Cell::default() };
         let (_answer, answers) = bounded::<()>(1);
         let _ = sender.send(Signal::Reload);
         drop(sender);

@@ -32,6 +32,9 @@ use crate::regular;
 /// How long the start waits for the file that says how far hooks have come.
 const POSTED: Duration = Duration::from_secs(3);
 
+/// How long a start that failed waits for word of a signal, which may be why it did.
+const SIGNALLED: Duration = Duration::from_millis(200);
+
 const NOT_RELOADED: &str = "not reloaded, the old policy stays in force";
 
 /// What the command line says.
@@ -76,6 +79,15 @@ impl RunError {
             | RunError::State(_)
             | RunError::User(_) => 2,
             _ => 4,
+        }
+    }
+}
+
+impl From<SessionError> for RunError {
+    fn from(error: SessionError) -> Self {
+        match error {
+            SessionError::Run(error) => error,
+            error => RunError::Host(error.to_string()),
         }
     }
 }
@@ -193,8 +205,13 @@ fn supervise(
     let mut session = match Session::start(loader, lives.next(), signals) {
         Ok(session) => Some(session),
         Err(SessionError::Signal(signal)) => return end_by(signal, loader, None),
-        Err(SessionError::Run(error)) => return Err(error),
-        Err(error) => return Err(RunError::Host(error.to_string())),
+        Err(error) => {
+            // Who ends all of its processes at once may have ended one that had no ears for signals yet.
+            return match signals.wait::<()>(&never(), SIGNALLED) {
+                Waited::Ended(signal) => end_by(signal, loader, None),
+                _ => Err(error.into()),
+            };
+        }
     };
     if std::io::stdout().is_terminal() {
         greet(&loader.config, &loader.cgroup);
@@ -208,6 +225,9 @@ fn supervise(
     let options = options.clone();
     let mut readings = Readings::new(move || Loaded::read_anew(&options));
     loop {
+        if let Some(signal) = signals.end_waits() {
+            return end_by(signal, loader, session);
+        }
         if signals.reload_waits() {
             reload(&mut readings, session.as_ref());
         }

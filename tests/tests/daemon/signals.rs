@@ -5,6 +5,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::inotify;
 use rustix::process::{Pid, kill_process};
 use rustix::time::Timespec;
+use serde_json::Value;
 
 use super::*;
 
@@ -26,8 +27,7 @@ fn long_policy() -> String {
 
 /// Whatever comes to a process that stands still comes at once when it goes on, SIGHUP first.
 fn signal_together(daemon: &Daemon, signals: &[Signal]) -> Result<()> {
-    let pid = Pid::from_raw(daemon.pid().cast_signed()).context("a pid")?;
-    kill_process(pid, Signal::STOP)?;
+    signal_alone(daemon, Signal::STOP)?;
     let stat = format!("/proc/{}/stat", daemon.pid());
     let deadline = Instant::now() + PATIENCE;
     // proc_pid_stat(5): behind the name in parentheses.
@@ -36,9 +36,14 @@ fn signal_together(daemon: &Daemon, signals: &[Signal]) -> Result<()> {
         thread::sleep(Duration::from_millis(5));
     }
     for signal in signals {
-        kill_process(pid, *signal)?;
+        signal_alone(daemon, *signal)?;
     }
-    Ok(kill_process(pid, Signal::CONT)?)
+    signal_alone(daemon, Signal::CONT)
+}
+
+/// To the loader, and not to its worker.
+fn signal_alone(daemon: &Daemon, signal: Signal) -> Result<()> {
+    Ok(kill_process(Pid::from_raw(daemon.pid().cast_signed()).context("a pid")?, signal)?)
 }
 
 fn wait_for_word(daemon: &Daemon, word: &str) -> Result<()> {
@@ -112,4 +117,77 @@ pub fn reload_while_starting() -> Result<()> {
     daemon.signal(Signal::HUP);
     wait_for_word(&daemon, "streamwatch: reloaded: ")?;
     daemon.stop().map(drop)
+}
+
+/// Its worker, as soon as that is there: before it serves, as a rule before it has ears for signals.
+fn worker_at_once(daemon: &Daemon) -> Result<Pid> {
+    let children = format!("/proc/{0}/task/{0}/children", daemon.pid());
+    let deadline = Instant::now() + 6 * PATIENCE;
+    loop {
+        ensure!(Instant::now() < deadline, "it starts no worker:\n{}", daemon.stderr());
+        // What starts it waits for nothing of it but that it runs.
+        let Some(child) = std::fs::read_to_string(&children)?.split_whitespace().next().map(str::to_owned)
+        else {
+            continue;
+        };
+        if std::fs::read(format!("/proc/{child}/cmdline")).is_ok_and(|line| line.ends_with(b"worker\0")) {
+            return Pid::from_raw(child.parse()?).context("a pid");
+        }
+    }
+}
+
+/// Starts it, and stops its worker before that serves.
+fn with_a_stopped_worker(lab: &Lab, policy: &str) -> Result<(Daemon, Pid)> {
+    for _ in 0..5 {
+        let daemon =
+            Daemon::launch(lab, DaemonOptions { policy: Some(policy.into()), ..DaemonOptions::default() })?;
+        let worker = worker_at_once(&daemon)?;
+        kill_process(worker, Signal::STOP)?;
+        // It serves already where that was too late.
+        if daemon.notification(Duration::from_millis(200)).is_none() {
+            return Ok((daemon, worker));
+        }
+        kill_process(worker, Signal::CONT)?;
+        daemon.stop()?;
+    }
+    anyhow::bail!("the worker serves before anybody can stop it")
+}
+
+/// One that has heard what it is to do, and one that has not: as it is long, not all of it finds room on the way.
+pub fn end_with_no_worker() -> Result<()> {
+    let lab = Lab::new("daemon")?;
+    for policy in [GOOD.to_owned(), long_policy()] {
+        let (daemon, _) = with_a_stopped_worker(&lab, &policy)?;
+        signal_alone(&daemon, Signal::TERM)?;
+        let ended = daemon.end()?;
+        ensure!(ended.status.success(), "it ended with {}:\n{}", ended.status, ended.stderr);
+    }
+    Ok(())
+}
+
+/// As a service manager does, and a terminal.
+pub fn end_of_all_at_once() -> Result<()> {
+    let lab = Lab::new("daemon")?;
+    for signal in [Signal::TERM, Signal::INT] {
+        let daemon = Daemon::launch(&lab, DaemonOptions::default())?;
+        worker_at_once(&daemon)?;
+        let ended = daemon.stop_with(signal)?;
+        ensure!(ended.status.success(), "{signal:?}: it ended with {}:\n{}", ended.status, ended.stderr);
+    }
+    Ok(())
+}
+
+pub fn end_with_a_late_worker() -> Result<()> {
+    let lab = Lab::new("daemon")?;
+    let (daemon, worker) = with_a_stopped_worker(&lab, GOOD)?;
+    let _connection = held_connection(&lab)?;
+    signal_alone(&daemon, Signal::TERM)?;
+    thread::sleep(Duration::from_millis(200));
+    kill_process(worker, Signal::CONT)?;
+    let ended = daemon.end()?;
+    ensure!(ended.status.success(), "it ended with {}:\n{}", ended.status, ended.stderr);
+    let is_ours = |record: &&Value| is_flow(record) && number(record, "server.port") == Some(PORT.into());
+    let told = ended.heard.iter().map(|heard| &heard.record).filter(is_ours).count();
+    ensure!(told > 0, "nothing was told of a connection:\n{}", ended.stderr);
+    Ok(())
 }
