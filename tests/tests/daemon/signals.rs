@@ -84,8 +84,19 @@ pub fn next_worker_while_reloading() -> Result<()> {
         place("the worker ended by itself")? < place("reloaded: ")?,
         "the worker's end waits for the policy:\n{said}"
     );
-    let _connection = held_connection(&lab)?;
-    authorised(&daemon, "yes").context("the next worker does not have the new policy")?;
+    // The worker makes its own of it, beside all else: a connection may come before that.
+    let is_yes =
+        |record: &Value| is_flow(record) && text(record, "streamwatch.verdict.authorised.answer") == "yes";
+    let deadline = Instant::now() + 6 * PATIENCE;
+    while daemon.count(is_yes) == 0 {
+        ensure!(
+            Instant::now() < deadline,
+            "the next worker does not have the new policy:\n{}",
+            daemon.stderr()
+        );
+        let _connection = held_connection(&lab)?;
+        thread::sleep(Duration::from_millis(500));
+    }
     daemon.stop_cut(Signal::TERM, 1).map(drop)
 }
 
