@@ -3,10 +3,14 @@
 //! In: an open file, and the path that led to it. Out: nothing, or what stands against it and what to do. Must never:
 //! judge another file than the one that is read.
 
+use std::ffi::OsString;
 use std::fs::{File, Metadata};
+use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
+use rustix::fs::{StatVfsMountFlags, statvfs};
+use rustix::io::Errno;
 use rustix::process::geteuid;
 
 /// Whether it is root's, or the daemon's user's.
@@ -34,47 +38,108 @@ pub fn nobody_else_changes(file: &File, path: &Path) -> Result<(), String> {
     if !about.is_file() {
         return Ok(());
     }
-    nobody_else_replaces(directory_of(path))?;
-    let real = path.canonicalize().map_err(|error| error.to_string())?;
-    nobody_else_replaces(directory_of(&real))
+    nobody_else_leads_elsewhere(path).map(drop)
 }
 
-fn directory_of(path: &Path) -> &Path {
-    path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// Whether nobody but root and the daemon's user can put another file in the place of one that is in a directory: as
-/// OpenSSH's StrictModes asks of a home, of the directory and of all that lead to it. Here the sticky bit will do, with
-/// which a file is renamed and removed by who has it, or has the directory.
+/// Whether nobody but root and the daemon's user can put another file in the place of one that is in a directory.
 ///
 /// # Errors
 /// Who can, in words that go behind the name of the file.
 pub fn nobody_else_replaces(directory: &Path) -> Result<(), String> {
-    let real = directory.canonicalize().map_err(|error| format!("{}: {error}", directory.display()))?;
-    for directory in real.ancestors() {
-        let about = directory.metadata().map_err(|error| format!("{}: {error}", directory.display()))?;
-        let (mode, name) = (about.mode() & 0o7777, directory.display());
-        if !is_ours(&about) {
-            return Err(format!(
-                "is in {name}, which belongs to user {}, who can replace it: expected root",
-                about.uid()
-            ));
+    let real = nobody_else_leads_elsewhere(directory)?;
+    judge(&real, "is in").map(drop)
+}
+
+/// As many links as the kernel follows (path_resolution(7)).
+const MOST_LINKS: usize = 40;
+
+/// Goes the way of the kernel to what a path names, and judges each directory in which a name is looked up, those of
+/// links too: as OpenSSH's StrictModes does of a home without links, and systemd of tmpfiles with them. Where that
+/// leads, without links.
+fn nobody_else_leads_elsewhere(path: &Path) -> Result<PathBuf, String> {
+    let failed = |at: &Path, error: io::Error| format!("{}: {error}", at.display());
+    let whole = std::path::absolute(path).map_err(|error| failed(path, error))?;
+    let mut at = PathBuf::from("/");
+    // What is still to be looked up, the next one last.
+    let mut names = names_backwards(&whole);
+    let mut links = 0;
+    while let Some(name) = names.pop() {
+        if name == ".." {
+            at.pop();
+            continue;
         }
-        if mode & 0o022 != 0 && mode & 0o1000 == 0 {
-            return Err(format!(
-                "is in {name}, of mode {mode:04o}: others can replace it; chmod go-w {name}"
-            ));
+        let how = if whole.starts_with(&at) { "is in" } else { "is reached through" };
+        let entries = judge(&at, how)?;
+        let next = at.join(&name);
+        let about = next.symlink_metadata().map_err(|error| failed(&next, error))?;
+        // What belongs to us is judged by what it is; a directory that is only left again is not.
+        if entries == Entries::OfWhoHasThem && !is_ours(&about) {
+            let how = if about.is_dir() { how } else { "is reached through" };
+            return Err(belongs(&next, &about, how));
         }
+        if !about.is_symlink() {
+            at = next;
+            continue;
+        }
+        links += 1;
+        if links > MOST_LINKS {
+            return Err(failed(path, Errno::LOOP.into()));
+        }
+        let target = next.read_link().map_err(|error| failed(&next, error))?;
+        if target.is_absolute() {
+            at = PathBuf::from("/");
+        }
+        names.extend(names_backwards(&target));
     }
-    Ok(())
+    Ok(at)
+}
+
+fn names_backwards(path: &Path) -> Vec<OsString> {
+    let names = path.components().filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir));
+    names.rev().map(|part| part.as_os_str().to_owned()).collect()
+}
+
+/// Who can replace what is in a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Entries {
+    /// Root and the daemon's user.
+    Ours,
+    /// These, and of each entry who has it: others write there, and the sticky bit is set.
+    OfWhoHasThem,
+}
+
+fn belongs(path: &Path, about: &Metadata, how: &str) -> String {
+    let (name, uid) = (path.display(), about.uid());
+    format!("{how} {name}, which belongs to user {uid}, who can replace it: expected root")
+}
+
+/// Whether a directory is root's or the daemon's user's, and nobody else writes there, or replaces no more than their
+/// own. What is mounted read-only is not written to, whatever its mode says: such are the volumes of Kubernetes.
+fn judge(directory: &Path, how: &str) -> Result<Entries, String> {
+    let failed = |error: io::Error| format!("{}: {error}", directory.display());
+    let about = directory.metadata().map_err(failed)?;
+    if !is_ours(&about) {
+        return Err(belongs(directory, &about, how));
+    }
+    let (mode, name) = (about.mode() & 0o7777, directory.display());
+    if mode & 0o022 == 0 {
+        return Ok(Entries::Ours);
+    }
+    let mounted = statvfs(directory).map_err(|error| failed(error.into()))?;
+    if mounted.f_flag.contains(StatVfsMountFlags::RDONLY) {
+        return Ok(Entries::Ours);
+    }
+    if mode & 0o1000 != 0 {
+        return Ok(Entries::OfWhoHasThem);
+    }
+    Err(format!("{how} {name}, of mode {mode:04o}: others can replace it; chmod go-w {name}"))
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use std::os::unix::fs::{PermissionsExt, chown, symlink};
-    use std::path::PathBuf;
+    use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
 
     use super::*;
     use crate::api::tests::Place;
@@ -157,6 +222,85 @@ mod tests {
         mode(&file, 0o644);
         assert_eq!(told(&link), Ok(()));
         assert!(nobody_else_changes(&opened, &link).unwrap_err().starts_with("has mode 0666"));
+    }
+
+    /// Whoever can change one link of several has what is read.
+    #[test]
+    fn each_directory_and_each_link_on_the_way_counts() {
+        let place = Place::new();
+        let directory = directory(&place);
+        let [here, between, under, there] = ["here", "between", "between/under", "there"].map(|name| {
+            let path = directory.join(name);
+            std::fs::create_dir(&path).unwrap();
+            mode(&path, 0o755);
+            path
+        });
+        std::fs::write(there.join("file"), "").unwrap();
+        mode(&there.join("file"), 0o644);
+        // here/link → between/under/../link → (a directory) between/way/file → there/file.
+        let link = here.join("link");
+        symlink(under.join("../link"), &link).unwrap();
+        symlink("way/file", between.join("link")).unwrap();
+        symlink(&there, between.join("way")).unwrap();
+        assert_eq!(told(&link), Ok(()));
+        for (place, how) in
+            [(&here, "is in"), (&between, "is reached through"), (&there, "is reached through")]
+        {
+            mode(place, 0o777);
+            let name = place.canonicalize().unwrap();
+            let expected =
+                format!("{how} {0}, of mode 0777: others can replace it; chmod go-w {0}", name.display());
+            assert_eq!(told(&link), Err(expected));
+            mode(place, 0o755);
+        }
+        // Nothing is looked up in it but what is above.
+        mode(&under, 0o777);
+        assert_eq!(told(&link), Ok(()));
+        // As where a directory is named.
+        mode(&between, 0o777);
+        assert!(nobody_else_replaces(&between.join("way")).unwrap_err().starts_with("is in "));
+        mode(&between, 0o755);
+        assert_eq!(nobody_else_replaces(&between.join("way")), Ok(()));
+        // A circle is none.
+        symlink(here.join("circle"), here.join("circle")).unwrap();
+        let error = nobody_else_replaces(&here.join("circle")).unwrap_err();
+        assert!(error.contains("symbolic links"), "{error}");
+    }
+
+    #[test]
+    fn in_a_directory_of_all_a_link_is_replaced_by_who_has_it() {
+        // Only root can give a link away.
+        if !geteuid().is_root() {
+            return;
+        }
+        let place = Place::new();
+        let directory = directory(&place);
+        let (all, there) = (directory.join("all"), directory.join("there"));
+        for path in [&all, &there] {
+            std::fs::create_dir(path).unwrap();
+        }
+        mode(&there, 0o755);
+        let (file, link) = (there.join("file"), all.join("link"));
+        std::fs::write(&file, "").unwrap();
+        mode(&file, 0o644);
+        symlink(&file, &link).unwrap();
+        lchown(&link, Some(1), None).unwrap();
+        mode(&all, 0o1777);
+        assert!(told(&link).unwrap_err().contains("which belongs to user 1, who can replace it"));
+        // Nor is it otherwise with a directory, be it only left again.
+        let aside = all.join("aside");
+        std::fs::create_dir(&aside).unwrap();
+        mode(&aside, 0o755);
+        let around = aside.join("../../there/file");
+        assert_eq!(told(&around), Ok(()));
+        chown(&aside, Some(1), None).unwrap();
+        assert!(told(&around).unwrap_err().contains("aside, which belongs to user 1, who can replace it"));
+        // Elsewhere nobody replaces it, whoever has it.
+        mode(&all, 0o755);
+        assert_eq!(told(&link), Ok(()));
+        lchown(&link, Some(0), None).unwrap();
+        mode(&all, 0o1777);
+        assert_eq!(told(&link), Ok(()));
     }
 
     #[test]

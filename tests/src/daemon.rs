@@ -395,7 +395,11 @@ impl Daemon {
         self.end_with(lines)
     }
 
-    fn end(self) -> Result<Ended> {
+    /// Waits until it has ended.
+    ///
+    /// # Errors
+    /// See [`Daemon::stop`].
+    pub fn end(self) -> Result<Ended> {
         self.end_with(0)
     }
 

@@ -1,6 +1,9 @@
 //! The daemon's life: it starts once, says so, ends cleanly, reloads safely, and fails with a clear
 //! line and the promised exit status.
 
+#[path = "daemon/signals.rs"]
+mod signals;
+
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, ExitCode};
@@ -26,9 +29,25 @@ fn main() -> ExitCode {
         .alone("SIGINT ends it cleanly, too", &[], interrupted)
         .test("a bad policy on SIGHUP changes nothing and says why", &[], bad_reload)
         .test("a good policy on SIGHUP is in force", &[], good_reload)
+        .test("SIGTERM while a long policy is read again ends it at once", &[], signals::end_while_reloading)
+        .test("… and a worker that ends meanwhile has a next one", &[], signals::next_worker_while_reloading)
+        .test(
+            "SIGTERM or SIGINT while it starts with a long policy ends it cleanly",
+            &[],
+            signals::end_while_starting,
+        )
+        .test("SIGHUP while it starts is for later", &[], signals::reload_while_starting)
+        .test("SIGTERM while its worker does not come up ends it cleanly", &[], signals::end_with_no_worker)
+        .test("… sent to both at once, too", &[], signals::end_of_all_at_once)
+        .test("… and one that comes up by then tells what was seen", &[], signals::end_with_a_late_worker)
         .test("a bad configuration or policy is refused with file and line", &[], bad_file)
         .test("a policy that somebody else can change is taken, and said to be so", &[], policy_of_others)
         .test("a configuration that somebody else can change is refused", &[], configuration_of_others)
+        .test(
+            "a policy in a volume that is mounted read-only is nobody else's, whatever its mode",
+            &["unshare", "mount"],
+            policy_in_a_volume,
+        )
         .test("the command line says when nobody answers", &[], unreachable)
         .test("the API answers what it promises", &[], api)
         .test("a socket that is removed is told, and what is put in its place stays", &[], removed_socket)
@@ -310,6 +329,31 @@ fn policy_of_others() -> Result<()> {
     mode(&policy, 0o644)?;
     let checked = streamwatch(&["policy", "check", &policy])?.success()?;
     ensure!(checked.stderr.is_empty(), "`policy check` of one that is in order: {}", checked.stderr);
+    Ok(())
+}
+
+/// As Kubernetes has them: the directory is anybody's by its mode, and what is in it is behind links.
+fn policy_in_a_volume() -> Result<()> {
+    let lab = Lab::new("daemon")?;
+    let volume = lab.directory.path().join("volume");
+    let content = volume.join("..2026_11_30");
+    std::fs::create_dir_all(&content)?;
+    std::fs::write(content.join("policy.toml"), GOOD)?;
+    std::os::unix::fs::symlink("..2026_11_30", volume.join("..data"))?;
+    std::os::unix::fs::symlink("..data/policy.toml", volume.join("policy.toml"))?;
+    let volume = volume.display().to_string();
+    mode(&volume, 0o777)?;
+    let policy = format!("{volume}/policy.toml");
+    let checked = streamwatch(&["policy", "check", &policy])?.success()?;
+    let expected = format!(
+        "streamwatch: the policy {policy} is in {volume}, of mode 0777: others can replace it; chmod go-w {volume}"
+    );
+    ensure!(checked.stderr.trim_end() == expected, "where it is written to: {}", checked.stderr);
+    let mount = r#"mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && exec "$2" policy check "$3""#;
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--", "sh", "-c", mount, "sh", &volume]).arg(binary()).arg(&policy);
+    let checked = finish(command, PATIENCE)?.success()?;
+    ensure!(checked.stderr.is_empty(), "where it is mounted read-only: {}", checked.stderr);
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, never, select};
-use monitor_common::{Counters, Kind};
+use monitor_common::{Counters, Kind, UdpFlow, UdpKey};
 
 use super::clock::monotonic_ns;
 use super::core::Command;
@@ -261,11 +261,22 @@ fn alone(event: Event) -> Batch {
     Batch { events: vec![event], end: None }
 }
 
-/// All peers of UDP sockets: the core knows most of them, and takes the others.
-fn sweep_udp(control: &Control, events: &Sender<Batch>) -> Result<(), ()> {
-    // Totals are read as they go: all at once they would take more than the map itself.
-    for peers in control.udp_peers().chunks(SWEPT) {
-        let left = peers.iter().filter_map(|key| Some(Event::UdpLeft(*key, control.udp(key)?)));
+/// All peers of UDP sockets, some at a time: the core knows most of them, and takes the others.
+///
+/// # Errors
+/// Nobody takes them any more.
+pub fn sweep_udp(control: &Control, events: &Sender<Batch>) -> Result<(), ()> {
+    in_pieces(&control.udp_peers(), |key| control.udp(key), events)
+}
+
+/// Totals are read as they go: all at once they would take more than the map itself.
+fn in_pieces(
+    peers: &[UdpKey],
+    totals: impl Fn(&UdpKey) -> Option<UdpFlow>,
+    events: &Sender<Batch>,
+) -> Result<(), ()> {
+    for peers in peers.chunks(SWEPT) {
+        let left = peers.iter().filter_map(|key| Some(Event::UdpLeft(*key, totals(key)?)));
         events.send(Batch { events: left.collect(), end: None }).map_err(|_| ())?;
     }
     Ok(())
@@ -310,6 +321,26 @@ mod tests {
         let mut questions = Questions::new();
         (0..10 * UDP_PER_S).for_each(|_| questions.took(&decision, 1));
         assert!(!questions.hold_up(1));
+    }
+
+    #[test]
+    fn peers_of_udp_sockets_go_some_at_a_time_and_no_further_than_somebody_takes_them() {
+        let peers: Vec<UdpKey> =
+            (0..2 * SWEPT as u64 + 7).map(|cookie| UdpKey { cookie, ..UdpKey::default() }).collect();
+        // One has ended meanwhile.
+        let totals = |key: &UdpKey| (key.cookie != 5).then(UdpFlow::default);
+        let (events_in, events) = crossbeam_channel::bounded(3);
+        assert_eq!(in_pieces(&peers, totals, &events_in), Ok(()));
+        let sizes: Vec<usize> = events.try_iter().map(|batch: Batch| batch.events.len()).collect();
+        assert_eq!(sizes, [SWEPT - 1, SWEPT, 7]);
+        drop(events);
+        let read = std::cell::Cell::new(0);
+        let counted = |_: &UdpKey| {
+            read.set(read.get() + 1);
+            None
+        };
+        assert_eq!(in_pieces(&peers, counted, &events_in), Err(()));
+        assert_eq!(read.get(), SWEPT);
     }
 
     #[test]

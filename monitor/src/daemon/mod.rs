@@ -24,6 +24,7 @@ mod loss;
 mod loss_tests;
 mod newcomers;
 mod pinned;
+mod policy;
 mod private;
 mod reader;
 mod resolve;

@@ -18,17 +18,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded, select};
+use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::clock::monotonic_ns;
 use super::control::{self, Late};
 use super::core::{Command, Found, Lookup};
 use super::keep::{Keeper, Links};
-use super::link::{LATE, Life, ToWorker};
+use super::link::{LATE, Life, Start, ToWorker};
 use super::loader::Loader;
 use super::reader::Batch;
 use super::resolve::Resolving;
-use super::signals::{Signal, Signals};
+use super::signals::{Signal, Signals, Waited};
 use super::stages::Stage;
 use super::start::{RunError, spawn};
 use super::state::{self, Keeping};
@@ -48,6 +48,9 @@ use mouth::{Mouth, Reporter};
 
 /// How long a worker may take until it serves.
 const READY: Duration = Duration::from_secs(30);
+
+/// How long it may still take when the daemon is to end: one that serves by then tells what was seen.
+const READY_TO_END: Duration = Duration::from_secs(5);
 
 /// How often a look is taken whether the worker still does something, and how many in a row may see nothing.
 pub(super) const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -95,13 +98,11 @@ pub(super) enum SessionError {
     Run(#[from] RunError),
     #[error("the worker cannot be started: {0}")]
     Spawn(#[from] io::Error),
-    #[error("the worker cannot be told what to do: {0}")]
-    Wire(#[from] WireError),
     #[error("the worker ended before it served: {0}")]
     Ended(String),
     #[error("the worker did not serve within {} s", READY.as_secs())]
     Late,
-    /// While the state was waited for.
+    /// While the state was waited for, or a worker that does not come up.
     #[error("the daemon is to end")]
     Signal(Signal),
 }
@@ -212,12 +213,7 @@ impl Session {
             let socket = socket.try_clone()?;
             loader.hand_over(&socket, theirs.as_fd())?;
             drop(theirs);
-            let mut frames = Frames::new(socket);
-            frames.put(&start)?;
-            frames.flush()?;
-            drop(start);
-            // A worker that is gone is heard of by the other thread.
-            spawn("to-worker", move || drop(mouth.run(frames)))?
+            spawn("to-worker", move || tell(socket, start, mouth))?
         };
         let ear = {
             let (hooks, asked, alive) = (hooks.clone(), asked.clone(), alive.clone());
@@ -246,9 +242,7 @@ impl Session {
         let control = spawn("control", move || {
             if taken_over {
                 // Before what the ring says of them: the end of a socket is that of all its peers.
-                let peers = maps.udp_peers();
-                let left = peers.iter().filter_map(|key| Some(Event::UdpLeft(*key, maps.udp(key)?)));
-                let _ = events_in.send(Batch { events: left.collect(), end: None });
+                let _ = control::sweep_udp(&maps, &events_in);
             }
             control::run(&mut maps, &watched, &commands_out, &events_in, &late, &held);
             maps
@@ -270,13 +264,18 @@ impl Session {
             alive,
             looked: (0, 0),
         };
-        let came = select! {
-            recv(ready) -> came => came.ok(),
-            recv(session.steps) -> _ => None,
-            default(READY) => return Err(session.late(loader)),
-        };
-        let Some(Ready { damaged, confined }) = came else {
-            return Err(SessionError::Ended(session.ended(loader)));
+        let mut came = signals.wait(&ready, READY);
+        if let Waited::Ended(signal) = came {
+            signals.put_off(signal);
+            came = signals.wait(&ready, READY_TO_END);
+        }
+        let Waited::For(Ready { damaged, confined }) = came else {
+            let how = session.ended(loader);
+            return Err(match (signals.end_waits(), came) {
+                (_, Waited::Ended(signal)) | (Some(signal), _) => SessionError::Signal(signal),
+                (None, Waited::Late) => SessionError::Late,
+                (None, _) => SessionError::Ended(how),
+            });
         };
         if damaged > 0 {
             keeping.damage(&[format!("{damaged} baselines could not be read, and begin anew")]);
@@ -391,11 +390,6 @@ impl Session {
         self.steps.recv_timeout(STEP) == Ok(wanted)
     }
 
-    fn late(self, loader: &mut Loader) -> SessionError {
-        let _ = self.ended(loader);
-        SessionError::Late
-    }
-
     /// It has ended by itself, or is to: takes back what it was lent. Returns how it ended.
     pub fn ended(self, loader: &mut Loader) -> String {
         let Session { mut child, socket, direct, hold, control, keeper, mouth, ear, hooks, .. } = self;
@@ -413,6 +407,22 @@ impl Session {
         loader.keepers.push(keeper);
         thread::spawn(move || hooks.finish(FINISH));
         in_words(how)
+    }
+}
+
+/// Tells a worker what to do, and then all else. One that is gone is heard of by the other thread.
+fn tell(socket: UnixStream, start: Start, mouth: Mouth) {
+    let Ok(ours) = socket.try_clone() else { return hang_up(&socket) };
+    let mut frames = Frames::new(socket);
+    let told = frames.put(&start).and_then(|()| frames.flush());
+    drop(start);
+    match told {
+        Ok(()) => drop(mouth.run(frames)),
+        Err(WireError::Io(_)) => {}
+        Err(error) => {
+            say!("streamwatch: the worker cannot be told what to do: {error}");
+            hang_up(&ours);
+        }
     }
 }
 

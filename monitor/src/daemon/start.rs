@@ -14,23 +14,28 @@ use super::control::Watched;
 use super::link::ToWorker;
 use super::lives::Lives;
 use super::loader::Loader;
+use super::policy::{Loaded, Outcome, Readings};
 use super::resolve::LeftHanging;
 use super::session::{LOOK_EVERY, Session, SessionError};
-use super::signals::{Signal, Signals, Waited};
+use super::signals::{Early, Signal, Signals, Waited};
 use super::{pinned, self_check, session, state};
 use crate::api::{self, Door};
-use crate::config::{Config, ConfigError, Origin, Overrides};
+use crate::config::{Config, ConfigError, Overrides};
 use crate::hook::{HookError, Posted};
 use crate::identity::Asked;
 use crate::kernel::{self, CgroupError, Hooks, Kernel, LoadError, Sizes, Stays, cgroup_at, cgroup_root};
-use crate::names::host_resolvers;
-use crate::policy::{Policy, PolicyError, PolicyTexts};
+use crate::policy::PolicyError;
 use crate::priority;
 use crate::record::Context;
 use crate::regular;
 
 /// How long the start waits for the file that says how far hooks have come.
 const POSTED: Duration = Duration::from_secs(3);
+
+/// How long a start that failed waits for word of a signal, which may be why it did.
+const SIGNALLED: Duration = Duration::from_millis(200);
+
+const NOT_RELOADED: &str = "not reloaded, the old policy stays in force";
 
 /// What the command line says.
 #[derive(Clone, Debug, Default)]
@@ -78,21 +83,28 @@ impl RunError {
     }
 }
 
+impl From<SessionError> for RunError {
+    fn from(error: SessionError) -> Self {
+        match error {
+            SessionError::Run(error) => error,
+            error => RunError::Host(error.to_string()),
+        }
+    }
+}
+
 /// Runs until a signal ends it.
 ///
 /// # Errors
 /// Before anything is attached, or when attaching is refused.
 pub fn run(options: RunOptions) -> Result<(), RunError> {
+    let early = Early::install().map_err(|error| RunError::Host(format!("signals: {error}")))?;
     super::private::keep_private()
         .map_err(|error| RunError::Host(format!("core dumps cannot be disabled: {error}")))?;
     let (config, origin) = Config::read(options.config.as_deref(), options.overrides.clone())?;
     let (user, hooks_ready) = super::settings::check(&config, &origin)?;
-    let (policy, wanted, count) = load_policy(&config, &origin)?;
-    if let Some(path) = config.policy.file.as_ref().filter(|_| count == 0) {
-        say!(
-            "streamwatch: the policy {} holds no service and no client, so nothing breaks it",
-            path.display()
-        );
+    let policy = Loaded::read(&config, &origin)?;
+    if let Some(name) = policy.name.as_ref().filter(|_| policy.count == 0) {
+        say!("streamwatch: the policy {name} holds no service and no client, so nothing breaks it");
     }
     crate::doctor::can_run().map_err(RunError::Host)?;
     super::descriptors::allow_enough().map_err(RunError::Host)?;
@@ -103,9 +115,10 @@ pub fn run(options: RunOptions) -> Result<(), RunError> {
         say!("streamwatch: it waits its turn where processors are short (worker.priority_boost): {error}");
     }
     keep_needed().map_err(|error| RunError::Host(format!("capabilities cannot be given up: {error}")))?;
+    // Before there is anything to put away.
+    let signals = Signals::install(&early).map_err(RunError::Thread)?;
     let lock =
         api::InstanceLock::acquire(&config.api.socket).map_err(|error| RunError::Api(error.to_string()))?;
-    let signals = Signals::install().map_err(RunError::Thread)?;
     // Before anything of the host's is changed.
     let Some(posted) = posted(&config, &signals)? else { return Ok(()) };
     let cgroup = match &config.kernel.cgroup {
@@ -122,8 +135,10 @@ pub fn run(options: RunOptions) -> Result<(), RunError> {
         Watched { hooks: Arc::new(Mutex::new(kernel.take_hooks())), restore: config.kernel.restore };
     let control = Some(kernel.take_control()?);
     let is_watched = self_check::is_watched(&cgroup, &cgroup_root()?);
+    let wanted = Asked::default();
+    policy.ask(&wanted);
     let mut loader = Loader {
-        resolvers: host_resolvers(),
+        resolvers: policy.resolvers,
         context: context(),
         boot_id: boot_id(),
         own_netns: monitor_sys::netns_cookie().ok(),
@@ -131,7 +146,7 @@ pub fn run(options: RunOptions) -> Result<(), RunError> {
         hooks_ready,
         posted: Arc::new(posted),
         config,
-        policy,
+        policy: policy.texts,
         cgroup,
         kernel,
         watched,
@@ -172,7 +187,7 @@ fn posted(config: &Config, signals: &Signals) -> Result<Option<Posted>, RunError
     spawn("posted", move || drop(answer.send(Posted::open(&path, &hooks))))?;
     Ok(match signals.wait(&answers, POSTED) {
         Waited::For(posted) => Some(posted),
-        Waited::Late => {
+        Waited::Late | Waited::Gone => {
             let why = "no answer yet from the disk";
             Some(Posted::without(&state::path(config), &config.alerts.hooks, &why))
         }
@@ -190,8 +205,13 @@ fn supervise(
     let mut session = match Session::start(loader, lives.next(), signals) {
         Ok(session) => Some(session),
         Err(SessionError::Signal(signal)) => return end_by(signal, loader, None),
-        Err(SessionError::Run(error)) => return Err(error),
-        Err(error) => return Err(RunError::Host(error.to_string())),
+        Err(error) => {
+            // Who ends all of its processes at once may have ended one that had no ears for signals yet.
+            return match signals.wait::<()>(&never(), SIGNALLED) {
+                Waited::Ended(signal) => end_by(signal, loader, None),
+                _ => Err(error.into()),
+            };
+        }
     };
     if std::io::stdout().is_terminal() {
         greet(&loader.config, &loader.cgroup);
@@ -202,18 +222,30 @@ fn supervise(
     monitor_sys::memory::give_back();
     let looks = tick(LOOK_EVERY);
     let mut served = true;
+    let options = options.clone();
+    let mut readings = Readings::new(move || Loaded::read_anew(&options));
     loop {
+        if let Some(signal) = signals.end_waits() {
+            return end_by(signal, loader, session);
+        }
         if signals.reload_waits() {
-            reload(loader, session.as_ref(), options);
+            reload(&mut readings, session.as_ref());
         }
         let gone = session.as_ref().map_or_else(never, |session| session.gone().clone());
         let due = lives.due().map_or_else(never, crossbeam_channel::at);
         select! {
             recv(signals.received()) -> signal => match signal {
-                Ok(Signal::Reload) => reload(loader, session.as_ref(), options),
+                Ok(Signal::Reload) => reload(&mut readings, session.as_ref()),
                 Ok(signal) => return end_by(signal, loader, session),
                 Err(_) => return end_by(Signal::Interrupt, loader, session),
             },
+            recv(readings.running()) -> came => {
+                let (came, again) = readings.came(came);
+                put_in_force(came, loader, session.as_ref());
+                if again {
+                    reload(&mut readings, None);
+                }
+            }
             recv(looks) -> _ => {
                 if let Some(session) = &mut session {
                     session.kill_if_caught();
@@ -274,35 +306,39 @@ fn end(loader: &mut Loader, session: Option<Session>, stay: bool) -> Result<Opti
     Ok(stays)
 }
 
-/// Reads the policy again. A bad file changes nothing and says why.
-fn reload(loader: &mut Loader, session: Option<&Session>, options: &RunOptions) {
+/// The policy is to be read again.
+fn reload(readings: &mut Readings<Loaded>, session: Option<&Session>) {
     if let Some(session) = session {
         session.check_key();
     }
-    let config = Config::read(options.config.as_deref(), options.overrides.clone());
-    let policy = config.map_err(RunError::from).and_then(|(config, origin)| {
-        let name = config.policy.file.as_ref().map(|path| path.display().to_string());
-        Ok((load_policy(&config, &origin)?, name))
-    });
-    match policy {
+    if let Err(error) = readings.ask() {
+        say!("streamwatch: {NOT_RELOADED}: {error}");
+    }
+}
+
+/// It was. A bad file changes nothing and says why.
+fn put_in_force(came: Outcome<Loaded>, loader: &mut Loader, session: Option<&Session>) {
+    match came {
+        None => say!("streamwatch: {NOT_RELOADED}: a fault of streamwatch, which is told above"),
+        Some(Err(error)) => say!("streamwatch: {NOT_RELOADED}: {error}"),
         // As a file is while it is written anew.
-        Ok(((_, _, 0), Some(name))) => say!(
-            "streamwatch: not reloaded, the old policy stays in force: {name} holds no service and no client; to go \
-             without a policy, take policy.file out of the settings"
+        Some(Ok(Loaded { count: 0, name: Some(name), .. })) => say!(
+            "streamwatch: {NOT_RELOADED}: {name} holds no service and no client; to go without a policy, take \
+             policy.file out of the settings"
         ),
-        Ok(((policy, wanted, count), name)) => {
+        Some(Ok(policy)) => {
+            policy.ask(&loader.wanted);
+            let Loaded { texts, count, name, resolvers, .. } = policy;
             let what = name.map_or_else(
                 || "the built-in policy is in force".to_owned(),
                 |name| format!("the policy {name} is in force, services and clients in it: {count}"),
             );
             say!("streamwatch: reloaded: {what}");
-            loader.wanted.set(wanted.hashes(), wanted.workloads());
-            (loader.policy, loader.resolvers) = (policy, host_resolvers());
+            (loader.policy, loader.resolvers) = (texts, resolvers);
             if let Some(session) = session {
                 session.say(ToWorker::Policy(loader.policy.clone(), loader.resolvers.clone()));
             }
         }
-        Err(error) => say!("streamwatch: not reloaded, the old policy stays in force: {error}"),
     }
 }
 
@@ -323,27 +359,6 @@ fn greet(config: &Config, cgroup: &Path) {
 /// The configuration: file, then environment and flags on top, checked.
 pub fn load_config(options: &RunOptions) -> Result<Config, ConfigError> {
     Config::read(options.config.as_deref(), options.overrides.clone()).map(|(config, _)| config)
-}
-
-/// The texts of the policy, checked, and what it asks of identities.
-fn load_policy(config: &Config, origin: &Origin) -> Result<(PolicyTexts, Asked, usize), RunError> {
-    let texts = match &config.policy.file {
-        Some(path) => Policy::texts(path).map_err(|error| match error {
-            unreadable @ PolicyError::Unreadable { .. } => {
-                RunError::from(origin.blame("policy.file", format!("policy.file: {unreadable}")))
-            }
-            error => error.into(),
-        })?,
-        None => PolicyTexts::default(),
-    };
-    if let Some(others) = texts.others() {
-        say!("streamwatch: {others}");
-    }
-    let policy = Policy::compile(&texts)?;
-    let wants = policy.wants();
-    let asked = Asked::default();
-    asked.set(wants.hashes, wants.workloads);
-    Ok((texts, asked, policy.len()))
 }
 
 /// The sizes that the kernel side wants.

@@ -219,7 +219,7 @@ pub fn begin_and_wait(
     Ok(match signals.wait(&opener.answers, patience) {
         Waited::Ended(signal) => Err(signal),
         Waited::For(Answer::Opened(opened)) => Ok((opener, Some(*opened))),
-        Waited::For(Answer::Key(_)) | Waited::Late => Ok((opener, None)),
+        Waited::For(Answer::Key(_)) | Waited::Late | Waited::Gone => Ok((opener, None)),
     })
 }
 

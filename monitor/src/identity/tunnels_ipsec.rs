@@ -311,6 +311,7 @@ fn ip(address: Address, ipv4: bool) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use netlink_packet_xfrm::constants::XFRM_POLICY_FWD;
+    use netlink_packet_xfrm::{Alg, AlgAead, Mark, UserPolicyType};
 
     use super::*;
 
@@ -387,6 +388,111 @@ mod tests {
         assert!(is_cipher(b"rfc4106(gcm(aes))\0") && is_cipher(b"cbc(aes)\0"));
     }
 
+    /// Each of what has to fit, and does not: alone.
+    #[test]
+    fn a_policy_is_for_what_its_selector_says_and_protects_by_associations_that_fit() {
+        let elsewhere = || address("192.0.2.1".parse().expect("an address"));
+        type Change = fn(&mut Ipsec, Address);
+        let changes: [(&str, Change); 14] = [
+            ("it blocks", |it, _| it.policies[0].allows = false),
+            ("it has a condition", |it, _| it.policies[0].conditional = true),
+            ("it is of what comes in", |it, _| it.policies[0].direction = XFRM_POLICY_IN),
+            ("of IPv6", |it, _| {
+                it.policies[0].selector.family = netlink_packet_xfrm::constants::AF_INET6;
+            }),
+            ("of UDP", |it, _| it.policies[0].selector.proto = 17),
+            ("of another port there", |it, _| {
+                (it.policies[0].selector.dport, it.policies[0].selector.dport_mask) = (81, 0xffff);
+            }),
+            ("of another port here", |it, _| {
+                (it.policies[0].selector.sport, it.policies[0].selector.sport_mask) = (1001, 0xffff);
+            }),
+            ("of another address here", |it, other| it.policies[0].selector.saddr = other),
+            ("another one goes before", |it, _| {
+                let mut first = Policy::from(&policy::ModifyMessage::default());
+                (first.selector, first.direction) = (it.policies[0].selector, XFRM_POLICY_OUT);
+                (first.priority, first.index) = (50, 9);
+                it.policies.push(first);
+            }),
+            ("an association of another mode", |it, _| it.associations[0].mode = XFRM_MODE_TRANSPORT),
+            ("of another number", |it, _| it.associations[0].request = 8),
+            ("to elsewhere", |it, other| it.associations[0].destination = other),
+            ("from elsewhere", |it, other| it.associations[0].source = other),
+            ("beside one that encrypts nothing", |it, _| {
+                let Association { destination, source, request, mode, .. } = it.associations[0];
+                it.associations.push(Association { destination, source, request, mode, encrypts: false });
+            }),
+        ];
+        for (what, change) in changes {
+            let mut ipsec = ipsec(true, IPPROTO_ESP, 0);
+            change(&mut ipsec, elsewhere());
+            assert_eq!(ipsec.protects(path("10.0.0.77:80")), Ok(None), "{what}");
+        }
+        // One that goes behind it counts for nothing.
+        let mut behind = ipsec(true, IPPROTO_ESP, 0);
+        let mut last = Policy::from(&policy::ModifyMessage::default());
+        (last.selector, last.direction) = (behind.policies[0].selector, XFRM_POLICY_OUT);
+        (last.priority, last.index) = (200, 0);
+        behind.policies.push(last);
+        assert_eq!(behind.protects(path("10.0.0.77:80")), protected());
+        // What comes back need not be encrypted.
+        let mut one_way = ipsec(true, IPPROTO_ESP, 0);
+        one_way.policies.truncate(1);
+        let found = one_way.protects(path("10.0.0.77:80"));
+        assert_eq!(found.map(|found| found.map(|found| found.inbound)), Ok(Some(false)));
+        // Without a tunnel, the ends are those of the flow.
+        let mut transport = ipsec(true, IPPROTO_ESP, 0);
+        transport.policies[0].templates[0].mode = XFRM_MODE_TRANSPORT;
+        let [local, remote] = ["10.0.0.9", "10.0.0.77"].map(|ip| address(ip.parse().expect("an address")));
+        let association = &mut transport.associations[0];
+        (association.mode, association.source, association.destination) =
+            (XFRM_MODE_TRANSPORT, local, remote);
+        let name = transport.protects(path("10.0.0.77:80")).map(|found| found.map(|found| found.name));
+        assert_eq!(name, Ok(Some("10.0.0.9-10.0.0.77".to_owned())));
+    }
+
+    #[test]
+    fn what_the_kernel_says_of_a_policy_and_an_association_is_taken_as_it_is_meant() {
+        let of = |change: fn(&mut policy::ModifyMessage)| {
+            let mut message = policy::ModifyMessage::default();
+            message.user_policy_info.action = XFRM_POLICY_ALLOW;
+            change(&mut message);
+            let policy = Policy::from(&message);
+            (policy.allows, policy.conditional)
+        };
+        assert_eq!(of(|_| {}), (true, false));
+        assert_eq!(of(|it| it.user_policy_info.action = XFRM_POLICY_ALLOW + 1), (false, false));
+        assert_eq!(of(|it| it.user_policy_info.selector.ifindex = 2), (true, true));
+        assert_eq!(of(|it| it.user_policy_info.selector.user = 1000), (true, true));
+        assert_eq!(of(|it| it.nlas.push(XfrmAttrs::IfId(0))), (true, false));
+        assert_eq!(of(|it| it.nlas.push(XfrmAttrs::IfId(7))), (true, true));
+        assert_eq!(of(|it| it.nlas.push(XfrmAttrs::Mark(Mark { value: 0, mask: 0 }))), (true, false));
+        assert_eq!(of(|it| it.nlas.push(XfrmAttrs::Mark(Mark { value: 0, mask: 1 }))), (true, true));
+        let sub = UserPolicyType { ptype: 1, ..UserPolicyType::default() };
+        let mut message = policy::ModifyMessage::default();
+        message.nlas.push(XfrmAttrs::PolicyType(sub));
+        assert!(Policy::from(&message).conditional);
+
+        let encrypts = |attribute: Option<XfrmAttrs>| {
+            let mut message = state::ModifyMessage::default();
+            message.nlas.extend(attribute);
+            Association::from(&message).encrypts
+        };
+        let cipher = |name: &[u8]| {
+            let mut alg = Alg { alg_name: [0; 64], alg_key_len: 0, alg_key: Vec::new() };
+            alg.alg_name[..name.len()].copy_from_slice(name);
+            Some(XfrmAttrs::EncryptionAlg(alg))
+        };
+        let aead = |name: &[u8]| {
+            let mut alg = AlgAead { alg_name: [0; 64], alg_key_len: 0, alg_icv_len: 0, alg_key: Vec::new() };
+            alg.alg_name[..name.len()].copy_from_slice(name);
+            Some(XfrmAttrs::EncryptionAlgAead(alg))
+        };
+        assert!(encrypts(cipher(b"cbc(aes)")) && encrypts(aead(b"rfc4106(gcm(aes))")));
+        assert!(!encrypts(cipher(b"ecb(cipher_null)")) && !encrypts(aead(b"rfc4543(gcm(aes))")));
+        assert!(!encrypts(None), "AH, or nothing");
+    }
+
     /// A policy that demands nothing, for others.
     fn beside(index: u32, priority: u32) -> policy::ModifyMessage {
         let mut message = policy::ModifyMessage::default();
@@ -430,8 +536,12 @@ mod tests {
         // They go before all that was left out.
         let partial = among(2, 200);
         assert_eq!((partial.protects(inside), partial.protects(outside)), (protected(), Err(NotKnown)));
-        // What was left out may be as good.
-        assert_eq!(among(2, 100).protects(inside), Err(NotKnown));
+        // What was left out may be as good, whatever else is left out after that.
+        let mut partial = among(2, 100);
+        assert_eq!(partial.protects(inside), Err(NotKnown));
+        (0..2 * MOST as u32).for_each(|index| partial.take_policy(&beside(index, 200)));
+        partial.leave_out();
+        assert_eq!((partial.policies.len(), partial.protects(inside)), (MOST, Err(NotKnown)));
         // Nobody's flow is forwarded.
         let mut forwarded = beside(1, 0);
         forwarded.user_policy_info.direction = XFRM_POLICY_FWD;
@@ -481,5 +591,8 @@ mod tests {
         let a = address("10.1.2.3".parse().expect("an address"));
         let b = address("10.1.3.3".parse().expect("an address"));
         assert!(within(a, b, 0) && within(a, b, 23) && !within(a, b, 24) && within(a, a, 128));
+        // The last bit that differs is the 22nd.
+        let c = address("10.1.4.3".parse().expect("an address"));
+        assert!(within(a, c, 21) && !within(a, c, 22) && !within(a, c, 23));
     }
 }

@@ -228,7 +228,7 @@ mod tests {
             assert_eq!(parse_key(&form).unwrap().id(), id);
         }
         for wrong in
-            [&b""[..], b"short", &[1; 31], &[1; 33], "+a".repeat(32).as_bytes(), &[0; 32], &[b'a'; 64]]
+            [&b""[..], b"short", &[1; 31], &[1; 33], "+a+b".repeat(16).as_bytes(), &[0; 32], &[b'a'; 64]]
         {
             assert!(parse_key(wrong).is_none());
         }

@@ -146,9 +146,10 @@ fn a_secret_of_the_kv_store_has_the_key_and_older_ones() {
     let older: [u8; 32] = std::array::from_fn(|at| at as u8);
     let (new, old) = ("abcd".repeat(16), STANDARD.encode(older));
     let fields = json!({ "old-1": old, "key": new, "note": "by hand" });
-    let (address, asked) = serve(move |_| {
-        (200, json!({ "data": { "data": fields, "metadata": { "version": 3 } } }).to_string())
-    });
+    let answer = json!({ "data": { "data": fields, "metadata": { "version": 3 } } }).to_string();
+    // JSON all the same.
+    let too_long = format!("{answer}{}", " ".repeat(1 << 20));
+    let (address, asked) = serve(move |_| (200, answer.clone()));
     let mut settings = State { key: place("vault-kv:secret/hosts/one"), ..State::default() };
     settings.vault.address = address;
     settings.vault.token = SecretPlace::File(token.clone());
@@ -161,7 +162,10 @@ fn a_secret_of_the_kv_store_has_the_key_and_older_ones() {
     let blob = seal(&Key::from_bytes(&older).unwrap().derive("wrap"), b"streamwatch file key", &[9; 32]);
     let wrapped = Wrapped { kind: local::KIND.into(), key_id: id(older), blob: blob.unwrap() };
     assert_eq!(keys.unwrap(&wrapped).unwrap().id(), id([9; 32]));
-    let (long, _) = serve(|_| (200, " ".repeat(1 << 20)));
+    // Of the same key, by another service's word.
+    let others = Wrapped { kind: vault::KIND.into(), ..wrapped };
+    assert!(matches!(keys.unwrap(&others), Err(KeyError::Foreign { .. })));
+    let (long, _) = serve(move |_| (200, too_long.clone()));
     settings.vault.address = long;
     assert!(Keys::new(&settings, Path::new("/x/state.redb")).unwrap().new_key().is_err());
 }
@@ -197,8 +201,11 @@ fn a_web_identity_takes_its_role_and_kms_is_asked_with_it() {
         (Key::from_bytes(&[5; 32]).unwrap().id(), &b"wrapped"[..])
     );
     assert_eq!(keys.unwrap(&wrapped).unwrap().id(), key.id());
+    // What another key wrapped is not sent there.
+    let other = Wrapped { key_id: "arn:aws:kms:eu-central-1:111122223333:key/other".into(), ..wrapped };
+    assert!(matches!(keys.unwrap(&other), Err(KeyError::Foreign { .. })));
     let asked = asked.lock().unwrap();
-    assert!(asked[0].body.contains("&WebIdentityToken=ey.token"));
+    assert!(asked[0].body.ends_with("&WebIdentityToken=ey.token"), "{}", asked[0].body);
     assert_eq!(asked[1].headers["x-amz-target"], "TrentService.GenerateDataKey");
     assert_eq!(asked[1].headers["x-amz-security-token"], "session");
     let signed = &asked[1].headers["authorization"];

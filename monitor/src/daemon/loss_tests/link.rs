@@ -18,7 +18,7 @@ use crate::daemon::session::Asked;
 use crate::daemon::session::ear::Ear;
 use crate::daemon::session::mouth::{Mouth, Reporter};
 use crate::daemon::stages::Loader;
-use crate::daemon::worker::hear::{self, Ears, FromMaps};
+use crate::daemon::worker::hear::{self, Ears, FromMaps, Policies};
 use crate::daemon::worker::speak::{self, Mouths};
 use crate::wire::Frames;
 
@@ -60,6 +60,7 @@ pub fn start(mouths: Mouths, replies: Sender<ToLoader>, ear: Ear, to: ToTheWorke
         found: to.found_out,
         maps: Some(FromMaps { events: to.events_out, late, ring_read: Arc::default(), _until_here }),
         orders,
+        policies: Policies::new(),
         replies: replies.clone(),
         loader: to.loader,
         alive: Arc::<AtomicU64>::default(),

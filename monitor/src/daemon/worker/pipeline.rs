@@ -22,7 +22,7 @@ use super::super::stages::{Loader, Stage, Stages};
 use super::super::start::spawn;
 use super::super::work::{self, Inlets, Order, Outlets};
 use super::WorkerError;
-use super::hear::{self, Ears, FromMaps};
+use super::hear::{self, Ears, FromMaps, Policies, make_policies};
 use super::speak::{self, Mouths};
 use crate::alert::Change;
 use crate::api::{self, Door, Limits, Request};
@@ -171,6 +171,11 @@ pub(super) fn run(
     let inlets = Inlets { events, found, requests, orders: orders_out };
     let core = spawn("core", move || work::run(core, inlets, outlets, &about))?;
     let (until_here, heard) = bounded::<()>(0);
+    let policies = Policies::new();
+    {
+        let (texts, orders) = (policies.come(), orders.clone());
+        spawn("policy", move || make_policies(&texts, &orders))?;
+    }
     let ears = Ears {
         found: found_in,
         maps: Some(FromMaps {
@@ -180,6 +185,7 @@ pub(super) fn run(
             _until_here: until_here,
         }),
         orders,
+        policies,
         replies: replies.clone(),
         loader,
         alive,
