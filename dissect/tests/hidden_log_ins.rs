@@ -515,6 +515,122 @@ fn tls_is_seen_behind_an_empty_line_that_is_passed_over_and_a_refusal() {
     assert_eq!(facts.upgrade, Some(Upgrade::Refused));
 }
 
+/// What a server does with lines that are empty.
+type Heeds = fn(&str) -> bool;
+const SERVERS: [Heeds; 3] = [|_| true, |_| false, |line| line != "\r\n"];
+
+/// A dialogue with a server that answers only some empty lines.
+fn dialogue(greeting: &str, no: &str, heeds: Heeds, lines: &[(&str, &str)]) -> Vec<Turn> {
+    let mut turns = vec![say(Server, greeting)];
+    for (line, answer) in lines {
+        let is_empty = line.trim().is_empty();
+        let answer = match (is_empty, heeds(line)) {
+            (true, false) => "",
+            (true, true) => no,
+            (false, _) => answer,
+        };
+        turns.extend([say(Client, line), say(Server, answer)]);
+    }
+    turns
+}
+
+/// A greeting that names neither: what is answered tells, with an empty line answered or not.
+#[test]
+fn files_are_told_from_mail_behind_empty_lines_that_are_answered_or_not() {
+    let (ftp_no, smtp_no) = ("500 no\r\n", "502 no\r\n");
+    let ftp_log_in = [
+        ("USER bob\r\n", "331 Password.\r\n"),
+        ("PASS hunter2\r\n", "530 no\r\n"),
+        ("PASS a\r\n", "530 no\r\n"),
+    ];
+    let smtp_log_in = [
+        ("AUTH PLAIN AGJvYgBodW50ZXIy\r\n", "535 5.7.8 failed\r\n"),
+        ("AUTH PLAIN AGJvYgBodW50ZXIy\r\n", "535 5.7.8 failed\r\n"),
+    ];
+    let ftp_lines = [
+        ("FOO\r\n", ftp_no),
+        ("AUTH PLAIN\r\n", "504 no\r\n"),
+        ("EHLO a\r\n", ftp_no),
+        ("NOOP\r\n", "200 ok\r\n"),
+    ];
+    let smtp_lines = [
+        ("FOO\r\n", smtp_no),
+        ("USER a\r\n", smtp_no),
+        ("EHLO a\r\n", "250 mx\r\n"),
+        ("NOOP\r\n", "250 ok\r\n"),
+    ];
+    for heeds in SERVERS {
+        for empty in [&["\r\n"][..], &["\r\n", "\r\n"], &[" \r\n", "\r\n"], &["\r\n", " \r\n"]] {
+            for (no, lines, log_in, protocol, failed) in [
+                (ftp_no, &ftp_lines, &ftp_log_in[..], Protocol::Ftp, "Failed FTP 530"),
+                (smtp_no, &smtp_lines, &smtp_log_in[..], Protocol::Smtp, "Failed SMTP 535"),
+            ] {
+                for said in lines.iter().map(Some).chain([None]) {
+                    let said: Vec<(&str, &str)> = empty
+                        .iter()
+                        .map(|line| (*line, ""))
+                        .chain(said.copied())
+                        .chain(log_in.iter().copied())
+                        .collect();
+                    let turns = dialogue("220 ready\r\n", no, heeds, &said);
+                    let (found, told) = told(&turns);
+                    assert_eq!(found, Some(protocol), "{turns:?}");
+                    assert_eq!(told.last().map(String::as_str), Some(failed), "{turns:?}");
+                }
+            }
+        }
+    }
+}
+
+/// What may be either is called neither.
+#[test]
+fn what_may_be_files_or_mail_is_named_by_its_greeting_alone() {
+    let lines = "\r\nPWD\r\nEHLO a\r\n";
+    // An empty line that is refused and PWD with its answer, or PWD refused and EHLO with its answer.
+    let answers = "500 no\r\n250 what\r\n250 what\r\n";
+    for (greeting, protocol) in [
+        ("220 ready\r\n", None),
+        ("220 mx ESMTP\r\n", Some(Protocol::Smtp)),
+        ("220 FTP\r\n", Some(Protocol::Ftp)),
+    ] {
+        let turns = [say(Client, lines), say(Server, format!("{greeting}{answers}"))];
+        let facts = inspect(&turns).facts;
+        assert_eq!(facts.protocol, protocol, "{greeting:?}");
+        assert!(matches!(facts.protection, Protection::Plaintext(_)), "{greeting:?}");
+    }
+}
+
+/// However often, and whichever of them are answered.
+#[test]
+fn tls_is_seen_behind_empty_lines_of_which_some_are_answered() {
+    let tls = [say(Client, fixture("tls13.client")), say(Server, fixture("tls13.server"))];
+    for (greeting, no, ask, go) in [
+        ("220 mx ESMTP\r\n", "502 no\r\n", "STARTTLS\r\n", "220 go\r\n"),
+        ("220 FTP\r\n", "500 no\r\n", "AUTH TLS\r\n", "234 go\r\n"),
+        ("+OK POP3\r\n", "-ERR no\r\n", "STLS\r\n", "+OK go\r\n"),
+    ] {
+        for heeds in SERVERS {
+            for said in [
+                &["\r\n", " \r\n", "FOO\r\n"][..],
+                &[" \r\n", "\r\n", "FOO\r\n", "FOO\r\n"],
+                &["\r\n", "FOO\r\n", "\r\n", " \r\n", "FOO\r\n"],
+                &["FOO\r\n", "\r\n", "\r\n", " \r\n"],
+            ] {
+                let said: Vec<(&str, &str)> =
+                    said.iter().map(|line| (*line, no)).chain([(ask, go)]).collect();
+                let asked = dialogue(greeting, no, heeds, &said);
+                let facts = inspect(&[&asked[..], &tls].concat()).facts;
+                assert!(matches!(facts.protection, Protection::Encrypted(_)), "{asked:?}: {facts:?}");
+                assert_eq!(facts.upgrade, Some(Upgrade::Taken));
+                // Without it, nothing is called encrypted.
+                let words = say(Client, "a line in the clear, and another one\r\n".repeat(3));
+                let facts = inspect(&[&asked[..], &[words]].concat()).facts;
+                assert!(matches!(facts.protection, Protection::Plaintext(_)), "{asked:?}: {facts:?}");
+            }
+        }
+    }
+}
+
 /// Whether all that the client asked for was told.
 fn tells_all(protocol: Protocol, client: &[u8], cut: usize) -> bool {
     let mut observer = Observer::new(Protection::Plaintext(Plain::Protocol(protocol))).unwrap();
