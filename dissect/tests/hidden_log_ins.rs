@@ -631,6 +631,155 @@ fn tls_is_seen_behind_empty_lines_of_which_some_are_answered() {
     }
 }
 
+/// Redis greets nobody, and asks for no more behind AUTH.
+#[test]
+fn a_bare_greeting_and_a_challenge_are_those_of_mail() {
+    for challenge in ["+ \r\n", "+\r\n", "+ VXNlcm5hbWU6\r\n"] {
+        let turns = behind_nothing(
+            "+OK\r\n",
+            &[
+                ("AUTH PLAIN\r\n", challenge),
+                ("AGJvYgBodW50ZXIy\r\n", "-ERR no\r\n"),
+                ("AUTH PLAIN\r\n", challenge),
+                ("AGJvYgBodW50ZXIyMg==\r\n", "+OK in\r\n"),
+            ],
+        );
+        let (protocol, told) = told(&turns);
+        assert_eq!(protocol, Some(Protocol::Pop3), "{challenge:?}");
+        assert_eq!(
+            told,
+            [
+                "password in POP3 AUTH PLAIN, 7",
+                "Failed POP3 -ERR",
+                "password in POP3 AUTH PLAIN, 8",
+                "Succeeded POP3 +OK"
+            ]
+        );
+    }
+    // Redis' answer to a password of that name, and to what follows.
+    for server in ["+OK\r\n$1\r\nb\r\n", "+OK\r\n:1\r\n"] {
+        let facts = inspect(&[say(Client, "AUTH PLAIN\r\nGET a\r\n"), say(Server, server)]).facts;
+        assert_eq!(facts.protocol, Some(Protocol::Redis), "{server:?}");
+    }
+}
+
+/// All of what the client says, and then all answers; and one behind the other.
+fn in_both_orders(protocol: Protocol, lines: &[(&str, &str)]) -> [Vec<String>; 2] {
+    let in_turn: Vec<Turn> =
+        lines.iter().flat_map(|(line, answer)| [say(Client, line), say(Server, answer)]).collect();
+    let mut apart = in_turn.clone();
+    apart.sort_by_key(|(from, _)| *from == Server);
+    [in_turn, apart].map(|turns| read(&turns, Protection::Plaintext(Plain::Protocol(protocol))))
+}
+
+/// Rounds of other mechanisms are lines of the client's, too.
+#[test]
+fn each_log_in_is_told_whatever_was_refused_before_it() {
+    let pop3 =
+        |lines: &[(&str, &str)]| in_both_orders(Protocol::Pop3, &[&[("", "+OK hi\r\n")], lines].concat());
+    let (no, failed) = ("-ERR no\r\n", "Failed POP3 -ERR");
+    // Guesses by AUTH LOGIN and by a challenge, many times.
+    let login = [
+        ("AUTH LOGIN\r\n", "+ VXNlcm5hbWU6\r\n"),
+        ("Ym9i\r\n", "+ UGFzc3dvcmQ6\r\n"),
+        ("aHVudGVyMg==\r\n", no),
+    ];
+    let challenge = [("AUTH CRAM-MD5\r\n", "+ PDEuMkBoPg==\r\n"), ("Ym9iIDEyMzQ1Njc4\r\n", no)];
+    for told in pop3(&login.repeat(50)) {
+        assert_eq!(told.iter().filter(|told| *told == failed).count(), 50);
+        assert!(told.contains(&"password in POP3 AUTH LOGIN, 7".to_owned()));
+    }
+    for told in pop3(&challenge.repeat(50)) {
+        assert_eq!(told, vec![failed; 50]);
+    }
+    // A mechanism that is refused at once: the next line is a command.
+    for auth in ["AUTH PLAIN\r\n", "AUTH LOGIN\r\n", "AUTH CRAM-MD5\r\n"] {
+        for told in
+            pop3(&[(auth, no), ("PASS hunter2\r\n", no), (auth, no), ("APOP bob 0123\r\n", "+OK\r\n")])
+        {
+            assert_eq!(told.len(), 5, "{told:?}");
+            assert_eq!(told.last().map(String::as_str), Some("Succeeded POP3 +OK"), "{auth:?}");
+            assert!(told.contains(&"password in POP3 PASS, 7".to_owned()), "{auth:?}");
+        }
+    }
+    for auth in ["AUTH PLAIN\r\n", "AUTH LOGIN\r\n"] {
+        let told = in_both_orders(
+            Protocol::Smtp,
+            &[
+                (auth, "504 no\r\n"),
+                ("AUTH PLAIN AGJvYgBodW50ZXIy\r\n", "535 no\r\n"),
+                (auth, "504 no\r\n"),
+                ("AUTH LOGIN\r\n", "334 VXNlcm5hbWU6\r\n"),
+                ("Ym9i\r\n", "334 UGFzc3dvcmQ6\r\n"),
+                ("aHVudGVyMjI=\r\n", "235 in\r\n"),
+            ],
+        );
+        for told in told {
+            for wanted in ["password in SMTP AUTH PLAIN, 7", "password in SMTP AUTH LOGIN, 8"] {
+                assert!(told.contains(&wanted.to_owned()), "{auth:?} {told:?}");
+            }
+        }
+    }
+    for auth in ["AUTHENTICATE PLAIN", "LOGIN {3}", "LOGIN bob {7}"] {
+        let told = in_both_orders(
+            Protocol::Imap,
+            &[
+                (&format!("a {auth}\r\n"), "a BAD no\r\n"),
+                ("b LOGIN bob hunter2\r\n", "b NO no\r\n"),
+                ("c LOGIN bob hunter22\r\n", "c OK in\r\n"),
+            ],
+        );
+        for told in told {
+            for wanted in ["password in IMAP LOGIN, 7", "Failed IMAP NO", "Succeeded IMAP OK"] {
+                assert!(told.contains(&wanted.to_owned()), "{auth:?} {told:?}");
+            }
+        }
+    }
+    // What is no command does not wait for ever.
+    let mut lines = vec![("a LOGIN\r\n", "a BAD no\r\n"); 40];
+    lines.push(("b LOGIN bob hunter2\r\n", "b NO no\r\n"));
+    assert_eq!(in_both_orders(Protocol::Imap, &lines)[0].last().map(String::as_str), Some("Failed IMAP NO"));
+}
+
+/// A log-in is never said to have succeeded that did not, and each that was turned down is told.
+#[test]
+fn log_ins_of_pop3_are_told_behind_empty_lines_that_are_answered_or_not() {
+    let (no, ok) = ("-ERR no\r\n", "+OK\r\n");
+    let guess = [("USER bob\r\n", ok), ("PASS hunter2\r\n", no)];
+    let lists = [("CAPA\r\n", "+OK\r\nUSER\r\n.\r\n")];
+    for heeds in SERVERS {
+        for empty in ["\r\n", " \r\n", "\r\n\r\n", " \r\n\r\n\r\n"] {
+            for first in [&[][..], &lists] {
+                let mut said = first.to_vec();
+                for _ in 0..4 {
+                    said.extend(empty.split_inclusive('\n').map(|line| (line, "")));
+                    said.extend(guess);
+                    said.extend(first);
+                }
+                let in_turn = dialogue("+OK hi\r\n", no, heeds, &said);
+                let mut apart = in_turn.clone();
+                apart.sort_by_key(|(from, _)| *from == Server);
+                for turns in [in_turn, apart] {
+                    let told = read(&turns, Protection::Plaintext(Plain::Protocol(Protocol::Pop3)));
+                    assert!(!told.iter().any(|told| told.starts_with("Succeeded")), "{empty:?} {told:?}");
+                    let failed = told.iter().filter(|told| *told == "Failed POP3 -ERR").count();
+                    assert_eq!(failed, 4, "{empty:?} {told:?}");
+                }
+            }
+        }
+    }
+    // What follows one that is surely answered, or surely not, is known.
+    for heeds in SERVERS {
+        let said = [("\r\n", ""), ("USER bob\r\n", ok), ("PASS hunter2\r\n", no), ("PASS hunter22\r\n", ok)];
+        let turns = dialogue("+OK hi\r\n", no, heeds, &said);
+        let told = read(&turns, Protection::Plaintext(Plain::Protocol(Protocol::Pop3)));
+        assert_eq!(
+            told.iter().filter(|told| told.contains(" POP3 +") || told.contains(" POP3 -")).count(),
+            2
+        );
+    }
+}
+
 /// Whether all that the client asked for was told.
 fn tells_all(protocol: Protocol, client: &[u8], cut: usize) -> bool {
     let mut observer = Observer::new(Protection::Plaintext(Plain::Protocol(protocol))).unwrap();

@@ -162,6 +162,14 @@ pub(super) fn base64(text: &[u8]) -> Option<Vec<u8>> {
     LENIENT.decode(text.trim_ascii()).ok()
 }
 
+/// Whether a line may be what a client answers within SASL (RFC 4422 section 4): base64, nothing, or that it gives up.
+/// None of the protocol's commands, which follow where the server has refused the mechanism.
+pub(super) fn is_sasl_answer(line: &[u8], commands: &[&str]) -> bool {
+    let is_command = commands.iter().any(|command| line.eq_ignore_ascii_case(command.as_bytes()));
+    let line = line.trim_ascii_end();
+    !is_command && (matches!(line, b"*" | b"=") || base64(line).is_some())
+}
+
 /// The password of a SASL PLAIN message (RFC 4616): after the second NUL.
 pub(super) fn plain_password(message: &[u8]) -> Option<&[u8]> {
     let mut parts = message.splitn(3, |byte| *byte == 0);

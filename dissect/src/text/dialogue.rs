@@ -69,10 +69,11 @@ pub(crate) fn probe(dialect: &Dialect, client: Prefix<'_>, server: Prefix<'_>) -
         return if server.ended { Probe::No } else { Probe::Maybe };
     };
     // Redis answers a command like that, too: where the client spoke first, it is no greeting, and no
-    // second reply follows.
+    // second reply follows; nor does Redis ask for more.
     let after = &server.bytes[greeting.text.len()..];
-    if greeting.text == b"+OK\r\n" && !after.starts_with(b"+OK") && !after.starts_with(b"-ERR") {
-        let hopeless = !b"+OK".starts_with(after) && !b"-ERR".starts_with(after);
+    let answers: [&[u8]; 4] = [b"+OK", b"-ERR", b"+ ", b"+\r\n"];
+    if greeting.text == b"+OK\r\n" && !answers.iter().any(|answer| after.starts_with(answer)) {
+        let hopeless = !answers.iter().any(|answer| answer.starts_with(after));
         return if hopeless || server.ended { Probe::No } else { Probe::Maybe };
     }
     let named = dialect.name.is_empty() || contains(greeting.text, dialect.name);
