@@ -3,6 +3,9 @@
 //! A head is read field by field, however long it is. Bodies are framed as RFC 9112 section 6.3 has it; of a form or
 //! of JSON, in chunks or not, the first 4 KiB are looked through for fields that name themselves as passwords. A refusal of a request that presented nothing
 //! is marked so: it is the first half of Basic, Digest, NTLM and of a registry's log-in.
+//!
+//! Where a request asked for HTTP/2 (`Upgrade: h2c`, RFC 7540 section 3.2), each direction is read as that from where
+//! it turns: the client's with the preface, the server's behind its 101.
 
 use std::collections::VecDeque;
 
@@ -11,11 +14,12 @@ use super::http1_framing::{
     Content, Framing, chunk_size, has_no_content, header, is_field, is_only_json, is_strict_field,
     is_strict_request, names_method, part_names_method, request_within,
 };
+use super::http2::{Http2, PREFACE};
 use super::machine::{Aligned, LOOK, Machine, Sink, Step, base64, begins_with_word, line, whole};
 use super::path::{shown, shown_host};
 use super::secrets;
 use crate::End;
-use crate::bytes::{find, lines};
+use crate::bytes::{find, lines, may_start_with};
 use crate::web::http1::{is_method, is_token_byte, request_line};
 
 /// Headers that name another method or path than the request line, to servers that heed them.
@@ -65,6 +69,8 @@ pub(super) struct Http {
     /// The client's body in chunks: what it is, and its beginning.
     chunked: Content,
     text: Vec<u8>,
+    /// What a request asked to go on in.
+    http2: Option<Box<Http2>>,
 }
 
 #[derive(Default)]
@@ -81,6 +87,8 @@ struct Request {
     is_head: bool,
     is_connect: bool,
     presented: bool,
+    /// It asks to go on in HTTP/2.
+    is_upgrade: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -98,6 +106,8 @@ enum Phase {
     Chunk(u64),
     ChunkEnd,
     Trailer,
+    /// It goes on in HTTP/2.
+    Http2,
 }
 
 impl Phase {
@@ -133,6 +143,10 @@ impl Machine for Http {
                 _ => (Step::Lost, phase),
             },
             Phase::Trailer => trailer(from, rest, sink),
+            Phase::Http2 => match &mut self.http2 {
+                Some(http2) => (http2.step(from, rest, sink), phase),
+                None => (Step::Done, phase),
+            },
         };
         match from {
             End::Client => self.client = next,
@@ -143,6 +157,7 @@ impl Machine for Http {
 
     fn aligned(&self, from: End, rest: &[u8]) -> Aligned {
         match from {
+            _ if self.is_http2(from) => Aligned::No,
             End::Client => begins_request(rest),
             End::Server if rest.len() < 9 => Aligned::More,
             End::Server if rest.starts_with(b"HTTP/1.") => Aligned::Yes,
@@ -153,6 +168,12 @@ impl Machine for Http {
     fn gap(&mut self, from: End) {
         self.pending.clear();
         match from {
+            // Nothing begins there that could be read.
+            _ if self.is_http2(from) => {
+                if let Some(http2) = &mut self.http2 {
+                    http2.gap(from);
+                }
+            }
             End::Client => {
                 self.client = Phase::Head;
                 self.text = Vec::new();
@@ -171,6 +192,14 @@ impl Machine for Http {
 }
 
 impl Http {
+    fn is_http2(&self, from: End) -> bool {
+        let phase = match from {
+            End::Client => self.client,
+            End::Server => self.server,
+        };
+        matches!(phase, Phase::Http2)
+    }
+
     fn request(&mut self, rest: &[u8], sink: &mut Sink<'_>) -> (Step, Phase) {
         // RFC 9112 section 2.2: an empty line before a request is ignored; by most servers, however it ends.
         match rest {
@@ -181,6 +210,14 @@ impl Http {
                 return (Step::Take(1), Phase::Head);
             }
             _ => {}
+        }
+        if self.http2.is_some() && may_start_with(rest, PREFACE) {
+            if rest.len() < PREFACE.len() {
+                return (Step::More, Phase::Head);
+            }
+            sink.turned_to_http2();
+            let step = self.http2.as_mut().map_or(Step::Done, |http2| http2.step(End::Client, rest, sink));
+            return (step, Phase::Http2);
         }
         match begins_with_method(rest) {
             Aligned::Yes => {}
@@ -197,8 +234,12 @@ impl Http {
             sink.passed_over();
         }
         self.no_content = has_no_content(&method.to_ascii_uppercase());
-        let request =
-            Request { is_head: method == b"HEAD", is_connect: method == b"CONNECT", presented: false };
+        let request = Request {
+            is_head: method == b"HEAD",
+            is_connect: method == b"CONNECT",
+            presented: false,
+            is_upgrade: false,
+        };
         if request.is_connect {
             // Without user information, which has no place there.
             tell(method, &shown_host(target), sink);
@@ -259,6 +300,7 @@ impl Http {
         };
         let Some((name, value)) = header(whole) else { return };
         self.head.framing.header(name, value);
+        self.head.request.is_upgrade |= name.eq_ignore_ascii_case(b"upgrade") && names_h2c(value);
         self.head.request.presented |= look_at_header(name, value, sink);
         if name.eq_ignore_ascii_case(b"destination") {
             look_at_destination(self.head.method, value, sink);
@@ -278,6 +320,9 @@ impl Http {
         }
         self.presents = Some(request.presented);
         self.pending.push_back(request);
+        if request.is_upgrade && self.http2.is_none() {
+            self.http2 = Some(Box::default());
+        }
         self.chunked = framing.content;
         Phase::of(&framing)
     }
@@ -290,8 +335,10 @@ impl Http {
         let status = rest.get(9..12).and_then(|digits| std::str::from_utf8(digits).ok()?.parse::<u16>().ok());
         let Some(status) = status else { return (Step::Lost, Phase::Head) };
         let mut framing = Framing::default();
+        let mut is_http2 = true;
         for (name, value) in lines(&rest[..end]).skip(1).filter_map(header) {
             framing.header(name, value);
+            is_http2 &= !name.eq_ignore_ascii_case(b"upgrade") || names_h2c(value);
             if name.eq_ignore_ascii_case(b"set-cookie") {
                 let cookie = value.split(|b| *b == b';').next().unwrap_or(value);
                 secrets::in_cookies(cookie, "HTTP Set-Cookie header", sink);
@@ -299,8 +346,16 @@ impl Http {
         }
         // RFC 9110 section 15.2: an interim answer is not the answer.
         if (100..200).contains(&status) {
-            let step = if status == 101 { Step::Done } else { Step::Take(end as u64) };
-            return (step, Phase::Head);
+            if status != 101 {
+                return (Step::Take(end as u64), Phase::Head);
+            }
+            let request = self.pending.pop_front().filter(|request| request.is_upgrade && is_http2);
+            let (Some(request), Some(http2)) = (request, &mut self.http2) else {
+                return (Step::Done, Phase::Head);
+            };
+            http2.upgraded(request.presented);
+            sink.turned_to_http2();
+            return (Step::Take(end as u64), Phase::Http2);
         }
         let request = self.pending.pop_front();
         let presented = request.map(|request| request.presented).or(self.presents).unwrap_or(true);
@@ -432,6 +487,11 @@ fn look_for_secrets(body: &[u8], place: &'static str, content: Content, sink: &m
     };
     secrets::by_shape(body, place, sink);
     named
+}
+
+/// Whether one of the protocols in this field (RFC 9110 section 7.8) is HTTP/2.
+fn names_h2c(value: &[u8]) -> bool {
+    value.split(|b| *b == b',').any(|protocol| protocol.trim_ascii().eq_ignore_ascii_case(b"h2c"))
 }
 
 /// Whether a method stands at the start, of whatever name, and a space behind it.

@@ -1,7 +1,7 @@
 //! The shape of every reader, and what it tells.
 
 use super::event::{
-    Authentication, Credential, CredentialKind, Event, Fingerprint, Operation, Outcome, Verb,
+    Authentication, Before, Credential, CredentialKind, Event, Fingerprint, Operation, Outcome, Verb,
 };
 use super::kafka_names::TopicNames;
 use super::{Memory, token};
@@ -76,6 +76,14 @@ impl Sink<'_> {
     /// The client may have asked for something that is not told.
     pub fn passed_over(&mut self) {
         self.memory.passed_over = true;
+    }
+
+    /// What follows is HTTP/2: servers may make something else of what was asked for before.
+    pub fn turned_to_http2(&mut self) {
+        self.memory.passed_over = true;
+        if self.memory.before == Some(Before::Upgrade) {
+            self.memory.before = None;
+        }
     }
 
     /// The server turned the client down.
