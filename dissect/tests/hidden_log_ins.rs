@@ -225,6 +225,64 @@ fn a_password_in_parts_or_in_chunks_is_found() {
     }
 }
 
+/// A field may stand anywhere in it, and across the parts that it is looked through in.
+#[test]
+fn a_password_behind_much_else_in_a_form_is_found() {
+    let place = "password in HTTP request body, 7".to_owned();
+    let part = |name: &str, value: &str| {
+        format!("--b\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+    };
+    let is_found = |content: &str, body: &str| {
+        let head = format!("POST /a HTTP/1.1\r\nContent-Type: {content}\r\n");
+        let sized = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
+        let found = [sized, format!("{head}{}", in_chunks(body.as_bytes(), 900))].map(|request| {
+            let mut observer = Observer::new(Protection::Plaintext(Plain::Protocol(Protocol::Http))).unwrap();
+            for piece in request.as_bytes().chunks(1000) {
+                observer.feed(Client, piece, &|secret: &[u8]| secret.len() as u64);
+                assert!(observer.held() <= 2 * LIMIT);
+            }
+            observer.feed(Client, b"GET /next HTTP/1.1\r\n\r\n", &|secret: &[u8]| secret.len() as u64);
+            let next = Some("GET /next");
+            let told = observer.take();
+            assert!(
+                told.iter().any(|it| matches!(it, Event::Operation(it) if it.object.as_deref() == next)),
+                "the request behind it"
+            );
+            let secrets: Vec<String> = told.iter().filter_map(describe).collect();
+            assert!(secrets.iter().all(|secret| *secret == place), "{secrets:?}");
+            !secrets.is_empty()
+        });
+        assert_eq!(found[0], found[1], "in chunks or not");
+        found[0]
+    };
+    let lengths = (4000..4200).step_by(3).chain((8100..8300).step_by(7)).chain([20_000, 60_000]);
+    for length in lengths {
+        let long = "x".repeat(length);
+        let many = |between: &str, field: &str| vec![field; length / (field.len() + 1)].join(between);
+        for (content, body) in [
+            ("application/x-www-form-urlencoded", format!("a={long}&password=hunter2&b=c")),
+            ("application/x-www-form-urlencoded", format!("{}&password=hunter2", many("&", "abc=d"))),
+            ("application/json", format!("{{\"a\": \"{long}\", \"password\": \"hunter2\", \"b\": \"c\"}}")),
+            ("application/json", format!("{{\"a\": [{}],\n\"password\": \"hunter2\"}}", many(",", "7"))),
+            ("application/json", format!("{{{}, \"password\": \"hunter2\"}}", many(",", "\"a\": \"b\""))),
+            (
+                "multipart/form-data; boundary=b",
+                format!("{}{}{}--b--\r\n", part("x", &long), part("password", "hunter2"), part("y", "z")),
+            ),
+            (
+                "multipart/form-data; boundary=b",
+                format!("{}{}--b--\r\n", part("x", &many("\r\n", "a line")), part("password", "hunter2")),
+            ),
+        ] {
+            assert!(is_found(content, &body), "{content} {length}");
+        }
+    }
+    // What is behind 64 KiB is not looked at.
+    let long = "x".repeat(70_000);
+    assert!(!is_found("application/x-www-form-urlencoded", &format!("a={long}&password=hunter2")));
+    assert!(!is_found("text/plain", &format!("a={}&password=hunter2", "x".repeat(5000))));
+}
+
 fn in_chunks(body: &[u8], size: usize) -> String {
     let chunk = |part: &[u8]| format!("{:x}\r\n{}\r\n", part.len(), String::from_utf8_lossy(part));
     format!("Transfer-Encoding: chunked\r\n\r\n{}0\r\n\r\n", body.chunks(size).map(chunk).collect::<String>())

@@ -1,8 +1,9 @@
 //! HTTP/1 (RFC 9110, 9112): method and path, refusals 401, 403 and 407, and what is presented for them.
 //!
 //! A head is read field by field, however long it is. Bodies are framed as RFC 9112 section 6.3 has it; of a form or
-//! of JSON, in chunks or not, the first 4 KiB are looked through for fields that name themselves as passwords. A refusal of a request that presented nothing
-//! is marked so: it is the first half of Basic, Digest, NTLM and of a registry's log-in.
+//! of JSON, in chunks or not, the first 64 KiB are looked through, part by part, for fields that name themselves as
+//! passwords. A refusal of a request that presented nothing is marked so: it is the first half of Basic, Digest, NTLM
+//! and of a registry's log-in.
 //!
 //! Where a request asked for HTTP/2 (`Upgrade: h2c`, RFC 7540 section 3.2), each direction is read as that from where
 //! it turns: the client's with the preface, the server's behind its 101.
@@ -19,7 +20,7 @@ use super::machine::{Aligned, LOOK, Machine, Sink, Step, base64, begins_with_wor
 use super::path::{shown, shown_host};
 use super::secrets;
 use crate::End;
-use crate::bytes::{find, lines, may_start_with};
+use crate::bytes::{find, lines, may_start_with, position};
 use crate::web::http1::{is_method, is_token_byte, request_line};
 
 /// Headers that name another method or path than the request line, to servers that heed them.
@@ -30,6 +31,8 @@ const PENDING: usize = 64;
 /// A field that is longer, with its folds, is looked at no further.
 const LONGEST_FIELD: usize = 3 * LOOK;
 const LONGEST_CHUNK_LINE: usize = 256;
+/// So much of a body is looked through for passwords.
+const LONGEST_FORM: usize = 64 * 1024;
 pub(super) const METHODS: [&str; 22] = [
     "GET",
     "HEAD",
@@ -69,6 +72,8 @@ pub(super) struct Http {
     /// The client's body in chunks: what it is, and its beginning.
     chunked: Content,
     text: Vec<u8>,
+    /// Bytes in front of that which were looked through.
+    looked: usize,
     /// What a request asked to go on in.
     http2: Option<Box<Http2>>,
 }
@@ -101,6 +106,8 @@ enum Phase {
     LongField,
     /// This many bytes, in a form that is looked through.
     Body(u64, Content),
+    /// The same of what is behind its beginning; so much in front of it was looked through.
+    RestOfBody(u64, Content, usize),
     ChunkSize,
     /// This many bytes are left of it.
     Chunk(u64),
@@ -133,6 +140,9 @@ impl Machine for Http {
                 End::Server => self.response(rest, sink),
             },
             Phase::Body(length, content) => self.body(from, rest, length, content, sink),
+            Phase::RestOfBody(length, content, looked) => {
+                self.rest_of_body(rest, length, content, looked, sink)
+            }
             Phase::Fields => self.field(rest, sink),
             Phase::LongField => rest_of_field(rest, sink.examined),
             Phase::ChunkSize => self.chunk_size(from, rest, sink),
@@ -324,6 +334,7 @@ impl Http {
             self.http2 = Some(Box::default());
         }
         self.chunked = framing.content;
+        self.looked = 0;
         Phase::of(&framing)
     }
 
@@ -394,8 +405,18 @@ impl Http {
         let Some(body) = whole(rest, length) else {
             return (Step::More, Phase::Body(length, content));
         };
+        let is_whole = body.len() as u64 == length;
         match from {
-            End::Client => self.look_at_body(body, body.len() as u64 == length, content, sink),
+            End::Client => {
+                self.look_for_request(body, is_whole, content, sink);
+                let looked = self.look_at_part(body, is_whole, content, sink);
+                if !is_whole && content.is_form() {
+                    return (
+                        Step::Take(looked as u64),
+                        Phase::RestOfBody(length - looked as u64, content, looked),
+                    );
+                }
+            }
             End::Server => {
                 look_for_secrets(body, "HTTP response body", content, sink);
             }
@@ -403,15 +424,44 @@ impl Http {
         (Step::Take(length), Phase::Head)
     }
 
-    /// The beginning of what the client sends.
-    fn look_at_body(&mut self, body: &[u8], is_whole: bool, content: Content, sink: &mut Sink<'_>) {
-        self.look_for_request(body, is_whole, content, sink);
-        if look_for_secrets(body, "HTTP request body", content, sink) {
+    fn rest_of_body(
+        &mut self,
+        rest: &[u8],
+        length: u64,
+        content: Content,
+        before: usize,
+        sink: &mut Sink<'_>,
+    ) -> (Step, Phase) {
+        let Some(part) = whole(rest, length) else {
+            return (Step::More, Phase::RestOfBody(length, content, before));
+        };
+        let is_last = part.len() as u64 == length;
+        let looked = self.look_at_part(part, is_last, content, sink);
+        let before = before + looked;
+        if is_last || before >= LONGEST_FORM {
+            return (Step::Take(length), Phase::Head);
+        }
+        (Step::Take(looked as u64), Phase::RestOfBody(length - looked as u64, content, before))
+    }
+
+    /// Looks through a part of what the client sends, up to the last field that may go on behind it: so much of it.
+    fn look_at_part(&mut self, part: &[u8], is_last: bool, content: Content, sink: &mut Sink<'_>) -> usize {
+        let end = if is_last { part.len() } else { content.last_field(part) };
+        let mut found = look_for_secrets(&part[..end], "HTTP request body", content, sink);
+        // A part may begin within a text, at whose end the next name follows.
+        if content == Content::Json
+            && !matches!(part.trim_ascii_start().first(), Some(b'"' | b'{' | b'['))
+            && let Some(quote) = position(&part[..end], b'"')
+        {
+            found |= secrets::in_json(&part[quote + 1..end], "HTTP request body", sink);
+        }
+        if found {
             if let Some(request) = self.pending.back_mut() {
                 request.presented = true;
             }
             self.presents = Some(true);
         }
+        end
     }
 
     /// Who leaves a body unread takes it for the next request.
@@ -460,7 +510,7 @@ impl Http {
         if from == End::Server || self.chunked == Content::Other {
             return (Step::Take(length), Phase::ChunkEnd);
         }
-        let room = LOOK - self.text.len();
+        let room = LOOK.saturating_sub(self.text.len());
         let taken = usize::try_from(length).map_or(room, |length| length.min(room)).min(rest.len());
         self.text.extend_from_slice(&rest[..taken]);
         if self.text.len() == LOOK {
@@ -471,9 +521,18 @@ impl Http {
     }
 
     fn look_at_chunks(&mut self, is_whole: bool, sink: &mut Sink<'_>) {
-        let text = std::mem::take(&mut self.text);
-        let content = std::mem::take(&mut self.chunked);
-        self.look_at_body(&text, is_whole, content, sink);
+        let (mut text, content) = (std::mem::take(&mut self.text), self.chunked);
+        if self.looked == 0 {
+            self.look_for_request(&text, is_whole, content, sink);
+        }
+        let looked = self.look_at_part(&text, is_whole, content, sink);
+        self.looked += looked;
+        if is_whole || !content.is_form() || self.looked >= LONGEST_FORM {
+            self.chunked = Content::Other;
+            return;
+        }
+        text.drain(..looked);
+        self.text = text;
     }
 }
 
