@@ -141,12 +141,37 @@ fn what_is_no_command_does_not_hide_the_log_in_behind_it() {
             "{client:?}"
         );
     }
-    // Whatever the first line was, a refusal is one.
-    let server = format!("{unknown}{wrong}");
-    assert_eq!(
-        told(b"F-1 bar, and much else of the kind\r\nAUTH x1\r\n", server.as_bytes()),
-        "failed: Redis WRONGPASS"
-    );
+}
+
+/// Redis takes lines of up to 64 KiB, and goes on behind those that are no command: it is read from the start where it
+/// answers as nobody else does.
+#[test]
+fn a_line_that_no_client_of_redis_begins_with_does_not_hide_the_log_in_behind_it() {
+    let unknown = "-ERR unknown command 'F-1', with args beginning with: 'bar,' 'and' \r\n";
+    let wrong = "-WRONGPASS invalid username-password pair or user is disabled.\r\n";
+    let long = format!("foo {}\r\n", "x".repeat(2000));
+    let longer = format!("foo{}\r\n", " x".repeat(15_000));
+    for line in
+        ["F-1 bar, and much else of the kind\r\n", "foo bar and much else of the kind\r\n", &long, &longer]
+    {
+        for log_in in ["AUTH x1\r\n", "*2\r\n$4\r\nAUTH\r\n$2\r\nx1\r\n", "HELLO 3 AUTH default x1\r\n"] {
+            for (answer, outcome) in [(wrong, "failed: Redis WRONGPASS"), ("+OK\r\n", "succeeded: Redis OK")]
+            {
+                let (client, server) = (format!("{line}{log_in}"), format!("{unknown}{answer}"));
+                assert_eq!(
+                    told(client.as_bytes(), server.as_bytes()),
+                    format!("password x1, {outcome}"),
+                    "{:?} {log_in:?}",
+                    &line[..30]
+                );
+            }
+        }
+        // It may be anybody's.
+        let client = format!("{line}AUTH x1\r\n");
+        for server in ["-ERR what?\r\n+OK\r\n", "+OK\r\n+OK\r\n", "500 no\r\n", ""] {
+            assert_eq!(told(client.as_bytes(), server.as_bytes()), "", "{server:?}");
+        }
+    }
 }
 
 #[test]

@@ -59,8 +59,12 @@ impl Observer {
         memory.passed_over |= turned || !layers.is_empty();
         let Some(inner) = Observer::new(protection) else {
             let done = || Side { state: State::Done, ..Side::default() };
-            let nothing =
-                Observer { machine: Box::new(lines::Lines), client: done(), server: done(), memory };
+            let nothing = Observer {
+                machine: Box::new(lines::Lines::default()),
+                client: done(),
+                server: done(),
+                memory,
+            };
             return reads.then_some(nothing);
         };
         let state = if midstream { State::Unsure } else { State::InStep };

@@ -96,6 +96,11 @@ impl Sink<'_> {
         self.answered(Outcome::Succeeded, code.into(), true);
     }
 
+    /// What another reader found.
+    pub fn repeated(&mut self, answer: Authentication) {
+        self.answered(answer.outcome, answer.code, answer.presented);
+    }
+
     fn answered(&mut self, outcome: Outcome, code: String, presented: bool) {
         let at = self.memory.at.clone();
         self.memory.add(Event::Authentication(Authentication { outcome, code, presented, at }));
