@@ -890,14 +890,23 @@ fn a_return_within_a_long_line_of_redis_is_no_end_of_it() {
 
 #[test]
 fn a_word_without_a_target_is_no_request_once_the_client_has_ended() {
+    let answer = "HTTP/1.1 400 \r\n\r\n";
     for client in ["GET", "GET ", "GET http://h/a", "\r\n", "FOO", "FOO /a"] {
-        for server in ["", "HTTP/1.1 400 \r\n\r\n"] {
+        for server in ["", answer] {
             let open = look(client.as_bytes(), server.as_bytes(), false);
             assert!(!open.settled, "{client:?}");
             let ended = look(client.as_bytes(), server.as_bytes(), true);
             assert_ne!(ended.facts.protocol, Some(Protocol::Http), "{client:?}");
             assert_ne!(ended.facts.protection, Protection::Unknown(UnknownReason::Silent), "{client:?}");
         }
+    }
+    // No more is waited for, though the server may go on.
+    for client in ["GET http://h/a", "FOO", "FOO /a"] {
+        let side = |bytes, ended| Prefix { bytes, ended, ..Prefix::default() };
+        let found =
+            inspect_stream(side(client.as_bytes(), true), side(answer.as_bytes(), false), Hint::default());
+        assert!(found.settled, "{client:?}");
+        assert_ne!(found.facts.protocol, Some(Protocol::Http), "{client:?}");
     }
     assert_eq!(look(b"GET /a", b"", true).facts.protocol, Some(Protocol::Http));
 }

@@ -111,6 +111,17 @@ fn a_long_line_of_redis_is_read_word_by_word() {
         observer.take()
     };
     assert!(matches!(&found(Protocol::Redis)[..], [Event::Credential(_), Event::Authentication(_)]));
+    // A word that looks like the head of an array, at the end of what is there: it is of the line.
+    for blanks in 4090..5000 {
+        let mut observer = Observer::new(Protection::Plaintext(Plain::Protocol(Protocol::Redis))).unwrap();
+        let client = format!("AUTH{}*2x\r\n", " ".repeat(blanks));
+        client.as_bytes().chunks(1000).for_each(|piece| observer.feed(End::Client, piece, &|_: &[u8]| 0));
+        observer.feed(End::Server, b"+OK\r\n", &|_: &[u8]| 0);
+        assert!(
+            matches!(&observer.take()[..], [Event::Credential(_), Event::Authentication(_)]),
+            "behind {blanks}"
+        );
+    }
 }
 
 #[test]
