@@ -267,6 +267,40 @@ fn kafka_sasl_by_its_definition() {
     );
 }
 
+/// A broker that wants no SASL refuses version 0 of the handshake, and goes on: what follows is a request like any other.
+#[test]
+fn kafka_hides_no_request_behind_a_handshake_of_sasl() {
+    let handshake = |mechanism: &[u8]| {
+        kafka_message(&[&[0, 17, 0, 0, 0, 0, 0, 1, 0, 1, b'c', 0, mechanism.len() as u8], mechanism])
+    };
+    let delete = kafka_message(&[
+        &[0, 20, 0, 0, 0, 0, 0, 2, 0, 1, b'c', 0, 0, 0, 1, 0, 8],
+        b"payments",
+        &[0, 0, 0x75, 0x30],
+    ]);
+    let unknown = kafka_message(&[&[0, 120, 0, 0, 0, 0, 0, 2, 0, 1, b'c']]);
+    let told = |client: &[u8]| {
+        let mut observer = Observer::new(plaintext(Protocol::Kafka)).unwrap();
+        client.chunks(7).for_each(|piece| observer.feed(End::Client, piece, &fingerprint));
+        let told: Vec<String> = observer.take().iter().map(describe).collect();
+        (told, observer.is_in_step())
+    };
+    let deleted = "admin topic payments".to_owned();
+    for mechanism in [&b"PLAIN"[..], b"SCRAM-SHA-256", b"GSSAPI", b"FOO"] {
+        let first = handshake(mechanism);
+        assert_eq!(told(&[&first[..], &delete].concat()), (vec![deleted.clone()], true));
+        assert_eq!(told(&[&first[..], &unknown].concat()), (Vec::new(), false));
+        // Bytes of GSSAPI are no text, nor a request.
+        assert!(!told(&[&first[..], &kafka_message(&[&[0x60, 0x82, 1, 2, 3, 0, 0, 1, 2, 3]])].concat()).1);
+    }
+    let plain = kafka_message(&[b"\0alice\0wrong-horse-1"]);
+    let password = "password in Kafka SASL PLAIN".to_owned();
+    let client = [&handshake(b"PLAIN")[..], &plain, &delete].concat();
+    assert_eq!(told(&client), (vec![password, deleted.clone()], true));
+    let scram = kafka_message(&[b"n,,n=alice,r=0123456789"]);
+    assert_eq!(told(&[&handshake(b"SCRAM-SHA-256")[..], &scram, &delete].concat()), (vec![deleted], true));
+}
+
 /// Fetch of version 13 names topics by id, and Metadata tells the ids.
 #[test]
 fn kafka_topics_by_id() {
