@@ -658,6 +658,15 @@ fn what_may_be_files_or_mail_is_named_by_its_greeting_alone() {
     }
 }
 
+/// A greeting names mail, the answers do not: whatever comes first, nothing that is settled changes.
+#[test]
+fn an_upgrade_that_may_be_of_the_other_protocol_is_not_settled() {
+    inspect(&[
+        say(Client, "STARTTLS\r\n \r\nAUTH TLS\r\nEHLO a\r\na LOGIN b c\r\nUSER a\r\n"),
+        say(Server, "220 mx ESMTP\r\n234 go\r\n+OK hi\r\n220 mx ESMTP\r\n250-a\r\n* OK hi\r\n"),
+    ]);
+}
+
 /// However often, and whichever of them are answered.
 #[test]
 fn tls_is_seen_behind_empty_lines_of_which_some_are_answered() {

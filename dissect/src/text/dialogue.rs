@@ -89,7 +89,15 @@ pub(crate) fn probe(dialect: &Dialect, client: Prefix<'_>, server: Prefix<'_>) -
         && !server.ended;
     if named || answers(b"+OK") || answers(b"-ERR") {
         let mut found = follow(dialect, client, server, &greeting);
-        found.settled &= for_good || dialect.foreign.is_empty();
+        let is_certain = for_good || dialect.foreign.is_empty();
+        found.settled &= is_certain;
+        // As long as it may be the other protocol after all, TLS alone shows that it was asked for.
+        if let Some((client_at, server_at)) = found.upgraded_at
+            && !is_certain
+            && begins_tls(client.after(client_at), server.after(server_at)) != Some(true)
+        {
+            found = Found { upgraded_at: None, settled: false, ..found };
+        }
         Probe::Yes(if found.upgraded_at.is_some() { found } else { describe(found) })
     } else if for_good && !may_answer {
         Probe::No
@@ -348,7 +356,7 @@ fn is_known(command: &[u8], reply: &Reply<'_>) -> bool {
         () if is_one_of(command, &[b"USER", b"PASS", b"ACCT"]) => {
             matches!(code, [b'2' | b'3', ..] | b"530") && !is_of_mail
         }
-        () if is_one_of(command, &[b"AUTH TLS", b"AUTH SSL", b"AUTH TLS-C"]) => !reply.refused,
+        () if is_one_of(command, &[b"STARTTLS", b"AUTH TLS", b"AUTH SSL", b"AUTH TLS-C"]) => !reply.refused,
         // FTP has no such mechanism, or wants a name and a password first.
         () if is_one_of(command, &[b"AUTH"]) => {
             (reply.refused && !matches!(code, b"500" | b"502" | b"503" | b"504" | b"530"))
