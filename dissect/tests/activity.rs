@@ -267,6 +267,40 @@ fn kafka_sasl_by_its_definition() {
     );
 }
 
+/// A broker that wants no SASL refuses version 0 of the handshake, and goes on: what follows is a request like any other.
+#[test]
+fn kafka_hides_no_request_behind_a_handshake_of_sasl() {
+    let handshake = |mechanism: &[u8]| {
+        kafka_message(&[&[0, 17, 0, 0, 0, 0, 0, 1, 0, 1, b'c', 0, mechanism.len() as u8], mechanism])
+    };
+    let delete = kafka_message(&[
+        &[0, 20, 0, 0, 0, 0, 0, 2, 0, 1, b'c', 0, 0, 0, 1, 0, 8],
+        b"payments",
+        &[0, 0, 0x75, 0x30],
+    ]);
+    let unknown = kafka_message(&[&[0, 120, 0, 0, 0, 0, 0, 2, 0, 1, b'c']]);
+    let told = |client: &[u8]| {
+        let mut observer = Observer::new(plaintext(Protocol::Kafka)).unwrap();
+        client.chunks(7).for_each(|piece| observer.feed(End::Client, piece, &fingerprint));
+        let told: Vec<String> = observer.take().iter().map(describe).collect();
+        (told, observer.is_in_step())
+    };
+    let deleted = "admin topic payments".to_owned();
+    for mechanism in [&b"PLAIN"[..], b"SCRAM-SHA-256", b"GSSAPI", b"FOO"] {
+        let first = handshake(mechanism);
+        assert_eq!(told(&[&first[..], &delete].concat()), (vec![deleted.clone()], true));
+        assert_eq!(told(&[&first[..], &unknown].concat()), (Vec::new(), false));
+        // Bytes of GSSAPI are no text, nor a request.
+        assert!(!told(&[&first[..], &kafka_message(&[&[0x60, 0x82, 1, 2, 3, 0, 0, 1, 2, 3]])].concat()).1);
+    }
+    let plain = kafka_message(&[b"\0alice\0wrong-horse-1"]);
+    let password = "password in Kafka SASL PLAIN".to_owned();
+    let client = [&handshake(b"PLAIN")[..], &plain, &delete].concat();
+    assert_eq!(told(&client), (vec![password, deleted.clone()], true));
+    let scram = kafka_message(&[b"n,,n=alice,r=0123456789"]);
+    assert_eq!(told(&[&handshake(b"SCRAM-SHA-256")[..], &scram, &delete].concat()), (vec![deleted], true));
+}
+
 /// Fetch of version 13 names topics by id, and Metadata tells the ids.
 #[test]
 fn kafka_topics_by_id() {
@@ -778,6 +812,107 @@ fn http_2_and_grpc_by_their_definition() {
     assert!(!observer.is_in_step());
     let shown: Vec<String> = observer.take().iter().map(describe).collect();
     assert!(shown.iter().all(|line| !line.contains("Read") && !line.contains("/a")), "{shown:?}");
+}
+
+/// RFC 7540 section 3.2: the request that asks for it is answered on stream 1.
+#[test]
+fn http_2_that_http_1_turns_to_is_read() {
+    let ask = "GET /a HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n";
+    let basic = "Authorization: Basic Ym9iOmh1bnRlcjI=\r\n";
+    let switched = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n";
+    let before = ("GET /0 HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 204 No Content\r\n\r\n");
+    for (presents, status, first) in [
+        ("", "401", "Failed: HTTP 401, nothing presented"),
+        (basic, "401", "Failed: HTTP 401"),
+        (basic, "200", "Succeeded: HTTP 200"),
+    ] {
+        for is_first in [true, false] {
+            let mut ends = Http2 { encoder: [loona_hpack::Encoder::new(), loona_hpack::Encoder::new()] };
+            let token =
+                [(":method", "GET"), (":path", "/b"), ("authorization", "Bearer opensesame-opensesame")];
+            let mut exchange: Vec<(End, Vec<u8>)> = vec![
+                (End::Client, [ask, presents, "\r\n"].concat().into()),
+                (End::Server, switched.into()),
+                (End::Server, vec![0, 0, 0, 4, 0, 0, 0, 0, 0]),
+                (End::Server, ends.headers(End::Server, 1, &[(":status", status)], 1000)),
+                (
+                    End::Client,
+                    [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &[0, 0, 0, 4, 0, 0, 0, 0, 0]].concat(),
+                ),
+                (End::Client, ends.headers(End::Client, 3, &token, 1000)),
+                (End::Server, ends.headers(End::Server, 3, &[(":status", "403")], 1000)),
+            ];
+            let mut expected = vec!["read path GET /a"];
+            if !is_first {
+                exchange.splice(0..0, [(End::Client, before.0.into()), (End::Server, before.1.into())]);
+                expected.insert(0, "read path GET /0");
+            }
+            if !presents.is_empty() {
+                expected.push("password in HTTP Authorization header (Basic)");
+            }
+            let then = ["bearer-token in HTTP Authorization header", "read path GET /b", "Failed: HTTP 403"];
+            let in_order = [&expected[..], &[first], &then].concat();
+            let sides_apart = [&expected[..], &then[..2], &[first], &then[2..]].concat();
+            let mut apart = exchange.clone();
+            apart.sort_by_key(|(from, _)| *from == End::Server);
+            for (exchange, expected) in [(&exchange, in_order), (&apart, sides_apart)] {
+                for piece in [1, 7, 10_000] {
+                    let pieces = exchange
+                        .iter()
+                        .flat_map(|(from, bytes)| bytes.chunks(piece).map(|piece| (*from, piece)));
+                    let found = observe(plaintext(Protocol::Http), pieces);
+                    assert_eq!(found.iter().map(describe).collect::<Vec<_>>(), expected, "{piece}");
+                }
+                // As it is inspected: it is HTTP/2, and what is said of it does not depend on when it is settled.
+                let side = |end| -> Vec<u8> {
+                    exchange
+                        .iter()
+                        .filter(|(from, _)| *from == end)
+                        .flat_map(|(_, bytes)| bytes.clone())
+                        .collect()
+                };
+                let (client, server) = (side(End::Client), side(End::Server));
+                for held in [&client[..ask.len() + presents.len() + 2], &client[..]].iter() {
+                    if !is_first {
+                        continue;
+                    }
+                    let prefix = |bytes| Prefix { bytes, ..Prefix::default() };
+                    let inspection = inspect_stream(prefix(held), prefix(&server), Hint::default());
+                    assert_eq!(inspection.facts.protocol, Some(Protocol::Http2));
+                    assert!(inspection.settled);
+                    let protection = inspection.facts.protection;
+                    let (layers, held) = (&inspection.layers, (*held, &server[..]));
+                    let mut observer =
+                        Observer::behind(layers, held, protection, false, &fingerprint).unwrap();
+                    observer.feed(End::Client, &client, &fingerprint);
+                    observer.feed(End::Server, &server, &fingerprint);
+                    assert!(!observer.is_in_step(), "servers may do something else with the first request");
+                    let told: Vec<String> = observer.take().iter().map(describe).collect();
+                    for wanted in then.iter().chain(&["read path GET /a"]) {
+                        assert!(told.iter().any(|told| told == wanted), "{wanted} {told:?}");
+                    }
+                }
+            }
+        }
+    }
+    // Not asked for, refused, or something else: nothing is read as that.
+    let pri = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    for (request, answer) in [
+        ("GET /a HTTP/1.1\r\nHost: a\r\n\r\n", switched),
+        ("GET /a HTTP/1.1\r\nUpgrade: websocket\r\n\r\n", switched),
+        ("GET /a HTTP/1.1\r\nUpgrade: h2c, websocket\r\n\r\n", "HTTP/1.1 101 \r\nUpgrade: websocket\r\n\r\n"),
+    ] {
+        let mut ends = Http2 { encoder: [loona_hpack::Encoder::new(), loona_hpack::Encoder::new()] };
+        let status = ends.headers(End::Server, 1, &[(":status", "401")], 1000);
+        let pieces = [
+            (End::Client, request.as_bytes()),
+            (End::Server, answer.as_bytes()),
+            (End::Server, &status),
+            (End::Client, pri.as_bytes()),
+        ];
+        let found = observe(plaintext(Protocol::Http), pieces);
+        assert_eq!(found.iter().map(describe).collect::<Vec<_>>(), ["read path GET /a"], "{request}");
+    }
 }
 
 proptest! {

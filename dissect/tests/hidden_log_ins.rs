@@ -225,6 +225,64 @@ fn a_password_in_parts_or_in_chunks_is_found() {
     }
 }
 
+/// A field may stand anywhere in it, and across the parts that it is looked through in.
+#[test]
+fn a_password_behind_much_else_in_a_form_is_found() {
+    let place = "password in HTTP request body, 7".to_owned();
+    let part = |name: &str, value: &str| {
+        format!("--b\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+    };
+    let is_found = |content: &str, body: &str| {
+        let head = format!("POST /a HTTP/1.1\r\nContent-Type: {content}\r\n");
+        let sized = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
+        let found = [sized, format!("{head}{}", in_chunks(body.as_bytes(), 900))].map(|request| {
+            let mut observer = Observer::new(Protection::Plaintext(Plain::Protocol(Protocol::Http))).unwrap();
+            for piece in request.as_bytes().chunks(1000) {
+                observer.feed(Client, piece, &|secret: &[u8]| secret.len() as u64);
+                assert!(observer.held() <= 2 * LIMIT);
+            }
+            observer.feed(Client, b"GET /next HTTP/1.1\r\n\r\n", &|secret: &[u8]| secret.len() as u64);
+            let next = Some("GET /next");
+            let told = observer.take();
+            assert!(
+                told.iter().any(|it| matches!(it, Event::Operation(it) if it.object.as_deref() == next)),
+                "the request behind it"
+            );
+            let secrets: Vec<String> = told.iter().filter_map(describe).collect();
+            assert!(secrets.iter().all(|secret| *secret == place), "{secrets:?}");
+            !secrets.is_empty()
+        });
+        assert_eq!(found[0], found[1], "in chunks or not");
+        found[0]
+    };
+    let lengths = (4000..4200).step_by(3).chain((8100..8300).step_by(7)).chain([20_000, 60_000]);
+    for length in lengths {
+        let long = "x".repeat(length);
+        let many = |between: &str, field: &str| vec![field; length / (field.len() + 1)].join(between);
+        for (content, body) in [
+            ("application/x-www-form-urlencoded", format!("a={long}&password=hunter2&b=c")),
+            ("application/x-www-form-urlencoded", format!("{}&password=hunter2", many("&", "abc=d"))),
+            ("application/json", format!("{{\"a\": \"{long}\", \"password\": \"hunter2\", \"b\": \"c\"}}")),
+            ("application/json", format!("{{\"a\": [{}],\n\"password\": \"hunter2\"}}", many(",", "7"))),
+            ("application/json", format!("{{{}, \"password\": \"hunter2\"}}", many(",", "\"a\": \"b\""))),
+            (
+                "multipart/form-data; boundary=b",
+                format!("{}{}{}--b--\r\n", part("x", &long), part("password", "hunter2"), part("y", "z")),
+            ),
+            (
+                "multipart/form-data; boundary=b",
+                format!("{}{}--b--\r\n", part("x", &many("\r\n", "a line")), part("password", "hunter2")),
+            ),
+        ] {
+            assert!(is_found(content, &body), "{content} {length}");
+        }
+    }
+    // What is behind 64 KiB is not looked at.
+    let long = "x".repeat(70_000);
+    assert!(!is_found("application/x-www-form-urlencoded", &format!("a={long}&password=hunter2")));
+    assert!(!is_found("text/plain", &format!("a={}&password=hunter2", "x".repeat(5000))));
+}
+
 fn in_chunks(body: &[u8], size: usize) -> String {
     let chunk = |part: &[u8]| format!("{:x}\r\n{}\r\n", part.len(), String::from_utf8_lossy(part));
     format!("Transfer-Encoding: chunked\r\n\r\n{}0\r\n\r\n", body.chunks(size).map(chunk).collect::<String>())
@@ -515,6 +573,280 @@ fn tls_is_seen_behind_an_empty_line_that_is_passed_over_and_a_refusal() {
     assert_eq!(facts.upgrade, Some(Upgrade::Refused));
 }
 
+/// What a server does with lines that are empty.
+type Heeds = fn(&str) -> bool;
+const SERVERS: [Heeds; 3] = [|_| true, |_| false, |line| line != "\r\n"];
+
+/// A dialogue with a server that answers only some empty lines.
+fn dialogue(greeting: &str, no: &str, heeds: Heeds, lines: &[(&str, &str)]) -> Vec<Turn> {
+    let mut turns = vec![say(Server, greeting)];
+    for (line, answer) in lines {
+        let is_empty = line.trim().is_empty();
+        let answer = match (is_empty, heeds(line)) {
+            (true, false) => "",
+            (true, true) => no,
+            (false, _) => answer,
+        };
+        turns.extend([say(Client, line), say(Server, answer)]);
+    }
+    turns
+}
+
+/// A greeting that names neither: what is answered tells, with an empty line answered or not.
+#[test]
+fn files_are_told_from_mail_behind_empty_lines_that_are_answered_or_not() {
+    let (ftp_no, smtp_no) = ("500 no\r\n", "502 no\r\n");
+    let ftp_log_in = [
+        ("USER bob\r\n", "331 Password.\r\n"),
+        ("PASS hunter2\r\n", "530 no\r\n"),
+        ("PASS a\r\n", "530 no\r\n"),
+    ];
+    let smtp_log_in = [
+        ("AUTH PLAIN AGJvYgBodW50ZXIy\r\n", "535 5.7.8 failed\r\n"),
+        ("AUTH PLAIN AGJvYgBodW50ZXIy\r\n", "535 5.7.8 failed\r\n"),
+    ];
+    let ftp_lines = [
+        ("FOO\r\n", ftp_no),
+        ("AUTH PLAIN\r\n", "504 no\r\n"),
+        ("EHLO a\r\n", ftp_no),
+        ("NOOP\r\n", "200 ok\r\n"),
+    ];
+    let smtp_lines = [
+        ("FOO\r\n", smtp_no),
+        ("USER a\r\n", smtp_no),
+        ("EHLO a\r\n", "250 mx\r\n"),
+        ("NOOP\r\n", "250 ok\r\n"),
+    ];
+    for heeds in SERVERS {
+        for empty in [&["\r\n"][..], &["\r\n", "\r\n"], &[" \r\n", "\r\n"], &["\r\n", " \r\n"]] {
+            for (no, lines, log_in, protocol, failed) in [
+                (ftp_no, &ftp_lines, &ftp_log_in[..], Protocol::Ftp, "Failed FTP 530"),
+                (smtp_no, &smtp_lines, &smtp_log_in[..], Protocol::Smtp, "Failed SMTP 535"),
+            ] {
+                for said in lines.iter().map(Some).chain([None]) {
+                    let said: Vec<(&str, &str)> = empty
+                        .iter()
+                        .map(|line| (*line, ""))
+                        .chain(said.copied())
+                        .chain(log_in.iter().copied())
+                        .collect();
+                    let turns = dialogue("220 ready\r\n", no, heeds, &said);
+                    let (found, told) = told(&turns);
+                    assert_eq!(found, Some(protocol), "{turns:?}");
+                    assert_eq!(told.last().map(String::as_str), Some(failed), "{turns:?}");
+                }
+            }
+        }
+    }
+}
+
+/// What may be either is called neither.
+#[test]
+fn what_may_be_files_or_mail_is_named_by_its_greeting_alone() {
+    let lines = "\r\nPWD\r\nEHLO a\r\n";
+    // An empty line that is refused and PWD with its answer, or PWD refused and EHLO with its answer.
+    let answers = "500 no\r\n250 what\r\n250 what\r\n";
+    for (greeting, protocol) in [
+        ("220 ready\r\n", None),
+        ("220 mx ESMTP\r\n", Some(Protocol::Smtp)),
+        ("220 FTP\r\n", Some(Protocol::Ftp)),
+    ] {
+        let turns = [say(Client, lines), say(Server, format!("{greeting}{answers}"))];
+        let facts = inspect(&turns).facts;
+        assert_eq!(facts.protocol, protocol, "{greeting:?}");
+        assert!(matches!(facts.protection, Protection::Plaintext(_)), "{greeting:?}");
+    }
+}
+
+/// A greeting names mail, the answers do not: whatever comes first, nothing that is settled changes.
+#[test]
+fn an_upgrade_that_may_be_of_the_other_protocol_is_not_settled() {
+    inspect(&[
+        say(Client, "STARTTLS\r\n \r\nAUTH TLS\r\nEHLO a\r\na LOGIN b c\r\nUSER a\r\n"),
+        say(Server, "220 mx ESMTP\r\n234 go\r\n+OK hi\r\n220 mx ESMTP\r\n250-a\r\n* OK hi\r\n"),
+    ]);
+}
+
+/// However often, and whichever of them are answered.
+#[test]
+fn tls_is_seen_behind_empty_lines_of_which_some_are_answered() {
+    let tls = [say(Client, fixture("tls13.client")), say(Server, fixture("tls13.server"))];
+    for (greeting, no, ask, go) in [
+        ("220 mx ESMTP\r\n", "502 no\r\n", "STARTTLS\r\n", "220 go\r\n"),
+        ("220 FTP\r\n", "500 no\r\n", "AUTH TLS\r\n", "234 go\r\n"),
+        ("+OK POP3\r\n", "-ERR no\r\n", "STLS\r\n", "+OK go\r\n"),
+    ] {
+        for heeds in SERVERS {
+            for said in [
+                &["\r\n", " \r\n", "FOO\r\n"][..],
+                &[" \r\n", "\r\n", "FOO\r\n", "FOO\r\n"],
+                &["\r\n", "FOO\r\n", "\r\n", " \r\n", "FOO\r\n"],
+                &["FOO\r\n", "\r\n", "\r\n", " \r\n"],
+            ] {
+                let said: Vec<(&str, &str)> =
+                    said.iter().map(|line| (*line, no)).chain([(ask, go)]).collect();
+                let asked = dialogue(greeting, no, heeds, &said);
+                let facts = inspect(&[&asked[..], &tls].concat()).facts;
+                assert!(matches!(facts.protection, Protection::Encrypted(_)), "{asked:?}: {facts:?}");
+                assert_eq!(facts.upgrade, Some(Upgrade::Taken));
+                // Without it, nothing is called encrypted.
+                let words = say(Client, "a line in the clear, and another one\r\n".repeat(3));
+                let facts = inspect(&[&asked[..], &[words]].concat()).facts;
+                assert!(matches!(facts.protection, Protection::Plaintext(_)), "{asked:?}: {facts:?}");
+            }
+        }
+    }
+}
+
+/// Redis greets nobody, and asks for no more behind AUTH.
+#[test]
+fn a_bare_greeting_and_a_challenge_are_those_of_mail() {
+    for challenge in ["+ \r\n", "+\r\n", "+ VXNlcm5hbWU6\r\n"] {
+        let turns = behind_nothing(
+            "+OK\r\n",
+            &[
+                ("AUTH PLAIN\r\n", challenge),
+                ("AGJvYgBodW50ZXIy\r\n", "-ERR no\r\n"),
+                ("AUTH PLAIN\r\n", challenge),
+                ("AGJvYgBodW50ZXIyMg==\r\n", "+OK in\r\n"),
+            ],
+        );
+        let (protocol, told) = told(&turns);
+        assert_eq!(protocol, Some(Protocol::Pop3), "{challenge:?}");
+        assert_eq!(
+            told,
+            [
+                "password in POP3 AUTH PLAIN, 7",
+                "Failed POP3 -ERR",
+                "password in POP3 AUTH PLAIN, 8",
+                "Succeeded POP3 +OK"
+            ]
+        );
+    }
+    // Redis' answer to a password of that name, and to what follows.
+    for server in ["+OK\r\n$1\r\nb\r\n", "+OK\r\n:1\r\n"] {
+        let facts = inspect(&[say(Client, "AUTH PLAIN\r\nGET a\r\n"), say(Server, server)]).facts;
+        assert_eq!(facts.protocol, Some(Protocol::Redis), "{server:?}");
+    }
+}
+
+/// All of what the client says, and then all answers; and one behind the other.
+fn in_both_orders(protocol: Protocol, lines: &[(&str, &str)]) -> [Vec<String>; 2] {
+    let in_turn: Vec<Turn> =
+        lines.iter().flat_map(|(line, answer)| [say(Client, line), say(Server, answer)]).collect();
+    let mut apart = in_turn.clone();
+    apart.sort_by_key(|(from, _)| *from == Server);
+    [in_turn, apart].map(|turns| read(&turns, Protection::Plaintext(Plain::Protocol(protocol))))
+}
+
+/// Rounds of other mechanisms are lines of the client's, too.
+#[test]
+fn each_log_in_is_told_whatever_was_refused_before_it() {
+    let pop3 =
+        |lines: &[(&str, &str)]| in_both_orders(Protocol::Pop3, &[&[("", "+OK hi\r\n")], lines].concat());
+    let (no, failed) = ("-ERR no\r\n", "Failed POP3 -ERR");
+    // Guesses by AUTH LOGIN and by a challenge, many times.
+    let login = [
+        ("AUTH LOGIN\r\n", "+ VXNlcm5hbWU6\r\n"),
+        ("Ym9i\r\n", "+ UGFzc3dvcmQ6\r\n"),
+        ("aHVudGVyMg==\r\n", no),
+    ];
+    let challenge = [("AUTH CRAM-MD5\r\n", "+ PDEuMkBoPg==\r\n"), ("Ym9iIDEyMzQ1Njc4\r\n", no)];
+    for told in pop3(&login.repeat(50)) {
+        assert_eq!(told.iter().filter(|told| *told == failed).count(), 50);
+        assert!(told.contains(&"password in POP3 AUTH LOGIN, 7".to_owned()));
+    }
+    for told in pop3(&challenge.repeat(50)) {
+        assert_eq!(told, vec![failed; 50]);
+    }
+    // A mechanism that is refused at once: the next line is a command.
+    for auth in ["AUTH PLAIN\r\n", "AUTH LOGIN\r\n", "AUTH CRAM-MD5\r\n"] {
+        for told in
+            pop3(&[(auth, no), ("PASS hunter2\r\n", no), (auth, no), ("APOP bob 0123\r\n", "+OK\r\n")])
+        {
+            assert_eq!(told.len(), 5, "{told:?}");
+            assert_eq!(told.last().map(String::as_str), Some("Succeeded POP3 +OK"), "{auth:?}");
+            assert!(told.contains(&"password in POP3 PASS, 7".to_owned()), "{auth:?}");
+        }
+    }
+    for auth in ["AUTH PLAIN\r\n", "AUTH LOGIN\r\n"] {
+        let told = in_both_orders(
+            Protocol::Smtp,
+            &[
+                (auth, "504 no\r\n"),
+                ("AUTH PLAIN AGJvYgBodW50ZXIy\r\n", "535 no\r\n"),
+                (auth, "504 no\r\n"),
+                ("AUTH LOGIN\r\n", "334 VXNlcm5hbWU6\r\n"),
+                ("Ym9i\r\n", "334 UGFzc3dvcmQ6\r\n"),
+                ("aHVudGVyMjI=\r\n", "235 in\r\n"),
+            ],
+        );
+        for told in told {
+            for wanted in ["password in SMTP AUTH PLAIN, 7", "password in SMTP AUTH LOGIN, 8"] {
+                assert!(told.contains(&wanted.to_owned()), "{auth:?} {told:?}");
+            }
+        }
+    }
+    for auth in ["AUTHENTICATE PLAIN", "LOGIN {3}", "LOGIN bob {7}"] {
+        let told = in_both_orders(
+            Protocol::Imap,
+            &[
+                (&format!("a {auth}\r\n"), "a BAD no\r\n"),
+                ("b LOGIN bob hunter2\r\n", "b NO no\r\n"),
+                ("c LOGIN bob hunter22\r\n", "c OK in\r\n"),
+            ],
+        );
+        for told in told {
+            for wanted in ["password in IMAP LOGIN, 7", "Failed IMAP NO", "Succeeded IMAP OK"] {
+                assert!(told.contains(&wanted.to_owned()), "{auth:?} {told:?}");
+            }
+        }
+    }
+    // What is no command does not wait for ever.
+    let mut lines = vec![("a LOGIN\r\n", "a BAD no\r\n"); 40];
+    lines.push(("b LOGIN bob hunter2\r\n", "b NO no\r\n"));
+    assert_eq!(in_both_orders(Protocol::Imap, &lines)[0].last().map(String::as_str), Some("Failed IMAP NO"));
+}
+
+/// A log-in is never said to have succeeded that did not, and each that was turned down is told.
+#[test]
+fn log_ins_of_pop3_are_told_behind_empty_lines_that_are_answered_or_not() {
+    let (no, ok) = ("-ERR no\r\n", "+OK\r\n");
+    let guess = [("USER bob\r\n", ok), ("PASS hunter2\r\n", no)];
+    let lists = [("CAPA\r\n", "+OK\r\nUSER\r\n.\r\n")];
+    for heeds in SERVERS {
+        for empty in ["\r\n", " \r\n", "\r\n\r\n", " \r\n\r\n\r\n"] {
+            for first in [&[][..], &lists] {
+                let mut said = first.to_vec();
+                for _ in 0..4 {
+                    said.extend(empty.split_inclusive('\n').map(|line| (line, "")));
+                    said.extend(guess);
+                    said.extend(first);
+                }
+                let in_turn = dialogue("+OK hi\r\n", no, heeds, &said);
+                let mut apart = in_turn.clone();
+                apart.sort_by_key(|(from, _)| *from == Server);
+                for turns in [in_turn, apart] {
+                    let told = read(&turns, Protection::Plaintext(Plain::Protocol(Protocol::Pop3)));
+                    assert!(!told.iter().any(|told| told.starts_with("Succeeded")), "{empty:?} {told:?}");
+                    let failed = told.iter().filter(|told| *told == "Failed POP3 -ERR").count();
+                    assert_eq!(failed, 4, "{empty:?} {told:?}");
+                }
+            }
+        }
+    }
+    // What follows one that is surely answered, or surely not, is known.
+    for heeds in SERVERS {
+        let said = [("\r\n", ""), ("USER bob\r\n", ok), ("PASS hunter2\r\n", no), ("PASS hunter22\r\n", ok)];
+        let turns = dialogue("+OK hi\r\n", no, heeds, &said);
+        let told = read(&turns, Protection::Plaintext(Plain::Protocol(Protocol::Pop3)));
+        assert_eq!(
+            told.iter().filter(|told| told.contains(" POP3 +") || told.contains(" POP3 -")).count(),
+            2
+        );
+    }
+}
+
 /// Whether all that the client asked for was told.
 fn tells_all(protocol: Protocol, client: &[u8], cut: usize) -> bool {
     let mut observer = Observer::new(Protection::Plaintext(Plain::Protocol(protocol))).unwrap();
@@ -567,14 +899,23 @@ fn a_return_within_a_long_line_of_redis_is_no_end_of_it() {
 
 #[test]
 fn a_word_without_a_target_is_no_request_once_the_client_has_ended() {
+    let answer = "HTTP/1.1 400 \r\n\r\n";
     for client in ["GET", "GET ", "GET http://h/a", "\r\n", "FOO", "FOO /a"] {
-        for server in ["", "HTTP/1.1 400 \r\n\r\n"] {
+        for server in ["", answer] {
             let open = look(client.as_bytes(), server.as_bytes(), false);
             assert!(!open.settled, "{client:?}");
             let ended = look(client.as_bytes(), server.as_bytes(), true);
             assert_ne!(ended.facts.protocol, Some(Protocol::Http), "{client:?}");
             assert_ne!(ended.facts.protection, Protection::Unknown(UnknownReason::Silent), "{client:?}");
         }
+    }
+    // No more is waited for, though the server may go on.
+    for client in ["GET http://h/a", "FOO", "FOO /a"] {
+        let side = |bytes, ended| Prefix { bytes, ended, ..Prefix::default() };
+        let found =
+            inspect_stream(side(client.as_bytes(), true), side(answer.as_bytes(), false), Hint::default());
+        assert!(found.settled, "{client:?}");
+        assert_ne!(found.facts.protocol, Some(Protocol::Http), "{client:?}");
     }
     assert_eq!(look(b"GET /a", b"", true).facts.protocol, Some(Protocol::Http));
 }

@@ -111,6 +111,17 @@ fn a_long_line_of_redis_is_read_word_by_word() {
         observer.take()
     };
     assert!(matches!(&found(Protocol::Redis)[..], [Event::Credential(_), Event::Authentication(_)]));
+    // A word that looks like the head of an array, at the end of what is there: it is of the line.
+    for blanks in 4090..5000 {
+        let mut observer = Observer::new(Protection::Plaintext(Plain::Protocol(Protocol::Redis))).unwrap();
+        let client = format!("AUTH{}*2x\r\n", " ".repeat(blanks));
+        client.as_bytes().chunks(1000).for_each(|piece| observer.feed(End::Client, piece, &|_: &[u8]| 0));
+        observer.feed(End::Server, b"+OK\r\n", &|_: &[u8]| 0);
+        assert!(
+            matches!(&observer.take()[..], [Event::Credential(_), Event::Authentication(_)]),
+            "behind {blanks}"
+        );
+    }
 }
 
 #[test]
@@ -141,12 +152,37 @@ fn what_is_no_command_does_not_hide_the_log_in_behind_it() {
             "{client:?}"
         );
     }
-    // Whatever the first line was, a refusal is one.
-    let server = format!("{unknown}{wrong}");
-    assert_eq!(
-        told(b"F-1 bar, and much else of the kind\r\nAUTH x1\r\n", server.as_bytes()),
-        "failed: Redis WRONGPASS"
-    );
+}
+
+/// Redis takes lines of up to 64 KiB, and goes on behind those that are no command: it is read from the start where it
+/// answers as nobody else does.
+#[test]
+fn a_line_that_no_client_of_redis_begins_with_does_not_hide_the_log_in_behind_it() {
+    let unknown = "-ERR unknown command 'F-1', with args beginning with: 'bar,' 'and' \r\n";
+    let wrong = "-WRONGPASS invalid username-password pair or user is disabled.\r\n";
+    let long = format!("foo {}\r\n", "x".repeat(2000));
+    let longer = format!("foo{}\r\n", " x".repeat(15_000));
+    for line in
+        ["F-1 bar, and much else of the kind\r\n", "foo bar and much else of the kind\r\n", &long, &longer]
+    {
+        for log_in in ["AUTH x1\r\n", "*2\r\n$4\r\nAUTH\r\n$2\r\nx1\r\n", "HELLO 3 AUTH default x1\r\n"] {
+            for (answer, outcome) in [(wrong, "failed: Redis WRONGPASS"), ("+OK\r\n", "succeeded: Redis OK")]
+            {
+                let (client, server) = (format!("{line}{log_in}"), format!("{unknown}{answer}"));
+                assert_eq!(
+                    told(client.as_bytes(), server.as_bytes()),
+                    format!("password x1, {outcome}"),
+                    "{:?} {log_in:?}",
+                    &line[..30]
+                );
+            }
+        }
+        // It may be anybody's.
+        let client = format!("{line}AUTH x1\r\n");
+        for server in ["-ERR what?\r\n+OK\r\n", "+OK\r\n+OK\r\n", "500 no\r\n", ""] {
+            assert_eq!(told(client.as_bytes(), server.as_bytes()), "", "{server:?}");
+        }
+    }
 }
 
 #[test]

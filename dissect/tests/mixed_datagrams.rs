@@ -96,6 +96,30 @@ fn dtls_is_seen_behind_stun() {
     }
 }
 
+/// To the client a ticket is any bytes: what can be read there was sent in the clear, whoever agreed to it.
+#[test]
+fn a_ticket_that_can_be_read_is_no_sign_of_encryption() {
+    let (client, server) = fixture("dtls12");
+    // A header of the record, one of the message, a lifetime and a length stand before it.
+    let (at, end) = (13 + 12 + 6, 13 + 194);
+    assert_eq!((server[2][0], server[2][13]), (22, 4), "the server's last flight begins with a ticket");
+    let with_ticket = |ticket: &[u8]| -> Datagrams {
+        let mut server = server.clone();
+        server[2][at..end].fill_with({
+            let mut bytes = ticket.iter().copied().chain(noise(200));
+            move || bytes.next().unwrap()
+        });
+        server
+    };
+    assert_eq!(told(&client, &with_ticket(&noise(180))).protection, DTLS);
+    let words = b"nothing of this is encrypted, by anyone";
+    for ticket in [&words[..], &words.repeat(4), &[&noise(40)[..], &words.repeat(4)].concat(), &[0; 200]] {
+        let facts = told(&client, &with_ticket(ticket));
+        assert_eq!(facts.protection, Protection::Unknown(UnknownReason::Opaque));
+        assert!(facts.detail.unwrap().contains("a ticket that can be read"));
+    }
+}
+
 /// The host that tried first need not be the client of DTLS.
 #[test]
 fn either_end_may_begin_dtls_behind_stun() {

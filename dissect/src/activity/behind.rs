@@ -24,6 +24,16 @@ impl Observer {
         let mut memory = Memory { no_operations, ..Memory::default() };
         let mut reads = false;
         let mut at = (0, 0);
+        // One that turned to HTTP/2 is read from its first request on.
+        let is_http2 = matches!(protection, Protection::Plaintext(Plain::Protocol(Protocol::Http2)));
+        let (layers, turned) = match layers {
+            [outer @ .., Layer { kind: LayerKind::Upgrade(Protocol::Http), .. }] if is_http2 => (outer, true),
+            _ => (layers, false),
+        };
+        let protection = match turned {
+            true => Protection::Plaintext(Plain::Protocol(Protocol::Http)),
+            false => protection,
+        };
         for layer in layers {
             let spoken = layer.protocol().map(|protocol| Protection::Plaintext(Plain::Protocol(protocol)));
             if let Some(mut observer) = spoken.and_then(Observer::new) {
@@ -45,12 +55,16 @@ impl Observer {
             }
             at = (layer.client_at, layer.server_at);
         }
-        memory.before = None;
-        memory.passed_over |= !layers.is_empty();
+        memory.before = turned.then_some(Before::Upgrade);
+        memory.passed_over |= turned || !layers.is_empty();
         let Some(inner) = Observer::new(protection) else {
             let done = || Side { state: State::Done, ..Side::default() };
-            let nothing =
-                Observer { machine: Box::new(lines::Lines), client: done(), server: done(), memory };
+            let nothing = Observer {
+                machine: Box::new(lines::Lines::default()),
+                client: done(),
+                server: done(),
+                memory,
+            };
             return reads.then_some(nothing);
         };
         let state = if midstream { State::Unsure } else { State::InStep };

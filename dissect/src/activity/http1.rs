@@ -1,8 +1,12 @@
 //! HTTP/1 (RFC 9110, 9112): method and path, refusals 401, 403 and 407, and what is presented for them.
 //!
 //! A head is read field by field, however long it is. Bodies are framed as RFC 9112 section 6.3 has it; of a form or
-//! of JSON, in chunks or not, the first 4 KiB are looked through for fields that name themselves as passwords. A refusal of a request that presented nothing
-//! is marked so: it is the first half of Basic, Digest, NTLM and of a registry's log-in.
+//! of JSON, in chunks or not, the first 64 KiB are looked through, part by part, for fields that name themselves as
+//! passwords. A refusal of a request that presented nothing is marked so: it is the first half of Basic, Digest, NTLM
+//! and of a registry's log-in.
+//!
+//! Where a request asked for HTTP/2 (`Upgrade: h2c`, RFC 7540 section 3.2), each direction is read as that from where
+//! it turns: the client's with the preface, the server's behind its 101.
 
 use std::collections::VecDeque;
 
@@ -11,11 +15,12 @@ use super::http1_framing::{
     Content, Framing, chunk_size, has_no_content, header, is_field, is_only_json, is_strict_field,
     is_strict_request, names_method, part_names_method, request_within,
 };
+use super::http2::{Http2, PREFACE};
 use super::machine::{Aligned, LOOK, Machine, Sink, Step, base64, begins_with_word, line, whole};
 use super::path::{shown, shown_host};
 use super::secrets;
 use crate::End;
-use crate::bytes::{find, lines};
+use crate::bytes::{find, lines, may_start_with, position};
 use crate::web::http1::{is_method, is_token_byte, request_line};
 
 /// Headers that name another method or path than the request line, to servers that heed them.
@@ -26,6 +31,8 @@ const PENDING: usize = 64;
 /// A field that is longer, with its folds, is looked at no further.
 const LONGEST_FIELD: usize = 3 * LOOK;
 const LONGEST_CHUNK_LINE: usize = 256;
+/// So much of a body is looked through for passwords.
+const LONGEST_FORM: usize = 64 * 1024;
 pub(super) const METHODS: [&str; 22] = [
     "GET",
     "HEAD",
@@ -65,6 +72,10 @@ pub(super) struct Http {
     /// The client's body in chunks: what it is, and its beginning.
     chunked: Content,
     text: Vec<u8>,
+    /// Bytes in front of that which were looked through.
+    looked: usize,
+    /// What a request asked to go on in.
+    http2: Option<Box<Http2>>,
 }
 
 #[derive(Default)]
@@ -81,6 +92,8 @@ struct Request {
     is_head: bool,
     is_connect: bool,
     presented: bool,
+    /// It asks to go on in HTTP/2.
+    is_upgrade: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -93,11 +106,15 @@ enum Phase {
     LongField,
     /// This many bytes, in a form that is looked through.
     Body(u64, Content),
+    /// The same of what is behind its beginning; so much in front of it was looked through.
+    RestOfBody(u64, Content, usize),
     ChunkSize,
     /// This many bytes are left of it.
     Chunk(u64),
     ChunkEnd,
     Trailer,
+    /// It goes on in HTTP/2.
+    Http2,
 }
 
 impl Phase {
@@ -123,6 +140,9 @@ impl Machine for Http {
                 End::Server => self.response(rest, sink),
             },
             Phase::Body(length, content) => self.body(from, rest, length, content, sink),
+            Phase::RestOfBody(length, content, looked) => {
+                self.rest_of_body(rest, length, content, looked, sink)
+            }
             Phase::Fields => self.field(rest, sink),
             Phase::LongField => rest_of_field(rest, sink.examined),
             Phase::ChunkSize => self.chunk_size(from, rest, sink),
@@ -133,6 +153,10 @@ impl Machine for Http {
                 _ => (Step::Lost, phase),
             },
             Phase::Trailer => trailer(from, rest, sink),
+            Phase::Http2 => match &mut self.http2 {
+                Some(http2) => (http2.step(from, rest, sink), phase),
+                None => (Step::Done, phase),
+            },
         };
         match from {
             End::Client => self.client = next,
@@ -143,6 +167,7 @@ impl Machine for Http {
 
     fn aligned(&self, from: End, rest: &[u8]) -> Aligned {
         match from {
+            _ if self.is_http2(from) => Aligned::No,
             End::Client => begins_request(rest),
             End::Server if rest.len() < 9 => Aligned::More,
             End::Server if rest.starts_with(b"HTTP/1.") => Aligned::Yes,
@@ -153,6 +178,12 @@ impl Machine for Http {
     fn gap(&mut self, from: End) {
         self.pending.clear();
         match from {
+            // Nothing begins there that could be read.
+            _ if self.is_http2(from) => {
+                if let Some(http2) = &mut self.http2 {
+                    http2.gap(from);
+                }
+            }
             End::Client => {
                 self.client = Phase::Head;
                 self.text = Vec::new();
@@ -171,6 +202,14 @@ impl Machine for Http {
 }
 
 impl Http {
+    fn is_http2(&self, from: End) -> bool {
+        let phase = match from {
+            End::Client => self.client,
+            End::Server => self.server,
+        };
+        matches!(phase, Phase::Http2)
+    }
+
     fn request(&mut self, rest: &[u8], sink: &mut Sink<'_>) -> (Step, Phase) {
         // RFC 9112 section 2.2: an empty line before a request is ignored; by most servers, however it ends.
         match rest {
@@ -181,6 +220,14 @@ impl Http {
                 return (Step::Take(1), Phase::Head);
             }
             _ => {}
+        }
+        if self.http2.is_some() && may_start_with(rest, PREFACE) {
+            if rest.len() < PREFACE.len() {
+                return (Step::More, Phase::Head);
+            }
+            sink.turned_to_http2();
+            let step = self.http2.as_mut().map_or(Step::Done, |http2| http2.step(End::Client, rest, sink));
+            return (step, Phase::Http2);
         }
         match begins_with_method(rest) {
             Aligned::Yes => {}
@@ -197,8 +244,12 @@ impl Http {
             sink.passed_over();
         }
         self.no_content = has_no_content(&method.to_ascii_uppercase());
-        let request =
-            Request { is_head: method == b"HEAD", is_connect: method == b"CONNECT", presented: false };
+        let request = Request {
+            is_head: method == b"HEAD",
+            is_connect: method == b"CONNECT",
+            presented: false,
+            is_upgrade: false,
+        };
         if request.is_connect {
             // Without user information, which has no place there.
             tell(method, &shown_host(target), sink);
@@ -259,6 +310,7 @@ impl Http {
         };
         let Some((name, value)) = header(whole) else { return };
         self.head.framing.header(name, value);
+        self.head.request.is_upgrade |= name.eq_ignore_ascii_case(b"upgrade") && names_h2c(value);
         self.head.request.presented |= look_at_header(name, value, sink);
         if name.eq_ignore_ascii_case(b"destination") {
             look_at_destination(self.head.method, value, sink);
@@ -278,7 +330,11 @@ impl Http {
         }
         self.presents = Some(request.presented);
         self.pending.push_back(request);
+        if request.is_upgrade && self.http2.is_none() {
+            self.http2 = Some(Box::default());
+        }
         self.chunked = framing.content;
+        self.looked = 0;
         Phase::of(&framing)
     }
 
@@ -290,8 +346,10 @@ impl Http {
         let status = rest.get(9..12).and_then(|digits| std::str::from_utf8(digits).ok()?.parse::<u16>().ok());
         let Some(status) = status else { return (Step::Lost, Phase::Head) };
         let mut framing = Framing::default();
+        let mut is_http2 = true;
         for (name, value) in lines(&rest[..end]).skip(1).filter_map(header) {
             framing.header(name, value);
+            is_http2 &= !name.eq_ignore_ascii_case(b"upgrade") || names_h2c(value);
             if name.eq_ignore_ascii_case(b"set-cookie") {
                 let cookie = value.split(|b| *b == b';').next().unwrap_or(value);
                 secrets::in_cookies(cookie, "HTTP Set-Cookie header", sink);
@@ -299,8 +357,16 @@ impl Http {
         }
         // RFC 9110 section 15.2: an interim answer is not the answer.
         if (100..200).contains(&status) {
-            let step = if status == 101 { Step::Done } else { Step::Take(end as u64) };
-            return (step, Phase::Head);
+            if status != 101 {
+                return (Step::Take(end as u64), Phase::Head);
+            }
+            let request = self.pending.pop_front().filter(|request| request.is_upgrade && is_http2);
+            let (Some(request), Some(http2)) = (request, &mut self.http2) else {
+                return (Step::Done, Phase::Head);
+            };
+            http2.upgraded(request.presented);
+            sink.turned_to_http2();
+            return (Step::Take(end as u64), Phase::Http2);
         }
         let request = self.pending.pop_front();
         let presented = request.map(|request| request.presented).or(self.presents).unwrap_or(true);
@@ -339,8 +405,18 @@ impl Http {
         let Some(body) = whole(rest, length) else {
             return (Step::More, Phase::Body(length, content));
         };
+        let is_whole = body.len() as u64 == length;
         match from {
-            End::Client => self.look_at_body(body, body.len() as u64 == length, content, sink),
+            End::Client => {
+                self.look_for_request(body, is_whole, content, sink);
+                let looked = self.look_at_part(body, is_whole, content, sink);
+                if !is_whole && content.is_form() {
+                    return (
+                        Step::Take(looked as u64),
+                        Phase::RestOfBody(length - looked as u64, content, looked),
+                    );
+                }
+            }
             End::Server => {
                 look_for_secrets(body, "HTTP response body", content, sink);
             }
@@ -348,15 +424,44 @@ impl Http {
         (Step::Take(length), Phase::Head)
     }
 
-    /// The beginning of what the client sends.
-    fn look_at_body(&mut self, body: &[u8], is_whole: bool, content: Content, sink: &mut Sink<'_>) {
-        self.look_for_request(body, is_whole, content, sink);
-        if look_for_secrets(body, "HTTP request body", content, sink) {
+    fn rest_of_body(
+        &mut self,
+        rest: &[u8],
+        length: u64,
+        content: Content,
+        before: usize,
+        sink: &mut Sink<'_>,
+    ) -> (Step, Phase) {
+        let Some(part) = whole(rest, length) else {
+            return (Step::More, Phase::RestOfBody(length, content, before));
+        };
+        let is_last = part.len() as u64 == length;
+        let looked = self.look_at_part(part, is_last, content, sink);
+        let before = before + looked;
+        if is_last || before >= LONGEST_FORM {
+            return (Step::Take(length), Phase::Head);
+        }
+        (Step::Take(looked as u64), Phase::RestOfBody(length - looked as u64, content, before))
+    }
+
+    /// Looks through a part of what the client sends, up to the last field that may go on behind it: so much of it.
+    fn look_at_part(&mut self, part: &[u8], is_last: bool, content: Content, sink: &mut Sink<'_>) -> usize {
+        let end = if is_last { part.len() } else { content.last_field(part) };
+        let mut found = look_for_secrets(&part[..end], "HTTP request body", content, sink);
+        // A part may begin within a text, at whose end the next name follows.
+        if content == Content::Json
+            && !matches!(part.trim_ascii_start().first(), Some(b'"' | b'{' | b'['))
+            && let Some(quote) = position(&part[..end], b'"')
+        {
+            found |= secrets::in_json(&part[quote + 1..end], "HTTP request body", sink);
+        }
+        if found {
             if let Some(request) = self.pending.back_mut() {
                 request.presented = true;
             }
             self.presents = Some(true);
         }
+        end
     }
 
     /// Who leaves a body unread takes it for the next request.
@@ -405,7 +510,7 @@ impl Http {
         if from == End::Server || self.chunked == Content::Other {
             return (Step::Take(length), Phase::ChunkEnd);
         }
-        let room = LOOK - self.text.len();
+        let room = LOOK.saturating_sub(self.text.len());
         let taken = usize::try_from(length).map_or(room, |length| length.min(room)).min(rest.len());
         self.text.extend_from_slice(&rest[..taken]);
         if self.text.len() == LOOK {
@@ -416,9 +521,18 @@ impl Http {
     }
 
     fn look_at_chunks(&mut self, is_whole: bool, sink: &mut Sink<'_>) {
-        let text = std::mem::take(&mut self.text);
-        let content = std::mem::take(&mut self.chunked);
-        self.look_at_body(&text, is_whole, content, sink);
+        let (mut text, content) = (std::mem::take(&mut self.text), self.chunked);
+        if self.looked == 0 {
+            self.look_for_request(&text, is_whole, content, sink);
+        }
+        let looked = self.look_at_part(&text, is_whole, content, sink);
+        self.looked += looked;
+        if is_whole || !content.is_form() || self.looked >= LONGEST_FORM {
+            self.chunked = Content::Other;
+            return;
+        }
+        text.drain(..looked);
+        self.text = text;
     }
 }
 
@@ -432,6 +546,11 @@ fn look_for_secrets(body: &[u8], place: &'static str, content: Content, sink: &m
     };
     secrets::by_shape(body, place, sink);
     named
+}
+
+/// Whether one of the protocols in this field (RFC 9110 section 7.8) is HTTP/2.
+fn names_h2c(value: &[u8]) -> bool {
+    value.split(|b| *b == b',').any(|protocol| protocol.trim_ascii().eq_ignore_ascii_case(b"h2c"))
 }
 
 /// Whether a method stands at the start, of whatever name, and a space behind it.

@@ -8,6 +8,9 @@ use super::path::decoded;
 use crate::bytes::{find, position, starts_with_ignore_case};
 use crate::web::http1::{is_method, is_token_byte};
 
+/// A line end and what the boundary of a form in parts begins with (RFC 2046 section 5.1.1).
+const MARK: usize = 4;
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Content {
     Form,
@@ -16,6 +19,26 @@ pub(super) enum Content {
     Text,
     #[default]
     Other,
+}
+
+impl Content {
+    /// Whether it has fields with names.
+    pub fn is_form(self) -> bool {
+        matches!(self, Content::Form | Content::Multipart | Content::Json)
+    }
+
+    /// Where the last field in this part of a body begins, which goes on behind it; in one that is all of one field, so
+    /// much that the mark before the next one is not cut.
+    pub fn last_field(self, part: &[u8]) -> usize {
+        let begins = |at: &usize| match self {
+            Content::Form => part[at - 1] == b'&',
+            Content::Multipart => part[at - 1] == b'\n' && part[*at..].starts_with(b"--"),
+            // The comma before a name.
+            _ => part[at - 1] == b',' && part[*at..].trim_ascii_start().first() == Some(&b'"'),
+        };
+        let last = (1..part.len()).rev().find(begins);
+        last.unwrap_or(part.len().saturating_sub(MARK).max(1))
+    }
 }
 
 /// What the header section says of the body.

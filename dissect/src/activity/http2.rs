@@ -17,7 +17,7 @@ use super::path::shown_host;
 use super::secrets;
 use crate::End;
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const FRAME_HEADER: usize = 9;
 const HEADERS: u8 = 1;
 const PUSH_PROMISE: u8 = 5;
@@ -226,6 +226,11 @@ fn is_clear(section: &Section, name: &[u8], value: &[u8]) -> bool {
 }
 
 impl Http2 {
+    /// The request that turned the connection into this is answered on the first stream (RFC 7540 section 3.2).
+    pub(super) fn upgraded(&mut self, presented: bool) {
+        self.pending.push_front(Request { stream: 1, presented });
+    }
+
     fn request(&mut self, stream: u32, section: Section, sink: &mut Sink<'_>) {
         // Without a method they are the trailers of a body.
         let Some(method) = section.method else { return };

@@ -1,7 +1,7 @@
 //! IMAP (RFC 9051): LOGIN and AUTHENTICATE PLAIN, and their tagged answers.
 
 use super::event::{CredentialKind, Verb};
-use super::machine::{Aligned, LOOK, Machine, Sink, Step, base64, line, plain_password};
+use super::machine::{Aligned, LOOK, Machine, Sink, Step, base64, is_sasl_answer, line, plain_password};
 use crate::End;
 use crate::bytes::starts_with_ignore_case;
 
@@ -81,6 +81,15 @@ impl Imap {
         let password = |secret: &[u8], sink: &mut Sink<'_>| {
             sink.credential(CredentialKind::Password, "IMAP LOGIN", secret);
         };
+        // The server may have refused the mechanism or the literal.
+        let begins_anew = match self.client {
+            Turn::Plain => !is_sasl_answer(text, &[]),
+            Turn::User | Turn::Password => is_log_in(text),
+            Turn::Command => false,
+        };
+        if begins_anew {
+            self.client = Turn::Command;
+        }
         match self.client {
             Turn::Plain => {
                 self.client = Turn::Command;
@@ -159,6 +168,8 @@ impl Imap {
         let ok = match status {
             b"OK" => true,
             b"NO" => false,
+            // It was no command, and asked for nothing.
+            b"BAD" => return self.pending.retain(|known| known != tag),
             _ => return,
         };
         if tag == b"*" {
@@ -173,6 +184,12 @@ impl Imap {
             None => {}
         }
     }
+}
+
+/// Behind a tag.
+fn is_log_in(text: &[u8]) -> bool {
+    let command = text.split(|b| *b == b' ').nth(1).unwrap_or(&[]);
+    [&b"LOGIN"[..], b"AUTHENTICATE"].iter().any(|known| command.eq_ignore_ascii_case(known))
 }
 
 fn tell(ok: bool, sink: &mut Sink<'_>) {

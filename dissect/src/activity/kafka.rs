@@ -43,7 +43,8 @@ pub(super) struct Kafka {
     /// Asked for by ids that no Metadata response has named yet.
     unnamed: Vec<(Verb, TopicId)>,
     is_plain: bool,
-    /// SaslHandshake version 0: the next message of the client is a bare SASL one.
+    /// SaslHandshake version 0: the next message of the client is a bare SASL one, unless the broker wants no SASL and
+    /// goes on without.
     bare: bool,
     presented: bool,
 }
@@ -59,13 +60,12 @@ impl Machine for Kafka {
         let body = &message[4..];
         self.name_topics(sink);
         match from {
-            End::Client if self.bare => {
-                self.bare = false;
-                self.presented = true;
-                self.sasl(body, "Kafka SASL PLAIN", sink);
-            }
             End::Client => {
-                if self.request(body, sink).is_none() {
+                let is_sasl = std::mem::take(&mut self.bare) && is_sasl(body);
+                if is_sasl {
+                    self.presented = true;
+                    self.sasl(body, "Kafka SASL PLAIN", sink);
+                } else if self.request(body, sink).is_none() {
                     sink.passed_over();
                 }
             }
@@ -105,6 +105,15 @@ impl Machine for Kafka {
     fn tells_all(&self) -> bool {
         self.unnamed.is_empty()
     }
+}
+
+/// Whether it is a message of SASL PLAIN (RFC 4616) or SCRAM (RFC 5802): texts. No request is one, whose version would be
+/// of 32 or more.
+fn is_sasl(body: &[u8]) -> bool {
+    let mut texts = body.split(|byte| *byte == 0);
+    texts.all(|text| std::str::from_utf8(text).is_ok_and(|text| !text.chars().any(char::is_control)))
+        && matches!(body.iter().filter(|byte| **byte == 0).count(), 0 | 2)
+        && !body.is_empty()
 }
 
 impl Kafka {

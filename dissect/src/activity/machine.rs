@@ -1,7 +1,7 @@
 //! The shape of every reader, and what it tells.
 
 use super::event::{
-    Authentication, Credential, CredentialKind, Event, Fingerprint, Operation, Outcome, Verb,
+    Authentication, Before, Credential, CredentialKind, Event, Fingerprint, Operation, Outcome, Verb,
 };
 use super::kafka_names::TopicNames;
 use super::{Memory, token};
@@ -78,6 +78,14 @@ impl Sink<'_> {
         self.memory.passed_over = true;
     }
 
+    /// What follows is HTTP/2: servers may make something else of what was asked for before.
+    pub fn turned_to_http2(&mut self) {
+        self.memory.passed_over = true;
+        if self.memory.before == Some(Before::Upgrade) {
+            self.memory.before = None;
+        }
+    }
+
     /// The server turned the client down.
     pub fn failed(&mut self, code: impl Into<String>, presented: bool) {
         self.answered(Outcome::Failed, code.into(), presented);
@@ -86,6 +94,11 @@ impl Sink<'_> {
     /// The server let the client in, by something that it had presented.
     pub fn succeeded(&mut self, code: impl Into<String>) {
         self.answered(Outcome::Succeeded, code.into(), true);
+    }
+
+    /// What another reader found.
+    pub fn repeated(&mut self, answer: Authentication) {
+        self.answered(answer.outcome, answer.code, answer.presented);
     }
 
     fn answered(&mut self, outcome: Outcome, code: String, presented: bool) {
@@ -160,6 +173,14 @@ pub(super) fn base64(text: &[u8]) -> Option<Vec<u8>> {
         return None;
     }
     LENIENT.decode(text.trim_ascii()).ok()
+}
+
+/// Whether a line may be what a client answers within SASL (RFC 4422 section 4): base64, nothing, or that it gives up.
+/// None of the protocol's commands, which follow where the server has refused the mechanism.
+pub(super) fn is_sasl_answer(line: &[u8], commands: &[&str]) -> bool {
+    let is_command = commands.iter().any(|command| line.eq_ignore_ascii_case(command.as_bytes()));
+    let line = line.trim_ascii_end();
+    !is_command && (matches!(line, b"*" | b"=") || base64(line).is_some())
 }
 
 /// The password of a SASL PLAIN message (RFC 4616): after the second NUL.

@@ -122,7 +122,7 @@ impl Observer {
     pub fn new(protection: Protection) -> Option<Observer> {
         let Protection::Plaintext(plain) = protection else { return None };
         let machine: Box<dyn Machine> = match plain {
-            Plain::Readable => Box::new(lines::Lines),
+            Plain::Readable => Box::new(lines::Lines::of_nobody()),
             Plain::Protocol(protocol) => match protocol {
                 Protocol::Http => Box::new(http1::Http::default()),
                 Protocol::Http2 | Protocol::Grpc => Box::new(http2::Http2::default()),
@@ -141,7 +141,7 @@ impl Observer {
                 Protocol::Ldap => Box::new(ldap::Ldap::default()),
                 Protocol::Socks => Box::new(socks::Socks::default()),
                 Protocol::Telnet | Protocol::Stomp | Protocol::Syslog | Protocol::Xmpp => {
-                    Box::new(lines::Lines)
+                    Box::new(lines::Lines::default())
                 }
                 _ => return None,
             },

@@ -1,29 +1,50 @@
-//! POP3 (RFC 1939, AUTH of RFC 5034): PASS, APOP and AUTH PLAIN, and their answers.
+//! POP3 (RFC 1939, AUTH of RFC 5034): PASS, APOP, AUTH PLAIN and AUTH LOGIN, and their answers.
 //!
 //! Answers have no name: they are matched to commands in order, up to the first whose length is not
-//! known beforehand; log-ins come before those.
+//! known beforehand; log-ins come before those. An empty line is answered by some servers, with a refusal: where it
+//! cannot be told whether it was, a refusal near a log-in is that of the log-in, and no log-in is said to have
+//! succeeded.
 
 use std::collections::VecDeque;
 
 use super::event::{CredentialKind, Verb};
-use super::machine::{Aligned, LOOK, Machine, Sink, Step, base64, begins_with_word, line, plain_password};
+use super::machine::{
+    Aligned, LOOK, Machine, Sink, Step, base64, begins_with_word, is_sasl_answer, line, plain_password,
+};
 use crate::End;
 use crate::bytes::starts_with_ignore_case;
 
-const COMMANDS: [&str; 12] =
-    ["USER", "PASS", "APOP", "AUTH", "CAPA", "STAT", "LIST", "RETR", "DELE", "NOOP", "QUIT", "UIDL"];
+const COMMANDS: [&str; 18] = [
+    "USER", "PASS", "APOP", "AUTH", "CAPA", "STAT", "LIST", "RETR", "DELE", "NOOP", "QUIT", "UIDL", "TOP",
+    "RSET", "STLS", "UTF8", "LANG", "LAST",
+];
 
-/// Commands that wait for their answer.
-const PENDING: usize = 64;
+/// Lines that wait for their answer.
+const PENDING: usize = 4096;
 
 #[derive(Default)]
 pub(super) struct Pop3 {
     greeted: bool,
-    /// The next line of the client is an answer of PLAIN.
-    plain: bool,
+    sasl: Sasl,
     pending: VecDeque<Waits>,
     /// The server's lines belong to an answer that ends with a dot.
     long: bool,
+    /// Whether the server answers empty lines, once that shows.
+    answers_empty: Option<bool>,
+    /// So many refusals were of empty lines, or of as many commands behind them.
+    doubt: usize,
+}
+
+/// What the client's next line may answer. It waits for an answer itself, like any other line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Sasl {
+    #[default]
+    Nothing,
+    Plain,
+    LoginUser,
+    LoginPassword,
+    /// Of another mechanism.
+    Other,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +53,8 @@ enum Waits {
     /// A line, if it is a refusal; else lines up to a dot.
     Long,
     Short,
+    /// For a refusal, or for nothing.
+    Empty,
 }
 
 impl Machine for Pop3 {
@@ -56,8 +79,9 @@ impl Machine for Pop3 {
 
     fn gap(&mut self, _: End) {
         self.pending.clear();
-        self.plain = false;
+        self.sasl = Sasl::Nothing;
         self.long = false;
+        self.doubt = 0;
     }
 }
 
@@ -70,8 +94,22 @@ impl Pop3 {
                 sink.credential(CredentialKind::Password, "POP3 AUTH PLAIN", password);
             }
         };
-        if std::mem::take(&mut self.plain) {
-            plain(text, sink);
+        let answers = std::mem::take(&mut self.sasl);
+        if answers != Sasl::Nothing && is_sasl_answer(text, &COMMANDS) {
+            self.sasl = match answers {
+                Sasl::LoginUser => Sasl::LoginPassword,
+                Sasl::Other => Sasl::Other,
+                _ => Sasl::Nothing,
+            };
+            match answers {
+                Sasl::Plain => plain(text, sink),
+                Sasl::LoginPassword => {
+                    let secret = base64(text).unwrap_or_default();
+                    sink.credential(CredentialKind::Password, "POP3 AUTH LOGIN", &secret);
+                }
+                _ => {}
+            }
+            self.push(Waits::LogIn);
             return;
         }
         let mut words = text.splitn(3, |b| *b == b' ');
@@ -86,11 +124,20 @@ impl Pop3 {
             b"AUTH" if starts_with_ignore_case(argument, b"plain") => {
                 match words.nth(1) {
                     Some(initial) => plain(initial, sink),
-                    None => self.plain = true,
+                    None => self.sasl = Sasl::Plain,
                 }
                 Waits::LogIn
             }
-            b"AUTH" if !argument.is_empty() => Waits::LogIn,
+            b"AUTH" if !argument.trim_ascii().is_empty() => {
+                let is_login = words.next().is_some_and(|word| word.eq_ignore_ascii_case(b"login"));
+                self.sasl = match (is_login, words.next()) {
+                    (true, None) => Sasl::LoginUser,
+                    (true, Some(_)) => Sasl::LoginPassword,
+                    (false, _) => Sasl::Other,
+                };
+                Waits::LogIn
+            }
+            b"" if text.trim_ascii().is_empty() => Waits::Empty,
             b"LIST" | b"UIDL" if argument.is_empty() => Waits::Long,
             b"RETR" | b"TOP" => {
                 sink.operation(Verb::Read, "mailbox", None);
@@ -103,8 +150,13 @@ impl Pop3 {
             b"CAPA" | b"AUTH" => Waits::Long,
             _ => Waits::Short,
         };
-        if self.pending.len() < PENDING {
-            self.pending.push_back(waits);
+        self.push(waits);
+    }
+
+    fn push(&mut self, waits: Waits) {
+        match self.pending.len() < PENDING {
+            true => self.pending.push_back(waits),
+            false => self.doubt = PENDING,
         }
     }
 
@@ -116,15 +168,36 @@ impl Pop3 {
         if !std::mem::replace(&mut self.greeted, true) {
             return;
         }
-        // A challenge is not the answer yet.
-        if text.starts_with(b"+ ") || text == b"+" {
+        let (ok, refused) = (text.starts_with(b"+OK"), text.starts_with(b"-ERR"));
+        // Each line of the client's has one, which may be a challenge.
+        let challenges = text.starts_with(b"+ ") || text == b"+";
+        if self.doubt > 0 && !ok && !refused && !challenges {
             return;
         }
-        let ok = text.starts_with(b"+OK");
-        match self.pending.pop_front() {
-            Some(Waits::LogIn) if ok => sink.succeeded("POP3 +OK"),
-            Some(Waits::LogIn) if text.starts_with(b"-ERR") => sink.failed("POP3 -ERR", true),
-            Some(Waits::Long) => self.long = ok,
+        while self.pending.front() == Some(&Waits::Empty)
+            && (ok || challenges || self.answers_empty == Some(false))
+        {
+            self.answers_empty = Some(false);
+            self.pending.pop_front();
+        }
+        let answered = self.pending.pop_front();
+        if answered == Some(Waits::Empty) {
+            if self.pending.is_empty() {
+                self.answers_empty = Some(true);
+            }
+            self.doubt += usize::from(self.answers_empty.is_none());
+        }
+        match answered {
+            Some(Waits::LogIn) if ok && self.doubt == 0 => sink.succeeded("POP3 +OK"),
+            Some(Waits::LogIn) if refused => sink.failed("POP3 -ERR", true),
+            _ if refused => {
+                let near = self.pending.iter_mut().take(self.doubt);
+                if let Some(waits) = near.into_iter().find(|waits| **waits == Waits::LogIn) {
+                    *waits = Waits::Short;
+                    sink.failed("POP3 -ERR", true);
+                }
+            }
+            Some(Waits::Long) => self.long = ok && self.doubt == 0,
             _ => {}
         }
     }

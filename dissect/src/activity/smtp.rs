@@ -3,7 +3,9 @@
 //! The client's side is followed by itself: what it sends after AUTH is an answer until it is through.
 
 use super::event::{CredentialKind, Verb};
-use super::machine::{Aligned, LOOK, Machine, Sink, Step, base64, begins_with_word, line, plain_password};
+use super::machine::{
+    Aligned, LOOK, Machine, Sink, Step, base64, begins_with_word, is_sasl_answer, line, plain_password,
+};
 use super::secrets;
 use crate::End;
 use crate::bytes::starts_with_ignore_case;
@@ -73,6 +75,9 @@ impl Smtp {
                 Turn::Data
             }
             _ if text == b"*" => Turn::Command,
+            Turn::Plain | Turn::LoginUser | Turn::LoginPassword if !is_sasl_answer(text, &COMMANDS) => {
+                self.command(text, sink)
+            }
             Turn::Plain => {
                 if let Some(message) = base64(text) {
                     password(&message, sink);

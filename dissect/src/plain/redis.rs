@@ -66,7 +66,7 @@ const COMMANDS: [&[u8]; 48] = [
 ];
 
 /// Errors that only Redis and its kin have. The last two quote the name.
-const ERRORS: [&[u8]; 7] = [
+pub(crate) const ERRORS: [&[u8]; 7] = [
     b"-WRONGPASS ",
     b"-NOAUTH ",
     b"-NOPERM ",

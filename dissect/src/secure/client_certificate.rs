@@ -232,7 +232,8 @@ impl Handshake<'_> {
         let is_full = |length: u16| self.is_full(length) || twice && length == self.server[0];
         let (mut full, mut others, mut alerted) = (0, 0, None);
         for (at, length) in self.server.iter().enumerate() {
-            let filler = filler_of(*length);
+            let may_be_part = self.may_be_part(at);
+            let filler = filler_of(*length).filter(|_| !may_be_part);
             if others >= least && filler.is_some() {
                 let proof = self.is_signature(self.server[at - 1]) && !is_full(self.server[at - 1]);
                 let asked = match others {
@@ -242,11 +243,12 @@ impl Handshake<'_> {
                 };
                 return ServerFlight { end: Some(at + 1), asked, filler, needs: at + 2 };
             }
-            if *length == self.record(ALERT) && together {
+            let is_alert = *length == self.record(ALERT) && !may_be_part;
+            if is_alert && together {
                 alerted = Some(at);
                 break;
             }
-            if *length == self.record(ALERT) {
+            if is_alert {
                 return ServerFlight { end: Some(at), asked: None, filler: Some(0), needs: at + 1 };
             }
             if is_full(*length) {
@@ -273,6 +275,13 @@ impl Handshake<'_> {
         ServerFlight { end, asked: None, filler: None, needs }
     }
 
+    /// The end of what an agreed limit has cut follows a part that is as long as any: it may be as long as a message
+    /// (RFC 8449 section 4).
+    fn may_be_part(&self, at: usize) -> bool {
+        let before = &self.server[..at];
+        self.limited && before.last().is_some_and(|last| Some(last) == before.iter().max())
+    }
+
     /// As long as a record may be, or one byte less: the type may count (RFC 8449 section 4).
     fn is_full(&self, record: u16) -> bool {
         record >= self.record(FULL - 1)
@@ -284,6 +293,9 @@ impl Handshake<'_> {
             return Next::Nothing;
         };
         let is_alert = |filler: u16| length == self.record(ALERT + filler);
+        if self.may_be_part(at) && FILLERS.into_iter().any(is_alert) {
+            return Next::Unclear;
+        }
         if is_alert(flight.filler.unwrap_or(0)) {
             return Next::Alert;
         }

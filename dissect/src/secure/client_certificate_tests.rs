@@ -69,7 +69,8 @@ fn play(block: impl Strategy<Value = u16> + Clone) -> impl Strategy<Value = Play
         Just(Truth::Presented),
         Just(Truth::TurnedDown)
     ];
-    let data = || prop::collection::vec(1u32..3000, 0..4);
+    // Two bytes are as long as an alert.
+    let data = || prop::collection::vec(prop_oneof![Just(1u32), 3u32..3000], 0..4);
     (
         (truth, any::<bool>(), prop_oneof![9 => Just(16u16), 1 => Just(8u16)]),
         (manner(block.clone()), manner(block)),
@@ -138,8 +139,10 @@ proptest! {
     #[test]
     fn nothing_wrong_is_said_of_any_stack(play in play(Just(1)), cuts: (prop::sample::Index, prop::sample::Index)) {
         let (client, server) = (cuts.0.index(play.client.len() + 1), cuts.1.index(play.server.len() + 1));
-        let state = judged(&play, client, server).certificate.state;
+        let judgement = judged(&play, client, server);
+        let state = judgement.certificate.state;
         prop_assert!(!is_wrong(play.truth, state), "{state:?} at {client}/{server}");
+        prop_assert!(!judgement.refused_by_server || play.truth == Truth::TurnedDown, "{client}/{server}");
     }
 
     /// Padding to a multiple of anything, in both directions or in one.
@@ -195,4 +198,29 @@ fn what_shows_is_said() {
     // The sides contradict each other.
     assert_eq!(judge_of(48, &[69, 35], &asking), State::Unknown);
     assert_eq!(judge_of(48, &[865, 281, 69, 35], &not_asking), State::Unknown);
+}
+
+/// A message cut by an agreed limit may end in a part as long as a Finished or an alert.
+#[test]
+fn the_end_of_a_message_that_was_cut_is_no_finished_and_no_alert() {
+    for (part, hash) in [(53, 32), (69, 32), (69, 48), (85, 48), (19, 32)] {
+        let server = [23, 37, 1152, 1152, part, 95, 21 + hash, 19];
+        let client = [250, 95, 21 + hash, 19];
+        for (client, server) in
+            [(&client[..], &server[..6]), (&client[..3], &server[..6]), (&client, &server)]
+        {
+            let shake = Handshake {
+                hash,
+                tag: 16,
+                pre_shared_key: false,
+                early_data: false,
+                limited: true,
+                client,
+                server,
+            };
+            let judgement = judge(shake);
+            assert_eq!(judgement.certificate.state, State::Unknown, "{shake:?}");
+            assert_eq!(judgement.refused_by_server, server.len() == 8, "{shake:?}");
+        }
+    }
 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::hello::{ClientHello, ServerHello};
-use super::order::{CLIENT_HELLO, Order, SERVER_HELLO};
+use super::order::{CLIENT_HELLO, NEW_SESSION_TICKET, Order, SERVER_HELLO};
 use super::record::{ALERT, APPLICATION_DATA, CHANGE_CIPHER_SPEC, HANDSHAKE, can_be_read};
 use super::{DATAGRAMS_BEHIND, Secure, flight, names, tls};
 use crate::bytes::{Reader, capped};
@@ -25,6 +25,8 @@ const HELLO_VERIFY_REQUEST: u8 = 3;
 /// A message may be as long as a chain of certificates.
 const LONGEST_MESSAGE: usize = 1 << 16;
 const MOST_MESSAGES: usize = 32;
+/// A lifetime and a length stand before a ticket.
+const TICKET: usize = 6;
 /// No protected record is shorter: DTLS 1.3 takes as much to hide its number (RFC 9147 section 4.2.3), and
 /// before it the shortest have a nonce of 8 bytes, a tag of 8, and a message.
 const SHORTEST_PROTECTED: usize = 16;
@@ -219,6 +221,15 @@ impl Messages {
         self.iter().any(|(kind, _, _)| kind == wanted)
     }
 
+    /// Whether one for a session holds what can be read. A server seals what it puts there (RFC 5077 section 4), or makes it
+    /// up; to the client it is any bytes.
+    fn shows_ticket(&self) -> bool {
+        let tickets = self.iter().filter(|(kind, _, _)| *kind == NEW_SESSION_TICKET);
+        tickets
+            .filter_map(|(_, body, _)| body.get(TICKET..))
+            .any(|ticket| readable::is_no_chance(ticket) || readable::has_no_chance_within(ticket))
+    }
+
     /// A server's, that asked for another hello.
     fn retry(&self) -> bool {
         let mut answers = self.all(SERVER_HELLO).filter_map(|body| ServerHello::parse(body, true));
@@ -334,6 +345,7 @@ pub(crate) fn look(client: &[&[u8]], server: &[&[u8]]) -> Secure {
         Media::Readable => Some((OPAQUE, Some("media without encryption, as agreed, none of them seen"))),
         _ if has_others => Some((OPAQUE, Some("what the relay carries for another peer"))),
         _ if has_more() => Some((OPAQUE, Some("bytes that are none of it"))),
+        _ if of_server.shows_ticket() => Some((OPAQUE, Some("a ticket that can be read"))),
         Media::WithoutKeys if has_media => Some((OPAQUE, Some("media that it gives no keys to"))),
         Media::Hidden if has_media => {
             Some((OPAQUE, Some("media, and whether it gives keys to them is hidden")))

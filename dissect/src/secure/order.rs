@@ -8,10 +8,11 @@ pub(super) const HELLO_REQUEST: u8 = 0;
 pub(super) const CLIENT_HELLO: u8 = 1;
 pub(super) const SERVER_HELLO: u8 = 2;
 const SERVER_HELLO_DONE: u8 = 14;
+pub(super) const NEW_SESSION_TICKET: u8 = 4;
 
 /// SupplementalData, Certificate, CertificateStatus, ServerKeyExchange, CertificateRequest, ServerHelloDone,
 /// NewSessionTicket.
-const SERVER: &[u8] = &[23, 11, 22, 12, 13, SERVER_HELLO_DONE, 4];
+const SERVER: &[u8] = &[23, 11, 22, 12, 13, SERVER_HELLO_DONE, NEW_SESSION_TICKET];
 /// SupplementalData, Certificate, CertificateUrl, ClientKeyExchange, CertificateVerify.
 const CLIENT: &[u8] = &[23, 11, 21, 16, 15];
 

@@ -69,10 +69,11 @@ pub(crate) fn probe(dialect: &Dialect, client: Prefix<'_>, server: Prefix<'_>) -
         return if server.ended { Probe::No } else { Probe::Maybe };
     };
     // Redis answers a command like that, too: where the client spoke first, it is no greeting, and no
-    // second reply follows.
+    // second reply follows; nor does Redis ask for more.
     let after = &server.bytes[greeting.text.len()..];
-    if greeting.text == b"+OK\r\n" && !after.starts_with(b"+OK") && !after.starts_with(b"-ERR") {
-        let hopeless = !b"+OK".starts_with(after) && !b"-ERR".starts_with(after);
+    let answers: [&[u8]; 4] = [b"+OK", b"-ERR", b"+ ", b"+\r\n"];
+    if greeting.text == b"+OK\r\n" && !answers.iter().any(|answer| after.starts_with(answer)) {
+        let hopeless = !answers.iter().any(|answer| answer.starts_with(after));
         return if hopeless || server.ended { Probe::No } else { Probe::Maybe };
     }
     let named = dialect.name.is_empty() || contains(greeting.text, dialect.name);
@@ -88,8 +89,16 @@ pub(crate) fn probe(dialect: &Dialect, client: Prefix<'_>, server: Prefix<'_>) -
         && !server.ended;
     if named || answers(b"+OK") || answers(b"-ERR") {
         let mut found = follow(dialect, client, server, &greeting);
-        found.settled &= for_good || dialect.foreign.is_empty();
-        Probe::Yes(describe(found))
+        let is_certain = for_good || dialect.foreign.is_empty();
+        found.settled &= is_certain;
+        // As long as it may be the other protocol after all, TLS alone shows that it was asked for.
+        if let Some((client_at, server_at)) = found.upgraded_at
+            && !is_certain
+            && begins_tls(client.after(client_at), server.after(server_at)) != Some(true)
+        {
+            found = Found { upgraded_at: None, settled: false, ..found };
+        }
+        Probe::Yes(if found.upgraded_at.is_some() { found } else { describe(found) })
     } else if for_good && !may_answer {
         Probe::No
     } else {
@@ -97,80 +106,137 @@ pub(crate) fn probe(dialect: &Dialect, client: Prefix<'_>, server: Prefix<'_>) -
     }
 }
 
-/// A refusal behind an empty line is of that or, where the server passes over it without a word, of the next command: in
-/// doubt, TLS tells which.
-fn follow(dialect: &Dialect, client: Prefix<'_>, server: Prefix<'_>, greeting: &Reply<'_>) -> Found {
-    let mut in_doubt = false;
-    let found = read(dialect, client, server, greeting, &mut |text| {
-        in_doubt |= is_empty(text);
-        true
-    });
-    if !in_doubt || !found.settled || found.upgraded_at.is_some() {
-        return found;
-    }
-    let silent = read(dialect, client, server, greeting, &mut |text| !is_empty(text));
-    let settled = match silent.upgraded_at.map(|(_, server_at)| server.bytes.get(server_at)) {
-        Some(Some(0x15 | 0x16)) => return silent,
-        Some(Some(_)) => true,
-        Some(None) if server.ended => return silent,
-        Some(None) => false,
-        None => silent.settled,
-    };
-    describe(Found { settled, ..found })
+/// Which reply answers the next command. Servers differ in whether they answer an empty line, so that a refusal behind
+/// one may be of the next command: then the dialogue is read in both ways.
+#[derive(Clone)]
+struct Reading {
+    /// Where that reply begins.
+    server_at: usize,
+    upgrade_offered: bool,
+    upgrade_refused: bool,
 }
 
-/// Whether a refusal is of a line, the reader says.
-fn read(
-    dialect: &Dialect,
-    client: Prefix<'_>,
-    server: Prefix<'_>,
-    greeting: &Reply<'_>,
-    is_refused: &mut dyn FnMut(&[u8]) -> bool,
-) -> Found {
-    let mut found = Found { settled: false, ..Found::plain(dialect.protocol) };
-    found.upgrade_offered = contains(greeting.text, dialect.offer);
-    let (mut client_at, mut server_at) = (0, greeting.text.len());
-    for _ in 0..MOST_COMMANDS {
-        let Some((text, next)) = line(&client.bytes[client_at..]) else {
-            found.settled |= client.bytes.len() - client_at > LONGEST_LINE;
-            return describe(found);
+impl Reading {
+    fn found(&self, dialect: &Dialect, settled: bool) -> Found {
+        describe(Found {
+            settled,
+            upgrade_offered: self.upgrade_offered,
+            upgrade_refused: self.upgrade_refused,
+            ..Found::plain(dialect.protocol)
+        })
+    }
+}
+
+/// Where the ways to read it disagree, TLS tells which it was, and where none follows, there was none.
+fn follow(dialect: &Dialect, client: Prefix<'_>, server: Prefix<'_>, greeting: &Reply<'_>) -> Found {
+    let first = Reading {
+        server_at: greeting.text.len(),
+        upgrade_offered: contains(greeting.text, dialect.offer),
+        upgrade_refused: false,
+    };
+    let (mut readings, mut granted) = (vec![first.clone()], Vec::new());
+    // What is said where no reading is left that TLS may follow.
+    let mut plain: Option<Found> = None;
+    let mut open: Option<Found> = None;
+    let mut client_at = 0;
+    for turn in 0..=MOST_COMMANDS {
+        let rest = &client.bytes[client_at..];
+        let (text, next) = match line(rest) {
+            Some(found) if turn < MOST_COMMANDS && found.1 <= LONGEST_LINE => found,
+            None if turn < MOST_COMMANDS && rest.len() <= LONGEST_LINE => {
+                open = open.or_else(|| readings.first().map(|reading| reading.found(dialect, false)));
+                break;
+            }
+            _ => {
+                plain = plain.or_else(|| readings.first().map(|reading| reading.found(dialect, true)));
+                break;
+            }
         };
-        if next > LONGEST_LINE {
-            break;
-        }
         client_at += next;
         let command = (dialect.command)(text).unwrap_or(&[]);
         if logs_in(command, dialect.log_ins) {
+            plain = plain.or_else(|| readings.first().map(|reading| reading.found(dialect, true)));
             break;
         }
         let asks = is_one_of(command, dialect.upgrades);
         let is_neutral = is_one_of(command, dialect.neutral);
-        let Some(reply) = (dialect.reply)(&server.bytes[server_at..], Some(text)) else {
-            found.upgrade_offered |= asks;
-            found.settled = server.ended;
-            return describe(found);
-        };
-        let goes_on = asks || is_neutral || (reply.refused && is_refused(text));
-        if !goes_on {
-            // Servers may pass over an empty line without a word: then this answers another.
-            if is_empty(text) {
+        for mut reading in std::mem::take(&mut readings) {
+            let Some(reply) = (dialect.reply)(&server.bytes[reading.server_at..], Some(text)) else {
+                reading.upgrade_offered |= asks;
+                let waits = if server.ended { &mut plain } else { &mut open };
+                waits.get_or_insert(reading.found(dialect, server.ended));
+                continue;
+            };
+            if !asks && !is_neutral && !reply.refused {
+                if is_empty(text) {
+                    keep(&mut readings, reading);
+                } else {
+                    plain = plain.or_else(|| Some(reading.found(dialect, true)));
+                }
                 continue;
             }
+            let passed_over = is_empty(text).then(|| reading.clone());
+            reading.server_at += reply.text.len();
+            reading.upgrade_offered |= asks || contains(reply.text, dialect.offer);
+            if asks && reply.granted {
+                granted.push((client_at, reading.server_at));
+                continue;
+            }
+            reading.upgrade_refused |= asks;
+            keep(&mut readings, reading);
+            if let Some(reading) = passed_over {
+                keep(&mut readings, reading);
+            }
+        }
+        if readings.is_empty() {
             break;
         }
-        server_at += reply.text.len();
-        found.upgrade_offered |= asks || contains(reply.text, dialect.offer);
-        if asks && reply.granted {
-            found.upgraded_at = Some((client_at, server_at));
-            found.settled = true;
-            found.upgrade_refused = false;
-            found.detail = dialect.upgrades.first().map(|name| printable(name));
-            return found;
-        }
-        found.upgrade_refused |= asks;
     }
-    found.settled = true;
-    describe(found)
+    let upgraded = |at| Found {
+        upgrade_offered: true,
+        upgraded_at: Some(at),
+        detail: dialect.upgrades.first().map(|name| printable(name)),
+        ..Found::plain(dialect.protocol)
+    };
+    let is_agreed = plain.is_none() && open.is_none() && readings.is_empty();
+    let mut is_open = false;
+    for at in granted.iter().copied() {
+        match begins_tls(client.after(at.0), server.after(at.1)) {
+            _ if is_agreed && granted.len() == 1 => return upgraded(at),
+            Some(true) => return upgraded(at),
+            Some(false) => {}
+            None => is_open = true,
+        }
+    }
+    match (open, plain) {
+        (Some(open), _) => open,
+        (None, Some(plain)) => describe(Found { settled: plain.settled && !is_open, ..plain }),
+        (None, None) => match granted.first() {
+            Some(at) if !is_open => upgraded(*at),
+            _ => first.found(dialect, false),
+        },
+    }
+}
+
+/// Of those that wait for the same reply, the first.
+fn keep(readings: &mut Vec<Reading>, reading: Reading) {
+    if readings.iter().all(|other| other.server_at != reading.server_at) {
+        readings.push(reading);
+    }
+}
+
+/// Whether an alert or a handshake of TLS stands at the start of both, or of one where no more comes of the other.
+fn begins_tls(client: Prefix<'_>, server: Prefix<'_>) -> Option<bool> {
+    let mut says = None;
+    let mut is_open = false;
+    for side in [client, server] {
+        match side.bytes.first() {
+            Some(0x15 | 0x16) => says = Some(true),
+            Some(_) => return Some(false),
+            None => is_open |= !side.ended,
+        }
+    }
+    if is_open { None } else { says.or(Some(false)) }
 }
 
 fn is_empty(text: &[u8]) -> bool {
@@ -208,10 +274,16 @@ impl Spoken {
             (false, true) => Some(Spoken::Foreign),
             _ => None,
         };
-        let (mut rest, mut replies) = (client.bytes, &server.bytes[greeting.text.len()..]);
+        let mut rest = client.bytes;
+        // Where the reply to the next command may begin: see [`Reading`].
+        let mut readings = vec![greeting.text.len()];
+        let mut said = None;
         for _ in 0..if is_bare { 1 } else { MOST_COMMANDS } {
             let Some((text, next)) = line(rest) else {
-                return Spoken::Nothing { for_good: client.ended || rest.len() > LONGEST_LINE };
+                if client.ended || rest.len() > LONGEST_LINE {
+                    break;
+                }
+                return Spoken::Nothing { for_good: false };
             };
             if next > LONGEST_LINE {
                 break;
@@ -230,33 +302,67 @@ impl Spoken {
                     None => continue,
                 }
             }
-            let reply = (dialect.reply)(replies, Some(text));
-            match (&reply, says) {
-                (None, _) if !server.ended => return Spoken::Nothing { for_good: false },
-                // Against a greeting that names the other alone, a refusal tells nothing.
-                (Some(Reply { refused: true, .. }) | None, Some(says))
-                    if is_only.is_some_and(|it| it != says) => {}
-                (Some(reply), Some(says)) if is_known(command, reply) => return says,
-                (None, Some(says)) => return says,
-                _ => {}
+            for at in std::mem::take(&mut readings) {
+                let reply = (dialect.reply)(&server.bytes[at..], Some(text));
+                let is_refused = reply.as_ref().is_some_and(|reply| reply.refused);
+                let known = match (&reply, says) {
+                    (None, _) if !server.ended => return Spoken::Nothing { for_good: false },
+                    // Against a greeting that names the other alone, a refusal tells nothing.
+                    (_, Some(says))
+                        if (reply.is_none() || is_refused) && is_only.is_some_and(|it| it != says) =>
+                    {
+                        None
+                    }
+                    (Some(reply), Some(says)) => is_known(command, reply).then_some(says),
+                    (None, says) => says,
+                    (_, None) => None,
+                };
+                let behind = at + reply.map_or(0, |reply| reply.text.len());
+                let begins_tls = matches!(server.bytes.get(behind), Some(0x15 | 0x16));
+                match known {
+                    // What follows has no lines.
+                    Some(Spoken::Own) if begins_tls && is_one_of(command, dialect.upgrades) => {
+                        return Spoken::Own;
+                    }
+                    Some(says) if said.is_some_and(|said| said != says) => {
+                        return Spoken::Nothing { for_good: true };
+                    }
+                    Some(says) => said = Some(says),
+                    None => {
+                        let may_be = [(behind, is_refused || !is_empty(text)), (at, is_empty(text))];
+                        for at in may_be.iter().filter(|(_, may_be)| *may_be).map(|(at, _)| *at) {
+                            if !readings.contains(&at) {
+                                readings.push(at);
+                            }
+                        }
+                    }
+                }
             }
-            if let Some(reply) = reply.filter(|reply| reply.refused || !is_empty(text)) {
-                replies = &replies[reply.text.len()..];
+            if readings.is_empty() {
+                break;
             }
         }
-        Spoken::Nothing { for_good: true }
+        said.unwrap_or(Spoken::Nothing { for_good: true })
     }
 }
 
-/// Whether a server that answers so knows the command (RFC 5321 section 4.2.1, RFC 959 section 4.2): a log-in may be
-/// refused for other reasons.
+/// Whether a server that answers so knows the command (RFC 5321 sections 4.2.1 and 4.3.2, RFC 4954 section 6, RFC 959
+/// section 5.4): a log-in may be refused for other reasons, and what only the other protocol answers is of another
+/// command.
 fn is_known(command: &[u8], reply: &Reply<'_>) -> bool {
     let code = reply.text.get(..3).unwrap_or(&[]);
+    let is_of_mail = matches!(code, b"220" | b"221" | b"235" | b"250" | b"251" | b"252" | b"334" | b"354");
     match () {
-        () if is_one_of(command, &[b"USER", b"PASS", b"ACCT"]) => matches!(code, [b'2' | b'3', ..] | b"530"),
-        () if is_one_of(command, &[b"AUTH TLS", b"AUTH SSL", b"AUTH TLS-C"]) => !reply.refused,
+        () if is_one_of(command, &[b"USER", b"PASS", b"ACCT"]) => {
+            matches!(code, [b'2' | b'3', ..] | b"530") && !is_of_mail
+        }
+        () if is_one_of(command, &[b"STARTTLS", b"AUTH TLS", b"AUTH SSL", b"AUTH TLS-C"]) => !reply.refused,
         // FTP has no such mechanism, or wants a name and a password first.
-        () if is_one_of(command, &[b"AUTH"]) => !matches!(code, b"500" | b"502" | b"503" | b"504" | b"530"),
+        () if is_one_of(command, &[b"AUTH"]) => {
+            (reply.refused && !matches!(code, b"500" | b"502" | b"503" | b"504" | b"530"))
+                || matches!(code, b"235" | b"334")
+        }
+        () if is_one_of(command, &super::smtp::OPENINGS) => is_of_mail,
         () => !reply.refused,
     }
 }
