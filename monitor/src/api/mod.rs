@@ -102,7 +102,7 @@ impl Default for Limits {
             header_timeout: Duration::from_secs(5),
             write_timeout: Duration::from_secs(10),
             life: Duration::from_secs(600),
-            life_of_whole: Duration::from_secs(60),
+            life_of_whole: Duration::from_secs(120),
             answer_timeout: Duration::from_secs(5),
             head_bytes: 16 * 1024,
         }
