@@ -13,7 +13,7 @@ use super::{Failure, write_out};
 use crate::api::{Holder, InstanceLock};
 use crate::config::{Config, Overrides, Pin};
 use crate::daemon;
-use crate::kernel::{Pins, noted_place};
+use crate::kernel::{PinError, Pins, noted_place};
 use crate::regular::Instead;
 use crate::sink::ToldLog;
 
@@ -146,7 +146,12 @@ fn pin_places(config: &Config) -> Vec<PathBuf> {
 }
 
 fn remove_pins(config: &Config, place: &Path, said: &mut String) -> Result<(), Failure> {
-    let pins = Pins::open(place).map_err(|error| Failure::Host(error.to_string()))?;
+    let pins = match Pins::open(place) {
+        Ok(pins) => pins,
+        // Noted, and another daemon's by now: it has taken them over.
+        Err(PinError::InUse(_)) if daemon::pin_place(config).as_deref() != Some(place) => return Ok(()),
+        Err(error) => return Err(Failure::Host(error.to_string())),
+    };
     let pins = pins.noted_in(daemon::note_file(&config.api.socket));
     pins.remove().map_err(|error| Failure::Host(error.to_string()))?;
     said.push_str(&format!("removed the hooks and maps in {}\n", place.display()));
