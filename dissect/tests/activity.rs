@@ -301,6 +301,35 @@ fn kafka_hides_no_request_behind_a_handshake_of_sasl() {
     assert_eq!(told(&[&handshake(b"SCRAM-SHA-256")[..], &scram, &delete].concat()), (vec![deleted], true));
 }
 
+/// Version 0 of SaslHandshake: what follows bears no header, and a broker that refuses it ends the connection.
+#[test]
+fn kafka_sasl_without_headers_ends_where_it_is_refused() {
+    let client = [
+        kafka_message(&[&[0, 17, 0, 0, 0, 0, 0, 1, 0, 1, b'c'], b"\0\x05PLAIN"]),
+        kafka_message(&[b"\0alice\0wrong-horse-1"]),
+    ];
+    let handshake = kafka_message(&[&[0, 0, 0, 1, 0, 0, 0, 0, 0, 1], b"\0\x05PLAIN"]);
+    let taken = [handshake.clone(), kafka_message(&[])].concat();
+    for (server, outcome) in
+        [(&handshake, "Failed: Kafka SASL, ended without an answer"), (&taken, "Succeeded: Kafka SASL ok")]
+    {
+        let mut observer = Observer::new(plaintext(Protocol::Kafka)).unwrap();
+        for (from, bytes) in [(End::Client, &client.concat()), (End::Server, server)] {
+            observer.feed(from, bytes, &|secret: &[u8]| secret.len() as u64);
+        }
+        observer.end();
+        observer.end();
+        let shown: Vec<String> = observer.take().iter().map(describe).collect();
+        assert_eq!(shown, ["password in Kafka SASL PLAIN", outcome]);
+    }
+    // Nothing is made of an end where some was not read.
+    let mut observer = Observer::new(plaintext(Protocol::Kafka)).unwrap();
+    observer.feed(End::Client, &client.concat(), &|secret: &[u8]| secret.len() as u64);
+    observer.gap(End::Server);
+    observer.end();
+    assert!(observer.take().iter().all(|event| matches!(event, Event::Credential(_))));
+}
+
 /// Fetch of version 13 names topics by id, and Metadata tells the ids.
 #[test]
 fn kafka_topics_by_id() {

@@ -145,13 +145,21 @@ impl House {
 
     /// Runs the command line on this daemon's places.
     fn streamwatch(&self, arguments: &[&str]) -> Result<String> {
+        self.streamwatch_of(arguments, true)
+    }
+
+    /// By who names the place of the pins, or has forgotten it.
+    fn streamwatch_of(&self, arguments: &[&str], names_place: bool) -> Result<String> {
         let config = self.lab.directory.write(
             "command.toml",
             &format!("[alerts]\nstate = \"{}\"\n", self.lab.directory.file("state.redb")),
         )?;
         let mut command = Place::default().command(binary());
         command.arg("--socket").arg(self.socket()).args(arguments);
-        command.args(["--config", &config]).arg("--pin").arg(self.bpffs.place());
+        command.args(["--config", &config]);
+        if names_place {
+            command.arg("--pin").arg(self.bpffs.place());
+        }
         let finished = finish(command, SOON)?.success()?;
         Ok(finished.stdout)
     }
@@ -384,19 +392,19 @@ fn interrupted() -> Result<()> {
 
 fn nothing_left() -> Result<()> {
     let house = House::new()?;
-    for ending in ["detach", "uninstall"] {
+    for ending in ["detach", "detach what was noted", "uninstall"] {
         let daemon = house.daemon("")?;
         let ours = Ours::of(&house)?;
         let held = ours.held(&house)?;
         let said = match ending {
-            "detach" => {
+            "detach" | "detach what was noted" => {
                 house.streamwatch(&["stop"])?;
                 let ended = daemon.stop()?;
                 ensure!(ended.status.success(), "it ended with {}", ended.status);
                 for link in &held {
                     ensure!(bpf::link_info(link.as_fd())?.cgroup != 0, "'stop' took a hook away");
                 }
-                house.streamwatch(&["stop", "--detach"])?
+                house.streamwatch_of(&["stop", "--detach"], ending == "detach")?
             }
             _ => {
                 let said = house.streamwatch(&["uninstall"])?;
@@ -408,7 +416,7 @@ fn nothing_left() -> Result<()> {
         ensure!(said.contains("removed the hooks and maps in"), "{said}");
         ours.gone(&house, held)?;
         // What alerts and baselines were is for the next one, until all goes.
-        let keeps_state = ending == "detach";
+        let keeps_state = ending != "uninstall";
         let left: Vec<String> = std::fs::read_dir(house.lab.directory.path())?
             .flatten()
             .map(|entry| entry.file_name().to_string_lossy().into_owned())

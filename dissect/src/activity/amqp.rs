@@ -1,5 +1,6 @@
 //! AMQP 0-9-1 (specification §4.2 and its XML): PLAIN, reply code 403, and what is published, consumed
-//! and declared, by exchange and queue.
+//! and declared, by exchange and queue. A client that does not say `authentication_failure_close` of itself is told no
+//! code: its connection ends.
 
 use super::event::{CredentialKind, Verb};
 use super::machine::{Aligned, Machine, Sink, Step, plain_password, whole};
@@ -16,6 +17,8 @@ const LARGEST: u32 = 1 << 24;
 pub(super) struct Amqp {
     headed: bool,
     presented: bool,
+    /// Nobody has said yet what became of that.
+    waits: bool,
 }
 
 impl Machine for Amqp {
@@ -77,6 +80,13 @@ impl Machine for Amqp {
     fn gap(&mut self, _: End) {
         self.headed = true;
         self.presented = true;
+        self.waits = false;
+    }
+
+    fn ended(&mut self, sink: &mut Sink<'_>) {
+        if std::mem::take(&mut self.waits) {
+            sink.failed("AMQP, ended without an answer", true);
+        }
     }
 
     fn tells_all(&self) -> bool {
@@ -87,6 +97,8 @@ impl Machine for Amqp {
 impl Amqp {
     fn method(&mut self, from: End, mut reader: Reader<'_>, sink: &mut Sink<'_>) -> Option<()> {
         let (class, method) = (reader.u16()?, reader.u16()?);
+        // connection.tune, connection.close
+        self.waits &= !(from == End::Server && class == 10 && matches!(method, 30 | 50));
         match (from, class, method) {
             (End::Client, 10, 11) => self.start_ok(reader, sink)?,
             (End::Server, 10, 30) if self.presented => sink.succeeded("AMQP tune"),
@@ -135,7 +147,7 @@ impl Amqp {
     }
 
     fn start_ok(&mut self, mut reader: Reader<'_>, sink: &mut Sink<'_>) -> Option<()> {
-        self.presented = true;
+        (self.presented, self.waits) = (true, true);
         let properties = reader.u32()?;
         reader.take(properties as usize)?;
         let mechanism = reader.vector8()?;

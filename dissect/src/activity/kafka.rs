@@ -47,6 +47,8 @@ pub(super) struct Kafka {
     /// goes on without.
     bare: bool,
     presented: bool,
+    /// Nobody has said yet what became of a bare one: where it is refused, the connection ends.
+    waits: bool,
 }
 
 impl Machine for Kafka {
@@ -63,10 +65,17 @@ impl Machine for Kafka {
             End::Client => {
                 let is_sasl = std::mem::take(&mut self.bare) && is_sasl(body);
                 if is_sasl {
-                    self.presented = true;
+                    (self.presented, self.waits) = (true, true);
                     self.sasl(body, "Kafka SASL PLAIN", sink);
                 } else if self.request(body, sink).is_none() {
                     sink.passed_over();
+                }
+            }
+            End::Server if self.waits && !self.answers(body) => {
+                self.waits = false;
+                // Of SCRAM's challenge nobody knows yet.
+                if body.is_empty() {
+                    sink.succeeded("Kafka SASL ok");
                 }
             }
             End::Server => {
@@ -96,6 +105,13 @@ impl Machine for Kafka {
     fn gap(&mut self, _: End) {
         self.pending.clear();
         self.bare = false;
+        self.waits = false;
+    }
+
+    fn ended(&mut self, sink: &mut Sink<'_>) {
+        if std::mem::take(&mut self.waits) {
+            sink.failed("Kafka SASL, ended without an answer", true);
+        }
     }
 
     fn share(&mut self, names: &TopicNames) {
@@ -200,6 +216,12 @@ impl Kafka {
         {
             sink.credential(CredentialKind::Password, place, password);
         }
+    }
+
+    /// Whether it bears the number of a request.
+    fn answers(&self, body: &[u8]) -> bool {
+        let correlation = Reader::new(body).u32();
+        self.pending.iter().any(|(waits, ..)| Some(*waits) == correlation)
     }
 
     fn response(&mut self, body: &[u8], sink: &mut Sink<'_>) -> Option<()> {

@@ -43,6 +43,9 @@ pub(super) trait Machine: Send {
     /// Bytes are missing: what was expected of this direction no longer is.
     fn gap(&mut self, from: End);
 
+    /// The connection has ended, and all of it was read.
+    fn ended(&mut self, _: &mut Sink<'_>) {}
+
     /// Bytes that are held of messages that were taken in parts.
     fn held(&self) -> usize {
         0

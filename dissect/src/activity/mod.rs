@@ -195,6 +195,15 @@ impl Observer {
         }
     }
 
+    /// The connection has ended. Nothing is made of that where some of it was not read.
+    pub fn end(&mut self) {
+        let Observer { machine, client, server, memory } = self;
+        if client.state == State::InStep && server.state == State::InStep {
+            let nothing = |_: &[u8]| 0;
+            machine.ended(&mut Sink { memory, examined: 0, fingerprint: &nothing });
+        }
+    }
+
     /// Whether anything more can come of it.
     pub fn is_done(&self) -> bool {
         self.client.state == State::Done && self.server.state == State::Done

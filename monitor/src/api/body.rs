@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as Poller, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -13,6 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc};
 
 use super::followers::Following;
 use super::query::Selection;
+use super::whole::{FEW, Whole};
 use crate::alert::Rest;
 use crate::model::AlertView;
 use crate::record::{Context, ecs, write_line};
@@ -30,13 +32,18 @@ pub(super) fn full(bytes: impl Into<Bytes>) -> AnyBody {
 /// Encodes one item.
 pub(super) type Encode<T> = Box<dyn Fn(&T, &mut Vec<u8>) + Send>;
 
-/// One line an item.
-pub(super) fn lines<T: Send + Unpin + 'static>(items: Vec<T>, encode: Encode<T>) -> AnyBody {
-    Lines { items: items.into_iter(), encode }.boxed_unsync()
+/// One line an item. `whole`: the place that they take.
+pub(super) fn lines<T: Send + Unpin + 'static>(
+    items: Vec<T>,
+    whole: Option<Whole>,
+    encode: Encode<T>,
+) -> AnyBody {
+    Lines { items: items.into_iter(), _whole: whole, encode }.boxed_unsync()
 }
 
 struct Lines<T> {
     items: std::vec::IntoIter<T>,
+    _whole: Option<Whole>,
     encode: Encode<T>,
 }
 
@@ -67,8 +74,9 @@ pub(super) type Held = (Following, (OwnedSemaphorePermit, Option<OwnedSemaphoreP
 
 /// The alerts that are open, or what was told after a cursor; then each as it comes, none twice. What the client was too slow for is told in a
 /// line of its own, and counted. Ends when the daemon does.
+/// What was told before is read within the time for that, or is lost to this reader.
 pub(super) fn follow(
-    rest: Rest,
+    (rest, whole, life): (Rest, Whole, Duration),
     mut alerts: broadcast::Receiver<Arc<AlertView>>,
     selection: Selection,
     context: Context,
@@ -85,16 +93,37 @@ pub(super) fn follow(
         if rest.incomplete {
             write_line(&mut lines, &Missed::gone());
         }
-        for (number, alert) in rest.told.into_iter().enumerate() {
+        let mut told = rest.told.into_iter().enumerate();
+        let whole = (told.len() > FEW).then_some(whole);
+        let end = tokio::time::Instant::now() + life;
+        while let Some((number, alert)) = told.next() {
             if number % TOGETHER == TOGETHER - 1 {
                 // Others are served on this thread, too.
                 tokio::task::yield_now().await;
             }
             held += add(&context, &selection, &alert, &mut lines);
-            if lines.len() >= CHUNK_BYTES && !send(&chunks, &mut lines, &mut held, tally).await {
-                return;
+            if lines.len() < CHUNK_BYTES {
+                continue;
+            }
+            let (sending, left) = (held, told.len() as u64);
+            let sent = send(&chunks, &mut lines, &mut held, tally);
+            let sent = match &whole {
+                None => Ok(sent.await),
+                Some(_) => tokio::time::timeout_at(end, sent).await,
+            };
+            match sent {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(_) => {
+                    // What was being sent has been offered.
+                    tally.offer(left);
+                    tally.lose(sending + left);
+                    write_line(&mut lines, &Missed::new(sending + left));
+                    break;
+                }
             }
         }
+        drop((told, whole));
         // An empty chunk first: it sends the head, so that the client knows it is being served.
         let mut sent = send(&chunks, &mut lines, &mut held, tally).await;
         while sent {

@@ -15,7 +15,7 @@ use crate::model::FlowView;
 use crate::record::{Context, ecs};
 
 /// Flows held as they were met; those beyond are read again when they are written.
-const VIEWS: usize = 4096;
+const VIEWS: usize = 1024;
 
 /// One flow that was asked for.
 #[derive(Debug)]

@@ -105,5 +105,6 @@ pub(super) fn select<T>(
         }
     }
     items.truncate(selection.limit.unwrap_or(usize::MAX));
+    items.shrink_to_fit();
     items
 }

@@ -22,6 +22,7 @@ mod request;
 mod routes;
 mod server;
 mod socket;
+mod whole;
 mod words;
 
 use std::path::PathBuf;
@@ -71,6 +72,8 @@ pub struct Limits {
     /// From accept to the last byte of an answer, however slowly it is read; followers stay as long as they
     /// read.
     pub life: Duration,
+    /// The same of one that holds a copy of much.
+    pub life_of_whole: Duration,
     /// How long the core may take.
     pub answer_timeout: Duration,
     /// A request's head.
@@ -99,6 +102,7 @@ impl Default for Limits {
             header_timeout: Duration::from_secs(5),
             write_timeout: Duration::from_secs(10),
             life: Duration::from_secs(600),
+            life_of_whole: Duration::from_secs(120),
             answer_timeout: Duration::from_secs(5),
             head_bytes: 16 * 1024,
         }

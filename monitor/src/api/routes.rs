@@ -1,6 +1,7 @@
 //! Paths and what answers them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::body::{Body, Incoming};
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
@@ -13,6 +14,7 @@ use super::core_link::{Busy, CoreLink};
 use super::followers::Following;
 use super::listing::{ParameterError, Parameters, select};
 use super::peer::Role;
+use super::whole::{FEW, Places, Whole};
 use super::{Request, flows, metrics, openapi, words};
 use crate::inventory::{self, Inventory};
 use crate::model::{AlertView, StreamView};
@@ -26,6 +28,10 @@ pub(super) struct Shared {
     pub followers: Arc<Semaphore>,
     /// So that root can always follow, whatever the groups' members do.
     pub others_followers: Arc<Semaphore>,
+    /// For copies that are held until they are read, and for those that are not.
+    pub places: Places,
+    pub moments: Places,
+    pub life_of_whole: Duration,
     /// Filters that run at once: a heavy one delays other filters, nothing else.
     pub workers: Arc<Semaphore>,
     /// So that root is never delayed by more than one of others'.
@@ -77,6 +83,10 @@ impl From<ParameterError> for Failure {
 /// In the extensions of an answer that ends when its reader, or the daemon, does.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Endless;
+
+/// In those of an answer that holds a copy of much until it is read: not for long.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Holds;
 
 /// Who asks.
 #[derive(Clone, Copy, Debug)]
@@ -191,6 +201,7 @@ async fn route(
         Call::Histograms => histograms(shared, client, query, false).await,
         Call::ResetHistograms => histograms(shared, client, query, true).await,
         Call::Status => {
+            let _moment = shared.moments.take(client.uid).await?;
             let mut status = shared.core.ask(Request::Status).await?;
             let streams = shared.core.ask(Request::Streams).await?;
             status.classes = inventory::classes(&status.classes, streams.iter().map(AsRef::as_ref));
@@ -199,6 +210,7 @@ async fn route(
             Ok(response(JSON, full(json)))
         }
         Call::Inventory => {
+            let _moment = shared.moments.take(client.uid).await?;
             let status = shared.core.ask(Request::Status).await?;
             let streams = shared.core.ask(Request::Streams).await?;
             let streams: Vec<&StreamView> = streams.iter().map(AsRef::as_ref).collect();
@@ -212,6 +224,7 @@ async fn route(
             Ok(response("text/plain; charset=utf-8", full(policy)))
         }
         Call::Metrics => {
+            let _moment = shared.moments.take(client.uid).await?;
             let text = metrics::gather(&shared.core).await?;
             Ok(response("text/plain; version=0.0.4; charset=utf-8", full(text)))
         }
@@ -225,10 +238,12 @@ async fn streams(
     query: Option<&str>,
 ) -> Result<Response<AnyBody>, Failure> {
     let parameters = Parameters::read(query)?;
+    let whole = shared.places.take(client.uid).await?;
     let items = shared.core.ask(Request::Streams).await?;
     let (context, now) = (shared.context.clone(), Timestamp::now());
-    listing(shared, client, items, parameters, move |item, out| ecs::encode_stream(&context, item, now, out))
-        .await
+    let encode =
+        move |item: &Arc<StreamView>, out: &mut Vec<u8>| ecs::encode_stream(&context, item, now, out);
+    listing(shared, client, (items, whole), parameters, encode).await
 }
 
 async fn list_flows(
@@ -249,7 +264,8 @@ async fn list_flows(
     let (items, reader, context) = work.await.map_err(|_| Failure::Busy)?;
     let encode: Encode<flows::Item> =
         Box::new(move |item, out| flows::encode(&reader, item, &context, now, out));
-    Ok(response(JSON_LINES, lines(items, encode)))
+    // Most of them are read where they are, when they are written.
+    Ok(response(JSON_LINES, lines(items, None, encode)))
 }
 
 async fn alerts(
@@ -259,9 +275,10 @@ async fn alerts(
 ) -> Result<Response<AnyBody>, Failure> {
     let parameters = Parameters::read(query)?;
     if !parameters.follow {
+        let whole = shared.places.take(client.uid).await?;
         let items = shared.core.ask(Request::Alerts).await?;
         let context = shared.context.clone();
-        return listing(shared, client, items, parameters, move |item, out| {
+        return listing(shared, client, (items, whole), parameters, move |item, out| {
             ecs::encode_alert(&context, item, out)
         })
         .await;
@@ -273,7 +290,9 @@ async fn alerts(
     let receiver = shared.alerts.subscribe();
     let following = Following::begin(&shared.core.counters, client.uid);
     let after = parameters.after;
+    let whole = shared.places.take(client.uid).await?;
     let rest = shared.core.ask(|reply| Request::AlertsAfter { after, reply }).await?;
+    let rest = (rest, whole, shared.life_of_whole);
     let body = follow(rest, receiver, parameters.selection, shared.context.clone(), (following, permits));
     let mut response = response(JSON_LINES, body);
     response.extensions_mut().insert(Endless);
@@ -287,14 +306,15 @@ async fn histograms(
     reset: bool,
 ) -> Result<Response<AnyBody>, Failure> {
     let parameters = Parameters::read(query)?;
+    let whole = shared.places.take(client.uid).await?;
     let items = shared.core.ask(|reply| Request::Histograms { reset, reply }).await?;
-    listing(shared, client, items, parameters, |item, out| write_line(out, item)).await
+    listing(shared, client, (items, whole), parameters, |item, out| write_line(out, item)).await
 }
 
 async fn listing<T: Send + Unpin + 'static>(
     shared: &Arc<Shared>,
     client: Client,
-    items: Vec<T>,
+    (items, whole): (Vec<T>, Whole),
     parameters: Parameters,
     encode: impl Fn(&T, &mut Vec<u8>) + Send + Clone + 'static,
 ) -> Result<Response<AnyBody>, Failure> {
@@ -310,8 +330,22 @@ async fn listing<T: Send + Unpin + 'static>(
     } else {
         select(items, &selection, &encode)
     };
-    let encode: Encode<T> = Box::new(encode);
-    Ok(response(JSON_LINES, lines(selected, encode)))
+    Ok(answer_with(selected, whole, Box::new(encode)))
+}
+
+/// The place is held for as long as the answer holds much.
+fn answer_with<T: Send + Unpin + 'static>(
+    items: Vec<T>,
+    whole: Whole,
+    encode: Encode<T>,
+) -> Response<AnyBody> {
+    let held = (items.len() > FEW).then_some(whole);
+    let holds = held.is_some();
+    let mut response = response(JSON_LINES, lines(items, held, encode));
+    if holds {
+        response.extensions_mut().insert(Holds);
+    }
+    response
 }
 
 pub(super) fn response(content_type: &'static str, body: AnyBody) -> Response<AnyBody> {

@@ -22,13 +22,18 @@ use tokio_io_timeout::TimeoutStream;
 
 use super::core_link::CoreLink;
 use super::peer::Access;
-use super::routes::{Client, Endless, Shared, answer};
+use super::routes::{Client, Endless, Holds, Shared, answer};
 use super::socket::{SocketError, bind};
+use super::whole::Places;
 use super::{Limits, Options, Request};
 use crate::model::AlertView;
 
 /// Filters that run at once.
 const WORKERS: usize = 2;
+
+/// Copies of all streams, or of as much, that are held while somebody reads them, and those for a moment.
+const PLACES: usize = 3;
+const MOMENTS: usize = 2;
 
 /// Refusals that are being told at once, and how long each may take. Beyond: closed without a word.
 const REFUSALS: usize = 16;
@@ -120,6 +125,9 @@ pub fn serve(
         core: CoreLink { requests, counters: options.counters, answer_timeout: limits.answer_timeout },
         context: options.context,
         alerts,
+        places: Places::new(PLACES, limits.answer_timeout),
+        moments: Places::new(MOMENTS, limits.answer_timeout),
+        life_of_whole: limits.life_of_whole,
         followers: Arc::new(Semaphore::new(limits.followers)),
         others_followers: Arc::new(Semaphore::new(limits.followers - limits.followers / 4)),
         workers: Arc::new(Semaphore::new(WORKERS)),
@@ -242,13 +250,14 @@ impl Gate {
             let _permits = permits;
             let mut stream = TimeoutStream::new(stream);
             stream.set_write_timeout(Some(limits.write_timeout));
-            let endless = Arc::new(AtomicBool::new(false));
-            let tells = endless.clone();
+            let (endless, holds) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+            let tells = (endless.clone(), holds.clone());
             let service = service_fn(move |request| {
                 let (shared, tells) = (shared.clone(), tells.clone());
                 async move {
                     let answer = answer(shared, client, request).await;
-                    tells.store(answer.extensions().get::<Endless>().is_some(), Ordering::Relaxed);
+                    tells.0.store(answer.extensions().get::<Endless>().is_some(), Ordering::Relaxed);
+                    tells.1.store(answer.extensions().get::<Holds>().is_some(), Ordering::Relaxed);
                     Ok::<_, Infallible>(answer)
                 }
             });
@@ -263,10 +272,16 @@ impl Gate {
                     .serve_connection(TokioIo::new(stream.as_mut()), service)
             );
             // A client that broke off is nobody's problem; one that reads a byte now and then is.
-            tokio::select! {
-                _ = connection.as_mut() => return,
-                _ = stopped.changed() => return,
-                () = tokio::time::sleep(limits.life) => {}
+            let begun = tokio::time::Instant::now();
+            for life in [limits.life_of_whole.min(limits.life), limits.life] {
+                tokio::select! {
+                    _ = connection.as_mut() => return,
+                    _ = stopped.changed() => return,
+                    () = tokio::time::sleep_until(begun + life) => {}
+                }
+                if holds.load(Ordering::Relaxed) {
+                    return;
+                }
             }
             if endless.load(Ordering::Relaxed) {
                 tokio::select! {
@@ -327,6 +342,9 @@ mod tests {
                 core: CoreLink { requests, counters: Arc::default(), answer_timeout: limits.answer_timeout },
                 context: Context::default(),
                 alerts: broadcast::channel(1).0,
+                places: Places::new(PLACES, limits.answer_timeout),
+                moments: Places::new(MOMENTS, limits.answer_timeout),
+                life_of_whole: limits.life_of_whole,
                 followers: places(1),
                 others_followers: places(1),
                 workers: places(WORKERS),

@@ -20,6 +20,7 @@ use crate::audit::{
 };
 use crate::config::{Config, Overrides};
 use crate::model::{Severity, called};
+use crate::posture::date_of;
 use crate::record::text::Style;
 use crate::record::{printable, write_line};
 
@@ -295,12 +296,12 @@ fn facts(text: &mut String, offered: &Offered, rotation: Option<&Rotation>, now:
         },
     );
     for (at, certificate) in offered.certificates.iter().enumerate() {
-        let until = match Timestamp::from_second(certificate.not_after) {
-            Ok(until) if certificate.not_after != 0 => {
+        let until = match date_of(certificate.not_after) {
+            Some(until) => {
                 let days = (certificate.not_after - now.as_second()).div_euclid(86_400);
-                format!(", until {} ({days} days)", until.to_string().get(..10).unwrap_or_default())
+                format!(", until {} ({days} days)", until.date())
             }
-            _ => String::new(),
+            None => String::new(),
         };
         let bits = if certificate.key_type.starts_with("RSA") {
             format!(" {}", certificate.key_bits)

@@ -13,7 +13,7 @@ use super::{Failure, write_out};
 use crate::api::{Holder, InstanceLock};
 use crate::config::{Config, Overrides, Pin};
 use crate::daemon;
-use crate::kernel::Pins;
+use crate::kernel::{PinError, Pins, noted_place};
 use crate::regular::Instead;
 use crate::sink::ToldLog;
 
@@ -117,14 +117,14 @@ fn take_away(config: &Config, files: &[PathBuf], said: &mut String) -> Result<()
     let socket = &config.api.socket;
     let lock = InstanceLock::path(socket);
     let is_there = |path: &Path| std::fs::symlink_metadata(path).is_ok();
-    let pinned = daemon::pin_place(config).is_some_and(|place| place.exists());
+    let places = pin_places(config);
     let had_lock = is_there(&lock);
-    if !(pinned || had_lock || files.iter().any(|file| is_there(file))) {
+    if places.is_empty() && !had_lock && !files.iter().any(|file| is_there(file)) {
         return Ok(());
     }
     let made = socket.parent().filter(|directory| !directory.exists());
     let _held = InstanceLock::keep_out(socket).map_err(|error| Failure::Host(error.to_string()))?;
-    remove_pins(config, said)?;
+    places.iter().try_for_each(|place| remove_pins(config, place, said))?;
     remove_all(files, said)?;
     // What was made here to hold is nothing to tell.
     let mut silence = String::new();
@@ -135,9 +135,23 @@ fn take_away(config: &Config, files: &[PathBuf], said: &mut String) -> Result<()
     Ok(())
 }
 
-fn remove_pins(config: &Config, said: &mut String) -> Result<(), Failure> {
-    let Some(place) = daemon::pin_place(config).filter(|place| place.exists()) else { return Ok(()) };
-    let pins = Pins::open(&place).map_err(|error| Failure::Host(error.to_string()))?;
+/// Where hooks may be left: as this configuration has it, and as the last daemon beside this socket noted it, which may have
+/// had another one.
+fn pin_places(config: &Config) -> Vec<PathBuf> {
+    let noted = noted_place(&daemon::note_file(&config.api.socket));
+    let mut places: Vec<PathBuf> = daemon::pin_place(config).into_iter().chain(noted).collect();
+    places.dedup();
+    places.retain(|place| place.exists());
+    places
+}
+
+fn remove_pins(config: &Config, place: &Path, said: &mut String) -> Result<(), Failure> {
+    let pins = match Pins::open(place) {
+        Ok(pins) => pins,
+        // Noted, and another daemon's by now: it has taken them over.
+        Err(PinError::InUse(_)) if daemon::pin_place(config).as_deref() != Some(place) => return Ok(()),
+        Err(error) => return Err(Failure::Host(error.to_string())),
+    };
     let pins = pins.noted_in(daemon::note_file(&config.api.socket));
     pins.remove().map_err(|error| Failure::Host(error.to_string()))?;
     said.push_str(&format!("removed the hooks and maps in {}\n", place.display()));

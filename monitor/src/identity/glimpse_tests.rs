@@ -157,7 +157,13 @@ fn a_program_that_is_not_at_its_path_any_more_is_not_told() {
     let host = openat(CWD, "/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
     let told = || directory.executable_at_once(Some(&host)).unwrap().told(&standing);
     let path = program.to_str().unwrap().to_owned();
-    let elsewhere = directory.executable_at_once(None).unwrap().told(&standing);
+    // A host that has another file there.
+    let another = crate::temporary::directory();
+    let its = another.path().join(path.trim_start_matches('/'));
+    std::fs::create_dir_all(its.parent().unwrap()).unwrap();
+    std::fs::write(&its, "").unwrap();
+    let another = openat(CWD, another.path(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
+    let elsewhere = directory.executable_at_once(Some(&another)).unwrap().told(&standing);
     assert_eq!((told(), elsewhere), (Some((path.clone(), false)), Some((path, true))));
     std::fs::remove_file(&program).unwrap();
     assert_eq!(told(), None);

@@ -28,6 +28,8 @@ const LONGEST_CGROUPS: usize = 64 << 10;
 const MOST_ASKED: usize = 16;
 /// The root directory of the host: what this process sees of it, its unit may have hidden in part.
 const HOST: &str = "/proc/1/root";
+/// Where that is kept from us (by AppArmor, say): our own.
+const OURS: &str = "/proc/self/root";
 
 /// `/proc/PID` of one process.
 pub struct ProcessDirectory(OwnedFd);
@@ -146,8 +148,10 @@ impl ProcessDirectory {
         let file = file_id(directory, "exe")?;
         let in_one = |its: &str, ours: &str| is_one_file(directory, its, ours);
         let in_one_of_root = [in_one("ns/mnt", "/proc/self/ns/mnt"), in_one("ns/user", "/proc/self/ns/user")];
+        let ours = if host.is_none() && in_one_of_root[0] { root(OURS) } else { None };
         // A host that we may not look at has it nowhere.
-        let is_of_the_host = host.map_or(Some(false), |host| is_file_in_mind(host.as_fd(), &path, file));
+        let is_of_the_host =
+            host.or(ours.as_ref()).map_or(Some(false), |host| is_file_in_mind(host.as_fd(), &path, file));
         Some(ExecutableAtOnce { path, file, is_of_the_host, in_one_of_root })
     }
 
@@ -217,7 +221,8 @@ pub fn living_thread(process: BorrowedFd<'_>) -> Option<OwnedFd> {
 
 /// Whether a process's executable is what the host has at that path. A mount namespace alone does not tell: who makes
 /// one can have a file opened there, under another's path, and executed outside. Of root it is taken to be,
-/// in a mount namespace of root's (a unit with a private /tmp). `host`: the root directory of the host.
+/// in a mount namespace of root's (a unit with a private /tmp). `host`: the root directory of the host; where we may not
+/// look at that, what we see ourselves counts for who sees the same.
 fn is_of_the_host(
     directory: BorrowedFd<'_>,
     host: &str,
@@ -228,8 +233,9 @@ fn is_of_the_host(
     let in_one = |its: &str, ours: &str| is_one_file(directory, its, ours);
     let made_by_root =
         || in_one("ns/mnt", "/proc/self/ns/mnt") || !is_contained && in_one("ns/user", "/proc/self/ns/user");
-    in_one("exe", &format!("{host}{path}"))
-        || made_by_root() && (is_root || was_in_its_place(directory, path))
+    let is_there = |root: &str| in_one("exe", &format!("{root}{path}"));
+    let is_ours = || root(host).is_none() && in_one("ns/mnt", "/proc/self/ns/mnt") && is_there(OURS);
+    is_there(host) || is_ours() || made_by_root() && (is_root || was_in_its_place(directory, path))
 }
 
 fn is_one_file(directory: BorrowedFd<'_>, its: &str, ours: &str) -> bool {
@@ -244,7 +250,11 @@ fn file_id(at: BorrowedFd<'_>, name: &str) -> Option<FileId> {
 
 /// The root directory of the host, to look from: on the way there is a link that the kernel follows only where it may wait.
 pub fn root_of_the_host() -> Option<OwnedFd> {
-    openat(CWD, HOST, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()
+    root(HOST)
+}
+
+fn root(of: &str) -> Option<OwnedFd> {
+    openat(CWD, of, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()
 }
 
 /// Whether the host has this file at that path. `None`: the kernel would have to ask a file system (RESOLVE_CACHED of
@@ -452,6 +462,38 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!((there, elsewhere, removed, other), (true, false, true, false));
+    }
+
+    /// A security module may keep the first process from us, whoever we are.
+    #[test]
+    fn where_the_host_is_kept_from_us_what_we_see_counts_for_who_sees_the_same() {
+        let child = |command: &mut std::process::Command| {
+            let child = command.stdin(std::process::Stdio::null()).spawn().unwrap();
+            (ProcessDirectory::open(child.id()).unwrap(), child)
+        };
+        let (process, mut same) = child(std::process::Command::new("/bin/sleep").arg("30"));
+        let (elsewhere, mut other) = child(std::process::Command::new("unshare").args(["-m", "sleep", "30"]));
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        let is_in_another = || is_one_file(elsewhere.as_fd(), "ns/mnt", "/proc/self/ns/mnt");
+        while is_in_another() && std::time::Instant::now() < until {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        let kept = "/proc/self/nowhere";
+        let path = |process: &ProcessDirectory| read_link(process.as_fd(), "exe").unwrap();
+        let is = |process: &ProcessDirectory, path: &str| {
+            is_of_the_host(process.as_fd(), kept, path, false, false)
+        };
+        let at_once = |process: &ProcessDirectory| process.executable_at_once(None).unwrap().is_of_the_host;
+        let found = (is(&process, &path(&process)), is(&process, "/bin/ls"), at_once(&process));
+        let not = (is(&elsewhere, &path(&elsewhere)), at_once(&elsewhere));
+        for child in [&mut same, &mut other] {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        assert_eq!(found, (true, false, Some(true)));
+        if rustix::process::geteuid().is_root() {
+            assert_eq!(not, (false, Some(false)));
+        }
     }
 
     #[test]

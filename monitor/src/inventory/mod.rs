@@ -151,10 +151,7 @@ pub struct CertificateView {
 
 impl CertificateView {
     fn new(certificate: &Certificate, end: &str) -> Self {
-        let time = |seconds: i64| match jiff::Timestamp::from_second(seconds) {
-            Ok(time) if seconds != 0 => time.to_string(),
-            _ => String::new(),
-        };
+        let time = |seconds| posture::date_of(seconds).map(|date| format!("{date}Z")).unwrap_or_default();
         CertificateView {
             end: end.to_owned(),
             subject: certificate.subject.clone(),

@@ -23,7 +23,7 @@ pub use executed::{ExecutedAt, LastExecuted};
 pub use hooks::{Hooks, Stays};
 pub use journal::{LateTold, Left};
 pub use load::{Beginning, Hook, Kernel, LoadError, MapMemory, Sizes, map_memory};
-pub use note::boot_id;
+pub use note::{boot_id, noted_place};
 pub use pins::{PinError, Pins, usual_place};
 pub use ring::Ring;
 

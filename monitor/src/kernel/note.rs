@@ -22,6 +22,11 @@ pub fn boot_id() -> io::Result<String> {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned())
 }
 
+/// Where the daemon left its pins whose note is in that file, in this boot.
+pub fn noted_place(path: &Path) -> Option<PathBuf> {
+    Note::of_this_boot(path).map(|note| note.place)
+}
+
 /// More than one has.
 const MOST: u64 = 1 << 16;
 
@@ -49,6 +54,11 @@ impl Note {
 
     /// The one in a file, if it is of this boot, of this place, and was written by nobody else.
     pub fn read(path: &Path, place: &Path) -> Option<Note> {
+        Note::of_this_boot(path).filter(|note| note.place == place)
+    }
+
+    /// The same, wherever its pins are.
+    fn of_this_boot(path: &Path) -> Option<Note> {
         let file = regular::open_own(path, OpenOptions::new().read(true)).ok()?;
         let about = file.metadata().ok()?;
         let own = rustix::process::geteuid().as_raw();
@@ -58,8 +68,7 @@ impl Note {
         let mut text = Vec::new();
         file.take(MOST).read_to_end(&mut text).ok()?;
         let note: Note = serde_json::from_slice(&text).ok()?;
-        let now = Note::new(place, 0).ok()?;
-        ((&note.boot, &note.place) == (&now.boot, &now.place)).then_some(note)
+        (note.boot == boot_id().ok()?).then_some(note)
     }
 
     pub fn hook(&mut self, name: &str, link: u32, program: u32) {
@@ -132,10 +141,12 @@ mod tests {
         assert!(read.is_at(5) && !read.is_at(0));
         assert!(read.has_map("EVENTS", 9) && !read.has_map("EVENTS", 7) && !read.has_map("JOURNAL", 9));
         assert_eq!(Note::read(&path, Path::new("/elsewhere")), None);
+        assert_eq!(noted_place(&path).as_deref(), Some(pins));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o620)).unwrap();
         assert_eq!(Note::read(&path, pins), None);
+        assert_eq!(noted_place(&path), None);
         Note { boot: "another".into(), ..note.clone() }.write(&path).unwrap();
-        assert_eq!(Note::read(&path, pins), None);
+        assert_eq!((Note::read(&path, pins), noted_place(&path)), (None, None));
         note.write(&path).unwrap();
         let other = path.with_extension("other");
         symlink(&path, &other).unwrap();

@@ -213,12 +213,11 @@ fn names(patterns: &[String], chain: &[Certificate], end: &str) -> Option<Outcom
     let rule = Rule::UnexpectedPeer;
     // The client's absence is another breach.
     let Some(certificate) = chain.first() else { return Some(Outcome::Unknown { rule }) };
-    let subject = [certificate.subject.as_str()];
-    let listed = certificate.alternative_names.iter().map(String::as_str);
-    let held = listed.chain(subject).any(|name| {
-        let bare = name.split_once(':').map_or(name, |(_, value)| value);
+    let held = certificate.alternative_names.iter().any(|name| {
+        let bare = name.split_once(':').map_or(name.as_str(), |(_, value)| value);
         any(patterns, &[name, bare])
-    }) || posture::common_name(&certificate.subject).is_some_and(|name| any(patterns, &[name]));
+    }) || any(whole(patterns), &[&certificate.subject])
+        || posture::common_name(&certificate.subject).is_some_and(|name| any(patterns, &[name]));
     if !held && certificate.names_cut {
         return Some(Outcome::Unknown { rule });
     }
@@ -232,8 +231,13 @@ fn names(patterns: &[String], chain: &[Certificate], end: &str) -> Option<Outcom
     })
 }
 
-fn any(patterns: &[String], names: &[&str]) -> bool {
-    patterns.iter().any(|pattern| {
+/// Those that are meant for a whole subject: `*.example.org` is no company's name.
+fn whole(patterns: &[String]) -> impl Iterator<Item = &String> {
+    patterns.iter().filter(|pattern| pattern.contains('=') || pattern.as_str() == "*")
+}
+
+fn any<'a>(patterns: impl IntoIterator<Item = &'a String>, names: &[&str]) -> bool {
+    patterns.into_iter().any(|pattern| {
         let pattern = WildMatch::new_case_insensitive(pattern);
         names.iter().any(|name| pattern.matches(name))
     })
@@ -363,6 +367,31 @@ mod tests {
         });
         assert_eq!(breaches(&names, &cut), []);
         assert!(unknown(&names, &cut));
+    }
+
+    #[test]
+    fn what_a_subject_says_besides_its_common_name_is_no_name() {
+        let held = |required: &str, subject: &str| {
+            let names = require(&format!("server_names = [{required:?}]"));
+            let certificate = Certificate { subject: subject.into(), ..Certificate::default() };
+            breaches(&names, &with(older(), |tls| tls.server_certificates = vec![certificate])).is_empty()
+        };
+        for (required, subject) in [
+            ("*.example.org", "CN=a.example.org,O=Example"),
+            ("*.example.org", "O=Example,CN=a.example.org"),
+            ("CN=a*,O=Example", "CN=a.example.org,O=Example"),
+            ("*", "O=Example"),
+        ] {
+            assert!(held(required, subject), "{required}: {subject}");
+        }
+        for (required, subject) in [
+            ("*.example.org", "CN=evil,O=a.example.org"),
+            ("*.example.org", "CN=evil,O=x\\,CN=a.example.org"),
+            ("a.example.org", "O=evil:a.example.org"),
+            ("a.example.org", "CN=evil\\,CN=a.example.org"),
+        ] {
+            assert!(!held(required, subject), "{required}: {subject}");
+        }
     }
 
     #[test]

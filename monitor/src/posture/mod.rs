@@ -3,12 +3,14 @@
 //! In: [`Facts`]. Out: one short line, and the class of protection that sums are made by. Must never:
 //! name what was only offered, or fill in what was not seen.
 
+mod date;
 mod level;
 mod names;
 mod suite;
 
 use dissect::{Cipher, ClientCertificateState, Facts, Plain, Protection, SshAuthenticationState, TlsFacts};
 
+pub use date::date_of;
 pub use level::TlsVersion;
 pub use names::{common_name, says_whether_for, shown};
 pub use suite::{

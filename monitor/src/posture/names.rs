@@ -46,9 +46,19 @@ fn matches(pattern: &str, host: &str) -> bool {
     }
 }
 
-/// The first CN of an RFC 4514 name.
+/// The first CN of an RFC 4514 name, as it stands there.
 pub fn common_name(subject: &str) -> Option<&str> {
-    subject.split(',').find_map(|part| part.trim().strip_prefix("CN="))
+    parts(subject).find_map(|part| part.strip_prefix("CN="))
+}
+
+/// Its attributes. A comma or a plus behind a backslash is one of a value.
+fn parts(subject: &str) -> impl Iterator<Item = &str> {
+    let mut is_escaped = false;
+    subject.split(move |c| {
+        let is_between = matches!(c, ',' | '+') && !is_escaped;
+        is_escaped = c == '\\' && !is_escaped;
+        is_between
+    })
 }
 
 /// What to call a certificate: the host that was asked for where it is one for that, else its SPIFFE ID,
@@ -102,6 +112,25 @@ mod tests {
         }
         assert!(is_for(&certificate(&[], "CN=old.example,O=Old"), "old.example"));
         assert!(is_for(&certificate(&["URI:spiffe://x/y"], "O=Old,CN=old.example"), "old.example"));
+    }
+
+    #[test]
+    fn a_value_that_looks_like_a_common_name_is_none() {
+        let is = |subject: &str| is_for(&certificate(&[], subject), "a.example");
+        for subject in [
+            "O=x\\,CN=a.example",
+            "CN=x\\,CN=a.example",
+            "O=x\\+CN=a.example",
+            "O=\\\\\\,CN=a.example",
+            "O=\\ CN=a.example",
+        ] {
+            assert!(!is(subject), "{subject}");
+        }
+        for subject in
+            ["O=x\\\\,CN=a.example", "O=x\\,y,CN=a.example", "OU=x+CN=a.example", "CN=a.example+OU=x"]
+        {
+            assert!(is(subject), "{subject}");
+        }
     }
 
     #[test]

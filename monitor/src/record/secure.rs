@@ -4,10 +4,8 @@ use dissect::{
     Basis, Certificate, ClientCertificateState, EarlyData, End, Facts, SshAuthenticationState, SshFacts,
     TlsFacts,
 };
-use jiff::Timestamp;
 use serde::Serialize;
 
-use super::ecs::Nanoseconds;
 use crate::posture;
 
 /// The ECS field set `tls`.
@@ -73,9 +71,9 @@ pub(super) struct TlsCertificate<'a> {
     issuer: &'a str,
     hash: Hash,
     #[serde(skip_serializing_if = "Option::is_none")]
-    not_before: Option<Nanoseconds>,
+    not_before: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    not_after: Option<Nanoseconds>,
+    not_after: Option<String>,
     x509: X509<'a>,
 }
 
@@ -116,9 +114,9 @@ impl<'a> TlsCertificate<'a> {
     }
 }
 
-/// `None`: beyond the years that can be written. 0 stands for a certificate that could not be read.
-fn time(seconds: i64) -> Option<Nanoseconds> {
-    Timestamp::from_second(seconds).ok().filter(|_| seconds != 0).map(Nanoseconds)
+/// As all times of a record are.
+fn time(seconds: i64) -> Option<String> {
+    posture::date_of(seconds).map(|date| format!("{date:.9}Z"))
 }
 
 impl<'a> Tls<'a> {

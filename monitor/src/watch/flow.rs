@@ -241,6 +241,17 @@ impl Watch {
         sampling.ask(decision::SETTLE, self.generation, 0)
     }
 
+    /// The flow has ended with so many bytes of client and server: where all were read, what nobody answered is answered
+    /// with that.
+    pub fn end(&mut self, (client, server): (u64, u64)) {
+        let reached = |lane: &Lane, bytes| u64::from(lane.reached()) >= bytes;
+        let has_read_all = self.whole && reached(&self.client, client) && reached(&self.server, server);
+        match &mut self.reads {
+            Reads::Activity(observer) if has_read_all => observer.end(),
+            _ => {}
+        }
+    }
+
     /// What was found since the last time, and how much more there was than could be kept.
     pub fn take(&mut self) -> Vec<Event> {
         match &mut self.reads {

@@ -116,26 +116,52 @@ pub(super) fn whole(text: &str) -> Option<u64> {
 
 /// A number with its unit, or the name of a severity.
 pub(super) fn number(text: &str) -> Option<f64> {
+    number_of(text).map(|(number, _)| number)
+}
+
+/// What a number is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unit {
+    /// It does not say.
+    Any,
+    /// Thousands and more, of what is counted.
+    Many,
+    Bytes,
+    /// The number is of nanoseconds.
+    Time,
+    Severity,
+}
+
+pub(super) fn number_of(text: &str) -> Option<(f64, Unit)> {
     match text {
-        "low" => return Some(1.0),
-        "medium" => return Some(2.0),
-        "high" => return Some(3.0),
-        "critical" => return Some(4.0),
+        "low" => return Some((1.0, Unit::Severity)),
+        "medium" => return Some((2.0, Unit::Severity)),
+        "high" => return Some((3.0, Unit::Severity)),
+        "critical" => return Some((4.0, Unit::Severity)),
         _ => {}
     }
     let digits = text.find(|it: char| !it.is_ascii_digit() && it != '.').unwrap_or(text.len());
     let (value, unit) = text.split_at(digits);
-    let scale = match unit.trim() {
-        "" | "B" | "ns" => 1.0,
-        "k" | "kB" | "us" => 1e3,
-        "M" | "MB" | "ms" => 1e6,
-        "G" | "GB" | "s" => 1e9,
-        "T" | "TB" => 1e12,
-        "min" => 60e9,
-        "h" => 3600e9,
+    let (scale, unit) = match unit.trim() {
+        "" => (1.0, Unit::Any),
+        "k" => (1e3, Unit::Many),
+        "M" => (1e6, Unit::Many),
+        "G" => (1e9, Unit::Many),
+        "T" => (1e12, Unit::Many),
+        "B" => (1.0, Unit::Bytes),
+        "kB" => (1e3, Unit::Bytes),
+        "MB" => (1e6, Unit::Bytes),
+        "GB" => (1e9, Unit::Bytes),
+        "TB" => (1e12, Unit::Bytes),
+        "ns" => (1.0, Unit::Time),
+        "us" => (1e3, Unit::Time),
+        "ms" => (1e6, Unit::Time),
+        "s" => (1e9, Unit::Time),
+        "min" => (60e9, Unit::Time),
+        "h" => (3600e9, Unit::Time),
         _ => return None,
     };
-    value.parse::<f64>().ok().map(|value| value * scale)
+    value.parse::<f64>().ok().map(|value| (value * scale, unit))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::evaluate::number;
+use super::evaluate::{Unit, number_of};
 use super::{Field, Operator};
 
 /// Paths that hold a number in every record.
@@ -23,6 +23,32 @@ pub(super) const NUMBERS: &[&str] = &[
     "streamwatch.tcp.retransmits", "streamwatch.tcp.rtt_us", "streamwatch.tcp.setup_ns",
 ];
 
+/// Those of a time are of nanoseconds, but for this one.
+const MICROSECONDS: &str = "streamwatch.tcp.rtt_us";
+
+/// What a number in that path can be of, and how to say so.
+fn units(path: &str) -> (&'static [Unit], &'static str) {
+    if path == "event.severity" {
+        (&[Unit::Severity], "low, medium, high, critical, or 1 to 4")
+    } else if path.ends_with(".bytes") {
+        (&[Unit::Many, Unit::Bytes], "a number, with or without a unit (kB, MB, GB)")
+    } else if path.ends_with("_ns") || matches!(path, "event.duration" | MICROSECONDS) {
+        (&[Unit::Time], "a number, with or without a unit (us, ms, s, min, h)")
+    } else {
+        (&[Unit::Many], "a number")
+    }
+}
+
+/// The value as the field counts.
+pub(super) fn as_counted(field: &Field, value: String) -> String {
+    match (field, number_of(&value)) {
+        (Field::Paths(paths), Some((nanoseconds, Unit::Time))) if paths.as_slice() == [MICROSECONDS] => {
+            (nanoseconds / 1000.0).to_string()
+        }
+        _ => value,
+    }
+}
+
 /// What such a field is compared with, where it is never equal to `value`, nor less or more.
 pub(super) fn expected(field: &Field, operator: Operator, value: &str) -> Option<&'static str> {
     let paths: &[&str] = match field {
@@ -33,7 +59,9 @@ pub(super) fn expected(field: &Field, operator: Operator, value: &str) -> Option
     match operator {
         Operator::Like => None,
         _ if all(&|path| NUMBERS.contains(&path)) => {
-            number(value).is_none().then_some("a number, with or without a unit (kB, MB, GB; ms, s, min, h)")
+            let (can, expected) = paths.first().map_or((&[][..], "a number"), |path| units(path));
+            let is_one = number_of(value).is_some_and(|(_, unit)| unit == Unit::Any || can.contains(&unit));
+            (!is_one).then_some(expected)
         }
         Operator::Equal | Operator::NotEqual if all(&|path| path.ends_with(".ip")) => {
             let is_one = value.parse::<IpAddr>().is_ok() || value.parse::<IpNet>().is_ok();

@@ -144,6 +144,7 @@ impl Parser<'_> {
             return Err(self.expected(&format!("{expected}, found {value:?}")));
         }
         self.at += 1;
+        let value = if operator == Operator::Like { value } else { meant::as_counted(&field, value) };
         Ok(Expression::Compare { field, operator, value })
     }
 

@@ -75,3 +75,51 @@ fn a_byte_now_and_then_does_not_hold_a_connection() {
     let mut lines = BufReader::new(&mut follower).lines();
     lines.find(|line| line.as_ref().unwrap().contains("\"cursor\":99")).unwrap().unwrap();
 }
+
+/// Streams without number, each copy of which is counted while it is there.
+fn with_many_streams(most: Arc<std::sync::atomic::AtomicUsize>) -> impl Fn(Request) + Send + 'static {
+    use std::sync::atomic::Ordering::SeqCst;
+    let copies: std::sync::Mutex<Vec<std::sync::Weak<crate::model::StreamView>>> =
+        std::sync::Mutex::default();
+    move |request| match request {
+        Request::Streams(reply) => {
+            let first = Arc::new(samples::stream());
+            let mut copies = copies.lock().unwrap();
+            copies.push(Arc::downgrade(&first));
+            copies.retain(|copy| copy.strong_count() > 0);
+            most.fetch_max(copies.len(), SeqCst);
+            drop(reply.send(std::iter::repeat_n(first, 5_000).collect()));
+        }
+        other => answering(other),
+    }
+}
+
+#[test]
+fn few_copies_of_all_streams_are_held_however_many_read_slowly() {
+    let most = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let limits = Limits {
+        answer_timeout: Duration::from_millis(200),
+        life_of_whole: Duration::from_secs(4),
+        ..Limits::default()
+    };
+    let server = serve(limits, with_many_streams(most.clone()));
+    let slow: Vec<UnixStream> = (0..20).map(|_| server.begin("GET", "/v1/streams")).collect();
+    let asks: Vec<UnixStream> =
+        ["/metrics", "/v1/inventory", "/v1/status"].map(|path| server.begin("GET", path)).into();
+    for mut stream in asks {
+        assert!(rest(&mut stream).starts_with("HTTP/1.1 200"));
+    }
+    thread::sleep(Duration::from_millis(500));
+    let most = most.load(std::sync::atomic::Ordering::SeqCst);
+    assert!(most <= 5, "{most} copies");
+    // Who gets none is told so, within the time for an answer.
+    let (status, _, said) = server.ask("GET", "/v1/streams");
+    assert_eq!(status, 503, "{said}");
+    // And those who do not read are shown out.
+    let until = std::time::Instant::now() + Duration::from_secs(20);
+    while server.ask("GET", "/v1/streams?limit=1").0 != 200 {
+        assert!(std::time::Instant::now() < until, "still held");
+        thread::sleep(Duration::from_millis(100));
+    }
+    drop(slow);
+}

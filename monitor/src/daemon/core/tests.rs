@@ -17,6 +17,7 @@ mod quiet_day;
 mod streams;
 mod taken_over;
 mod udp;
+mod unanswered;
 
 use super::*;
 use crate::event::to_bytes;

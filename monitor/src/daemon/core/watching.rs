@@ -293,6 +293,9 @@ impl Core {
             }
             return;
         };
+        if flow.is_over() {
+            watch.end(flow.bytes());
+        }
         let mut happened = watch.take();
         if watch.is_done() {
             self.watching.watches.remove(&cookie);

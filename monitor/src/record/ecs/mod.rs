@@ -16,7 +16,6 @@ use crate::model::{AlertView, FlowAction, FlowState, FlowView, LossView, Record,
 
 pub use document::Document;
 pub use flow::FlowWriter;
-pub(super) use parts::Nanoseconds;
 
 /// The schema's version that the field names are from.
 pub const ECS_VERSION: &str = "8.17.0";

@@ -19,7 +19,13 @@ const SOCKS_GRANTED: &[u8] = b"\x05\x02\x01\x00\x05\x00\x00\x01\0\0\0\0\0\0";
 
 /// A connection of the one client that says so much, in pieces of this size, and has TLS behind it if it is granted: what
 /// is told of it.
-fn talk(rig: &mut Rig, cookie: u64, exchange: [&[u8]; 2], piece: usize, granted: bool) -> Vec<Record> {
+pub(super) fn talk(
+    rig: &mut Rig,
+    cookie: u64,
+    exchange: [&[u8]; 2],
+    piece: usize,
+    granted: bool,
+) -> Vec<Record> {
     let open = FlowEvent {
         owner: Owner { tgid: 7, seen_ns: 1, ..Owner::default() },
         ..rig.event(Kind::Open, cookie, &format!("10.0.0.1:{}", 40_000 + cookie), SERVER, false)
@@ -45,7 +51,7 @@ fn talk(rig: &mut Rig, cookie: u64, exchange: [&[u8]; 2], piece: usize, granted:
     told
 }
 
-fn of_rule(told: &[Record], rule: Rule) -> Vec<&AlertView> {
+pub(super) fn of_rule(told: &[Record], rule: Rule) -> Vec<&AlertView> {
     alerts(told).into_iter().filter(|alert| alert.rule == rule).collect()
 }
 
