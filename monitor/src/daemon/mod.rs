@@ -41,7 +41,7 @@ mod worker;
 
 pub use clock::{Clock, monotonic_ns};
 pub use confine::{Attempt, Confined, User, attempt_all, capabilities, confine};
-pub use core::{Command, Core, CoreSettings, Found, Lookup, Output, unseen};
+pub use core::{Command, Core, CoreSettings, Found, Lookup, Output, Rest, unseen};
 pub(crate) use core::{EVIDENCE, watching::HELD};
 pub use loss::Losses;
 pub use pinned::{note_file, place as pin_place, told_file};

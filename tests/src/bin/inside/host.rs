@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use anyhow::Result;
-use monitor::daemon::{Clock, Core, CoreSettings, Found, Lookup};
+use monitor::daemon::{Clock, Core, CoreSettings, Found, Lookup, Rest};
 use monitor::event::{DecodeError, Event, decode};
 use monitor::model::{Identity, Record};
 use monitor::policy::Policy;
@@ -161,7 +161,7 @@ impl Host {
             Lookup::User { key, socket } => Found::User { key, identity: Some(identity(socket.maker)) },
             Lookup::Listener { cookie, seen } => Found::Listener { cookie, identity: identity(seen.tgid) },
             Lookup::Tunnel { key, .. } => Found::Tunnel { key, way: monitor::identity::Way::Direct },
-            Lookup::Sockets => Found::Sockets { seen: None, began_ns: self.now_ns },
+            Lookup::Sockets => Found::Sockets { seen: Vec::new(), rest: Rest::Unseen, began_ns: self.now_ns },
         }
     }
 }
