@@ -22,10 +22,14 @@ pub(super) enum ParameterError {
     Value { name: &'static str, expected: &'static str, found: String },
     #[error("unknown parameter {0:?}: expected filter, sort, limit, follow or after")]
     Unknown(String),
+    #[error("{0}: only alerts can be followed; ask for this list again")]
+    Still(&'static str),
+    #[error("after: goes with follow=true")]
+    AfterWhat,
 }
 
 impl Parameters {
-    pub fn read(query: Option<&str>) -> Result<Self, ParameterError> {
+    fn read(query: Option<&str>) -> Result<Self, ParameterError> {
         let mut parameters = Parameters::default();
         for (name, value) in parse(query.unwrap_or_default().as_bytes()) {
             match name.as_ref() {
@@ -46,14 +50,40 @@ impl Parameters {
                     let cursor = value.parse().map_err(|_| ParameterError::Value {
                         name: "after",
                         expected: "the streamwatch.alert.cursor of a record",
-                        found: value.clone().into_owned(),
+                        found: shown(&value),
                     })?;
                     parameters.after = Some(cursor);
                 }
-                other => return Err(ParameterError::Unknown(other.to_owned())),
+                other => return Err(ParameterError::Unknown(shown(other))),
             }
         }
         Ok(parameters)
+    }
+
+    /// Of a list that nobody can follow.
+    pub fn of_still(query: Option<&str>) -> Result<Self, ParameterError> {
+        match Self::read(query)? {
+            Parameters { follow: true, .. } => Err(ParameterError::Still("follow")),
+            Parameters { after: Some(_), .. } => Err(ParameterError::Still("after")),
+            parameters => Ok(parameters),
+        }
+    }
+
+    /// Of one that can be.
+    pub fn of_followed(query: Option<&str>) -> Result<Self, ParameterError> {
+        match Self::read(query)? {
+            Parameters { follow: false, after: Some(_), .. } => Err(ParameterError::AfterWhat),
+            parameters => Ok(parameters),
+        }
+    }
+}
+
+/// As much of a value that is refused as an error repeats.
+fn shown(value: &str) -> String {
+    const MOST: usize = 64;
+    match value.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", &value[..end]),
+        None => value.to_owned(),
     }
 }
 
@@ -61,7 +91,7 @@ fn limit(value: &str) -> Result<usize, ParameterError> {
     value.parse().map_err(|_| ParameterError::Value {
         name: "limit",
         expected: "a whole number",
-        found: value.to_owned(),
+        found: shown(value),
     })
 }
 
@@ -69,9 +99,7 @@ fn flag(value: &str) -> Result<bool, ParameterError> {
     match value {
         "true" | "1" | "" => Ok(true),
         "false" | "0" => Ok(false),
-        _ => {
-            Err(ParameterError::Value { name: "follow", expected: "true or false", found: value.to_owned() })
-        }
+        _ => Err(ParameterError::Value { name: "follow", expected: "true or false", found: shown(value) }),
     }
 }
 

@@ -237,7 +237,7 @@ async fn streams(
     client: Client,
     query: Option<&str>,
 ) -> Result<Response<AnyBody>, Failure> {
-    let parameters = Parameters::read(query)?;
+    let parameters = Parameters::of_still(query)?;
     let whole = shared.places.take(client.uid).await?;
     let items = shared.core.ask(Request::Streams).await?;
     let (context, now) = (shared.context.clone(), Timestamp::now());
@@ -251,7 +251,7 @@ async fn list_flows(
     client: Client,
     query: Option<&str>,
 ) -> Result<Response<AnyBody>, Failure> {
-    let parameters = Parameters::read(query)?;
+    let parameters = Parameters::of_still(query)?;
     let reader = shared.core.ask(Request::Flows).await?;
     let (context, now) = (shared.context.clone(), reader.now());
     let turn = shared.turn(client).await?;
@@ -273,7 +273,7 @@ async fn alerts(
     client: Client,
     query: Option<&str>,
 ) -> Result<Response<AnyBody>, Failure> {
-    let parameters = Parameters::read(query)?;
+    let parameters = Parameters::of_followed(query)?;
     if !parameters.follow {
         let whole = shared.places.take(client.uid).await?;
         let items = shared.core.ask(Request::Alerts).await?;
@@ -305,7 +305,7 @@ async fn histograms(
     query: Option<&str>,
     reset: bool,
 ) -> Result<Response<AnyBody>, Failure> {
-    let parameters = Parameters::read(query)?;
+    let parameters = Parameters::of_still(query)?;
     let whole = shared.places.take(client.uid).await?;
     let items = shared.core.ask(|reply| Request::Histograms { reset, reply }).await?;
     listing(shared, client, (items, whole), parameters, |item, out| write_line(out, item)).await

@@ -208,6 +208,18 @@ fn a_cursor_that_is_too_old_is_told() {
     let first = lines.find(|line| line.as_ref().unwrap().starts_with('{')).unwrap().unwrap();
     assert!(first.contains("no longer kept"), "{first}");
     assert_eq!(server.ask("GET", "/v1/alerts?follow=true&after=x").0, 400);
+    // Nothing that is asked for is passed over.
+    for (path, why) in [
+        ("flows?follow=true", "only alerts can be followed"),
+        ("streams?follow=true", "only alerts can be followed"),
+        ("histograms?after=1", "only alerts can be followed"),
+        ("alerts?after=1", "goes with follow=true"),
+    ] {
+        let (status, _, said) = server.ask("GET", &format!("/v1/{path}"));
+        assert!(status == 400 && said.contains(why), "{path}: {status} {said}");
+    }
+    let (_, _, said) = server.ask("GET", &format!("/v1/flows?limit={}", "x".repeat(9000)));
+    assert!(said.len() < 300, "{said}");
 }
 
 #[test]

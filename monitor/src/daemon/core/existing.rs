@@ -115,7 +115,8 @@ impl Core {
     /// What the kernel knows of every TCP socket, some at a time: the totals of flows that were quiet since their
     /// last event are brought up to date. Once that is all, flows whose sockets are gone without a word end.
     pub(super) fn sockets(&mut self, seen: &[SocketCounts], rest: Rest, began_ns: u64, now_ns: u64) {
-        if self.look.began_ns != began_ns || self.look.number == 0 {
+        // One that was refused may be told between the parts of another, and changes nothing of it.
+        if rest != Rest::Unseen && (self.look.began_ns != began_ns || self.look.number == 0) {
             self.look = Look { number: self.look.number % u8::MAX + 1, began_ns };
         }
         for socket in seen {

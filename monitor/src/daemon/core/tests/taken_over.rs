@@ -38,6 +38,35 @@ fn is_gone(rig: &mut Rig) {
     rig.core.found(Found::Sockets { seen: Vec::new(), rest: Rest::Nothing, began_ns }, rig.now_ns);
 }
 
+/// Two questions: one is answered in parts, the other refused between them.
+#[test]
+fn a_look_that_is_refused_changes_nothing_of_one_that_is_told_in_parts() {
+    let mut rig = Rig::new(settings());
+    rig.core.take_over(Past::default(), rig.now_ns);
+    let Found::Existing { sockets, at_ns } = found(&rig, 5) else { unreachable!() };
+    let sockets = [1, 2, 3].map(|cookie| {
+        let mut existing = sockets[0].clone();
+        existing.socket.cookie = cookie;
+        existing.socket.local.set_port(40_000 + cookie as u16);
+        existing
+    });
+    rig.core.found(Found::Existing { sockets: sockets.to_vec(), at_ns }, rig.now_ns);
+    rig.records();
+    rig.now_ns += 5 * SECOND;
+    let began_ns = rig.now_ns;
+    let part = |cookie| vec![socket_counts(cookie, TcpState::Established, TcpCounts::default())];
+    for (seen, rest, began_ns) in [
+        (part(1), Rest::Follows, began_ns),
+        (Vec::new(), Rest::Unseen, began_ns + 1),
+        (part(2), Rest::Follows, began_ns),
+        (Vec::new(), Rest::Nothing, began_ns),
+    ] {
+        rig.core.found(Found::Sockets { seen, rest, began_ns }, rig.now_ns);
+    }
+    let closed = told(&mut rig).iter().filter(|(action, _)| *action == FlowAction::FlowClosed).count();
+    assert_eq!((closed, rig.core.is_refreshing()), (1, false), "the one that is not there");
+}
+
 #[test]
 fn a_connection_that_came_up_meanwhile_begins_and_ends_once() {
     let mut rig = Rig::new(settings());
