@@ -847,6 +847,27 @@ fn log_ins_of_pop3_are_told_behind_empty_lines_that_are_answered_or_not() {
     }
 }
 
+/// A thousand lines may wait for their answers; of however many no more is held, and no log-in is made of them.
+#[test]
+fn log_ins_of_pop3_are_told_behind_many_lines_without_an_answer() {
+    for (waiting, told) in [(1000, 4), (5000, 0)] {
+        told_behind(waiting, told);
+    }
+}
+
+fn told_behind(waiting: usize, failed: usize) {
+    let guesses = 4;
+    let client = ["NOOP\r\n".repeat(waiting), "USER bob\r\nPASS hunter2\r\n".repeat(guesses)].concat();
+    let server = ["+OK hi\r\n".to_owned(), "+OK\r\n".repeat(waiting), "+OK\r\n-ERR no\r\n".repeat(guesses)];
+    let mut observer = Observer::new(Protection::Plaintext(Plain::Protocol(Protocol::Pop3))).unwrap();
+    observer.feed(Client, client.as_bytes(), &|_: &[u8]| 0);
+    assert!(observer.held() <= 2048, "{}", observer.held());
+    observer.feed(Server, server.concat().as_bytes(), &|_: &[u8]| 0);
+    let told: Vec<String> = observer.take().iter().filter_map(describe).collect();
+    assert_eq!(told.iter().filter(|told| *told == "Failed POP3 -ERR").count(), failed, "{told:?}");
+    assert!(!told.iter().any(|told| told.starts_with("Succeeded")), "{told:?}");
+}
+
 /// Whether all that the client asked for was told.
 fn tells_all(protocol: Protocol, client: &[u8], cut: usize) -> bool {
     let mut observer = Observer::new(Protection::Plaintext(Plain::Protocol(protocol))).unwrap();

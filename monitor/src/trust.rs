@@ -113,8 +113,28 @@ fn belongs(path: &Path, about: &Metadata, how: &str) -> String {
     format!("{how} {name}, which belongs to user {uid}, who can replace it: expected root")
 }
 
+/// The root directory of the host.
+const HOST: &str = "/proc/1/root";
+
+/// Whether a directory cannot be written to, whatever its mode says: it is mounted read-only (a volume of Kubernetes), and
+/// it is not the host's own of that path, which only our unit sees so (ProtectSystem of systemd). Where we may not look at the
+/// host's it is not said of any.
+fn is_read_only(directory: &Path, about: &Metadata, host: &Path) -> io::Result<bool> {
+    if !statvfs(directory)?.f_flag.contains(StatVfsMountFlags::RDONLY) {
+        return Ok(false);
+    }
+    let there = host.join(directory.strip_prefix("/").unwrap_or(directory));
+    Ok(match there.metadata() {
+        Ok(its) if (its.dev(), its.ino()) == (about.dev(), about.ino()) => {
+            statvfs(&there)?.f_flag.contains(StatVfsMountFlags::RDONLY)
+        }
+        Ok(_) => true,
+        Err(error) => error.kind() == io::ErrorKind::NotFound && host.metadata().is_ok(),
+    })
+}
+
 /// Whether a directory is root's or the daemon's user's, and nobody else writes there, or replaces no more than their
-/// own. What is mounted read-only is not written to, whatever its mode says: such are the volumes of Kubernetes.
+/// own.
 fn judge(directory: &Path, how: &str) -> Result<Entries, String> {
     let failed = |error: io::Error| format!("{}: {error}", directory.display());
     let about = directory.metadata().map_err(failed)?;
@@ -125,8 +145,7 @@ fn judge(directory: &Path, how: &str) -> Result<Entries, String> {
     if mode & 0o022 == 0 {
         return Ok(Entries::Ours);
     }
-    let mounted = statvfs(directory).map_err(|error| failed(error.into()))?;
-    if mounted.f_flag.contains(StatVfsMountFlags::RDONLY) {
+    if is_read_only(directory, &about, Path::new(HOST)).map_err(failed)? {
         return Ok(Entries::Ours);
     }
     if mode & 0o1000 != 0 {

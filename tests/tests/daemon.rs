@@ -349,11 +349,20 @@ fn policy_in_a_volume() -> Result<()> {
         "streamwatch: the policy {policy} is in {volume}, of mode 0777: others can replace it; chmod go-w {volume}"
     );
     ensure!(checked.stderr.trim_end() == expected, "where it is written to: {}", checked.stderr);
-    let mount = r#"mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && exec "$2" policy check "$3""#;
-    let mut command = Command::new("unshare");
-    command.args(["--mount", "--", "sh", "-c", mount, "sh", &volume]).arg(binary()).arg(&policy);
-    let checked = finish(command, PATIENCE)?.success()?;
+    // Whoever is the first process there stands for the host.
+    let check = |script: &str| {
+        let mount =
+            r#"mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && exec "$2" policy check "$3""#;
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--pid", "--fork", "--mount-proc", "--", "sh", "-c", script, "sh", &volume]);
+        command.arg(binary()).args([&policy, mount]);
+        finish(command, PATIENCE)?.success()
+    };
+    let checked = check(r#"eval "$4""#)?;
     ensure!(checked.stderr.is_empty(), "where it is mounted read-only: {}", checked.stderr);
+    // As systemd does with ProtectSystem: the host writes to it.
+    let checked = check(r#"unshare --mount -- sh -c "$4" sh "$1" "$2" "$3"; ended=$?; exit $ended"#)?;
+    ensure!(checked.stderr.trim_end() == expected, "where only we may not write to it: {}", checked.stderr);
     Ok(())
 }
 

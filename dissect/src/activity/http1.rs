@@ -193,7 +193,7 @@ impl Machine for Http {
     }
 
     fn held(&self) -> usize {
-        self.text.len()
+        self.text.len() + self.http2.as_ref().map_or(0, |http2| http2.held())
     }
 
     fn tells_all(&self) -> bool {

@@ -137,6 +137,10 @@ impl Machine for Http2 {
         Aligned::No
     }
 
+    fn held(&self) -> usize {
+        self.client.block.capacity() + self.server.block.capacity()
+    }
+
     fn gap(&mut self, from: End) {
         self.pending.clear();
         self.prefaced = true;

@@ -198,7 +198,8 @@ impl Observer {
     /// The connection has ended. Nothing is made of that where some of it was not read.
     pub fn end(&mut self) {
         let Observer { machine, client, server, memory } = self;
-        if client.state == State::InStep && server.state == State::InStep {
+        let is_whole = |side: &Side| side.state == State::InStep && side.skip == 0 && side.held.is_empty();
+        if is_whole(client) && is_whole(server) {
             let nothing = |_: &[u8]| 0;
             machine.ended(&mut Sink { memory, examined: 0, fingerprint: &nothing });
         }

@@ -19,14 +19,16 @@ const COMMANDS: [&str; 18] = [
     "RSET", "STLS", "UTF8", "LANG", "LAST",
 ];
 
-/// Lines that wait for their answer.
-const PENDING: usize = 4096;
+/// Lines that wait for their answer. Of more than these the log-ins are remembered.
+const PENDING: usize = 1024;
 
 #[derive(Default)]
 pub(super) struct Pop3 {
     greeted: bool,
     sasl: Sasl,
     pending: VecDeque<Waits>,
+    /// How many of them are log-ins.
+    log_ins: usize,
     /// The server's lines belong to an answer that ends with a dot.
     long: bool,
     /// Whether the server answers empty lines, once that shows.
@@ -79,9 +81,14 @@ impl Machine for Pop3 {
 
     fn gap(&mut self, _: End) {
         self.pending.clear();
+        self.log_ins = 0;
         self.sasl = Sasl::Nothing;
         self.long = false;
         self.doubt = 0;
+    }
+
+    fn held(&self) -> usize {
+        self.pending.capacity()
     }
 }
 
@@ -154,9 +161,17 @@ impl Pop3 {
     }
 
     fn push(&mut self, waits: Waits) {
-        match self.pending.len() < PENDING {
-            true => self.pending.push_back(waits),
-            false => self.doubt = PENDING,
+        if self.pending.len() < PENDING {
+            self.log_ins += usize::from(waits == Waits::LogIn);
+            self.pending.push_back(waits);
+            return;
+        }
+        self.doubt = PENDING;
+        if waits == Waits::LogIn
+            && let Some(other) = self.pending.iter_mut().rfind(|waits| **waits != Waits::LogIn)
+        {
+            *other = waits;
+            self.log_ins += 1;
         }
     }
 
@@ -181,6 +196,7 @@ impl Pop3 {
             self.pending.pop_front();
         }
         let answered = self.pending.pop_front();
+        self.log_ins -= usize::from(answered == Some(Waits::LogIn));
         if answered == Some(Waits::Empty) {
             if self.pending.is_empty() {
                 self.answers_empty = Some(true);
@@ -190,10 +206,11 @@ impl Pop3 {
         match answered {
             Some(Waits::LogIn) if ok && self.doubt == 0 => sink.succeeded("POP3 +OK"),
             Some(Waits::LogIn) if refused => sink.failed("POP3 -ERR", true),
-            _ if refused => {
+            _ if refused && self.log_ins > 0 => {
                 let near = self.pending.iter_mut().take(self.doubt);
                 if let Some(waits) = near.into_iter().find(|waits| **waits == Waits::LogIn) {
                     *waits = Waits::Short;
+                    self.log_ins -= 1;
                     sink.failed("POP3 -ERR", true);
                 }
             }

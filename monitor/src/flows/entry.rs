@@ -96,7 +96,8 @@ pub struct Flow {
     /// Whether it is settled which stream it counts in, if any: fixed once.
     pub assigned: bool,
     pub marks: Marks,
-    /// The last look at all sockets that found it; 0: none.
+    /// The last look at all sockets that found it, or told of its socket before it was taken in; 0: none. Of 255 in turn:
+    /// where it is taken for a later one's, its end is found by the look after that.
     pub looked: u8,
     /// What was found already.
     pub detected: Detected,

@@ -18,8 +18,17 @@ pub(super) struct Look {
     began_ns: u64,
 }
 
+impl Look {
+    /// What a flow bears that is taken in now: this look may have told of its socket before.
+    pub fn number(&self) -> u8 {
+        self.number
+    }
+}
+
 /// Flows that a look did not find are gone, unless they began since.
 pub(super) struct Gone {
+    number: u8,
+    began_ns: u64,
     /// Whether that is so of every flow, not only of those from before us.
     all: bool,
     next: usize,
@@ -100,6 +109,7 @@ impl Core {
                 flow.refresh(socket.state, counts);
             }
             self.ask_way(&mut flow);
+            flow.looked = self.look.number();
             let (id, evicted) = self.table.insert(flow);
             if let Some((place, evicted)) = evicted {
                 self.push_out(place, evicted, at_ns);
@@ -125,10 +135,15 @@ impl Core {
         match rest {
             Rest::Follows => return,
             Rest::Nothing => {
-                self.gone = Some(Gone { all: std::mem::take(&mut self.sweep_all), next: 0 });
+                let Look { number, began_ns } = self.look;
+                let all = std::mem::take(&mut self.sweeps);
+                self.gone = Some(Gone { number, began_ns, all, next: 0 });
                 self.end_some();
             }
-            Rest::Unseen => self.sockets_asked = false,
+            Rest::Unseen => {
+                self.sweep_all |= std::mem::take(&mut self.sweeps);
+                self.sockets_asked = false;
+            }
         }
         let took_ns = now_ns.saturating_sub(began_ns);
         let rest_ns = took_ns.saturating_mul(REFRESH_SHARE).min(OLDEST);
@@ -150,14 +165,15 @@ impl Core {
 
     /// Ends the next share of the flows that the look did not find.
     pub(super) fn end_some(&mut self) {
-        let Some(Gone { all, next }) = self.gone.take() else { return };
+        let Some(Gone { number, began_ns, all, next }) = self.gone.take() else { return };
         let share = if self.hurries { usize::MAX } else { SHARE };
         let end = next.saturating_add(share).min(self.table.places());
-        let Look { number, began_ns } = self.look;
         let mut gone = Vec::new();
         self.table.each_in(next..end, |id, flow| {
-            let is_missed =
-                flow.transport == Transport::Tcp && flow.opened_ns <= began_ns && flow.looked != number;
+            let is_missed = flow.transport == Transport::Tcp
+                && flow.opened_ns <= began_ns
+                && flow.looked != number
+                && !flow.is_over();
             if is_missed
                 && (all && flow.last_ns < began_ns
                     || flow.seen.before_start && flow.last_ns + UNREAD < began_ns)
@@ -172,7 +188,7 @@ impl Core {
             self.close(id, began_ns, FlowState::Closed);
         }
         if end < self.table.places() {
-            self.gone = Some(Gone { all, next: end });
+            self.gone = Some(Gone { number, began_ns, all, next: end });
         } else {
             self.sockets_asked = false;
         }
@@ -187,8 +203,11 @@ impl Core {
             }
         });
         // What a look before it did not find is found so again.
-        self.gone = None;
+        if let Some(gone) = self.gone.take() {
+            self.sweep_all |= gone.all;
+        }
         self.hurries = true;
+        self.sweeps |= std::mem::take(&mut self.sweep_all);
         self.sockets_asked = true;
         self.out.lookups.push(Lookup::Sockets);
     }

@@ -159,6 +159,7 @@ impl Core {
             // One that has to go goes with all that is known of it.
             self.look_at_grown(now_ns);
         }
+        flow.looked = self.look.number();
         let (id, evicted) = self.table.insert(flow);
         if let Some((place, evicted)) = evicted {
             self.push_out(place, evicted, now_ns);

@@ -158,7 +158,10 @@ pub struct Core {
     walked_ns: u64,
     /// When the histograms last began.
     histograms_ns: u64,
+    /// Ends were lost: every flow is to be looked for.
     sweep_all: bool,
+    /// The look that was asked for is for that.
+    sweeps: bool,
     sockets_asked: bool,
     /// The last look at all sockets, and what it did not find, while that ends.
     look: Look,
@@ -229,6 +232,7 @@ impl Core {
             walked_ns: 0,
             histograms_ns: 0,
             sweep_all: false,
+            sweeps: false,
             sockets_asked: false,
             look: Look::default(),
             gone: None,

@@ -429,8 +429,15 @@ fn totals_from_the_kernel_reach_every_flow_part_by_part() {
         let found = Found::Sockets { seen: part.to_vec(), rest: Rest::Follows, began_ns: rig.now_ns };
         rig.core.found(found, rig.now_ns);
     }
+    let found = Found::Sockets { seen: Vec::new(), rest: Rest::Nothing, began_ns: rig.now_ns };
+    rig.core.found(found, rig.now_ns);
+    // Share by share.
+    for _ in 0..4 {
+        rig.pass(SECOND / 20);
+    }
     // The kernel counts the SYN.
     assert_eq!(rig.core.total_bytes().0, 7 * flows);
+    assert_eq!(rig.core.table.len() as u64, flows);
 }
 
 /// It was asked before, and may have read its state before our FIN left and its counters after.

@@ -47,6 +47,8 @@ impl Core {
         let due = self.sweep_all || now_ns >= self.sockets_due_ns;
         if due && !self.sockets_asked && self.table.has_tcp() {
             self.sockets_asked = true;
+            // What was lost before it was asked.
+            self.sweeps |= std::mem::take(&mut self.sweep_all);
             self.sockets_due_ns = now_ns + REFRESH;
             self.out.lookups.push(Lookup::Sockets);
         }

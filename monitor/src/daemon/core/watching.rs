@@ -293,7 +293,8 @@ impl Core {
             }
             return;
         };
-        if flow.is_over() {
+        // Of an end that nobody saw it is not known how much came before it.
+        if flow.is_over() && !flow.seen.end_concluded {
             watch.end(flow.bytes());
         }
         let mut happened = watch.take();

@@ -38,6 +38,36 @@ fn is_gone(rig: &mut Rig) {
     rig.core.found(Found::Sockets { seen: Vec::new(), rest: Rest::Nothing, began_ns }, rig.now_ns);
 }
 
+/// What stood in the ring while its part was told, and what a first look found, are not taken for gone.
+#[test]
+fn a_connection_that_is_taken_in_behind_its_part_of_a_look_goes_on() {
+    let mut rig = Rig::new(settings());
+    rig.core.take_over(Past::default(), rig.now_ns);
+    let open = rig.event(Kind::Open, 7, "10.0.0.1:40007", SERVER, false);
+    // Ends found no room: whatever is not there is gone.
+    let counters = Counters { overflow_full: 1, ..Counters::default() };
+    rig.now_ns += 5 * SECOND;
+    rig.core.event(Event::Counters(Box::new(counters)), rig.now_ns);
+    rig.pass(SECOND / 10);
+    let began_ns = rig.now_ns;
+    let part = [7, 1].map(|cookie| socket_counts(cookie, TcpState::Established, TcpCounts::default()));
+    rig.core.found(Found::Sockets { seen: part.to_vec(), rest: Rest::Follows, began_ns }, rig.now_ns);
+    rig.feed(Kind::Open, open);
+    let at_start = found(&rig, 5);
+    let Found::Existing { sockets, .. } = at_start else { unreachable!() };
+    rig.core.found(Found::Existing { sockets, at_ns: began_ns - 4 * SECOND }, rig.now_ns);
+    rig.core.found(Found::Sockets { seen: Vec::new(), rest: Rest::Nothing, began_ns }, rig.now_ns);
+    let closed = |rig: &mut Rig| told(rig).iter().filter(|it| it.0 == FlowAction::FlowClosed).count();
+    assert_eq!(closed(&mut rig), 0);
+    // A look that finds neither, of what was lost since.
+    rig.now_ns += 10 * SECOND;
+    let counters = Counters { overflow_full: 2, ..Counters::default() };
+    rig.core.event(Event::Counters(Box::new(counters)), rig.now_ns);
+    rig.pass(SECOND / 10);
+    is_gone(&mut rig);
+    assert_eq!(closed(&mut rig), 2);
+}
+
 /// Two questions: one is answered in parts, the other refused between them.
 #[test]
 fn a_look_that_is_refused_changes_nothing_of_one_that_is_told_in_parts() {
