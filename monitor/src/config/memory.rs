@@ -29,7 +29,7 @@ impl Default for Memory {
 /// group of those before, bytes. What was captured of it is in [`CAPTURED`].
 const FLOW: u64 = 304 + 80 + 172 + 2 * 64 + 14;
 /// A closed flow that is kept, a record that waits: of usual size, bytes.
-const RECORD: u64 = 704;
+const RECORD: u64 = 592;
 /// An event that waits, first bytes included, bytes.
 const EVENT: u64 = 512;
 /// Percentiles of a stream: seven measures, bytes.
@@ -47,7 +47,7 @@ const KERNEL: u64 = 6 << 20;
 /// The loader, bytes.
 const LOADER: u64 = 28 << 20;
 /// Program, allocator, baselines, alerts, messages that are read on: what is not configured, bytes.
-const REST: u64 = 28 << 20;
+const REST: u64 = 20 << 20;
 
 impl Config {
     /// What the configured tables and queues take when they are full, bytes.

@@ -165,7 +165,7 @@ pub struct Pipeline {
 
 impl Default for Pipeline {
     fn default() -> Self {
-        Pipeline { channel: 16_384, sink_queue: 16_384 }
+        Pipeline { channel: 16_384, sink_queue: 32_768 }
     }
 }
 
