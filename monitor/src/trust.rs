@@ -13,6 +13,8 @@ use rustix::fs::{StatVfsMountFlags, statvfs};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
+use crate::identity::HOST;
+
 /// Whether it is root's, or the daemon's user's.
 pub fn is_ours(about: &Metadata) -> bool {
     [0, geteuid().as_raw()].contains(&about.uid())
@@ -112,9 +114,6 @@ fn belongs(path: &Path, about: &Metadata, how: &str) -> String {
     let (name, uid) = (path.display(), about.uid());
     format!("{how} {name}, which belongs to user {uid}, who can replace it: expected root")
 }
-
-/// The root directory of the host.
-const HOST: &str = "/proc/1/root";
 
 /// Whether a directory cannot be written to, whatever its mode says: it is mounted read-only (a volume of Kubernetes), and
 /// it is not the host's own of that path, which only our unit sees so (ProtectSystem of systemd). Where we may not look at the

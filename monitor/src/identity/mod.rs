@@ -54,6 +54,7 @@ pub use glimpse::{Glimpser, Glimpses};
 pub use holders::holders;
 pub use lookers::Who;
 pub use namespaces::{Netns, NetnsSource, namespaces};
+pub(crate) use process::HOST;
 #[cfg(test)]
 pub use process::ProcessDirectory as TestDirectory;
 pub use resolver::{Hung, Named, Resolver};

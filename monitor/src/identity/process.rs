@@ -27,7 +27,7 @@ const LONGEST_CGROUPS: usize = 64 << 10;
 /// Threads of one whose first has ended that are asked what they run.
 const MOST_ASKED: usize = 16;
 /// The root directory of the host: what this process sees of it, its unit may have hidden in part.
-const HOST: &str = "/proc/1/root";
+pub(crate) const HOST: &str = "/proc/1/root";
 /// Where that is kept from us (by AppArmor, say): our own.
 const OURS: &str = "/proc/self/root";
 
