@@ -8,7 +8,8 @@ use super::words;
 /// # Errors
 /// The first thing that is wrong, for people.
 pub fn parameters(query: &str) -> Result<(), String> {
-    let listing = Parameters::read(Some(query)).map(drop).map_err(|error| error.to_string());
+    let listing = Parameters::of_followed(Some(query)).map(drop).map_err(|error| error.to_string());
+    let _ = Parameters::of_still(Some(query));
     let _ = words::word(0, Some(query), "key");
     listing
 }

