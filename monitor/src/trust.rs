@@ -118,10 +118,11 @@ fn belongs(path: &Path, about: &Metadata, how: &str) -> String {
 /// Whether a directory cannot be written to, whatever its mode says: it is mounted read-only (a volume of Kubernetes), and
 /// it is not the host's own of that path, which only our unit sees so (ProtectSystem of systemd). Where we may not look at the
 /// host's it is not said of any.
-fn is_read_only(directory: &Path, about: &Metadata, host: &Path) -> io::Result<bool> {
+fn is_read_only(directory: &Path, about: &Metadata) -> io::Result<bool> {
     if !statvfs(directory)?.f_flag.contains(StatVfsMountFlags::RDONLY) {
         return Ok(false);
     }
+    let host = Path::new(HOST);
     let there = host.join(directory.strip_prefix("/").unwrap_or(directory));
     Ok(match there.metadata() {
         Ok(its) if (its.dev(), its.ino()) == (about.dev(), about.ino()) => {
@@ -144,7 +145,7 @@ fn judge(directory: &Path, how: &str) -> Result<Entries, String> {
     if mode & 0o022 == 0 {
         return Ok(Entries::Ours);
     }
-    if is_read_only(directory, &about, Path::new(HOST)).map_err(failed)? {
+    if is_read_only(directory, &about).map_err(failed)? {
         return Ok(Entries::Ours);
     }
     if mode & 0o1000 != 0 {

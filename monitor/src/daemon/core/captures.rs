@@ -4,7 +4,7 @@ use dissect::{Cipher, Protection};
 
 use super::named::is_listened_to;
 use super::*;
-use crate::flows::{doubt_what_did_not_come, doubt_what_was_lost};
+use crate::flows::{Evidence, doubt_what_did_not_come, doubt_what_was_lost};
 
 impl Core {
     /// Captures that came before the connection was accepted, now that it is.
@@ -134,11 +134,13 @@ impl Core {
         }
         flow.last_ns = flow.last_ns.max(at_ns);
         flow.captured_ns = at_ns;
-        let held = flow.evidence.as_ref().map_or(0, |evidence| evidence.memory());
         let cgroup = flow.cgroup;
-        let Some(evidence) = flow.evidence_from(self.settings.tcp_budget) else { return false };
+        let Some(evidence) = evidence_of(flow, &mut self.held, self.settings.tcp_budget) else {
+            return false;
+        };
+        let before = evidence.memory();
         let grew = evidence.add(from_client, offset, middle, data);
-        let fits = self.held.take(cgroup, evidence.memory() - held);
+        let fits = self.held.take(cgroup, evidence.memory() - before);
         let name = (!fits).then(|| throttle::label(flow)).flatten();
         drop(guard);
         if !fits {
@@ -155,13 +157,7 @@ impl Core {
         let Some(mut flow) = self.table.get_mut(id) else { return };
         let (key, server_port, sent_by_client) = (flow.key(), flow.server_port(), flow.from_client(true));
         let (closed, lost, bytes) = (flow.closed_ns != 0, flow.seen.lost_captures > 0, flow.bytes());
-        if flow.evidence.is_none()
-            && let Some(none) = flow.evidence_from(self.settings.tcp_budget)
-        {
-            let bytes = none.memory();
-            self.held.take(flow.cgroup, bytes);
-        }
-        let Some(evidence) = &mut flow.evidence else { return };
+        let Some(evidence) = evidence_of(&mut flow, &mut self.held, self.settings.tcp_budget) else { return };
         let mut inspection = evidence.inspect(server_port, ended);
         let grown = match ended || evidence.follows() {
             true => None,
@@ -234,6 +230,16 @@ impl Core {
         let decision = Decision { action: decision::SETTLE, ..Decision::default() };
         self.out.commands.push(Command::Decide { key, decision });
     }
+}
+
+/// [`Flow::evidence_from`], counted as held from its beginning.
+fn evidence_of<'a>(flow: &'a mut Flow, held: &mut Held, budget: u32) -> Option<&'a mut Evidence> {
+    let (cgroup, begins) = (flow.cgroup, flow.evidence.is_none());
+    let evidence = flow.evidence_from(budget)?;
+    if begins {
+        held.take(cgroup, evidence.memory());
+    }
+    Some(evidence)
 }
 
 /// Whether a flow that is settled is to be seen further: where a handshake of TLS went through, and not enough

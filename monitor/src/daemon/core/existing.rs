@@ -18,13 +18,6 @@ pub(super) struct Look {
     began_ns: u64,
 }
 
-impl Look {
-    /// What a flow bears that is taken in now: this look may have told of its socket before.
-    pub fn number(&self) -> u8 {
-        self.number
-    }
-}
-
 /// Flows that a look did not find are gone, unless they began since.
 pub(super) struct Gone {
     number: u8,
@@ -109,17 +102,23 @@ impl Core {
                 flow.refresh(socket.state, counts);
             }
             self.ask_way(&mut flow);
-            flow.looked = self.look.number();
-            let (id, evicted) = self.table.insert(flow);
-            if let Some((place, evicted)) = evicted {
-                self.push_out(place, evicted, at_ns);
-            }
-            if let Some(twin) = self.table.find_twin(id) {
-                self.pair(id, twin);
-            }
-            id
+            self.take_in(flow, at_ns)
         };
         self.advance(id, at_ns);
+    }
+
+    /// Puts a flow into the table: one that has to go goes, and its other end is found.
+    pub(super) fn take_in(&mut self, mut flow: Flow, now_ns: u64) -> FlowId {
+        // This look may have told of its socket before.
+        flow.looked = self.look.number;
+        let (id, evicted) = self.table.insert(flow);
+        if let Some((place, evicted)) = evicted {
+            self.push_out(place, evicted, now_ns);
+        }
+        if let Some(twin) = self.table.find_twin(id) {
+            self.pair(id, twin);
+        }
+        id
     }
 
     /// What the kernel knows of every TCP socket, some at a time: the totals of flows that were quiet since their

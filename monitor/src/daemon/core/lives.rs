@@ -159,14 +159,7 @@ impl Core {
             // One that has to go goes with all that is known of it.
             self.look_at_grown(now_ns);
         }
-        flow.looked = self.look.number();
-        let (id, evicted) = self.table.insert(flow);
-        if let Some((place, evicted)) = evicted {
-            self.push_out(place, evicted, now_ns);
-        }
-        if let Some(twin) = self.table.find_twin(id) {
-            self.pair(id, twin);
-        }
+        let id = self.take_in(flow, now_ns);
         self.waiting.push(id);
         self.will_tell(key);
         id
