@@ -22,7 +22,10 @@ pub(crate) fn probe(client: Prefix<'_>, server: Prefix<'_>, _hint: Hint) -> Prob
 
 fn follow(client: Prefix<'_>, server: Prefix<'_>) -> Found {
     let mut found = Found { settled: false, ..Found::plain(Protocol::Xmpp) };
-    found.upgrade_offered = find(server.bytes, b"<starttls").is_some();
+    // What the server offers stands in its features; what it says later offers nothing.
+    let features = find(server.bytes, b"</stream:features>");
+    let offered = find(server.bytes, b"<starttls");
+    found.upgrade_offered = offered.is_some_and(|at| features.is_none_or(|end| at < end));
     let asked = find(client.bytes, b"<starttls");
     // Whatever comes before it settles that there will be no TLS.
     let other = [&b"<auth"[..], b"<iq", b"<message", b"<presence", b"</stream"]
@@ -33,13 +36,15 @@ fn follow(client: Prefix<'_>, server: Prefix<'_>) -> Found {
         (Some(asked), other) if other.is_none_or(|at| asked < at) => {
             found.upgrade_offered = true;
             let client_at = element_end(client.bytes, asked, b"</starttls>");
-            let granted = find(server.bytes, b"<proceed");
+            let (granted, refused) = (find(server.bytes, b"<proceed"), find(server.bytes, b"<failure"));
+            let refused = refused.filter(|refused| granted.is_none_or(|granted| *refused < granted));
+            let granted = granted.filter(|_| refused.is_none());
             let server_at = granted.and_then(|at| element_end(server.bytes, at, b"</proceed>"));
             if let (Some(client_at), Some(server_at)) = (client_at, server_at) {
                 found.upgraded_at = Some((client_at, server_at));
                 found.settled = true;
                 found.detail = Some("STARTTLS".into());
-            } else if granted.is_none() && find(server.bytes, b"<failure").is_some() {
+            } else if refused.is_some() {
                 found.upgrade_refused = true;
                 found.settled = true;
                 found.detail = Some("the client asked for TLS, the server refused".into());
@@ -47,7 +52,7 @@ fn follow(client: Prefix<'_>, server: Prefix<'_>) -> Found {
         }
         (_, Some(_)) => {
             // The server's features came before, but may not be here yet.
-            found.settled = find(server.bytes, b"</stream:features>").is_some() || server.ended;
+            found.settled = features.is_some() || server.ended;
             if found.settled && found.upgrade_offered {
                 found.detail = Some("the server offers TLS, the client did not use it".into());
             }
