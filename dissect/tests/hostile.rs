@@ -390,6 +390,29 @@ fn a_request_line_that_is_none_while_it_comes_is_none_when_it_has_come() {
     }
 }
 
+/// A proxy that answers CONNECT with anything but a tunnel has refused it, whatever else the client asked for.
+#[test]
+fn an_upgrade_that_is_asked_for_with_connect_is_none() {
+    let asked = b"CONNECT a:443 HTTP/1.1\r\nHost: a\r\nUpgrade: TLS/1.0\r\n\r\n";
+    let answer = [&b"HTTP/1.1 101 Switching Protocols\r\n\r\n"[..], b"no TLS"].concat();
+    assert_eq!(look(asked, &answer, true, false).facts.upgrade, Some(Upgrade::Refused));
+    stays_settled(asked, &answer);
+}
+
+/// What a server of XMPP says behind its features offers nothing, and its first answer to STARTTLS counts.
+#[test]
+fn what_xmpp_says_later_changes_no_settled_answer() {
+    let stream = b"<stream:stream xmlns='jabber:client'>";
+    let logs_in = [&stream[..], b"<auth>a</auth>"].concat();
+    let late = [&stream[..], b"<stream:features></stream:features><starttls/>"].concat();
+    assert_eq!(look(&logs_in, &late, true, false).facts.upgrade, None);
+    stays_settled(&logs_in, &late);
+    let asks = [&stream[..], b"<starttls/>"].concat();
+    let both = [&stream[..], b"<stream:features></stream:features><failure/><proceed/>"].concat();
+    assert_eq!(look(&asks, &both, true, false).facts.upgrade, Some(Upgrade::Refused));
+    stays_settled(&asks, &both);
+}
+
 /// However they are cut, and whichever comes first.
 fn stays_settled(client: &[u8], server: &[u8]) {
     let last = look(client, server, true, false);

@@ -71,8 +71,19 @@ pub(crate) fn probe(client: Prefix<'_>, server: Prefix<'_>, _hint: Hint) -> Prob
         found.settled = client.ended;
         return Probe::Yes(found);
     };
+    if request.is_connect() {
+        // What a proxy answers decides, whatever else was asked of it; the engine follows the tunnel.
+        match Response::parse(server.bytes) {
+            Some(response) if !(200..300).contains(&response.status) && response.status != 407 => {
+                found.upgrade_refused = true;
+                found.settled = true;
+            }
+            _ => found.settled = server.ended || matches!(connect::look(client, server), Connect::Refused),
+        }
+        return Probe::Yes(found);
+    }
     match (&request.upgrade, Response::parse(server.bytes)) {
-        (Upgrade::None, _) => found.settled = !request.is_connect() || server.ended,
+        (Upgrade::None, _) => found.settled = true,
         (_, None) => found.settled = server.ended,
         (Upgrade::Tls, Some(response)) => {
             found.upgrade_offered = true;
@@ -94,16 +105,6 @@ pub(crate) fn probe(client: Prefix<'_>, server: Prefix<'_>, _hint: Hint) -> Prob
                 _ => Protocol::Http,
             };
             found.switched = found.protocol != Protocol::Http;
-        }
-    }
-    // What a proxy answers to CONNECT decides; the engine follows the tunnel.
-    if request.is_connect() {
-        match Response::parse(server.bytes) {
-            Some(response) if !(200..300).contains(&response.status) && response.status != 407 => {
-                found.upgrade_refused = true;
-                found.settled = true;
-            }
-            _ => found.settled = server.ended || matches!(connect::look(client, server), Connect::Refused),
         }
     }
     Probe::Yes(found)
