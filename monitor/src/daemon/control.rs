@@ -10,7 +10,7 @@ use monitor_common::{Counters, Kind, UdpFlow, UdpKey};
 
 use super::clock::monotonic_ns;
 use super::core::Command;
-use super::reader::Batch;
+use super::reader::{Batch, LateEnds};
 use crate::event::Event;
 use crate::kernel::{Control, Hooks};
 use crate::watch::Budget;
@@ -62,9 +62,9 @@ impl Watched {
 
 /// Where ends that found the ring full wait for what stood in it before them: to the reader.
 pub struct Late {
-    pub sender: Sender<Vec<Event>>,
+    pub sender: Sender<LateEnds>,
     /// The reader's, too: what it has not taken at its end is taken here.
-    pub receiver: Receiver<Vec<Event>>,
+    pub receiver: Receiver<LateEnds>,
 }
 
 /// Ends that found the ring full, and were read.
@@ -179,11 +179,11 @@ pub fn run(
                     }
                 }
                 // The reader has ended: nothing stands before these.
-                for ends in late.receiver.try_iter() {
-                    let _ = events.send(Batch { events: ends, end: None });
+                for LateEnds { ends, .. } in late.receiver.try_iter() {
+                    let _ = events.send(Batch { events: ends, ..Batch::default() });
                 }
                 ends.extend(read.new_ones(control));
-                if events.send(Batch { events: ends, end: None }).is_ok() {
+                if events.send(Batch { events: ends, ..Batch::default() }).is_ok() {
                     read.forget_all(control);
                 }
                 let _ = report(control, None, events);
@@ -193,14 +193,14 @@ pub fn run(
         }
         if Instant::now() >= due {
             due = Instant::now() + EVERY;
+            let until_ns = monotonic_ns();
             ends.extend(read.new_ones(control));
             read.forget(control);
+            let any = u64::from(!ends.is_empty());
             // A reader that has still to take earlier ones takes these with the next round.
-            if !ends.is_empty() {
-                match late.sender.try_send(std::mem::take(&mut ends)) {
-                    Ok(()) => read.sent += 1,
-                    Err(refused) => ends = refused.into_inner(),
-                }
+            match late.sender.try_send(LateEnds { ends: std::mem::take(&mut ends), until_ns }) {
+                Ok(()) => read.sent += any,
+                Err(refused) => ends = refused.into_inner().ends,
             }
             let Ok(counters) = report(control, watched.look(&mut wrong), events) else { return };
             if counters.is_some_and(|counters| sweep.is_due(&counters, Instant::now()))
@@ -258,7 +258,7 @@ fn apply(control: &mut Control, command: Command) -> Option<Event> {
 }
 
 fn alone(event: Event) -> Batch {
-    Batch { events: vec![event], end: None }
+    Batch { events: vec![event], ..Batch::default() }
 }
 
 /// All peers of UDP sockets, some at a time: the core knows most of them, and takes the others.
@@ -277,7 +277,7 @@ fn in_pieces(
 ) -> Result<(), ()> {
     for peers in peers.chunks(SWEPT) {
         let left = peers.iter().filter_map(|key| Some(Event::UdpLeft(*key, totals(key)?)));
-        events.send(Batch { events: left.collect(), end: None }).map_err(|_| ())?;
+        events.send(Batch { events: left.collect(), ..Batch::default() }).map_err(|_| ())?;
     }
     Ok(())
 }
@@ -287,7 +287,7 @@ fn report(control: &Control, seen: Option<Event>, events: &Sender<Batch>) -> Res
     let mut batch = Vec::from_iter(seen);
     let counters = control.counters().ok();
     batch.extend(counters.map(|counters| Event::Counters(Box::new(counters))));
-    events.send(Batch { events: batch, end: None }).map_err(|_| ())?;
+    events.send(Batch { events: batch, ..Batch::default() }).map_err(|_| ())?;
     Ok(counters)
 }
 

@@ -21,6 +21,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::confine::Confined;
 use super::core::{Command, Found, Lookup};
+use super::reader::LateEnds;
 use crate::alert::{Change, Saved};
 use crate::api::Access;
 use crate::config::Config;
@@ -114,7 +115,7 @@ pub enum ToWorker {
     /// Read from the maps.
     Events(Vec<Event>),
     /// Ends that found the ring full.
-    Late(Vec<Event>),
+    Late(LateEnds),
     /// A datagram leaves from this port of this process when this is heard.
     SelfCheck {
         port: u16,

@@ -500,7 +500,9 @@ fn run(seed: u64, slow: Slow) -> Result<(), TestCaseError> {
 
     let offered = offer(&kernel, seed, 600);
     // As the control thread does: the kernel's counters come from the loader.
-    map_events_in.send(Batch { events: vec![Event::Counters(Box::new(offered))], end: None }).unwrap();
+    map_events_in
+        .send(Batch { events: vec![Event::Counters(Box::new(offered))], ..Batch::default() })
+        .unwrap();
     wait_until("the ring is read", || kernel.queue.lock().unwrap().is_empty());
     enough.store(true, Ordering::Release);
     asking.join().unwrap();

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, SendError, Sender};
 use monitor_common::Kind;
+use serde::{Deserialize, Serialize};
 
 use super::newcomers::Newcomers;
 use crate::event::{Event, decode};
@@ -72,6 +73,16 @@ pub struct Batch {
     pub events: Vec<Event>,
     /// The ring's position after them; `None`: they did not come from it.
     pub end: Option<u64>,
+    /// All that connections did before this time (CLOCK_MONOTONIC, ns) went before, or is in here. 0: nobody knows.
+    pub until_ns: u64,
+}
+
+/// Ends that found the ring full.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct LateEnds {
+    pub ends: Vec<Event>,
+    /// All there were at this time (CLOCK_MONOTONIC, ns) went before, or are in here.
+    pub until_ns: u64,
 }
 
 /// Kinds of events: those of the ring, and those that are read from maps.
@@ -214,7 +225,7 @@ pub struct Reading {
     /// The position up to which everything was told.
     pub told: Arc<AtomicU64>,
     /// Ends that found the ring full: they come after what stood in it before them.
-    pub late: Receiver<Vec<Event>>,
+    pub late: Receiver<LateEnds>,
     pub patience: Patience,
     /// See [`Newcomers`].
     pub newcomers: Option<File>,
@@ -227,7 +238,7 @@ pub(super) fn run<R: Source>(mut ring: R, events: &Sender<Batch>, reading: &Read
     if tell_what_was_left(&mut ring, events, counters).is_err() {
         return ring;
     }
-    let mut held_back: Option<(u64, Vec<Event>)> = None;
+    let mut held_back: Option<(u64, LateEnds)> = None;
     let mut rounds = Rounds::default();
     let mut took = Took::default();
     let mut busy = false;
@@ -247,7 +258,7 @@ pub(super) fn run<R: Source>(mut ring: R, events: &Sender<Batch>, reading: &Read
         let Took { events: batch, read } = std::mem::take(&mut took);
         if read > 0 {
             let sums = Sums::of(&batch);
-            if events.send(Batch { events: batch, end: Some(ring.position()) }).is_err() {
+            if events.send(Batch { events: batch, end: Some(ring.position()), until_ns: 0 }).is_err() {
                 counters.count(&sums, Tally::lose);
                 return ring;
             }
@@ -255,12 +266,16 @@ pub(super) fn run<R: Source>(mut ring: R, events: &Sender<Batch>, reading: &Read
         }
         if let Some((after, _)) = &held_back
             && (ring.position() >= *after || (read == 0 && !waits))
-            && let Some((_, ends)) = held_back.take()
+            && let Some((after, LateEnds { ends, until_ns })) = held_back.take()
         {
-            if events.send(Batch { events: ends, end: None }).is_err() {
+            if !ends.is_empty() {
+                rounds.went(ring.position());
+            }
+            // What a processor is still writing into the ring came before, too.
+            let until_ns = if ring.position() >= after { until_ns } else { 0 };
+            if events.send(Batch { events: ends, end: None, until_ns }).is_err() {
                 return ring;
             }
-            rounds.went(ring.position());
         }
         if held_back.is_none()
             && let Ok(ends) = late.try_recv()
@@ -353,7 +368,7 @@ fn tell_what_was_left<R: Source>(
     let left: Vec<Event> = ends.into_iter().map(|(kind, end)| Event::Flow(kind, end)).collect();
     let sums = Sums::of(&left);
     counters.count(&sums, Tally::offer);
-    events.send(Batch { events: left, end: Some(ring.position()) })?;
+    events.send(Batch { events: left, end: Some(ring.position()), until_ns: 0 })?;
     counters.count(&sums, Tally::deliver);
     Ok(())
 }
@@ -405,11 +420,13 @@ mod tests {
         stop: Arc<AtomicBool>,
         looks: u32,
         left: Option<Left>,
+        /// Records at its end that are still being written.
+        unwritten: u64,
     }
 
     impl Source for Records {
         fn drain(&mut self, limit: usize, mut each: impl FnMut(&[u8])) -> usize {
-            let count = limit.min((self.all - self.read) as usize);
+            let count = limit.min((self.all - self.unwritten - self.read) as usize);
             (0..count).for_each(|_| each(&[0]));
             self.read += count as u64;
             self.looks += 1;
@@ -495,6 +512,35 @@ mod tests {
         assert_eq!(rounds.told(20), None);
         assert_eq!(rounds.told(21), Some(3));
         assert_eq!(rounds.told(21), None);
+    }
+
+    /// What was passed on with a time: how many of the ring's records went before, and the time.
+    fn heard(unwritten: u64, late: Vec<LateEnds>) -> (Vec<(u64, u64)>, usize) {
+        let (sender, late_out) = unbounded();
+        late.into_iter().for_each(|ends| sender.send(ends).unwrap());
+        let reading = Reading { late: late_out, ..reading(0, Patience::NONE) };
+        let ring = Records { all: 1000, unwritten, stop: reading.stop.clone(), ..Records::default() };
+        let (events, taken) = unbounded();
+        run(ring, &events, &reading);
+        let (mut heard, mut position, mut ends) = (Vec::new(), 0, 0);
+        for batch in taken.try_iter() {
+            position = batch.end.unwrap_or(position);
+            ends += batch.events.len();
+            if batch.end.is_none() {
+                heard.push((position, batch.until_ns));
+            }
+        }
+        (heard, ends)
+    }
+
+    #[test]
+    fn that_all_before_a_time_was_read_is_said_behind_what_stood_in_the_ring_by_then() {
+        let end = || Event::Flow(Kind::Close, FlowEvent::default());
+        let late =
+            || vec![LateEnds { ends: vec![end()], until_ns: 7 }, LateEnds { ends: Vec::new(), until_ns: 9 }];
+        assert_eq!(heard(0, late()), (vec![(1000, 7), (1000, 9)], 1));
+        // What is still being written may be an end from before.
+        assert_eq!(heard(1, late()), (vec![(999, 0), (999, 0)], 1));
     }
 
     #[test]

@@ -122,6 +122,7 @@ pub fn run(mut core: Core, mut inlets: Inlets, outlets: Outlets, about: &About) 
                 });
                 let now_ns = monotonic_ns();
                 core.take(batch.events, now_ns);
+                core.heard_until(batch.until_ns);
                 // Who is asked for may be gone when their bytes have been looked at.
                 outlets.ask(&mut core);
                 core.look_at_grown(now_ns);

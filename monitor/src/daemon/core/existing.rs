@@ -5,8 +5,7 @@ use super::*;
 /// Places of the table that are brought up to date at a time.
 const SHARE: usize = 16_384;
 
-/// How long what happens to a connection may stand in the ring, ns: one that came up while the daemon started is
-/// found by the first look at the host, and may have ended before its beginning is read.
+/// How long what happens to a connection may stand in the ring, ns, where nobody waits until it is read.
 const UNREAD: u64 = 2_000_000_000;
 
 /// A look at all TCP sockets.
@@ -22,6 +21,8 @@ pub(super) struct Look {
 pub(super) struct Gone {
     number: u8,
     began_ns: u64,
+    /// When it was over: an end that came before stands in the ring, or beside it, until all that came before is read.
+    over_ns: u64,
     /// Whether that is so of every flow, not only of those from before us.
     all: bool,
     next: usize,
@@ -136,7 +137,7 @@ impl Core {
             Rest::Nothing => {
                 let Look { number, began_ns } = self.look;
                 let all = std::mem::take(&mut self.sweeps);
-                self.gone = Some(Gone { number, began_ns, all, next: 0 });
+                self.gone = Some(Gone { number, began_ns, over_ns: now_ns, all, next: 0 });
                 self.end_some();
             }
             Rest::Unseen => {
@@ -162,9 +163,28 @@ impl Core {
         }
     }
 
-    /// Ends the next share of the flows that the look did not find.
+    /// All that connections did before this time was taken.
+    pub fn heard_until(&mut self, until_ns: u64) {
+        if until_ns > self.heard_ns {
+            self.heard_ns = until_ns;
+            self.end_some();
+        }
+    }
+
+    /// Ends the next share of the flows that the look did not find, and whose ends stand nowhere.
     pub(super) fn end_some(&mut self) {
-        let Some(Gone { number, began_ns, all, next }) = self.gone.take() else { return };
+        let Some(Gone { number, began_ns, over_ns, all, next }) = self.gone.take() else { return };
+        let is_heard = self.heard_ns >= over_ns;
+        if !is_heard && !self.hurries {
+            self.gone = Some(Gone { number, began_ns, over_ns, all, next });
+            return;
+        }
+        // The next daemon finds them.
+        if !is_heard && self.unfinished.is_wanted() {
+            self.sockets_asked = false;
+            return;
+        }
+        let unread_ns = if is_heard { 0 } else { UNREAD };
         let share = if self.hurries { usize::MAX } else { SHARE };
         let end = next.saturating_add(share).min(self.table.places());
         let mut gone = Vec::new();
@@ -173,10 +193,7 @@ impl Core {
                 && flow.opened_ns <= began_ns
                 && flow.looked != number
                 && !flow.is_over();
-            if is_missed
-                && (all && flow.last_ns < began_ns
-                    || flow.seen.before_start && flow.last_ns + UNREAD < began_ns)
-            {
+            if is_missed && (all || flow.seen.before_start) && flow.last_ns + unread_ns < began_ns {
                 gone.push(id);
             }
         });
@@ -187,7 +204,7 @@ impl Core {
             self.close(id, began_ns, FlowState::Closed);
         }
         if end < self.table.places() {
-            self.gone = Some(Gone { number, began_ns, all, next: end });
+            self.gone = Some(Gone { number, began_ns, over_ns, all, next: end });
         } else {
             self.sockets_asked = false;
         }

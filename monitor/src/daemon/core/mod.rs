@@ -166,6 +166,8 @@ pub struct Core {
     /// The last look at all sockets, and what it did not find, while that ends.
     look: Look,
     gone: Option<Gone>,
+    /// See [`Core::heard_until`].
+    heard_ns: u64,
     /// The end is near: no time for shares.
     hurries: bool,
     /// Connections that ended before the first look at the host was answered, which may have found them.
@@ -237,6 +239,7 @@ impl Core {
             look: Look::default(),
             gone: None,
             hurries: false,
+            heard_ns: 0,
             ended_early: Some(HashSet::new()),
             doubts: Doubts::default(),
             ended_sockets: EndedSockets::default(),

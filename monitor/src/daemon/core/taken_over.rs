@@ -57,6 +57,12 @@ impl Before {
     }
 }
 
+impl Unfinished {
+    pub(super) fn is_wanted(&self) -> bool {
+        self.wanted
+    }
+}
+
 impl Core {
     /// The hooks went on when the daemon before ended: what it told is not told again.
     pub fn take_over(&mut self, past: Past, now_ns: u64) {

@@ -8,12 +8,11 @@ use crossbeam_channel::{Receiver, never, select};
 
 use super::super::core::Found;
 use super::super::link::{Report, ToWorker};
-use super::super::reader::Batch;
+use super::super::reader::{Batch, LateEnds};
 use super::super::stages::Stage;
 use super::super::state::Keeping;
 use super::super::work::Order;
 use super::Asked;
-use crate::event::Event;
 use crate::hook::Hooks;
 use crate::status::WorkerView;
 use crate::wire::{Frames, WireError};
@@ -25,7 +24,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 pub struct Mouth {
     pub found: Receiver<Found>,
     pub events: Receiver<Batch>,
-    pub late: Receiver<Vec<Event>>,
+    pub late: Receiver<LateEnds>,
     pub orders: Receiver<Order>,
     /// What the loader itself says; with its other end gone, all is said.
     pub direct: Receiver<ToWorker>,

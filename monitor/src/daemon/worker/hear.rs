@@ -10,17 +10,16 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use super::super::core::Found;
 use super::super::link::{FROM_LOADER, ToLoader, ToWorker};
-use super::super::reader::Batch;
+use super::super::reader::{Batch, LateEnds};
 use super::super::stages::Loader;
 use super::super::work::Order;
-use crate::event::Event;
 use crate::policy::{Policy, PolicyTexts};
 use crate::wire::{self, WireError};
 
 /// What the maps say.
 pub(in super::super) struct FromMaps {
     pub events: Sender<Batch>,
-    pub late: Sender<Vec<Event>>,
+    pub late: Sender<LateEnds>,
     /// The ring is at its end: nobody takes late ends any more.
     pub ring_read: Arc<AtomicBool>,
     /// Dropped with the others, when all is said.
@@ -103,9 +102,9 @@ pub(in super::super) fn run(mut from: BufReader<UnixStream>, mut ears: Ears) -> 
 }
 
 impl FromMaps {
-    fn late(&self, ends: Vec<Event>) {
+    fn late(&self, ends: LateEnds) {
         if self.ring_read.load(Ordering::Acquire) {
-            let _ = self.events.send(Batch { events: ends, end: None });
+            let _ = self.events.send(Batch { events: ends.ends, ..Batch::default() });
         } else {
             let _ = self.late.send(ends);
         }
@@ -119,7 +118,7 @@ impl Ears {
             ToWorker::Found(found) => drop(self.found.send(found)),
             ToWorker::Events(events) => {
                 if let Some(maps) = &self.maps {
-                    let _ = maps.events.send(Batch { events, end: None });
+                    let _ = maps.events.send(Batch { events, ..Batch::default() });
                 }
             }
             ToWorker::Late(ends) => {

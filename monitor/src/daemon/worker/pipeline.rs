@@ -16,7 +16,7 @@ use super::super::clock::{Clock, monotonic_ns};
 use super::super::confine::Confined;
 use super::super::core::{Command, Core, CoreSettings, Found, Lookup};
 use super::super::link::{Descriptors, LATE, Start, ToLoader};
-use super::super::reader::{self, BATCH, Batch, Patience, ReaderCounters, Reading};
+use super::super::reader::{self, BATCH, Batch, LateEnds, Patience, ReaderCounters, Reading};
 use super::super::serve::About;
 use super::super::stages::{Loader, Stage, Stages};
 use super::super::start::spawn;
@@ -27,7 +27,6 @@ use super::speak::{self, Mouths};
 use crate::alert::Change;
 use crate::api::{self, Door, Limits, Request};
 use crate::config::{Config, Format as Wanted};
-use crate::event::Event;
 use crate::hook::Notice;
 use crate::identity::Executions;
 use crate::kernel::{ExecutedAt, Ring};
@@ -83,7 +82,7 @@ pub(super) fn run(
     let (changes, changes_out) = bounded::<Vec<Change>>(CHANGES);
     let (hooks, hooks_out) = bounded::<Notice>(FOLLOW);
     let (replies, replies_out) = bounded::<ToLoader>(REPLIES);
-    let (late_in, late) = bounded::<Vec<Event>>(LATE);
+    let (late_in, late) = bounded::<LateEnds>(LATE);
     let (stop_in, stop_out) = bounded::<bool>(1);
     let (alerts, _) = broadcast::channel::<Arc<AlertView>>(FOLLOW);
 
@@ -242,11 +241,11 @@ pub(super) fn run(
 }
 
 /// Late ends that the reader has not taken are told all the same.
-fn until_maps_are_read(heard: &Receiver<()>, late: &Receiver<Vec<Event>>, events: &Sender<Batch>) {
+fn until_maps_are_read(heard: &Receiver<()>, late: &Receiver<LateEnds>, events: &Sender<Batch>) {
     loop {
         let over = heard.recv_timeout(Duration::from_millis(10)) == Err(RecvTimeoutError::Disconnected);
-        for ends in late.try_iter() {
-            let _ = events.send(Batch { events: ends, end: None });
+        for LateEnds { ends, .. } in late.try_iter() {
+            let _ = events.send(Batch { events: ends, ..Batch::default() });
         }
         if over {
             return;
