@@ -68,7 +68,7 @@ pub struct Late {
 }
 
 /// Ends that found the ring full, and were read.
-struct Read {
+pub struct Read {
     /// When each was written, by its place in the table.
     seen: HashMap<u64, u64>,
     /// Their places, each with the round in which it goes to the worker.
@@ -77,9 +77,15 @@ struct Read {
     sent: u64,
     /// With more of them the table needs the room.
     most: usize,
+    /// Rounds of which some had to make room before they were told, each with how many.
+    untold: VecDeque<(u64, u64)>,
 }
 
 impl Read {
+    fn new(most: usize) -> Read {
+        Read { seen: HashMap::new(), order: VecDeque::new(), sent: 0, most, untold: VecDeque::new() }
+    }
+
     /// Those that were not read before: for the next round.
     fn new_ones(&mut self, control: &Control) -> Vec<Event> {
         let mut ends = Vec::new();
@@ -96,23 +102,43 @@ impl Read {
 
     /// Frees the places of those that were told by now: until then, whoever is killed leaves them to the next.
     fn forget(&mut self, control: &mut Control) {
-        let told = control.late_told();
+        let free = self.free_up_to(control.late_told());
+        control.set_late_untold(self.untold());
+        for (key, at_ns) in free {
+            control.forget_overflow(key, at_ns);
+        }
+    }
+
+    /// Which are to be freed where so many rounds were told: the place of each, and when it was written.
+    fn free_up_to(&mut self, told: u64) -> Vec<(u64, u64)> {
+        let mut free = Vec::new();
         while let Some((round, key)) = self.order.front().copied()
             && (round <= told || self.order.len() > self.most)
         {
             self.order.pop_front();
-            if let Some(at_ns) = self.seen.remove(&key) {
-                control.forget_overflow(key, at_ns);
+            if round > told {
+                match self.untold.back_mut() {
+                    Some((last, count)) if *last == round => *count += 1,
+                    _ => self.untold.push_back((round, 1)),
+                }
             }
+            free.extend(self.seen.remove(&key).map(|at_ns| (key, at_ns)));
         }
+        while self.untold.pop_front_if(|(round, _)| *round <= told).is_some() {}
+        free
+    }
+
+    /// How many had to make room, and are not told.
+    fn untold(&self) -> u64 {
+        self.untold.iter().map(|(_, count)| count).sum()
     }
 
     /// All of them: everything was told.
-    fn forget_all(&mut self, control: &mut Control) {
+    pub fn forget_all(mut self, control: &mut Control) {
+        control.set_late_untold(0);
         for (key, at_ns) in self.seen.drain() {
             control.forget_overflow(key, at_ns);
         }
-        self.order.clear();
     }
 }
 
@@ -142,7 +168,8 @@ impl Sweep {
 }
 
 /// Works until the other end of `stop` is gone; the counters are read once more after that. Where nobody
-/// takes the events any more, what was read stays in its table for the next one.
+/// takes the events any more, what was read stays in its table for the next one. Else it is given, and stays there
+/// until it is known to be told.
 pub fn run(
     control: &mut Control,
     watched: &Watched,
@@ -150,13 +177,12 @@ pub fn run(
     events: &Sender<Batch>,
     late: &Late,
     stop: &Receiver<()>,
-) {
+) -> Option<Read> {
     let mut due = Instant::now() + EVERY;
     let mut sweep = Sweep::new(Instant::now());
     let mut wrong = false;
     let mut ends = Vec::new();
-    let most = control.overflow_capacity() / 2;
-    let mut read = Read { seen: HashMap::new(), order: VecDeque::new(), sent: 0, most };
+    let mut read = Read::new(control.overflow_capacity() / 2);
     let mut questions = Questions::new();
     let nothing = never();
     loop {
@@ -164,12 +190,12 @@ pub fn run(
         let patience = if held_up { HELD_UP } else { EVERY };
         select! {
             recv(if held_up { &nothing } else { commands }) -> command => {
-                let Ok(command) = command else { return };
+                let Ok(command) = command else { return None };
                 questions.took(&command, monotonic_ns());
                 if let Some(event) = apply(control, command)
                     && events.send(alone(event)).is_err()
                 {
-                    return;
+                    return None;
                 }
             }
             recv(stop) -> _ => {
@@ -183,11 +209,9 @@ pub fn run(
                     let _ = events.send(Batch { events: ends, ..Batch::default() });
                 }
                 ends.extend(read.new_ones(control));
-                if events.send(Batch { events: ends, ..Batch::default() }).is_ok() {
-                    read.forget_all(control);
-                }
+                events.send(Batch { events: ends, ..Batch::default() }).ok()?;
                 let _ = report(control, None, events);
-                return;
+                return Some(read);
             }
             default(due.saturating_duration_since(Instant::now()).min(patience)) => {}
         }
@@ -202,11 +226,11 @@ pub fn run(
                 Ok(()) => read.sent += any,
                 Err(refused) => ends = refused.into_inner().ends,
             }
-            let Ok(counters) = report(control, watched.look(&mut wrong), events) else { return };
+            let counters = report(control, watched.look(&mut wrong), events).ok()?;
             if counters.is_some_and(|counters| sweep.is_due(&counters, Instant::now()))
                 && sweep_udp(control, events).is_err()
             {
-                return;
+                return None;
             }
         }
     }
@@ -297,6 +321,23 @@ mod tests {
 
     use super::*;
     use crate::flows::FlowKey;
+
+    #[test]
+    fn ends_that_make_room_before_they_are_told_are_counted_until_they_are() {
+        let mut read = Read::new(3);
+        for (key, round) in [(1, 1), (2, 1), (3, 2), (4, 2), (5, 3), (6, 3)] {
+            read.seen.insert(key, 100 + key);
+            read.order.push_back((round, key));
+        }
+        assert_eq!(read.free_up_to(0), [(1, 101), (2, 102), (3, 103)]);
+        assert_eq!(read.untold(), 3);
+        assert_eq!(read.free_up_to(1), []);
+        assert_eq!(read.untold(), 1);
+        assert_eq!(read.free_up_to(2), [(4, 104)]);
+        assert_eq!(read.untold(), 0);
+        assert_eq!(read.free_up_to(3), [(5, 105), (6, 106)]);
+        assert_eq!((read.untold(), read.order.len(), read.seen.len()), (0, 0, 0));
+    }
 
     #[test]
     fn who_asks_for_peers_of_udp_sockets_without_end_is_held_up() {

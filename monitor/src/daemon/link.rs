@@ -154,8 +154,10 @@ pub enum ToLoader {
     Alive(u64),
     /// The ring was read to its end.
     RingRead,
-    /// Everything was told.
-    Ended,
+    /// Nothing more comes; `all_told`: nothing is left for the next one, either.
+    Ended {
+        all_told: bool,
+    },
 }
 
 /// The longest word of an alert for hooks, bytes: many of them wait at a time.

@@ -115,7 +115,7 @@ pub(super) struct Session {
     steps: Receiver<Step>,
     /// Dropped to end the control thread.
     hold: Sender<()>,
-    control: JoinHandle<Control>,
+    control: JoinHandle<(Control, Option<control::Read>)>,
     keeper: JoinHandle<()>,
     mouth: JoinHandle<()>,
     ear: JoinHandle<()>,
@@ -243,8 +243,8 @@ impl Session {
                 // Before what the ring says of them: the end of a socket is that of all its peers.
                 let _ = control::sweep_udp(&maps, &events_in);
             }
-            control::run(&mut maps, &watched, &commands_out, &events_in, &late, &held);
-            maps
+            let read = control::run(&mut maps, &watched, &commands_out, &events_in, &late, &held);
+            (maps, read)
         })?;
         let session = Session {
             child,
@@ -364,13 +364,24 @@ impl Session {
             // What the maps say waits for a worker that does not read.
             hang_up(&socket);
         }
-        if let Ok(maps) = control.join() {
+        let maps = control.join();
+        let until = Instant::now() + LAST_STEP;
+        let mut all_told = false;
+        while let Ok(step) = steps.recv_deadline(until)
+            && step != Step::Gone
+        {
+            if let Step::Ended { all_told: said } = step {
+                all_told = said;
+                break;
+            }
+        }
+        if let Ok((mut maps, read)) = maps {
+            // What was not is read again by the next one.
+            if let Some(read) = read.filter(|_| all_told) {
+                read.forget_all(&mut maps);
+            }
             loader.give_back(maps);
         }
-        let until = Instant::now() + LAST_STEP;
-        while let Ok(step) = steps.recv_deadline(until)
-            && step == Step::RingRead
-        {}
         let how = child.wait(STEP);
         if !how.success() {
             say!("streamwatch: {}", not_in_order(&in_words(how), keeping.is_waited_for(), &loader.config));
@@ -400,7 +411,7 @@ impl Session {
         join_within(ear, BETWEEN);
         // After the thread that spoke: what the maps hold stays there, for the next one.
         drop(hold);
-        if let Ok(maps) = control.join() {
+        if let Ok((maps, _)) = control.join() {
             loader.give_back(maps);
         }
         loader.keepers.push(keeper);

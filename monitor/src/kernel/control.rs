@@ -93,6 +93,11 @@ impl Control {
         self.late_told.rounds()
     }
 
+    /// So many of them made room for others before they were told: lost, where their worker is killed.
+    pub fn set_late_untold(&self, ends: u64) {
+        self.late_told.set_untold(ends);
+    }
+
     /// Another worker begins, and counts its rounds anew.
     pub fn begin(&self) {
         self.late_told.reset();

@@ -31,6 +31,10 @@ const UNKEPT_AT: usize = 24;
 const UNKEPT_BEFORE: usize = 32;
 /// Rounds of ends that found the ring full, and were told.
 const LATE_TOLD: usize = 40;
+/// Such ends that had to make room for others, and are perhaps not told.
+const LATE_UNTOLD: usize = 48;
+/// The same of readers before this one, for the next to tell.
+const LATE_LEFT: usize = 56;
 
 /// Memory in pages, as the kernel maps it.
 fn length() -> usize {
@@ -116,10 +120,12 @@ impl Journal {
             }
         }
         left.lost = self.load(if self.load(UNKEPT_AT) > given { UNKEPT_BEFORE } else { UNKEPT });
+        left.lost = left.lost.saturating_add(self.load(LATE_LEFT));
         (self.unkept, self.unkept_at) = (left.lost, given);
         self.store(UNKEPT_BEFORE, left.lost);
         self.store(UNKEPT_AT, given);
         self.store(UNKEPT, left.lost);
+        self.store(LATE_LEFT, 0);
         self.store(WRITTEN, self.written);
         self.store(TOLD, self.told);
         left
@@ -217,8 +223,18 @@ impl LateTold {
         self.0.word(LATE_TOLD).load(Acquire)
     }
 
-    /// Another reader begins.
+    /// So many of them made room for others before they were told.
+    pub fn set_untold(&self, ends: u64) {
+        self.0.word(LATE_UNTOLD).store(ends, Release);
+    }
+
+    /// Another reader begins, and tells what was lost with the one before. Killed in between, it is told too often
+    /// rather than not at all.
     pub fn reset(&self) {
+        let left = self.0.word(LATE_LEFT).load(Acquire);
+        let untold = self.0.word(LATE_UNTOLD).load(Acquire);
+        self.0.word(LATE_LEFT).store(left.saturating_add(untold), Release);
+        self.set_untold(0);
         self.0.word(LATE_TOLD).store(0, Release);
     }
 }
@@ -325,6 +341,28 @@ mod tests {
         assert_eq!(seen.rounds(), 7);
         seen.reset();
         assert_eq!(seen.rounds(), 0);
+    }
+
+    #[test]
+    fn late_ends_that_made_room_untold_are_lost_with_their_reader() {
+        let file = memory();
+        let seen = LateTold::new(&file).unwrap();
+        let lost = || Journal::new(&file).unwrap().left(1000).lost;
+        seen.reset();
+        assert_eq!(lost(), 0);
+        seen.set_untold(9);
+        seen.set_untold(4);
+        seen.reset();
+        assert_eq!(lost(), 4);
+        // Killed before it told that.
+        seen.reset();
+        assert_eq!(lost(), 4);
+        let mut journal = Journal::new(&file).unwrap();
+        journal.left(1000);
+        journal.told(1000);
+        seen.set_untold(0);
+        seen.reset();
+        assert_eq!(lost(), 0);
     }
 
     proptest! {

@@ -97,7 +97,7 @@ pub fn start(mouths: Mouths, replies: Sender<ToLoader>, ear: Ear, to: ToTheWorke
 impl Link {
     /// The worker has said all, and then the loader.
     pub fn end(self) {
-        self.replies.send(ToLoader::Ended).unwrap();
+        self.replies.send(ToLoader::Ended { all_told: true }).unwrap();
         self.worker.join().unwrap();
         self.loader.join().unwrap();
         drop(self.direct);

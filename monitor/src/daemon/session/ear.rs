@@ -21,7 +21,10 @@ use crate::wire;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     RingRead,
-    Ended,
+    /// `all_told`: nothing is left for the next one.
+    Ended {
+        all_told: bool,
+    },
     /// It is gone, or makes no sense.
     Gone,
 }
@@ -84,8 +87,8 @@ impl Ear {
             ToLoader::RingRead => {
                 let _ = self.steps.try_send(Step::RingRead);
             }
-            ToLoader::Ended => {
-                let _ = self.steps.try_send(Step::Ended);
+            ToLoader::Ended { all_told } => {
+                let _ = self.steps.try_send(Step::Ended { all_told });
             }
         }
     }

@@ -231,11 +231,14 @@ pub(super) fn run(
         sink.finish(FINISH);
     }
     // What nobody took in time is told by the next one.
+    let mut all_told = false;
     if let (Ok(mut ring), true) = (ring, stay) {
-        ring.give_back(told.load(Ordering::Acquire));
+        let told = told.load(Ordering::Acquire);
+        all_told = told >= ring.position();
+        ring.give_back(told);
     }
     api.stop();
-    let _ = replies.send(ToLoader::Ended);
+    let _ = replies.send(ToLoader::Ended { all_told });
     let _ = speaker.join();
     Ok(())
 }

@@ -46,7 +46,7 @@ pub(in super::super) fn run(mut mouths: Mouths, socket: UnixStream) -> Result<()
             },
             recv(mouths.replies) -> reply => {
                 let Ok(reply) = reply else { return frames.flush() };
-                let last = matches!(reply, ToLoader::Ended);
+                let last = matches!(reply, ToLoader::Ended { .. });
                 if last {
                     // What was handed over before it goes before it.
                     for batch in mouths.changes.try_iter() {
