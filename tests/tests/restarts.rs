@@ -25,7 +25,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 
-use load::{stuck, stuck_worker, under_load, workers_under_load};
+use load::{overwhelmed, stuck, stuck_worker, under_load, workers_under_load};
 use nothing::Ours;
 use taken::{detached, put_right, remade, removed, self_check};
 use tests::traffic::{self, Connection};
@@ -63,6 +63,7 @@ fn main() -> ExitCode {
                 Ok(next)
             })
         })
+        .test("upgraded under more than it can keep: every end is told, or counted as lost", &[], overwhelmed)
         .test("the worker killed under load: every byte, and nothing new twice", &[], || {
             workers_under_load(House::new()?)
         })

@@ -190,8 +190,11 @@ fn page(status: &StatusView, screen: Screen) -> String {
 
 /// The process that reads traffic, in a line or more.
 fn worker(worker: &WorkerView) -> String {
-    let mut lines =
-        format!("traffic is read by pid {}; Landlock {}\n", worker.pid, printable(&worker.landlock));
+    let confined = match worker.landlock.as_str() {
+        "" => "it has just begun".to_owned(),
+        landlock => format!("Landlock {}", printable(landlock)),
+    };
+    let mut lines = format!("traffic is read by pid {}; {confined}\n", worker.pid);
     if worker.counts_only {
         lines.push_str(
             "NOT LOOKED AT: what is captured; it ended those who looked, so this one only counts\n",

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, never, select};
+use monitor_common::Counters;
 use tokio::sync::broadcast;
 
 use super::clock::{Clock, monotonic_ns};
@@ -18,7 +19,7 @@ use crate::hook::Notice;
 use crate::model::{AlertView, Record};
 use crate::policy::Policy;
 use crate::record::Context;
-use crate::sink::{LossesTold, SinkHandle};
+use crate::sink::{LossesTold, Patience, SinkHandle};
 
 /// How often the core looks around: where something waits for it, and where nothing does. On a quiet host
 /// waking up is all that it costs.
@@ -78,8 +79,26 @@ pub struct Outlets {
     pub hooks: Option<(Sender<Notice>, Context)>,
 }
 
+/// What the core leaves: records that are still to be written, and what they say of losses.
+pub struct Ended {
+    sink: SinkHandle,
+    losses: Option<(LossesTold, Counters)>,
+}
+
+impl Ended {
+    /// See [`SinkHandle::finish`]. Losses that were told are not told again by the next one.
+    pub fn finish(self, patience: Patience) {
+        let counters = self.sink.finish(patience);
+        if let Some((losses, told)) = self.losses
+            && counters.losses_are_told()
+        {
+            losses.note(&told);
+        }
+    }
+}
+
 /// The core thread: ends when the kernel side has hung up.
-pub fn run(mut core: Core, mut inlets: Inlets, outlets: Outlets, about: &About) -> SinkHandle {
+pub fn run(mut core: Core, mut inlets: Inlets, outlets: Outlets, about: &About) -> Ended {
     let mut ticked = Instant::now();
     let mut marked = 0;
     let mut noted = *core.losses_told();
@@ -206,7 +225,8 @@ pub fn run(mut core: Core, mut inlets: Inlets, outlets: Outlets, about: &About) 
     if let Some(end) = end {
         outlets.sink.mark(end);
     }
-    outlets.sink
+    let told = *core.losses_told();
+    Ended { sink: outlets.sink, losses: outlets.losses.map(|losses| (losses, told)) }
 }
 
 impl Outlets {

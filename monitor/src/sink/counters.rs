@@ -118,6 +118,13 @@ impl SinkCounters {
         self.tallies.rows("sink")
     }
 
+    /// See [`super::SinkHandle::losses_are_told`].
+    pub fn losses_are_told(&self) -> bool {
+        let tally = self.of(Kind::Loss);
+        // In this order: what a lost one said is kept before it is counted.
+        tally.offered() == tally.delivered() + tally.lost() && self.untold().is_empty()
+    }
+
     pub(super) fn untold(&self) -> MutexGuard<'_, Untold> {
         self.untold.lock().unwrap_or_else(PoisonError::into_inner)
     }

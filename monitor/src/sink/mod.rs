@@ -140,9 +140,7 @@ impl SinkHandle {
 
     /// Whether all that loss records said so far is in some that were delivered.
     pub fn losses_are_told(&self) -> bool {
-        let tally = self.counters.of(Kind::Loss);
-        // In this order: what a lost one said is kept before it is counted.
-        tally.offered() == tally.delivered() + tally.lost() && self.counters.untold().is_empty()
+        self.counters.losses_are_told()
     }
 
     /// Everything that came of the ring before a position was handed over.

@@ -227,8 +227,8 @@ pub(super) fn run(
     let _ = replies.send(ToLoader::RingRead);
     until_maps_are_read(&heard, &late, &events_in);
     drop(events_in);
-    if let Ok(sink) = core.join() {
-        sink.finish(FINISH);
+    if let Ok(core) = core.join() {
+        core.finish(FINISH);
     }
     // What nobody took in time is told by the next one.
     let mut all_told = false;
