@@ -105,7 +105,7 @@ impl Mqtt {
             if self.is_five {
                 skip_properties(&mut reader)?;
             }
-            sink.operation(Verb::Write, "topic", Some(reader.vector16()?));
+            publishes(Some(reader.vector16()?), sink);
             reader.vector16()?;
         }
         if flags & 0x80 != 0 {
@@ -121,19 +121,17 @@ impl Mqtt {
         let mut reader = Reader::new(body);
         let topic = reader.vector16()?;
         if !self.is_five {
-            sink.operation(Verb::Write, "topic", Some(topic));
+            publishes(Some(topic), sink);
             return Some(());
         }
         if with_id {
             reader.u16()?;
         }
         match topic_alias(&mut reader)? {
-            None => sink.operation(Verb::Write, "topic", Some(topic)),
-            Some(alias) if topic.is_empty() => {
-                sink.operation(Verb::Write, "topic", self.aliases.get(&alias).map(Vec::as_slice));
-            }
+            None => publishes(Some(topic), sink),
+            Some(alias) if topic.is_empty() => publishes(self.aliases.get(&alias).map(Vec::as_slice), sink),
             Some(alias) => {
-                sink.operation(Verb::Write, "topic", Some(topic));
+                publishes(Some(topic), sink);
                 if self.aliases.len() < ALIASES || self.aliases.contains_key(&alias) {
                     self.aliases.insert(alias, topic.to_vec());
                 } else {
@@ -169,6 +167,12 @@ impl Mqtt {
             _ => {}
         }
     }
+}
+
+/// `None`: the topic is not known. Mosquitto takes orders below `$CONTROL` (its users and their rights).
+fn publishes(topic: Option<&[u8]>, sink: &mut Sink<'_>) {
+    let orders = topic.is_some_and(|topic| topic.starts_with(b"$CONTROL/"));
+    sink.operation(if orders { Verb::Admin } else { Verb::Write }, "topic", topic);
 }
 
 /// The topics behind `$share/group/`.
