@@ -114,3 +114,24 @@ fn orders_to_a_broker_are_no_messages() {
         assert_eq!(told(Protocol::Mqtt, &packet), format!("{expected} topic {topic}"));
     }
 }
+
+/// A session from before has subscriptions that nobody saw.
+#[test]
+fn a_session_of_mqtt_that_goes_on_may_read_what_it_had_subscribed_to() {
+    let reads = |version: u8, flags: u8, acknowledged: &[u8]| {
+        let mut observer = Observer::new(Protection::Plaintext(Plain::Protocol(Protocol::Mqtt))).unwrap();
+        let connect = [&b"\x10\x0d\0\x04MQTT"[..], &[version, flags, 0, 60, 0, 1, b'a']].concat();
+        observer.feed(End::Client, &connect, &|_: &[u8]| 0);
+        observer.feed(End::Server, acknowledged, &|_: &[u8]| 0);
+        observer.feed(End::Client, b"\x82\x06\0\x01\0\x01b\0", &|_: &[u8]| 0);
+        (observer.take().len(), observer.is_in_step())
+    };
+    assert_eq!(reads(4, 2, b"\x20\x02\0\0"), (1, true));
+    assert_eq!(reads(4, 0, b"\x20\x02\0\0"), (1, true));
+    assert_eq!(reads(4, 0, b"\x20\x02\x01\0"), (1, false));
+    assert!(!reads(5, 0, b"\x20\x03\x01\0\0").1);
+    // MQTT 3.1 does not say.
+    assert_eq!(reads(3, 2, b"\x20\x02\0\0"), (1, true));
+    assert_eq!(reads(3, 0, b"\x20\x02\0\0"), (1, false));
+    assert!(reads(3, 0, b"\x20\x02\0\x05").1, "it was refused");
+}
