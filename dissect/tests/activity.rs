@@ -374,6 +374,51 @@ fn kafka_topics_by_id() {
     }
 }
 
+/// Who has two requests of one number wait could have the answer to one taken for that to the other: what stands in records
+/// that they wrote themselves, for the names of topics.
+#[test]
+fn an_answer_that_may_be_to_another_request_names_no_topic() {
+    let id = [7u8; 16];
+    let request = |key: u8, version: u8, number: u8, body: &[u8]| {
+        let flexible: &[u8] = if key == 18 { &[] } else { &[0] };
+        kafka_message(&[&[0, key, 0, version, 0, 0, 0, number, 0, 1, b'c'], flexible, body])
+    };
+    let metadata = |number| request(3, 12, number, &[0]);
+    let produce = |acks: u8, number| request(0, 9, number, &[0, 0, acks, 0, 0, 0, 9, 1, 0]);
+    let answer = |number: u8| {
+        let topic: &[&[u8]] = &[&[2, 0, 0, 7], b"public", &id, &[0, 1, 0, 0, 0, 0, 0, 0]];
+        let head: &[&[u8]] = &[&[0, 0, 0, number, 0], &[0; 4], &[1, 0, 0, 0, 0, 1]];
+        kafka_message(&[head, topic].concat())
+    };
+    let fetch = kafka_message(&[
+        &[0, 1, 0, 13, 0, 0, 0, 99, 0, 1, b'c', 0],
+        &[0xff; 4],
+        &[0; 4 + 4 + 4 + 1 + 8],
+        &[2],
+        &id,
+        &[1, 0, 1, 1, 0],
+    ]);
+    let reads = |sent: &[Vec<u8>], answered: u8| {
+        let mut observer = Observer::new(plaintext(Protocol::Kafka)).unwrap();
+        sent.iter().for_each(|piece| observer.feed(End::Client, piece, &fingerprint));
+        observer.feed(End::Server, &answer(answered), &fingerprint);
+        observer.feed(End::Client, &fetch, &fingerprint);
+        observer.take().iter().map(describe).collect::<Vec<_>>()
+    };
+    assert_eq!(reads(&[metadata(1)], 1), ["read topic public"]);
+    assert_eq!(reads(&[metadata(2), metadata(1)], 1), ["read topic public"]);
+    // One that asks for no answer does not wait for any.
+    assert_eq!(reads(&[produce(0, 1), metadata(1)], 1), ["read topic public"]);
+    assert!(reads(&[produce(1, 1), metadata(1)], 1).is_empty());
+    assert!(reads(&[metadata(1), metadata(1)], 1).is_empty());
+    let many: Vec<Vec<u8>> = (0..300u16).map(|_| request(18, 0, 200, &[])).collect();
+    assert!(reads(&[&many[..1], &[metadata(1)]].concat(), 1) == ["read topic public"]);
+    assert!(reads(&[&many[..], &[metadata(1)]].concat(), 1).is_empty());
+    let numbered: Vec<Vec<u8>> = (0..=255u8).rev().map(|number| request(18, 0, number, &[])).collect();
+    assert!(reads(&[&numbered[..255], &[metadata(0)]].concat(), 0) == ["read topic public"]);
+    assert!(reads(&[&[request(18, 0, 7, &[])][..], &numbered[..0], &[metadata(7)]].concat(), 7).is_empty());
+}
+
 /// By RFC 5802 the broker's word on a proof may come without error 58, and its question is no answer.
 #[test]
 fn kafka_scram_ends_with_a_verdict() {

@@ -84,3 +84,54 @@ fn control_characters_in_a_line_of_nats_are_known() {
     assert_eq!(told(Protocol::Nats, b"SUB a 1\r\nPUB\tb 1\r\n7\r\n"), "read subject a, write subject b");
     assert_eq!(told(Protocol::Nats, b"PING\rSUB a 1\r\n"), "?");
 }
+
+/// What is published to where a broker takes orders is no message.
+#[test]
+fn orders_to_a_broker_are_no_messages() {
+    for (subject, expected) in [
+        ("orders.new", "write"),
+        ("$KV.settings.a", "write"),
+        ("$JS.API.STREAM.INFO.ORDERS", "write"),
+        ("$JS.API.CONSUMER.MSG.NEXT.ORDERS.mine", "write"),
+        ("$JS.API.STREAM.MSG.GET.ORDERS", "write"),
+        ("$JS.ACK.API.STREAM.DELETE", "write"),
+        ("$JS.API.STREAM.DELETE.ORDERS", "admin"),
+        ("$JS.eu.API.STREAM.DELETE.ORDERS", "admin"),
+        ("$JS.API.STREAM.PURGE.ORDERS", "admin"),
+        ("$JS.API.STREAM.MSG.DELETE.ORDERS", "admin"),
+        ("$JS.API.META.LEADER.STEPDOWN", "admin"),
+        ("$SYS.REQ.SERVER.PING", "admin"),
+    ] {
+        let said = told(Protocol::Nats, format!("PUB {subject} 1\r\n7\r\n").as_bytes());
+        assert_eq!(said, format!("{expected} subject {subject}"));
+    }
+    let connect = b"\x10\x0d\0\x04MQTT\x04\x02\0\x3c\0\x01a";
+    for (topic, expected) in
+        [("$CONTROL/dynamic-security/v1", "admin"), ("$CONTROL", "write"), ("a", "write")]
+    {
+        let body = [&(topic.len() as u16).to_be_bytes()[..], topic.as_bytes(), b"{}"].concat();
+        let packet = [&connect[..], &[0x30, body.len() as u8], &body].concat();
+        assert_eq!(told(Protocol::Mqtt, &packet), format!("{expected} topic {topic}"));
+    }
+}
+
+/// A session from before has subscriptions that nobody saw.
+#[test]
+fn a_session_of_mqtt_that_goes_on_may_read_what_it_had_subscribed_to() {
+    let reads = |version: u8, flags: u8, acknowledged: &[u8]| {
+        let mut observer = Observer::new(Protection::Plaintext(Plain::Protocol(Protocol::Mqtt))).unwrap();
+        let connect = [&b"\x10\x0d\0\x04MQTT"[..], &[version, flags, 0, 60, 0, 1, b'a']].concat();
+        observer.feed(End::Client, &connect, &|_: &[u8]| 0);
+        observer.feed(End::Server, acknowledged, &|_: &[u8]| 0);
+        observer.feed(End::Client, b"\x82\x06\0\x01\0\x01b\0", &|_: &[u8]| 0);
+        (observer.take().len(), observer.is_in_step())
+    };
+    assert_eq!(reads(4, 2, b"\x20\x02\0\0"), (1, true));
+    assert_eq!(reads(4, 0, b"\x20\x02\0\0"), (1, true));
+    assert_eq!(reads(4, 0, b"\x20\x02\x01\0"), (1, false));
+    assert!(!reads(5, 0, b"\x20\x03\x01\0\0").1);
+    // MQTT 3.1 does not say.
+    assert_eq!(reads(3, 2, b"\x20\x02\0\0"), (1, true));
+    assert_eq!(reads(3, 0, b"\x20\x02\0\0"), (1, false));
+    assert!(reads(3, 0, b"\x20\x02\0\x05").1, "it was refused");
+}

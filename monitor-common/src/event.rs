@@ -56,8 +56,8 @@ pub struct FlowEvent {
     /// [`flow_flag`].
     pub flags: u16,
     /// Close, failed: the TCP state that the connection left, as in `include/net/tcp_states.h`. Open of
-    /// an accepted connection: the sequence number of offset 0 of what is received. The end of a UDP socket: 1 where
-    /// it had one peer, which the event names.
+    /// an accepted connection, established, progress (TCP): the sequence number of the first byte of who connected, the
+    /// same at both ends; 0: unknown. The end of a UDP socket: 1 where it had one peer, which the event names.
     pub detail: u32,
     /// Socket cookie.
     pub cookie: u64,

@@ -101,15 +101,18 @@ fn begun(ctx: &SockOpsContext) {
 fn established(ctx: &SockOpsContext) {
     note!(ctx, "a connect was answered");
     let state = storage(ctx);
+    // SAFETY: a context field.
+    let mut first = unsafe { (*ctx.ops).snd_una };
     if !state.is_null() {
         // SAFETY: a storage value that is not null; context fields.
         unsafe {
             (*state).established_ns = bpf_ktime_get_ns();
             (*state).flags |= SocketState::ESTABLISHED;
             set_bases(ctx, state);
+            first = SocketState::first_of_client(state);
         }
     }
-    send(ctx, state, Kind::Established, 0, flow_flag::ACTIVE);
+    send(ctx, state, Kind::Established, first, flow_flag::ACTIVE);
 }
 
 /// The retransmission timer of a connect went off. The third argument says whether the kernel gives up
@@ -134,7 +137,8 @@ fn accepted(ctx: &SockOpsContext) {
     follow(ctx, 0);
     let state = storage(ctx);
     let mut kind = Kind::Open;
-    let mut base = 0;
+    // SAFETY: a context field.
+    let mut first = unsafe { (*ctx.ops).rcv_nxt };
     if !state.is_null() {
         // SAFETY: a storage value that is not null; context fields.
         unsafe {
@@ -154,10 +158,10 @@ fn accepted(ctx: &SockOpsContext) {
             (*state).established_ns = bpf_ktime_get_ns();
             (*state).flags |= SocketState::ESTABLISHED;
             set_bases(ctx, state);
-            base = (*state).received.base.number();
+            first = SocketState::first_of_client(state);
         }
     }
-    send(ctx, state, kind, base, 0);
+    send(ctx, state, kind, first, 0);
 }
 
 /// Stream offset 0 of both directions, where no SYN told it already.

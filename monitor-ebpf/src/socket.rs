@@ -167,6 +167,19 @@ impl SocketState {
         unsafe { if sent { &raw mut (*state).sent_limit } else { &raw mut (*state).received_limit } }
     }
 
+    /// The sequence number of the client's first byte, which is the same at both ends of a connection; 0: it is not known.
+    ///
+    /// # Safety
+    /// `state` is a storage value.
+    #[inline(always)]
+    pub unsafe fn first_of_client(state: *const SocketState) -> u32 {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let active = (*state).flags & u32::from(flow_flag::ACTIVE) != 0;
+            if active { (*state).sent.start.number() } else { (*state).received.start.number() }
+        }
+    }
+
     /// Ends the capture of a direction; the first payload, if it has still to come, is timed.
     ///
     /// # Safety

@@ -437,6 +437,7 @@ unsafe fn totals(
             emit::write_address(&raw mut (*event).remote, remote);
             (*event).local_port = local_port;
             (*event).remote_port = remote_port;
+            (*event).detail = SocketState::first_of_client(state);
             let active = (*state).flags & u32::from(flow_flag::ACTIVE) != 0;
             let acked = (*tcp).bytes_acked.saturating_sub(u64::from(active));
             (*event).sent_bytes = (*state).sent.payload_up_to((*tcp).snd_una, acked);

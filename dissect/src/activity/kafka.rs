@@ -39,6 +39,8 @@ const UNNAMED: usize = 64;
 #[derive(Default)]
 pub(super) struct Kafka {
     pending: VecDeque<(u32, u16, u16)>,
+    /// Which answer is to which request is not known for sure.
+    is_unsure: bool,
     names: TopicNames,
     /// Asked for by ids that no Metadata response has named yet.
     unnamed: Vec<(Verb, TopicId)>,
@@ -104,6 +106,8 @@ impl Machine for Kafka {
 
     fn gap(&mut self, _: End) {
         self.pending.clear();
+        // An answer to what came before may bear the number of what comes now.
+        self.is_unsure = true;
         self.bare = false;
         self.waits = false;
     }
@@ -136,7 +140,10 @@ impl Kafka {
     fn request(&mut self, body: &[u8], sink: &mut Sink<'_>) -> Option<()> {
         let mut reader = Reader::new(body);
         let (key, version, correlation) = (reader.u16()?, reader.u16()?, reader.u32()?);
+        // No client gives two that wait the same number: what answers one would be taken for the answer to the other.
+        self.is_unsure |= self.pending.iter().any(|(waits, ..)| *waits == correlation);
         if self.pending.len() >= PENDING {
+            self.is_unsure = true;
             self.pending.pop_front();
         }
         self.pending.push_back((correlation, key, version));
@@ -148,6 +155,9 @@ impl Kafka {
         fields.tags()?;
         match key {
             PRODUCE | FETCH | SHARE_FETCH => {
+                if key == PRODUCE && wants_no_answer(&fields, version) {
+                    self.pending.pop_back();
+                }
                 let (verb, (topics, all)) = match key {
                     PRODUCE => (Verb::Write, topics_of_produce(&mut fields, version)),
                     FETCH => (Verb::Read, topics_of_fetch(&mut fields, version)),
@@ -244,7 +254,7 @@ impl Kafka {
                     _ => {}
                 }
             }
-            METADATA => {
+            METADATA if !self.is_unsure => {
                 fields.tags()?;
                 for (id, name) in topics_of_metadata(&mut fields, version) {
                     self.names.learn(id, name);
@@ -262,6 +272,13 @@ impl Kafka {
 pub(super) enum Topic<'a> {
     Name(&'a [u8]),
     Id(TopicId),
+}
+
+/// Whether a Produce request asks for no acknowledgement (`acks=0`). `fields`: behind the header.
+fn wants_no_answer(fields: &Fields<'_>, version: u16) -> bool {
+    let mut fields = Fields { reader: fields.reader, flexible: fields.flexible };
+    let is_behind = version < 3 || fields.text().is_some();
+    is_behind && fields.reader.u16() == Some(0)
 }
 
 /// Requests that administer something else than a topic, or belong to brokers among themselves.

@@ -49,7 +49,7 @@ use machine::{Aligned, Machine, Sink, Step};
 pub use event::{
     Authentication, Before, Credential, CredentialKind, Event, Fingerprint, Operation, Outcome, Token, Verb,
 };
-pub use kafka_names::TopicNames;
+pub use kafka_names::{Broker, TopicNames};
 pub(crate) use path::{shown, shown_host};
 
 /// Bytes of one direction that are held at most: a message whose beginning is longer is not read.

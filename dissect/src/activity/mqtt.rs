@@ -21,6 +21,8 @@ pub(super) struct Mqtt {
     /// Those of the client (MQTT 5 section 3.3.2.3.4).
     aliases: HashMap<u16, Vec<u8>>,
     presented: Option<bool>,
+    /// MQTT 3.1, whose servers do not say whether they go on with a session.
+    may_go_on: bool,
 }
 
 impl Machine for Mqtt {
@@ -93,8 +95,10 @@ impl Mqtt {
     fn read_connect(&mut self, body: &[u8], sink: &mut Sink<'_>) -> Option<()> {
         let mut reader = Reader::new(body);
         reader.vector16()?;
-        self.is_five = reader.u8()? & 0x7f == 5;
+        let version = reader.u8()? & 0x7f;
+        self.is_five = version == 5;
         let flags = reader.u8()?;
+        self.may_go_on = version == 3 && flags & 0x02 == 0;
         self.presented = Some(flags & 0xc0 != 0);
         reader.u16()?;
         if self.is_five {
@@ -105,7 +109,7 @@ impl Mqtt {
             if self.is_five {
                 skip_properties(&mut reader)?;
             }
-            sink.operation(Verb::Write, "topic", Some(reader.vector16()?));
+            publishes(Some(reader.vector16()?), sink);
             reader.vector16()?;
         }
         if flags & 0x80 != 0 {
@@ -121,19 +125,17 @@ impl Mqtt {
         let mut reader = Reader::new(body);
         let topic = reader.vector16()?;
         if !self.is_five {
-            sink.operation(Verb::Write, "topic", Some(topic));
+            publishes(Some(topic), sink);
             return Some(());
         }
         if with_id {
             reader.u16()?;
         }
         match topic_alias(&mut reader)? {
-            None => sink.operation(Verb::Write, "topic", Some(topic)),
-            Some(alias) if topic.is_empty() => {
-                sink.operation(Verb::Write, "topic", self.aliases.get(&alias).map(Vec::as_slice));
-            }
+            None => publishes(Some(topic), sink),
+            Some(alias) if topic.is_empty() => publishes(self.aliases.get(&alias).map(Vec::as_slice), sink),
             Some(alias) => {
-                sink.operation(Verb::Write, "topic", Some(topic));
+                publishes(Some(topic), sink);
                 if self.aliases.len() < ALIASES || self.aliases.contains_key(&alias) {
                     self.aliases.insert(alias, topic.to_vec());
                 } else {
@@ -162,6 +164,11 @@ impl Mqtt {
     }
 
     fn answer(&self, body: &[u8], sink: &mut Sink<'_>) {
+        // What was subscribed to in a session from before is sent on without a word (section 3.2.2.2).
+        let goes_on = body.first().is_some_and(|flags| flags & 1 != 0) || self.may_go_on;
+        if goes_on && body.get(1) == Some(&0) {
+            sink.passed_over();
+        }
         match body.get(1) {
             Some(0) if self.presented == Some(true) => sink.succeeded("MQTT CONNACK 0"),
             Some(code @ (4 | 5)) => sink.failed(format!("MQTT CONNACK {code}"), true),
@@ -169,6 +176,12 @@ impl Mqtt {
             _ => {}
         }
     }
+}
+
+/// `None`: the topic is not known. Mosquitto takes orders below `$CONTROL` (its users and their rights).
+fn publishes(topic: Option<&[u8]>, sink: &mut Sink<'_>) {
+    let orders = topic.is_some_and(|topic| topic.starts_with(b"$CONTROL/"));
+    sink.operation(if orders { Verb::Admin } else { Verb::Write }, "topic", topic);
 }
 
 /// The topics behind `$share/group/`.

@@ -38,7 +38,7 @@ impl Machine for Nats {
                 let subject = words.next();
                 let Some(size) = is_last_a_number(&mut words) else { return Step::Lost };
                 if let Some(subject) = subject.filter(|subject| !is_inner(subject)) {
-                    sink.operation(Verb::Write, "subject", Some(subject));
+                    sink.operation(published(subject), "subject", Some(subject));
                 }
                 return Step::Take(next.saturating_add(size).saturating_add(2));
             }
@@ -98,6 +98,28 @@ impl Nats {
         } else if starts_with_ignore_case(reason, b"User Authentication Expired") {
             sink.failed("NATS User Authentication Expired", true);
         }
+    }
+}
+
+/// What it is to publish there. Streams are made, emptied and removed by requests ("JetStream wire API Reference",
+/// `$JS.API`, `$JS.domain.API`), and so is the server asked to do things (`$SYS`); a consumer is how one reads.
+fn published(subject: &[u8]) -> Verb {
+    let mut words = subject.split(|b| *b == b'.');
+    let is_api = match (words.next(), words.next()) {
+        (Some(b"$SYS"), _) => return Verb::Admin,
+        (Some(b"$JS"), Some(b"API")) => true,
+        (Some(b"$JS"), Some(domain)) => domain != b"ACK" && words.next() == Some(b"API"),
+        _ => false,
+    };
+    match (words.next(), words.next()) {
+        _ if !is_api => Verb::Write,
+        (Some(b"META" | b"SERVER" | b"ACCOUNT"), _) => Verb::Admin,
+        (Some(b"STREAM"), what) => match what.unwrap_or_default() {
+            b"CREATE" | b"UPDATE" | b"DELETE" | b"PURGE" | b"RESTORE" | b"PEER" | b"LEADER" => Verb::Admin,
+            b"MSG" if words.next() == Some(b"DELETE") => Verb::Admin,
+            _ => Verb::Write,
+        },
+        _ => Verb::Write,
     }
 }
 

@@ -80,6 +80,8 @@ pub struct Flow {
     pub stream: Option<StreamId>,
     pub rtt_us: u32,
     pub retransmits: u32,
+    /// Sequence number of the first byte of who connected, the same at both ends; 0: unknown.
+    first_of_client: u32,
     /// Alerts of its stream that stay open as long as this flow does.
     pub holds: Holds,
     pub seen: Seen,
@@ -175,6 +177,7 @@ impl Flow {
             stream: None,
             rtt_us: 0,
             retransmits: 0,
+            first_of_client: 0,
             holds: Holds::default(),
             seen,
             local: local_address(event),
@@ -327,6 +330,11 @@ impl Flow {
         if event.established_ns != 0 {
             self.established_ns = event.established_ns;
         }
+        let tells_first =
+            matches!(Kind::from_byte(event.kind), Some(Kind::Open | Kind::Established | Kind::Progress));
+        if tells_first && self.transport == Transport::Tcp && event.detail != 0 {
+            self.first_of_client = event.detail;
+        }
         let (client, server) = match self.direction {
             Direction::Egress => (event.first_sent_ns, event.first_received_ns),
             Direction::Ingress => (event.first_received_ns, event.first_sent_ns),
@@ -428,14 +436,21 @@ impl Flow {
     }
 
     /// Whether these can be the two sockets of one connection, which have each other's addresses: one asked for it,
-    /// and the other was made after that.
+    /// and the other was made after that. Anybody may have such addresses in a network namespace of their own: but
+    /// not the numbers that the two ends have of each other.
     pub fn may_be_twin_of(&self, other: &Flow) -> bool {
         let (client, server) = match (self.direction, other.direction) {
             (Direction::Egress, Direction::Ingress) => (self, other),
             (Direction::Ingress, Direction::Egress) => (other, self),
             _ => return false,
         };
-        Flow::is_in_order(client.began_ns(), server.began_ns())
+        let (first, second) = (client.first_of_client, server.first_of_client);
+        let is_one = match first != 0 && second != 0 {
+            true => first == second,
+            // Whoever is answered hears of it before the other end hears that.
+            false => client.established_ns != 0 || server.established_ns == 0 || client.began_ns().is_none(),
+        };
+        is_one && Flow::is_in_order(client.began_ns(), server.began_ns())
     }
 
     /// Whether a server's socket can be of a connection, by when both began, where that is known.
@@ -620,4 +635,4 @@ fn local_address(event: &FlowEvent) -> Endpoint {
 
 /// What a table of a million costs is mostly this.
 #[cfg(target_pointer_width = "64")]
-const _: () = assert!(size_of::<Flow>() <= 304);
+const _: () = assert!(size_of::<Flow>() <= 312);

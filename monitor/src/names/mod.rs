@@ -66,7 +66,7 @@ pub struct Names {
     refused_ns: Option<u64>,
     /// Answers that taught a name.
     pub learnt: u64,
-    /// Names that found the table full.
+    /// Names, and questions for them, that found their table full.
     pub refused: u64,
 }
 
@@ -103,8 +103,11 @@ impl Names {
         if self.pending.len() >= MOST_PENDING {
             self.pending.retain(|_, (_, at_ns)| now_ns.saturating_sub(*at_ns) < PATIENCE);
         }
-        if self.pending.len() < MOST_PENDING {
+        if self.pending.len() < MOST_PENDING || self.pending.contains_key(&(asker, id)) {
             self.pending.insert((asker, id), (question, now_ns));
+        } else {
+            // Its answer will teach no name.
+            self.refuse(now_ns);
         }
     }
 
@@ -149,12 +152,16 @@ impl Names {
         }
         let of_one = self.by_address.get(&key).map_or(0, Vec::len);
         if self.held >= HELD || of_one >= MOST_OF_ONE {
-            self.refused += 1;
-            self.refused_ns = Some(now_ns);
+            self.refuse(now_ns);
             return;
         }
         self.by_address.entry(key).or_default().push(Named { name: name.clone(), from_ns: now_ns, until_ns });
         self.held += 1;
+    }
+
+    fn refuse(&mut self, now_ns: u64) {
+        self.refused += 1;
+        self.refused_ns = Some(now_ns);
     }
 
     /// What has expired stays until its place is needed: flows that began while it held last longer.

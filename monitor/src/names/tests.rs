@@ -125,6 +125,26 @@ fn the_table_is_bounded_and_says_so() {
     assert!(table.pending.len() <= MOST_PENDING);
 }
 
+/// Who asks without end, of a server that does not answer, keeps others' answers from teaching anything.
+#[test]
+fn a_question_that_is_not_remembered_makes_names_incomplete_and_is_counted() {
+    let mut table = table();
+    table.asked(asker(), &query(1, "a.test"), SECOND);
+    assert!(table.answered(asker(), &reply(1, "a.test", None, "a.test", 60), SECOND));
+    let later = SECOND + WARM_UP;
+    assert!(table.is_complete(later));
+    let flooding = Asker { cookie: 77, ..asker() };
+    for id in 0..MOST_PENDING as u16 {
+        table.asked(flooding, &query(id, "b.test"), later);
+    }
+    // One that is asked again takes no other place.
+    table.asked(flooding, &query(0, "b.test"), later);
+    assert!(table.is_complete(later) && table.refused == 0);
+    table.asked(asker(), &query(2, "bank.test"), later);
+    assert!(!table.answered(asker(), &reply(2, "bank.test", None, "bank.test", 60), later));
+    assert_eq!((table.is_complete(later), table.refused), (false, 1));
+}
+
 #[test]
 fn without_answers_nothing_is_complete() {
     let table = table();

@@ -11,6 +11,7 @@ use super::pattern::Pattern;
 use super::selector::Held;
 use crate::model::Identity;
 use crate::names::MOST_OF_ONE;
+use crate::posture;
 
 /// What a selector may ask of an end, besides its address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -61,7 +62,20 @@ impl Field {
         {
             return true;
         }
+        if self == Field::San {
+            return posture::is_meant(pattern.as_str(), value, |value| pattern.matches(value));
+        }
         pattern.matches(value)
+    }
+
+    /// What a value of this field is found by: a name of a certificate also without its kind.
+    pub fn each_key(self, value: &str, each: &mut dyn FnMut(&str)) {
+        each(value);
+        if self == Field::San
+            && let Some((_, bare)) = value.split_once(':')
+        {
+            each(bare);
+        }
     }
 }
 
@@ -196,17 +210,13 @@ impl<'a> End<'a> {
         if own.self_signed {
             return Presence::Unseen;
         }
+        let uris = own.alternative_names.iter().filter(|name| name.starts_with("URI:")).count();
         match field {
+            // Which of several counts, nobody can say: such a certificate is none of SPIFFE's (X.509-SVID, section 2).
+            Field::Spiffe if uris > 1 => return Presence::Unseen,
             Field::Spiffe => own.spiffe_id.iter().for_each(|id| each(id)),
-            // `DNS:a.example`, `IP:10.0.0.1`: as they stand, and without the kind.
-            _ => {
-                for name in &own.alternative_names {
-                    each(name);
-                    if let Some((_, bare)) = name.split_once(':') {
-                        each(bare);
-                    }
-                }
-            }
+            // `DNS:a.example`, `IP:10.0.0.1`.
+            _ => own.alternative_names.iter().for_each(|name| each(name)),
         }
         // A SPIFFE ID is one of the names, and there is only one.
         let left_out = own.names_cut && !(field == Field::Spiffe && own.spiffe_id.is_some());

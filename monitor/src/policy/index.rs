@@ -80,7 +80,9 @@ impl Index {
         let mut found = self.always.clone();
         found.extend(self.ports.get(&port).into_iter().flatten());
         for texts in &self.texts {
-            end.each(texts.field, &mut |value| texts.find(value, &mut found));
+            end.each(texts.field, &mut |value| {
+                texts.field.each_key(value, &mut |key| texts.find(key, &mut found));
+            });
         }
         self.networks.find(end, &mut found);
         for (group, held) in end.groups {

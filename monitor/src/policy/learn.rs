@@ -120,8 +120,8 @@ impl Learnt {
                 let elsewhere = to.elsewhere.entry(port).or_default();
                 elsewhere.evidence.add(seen);
                 elsewhere.addresses.insert(seen.server_address.ip());
-                match &seen.server_name {
-                    Some(name) => drop(elsewhere.names.insert(name.to_ascii_lowercase())),
+                match seen.server_name.as_deref().filter(|name| !is_blank(name)) {
+                    Some(name) => drop(elsewhere.names.insert(escaped(name.to_ascii_lowercase()))),
                     None => elsewhere.nameless = true,
                 }
             }
@@ -143,11 +143,14 @@ impl Learnt {
         }
         let mut names = Names::default();
         let mut named: BTreeMap<&(Who, Port), String> = BTreeMap::new();
+        let mut ports_of: BTreeMap<&Who, usize> = BTreeMap::new();
+        for (server, _) in self.services.keys() {
+            *ports_of.entry(server).or_default() += 1;
+        }
         for (service, clients) in &self.services {
             let (server, port) = service;
-            let ports_of = self.services.keys().filter(|(other, _)| other == server).count();
-            let wanted = match ports_of {
-                1 => server.name.clone(),
+            let wanted = match ports_of.get(server) {
+                Some(1) => server.name.clone(),
                 _ => format!("{}-{}-{}", server.name, port.transport, port.ports.trim_matches('"')),
             };
             let name = names.unique(wanted);
@@ -254,14 +257,16 @@ fn transport(transport: Transport) -> &'static str {
     }
 }
 
-/// `None`: it cannot be told from others, or would be told by what is not the whole of it.
+/// `None`: it cannot be told from others, or would be told by what is not the whole of it, or by what is another's: the
+/// path of its executable in a mount namespace of its own.
 fn who(identity: &Identity) -> Option<Who> {
     let label = identity.label();
     if identity.unit.as_ref().is_some_and(|unit| *unit == label) {
         let name = label.strip_suffix(".service").unwrap_or(&label).to_owned();
         return Some(Who { name, selector: vec![("unit", escaped(label))] });
     }
-    if identity.missing.is_some() {
+    let is_elsewhere = identity.executable_elsewhere && identity.container.is_none();
+    if identity.missing.is_some() || is_elsewhere {
         return None;
     }
     let name = identity.name.as_ref()?;
@@ -270,7 +275,9 @@ fn who(identity: &Identity) -> Option<Who> {
         identity.executable.as_deref().map(|path| path.strip_suffix(" (deleted)").unwrap_or(path));
     match executable.filter(|path| path.starts_with('/')) {
         Some(path) => selector.push(("executable", escaped(path.to_owned()))),
-        None => selector.push(("process", escaped(name.clone()))),
+        None if is_blank(name) => return None,
+        // Of 15 bytes, what is no text is longer as one.
+        None => selector.push(("process", escaped(name.replace(char::REPLACEMENT_CHARACTER, "?")))),
     }
     if let Some(container) = &identity.container {
         selector.push(("container", container.id.clone()));
@@ -279,6 +286,11 @@ fn who(identity: &Identity) -> Option<Who> {
         selector.push(("user", escaped(user)));
     }
     Some(Who { name: name.clone(), selector })
+}
+
+/// Nothing of it is left in a policy.
+fn is_blank(text: &str) -> bool {
+    text.chars().all(|character| character.is_whitespace() || character == '\0')
 }
 
 /// `*` in a name stands for itself: `?` holds it too, and there is no other way to write it.
@@ -338,16 +350,20 @@ fn crowds(addresses: &BTreeSet<IpAddr>, lengths: [u8; 2], least: [usize; 2]) -> 
 
 /// Names that are given once.
 #[derive(Default)]
-struct Names(BTreeSet<String>);
+struct Names {
+    given: BTreeSet<String>,
+    /// The number that the next one of that name is tried with.
+    next: BTreeMap<String, u64>,
+}
 
 impl Names {
     fn unique(&mut self, wanted: String) -> String {
         let wanted = if wanted.trim().is_empty() { "unnamed".to_owned() } else { wanted };
+        let next = self.next.entry(wanted.clone()).or_insert(2);
         let mut name = wanted.clone();
-        let mut number = 2;
-        while !self.0.insert(name.clone()) {
-            name = format!("{wanted}-{number}");
-            number += 1;
+        while !self.given.insert(name.clone()) {
+            name = format!("{wanted}-{next}");
+            *next += 1;
         }
         name
     }

@@ -68,7 +68,11 @@ impl Objects {
             Kind::Topic | Kind::Subject => {
                 let separator = if kind == Kind::Topic { '/' } else { '.' };
                 let excepted = |pattern: &Pattern| sure(meets(pattern, object, separator));
-                self.decide(|pattern| sure(takes_in(pattern, object, separator)), excepted)
+                let wanted = |pattern: &Pattern| {
+                    let is_another_tree = kind == Kind::Topic && is_of_the_broker(pattern, object);
+                    sure(!is_another_tree && takes_in(pattern, object, separator))
+                };
+                self.decide(wanted, excepted)
             }
             _ if kind.ignores_case() => {
                 let object = object.to_ascii_uppercase();
@@ -185,6 +189,12 @@ fn takes_in(pattern: &Pattern, object: &str, separator: char) -> bool {
     }
     // One character of the policy does not stand for a wildcard that stands for many.
     (!object.contains(SUBSCRIBED) || !text.contains('?')) && pattern.matches(object)
+}
+
+/// MQTT 5 section 4.7.2: `#` and `+` in front hold no topic that begins with `$`, where brokers tell of themselves
+/// (`$SYS`) and take orders (`$CONTROL`).
+fn is_of_the_broker(pattern: &Pattern, object: &str) -> bool {
+    object.starts_with('$') && matches!(pattern.as_str().split('/').next(), Some("#" | "+"))
 }
 
 /// MQTT 5 section 4.7.1: `a/#` is `a` and all below it. NATS, "Subject-Based Messaging": `a.>` is all

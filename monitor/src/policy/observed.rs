@@ -152,6 +152,8 @@ fn observed(record: &Value) -> Option<Observed> {
         _ => return None,
     };
     let incomplete = [&client, &server].into_iter().flatten().any(|end| end.missing.is_some());
+    let hides_name =
+        record.pointer("/streamwatch/tls/encrypted_client_hello").and_then(Value::as_bool) == Some(true);
     let when =
         |paths: [&str; 2]| paths.iter().find_map(|path| text(record, path)).unwrap_or_default().to_owned();
     Some(Observed {
@@ -165,7 +167,8 @@ fn observed(record: &Value) -> Option<Observed> {
         server,
         server_address: SocketAddr::new(address("/server/ip")?, port("/server/port")?),
         protocol: text(record, "/network/protocol").map(str::to_owned),
-        server_name: text(record, "/tls/client/server_name").map(str::to_owned),
+        // That of an encrypted hello stands for many.
+        server_name: text(record, "/tls/client/server_name").filter(|_| !hides_name).map(str::to_owned),
         flows,
         first_seen: when(["/streamwatch/stream/first_seen", "/event/start"]),
         last_seen: when(["/streamwatch/stream/last_seen", "/@timestamp"]),

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use dissect::{Certificate, ClientCertificateState, Facts, Protection, TlsFacts};
+use dissect::{Certificate, ClientCertificateState, End, Facts, Protection, TlsFacts};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use wildmatch::WildMatch;
@@ -97,8 +97,8 @@ impl Require {
         outcomes.extend(self.quantum(facts));
         if let Some(tls) = &facts.tls {
             outcomes.extend(self.client(tls));
-            outcomes.extend(names(&self.server_names, &tls.server_certificates, "server"));
-            outcomes.extend(names(&self.client_names, &tls.client_certificates, "client"));
+            outcomes.extend(names(&self.server_names, &tls.server_certificates, End::Server));
+            outcomes.extend(names(&self.client_names, &tls.client_certificates, End::Client));
         }
         outcomes
     }
@@ -206,25 +206,29 @@ impl fmt::Display for Require {
 }
 
 /// Whether a visible certificate has one of the names.
-fn names(patterns: &[String], chain: &[Certificate], end: &str) -> Option<Outcome> {
+fn names(patterns: &[String], chain: &[Certificate], end: End) -> Option<Outcome> {
     if patterns.is_empty() {
         return None;
     }
     let rule = Rule::UnexpectedPeer;
     // The client's absence is another breach.
     let Some(certificate) = chain.first() else { return Some(Outcome::Unknown { rule }) };
-    let held = certificate.alternative_names.iter().any(|name| {
-        let bare = name.split_once(':').map_or(name.as_str(), |(_, value)| value);
-        any(patterns, &[name, bare])
-    }) || any(whole(patterns), &[&certificate.subject])
-        || posture::common_name(&certificate.subject).is_some_and(|name| any(patterns, &[name]));
+    // Of a server as clients read it; a client's is what servers log it in by, beside other names too.
+    let common = match end {
+        End::Server => posture::common_name_of_host(certificate),
+        End::Client => posture::common_name(&certificate.subject),
+    };
+    let held = certificate.alternative_names.iter().any(|name| is_meant(patterns, name))
+        || any(whole(patterns), &[&certificate.subject])
+        || common.is_some_and(|name| any(patterns, &[name]));
     if !held && certificate.names_cut {
         return Some(Outcome::Unknown { rule });
     }
     (!held).then(|| Outcome::Breach {
         rule,
         what: format!(
-            "has a {end} certificate of `{}`, and {} is required",
+            "has a {} certificate of `{}`, and {} is required",
+            if end == End::Client { "client" } else { "server" },
             posture::shown(certificate, None),
             patterns.join(" or ")
         ),
@@ -234,6 +238,13 @@ fn names(patterns: &[String], chain: &[Certificate], end: &str) -> Option<Outcom
 /// Those that are meant for a whole subject: `*.example.org` is no company's name.
 fn whole(patterns: &[String]) -> impl Iterator<Item = &String> {
     patterns.iter().filter(|pattern| pattern.contains('=') || pattern.as_str() == "*")
+}
+
+fn is_meant(patterns: &[String], name: &str) -> bool {
+    patterns.iter().any(|pattern| {
+        let matches = |value: &str| any([pattern], &[value]);
+        posture::is_meant(pattern, name, matches)
+    })
 }
 
 fn any<'a>(patterns: impl IntoIterator<Item = &'a String>, names: &[&str]) -> bool {
@@ -367,6 +378,31 @@ mod tests {
         });
         assert_eq!(breaches(&names, &cut), []);
         assert!(unknown(&names, &cut));
+    }
+
+    #[test]
+    fn the_common_name_of_a_server_counts_where_it_has_no_other_of_a_host() {
+        let required = require("server_names = [\"a.example\"]\nclient_names = [\"a.example\"]");
+        let breaches = |names: &[&str]| {
+            let certificate = Certificate {
+                subject: "CN=a.example,O=Example".into(),
+                alternative_names: names.iter().map(|name| (*name).to_owned()).collect(),
+                ..Certificate::default()
+            };
+            breaches(
+                &required,
+                &with(older(), |tls| {
+                    tls.server_certificates = vec![certificate.clone()];
+                    tls.client_certificates = vec![certificate];
+                    tls.client_certificate.state = ClientCertificateState::Presented;
+                }),
+            )
+        };
+        assert_eq!(breaches(&[]), []);
+        assert_eq!(breaches(&["email:x@evil.example"]), []);
+        // Clients that ask for a.example take it for none.
+        assert_eq!(breaches(&["DNS:evil.example"]), [Rule::UnexpectedPeer]);
+        assert_eq!(breaches(&["IP:10.0.0.1"]), [Rule::UnexpectedPeer]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use dissect::{Cipher, ClientCertificateState, Facts, Plain, Protection, SshAuthe
 
 pub use date::date_of;
 pub use level::TlsVersion;
-pub use names::{common_name, says_whether_for, shown};
+pub use names::{common_name, common_name_of_host, is_meant, says_whether_for, shown};
 pub use suite::{
     Authentication, Weakness, authentication, cipher, key_exchange as key_exchange_of, weaknesses,
 };

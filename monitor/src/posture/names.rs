@@ -27,12 +27,15 @@ pub fn says_whether_for(certificate: &Certificate, host: &str) -> Option<bool> {
 
 /// The DNS names of a certificate.
 fn host_names(certificate: &Certificate) -> impl Iterator<Item = &str> {
-    let listed = certificate
+    let alternative = certificate.alternative_names.iter().filter_map(|name| name.strip_prefix("DNS:"));
+    alternative.chain(common_name_of_host(certificate))
+}
+
+fn lists_hosts(certificate: &Certificate) -> bool {
+    certificate
         .alternative_names
         .iter()
-        .any(|name| name.strip_prefix("DNS:").or_else(|| name.strip_prefix("IP:")).is_some());
-    let alternative = certificate.alternative_names.iter().filter_map(|name| name.strip_prefix("DNS:"));
-    alternative.chain((!listed).then(|| common_name(&certificate.subject)).flatten())
+        .any(|name| name.strip_prefix("DNS:").or_else(|| name.strip_prefix("IP:")).is_some())
 }
 
 /// One leftmost label may be `*`; it stands for one label (RFC 9525 section 6.3).
@@ -44,6 +47,31 @@ fn matches(pattern: &str, host: &str) -> bool {
             .is_some_and(|(label, parent)| !label.is_empty() && parent.eq_ignore_ascii_case(rest)),
         None => pattern.eq_ignore_ascii_case(host),
     }
+}
+
+/// Kinds of alternative names, as they stand in front of them.
+const KINDS: [&str; 5] = ["DNS", "IP", "URI", "email", "dirName"];
+
+/// Whether a text of a policy (`*.example.org`, `spiffe://…`, `DNS:…`) means this alternative name: by its kind, or, where
+/// it gives none, by its form. Who may choose one kind of name has not that of another, however alike they look.
+pub fn is_meant(text: &str, name: &str, matches: impl Fn(&str) -> bool) -> bool {
+    let Some((kind, bare)) = name.split_once(':') else { return false };
+    let is = |known: &&str| text.split_once(':').is_some_and(|(asked, _)| asked.eq_ignore_ascii_case(known));
+    if let Some(asked) = KINDS.iter().find(|known| is(known)) {
+        return *asked == kind && matches(name);
+    }
+    let has_its_form = match kind {
+        "DNS" | "IP" => true,
+        "URI" => text.contains("://") || text.starts_with("urn:"),
+        "email" => text.contains('@'),
+        _ => text.contains('='),
+    };
+    (has_its_form || text == "*") && matches(bare)
+}
+
+/// The name of a certificate that has no alternative ones of a host (RFC 6125 section 6.4.4).
+pub fn common_name_of_host(certificate: &Certificate) -> Option<&str> {
+    (!lists_hosts(certificate)).then(|| common_name(&certificate.subject)).flatten()
 }
 
 /// The first CN of an RFC 4514 name, as it stands there.
@@ -130,6 +158,46 @@ mod tests {
             ["O=x\\\\,CN=a.example", "O=x\\,y,CN=a.example", "OU=x+CN=a.example", "CN=a.example+OU=x"]
         {
             assert!(is(subject), "{subject}");
+        }
+    }
+
+    #[test]
+    fn a_name_of_another_kind_is_not_the_one_that_is_meant() {
+        let is = |text: &str, name: &str| {
+            is_meant(text, name, |value| wildmatch::WildMatch::new_case_insensitive(text).matches(value))
+        };
+        for (text, name) in [
+            ("pay.example", "DNS:pay.example"),
+            ("*.example", "DNS:pay.example"),
+            ("DNS:pay.*", "DNS:pay.example"),
+            ("dns:pay.*", "DNS:pay.example"),
+            ("fd00::7", "IP:fd00::7"),
+            ("IP:fd00::*", "IP:fd00::7"),
+            ("spiffe://example.org/*", "URI:spiffe://example.org/pay"),
+            ("*://example.org/pay", "URI:spiffe://example.org/pay"),
+            ("urn:pay", "URI:urn:pay"),
+            ("URI:mailto:a@b.example", "URI:mailto:a@b.example"),
+            ("*@b.example", "email:a@b.example"),
+            ("CN=a*", "dirName:CN=a,O=b"),
+            ("*", "dirName:CN=a,O=b"),
+            ("*", "URI:x"),
+        ] {
+            assert!(is(text, name), "{text}: {name}");
+        }
+        for (text, name) in [
+            ("pay.example", "URI:pay.example"),
+            ("pay.example", "email:pay.example"),
+            ("DNS:pay.example", "URI:DNS:pay.example"),
+            ("URI:x://pay", "DNS:URI:x://pay"),
+            ("*.example.org", "URI:spiffe://corp/ns/mine/sa/x.example.org"),
+            ("*.example.org", "email:x@y.example.org"),
+            ("*.example.org", "dirName:CN=x.example.org"),
+            ("fd00::7", "URI:fd00::7"),
+            ("10.0.0.1", "email:10.0.0.1"),
+            ("*@b.example", "URI:x://y@b.example"),
+            ("pay.example", "pay.example"),
+        ] {
+            assert!(!is(text, name), "{text}: {name}");
         }
     }
 

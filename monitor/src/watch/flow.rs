@@ -1,6 +1,6 @@
 //! One flow that goes on.
 
-use dissect::activity::{Event, Fingerprint, Observer};
+use dissect::activity::{Broker, Event, Fingerprint, Observer};
 use dissect::{End, Layer, Plain, Protection, UnknownReason, inspect_sample};
 use monitor_common::{Decision, decision};
 
@@ -51,11 +51,11 @@ enum State {
 }
 
 impl Watch {
-    /// Of a flow in the clear, or one of which some is (`layers`): reads its first bytes, of which the kernel captures
-    /// up to `limit`. `None`: nothing can be read of that protocol.
+    /// Of a flow with `server` in the clear, or one of which some is (layers): reads its first bytes, of which the kernel
+    /// captures up to `limit`. `None`: nothing can be read of that protocol.
     pub fn plaintext(
-        protection: Protection,
-        layers: &[Layer],
+        (protection, layers): (Protection, &[Layer]),
+        server: Broker,
         first: (&[u8], &[u8]),
         midstream: bool,
         limit: u32,
@@ -63,7 +63,7 @@ impl Watch {
         fingerprint: &dyn Fingerprint,
     ) -> Option<Watch> {
         let observer = Observer::behind(layers, first, protection, midstream, fingerprint);
-        let mut observer = observer?.sharing(&sampling.topics);
+        let mut observer = observer?.sharing(&sampling.topics.of_broker(server));
         observer.feed(End::Client, first.0, fingerprint);
         observer.feed(End::Server, first.1, fingerprint);
         Some(Watch {

@@ -39,7 +39,7 @@ pub struct Sampling {
     total: Budget,
     generation: u32,
     cost: SamplingView,
-    /// What one connection told of the names of topics serves the others.
+    /// What one connection to a broker told of the names of topics serves the others.
     topics: TopicNames,
 }
 

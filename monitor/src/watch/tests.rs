@@ -1,7 +1,7 @@
 //! The bounds of sampling, and that nothing within them is missed.
 
 use super::*;
-use dissect::activity::{Event, Outcome};
+use dissect::activity::{Broker, Event, Outcome};
 use dissect::{End, Plain, Protection, Protocol};
 use proptest::prelude::*;
 
@@ -17,6 +17,10 @@ fn settings() -> config::Sampling {
 
 fn http() -> Protection {
     Protection::Plaintext(Plain::Protocol(Protocol::Http))
+}
+
+fn server() -> Broker {
+    (1, std::net::SocketAddr::from(([10, 0, 0, 1], 80)))
 }
 
 /// A flow as the kernel sees it: two directions, captured as it was asked to.
@@ -36,7 +40,8 @@ impl Rig {
     fn new(settings: config::Sampling) -> Rig {
         let sampling = Sampling::new(&settings);
         let watch =
-            Watch::plaintext(http(), &[], (b"", b""), false, STEP, &sampling, &fingerprint).expect("HTTP");
+            Watch::plaintext((http(), &[]), server(), (b"", b""), false, STEP, &sampling, &fingerprint)
+                .expect("HTTP");
         Rig {
             watch,
             sampling,

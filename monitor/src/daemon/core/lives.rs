@@ -25,6 +25,9 @@ impl Core {
                 if kind == Kind::Open && self.join_early(id, event) {
                     self.grown.push(id);
                 }
+                if kind != Kind::Open && event.detail != 0 && event.transport == 6 {
+                    self.pair_by_number(id, kind);
+                }
                 self.advance(id, now_ns);
             }
             // A socket from before us tells its end with every last packet.
@@ -183,6 +186,37 @@ impl Core {
                 && flow.routed_into.is_none()
             {
                 flow.await_way();
+            }
+        }
+    }
+
+    /// The number that both ends of a connection have of it is known by now: of who connects, once it was answered.
+    fn pair_by_number(&mut self, id: FlowId, kind: Kind) {
+        let Some(flow) = self.table.get(id) else { return };
+        let twin = flow.twin;
+        let other = twin.and_then(|twin| self.table.get(twin));
+        let is_another = other.is_some_and(|other| !flow.may_be_twin_of(&other));
+        drop(flow);
+        match twin {
+            Some(twin) if is_another => self.part(id, twin),
+            None if kind == Kind::Established => {
+                if let Some(twin) = self.table.find_twin(id) {
+                    self.pair(id, twin);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// They are no two ends of one connection after all.
+    fn part(&mut self, a: FlowId, b: FlowId) {
+        for (this, other) in [(a, b), (b, a)] {
+            if let Some(mut flow) = self.table.get_mut(this)
+                && flow.twin == Some(other)
+            {
+                flow.twin = None;
+                flow.peer = None;
+                flow.undecide();
             }
         }
     }

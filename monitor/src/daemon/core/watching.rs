@@ -3,7 +3,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 
-use dissect::activity::Event as Happened;
+use dissect::activity::{Broker, Event as Happened};
 use dissect::{End, Facts, Layer, Protection};
 use foldhash::quality::RandomState as Quick;
 
@@ -115,7 +115,8 @@ impl Watching {
         let fingerprint = |bytes: &[u8]| self.key.hash_one(bytes);
         let sampling = &mut self.sampling;
         let first = (client, server);
-        let watch = Watch::plaintext(protection, layers, first, midstream, limit, sampling, &fingerprint);
+        let spoken = (protection, layers);
+        let watch = Watch::plaintext(spoken, asked(flow), first, midstream, limit, sampling, &fingerprint);
         let watch = watch.filter(|watch| in_the_clear || watch.has_found());
         let Some(mut watch) = watch else { return settle };
         self.asked += 1;
@@ -170,6 +171,12 @@ impl Watching {
     }
 }
 
+/// Who is asked: with the network namespace, since anybody may have an address in one of their own.
+fn asked(flow: &Flow) -> Broker {
+    let [_, (_, address)] = flow.ends();
+    (flow.netns, address)
+}
+
 impl Core {
     /// A capture of a flow that is read on; false where it is none.
     pub(super) fn watch_capture(&mut self, id: FlowId, head: &CaptureHead, data: &[u8], now_ns: u64) -> bool {
@@ -192,7 +199,7 @@ impl Core {
             // From here on it is read like any other in the clear.
             let nothing: (&[u8], &[u8]) = (&[], &[]);
             let clear = Protection::Plaintext(plain);
-            match Watch::plaintext(clear, &[], nothing, true, 0, sampling, &fingerprint) {
+            match Watch::plaintext((clear, &[]), asked(&flow), nothing, true, 0, sampling, &fingerprint) {
                 Some(mut reader) => {
                     reader.pause(now_ns);
                     **watch = reader;

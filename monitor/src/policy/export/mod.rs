@@ -102,7 +102,8 @@ fn exact(patterns: &[Pattern]) -> Option<Vec<&str>> {
         .collect()
 }
 
-/// Labels as an object; `None`: one has a wildcard, or is no label of Kubernetes.
+/// Labels as an object; `None`: one has a wildcard, is no label of Kubernetes, or is asked for with two values, which no pod
+/// has.
 fn labels(selector: &Selector) -> Option<Map<String, Value>> {
     let mut map = Map::new();
     for (key, value) in &selector.labels {
@@ -112,7 +113,11 @@ fn labels(selector: &Selector) -> Option<Map<String, Value>> {
         if !fits {
             return None;
         }
-        map.insert(key.to_string(), json!(value));
+        let value = json!(value);
+        if map.get(&**key).is_some_and(|other| *other != value) {
+            return None;
+        }
+        map.insert(key.to_string(), value);
     }
     Some(map)
 }

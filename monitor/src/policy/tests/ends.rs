@@ -179,6 +179,32 @@ fn a_list_of_names_that_was_cut_denies_none() {
     }
 }
 
+/// Authorities that let their clients choose a URI or a mailbox do not say that a host's name is theirs.
+#[test]
+fn a_name_of_another_kind_is_not_the_one_that_a_policy_means() {
+    let shown = tls(|tls| {
+        let names = ["URI:DNS:pay.example", "URI:spiffe://corp/sa/x.bank.example", "email:a@pay.example"];
+        tls.client_certificates = vec![Certificate {
+            alternative_names: names.map(str::to_owned).to_vec(),
+            spiffe_id: Some("spiffe://corp/sa/x.bank.example".into()),
+            ..Certificate::default()
+        }];
+    });
+    let seen = Seen { facts: Some(&shown), ..Seen::default() };
+    for (entry, expected) in [
+        ("san = \"DNS:pay.example\"", 'n'),
+        ("san = \"*.bank.example\"", 'n'),
+        ("san = \"*pay.example\"", 'n'),
+        ("san = \"*@pay.example\"", 'y'),
+        ("san = \"spiffe://corp/*\"", 'y'),
+        ("san = \"URI:spiffe://corp/*\"", 'y'),
+        // One of several URIs.
+        ("spiffe = \"spiffe://corp/*\"", '?'),
+    ] {
+        assert_eq!(says(&with_client(entry), None, seen), expected, "{entry}");
+    }
+}
+
 #[test]
 fn certificates_name_a_client_where_they_can_be_seen() {
     let certificate = Certificate {

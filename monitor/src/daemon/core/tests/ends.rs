@@ -54,6 +54,69 @@ fn a_connection_is_not_hidden_by_another_with_its_addresses() {
     }
 }
 
+/// Whether the two are told as the two ends of one connection.
+fn are_paired(rig: &Rig, client: &FlowEvent, server: &FlowEvent) -> bool {
+    let id = |event: &FlowEvent| rig.core.table.id(&key_of(event)).unwrap();
+    let (client, server) = (id(client), id(server));
+    let twin = |of: FlowId| rig.core.table.get(of).unwrap().twin;
+    let paired = twin(client) == Some(server);
+    assert_eq!(paired, twin(server) == Some(client));
+    paired
+}
+
+/// The sequence number of the client's first byte is the same at both ends, and the server is up once its client is.
+#[test]
+fn who_has_the_addresses_of_a_connection_and_not_its_numbers_is_not_its_other_end() {
+    let answered = |rig: &mut Rig, client: &FlowEvent, number: u32| {
+        rig.now_ns += 1000;
+        let kind = Kind::Established;
+        rig.feed(kind, FlowEvent { kind: kind as u8, established_ns: rig.now_ns, detail: number, ..*client });
+    };
+    let accepted = |rig: &mut Rig, number: u32| {
+        rig.now_ns += 1000;
+        let server = rig.event(Kind::Open, 2, SERVER, FAR, true);
+        let server = FlowEvent { established_ns: rig.now_ns, detail: number, ..server };
+        rig.feed(Kind::Open, server);
+        server
+    };
+    let begun = |rig: &mut Rig| {
+        let client = FlowEvent { netns: 2, ..rig.event(Kind::Open, 1, FAR, SERVER, false) };
+        rig.feed(Kind::Open, client);
+        client
+    };
+    for (of_client, of_server, expected) in
+        [(Some(7), 7, true), (Some(7), 8, false), (None, 7, false), (Some(0), 7, true), (Some(7), 0, true)]
+    {
+        let mut rig = Rig::new(settings());
+        let client = begun(&mut rig);
+        if let Some(number) = of_client {
+            answered(&mut rig, &client, number);
+        }
+        let server = accepted(&mut rig, of_server);
+        assert_eq!(are_paired(&rig, &client, &server), expected, "{of_client:?} {of_server}");
+    }
+    // A server that takes data with the first packet (TCP Fast Open) is up before its client is.
+    for (number, expected) in [(7, true), (8, false)] {
+        let mut rig = Rig::new(settings());
+        let client = begun(&mut rig);
+        let server = accepted(&mut rig, 7);
+        assert!(!are_paired(&rig, &client, &server));
+        answered(&mut rig, &client, number);
+        assert_eq!(are_paired(&rig, &client, &server), expected);
+    }
+    // A number that is known late parts those that were taken for one before.
+    let mut rig = Rig::new(settings());
+    let client = begun(&mut rig);
+    answered(&mut rig, &client, 0);
+    let server = accepted(&mut rig, 7);
+    assert!(are_paired(&rig, &client, &server));
+    for (number, expected) in [(7, true), (8, false)] {
+        let kind = Kind::Progress;
+        at(&mut rig, kind, FlowEvent { detail: number, ..client }, 0, 0);
+        assert_eq!(are_paired(&rig, &client, &server), expected);
+    }
+}
+
 #[test]
 fn what_only_one_end_shows_is_told_while_the_connection_is_open() {
     let mut rig = Rig::new(settings());
