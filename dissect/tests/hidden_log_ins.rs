@@ -1035,3 +1035,44 @@ fn no_number_of_a_packet_hides_what_is_asked_of_mysql() {
         (vec![password, good.clone(), secret(8), bad.clone(), secret(9), bad, secret(10), good], true)
     );
 }
+
+/// A will, an identifier and a name of MQTT take 64 KiB each; a client of AMQP says what it likes of itself.
+#[test]
+fn a_password_behind_much_else_is_told_of_brokers() {
+    let field = |bytes: &[u8]| [&(bytes.len() as u16).to_be_bytes()[..], bytes].concat();
+    let long = |length: usize| field(&vec![b'x'; length]);
+    let protection = |protocol| Protection::Plaintext(Plain::Protocol(protocol));
+    for length in [3, 4000, 5000, 16_384, 65_535] {
+        for (version, properties) in [(4, &[][..]), (5, &[3, 0x21, 0, 9])] {
+            let will = [if version == 5 { &[0][..] } else { &[] }, &field(b"t"), &long(length)].concat();
+            let name = [&b"\0\x04MQTT"[..], &[version, 0xc4, 0, 60], properties].concat();
+            let body = [name, long(length), will, long(length), field(b"hunter2")].concat();
+            let size = [0, 7, 14]
+                .map(|shift| (body.len() >> shift) as u8 & 0x7f | if shift < 14 { 0x80 } else { 0 });
+            let connect = [&[0x10][..], &size, &body].concat();
+            let ping = [0xc0, 0];
+            let turns = [say(Client, [&connect[..], &ping].concat()), say(Server, b"\x20\x02\0\x05")];
+            let told = read(&turns, protection(Protocol::Mqtt));
+            assert_eq!(told, ["password in MQTT CONNECT, 7", "Failed MQTT CONNACK 5"], "{length} {version}");
+        }
+    }
+    for length in [3, 4000, 5000, 16_000] {
+        let table =
+            [&(length as u32 + 6).to_be_bytes()[..], b"\x01aS", &(length as u32 - 1).to_be_bytes()[1..]]
+                .concat();
+        let response = b"\0bob\0hunter2";
+        let body = [
+            &[0, 10, 0, 11][..],
+            &table,
+            &vec![b'x'; length],
+            b"\x05PLAIN",
+            &(response.len() as u32).to_be_bytes(),
+            response,
+            b"\x05en_US",
+        ]
+        .concat();
+        let frame = [&[1, 0, 0][..], &(body.len() as u32).to_be_bytes(), &body, &[0xce]].concat();
+        let turns = [say(Client, [&b"AMQP\0\0\x09\x01"[..], &frame].concat())];
+        assert_eq!(read(&turns, protection(Protocol::Amqp)), ["password in AMQP PLAIN, 7"], "{length}");
+    }
+}
