@@ -1057,9 +1057,8 @@ fn a_password_behind_much_else_is_told_of_brokers() {
         }
     }
     for length in [3, 4000, 5000, 16_000] {
-        let table =
-            [&(length as u32 + 6).to_be_bytes()[..], b"\x01aS", &(length as u32 - 1).to_be_bytes()[1..]]
-                .concat();
+        let [all, value] = [length + 7, length].map(|length| (length as u32).to_be_bytes());
+        let table = [&all[..], b"\x01aS", &value].concat();
         let response = b"\0bob\0hunter2";
         let body = [
             &[0, 10, 0, 11][..],
