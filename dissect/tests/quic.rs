@@ -187,7 +187,14 @@ fn of_two_hellos_at_one_place_none_is_told() {
     let late = [&client[..1], &client[2..], &client[1..2]].concat();
     let found = look(&late, &server);
     assert_eq!(found, look(&late[..3], &server));
-    assert_eq!(found.facts.protection, Protection::Encrypted(Cipher::Quic));
+    assert!(found.settled);
+    // Nor where what comes behind those that are looked at settles it.
+    let noise = vec![vec![0x11; 3], vec![0x12; 3]];
+    let [one, data, other] = [&client[..1], &client[2..], &client[1..2]];
+    let whole = look(&[one, &noise, data, other].concat(), &server);
+    assert!(whole.settled);
+    assert_eq!(whole, look(&[one, &noise, data].concat(), &server));
+    assert_eq!(whole.facts.protection, Protection::Encrypted(Cipher::Quic));
 }
 
 /// A hello may hold kilobytes.

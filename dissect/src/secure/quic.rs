@@ -35,12 +35,21 @@ pub(crate) fn look(client: &[&[u8]], server: &[&[u8]]) -> Secure {
     let settled = client_done && server_done;
     // What is settled by these is not changed by what comes behind them.
     let firsts = settled.then_some((first_client, first_server));
+    let mut contradictory = Vec::new();
     let mut last = None;
     for (client, server) in firsts.into_iter().chain([(client, server)]) {
         let attempts = attempts(client, server);
         // Unless the server named other versions, what began in one goes on in another (RFC 9368 section 2.3).
         let goes_on = !is_negotiated(client, server);
-        let handshakes: Vec<_> = attempts.iter().map(|it| Handshake::read(it, goes_on)).collect();
+        let mut handshakes: Vec<_> = attempts.iter().map(|it| Handshake::read(it, goes_on)).collect();
+        if settled && last.is_none() {
+            let disputed = attempts.iter().zip(&handshakes).filter(|(_, handshake)| handshake.contradictory);
+            contradictory = disputed.map(|(attempt, _)| attempt.id).collect();
+        } else if settled {
+            for (attempt, handshake) in attempts.iter().zip(&mut handshakes) {
+                handshake.contradictory = contradictory.contains(&attempt.id);
+            }
+        }
         let through = attempts.iter().zip(&handshakes).find(|(attempt, handshake)| {
             handshake.answered && attempt.server.ids.iter().any(|id| sends_data(client, id))
         });
@@ -48,8 +57,9 @@ pub(crate) fn look(client: &[&[u8]], server: &[&[u8]]) -> Secure {
             let is_clear = is_clear(first_client, first_server, Some(attempt));
             return if is_clear { BROKEN } else { established(attempt, handshake, settled) };
         }
-        last = attempts.into_iter().zip(handshakes).next_back();
+        last = Some(attempts.into_iter().zip(handshakes).next_back());
     }
+    let last = last.flatten();
     if is_clear(first_client, first_server, last.as_ref().map(|(attempt, _)| attempt)) {
         return BROKEN;
     }

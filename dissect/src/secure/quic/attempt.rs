@@ -16,7 +16,7 @@ const LONGEST: u32 = 1 << 14;
 /// The Initial packets that are protected with the keys of one connection id.
 pub(super) struct Attempt<'a> {
     /// The client's first destination connection id, which the keys come from.
-    id: &'a [u8],
+    pub id: &'a [u8],
     keys: Keyring,
     pub client: Side<'a>,
     pub server: Side<'a>,
