@@ -304,7 +304,8 @@ pub struct Certificate {
     /// Names and addresses of the subjectAltName, as `DNS:a.example`, `IP:10.0.0.1`, `URI:…`,
     /// `email:…`; at most 32.
     pub alternative_names: Vec<String>,
-    /// It has more of them.
+    /// It has more of them, or they cannot be told: two extensions hold them, which RFC 5280 section 4.2 forbids, and
+    /// whose readers differ.
     pub names_cut: bool,
     /// The first `spiffe://` URI.
     pub spiffe_id: Option<String>,

@@ -16,6 +16,8 @@ pub(crate) const SAMPLE: usize = 512;
 const FIRST_GUESS: usize = 8;
 /// Parts that are looked at by themselves.
 pub(crate) const PART: usize = 64;
+/// More than any name of a host, a protocol or a key takes.
+pub(crate) const LONG_TEXT: usize = 1024;
 
 /// Formats that hide nothing, though they look random: compressed data.
 const OPEN_FORMATS: [(&[u8], &str); 6] = [
@@ -135,6 +137,25 @@ pub(crate) fn is_no_chance(bytes: &[u8]) -> bool {
 /// is there once in 10^18.
 pub(crate) fn has_no_chance_within(bytes: &[u8]) -> bool {
     bytes.chunks_exact(PART).any(|part| is_mostly_text(part) || repeats(part))
+}
+
+/// Whether a part of this length is mostly text, whatever repeats elsewhere.
+pub(crate) fn has_text_within(bytes: &[u8]) -> bool {
+    bytes.chunks_exact(PART).any(is_part_of_text)
+}
+
+/// A letter over and over says nothing: hellos are filled up like that.
+fn is_part_of_text(part: &[u8]) -> bool {
+    is_mostly_text(part) && part.iter().any(|byte| *byte != part[0])
+}
+
+/// Whether a kilobyte of text is there in one piece.
+pub(crate) fn has_long_text_within(bytes: &[u8]) -> bool {
+    let mut run = 0;
+    bytes.chunks_exact(PART).any(|part| {
+        run = if is_part_of_text(part) { run + PART } else { 0 };
+        run >= LONG_TEXT
+    })
 }
 
 /// Text or an open format: readable, and not only because bytes repeat. Headers and counters do that,

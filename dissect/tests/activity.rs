@@ -291,7 +291,8 @@ fn kafka_hides_no_request_behind_a_handshake_of_sasl() {
         assert_eq!(told(&[&first[..], &delete].concat()), (vec![deleted.clone()], true));
         assert_eq!(told(&[&first[..], &unknown].concat()), (Vec::new(), false));
         // Bytes of GSSAPI are no text, nor a request.
-        assert!(!told(&[&first[..], &kafka_message(&[&[0x60, 0x82, 1, 2, 3, 0, 0, 1, 2, 3]])].concat()).1);
+        let token = kafka_message(&[&[0x60, 0x82, 1, 2, 3, 0, 0, 1, 2, 3]]);
+        assert_eq!(told(&[&first[..], &token].concat()).1, mechanism == b"GSSAPI");
     }
     let plain = kafka_message(&[b"\0alice\0wrong-horse-1"]);
     let password = "password in Kafka SASL PLAIN".to_owned();
@@ -299,6 +300,74 @@ fn kafka_hides_no_request_behind_a_handshake_of_sasl() {
     assert_eq!(told(&client), (vec![password, deleted.clone()], true));
     let scram = kafka_message(&[b"n,,n=alice,r=0123456789"]);
     assert_eq!(told(&[&handshake(b"SCRAM-SHA-256")[..], &scram, &delete].concat()), (vec![deleted], true));
+}
+
+/// KIP-43: messages of a mechanism between version 0 of SaslHandshake and the first request, as many as it has.
+#[test]
+fn kafka_requests_behind_bare_messages_of_any_mechanism_are_read() {
+    let handshake = |mechanism: &[u8]| {
+        kafka_message(&[&[0, 17, 0, 0, 0, 0, 0, 1, 0, 1, b'c', 0, mechanism.len() as u8], mechanism])
+    };
+    let delete = kafka_message(&[
+        &[0, 20, 0, 0, 0, 0, 0, 2, 0, 1, b'c', 0, 0, 0, 1, 0, 8],
+        b"payments",
+        &[0, 0, 0x75, 0x30],
+    ]);
+    let deleted = "admin topic payments".to_owned();
+    let taken = "Succeeded: Kafka SASL ok".to_owned();
+    let answered = kafka_message(&[&[0, 0, 0, 2, 0, 0, 0, 0]]);
+    let bearer = b"n,,\x01auth=Bearer 0123456789abcdef\x01\x01";
+    let wrapped = [&[5, 4, 4, 0xff, 0, 12][..], &[0x9d; 26]].concat();
+    // What each side says in turn, the client first; GSSAPI's last message is not answered.
+    type Exchange<'a> = (&'a [u8], &'a [&'a [u8]], &'a [String]);
+    let exchanges: [Exchange<'_>; 3] = [
+        (
+            b"SCRAM-SHA-256",
+            &[b"n,,n=alice,r=a", b"r=ab,s=cw==,i=4096", b"c=biws,r=ab,p=cA==", b"v=cHJvb2Y="],
+            &[],
+        ),
+        (b"GSSAPI", &[&[0x60, 0x82, 1, 2, 3], &[0x60, 0x82, 3, 2, 1], b"", &wrapped, &wrapped], &[]),
+        (b"OAUTHBEARER", &[bearer, b""], &["bearer-token in Kafka SASL OAUTHBEARER".to_owned()]),
+    ];
+    for (mechanism, said, secrets) in exchanges {
+        let mut turns = vec![
+            (End::Client, handshake(mechanism)),
+            (
+                End::Server,
+                kafka_message(&[&[0, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0, mechanism.len() as u8], mechanism]),
+            ),
+        ];
+        let ends = [End::Client, End::Server].into_iter().cycle();
+        turns.extend(ends.zip(said).map(|(end, token)| (end, kafka_message(&[token]))));
+        let unanswered = turns.clone();
+        turns.extend([(End::Client, delete.clone()), (End::Server, answered.clone())]);
+        for cut in [1, 7, usize::MAX] {
+            let mut observer = Observer::new(plaintext(Protocol::Kafka)).unwrap();
+            for (from, bytes) in &turns {
+                bytes.chunks(cut.min(bytes.len())).for_each(|it| observer.feed(*from, it, &fingerprint));
+            }
+            observer.end();
+            let mut told: Vec<String> = observer.take().iter().map(describe).collect();
+            let mut expected = [secrets, &[taken.clone(), deleted.clone()]].concat();
+            told.sort();
+            expected.sort();
+            assert_eq!(told, expected, "{mechanism:?}");
+            assert!(observer.is_in_step());
+        }
+        // Where nobody asks for anything behind it, GSSAPI says nothing of how it ended.
+        let mut observer = Observer::new(plaintext(Protocol::Kafka)).unwrap();
+        unanswered.iter().for_each(|(from, bytes)| observer.feed(*from, bytes, &fingerprint));
+        observer.end();
+        let told: Vec<String> = observer.take().iter().map(describe).collect();
+        assert!(!told.iter().any(|it| it.starts_with("Failed")), "{told:?}");
+        // What is neither of the mechanism nor a request may have been anything.
+        for other in [&[0x27, 0x10, 0, 0, 0, 0, 0, 3, 0, 0][..], &[0xff; 12]] {
+            let mut observer = Observer::new(plaintext(Protocol::Kafka)).unwrap();
+            unanswered.iter().for_each(|(from, bytes)| observer.feed(*from, bytes, &fingerprint));
+            observer.feed(End::Client, &kafka_message(&[other]), &fingerprint);
+            assert!(!observer.is_in_step());
+        }
+    }
 }
 
 /// Version 0 of SaslHandshake: what follows bears no header, and a broker that refuses it ends the connection.

@@ -67,16 +67,23 @@ fn a_message_to_further_queues_is_no_message_to_one() {
     }
 }
 
+/// However much stands before it.
 #[test]
 fn a_will_behind_what_could_be_read_is_known() {
-    let packet = |name: &[u8]| {
+    let packet = |name: &[u8], cut: usize| {
         let name = [&(name.len() as u16).to_be_bytes()[..], name].concat();
         let body = [&b"\0\x04MQTT\x04\x04\0\x3c"[..], &name, b"\0\x08payments\0\x017"].concat();
-        let length = [body.len() as u8 & 0x7f | 0x80, (body.len() >> 7) as u8];
-        [&[0x10][..], &length, &body].concat()
+        let body = &body[..body.len() - cut];
+        let length = [body.len() as u8 | 0x80, (body.len() >> 7) as u8 | 0x80, (body.len() >> 14) as u8];
+        [&[0x10][..], &length, body].concat()
     };
-    assert_eq!(told(Protocol::Mqtt, &packet(b"a")), "write topic payments");
-    assert_eq!(told(Protocol::Mqtt, &packet(&[b'a'; 5000])), "?");
+    for length in [1, 5000, 16_370, 60_000] {
+        assert_eq!(told(Protocol::Mqtt, &packet(&vec![b'a'; length], 0)), "write topic payments");
+        // One that ends too early.
+        for cut in 4..13 {
+            assert_eq!(told(Protocol::Mqtt, &packet(&vec![b'a'; length], cut)), "?", "{cut}");
+        }
+    }
 }
 
 #[test]

@@ -413,10 +413,6 @@ fn mail_and_files_are_told_by_greeting_and_answers_whatever_the_client_says_firs
     for mail in &MAIL {
         for greeting in mail.greetings {
             for refused in mail.refused {
-                // A bare greeting is Redis' answer, too.
-                if *greeting == "+OK\r\n" {
-                    continue;
-                }
                 let turns = behind(greeting, *refused, mail.log_in);
                 let (protocol, told) = told(&turns);
                 assert_eq!(protocol, Some(mail.protocol), "{greeting:?} {refused:?}");
@@ -450,8 +446,8 @@ fn tls_behind_starttls_is_seen_whatever_the_client_says_first() {
     for mail in &MAIL {
         for greeting in mail.greetings {
             for refused in mail.refused {
-                // A name is said before it, or a bare greeting is Redis' answer.
-                if refused.0.starts_with("USER") || *greeting == "+OK\r\n" {
+                // A name is said before it.
+                if refused.0.starts_with("USER") {
                     continue;
                 }
                 if mail.protocol == Protocol::Ftp && refused.0.starts_with("AUTH") {
@@ -498,6 +494,9 @@ fn what_only_answers_like_mail_is_not_called_so() {
             Some(Protocol::Redis),
         ),
         ("AUTH secret\r\nSET a b\r\n", "+OK\r\n+OK\r\n", Some(Protocol::Redis)),
+        ("flushall\r\nUSER a\r\n", "+OK\r\n-ERR unknown command 'USER'\r\n", None),
+        ("\r\nset a b\r\nUSER a\r\n", "+OK\r\n-ERR unknown command 'USER'\r\n", Some(Protocol::Redis)),
+        ("JSON.SET a $ 1\r\nUSER a\r\n", "+OK\r\n-ERR unknown command 'USER'\r\n", None),
         ("CLIENT x\r\nDEFINE * word\r\n", "220 dictd 1.12\r\n250 ok\r\n552 no match\r\n", None),
     ] {
         let facts = inspect(&[say(Client, client), say(Server, server)]).facts;
@@ -939,4 +938,140 @@ fn a_word_without_a_target_is_no_request_once_the_client_has_ended() {
         assert_ne!(found.facts.protocol, Some(Protocol::Http), "{client:?}");
     }
     assert_eq!(look(b"GET /a", b"", true).facts.protocol, Some(Protocol::Http));
+}
+
+/// A packet of MySQL.
+fn packet(number: u8, payload: impl AsRef<[u8]>) -> Vec<u8> {
+    let payload = payload.as_ref();
+    [&(payload.len() as u32).to_le_bytes()[..3], &[number], payload].concat()
+}
+
+/// Where a command should begin, MySQL and MariaDB take number 0 alone; who else speaks like them may take others.
+#[test]
+fn no_number_of_a_packet_hides_what_is_asked_of_mysql() {
+    const MYSQL: Protection = Protection::Plaintext(Plain::Protocol(Protocol::Mysql));
+    let plugin = b"mysql_clear_password\0";
+    let head = [&0x0008_a200u32.to_le_bytes()[..], &[0, 0, 0, 1, 45], &[0; 23], b"bob\0"].concat();
+    let log_in = [&head[..], &[8], b"hunter2\0", plugin].concat();
+    let ok = [0, 0, 0, 2, 0, 0, 0];
+    let refused = b"\xff\x15\x04#28000Access denied";
+    let switch = [&[0xfe][..], plugin].concat();
+    let greeting = packet(0, [&b"\x0a8.0.36\0\x08\0\0\0"[..], &[9; 40]].concat());
+    let told = |turns: &[Turn]| {
+        let found = [usize::MAX, 1, 7].map(|cut| {
+            let mut observer = Observer::new(MYSQL).unwrap();
+            for (from, bytes) in turns {
+                for piece in bytes.chunks(cut.min(bytes.len())) {
+                    observer.feed(*from, piece, &|secret: &[u8]| secret.len() as u64);
+                }
+            }
+            let told = observer.take();
+            let operations = told.iter().filter_map(|event| match event {
+                Event::Operation(it) => Some(format!("{} {:?}", it.verb.as_str(), it.object)),
+                _ => None,
+            });
+            let told: Vec<_> = told.iter().filter_map(describe).chain(operations).collect();
+            (told, observer.is_in_step())
+        });
+        assert!(found.iter().all(|it| *it == found[0]), "{found:?}");
+        found[0].clone()
+    };
+    let password = "password in MySQL authentication packet, 7".to_owned();
+    let (good, bad) = ("Succeeded MySQL OK".to_owned(), "Failed MySQL 1045".to_owned());
+    let delete = "write Some(\"DELETE\")".to_owned();
+    let start = |number| {
+        vec![
+            say(Server, &greeting),
+            say(Client, packet(number, &log_in)),
+            say(Server, packet(number + 1, ok)),
+        ]
+    };
+    for number in [0, 1, 7] {
+        assert_eq!(told(&start(number)), (vec![password.clone(), good.clone()], true), "{number}");
+    }
+    // A query, and more of one that is too long for a packet.
+    for number in [1, 2, 200] {
+        let turns = [start(1), vec![say(Client, packet(number, b"\x03delete from t"))]].concat();
+        assert_eq!(told(&turns), (vec![password.clone(), good.clone(), delete.clone()], false), "{number}");
+    }
+    // A file that the server asked for is no command, and what follows its end is one.
+    let load = "write Some(\"LOAD\")".to_owned();
+    let file = [
+        start(1),
+        vec![
+            say(Client, packet(0, b"\x03load data local infile 'a' into table t")),
+            say(Server, packet(1, b"\xfba")),
+            say(Client, packet(2, b"\x03delete from u")),
+            say(Client, packet(3, b"")),
+            say(Server, packet(4, ok)),
+        ],
+    ]
+    .concat();
+    assert_eq!(told(&file), (vec![password.clone(), good.clone(), load.clone()], true));
+    let behind = [file, vec![say(Client, packet(4, b"\x03delete from t"))]].concat();
+    assert_eq!(told(&behind), (vec![password.clone(), good.clone(), load, delete], false));
+    // Logging in as somebody else: the password with it, or behind a switch; servers let guess three times.
+    let rest = [&b"\0a\0-\0"[..], plugin].concat();
+    let change = |answer: &[u8]| [&b"\x11root\0"[..], &[answer.len() as u8], answer, &rest[1..]].concat();
+    let changes = [
+        start(1),
+        vec![
+            say(Client, packet(0, change(b"hunter22\0"))),
+            say(Server, packet(1, refused)),
+            say(Client, packet(0, change(b""))),
+            say(Server, packet(1, &switch)),
+            say(Client, packet(2, b"hunter222\0")),
+            say(Server, packet(3, refused)),
+            say(Client, packet(0, change(b""))),
+            say(Server, packet(1, &switch)),
+            say(Client, packet(2, b"hunter2222\0")),
+            say(Server, packet(3, ok)),
+        ],
+    ]
+    .concat();
+    let secret = |n: usize| format!("password in MySQL authentication packet, {n}");
+    assert_eq!(
+        told(&changes),
+        (vec![password, good.clone(), secret(8), bad.clone(), secret(9), bad, secret(10), good], true)
+    );
+}
+
+/// A will, an identifier and a name of MQTT take 64 KiB each; a client of AMQP says what it likes of itself.
+#[test]
+fn a_password_behind_much_else_is_told_of_brokers() {
+    let field = |bytes: &[u8]| [&(bytes.len() as u16).to_be_bytes()[..], bytes].concat();
+    let long = |length: usize| field(&vec![b'x'; length]);
+    let protection = |protocol| Protection::Plaintext(Plain::Protocol(protocol));
+    for length in [3, 4000, 5000, 16_384, 65_535] {
+        for (version, properties) in [(4, &[][..]), (5, &[3, 0x21, 0, 9])] {
+            let will = [if version == 5 { &[0][..] } else { &[] }, &field(b"t"), &long(length)].concat();
+            let name = [&b"\0\x04MQTT"[..], &[version, 0xc4, 0, 60], properties].concat();
+            let body = [name, long(length), will, long(length), field(b"hunter2")].concat();
+            let size = [0, 7, 14]
+                .map(|shift| (body.len() >> shift) as u8 & 0x7f | if shift < 14 { 0x80 } else { 0 });
+            let connect = [&[0x10][..], &size, &body].concat();
+            let ping = [0xc0, 0];
+            let turns = [say(Client, [&connect[..], &ping].concat()), say(Server, b"\x20\x02\0\x05")];
+            let told = read(&turns, protection(Protocol::Mqtt));
+            assert_eq!(told, ["password in MQTT CONNECT, 7", "Failed MQTT CONNACK 5"], "{length} {version}");
+        }
+    }
+    for length in [3, 4000, 5000, 16_000] {
+        let [all, value] = [length + 7, length].map(|length| (length as u32).to_be_bytes());
+        let table = [&all[..], b"\x01aS", &value].concat();
+        let response = b"\0bob\0hunter2";
+        let body = [
+            &[0, 10, 0, 11][..],
+            &table,
+            &vec![b'x'; length],
+            b"\x05PLAIN",
+            &(response.len() as u32).to_be_bytes(),
+            response,
+            b"\x05en_US",
+        ]
+        .concat();
+        let frame = [&[1, 0, 0][..], &(body.len() as u32).to_be_bytes(), &body, &[0xce]].concat();
+        let turns = [say(Client, [&b"AMQP\0\0\x09\x01"[..], &frame].concat())];
+        assert_eq!(read(&turns, protection(Protocol::Amqp)), ["password in AMQP PLAIN, 7"], "{length}");
+    }
 }

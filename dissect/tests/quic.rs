@@ -3,9 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot read its fixture has failed")]
 
 mod datagrams;
+#[path = "../../fuzz/src/quic.rs"]
+mod initials;
 
 use datagrams::{Datagrams, fixture, look};
 use dissect::{Cipher, EarlyData, End, Protection, TlsFacts, UnknownReason};
+use initials::Connection;
 use proptest::prelude::*;
 
 fn tls(name: &str) -> TlsFacts {
@@ -117,6 +120,91 @@ fn a_handshake_that_goes_on_in_the_clear_is_not_encrypted() {
     client.push(text);
     let found = look(&client, &server);
     assert!(!matches!(found.facts.protection, Protection::Encrypted(_)), "{found:?}");
+}
+
+/// A CRYPTO frame (RFC 9000 section 19.6).
+fn crypto(offset: u16, data: &[u8]) -> Vec<u8> {
+    [&[0, 6][..], &(offset | 0x4000).to_be_bytes(), &(data.len() as u16 | 0x4000).to_be_bytes(), data]
+        .concat()
+}
+
+fn message(kind: u8, body: &[u8]) -> Vec<u8> {
+    [&[kind, 0][..], &(body.len() as u16).to_be_bytes(), body].concat()
+}
+
+fn hello_to(name: &[u8], more: &[u8]) -> Vec<u8> {
+    let list = [&[0, (name.len() + 3) as u8, 0, 0, name.len() as u8][..], name].concat();
+    let extensions =
+        [&[0, 0, 0, list.len() as u8][..], &list, &[0, 43, 0, 3, 2, 3, 4, 0, 57, 0, 0], more].concat();
+    let head = [&[3, 3][..], &[7; 32], &[0, 0, 2, 0x13, 1, 1, 0]].concat();
+    message(1, &[&head, &(extensions.len() as u16).to_be_bytes()[..], &extensions].concat())
+}
+
+/// Initial packets with these frames of the client, an answer, and two packets of data each way.
+fn connection(of_client: &[Vec<u8>]) -> (Datagrams, Datagrams) {
+    let mut connection = Connection::new(false);
+    let client = of_client.iter().map(|frames| connection.datagram(true, frames)).collect::<Vec<_>>();
+    let extensions = [&[0, 43, 0, 2, 3, 4, 0, 51, 0, 36, 0, 29, 0, 32][..], &[9; 32]].concat();
+    let answer = [&[3, 3][..], &[8; 32], &[0, 0x13, 1, 0, 0, extensions.len() as u8], &extensions].concat();
+    let server = vec![connection.datagram(false, &crypto(0, &message(2, &answer)))];
+    let mut noise = (0u32..).map(|n| (n.wrapping_mul(0x9e37_79b9) >> 13) as u8 | 0x80);
+    let mut data = |from_client| {
+        let sealed: Vec<u8> = [6].into_iter().chain(noise.by_ref().take(60)).collect();
+        connection.datagram(from_client, &sealed)
+    };
+    let [client_data, server_data] =
+        [true, false].map(|from_client| vec![data(from_client), data(from_client)]);
+    ([client, client_data].concat(), [server, server_data].concat())
+}
+
+/// RFC 9000 section 2.2 forbids it, and which of them a server takes depends on it.
+#[test]
+fn of_two_hellos_at_one_place_none_is_told() {
+    let [one, other] = [&b"one.example.org"[..], b"two.example.org"].map(|name| hello_to(name, &[]));
+    let (client, server) = connection(&[crypto(0, &one), crypto(0, &one)]);
+    let found = look(&client, &server);
+    assert_eq!(found.facts.protection, Protection::Encrypted(Cipher::Quic));
+    assert_eq!(found.facts.tls.unwrap().server_name.as_deref(), Some("one.example.org"));
+    // A piece is enough, and so is one that comes first of all.
+    let at = one.iter().zip(&other).position(|(a, b)| a != b).unwrap();
+    let piece = crypto(at as u16, &other[at..at + 4]);
+    for frames in [
+        [crypto(0, &one), crypto(0, &other)],
+        [crypto(0, &one), piece.clone()],
+        [piece.clone(), crypto(0, &one)],
+        [[crypto(0, &one), piece].concat(), crypto(0, &one)],
+    ] {
+        let (client, server) = connection(&frames);
+        let found = look(&client, &server);
+        assert!(found.settled);
+        assert_eq!(found.facts.protection, Protection::Unknown(UnknownReason::Contradictory));
+        assert_eq!(found.facts.tls, None);
+        let unanswered = look(&client[..2], &[]).facts;
+        assert_eq!(unanswered.protection, Protection::Unknown(UnknownReason::Contradictory));
+    }
+    // Behind what is settled it changes nothing.
+    let (client, server) = connection(&[crypto(0, &one), crypto(0, &other)]);
+    let late = [&client[..1], &client[2..], &client[1..2]].concat();
+    let found = look(&late, &server);
+    assert_eq!(found, look(&late[..3], &server));
+    assert!(found.settled);
+    // Nor where what comes behind those that are looked at settles it.
+    let noise = vec![vec![0x11; 3], vec![0x12; 3]];
+    let [one, data, other] = [&client[..1], &client[2..], &client[1..2]];
+    let whole = look(&[one, &noise, data, other].concat(), &server);
+    assert!(whole.settled);
+    assert_eq!(whole, look(&[one, &noise, data].concat(), &server));
+    assert_eq!(whole.facts.protection, Protection::Encrypted(Cipher::Quic));
+}
+
+/// A hello may hold kilobytes.
+#[test]
+fn words_in_a_hello_of_quic_are_no_yes() {
+    let words = b"said in the clear, to whom it may concern, in a hello. ".repeat(20);
+    let more = [&0x1234u16.to_be_bytes()[..], &(words.len() as u16).to_be_bytes(), &words].concat();
+    let (client, server) = connection(&[crypto(0, &hello_to(b"one.example.org", &more))]);
+    let facts = look(&client, &server).facts;
+    assert_eq!(facts.protection, Protection::Unknown(UnknownReason::Opaque), "{facts:?}");
 }
 
 proptest! {

@@ -230,3 +230,160 @@ fn odd_and_right_is_still_a_yes() {
     all.push(one("a session that goes on", resumed));
     all_are_a_yes(all);
 }
+
+/// DER: a tag, a length of two bytes, and what it holds.
+fn der(tag: u8, value: &[u8]) -> Vec<u8> {
+    [&[tag, 0x82][..], &(value.len() as u16).to_be_bytes(), value].concat()
+}
+
+/// Each entry led by its length in three bytes, and all of them together.
+fn chain(entries: &[&[u8]]) -> Vec<u8> {
+    let led = |bytes: &[u8]| [&(bytes.len() as u32).to_be_bytes()[1..], bytes].concat();
+    led(&entries.iter().flat_map(|entry| led(entry)).collect::<Vec<u8>>())
+}
+
+fn ticket(ticket: &[u8]) -> Vec<u8> {
+    [&[0, 0, 1, 44][..], &(ticket.len() as u16).to_be_bytes(), ticket].concat()
+}
+
+/// TLS 1.2, and these messages in the place of those of the same kind, or where they belong.
+fn with_messages(of_server: &[(u8, &[u8])], of_client: &[(u8, &[u8])]) -> Exchange {
+    let mut exchange = Exchange::used(Version::Tls12);
+    let messages = |order: &[u8], given: &[(u8, &[u8])], usual: &[(u8, Vec<u8>)]| -> Vec<u8> {
+        let of = |kind: u8| {
+            let given = given.iter().find(|it| it.0 == kind).map(|it| it.1.to_vec());
+            let usual = || usual.iter().find(|it| it.0 == kind).map(|it| it.1.clone());
+            given.or_else(usual).map(|body| message(kind, &body))
+        };
+        order.iter().filter_map(|kind| of(*kind)).flatten().collect()
+    };
+    let flight =
+        messages(&[23, 11, 22, 12, 13, 14], of_server, &[(11, noise(700)), (12, noise(300)), (14, vec![])]);
+    let answer = messages(&[23, 11, 21, 16, 15], of_client, &[(16, noise(33))]);
+    let last = messages(&[4], of_server, &[]);
+    let records =
+        |bytes: &[u8]| bytes.chunks(1 << 14).flat_map(|part| record(HANDSHAKE, part)).collect::<Vec<u8>>();
+    exchange.server[1] = records(&flight);
+    exchange.client[1] = records(&answer);
+    exchange.server.insert(2, records(&last));
+    exchange
+}
+
+/// A hello with one more extension.
+fn with_extension(hello: &[u8], kind: u16, value: &[u8]) -> Vec<u8> {
+    let body = &hello[9..];
+    let mut at = 34 + 1 + usize::from(body[34]);
+    match hello[5] {
+        1 => {
+            at += 2 + usize::from(u16::from_be_bytes([body[at], body[at + 1]]));
+            at += 1 + usize::from(body[at]);
+        }
+        _ => at += 3,
+    }
+    let extensions = body.get(at + 2..).unwrap_or(&[]);
+    let new = [&kind.to_be_bytes()[..], &(value.len() as u16).to_be_bytes(), value].concat();
+    let length = ((extensions.len() + new.len()) as u16).to_be_bytes();
+    record(HANDSHAKE, &message(hello[5], &[&body[..at], &length[..], extensions, &new].concat()))
+}
+
+/// To who gets it a ticket is any bytes: what can be read there was sent in the clear, whoever agreed to it.
+#[test]
+fn a_ticket_that_can_be_read_is_no_sign_of_encryption() {
+    let words = b"nothing of this is encrypted, by anyone";
+    let told = |exchange: Exchange| {
+        let facts = exchange.facts();
+        assert!(!is_yes(&facts), "{facts:?}");
+        assert!(facts.detail.unwrap().contains("a ticket that can be read"));
+    };
+    for shown in [&words[..], &TEXT.repeat(60), &[&noise(40)[..], &TEXT.repeat(4)].concat(), &[0; 200]] {
+        told(with_messages(&[(4, &ticket(shown))], &[]));
+        let mut resumed = Exchange::used(Version::Tls12);
+        resumed.client.remove(1);
+        resumed.client[0] = with_extension(&resumed.client[0], 35, shown);
+        resumed.server.remove(1);
+        told(resumed);
+    }
+    for sealed in [vec![], noise(16), noise(180), [b"the name of a key", &noise(170)[..]].concat()] {
+        let facts = with_messages(&[(4, &ticket(&sealed))], &[]).facts();
+        assert!(is_yes(&facts), "{facts:?}");
+    }
+}
+
+/// Kilobytes of text where a message has numbers, keys or DER.
+#[test]
+fn messages_that_can_be_read_are_no_sign_of_encryption() {
+    let text = TEXT.repeat(40);
+    let string = der(0x0c, &text);
+    let bodies = [
+        text.clone(),
+        chain(&[&text]),
+        chain(&[&noise(600), &text]),
+        [&[1][..], &(text.len() as u32).to_be_bytes()[1..], &text].concat(),
+        [&[1][..], &(string.len() as u32).to_be_bytes()[1..], &string].concat(),
+        [
+            &[1, 1, 0, 2, 4, 1][..],
+            &(text.len() as u16 + 2).to_be_bytes(),
+            &(text.len() as u16).to_be_bytes(),
+            &text,
+        ]
+        .concat(),
+        [&[3, 0, 29, 32][..], &noise(32), &[4, 3], &(text.len() as u16).to_be_bytes(), &text].concat(),
+        [&(text.len() as u16).to_be_bytes(), &text[..]].concat(),
+    ];
+    let mut all = Vec::new();
+    for (n, body) in bodies.iter().enumerate() {
+        for kind in [23, 11, 22, 12, 13] {
+            all.push((format!("{n} in {kind} of the server"), with_messages(&[(kind, body)], &[])));
+        }
+        for kind in [23, 11, 21, 16, 15] {
+            all.push((format!("{n} in {kind} of the client"), with_messages(&[], &[(kind, body)])));
+        }
+    }
+    for version in VERSIONS {
+        for kind in [0, 16, 21, 57, 0x1234] {
+            let mut exchange = Exchange::used(version);
+            exchange.client[0] = with_extension(&exchange.client[0], kind, &text);
+            all.push((format!("{version:?}, extension {kind} of the client"), exchange));
+            let mut exchange = Exchange::used(version);
+            exchange.server[0] = with_extension(&exchange.server[0], kind, &text);
+            all.push((format!("{version:?}, extension {kind} of the server"), exchange));
+        }
+    }
+    none_is_a_yes(all);
+}
+
+/// Names and certificates are in the clear, by nature.
+#[test]
+fn names_in_messages_of_a_handshake_take_no_yes_away() {
+    let name =
+        der(0x30, &der(0x31, &der(0x30, &[&[6, 3, 0x55, 4, 3][..], &der(0x0c, &TEXT[..60])].concat())));
+    let names: Vec<u8> =
+        (0..20).flat_map(|_| [&(name.len() as u16).to_be_bytes()[..], &name].concat()).collect();
+    let request = [&[1, 1, 0, 2, 4, 1][..], &(names.len() as u16).to_be_bytes(), &names].concat();
+    // What signs an answer of OCSP is a certificate, with names of its own.
+    let hosts: Vec<u8> = (0..60).flat_map(|_| [&[0x82, 60][..], &TEXT[..60]].concat()).collect();
+    let certificate =
+        der(0x30, &[der(0x30, &[der(4, &der(0x30, &hosts)), der(3, &noise(900))].concat())].concat());
+    let inner = der(0x30, &[der(0x30, &noise_in_der()), der(0xa0, &der(0x30, &certificate))].concat());
+    let answer = der(0x30, &[&[0x0a, 1, 0][..], &der(0xa0, &der(0x30, &der(4, &inner)))].concat());
+    let status = [&[1][..], &(answer.len() as u32).to_be_bytes()[1..], &answer].concat();
+    let several = [&[2][..], &chain(&[&answer, &[]])].concat();
+    let mut all = vec![
+        ("names of issuers".to_owned(), with_messages(&[(13, &request)], &[])),
+        ("OCSP".to_owned(), with_messages(&[(22, &status)], &[])),
+        ("several of OCSP".to_owned(), with_messages(&[(22, &several)], &[])),
+        ("a certificate".to_owned(), with_messages(&[(11, &chain(&[&certificate, &certificate]))], &[])),
+    ];
+    for version in VERSIONS {
+        for (kind, value) in [(0, &TEXT.repeat(4)[..]), (16, &TEXT.repeat(6)), (21, &[0; 900])] {
+            let mut exchange = Exchange::used(version);
+            exchange.client[0] = with_extension(&exchange.client[0], kind, value);
+            all.push((format!("{version:?}, extension {kind}"), exchange));
+        }
+    }
+    all_are_a_yes(all);
+}
+
+fn noise_in_der() -> Vec<u8> {
+    der(4, &noise(700))
+}

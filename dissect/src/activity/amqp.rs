@@ -3,11 +3,13 @@
 //! code: its connection ends.
 
 use super::event::{CredentialKind, Verb};
-use super::machine::{Aligned, Machine, Sink, Step, plain_password, whole};
+use super::machine::{Aligned, Machine, Sink, Step, held, plain_password, whole};
 use crate::End;
 use crate::bytes::{Reader, find};
 
 const METHOD: u8 = 1;
+/// connection.start-ok
+const START_OK: [u8; 4] = [0, 10, 0, 11];
 /// Properties of a message.
 const HEADER: u8 = 2;
 const FRAME_END: u8 = 0xce;
@@ -43,7 +45,10 @@ impl Machine for Amqp {
         }
         let total = u64::from(length) + 8;
         if kind == METHOD {
-            let Some(frame) = whole(rest, total) else { return Step::More };
+            // Who logs in may say much of himself first.
+            let is_start_ok = rest.get(7..11).is_none_or(|method| method == START_OK) && from == End::Client;
+            let frame = if is_start_ok { held(rest, total) } else { whole(rest, total) };
+            let Some(frame) = frame else { return Step::More };
             let method = Reader::new(frame.get(7..).unwrap_or(&[]));
             if self.method(from, method, sink).is_none() && from == End::Client {
                 sink.passed_over();

@@ -17,7 +17,7 @@ use super::kafka_topics::{
 };
 use super::machine::{Aligned, Machine, Sink, Step, plain_password, whole};
 use crate::End;
-use crate::bytes::Reader;
+use crate::bytes::{Reader, find};
 
 const PRODUCE: u16 = 0;
 const FETCH: u16 = 1;
@@ -35,22 +35,76 @@ const LARGEST: u32 = 104_857_600;
 const PENDING: usize = 256;
 /// Topics that wait for their names.
 const UNNAMED: usize = 64;
+/// Where a password and a token are.
+const BARE: (&str, &str) = ("Kafka SASL PLAIN", "Kafka SASL OAUTHBEARER");
+const WITH_HEADER: (&str, &str) = ("Kafka SaslAuthenticate (PLAIN)", "Kafka SaslAuthenticate (OAUTHBEARER)");
 
 #[derive(Default)]
 pub(super) struct Kafka {
-    pending: VecDeque<(u32, u16, u16)>,
+    pending: VecDeque<Request>,
     /// Which answer is to which request is not known for sure.
     is_unsure: bool,
     names: TopicNames,
     /// Asked for by ids that no Metadata response has named yet.
     unnamed: Vec<(Verb, TopicId)>,
-    is_plain: bool,
-    /// SaslHandshake version 0: the next message of the client is a bare SASL one, unless the broker wants no SASL and
-    /// goes on without.
+    mechanism: Mechanism,
+    /// SaslHandshake version 0: the client's next messages are bare ones of SASL (KIP-43), up to its first request. A
+    /// broker that wants no SASL goes on without.
     bare: bool,
+    /// It sent such ones.
     presented: bool,
     /// Nobody has said yet what became of a bare one: where it is refused, the connection ends.
     waits: bool,
+    /// A request that is answered behind them says that they were taken.
+    open: bool,
+}
+
+/// A request that waits for its answer.
+struct Request {
+    correlation: u32,
+    key: u16,
+    version: u16,
+    /// Bare messages of SASL went before it.
+    behind: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Mechanism {
+    Plain,
+    Gssapi,
+    OauthBearer,
+    /// SCRAM, or one whose messages are texts.
+    #[default]
+    Other,
+}
+
+impl Mechanism {
+    fn named(name: Option<&[u8]>) -> Mechanism {
+        match name {
+            Some(b"PLAIN") => Mechanism::Plain,
+            Some(b"GSSAPI") => Mechanism::Gssapi,
+            Some(b"OAUTHBEARER") => Mechanism::OauthBearer,
+            _ => Mechanism::Other,
+        }
+    }
+
+    /// Whether a client may say this in it. No request begins like that, whose key would be of 5000 or more, or its
+    /// version of 32 or more.
+    fn says(self, body: &[u8]) -> bool {
+        match self {
+            // RFC 4752 section 3.1: a token (RFC 2743 section 3.1), nothing, and one of Kerberos that is wrapped (RFC 4121
+            // section 4.2.6.2; of key 1284, which there is none).
+            Mechanism::Gssapi => matches!(body, [] | [0x60, ..] | [0x05, 0x04, ..]),
+            // RFC 7628 section 3.1, and its answer to a refusal.
+            Mechanism::OauthBearer => matches!(body, [1] | [b'n' | b'y' | b'p', b',' | b'=', ..]),
+            Mechanism::Plain | Mechanism::Other => is_sasl(body),
+        }
+    }
+
+    /// Whether the broker answers this, or ends the connection: the last of GSSAPI it takes without a word.
+    fn awaits_answer(self, body: &[u8]) -> bool {
+        self != Mechanism::Gssapi || body.first() == Some(&0x60)
+    }
 }
 
 impl Machine for Kafka {
@@ -65,18 +119,24 @@ impl Machine for Kafka {
         self.name_topics(sink);
         match from {
             End::Client => {
-                let is_sasl = std::mem::take(&mut self.bare) && is_sasl(body);
-                if is_sasl {
-                    (self.presented, self.waits) = (true, true);
-                    self.sasl(body, "Kafka SASL PLAIN", sink);
-                } else if self.request(body, sink).is_none() {
-                    sink.passed_over();
+                if self.bare && self.mechanism.says(body) {
+                    // Of PLAIN there is one.
+                    self.bare = self.mechanism != Mechanism::Plain;
+                    (self.presented, self.open) = (true, true);
+                    self.waits = self.mechanism.awaits_answer(body);
+                    self.sasl(body, BARE, sink);
+                } else {
+                    self.bare = false;
+                    if self.request(body, sink).is_none() {
+                        sink.passed_over();
+                    }
                 }
             }
             End::Server if self.waits && !self.answers(body) => {
                 self.waits = false;
-                // Of SCRAM's challenge nobody knows yet.
-                if body.is_empty() {
+                // Of a challenge nobody knows yet what it leads to.
+                if body.is_empty() || body.starts_with(b"v=") {
+                    self.open = false;
                     sink.succeeded("Kafka SASL ok");
                 }
             }
@@ -108,8 +168,7 @@ impl Machine for Kafka {
         self.pending.clear();
         // An answer to what came before may bear the number of what comes now.
         self.is_unsure = true;
-        self.bare = false;
-        self.waits = false;
+        (self.bare, self.waits, self.open) = (false, false, false);
     }
 
     fn ended(&mut self, sink: &mut Sink<'_>) {
@@ -141,12 +200,13 @@ impl Kafka {
         let mut reader = Reader::new(body);
         let (key, version, correlation) = (reader.u16()?, reader.u16()?, reader.u32()?);
         // No client gives two that wait the same number: what answers one would be taken for the answer to the other.
-        self.is_unsure |= self.pending.iter().any(|(waits, ..)| *waits == correlation);
+        self.is_unsure |= self.pending.iter().any(|waits| waits.correlation == correlation);
         if self.pending.len() >= PENDING {
             self.is_unsure = true;
             self.pending.pop_front();
         }
-        self.pending.push_back((correlation, key, version));
+        let behind = self.open;
+        self.pending.push_back(Request { correlation, key, version, behind });
         let flexible = is_flexible(key, version);
         // The client's name has the old encoding in every version of the header.
         let mut fields = Fields { reader, flexible: false };
@@ -167,13 +227,13 @@ impl Kafka {
                 all.then_some(())?;
             }
             SASL_HANDSHAKE => {
-                self.is_plain = fields.text()? == Some(b"PLAIN".as_slice());
+                self.mechanism = Mechanism::named(fields.text()?);
                 self.bare = version == 0;
             }
             SASL_AUTHENTICATE => {
                 self.presented = true;
                 let message = fields.bytes()??;
-                self.sasl(message, "Kafka SaslAuthenticate (PLAIN)", sink);
+                self.sasl(message, WITH_HEADER, sink);
             }
             CREATE_TOPICS | DELETE_TOPICS | DELETE_RECORDS | CREATE_PARTITIONS => {
                 let (topics, all) = topics_of_administration(&mut fields, key, version);
@@ -219,26 +279,42 @@ impl Kafka {
         });
     }
 
-    fn sasl(&self, message: &[u8], place: &'static str, sink: &mut Sink<'_>) {
-        // SCRAM's first message looks different: `n,,n=user,r=…`.
-        if (self.is_plain || message.first() == Some(&0))
-            && let Some(password) = plain_password(message)
-        {
-            sink.credential(CredentialKind::Password, place, password);
+    fn sasl(&self, message: &[u8], (plain, bearer): (&'static str, &'static str), sink: &mut Sink<'_>) {
+        match self.mechanism {
+            // RFC 7628 section 3.1.
+            Mechanism::OauthBearer => {
+                const BEFORE: &[u8] = b"\x01auth=Bearer ";
+                let token = find(message, BEFORE).map(|at| &message[at + BEFORE.len()..]);
+                let token = token.and_then(|token| token.split(|byte| *byte == 1).next());
+                sink.credential(CredentialKind::BearerToken, bearer, token.unwrap_or(&[]));
+            }
+            // SCRAM's first message looks different: `n,,n=user,r=…`.
+            Mechanism::Plain | Mechanism::Other
+                if self.mechanism == Mechanism::Plain || message.first() == Some(&0) =>
+            {
+                if let Some(password) = plain_password(message) {
+                    sink.credential(CredentialKind::Password, plain, password);
+                }
+            }
+            _ => {}
         }
     }
 
     /// Whether it bears the number of a request.
     fn answers(&self, body: &[u8]) -> bool {
         let correlation = Reader::new(body).u32();
-        self.pending.iter().any(|(waits, ..)| Some(*waits) == correlation)
+        self.pending.iter().any(|request| Some(request.correlation) == correlation)
     }
 
     fn response(&mut self, body: &[u8], sink: &mut Sink<'_>) -> Option<()> {
         let mut reader = Reader::new(body);
         let correlation = reader.u32()?;
-        let position = self.pending.iter().position(|(waits, ..)| *waits == correlation)?;
-        let (_, key, version) = self.pending.remove(position)?;
+        let position = self.pending.iter().position(|request| request.correlation == correlation)?;
+        let Request { key, version, behind, .. } = self.pending.remove(position)?;
+        if behind && std::mem::take(&mut self.open) {
+            self.waits = false;
+            sink.succeeded("Kafka SASL ok");
+        }
         let mut fields = Fields { reader, flexible: is_flexible(key, version) };
         match key {
             SASL_AUTHENTICATE => {

@@ -4,7 +4,7 @@ use super::event::{
     Authentication, Before, Credential, CredentialKind, Event, Fingerprint, Operation, Outcome, Verb,
 };
 use super::kafka_names::TopicNames;
-use super::{Memory, token};
+use super::{LIMIT, Memory, token};
 use crate::End;
 
 /// Of a message no more than this is looked at; what is longer is skipped.
@@ -142,6 +142,11 @@ fn is_tellable(name: &str) -> bool {
 pub(super) fn whole(rest: &[u8], length: u64) -> Option<&[u8]> {
     let wanted = usize::try_from(length).map_or(LOOK, |length| length.min(LOOK));
     rest.get(..wanted)
+}
+
+/// The same, of as much as is held.
+pub(super) fn held(rest: &[u8], length: u64) -> Option<&[u8]> {
+    rest.get(..usize::try_from(length).map_or(LIMIT, |length| length.min(LIMIT)))
 }
 
 /// A line without its end, and its length with it.

@@ -51,6 +51,7 @@ pub use event::{
 };
 pub use kafka_names::{Broker, TopicNames};
 pub(crate) use path::{shown, shown_host};
+pub(crate) use redis_commands::is_known as is_command_of_redis;
 
 /// Bytes of one direction that are held at most: a message whose beginning is longer is not read.
 pub const LIMIT: usize = 16 * 1024;

@@ -1,12 +1,13 @@
 //! MQTT 3.1, 3.1.1 and 5 (OASIS): CONNECT and its answer, topics that are published and subscribed.
 //!
-//! A will is published for the client when it is gone, so it counts as published. A shared subscription
+//! A will is published for the client when it is gone, so it counts as published. Each of the fields of CONNECT may take
+//! 64 KiB (MQTT 5 section 3.1.3): they are read one by one. A shared subscription
 //! (MQTT 5 section 4.8.2) is told by the topics that it is for.
 
 use std::collections::HashMap;
 
 use super::event::{CredentialKind, Verb};
-use super::machine::{Aligned, Machine, Sink, Step, whole};
+use super::machine::{Aligned, Machine, Sink, Step, held, whole};
 use crate::End;
 use crate::bytes::Reader;
 
@@ -23,18 +24,44 @@ pub(super) struct Mqtt {
     presented: Option<bool>,
     /// MQTT 3.1, whose servers do not say whether they go on with a session.
     may_go_on: bool,
+    /// CONNECT, as long as not all of it has been read.
+    connect: Option<Connect>,
+}
+
+struct Connect {
+    /// Bytes that still belong to it.
+    left: u64,
+    /// What they are, the last first.
+    fields: Vec<Field>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Field {
+    Properties,
+    ClientId,
+    WillTopic,
+    WillPayload,
+    User,
+    Password,
 }
 
 impl Machine for Mqtt {
     fn step(&mut self, from: End, rest: &[u8], sink: &mut Sink<'_>) -> Step {
+        if from == End::Client
+            && let Some(connect) = self.connect.take()
+        {
+            return self.field(connect, rest, sink);
+        }
         let Some((length, at)) = remaining_length(rest) else {
             return if rest.len() >= 5 { Step::Lost } else { Step::More };
         };
         let total = length + at as u64;
+        if from == End::Client && rest[0] >> 4 == 1 {
+            return self.connect(rest, at, total, sink);
+        }
         let Some(packet) = whole(rest, total) else { return Step::More };
         let body = packet.get(at..).unwrap_or(&[]);
         match (from, rest[0] >> 4) {
-            (End::Client, 1) => self.connect(body, sink),
             (End::Client, 3) => {
                 let with_id = rest[0] & 0b110 != 0;
                 if self.publish(body, with_id, sink).is_none() {
@@ -76,6 +103,7 @@ impl Machine for Mqtt {
     fn gap(&mut self, from: End) {
         if from == End::Client {
             self.aliases.clear();
+            self.connect = None;
         }
     }
 
@@ -85,40 +113,90 @@ impl Machine for Mqtt {
 }
 
 impl Mqtt {
-    fn connect(&mut self, body: &[u8], sink: &mut Sink<'_>) {
-        if self.read_connect(body, sink).is_none() {
-            // A will may stand behind what could be read.
-            sink.passed_over();
-        }
+    /// The name of the protocol, its version, flags, and how long the client may be silent; then the fields.
+    fn connect(&mut self, rest: &[u8], at: usize, total: u64, sink: &mut Sink<'_>) -> Step {
+        const NAME: u16 = 64;
+        let front = |body: &[u8]| {
+            let mut reader = Reader::new(body);
+            let name = reader.u16()?;
+            reader.take(usize::from(name.min(NAME)))?;
+            let (level, flags, _) = (reader.u8()?, reader.u8()?, reader.u16()?);
+            Some((name <= NAME, level, flags, body.len() - reader.rest().len()))
+        };
+        let end = usize::try_from(total).map_or(rest.len(), |total| total.min(rest.len()));
+        let (level, flags, length) = match front(&rest[at..end]) {
+            Some((true, level, flags, length)) => (level, flags, length),
+            None if (rest.len() as u64) < total => return Step::More,
+            _ => {
+                sink.passed_over();
+                return Step::Take(total);
+            }
+        };
+        self.is_five = level & 0x7f == 5;
+        self.may_go_on = level & 0x7f == 3 && flags & 0x02 == 0;
+        self.presented = Some(flags & 0xc0 != 0);
+        let mut fields = Vec::new();
+        let mut add = |there: bool, field| {
+            if there {
+                fields.push(field);
+            }
+        };
+        let has_will = flags & 0x04 != 0;
+        add(flags & 0x40 != 0, Field::Password);
+        add(flags & 0x80 != 0, Field::User);
+        add(has_will, Field::WillPayload);
+        add(has_will, Field::WillTopic);
+        add(has_will && self.is_five, Field::Properties);
+        add(true, Field::ClientId);
+        add(self.is_five, Field::Properties);
+        let taken = (at + length) as u64;
+        self.go_on(Connect { left: total - taken, fields }, taken, sink)
     }
 
-    fn read_connect(&mut self, body: &[u8], sink: &mut Sink<'_>) -> Option<()> {
-        let mut reader = Reader::new(body);
-        reader.vector16()?;
-        let version = reader.u8()? & 0x7f;
-        self.is_five = version == 5;
-        let flags = reader.u8()?;
-        self.may_go_on = version == 3 && flags & 0x02 == 0;
-        self.presented = Some(flags & 0xc0 != 0);
-        reader.u16()?;
-        if self.is_five {
-            skip_properties(&mut reader)?;
-        }
-        reader.vector16()?;
-        if flags & 0x04 != 0 {
-            if self.is_five {
-                skip_properties(&mut reader)?;
+    fn field(&mut self, mut connect: Connect, rest: &[u8], sink: &mut Sink<'_>) -> Step {
+        let field = connect.fields.last().copied();
+        let length = match field {
+            Some(Field::Properties) => variable(rest).map(|(length, bytes)| length + bytes as u64),
+            Some(_) => Reader::new(rest).u16().map(|length| u64::from(length) + 2),
+            None => Some(connect.left),
+        };
+        let (length, value) = match (length, length.and_then(|length| held(rest, length))) {
+            (Some(length), _) if length > connect.left => (connect.left + 1, &[][..]),
+            (Some(length), Some(value)) => (length, value.get(2..).unwrap_or(&[])),
+            // What is passed over need not be held.
+            (Some(length), None) if !matches!(field, Some(Field::WillTopic | Field::Password)) => {
+                (length, &[][..])
             }
-            publishes(Some(reader.vector16()?), sink);
-            reader.vector16()?;
+            (None, _) if rest.len() as u64 >= connect.left.min(4) => (connect.left + 1, &[][..]),
+            _ => {
+                self.connect = Some(connect);
+                return Step::More;
+            }
+        };
+        if length > connect.left {
+            // A will may stand behind what could be read.
+            sink.passed_over();
+            return Step::Take(connect.left);
         }
-        if flags & 0x80 != 0 {
-            reader.vector16()?;
+        match field {
+            Some(Field::WillTopic) => sink.operation(Verb::Write, "topic", Some(value)),
+            Some(Field::Password) => sink.credential(CredentialKind::Password, "MQTT CONNECT", value),
+            _ => {}
         }
-        if flags & 0x40 != 0 {
-            sink.credential(CredentialKind::Password, "MQTT CONNECT", reader.vector16()?);
+        connect.fields.pop();
+        connect.left -= length;
+        self.go_on(connect, length, sink)
+    }
+
+    /// So many bytes of it have been read.
+    fn go_on(&mut self, connect: Connect, taken: u64, sink: &mut Sink<'_>) -> Step {
+        match connect.left {
+            0 if !connect.fields.is_empty() => sink.passed_over(),
+            0 => {}
+            _ if connect.fields.is_empty() => return Step::Take(taken + connect.left),
+            _ => self.connect = Some(connect),
         }
-        Some(())
+        Step::Take(taken)
     }
 
     fn publish(&mut self, body: &[u8], with_id: bool, sink: &mut Sink<'_>) -> Option<()> {

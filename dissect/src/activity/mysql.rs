@@ -1,8 +1,10 @@
 //! MySQL and MariaDB (MySQL "Client/Server Protocol", MariaDB "Clientserver protocol"): errors 1045 and
 //! 1698, passwords of the plugins that send them in the clear, the kinds of statements.
 //!
-//! A packet's number tells its place: 0 begins a command. A client's answer to a switch of plugins may
-//! be read before the switch or after it; until then its fingerprint waits.
+//! A packet's number tells its place: 0 begins a command. MySQL and MariaDB refuse any other there (`net_serv.cc`,
+//! "Packets out of order"), but servers and proxies that speak the same may take it: it is read as a command, and what
+//! a server makes of it is not known. A client's answer to a switch of plugins may be read before the switch or after
+//! it; until then its fingerprint waits.
 
 use super::event::{CredentialKind, Verb};
 use super::machine::{Aligned, Machine, Sink, Step, whole};
@@ -38,7 +40,23 @@ pub(super) struct Mysql {
     /// Whether the last plugin that the server asked for sends in the clear; `None`: it asked for none.
     asked: Option<bool>,
     waiting: Option<u64>,
+    /// The last command asks to log in as somebody else (COM_CHANGE_USER), and was not answered.
+    changes: bool,
+    /// The client sends a file that the server asked for (LOAD DATA LOCAL), up to an empty packet.
+    sends_file: bool,
+    /// The number of the next packet, where the last one was so long that its message goes on in that.
+    goes_on: Option<u8>,
 }
+
+/// By the flags of the protocol since MySQL 4.1, and what is reserved behind them; MariaDB has taken some of that.
+fn is_log_in(payload: &[u8]) -> bool {
+    const CLIENT_PROTOCOL_41: u8 = 1 << 1;
+    payload.get(1).is_some_and(|flags| flags & CLIENT_PROTOCOL_41 != 0)
+        && payload.get(9..28).is_some_and(|reserved| reserved.iter().all(|byte| *byte == 0))
+}
+
+/// A packet of this length is followed by more of its message.
+const FULL: u64 = 0xff_ffff;
 
 impl Machine for Mysql {
     fn step(&mut self, from: End, rest: &[u8], sink: &mut Sink<'_>) -> Step {
@@ -48,7 +66,13 @@ impl Machine for Mysql {
         let Some(packet) = whole(rest, total) else { return Step::More };
         let payload = packet.get(4..).unwrap_or(&[]);
         let done = match from {
-            End::Client => self.client(*number, payload, packet.len() as u64 != total, sink),
+            End::Client => {
+                let goes_on = self.goes_on.take() == Some(*number);
+                if length == FULL {
+                    self.goes_on = Some(number.wrapping_add(1));
+                }
+                !goes_on && self.client(*number, payload, packet.len() as u64 != total, sink)
+            }
             End::Server => self.server(*number, payload, sink),
         };
         if done { Step::Done } else { Step::Take(total) }
@@ -96,19 +120,26 @@ impl Machine for Mysql {
 impl Mysql {
     /// True where nothing more can be read.
     fn client(&mut self, number: u8, payload: &[u8], is_cut: bool, sink: &mut Sink<'_>) -> bool {
+        if !self.answered && (number != 0 || is_log_in(payload)) {
+            self.answered = true;
+            return self.log_in(payload, sink);
+        }
+        let is_file = std::mem::take(&mut self.sends_file) && number != 0;
         if number == 0 {
             self.commands = true;
             self.command(payload, is_cut, sink);
-        } else if !self.answered {
-            self.answered = true;
-            return self.log_in(payload, sink);
-        } else if !self.commands {
+        } else if self.changes || !self.commands && !self.decided {
             let password = payload.strip_suffix(b"\0").unwrap_or(payload);
             match self.asked {
                 Some(true) => sink.credential(CredentialKind::Password, PLACE, password),
                 None if !password.is_empty() => self.waiting = Some(sink.fingerprint.of(password)),
                 _ => {}
             }
+        } else if is_file {
+            self.sends_file = !payload.is_empty();
+        } else if !payload.is_empty() {
+            self.command(payload, is_cut, sink);
+            sink.passed_over();
         }
         false
     }
@@ -151,12 +182,14 @@ impl Mysql {
             [0xff, low, high, state @ ..] => {
                 let code = u16::from_le_bytes([*low, *high]);
                 // In mid-stream the state has to agree: a row may begin with this byte.
-                let certain = !self.decided || (number == 1 && state.starts_with(b"#28000"));
+                let is_refusal = state.starts_with(b"#28000");
+                let certain = !self.decided || (number == 1 || self.changes) && is_refusal;
                 if matches!(code, 1045 | 1698) && certain {
                     sink.failed(format!("MySQL {code}"), true);
                 }
                 self.decided = true;
                 self.greeted = true;
+                self.changes = false;
             }
             [10, ..] if !self.greeted => self.greeted = true,
             [0, ..] if !self.decided => {
@@ -164,7 +197,9 @@ impl Mysql {
                 sink.succeeded("MySQL OK");
                 return self.compressed;
             }
-            [0xfe, plugin @ ..] if !self.decided => {
+            [0, ..] if std::mem::take(&mut self.changes) => sink.succeeded("MySQL OK"),
+            [0xfb, _, ..] if number == 1 && self.decided => self.sends_file = true,
+            [0xfe, plugin @ ..] if self.changes || !self.decided => {
                 let plugin = plugin.split(|b| *b == 0).next().unwrap_or(&[]);
                 let clear = IN_THE_CLEAR.contains(&plugin);
                 if clear && let Some(fingerprint) = self.waiting {
@@ -178,9 +213,11 @@ impl Mysql {
         false
     }
 
-    fn command(&self, payload: &[u8], is_cut: bool, sink: &mut Sink<'_>) {
+    fn command(&mut self, payload: &[u8], is_cut: bool, sink: &mut Sink<'_>) {
         let Some((command, rest)) = payload.split_first() else { return };
+        self.changes = false;
         match command {
+            0x11 => self.change_user(rest, sink),
             // COM_QUERY: with attributes, first how many there are, and how many sets of them: one.
             0x03 => {
                 let text = match rest {
@@ -203,8 +240,22 @@ impl Mysql {
             0x0c => sink.operation(Verb::Admin, "statement", Some(b"KILL")),
             0x12 | 0x1e => sink.operation(Verb::Read, "command", Some(b"BINLOG_DUMP")),
             // Of the session, or of statements that were prepared, and told then.
-            0x01 | 0x02 | 0x04 | 0x09 | 0x0a | 0x0e | 0x11 | 0x17..=0x1c | 0x1f | 0xfa => {}
+            0x01 | 0x02 | 0x04 | 0x09 | 0x0a | 0x0e | 0x17..=0x1c | 0x1f | 0xfa => {}
             _ => sink.passed_over(),
+        }
+    }
+
+    /// COM_CHANGE_USER: a user, an answer led by its length, a database, two bytes of a character set, a plugin.
+    fn change_user(&mut self, rest: &[u8], sink: &mut Sink<'_>) {
+        (self.changes, self.asked, self.waiting) = (true, None, None);
+        let mut parts = rest.splitn(2, |b| *b == 0);
+        let Some([length, rest @ ..]) = parts.nth(1) else { return };
+        let Some((answer, rest)) = rest.split_at_checked(usize::from(*length)) else { return };
+        let Some([_, _, plugin @ ..]) = rest.splitn(2, |b| *b == 0).nth(1) else { return };
+        let plugin = plugin.split(|b| *b == 0).next().unwrap_or(&[]);
+        if IN_THE_CLEAR.contains(&plugin) {
+            let password = answer.strip_suffix(b"\0").unwrap_or(answer);
+            sink.credential(CredentialKind::Password, PLACE, password);
         }
     }
 }

@@ -22,6 +22,12 @@ pub(super) fn verb(name: &[u8]) -> Option<Verb> {
     }
 }
 
+/// Whether Redis may know the command, in whatever case; those of its modules have a dot.
+pub(crate) fn is_known(name: &[u8]) -> bool {
+    let upper = name.to_ascii_uppercase();
+    name.contains(&b'.') || is_neutral(&upper) || verb(&upper).is_some()
+}
+
 const NEUTRAL: &[&str] = &[
     "ASKING",
     "AUTH",

@@ -169,7 +169,11 @@ fn escaped(value: &str) -> String {
 }
 
 fn alternative_names(certificate: &X509Certificate<'_>) -> (Vec<String>, bool) {
-    let Ok(Some(extension)) = certificate.subject_alternative_name() else { return (Vec::new(), false) };
+    let extension = match certificate.subject_alternative_name() {
+        Ok(Some(extension)) => extension,
+        Ok(None) => return (Vec::new(), false),
+        Err(_) => return (Vec::new(), true),
+    };
     let names = extension.value.general_names.iter().filter_map(|name| {
         Some(match name {
             GeneralName::DNSName(name) => format!("DNS:{name}"),
@@ -288,5 +292,44 @@ mod tests {
             let (names, names_cut) = at_most((0..count).map(|n| format!("DNS:{n}.example")));
             assert_eq!((names.len(), names_cut), (kept, cut));
         }
+    }
+
+    /// A tag, a length, and what it holds.
+    fn der(tag: u8, value: &[u8]) -> Vec<u8> {
+        [&[tag, 0x82][..], &(value.len() as u16).to_be_bytes(), value].concat()
+    }
+
+    fn certificate_of(names: &[&[u8]]) -> Certificate {
+        let names = names.iter().map(|name| {
+            let list = der(0x30, &der(0x82, name));
+            der(0x30, &[&[6, 3, 0x55, 0x1d, 0x11][..], &der(4, &list)].concat())
+        });
+        let algorithm = der(0x30, b"\x06\x08\x2a\x86\x48\xce\x3d\x04\x03\x02");
+        let key_type =
+            der(0x30, b"\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07");
+        let key = der(3, &[&[0, 4][..], &[7; 64]].concat());
+        let day = [&b"\x17\x0d"[..], b"250101000000Z"].concat();
+        let signed = [
+            der(0xa0, &[2, 1, 2]),
+            vec![2, 1, 1],
+            algorithm.clone(),
+            der(0x30, &[]),
+            der(0x30, &day.repeat(2)),
+            der(0x30, &[]),
+            der(0x30, &[key_type, key].concat()),
+            der(0xa3, &der(0x30, &names.collect::<Vec<_>>().concat())),
+        ];
+        let encoded = der(0x30, &[der(0x30, &signed.concat()), algorithm, der(3, &[0; 65])].concat());
+        certificates(&[&encoded]).remove(0)
+    }
+
+    /// RFC 5280 section 4.2 forbids it: OpenSSL takes none of the names, Go does not take the certificate.
+    #[test]
+    fn of_two_lists_of_names_it_is_said_that_they_are_not_told() {
+        let one = certificate_of(&[b"a.example"]);
+        assert_eq!((one.alternative_names, one.names_cut), (vec!["DNS:a.example".to_owned()], false));
+        let two = certificate_of(&[b"a.example", b"b.example"]);
+        assert_eq!((two.alternative_names.len(), two.names_cut), (0, true));
+        assert_eq!(two.key_type, "EC P-256");
     }
 }

@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 
 use super::hello::{ClientHello, ServerHello};
-use super::order::{CLIENT_HELLO, NEW_SESSION_TICKET, Order, SERVER_HELLO};
+use super::order::{CLIENT_HELLO, HELLO_VERIFY_REQUEST, Order, SERVER_HELLO};
 use super::record::{ALERT, APPLICATION_DATA, CHANGE_CIPHER_SPEC, HANDSHAKE, can_be_read};
-use super::{DATAGRAMS_BEHIND, Secure, flight, names, tls};
+use super::{DATAGRAMS_BEHIND, Secure, content, flight, names, tls};
 use crate::bytes::{Reader, capped};
 use crate::plain::stun;
 use crate::{
@@ -21,12 +21,9 @@ const WITH_ID: u8 = 25;
 const ACK: u8 = 26;
 /// Of a record, but for the unified one.
 const HEADER: usize = 13;
-const HELLO_VERIFY_REQUEST: u8 = 3;
 /// A message may be as long as a chain of certificates.
 const LONGEST_MESSAGE: usize = 1 << 16;
 const MOST_MESSAGES: usize = 32;
-/// A lifetime and a length stand before a ticket.
-const TICKET: usize = 6;
 /// No protected record is shorter: DTLS 1.3 takes as much to hide its number (RFC 9147 section 4.2.3), and
 /// before it the shortest have a nonce of 8 bytes, a tag of 8, and a message.
 const SHORTEST_PROTECTED: usize = 16;
@@ -221,15 +218,6 @@ impl Messages {
         self.iter().any(|(kind, _, _)| kind == wanted)
     }
 
-    /// Whether one for a session holds what can be read. A server seals what it puts there (RFC 5077 section 4), or makes it
-    /// up; to the client it is any bytes.
-    fn shows_ticket(&self) -> bool {
-        let tickets = self.iter().filter(|(kind, _, _)| *kind == NEW_SESSION_TICKET);
-        tickets
-            .filter_map(|(_, body, _)| body.get(TICKET..))
-            .any(|ticket| readable::is_no_chance(ticket) || readable::has_no_chance_within(ticket))
-    }
-
     /// A server's, that asked for another hello.
     fn retry(&self) -> bool {
         let mut answers = self.all(SERVER_HELLO).filter_map(|body| ServerHello::parse(body, true));
@@ -339,13 +327,14 @@ pub(crate) fn look(client: &[&[u8]], server: &[&[u8]]) -> Secure {
         detail = format!("{detail} to {name}{}", tls::outer(&facts));
     }
     let in_the_clear = Protection::Plaintext(Plain::Protocol(Protocol::Dtls));
+    let shown = [of_client, of_server].into_iter().find_map(|side| content::shown(side.iter(), &answer));
     let beside = match keys_of_media(&offer, &answer) {
         _ if names::without_encryption(answer.suite) => Some((in_the_clear, None)),
         Media::Readable if has_media => Some((in_the_clear, Some("media without encryption, as agreed"))),
         Media::Readable => Some((OPAQUE, Some("media without encryption, as agreed, none of them seen"))),
         _ if has_others => Some((OPAQUE, Some("what the relay carries for another peer"))),
         _ if has_more() => Some((OPAQUE, Some("bytes that are none of it"))),
-        _ if of_server.shows_ticket() => Some((OPAQUE, Some("a ticket that can be read"))),
+        _ if shown.is_some() => Some((OPAQUE, shown)),
         Media::WithoutKeys if has_media => Some((OPAQUE, Some("media that it gives no keys to"))),
         Media::Hidden if has_media => {
             Some((OPAQUE, Some("media, and whether it gives keys to them is hidden")))

@@ -9,9 +9,9 @@ use super::names::{self, KeyExchange};
 use crate::bytes::Reader;
 use crate::{Basis, ClientCertificate, ClientCertificateState as State, TlsFacts};
 
-const CERTIFICATE: u8 = 11;
-const SERVER_KEY_EXCHANGE: u8 = 12;
-const CERTIFICATE_REQUEST: u8 = 13;
+pub(super) const CERTIFICATE: u8 = 11;
+pub(super) const SERVER_KEY_EXCHANGE: u8 = 12;
+pub(super) const CERTIFICATE_REQUEST: u8 = 13;
 const SERVER_HELLO_DONE: u8 = 14;
 const CERTIFICATE_VERIFY: u8 = 15;
 

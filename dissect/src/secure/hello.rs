@@ -348,7 +348,7 @@ fn numbers(bytes: &[u8]) -> Vec<u16> {
     bytes.chunks_exact(2).map(|n| u16::from_be_bytes([n[0], n[1]])).collect()
 }
 
-fn each_extension<'a>(bytes: &'a [u8], mut each: impl FnMut(u16, &'a [u8])) -> Option<()> {
+pub(super) fn each_extension<'a>(bytes: &'a [u8], mut each: impl FnMut(u16, &'a [u8])) -> Option<()> {
     let mut extensions = Reader::new(bytes);
     while !extensions.is_empty() {
         let kind = extensions.u16()?;

@@ -6,6 +6,7 @@
 mod alert;
 mod certificate;
 mod client_certificate;
+mod content;
 pub(crate) mod dtls;
 mod fingerprint;
 mod flight;

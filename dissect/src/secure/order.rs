@@ -7,8 +7,9 @@
 pub(super) const HELLO_REQUEST: u8 = 0;
 pub(super) const CLIENT_HELLO: u8 = 1;
 pub(super) const SERVER_HELLO: u8 = 2;
-const SERVER_HELLO_DONE: u8 = 14;
+pub(super) const HELLO_VERIFY_REQUEST: u8 = 3;
 pub(super) const NEW_SESSION_TICKET: u8 = 4;
+const SERVER_HELLO_DONE: u8 = 14;
 
 /// SupplementalData, Certificate, CertificateStatus, ServerKeyExchange, CertificateRequest, ServerHelloDone,
 /// NewSessionTicket.

@@ -10,11 +10,11 @@ mod frames;
 mod initial;
 mod packet;
 
-use self::attempt::{Attempt, attempts};
+use self::attempt::{Attempt, attempts, messages};
 use self::packet::{Kind, Long, VERSION_1, VERSION_2, packets};
 use super::hello::{Carrier, ClientHello, ServerHello};
 use super::order::{CLIENT_HELLO, SERVER_HELLO};
-use super::{DATAGRAMS_BEHIND, Secure, names, tls as over_stream};
+use super::{DATAGRAMS_BEHIND, Secure, content, names, tls as over_stream};
 use crate::bytes::capped;
 use crate::{
     Cipher, EarlyData, End, Facts, Inspection, Protection, Protocol, TlsAlert, TlsFacts, UnknownReason,
@@ -30,24 +30,62 @@ pub(crate) fn look(client: &[&[u8]], server: &[&[u8]]) -> Secure {
         Some(long) if begins(&long) => {}
         _ => return Secure::No,
     }
-    let attempts = attempts(client, server);
-    let handshakes: Vec<Handshake> = attempts.iter().map(Handshake::read).collect();
-    let through = attempts.iter().zip(&handshakes).find(|(attempt, handshake)| {
-        handshake.answered && attempt.server.ids.iter().any(|id| sends_data(client, id))
-    });
-    let attempt = through.map(|(attempt, _)| attempt).or(attempts.last());
-    let (client_clear, client_done) = behind(client, attempt.and_then(|it| it.server.ids.first().copied()));
-    let (server_clear, server_done) = behind(server, attempt.and_then(|it| it.client.ids.first().copied()));
-    if client_clear || server_clear {
-        return Secure::Broken { at: (0, 0), detail: "began like QUIC, went on without" };
+    let (first_client, client_done) = first_of(client);
+    let (first_server, server_done) = first_of(server);
+    let settled = client_done && server_done;
+    // What is settled by these is not changed by what comes behind them.
+    let firsts = settled.then_some((first_client, first_server));
+    let mut contradictory = Vec::new();
+    let mut last = None;
+    for (client, server) in firsts.into_iter().chain([(client, server)]) {
+        let attempts = attempts(client, server);
+        // Unless the server named other versions, what began in one goes on in another (RFC 9368 section 2.3).
+        let goes_on = !is_negotiated(client, server);
+        let mut handshakes: Vec<_> = attempts.iter().map(|it| Handshake::read(it, goes_on)).collect();
+        if settled && last.is_none() {
+            let disputed = attempts.iter().zip(&handshakes).filter(|(_, handshake)| handshake.contradictory);
+            contradictory = disputed.map(|(attempt, _)| attempt.id).collect();
+        } else if settled {
+            for (attempt, handshake) in attempts.iter().zip(&mut handshakes) {
+                handshake.contradictory = contradictory.contains(&attempt.id);
+            }
+        }
+        let through = attempts.iter().zip(&handshakes).find(|(attempt, handshake)| {
+            handshake.answered && attempt.server.ids.iter().any(|id| sends_data(client, id))
+        });
+        if let Some((attempt, handshake)) = through {
+            let is_clear = is_clear(first_client, first_server, Some(attempt));
+            return if is_clear { BROKEN } else { established(attempt, handshake, settled) };
+        }
+        last = Some(attempts.into_iter().zip(handshakes).next_back());
     }
-    if let Some((attempt, handshake)) = through {
-        return established(attempt, handshake, client_done && server_done);
+    let last = last.flatten();
+    if is_clear(first_client, first_server, last.as_ref().map(|(attempt, _)| attempt)) {
+        return BROKEN;
     }
-    match attempts.last().zip(handshakes.into_iter().next_back()) {
-        Some((attempt, handshake)) => under_way(attempt, handshake, client, server),
+    match last {
+        Some((attempt, handshake)) => under_way(&attempt, handshake, client, server),
         None => report(None, "QUIC packets that cannot be opened, so far", false),
     }
+}
+
+const BROKEN: Secure = Secure::Broken { at: (0, 0), detail: "began like QUIC, went on without" };
+
+/// The first datagrams up to the last that is looked at behind the packets of a handshake, and whether they are all
+/// there.
+fn first_of<'a, 'b>(datagrams: &'a [&'b [u8]]) -> (&'a [&'b [u8]], bool) {
+    let is_alone = |datagram: &&[u8]| packet::behind(datagram).len() == datagram.len();
+    let alone = datagrams.iter().enumerate().filter(|(_, datagram)| is_alone(datagram));
+    match alone.map(|(at, _)| at).nth(DATAGRAMS_BEHIND - 1) {
+        Some(last) => (&datagrams[..=last], true),
+        None => (datagrams, false),
+    }
+}
+
+fn is_clear(client: &[&[u8]], server: &[&[u8]], attempt: Option<&Attempt<'_>>) -> bool {
+    let of = |datagrams, peer: Option<&&[u8]>| holds_clear(datagrams, peer.copied());
+    of(client, attempt.and_then(|it| it.server.ids.first()))
+        || of(server, attempt.and_then(|it| it.client.ids.first()))
 }
 
 /// What a client may begin with. 0-RTT packets may overtake the Initial one.
@@ -59,27 +97,18 @@ fn begins(long: &Long<'_>) -> bool {
     known && long.fixed && matches!(long.kind, Kind::Initial | Kind::EarlyData) && long.destination.len() >= 8
 }
 
-/// Whether one of the first datagrams that are no packets of a handshake can be read, or such a packet, or what
-/// stands behind it, with or without a header to this connection id; and whether no more will be looked at.
-fn behind(datagrams: &[&[u8]], id: Option<&[u8]>) -> (bool, bool) {
+/// Whether one of these that is no packet of a handshake can be read, or such a packet, or what stands behind it, with
+/// or without a header to this connection id.
+fn holds_clear(datagrams: &[&[u8]], id: Option<&[u8]>) -> bool {
     let header = 1 + id.map_or(0, <[u8]>::len);
     let clear = |rest: &[u8]| {
         readable::is_in_the_clear(rest) || rest.get(header..).is_some_and(readable::is_no_chance)
     };
-    let mut alone = 0;
-    for datagram in datagrams {
-        let rest = packet::behind(datagram);
+    datagrams.iter().any(|datagram| {
         // Of other versions nobody knows what they seal.
         let mut sealed = packets(datagram).filter(|long| matches!(long.version, VERSION_1 | VERSION_2));
-        if clear(rest) || sealed.any(|long| readable::is_no_chance(long.sealed)) {
-            return (true, false);
-        }
-        alone += usize::from(rest.len() == datagram.len());
-        if alone == DATAGRAMS_BEHIND {
-            return (false, true);
-        }
-    }
-    (false, false)
+        clear(packet::behind(datagram)) || sealed.any(|long| readable::is_no_chance(long.sealed))
+    })
 }
 
 /// A handshake packet may carry a refusal; a 1-RTT packet to the server's own id means keys. What can be
@@ -98,16 +127,28 @@ struct Handshake {
     answered: bool,
     /// Whether it is there, and does not.
     mismatch: bool,
+    /// Bytes of it came twice, and not alike (RFC 9000 section 2.2): nobody knows which of them was taken.
+    contradictory: bool,
+    /// What it holds that can be read.
+    shown: Option<&'static str>,
     facts: TlsFacts,
 }
 
 impl Handshake {
-    fn read(attempt: &Attempt<'_>) -> Handshake {
-        let mut shake =
-            Handshake { offered: false, answered: false, mismatch: false, facts: TlsFacts::default() };
+    /// `goes_on`: all versions of its packets hold one handshake.
+    fn read(attempt: &Attempt<'_>, goes_on: bool) -> Handshake {
         let version = attempt.server.version.or(attempt.client.version).unwrap_or(VERSION_1);
-        let Some(mut offer) = attempt.client.messages(version).into_iter().find_map(|(kind, body)| {
-            (kind == CLIENT_HELLO).then(|| ClientHello::parse(&body, false)).flatten()
+        let [client, server] = [&attempt.client, &attempt.server].map(|side| side.stream(version, goes_on));
+        let mut shake = Handshake {
+            offered: false,
+            answered: false,
+            mismatch: false,
+            contradictory: client.later_prefix().is_some() || server.later_prefix().is_some(),
+            shown: None,
+            facts: TlsFacts::default(),
+        };
+        let Some(mut offer) = messages(client.prefix()).find_map(|(kind, body, _)| {
+            (kind == CLIENT_HELLO).then(|| ClientHello::parse(body, false)).flatten()
         }) else {
             return shake;
         };
@@ -117,8 +158,8 @@ impl Handshake {
         shake.facts.version_protocol = Some("quic".into());
         let early = attempt.early_data || offer.early_data;
         shake.facts.early_data = early.then_some(EarlyData::Offered);
-        for (kind, body) in attempt.server.messages(version) {
-            let Some(mut answer) = (kind == SERVER_HELLO).then(|| ServerHello::parse(&body, false)).flatten()
+        for (kind, body, _) in messages(server.prefix()) {
+            let Some(mut answer) = (kind == SERVER_HELLO).then(|| ServerHello::parse(body, false)).flatten()
             else {
                 continue;
             };
@@ -130,6 +171,8 @@ impl Handshake {
             shake.answered = offer.suites.contains(&answer.suite) && answer.encrypts_handshake();
             shake.mismatch = !shake.answered;
             if shake.answered {
+                let all = messages(client.prefix()).chain(messages(server.prefix()));
+                shake.shown = content::shown(all, &answer);
                 answer.carrier = Carrier::Quic;
                 answer.describe(&mut shake.facts);
                 shake.facts.version_protocol = Some("quic".into());
@@ -154,8 +197,18 @@ fn established(attempt: &Attempt<'_>, handshake: &Handshake, settled: bool) -> S
     if let Some(server_name) = &tls.server_name {
         detail = format!("{detail} to {server_name}{}", over_stream::outer(&tls));
     }
+    if handshake.contradictory {
+        return contradictory(settled);
+    }
+    let protection = match handshake.shown {
+        Some(what) => {
+            detail = format!("{detail}, beside {what}");
+            Protection::Unknown(UnknownReason::Opaque)
+        }
+        None => Protection::Encrypted(Cipher::Quic),
+    };
     let facts = Facts {
-        protection: Protection::Encrypted(Cipher::Quic),
+        protection,
         tls: Some(tls),
         detail: Some(capped(detail)),
         protocol: Some(Protocol::Quic),
@@ -165,6 +218,9 @@ fn established(attempt: &Attempt<'_>, handshake: &Handshake, settled: bool) -> S
 }
 
 fn under_way(attempt: &Attempt<'_>, mut handshake: Handshake, client: &[&[u8]], server: &[&[u8]]) -> Secure {
+    if handshake.contradictory {
+        return contradictory(false);
+    }
     let closed = [(End::Server, attempt.server.close), (End::Client, attempt.client.close)];
     let closed = closed.into_iter().find_map(|(from, code)| Some((from, code?)));
     let detail = match closed {
@@ -182,6 +238,12 @@ fn under_way(attempt: &Attempt<'_>, mut handshake: Handshake, client: &[&[u8]], 
         None => "QUIC handshake, not answered so far".into(),
     };
     report(handshake.offered.then_some(handshake.facts), &detail, false)
+}
+
+/// One reading is as good as the other.
+fn contradictory(settled: bool) -> Secure {
+    let facts = Facts { protocol: Some(Protocol::Quic), ..Facts::unknown(UnknownReason::Contradictory) };
+    Secure::Is(Inspection::new(facts, settled))
 }
 
 fn who(end: End) -> &'static str {

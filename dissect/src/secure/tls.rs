@@ -13,7 +13,7 @@ use super::flight::{self, ServerFlight};
 use super::hello::{ClientHello, ServerHello};
 use super::order::{CLIENT_HELLO, HELLO_REQUEST, Order, SERVER_HELLO};
 use super::record::{CHANGE_CIPHER_SPEC, End, HANDSHAKE, Header, Protected, Side, Style, not_records};
-use super::{Secure, names, ssl2};
+use super::{Secure, content, names, ssl2};
 use crate::bytes::capped;
 use crate::readable::is_readable_for_good;
 use crate::{
@@ -145,10 +145,16 @@ impl Handshake {
         }
         let settled =
             self.facts.established && (client_shown || client.ended) && (server_shown || server.ended);
-        let detail = describe(&self.facts, self.readable);
-        let protection = match self.readable {
-            true => Protection::Plaintext(Plain::Protocol(Protocol::Tls)),
-            false => Protection::Encrypted(Cipher::Tls),
+        let mut detail = describe(&self.facts, self.readable);
+        let sides = [&self.client_side, &self.server_side];
+        let shown = sides.into_iter().find_map(|side| content::shown(side.messages(), &self.answer));
+        let protection = match (self.readable, shown) {
+            (true, _) => Protection::Plaintext(Plain::Protocol(Protocol::Tls)),
+            (false, Some(what)) => {
+                detail = format!("{detail}, beside {what}");
+                Protection::Unknown(UnknownReason::Opaque)
+            }
+            (false, None) => Protection::Encrypted(Cipher::Tls),
         };
         let mut through = inspection(protection, self.facts, detail, settled);
         if !settled {

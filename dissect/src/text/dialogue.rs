@@ -11,6 +11,7 @@
 //! far. A greeting alone makes a provisional answer, too.
 
 use crate::Protocol;
+use crate::activity::is_command_of_redis;
 use crate::bytes::{line, printable, starts_with_ignore_case};
 use crate::probe::{Found, Prefix, Probe};
 
@@ -278,7 +279,10 @@ impl Spoken {
         // Where the reply to the next command may begin: see [`Reading`].
         let mut readings = vec![greeting.text.len()];
         let mut said = None;
-        for _ in 0..if is_bare { 1 } else { MOST_COMMANDS } {
+        let mut most = if is_bare { 1 } else { MOST_COMMANDS };
+        let mut seen = 0;
+        while seen < most {
+            seen += 1;
             let Some((text, next)) = line(rest) else {
                 if client.ended || rest.len() > LONGEST_LINE {
                     break;
@@ -290,6 +294,16 @@ impl Spoken {
             }
             rest = &rest[next..];
             let command = (dialect.command)(text).unwrap_or(&[]);
+            // To a line that it does not know it says another thing first.
+            if is_bare && seen == most && most < MOST_COMMANDS {
+                most = if is_empty(text) {
+                    most + 1
+                } else if may_be_redis(text) {
+                    most
+                } else {
+                    MOST_COMMANDS
+                };
+            }
             let says = match () {
                 () if is_one_of(command, dialect.openings) => Some(Spoken::Own),
                 () if is_one_of(command, dialect.upgrades) => Some(Spoken::Own),
@@ -365,6 +379,11 @@ fn is_known(command: &[u8], reply: &Reply<'_>) -> bool {
         () if is_one_of(command, &super::smtp::OPENINGS) => is_of_mail,
         () => !reply.refused,
     }
+}
+
+fn may_be_redis(text: &[u8]) -> bool {
+    let word = text.trim_ascii().split(|byte| byte.is_ascii_whitespace()).next().unwrap_or(&[]);
+    word.starts_with(b"*") || is_command_of_redis(word)
 }
 
 fn is_one_of(command: &[u8], words: &[&[u8]]) -> bool {

@@ -16,7 +16,7 @@ const LONGEST: u32 = 1 << 14;
 /// The Initial packets that are protected with the keys of one connection id.
 pub(super) struct Attempt<'a> {
     /// The client's first destination connection id, which the keys come from.
-    id: &'a [u8],
+    pub id: &'a [u8],
     keys: Keyring,
     pub client: Side<'a>,
     pub server: Side<'a>,
@@ -135,22 +135,24 @@ impl<'a> Side<'a> {
         }
     }
 
-    /// Its handshake messages as this version's packets have them: type, and body. After a compatible
-    /// version negotiation (RFC 9368) what began in one version goes on in another.
-    pub fn messages(&self, version: u32) -> Vec<(u8, Vec<u8>)> {
+    /// Its handshake as this version's packets have it and, where it `goes_on` in them, those of others.
+    pub fn stream(&self, version: u32, goes_on: bool) -> Reassembly {
         let mut stream = Reassembly::new(LONGEST);
         for preferred in [true, false] {
-            for (_, offset, data) in self.pieces.iter().filter(|piece| (piece.0 == version) == preferred) {
+            let pieces = self.pieces.iter().filter(|piece| (piece.0 == version) == preferred);
+            for (_, offset, data) in pieces.filter(|_| preferred || goes_on) {
                 stream.push(*offset, data);
             }
         }
-        let mut messages = Vec::new();
-        let mut reader = Reader::new(stream.prefix());
-        while let (Some(kind), Some(length)) = (reader.u8(), reader.u24())
-            && let Some(body) = reader.take(length)
-        {
-            messages.push((kind, body.to_vec()));
-        }
-        messages
+        stream
     }
+}
+
+/// The whole messages of a handshake: kind, body, and that it is all of it.
+pub(super) fn messages(stream: &[u8]) -> impl Iterator<Item = (u8, &[u8], bool)> {
+    let mut reader = Reader::new(stream);
+    std::iter::from_fn(move || {
+        let (kind, length) = (reader.u8()?, reader.u24()?);
+        Some((kind, reader.take(length)?, true))
+    })
 }
