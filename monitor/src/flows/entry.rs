@@ -421,12 +421,6 @@ impl Flow {
         sent == (self.direction == Direction::Egress)
     }
 
-    /// Whether this is the flow that stands for the connection in its stream: with both ends on this
-    /// host, the client's.
-    pub fn is_primary(&self) -> bool {
-        self.twin.is_none() || self.direction == Direction::Egress
-    }
-
     /// Whether these can be the two sockets of one connection, which have each other's addresses: one asked for it,
     /// and the other was made after that.
     pub fn may_be_twin_of(&self, other: &Flow) -> bool {
