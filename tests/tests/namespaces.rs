@@ -63,7 +63,9 @@ fn clocks() -> Result<()> {
 /// It runs there all the same.
 fn files() -> Result<()> {
     let hidden = r#"mount -t tmpfs none /proc/1 && exec "$@""#;
-    for (script, outcome) in [(r#"exec "$@""#, "ok"), (hidden, "limited")] {
+    // In a container they may be kept from these tests, too.
+    let as_it_is = if std::fs::File::open("/proc/1/root").is_ok() { "ok" } else { "limited" };
+    for (script, outcome) in [(r#"exec "$@""#, as_it_is), (hidden, "limited")] {
         let lines = doctor(&["unshare", "--mount", "sh", "-c", script, "sh"], 0)?;
         let found = lines.iter().find(|line| line["name"] == "sight").context("no such check")?;
         let is_said = found["detail"].to_string().contains("/proc/1/root can't be opened");
