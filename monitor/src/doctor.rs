@@ -3,6 +3,7 @@
 mod namespaces;
 
 use crate::config::Config;
+use crate::identity::{HOST, sees_the_host};
 use crate::kernel::{self, Sizes, cgroup_root, map_memory};
 
 /// Outcome of one check.
@@ -183,7 +184,21 @@ fn holding() -> Check {
 
 fn more_capabilities() -> Check {
     let without = (Outcome::Limited, "what is said there is not done, and some owners stay unknown");
-    of_capabilities("sight", &lacking(&WANTED), "all processes and namespaces", without)
+    let check = of_capabilities("sight", &lacking(&WANTED), "all processes and namespaces", without);
+    of_files(check, sees_the_host())
+}
+
+/// With all capabilities, the files of the host may be kept from it all the same (by AppArmor, as in a container).
+fn of_files(check: Check, are_seen: bool) -> Check {
+    if are_seen || check.outcome != Outcome::Ok {
+        return check;
+    }
+    let detail = format!(
+        "{HOST} can't be opened: whether what a process of a user runs is a file of the host is known only where it has the \
+         mounts of streamwatch, and a rule with 'executable' does not count for others; start it where nothing keeps \
+         that from it (of a container: --security-opt apparmor=unconfined)"
+    );
+    Check { outcome: Outcome::Limited, detail, ..check }
 }
 
 /// `with`: what is told where none is lacking; `without`: what it is and what is told where some are.
@@ -265,6 +280,19 @@ mod tests {
         let others = all(&NEEDED) & !(1 << 39);
         assert_eq!(lacking_of(others, &NEEDED), ["CAP_BPF (to load the kernel programs)"]);
         assert!(lacking_of(others | 1 << SYS_ADMIN, &NEEDED).is_empty());
+    }
+
+    #[test]
+    fn sight_is_limited_where_the_files_of_the_host_cannot_be_seen() {
+        let of = |outcome, are_seen| {
+            of_files(Check { name: "sight", outcome, detail: "as it was".to_owned() }, are_seen)
+        };
+        let kept = of(Outcome::Ok, false);
+        assert_eq!((kept.name, kept.outcome), ("sight", Outcome::Limited));
+        assert!(kept.detail.contains("/proc/1/root") && kept.detail.contains("apparmor=unconfined"));
+        assert_eq!(of(Outcome::Ok, true).outcome, Outcome::Ok);
+        // What is missing first is told first.
+        assert_eq!(of(Outcome::Limited, false).detail, "as it was");
     }
 
     #[test]

@@ -20,6 +20,7 @@ fn main() -> ExitCode {
         .test("in a user namespace it does not start", &["unshare"], users)
         .test("in a cgroup namespace it does not start", &["unshare"], cgroups)
         .test("in a time namespace it does not start", &["unshare"], clocks)
+        .test("where the files of the host are kept from it, doctor says so", &["unshare"], files)
         .main()
 }
 
@@ -42,7 +43,7 @@ fn users() -> Result<()> {
     let through = ["unshare", "--user", "--map-root-user"];
     refused(&through, "users", &["user namespace", "--userns=host"])?;
     // It has all of them, of that namespace.
-    let lines = doctor(&through)?;
+    let lines = doctor(&through, 4)?;
     for (check, outcome) in [("capabilities", "missing"), ("sight", "limited"), ("worker", "limited")] {
         let found = lines.iter().find(|line| line["name"] == check).context("no such check")?;
         ensure!(found["outcome"] == outcome, "{found}");
@@ -59,6 +60,20 @@ fn clocks() -> Result<()> {
     refused(&through, "clocks", &["time namespace", "nsenter --time"])
 }
 
+/// It runs there all the same.
+fn files() -> Result<()> {
+    let hidden = r#"mount -t tmpfs none /proc/1 && exec "$@""#;
+    // In a container they may be kept from these tests, too.
+    let as_it_is = if std::fs::File::open("/proc/1/root").is_ok() { "ok" } else { "limited" };
+    for (script, outcome) in [(r#"exec "$@""#, as_it_is), (hidden, "limited")] {
+        let lines = doctor(&["unshare", "--mount", "sh", "-c", script, "sh"], 0)?;
+        let found = lines.iter().find(|line| line["name"] == "sight").context("no such check")?;
+        let is_said = found["detail"].to_string().contains("/proc/1/root can't be opened");
+        ensure!(found["outcome"] == outcome && is_said == (outcome == "limited"), "{found}");
+    }
+    Ok(())
+}
+
 /// Neither starts nor calls the host fit, for one reason, which says so much.
 fn refused(through: &[&str], check: &str, said: &[&str]) -> Result<()> {
     let says = |text: &str| said.iter().all(|words| text.contains(words));
@@ -72,17 +87,17 @@ fn refused(through: &[&str], check: &str, said: &[&str]) -> Result<()> {
     let line = run.stderr.trim();
     ensure!(line.lines().count() == 1 && says(line) && line.contains(check), "not one clear line: {line}");
 
-    let lines = doctor(through)?;
+    let lines = doctor(through, 4)?;
     let found = lines.iter().find(|line| line["name"] == check).context("no such check")?;
     ensure!(found["outcome"] == "missing" && says(&found["detail"].to_string()), "{found}");
     Ok(())
 }
 
-/// What `doctor` says where it cannot run.
-fn doctor(through: &[&str]) -> Result<Vec<Value>> {
+/// What `doctor` says, and ends with.
+fn doctor(through: &[&str], code: i32) -> Result<Vec<Value>> {
     let mut doctor = Command::new(through[0]);
     doctor.args(&through[1..]).arg(binary()).args(["doctor", "--json"]);
     let doctor = finish(doctor, PATIENCE)?;
-    ensure!(doctor.status.code() == Some(4), "doctor: {doctor:?}");
+    ensure!(doctor.status.code() == Some(code), "doctor: {doctor:?}");
     Ok(doctor.stdout.lines().map(serde_json::from_str).collect::<Result<_, _>>()?)
 }

@@ -3,7 +3,7 @@
 use form_urlencoded::parse;
 use serde_json::Value;
 
-use super::query::{QueryError, Selection, Sort};
+use super::query::{Absent, QueryError, Rows, Selection, Sort};
 
 /// What a query string may say.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +18,8 @@ pub(super) struct Parameters {
 pub(super) enum ParameterError {
     #[error("{name}: {source}")]
     Query { name: &'static str, source: QueryError },
+    #[error("{name}: {source}")]
+    Absent { name: &'static str, source: Absent },
     #[error("{name}: expected {expected}, found {found:?}")]
     Value { name: &'static str, expected: &'static str, found: String },
     #[error("unknown parameter {0:?}: expected filter, sort, limit, follow or after")]
@@ -29,7 +31,7 @@ pub(super) enum ParameterError {
 }
 
 impl Parameters {
-    fn read(query: Option<&str>) -> Result<Self, ParameterError> {
+    fn read(query: Option<&str>, rows: Rows) -> Result<Self, ParameterError> {
         let mut parameters = Parameters::default();
         for (name, value) in parse(query.unwrap_or_default().as_bytes()) {
             match name.as_ref() {
@@ -57,12 +59,16 @@ impl Parameters {
                 other => return Err(ParameterError::Unknown(shown(other))),
             }
         }
+        let absent = |name| move |source| ParameterError::Absent { name, source };
+        let Selection { filter, sort, .. } = &parameters.selection;
+        filter.as_ref().map_or(Ok(()), |filter| rows.check_filter(filter)).map_err(absent("filter"))?;
+        sort.as_ref().map_or(Ok(()), |sort| rows.check_sort(sort)).map_err(absent("sort"))?;
         Ok(parameters)
     }
 
     /// Of a list that nobody can follow.
-    pub fn of_still(query: Option<&str>) -> Result<Self, ParameterError> {
-        match Self::read(query)? {
+    pub fn of_still(query: Option<&str>, rows: Rows) -> Result<Self, ParameterError> {
+        match Self::read(query, rows)? {
             Parameters { follow: true, .. } => Err(ParameterError::Still("follow")),
             Parameters { after: Some(_), .. } => Err(ParameterError::Still("after")),
             parameters => Ok(parameters),
@@ -70,8 +76,8 @@ impl Parameters {
     }
 
     /// Of one that can be.
-    pub fn of_followed(query: Option<&str>) -> Result<Self, ParameterError> {
-        match Self::read(query)? {
+    pub fn of_followed(query: Option<&str>, rows: Rows) -> Result<Self, ParameterError> {
+        match Self::read(query, rows)? {
             Parameters { follow: false, after: Some(_), .. } => Err(ParameterError::AfterWhat),
             parameters => Ok(parameters),
         }

@@ -14,6 +14,7 @@ use super::core_link::{Busy, CoreLink};
 use super::followers::Following;
 use super::listing::{ParameterError, Parameters, select};
 use super::peer::Role;
+use super::query::Rows;
 use super::whole::{FEW, Places, Whole};
 use super::{Request, flows, metrics, openapi, words};
 use crate::inventory::{self, Inventory};
@@ -237,7 +238,7 @@ async fn streams(
     client: Client,
     query: Option<&str>,
 ) -> Result<Response<AnyBody>, Failure> {
-    let parameters = Parameters::of_still(query)?;
+    let parameters = Parameters::of_still(query, Rows::Streams)?;
     let whole = shared.places.take(client.uid).await?;
     let items = shared.core.ask(Request::Streams).await?;
     let (context, now) = (shared.context.clone(), Timestamp::now());
@@ -251,7 +252,7 @@ async fn list_flows(
     client: Client,
     query: Option<&str>,
 ) -> Result<Response<AnyBody>, Failure> {
-    let parameters = Parameters::of_still(query)?;
+    let parameters = Parameters::of_still(query, Rows::Flows)?;
     let reader = shared.core.ask(Request::Flows).await?;
     let (context, now) = (shared.context.clone(), reader.now());
     let turn = shared.turn(client).await?;
@@ -273,7 +274,7 @@ async fn alerts(
     client: Client,
     query: Option<&str>,
 ) -> Result<Response<AnyBody>, Failure> {
-    let parameters = Parameters::of_followed(query)?;
+    let parameters = Parameters::of_followed(query, Rows::Alerts)?;
     if !parameters.follow {
         let whole = shared.places.take(client.uid).await?;
         let items = shared.core.ask(Request::Alerts).await?;
@@ -305,7 +306,7 @@ async fn histograms(
     query: Option<&str>,
     reset: bool,
 ) -> Result<Response<AnyBody>, Failure> {
-    let parameters = Parameters::of_still(query)?;
+    let parameters = Parameters::of_still(query, Rows::Histograms)?;
     let whole = shared.places.take(client.uid).await?;
     let items = shared.core.ask(|reply| Request::Histograms { reset, reply }).await?;
     listing(shared, client, (items, whole), parameters, |item, out| write_line(out, item)).await

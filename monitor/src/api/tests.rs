@@ -156,6 +156,17 @@ fn filter_sort_and_limit_are_heard() {
     let (status, _, body) = server.ask("GET", "/v1/flows?filter=encryptd%3D%3Dno");
     assert_eq!(status, 400);
     assert!(body.contains("filter: column 1: expected a known field"), "{body}");
+    for (path, why) in [
+        ("flows?filter=p50%3E1", "filter: no flow has the field p50"),
+        ("flows?sort=flows:desc", "sort: no flow has the field streamwatch.stream.flows"),
+        ("streams?filter=rtt%3E1", "filter: no stream has"),
+        ("alerts?filter=p50%3E1", "filter: no alert has"),
+        ("histograms?filter=bytes%3E1", "filter: no histogram has"),
+        ("flows?filter=streamwatch.tls.early_data%3D%3DTRUE", "expected offered or rejected"),
+    ] {
+        let (status, _, said) = server.ask("GET", &format!("/v1/{path}"));
+        assert!(status == 400 && said.contains(why), "{path}: {status} {said}");
+    }
     assert_eq!(server.ask("GET", "/v1/flows?colour=red").0, 400);
 }
 

@@ -6,13 +6,12 @@
 
 pub(super) mod ear;
 pub(super) mod mouth;
+mod process;
 
 use std::io;
 use std::net::Shutdown;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Child, Command as Program, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -44,6 +43,7 @@ use crate::store::Opened;
 use crate::wire::{Frames, WireError};
 use ear::{Ear, Ready, Step};
 use mouth::{Mouth, Reporter};
+use process::{Worker, in_words};
 
 /// How long a worker may take until it serves.
 const READY: Duration = Duration::from_secs(30);
@@ -78,9 +78,6 @@ const BATCHES: usize = 256;
 
 /// What the loader itself says.
 const DIRECT: usize = 16;
-
-/// Of the environment: how it writes to a terminal, and what it says of a panic.
-const ENVIRONMENT: [&str; 4] = ["NO_COLOR", "TERM", "COLUMNS", "RUST_BACKTRACE"];
 
 /// What is still to be answered, each kind in turn.
 #[derive(Default)]
@@ -158,9 +155,9 @@ impl Session {
             control.begin();
         }
         let (socket, theirs) = UnixStream::pair()?;
-        let child = Worker(program(theirs)?);
+        let child = Worker::start(theirs)?;
         let view = Arc::new(Mutex::new(WorkerView {
-            pid: child.0.id(),
+            pid: child.id(),
             restarts: life.ended,
             last_end: life.last.clone(),
             counts_only: life.counts_only,
@@ -295,7 +292,7 @@ impl Session {
     /// gone without that its end of the socket is closed. Looks are counted, and not time: a loader that was
     /// stopped itself has heard of nothing.
     pub fn kill_if_caught(&mut self) {
-        if !matches!(self.child.0.try_wait(), Ok(None)) {
+        if !self.child.runs() {
             hang_up(&self.socket);
             return;
         }
@@ -306,7 +303,7 @@ impl Session {
             return;
         }
         *looks += 1;
-        if *looks == CAUGHT && self.child.0.kill().is_ok() {
+        if *looks == CAUGHT && self.child.kill() {
             hang_up(&self.socket);
             let seconds = CAUGHT * LOOK_EVERY.as_secs() as u32;
             say!("streamwatch: the worker did nothing for {seconds} s and is killed");
@@ -498,57 +495,6 @@ fn not_in_order(how: &str, held_up: bool, config: &Config) -> String {
 fn hang_up(socket: &UnixStream) {
     // It may be so already.
     let _ = socket.shutdown(Shutdown::Both);
-}
-
-/// This very program, as the worker; standard input is its end of the socket.
-fn program(theirs: UnixStream) -> io::Result<Child> {
-    let environment = ENVIRONMENT.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
-    Program::new("/proc/self/exe")
-        .arg0("streamwatch")
-        .arg("worker")
-        .env_clear()
-        .envs(environment)
-        .current_dir("/")
-        .stdin(Stdio::from(OwnedFd::from(theirs)))
-        .spawn()
-}
-
-/// The process, waited for in any case: also where it could not be told what to do.
-struct Worker(Child);
-
-impl Worker {
-    /// Waits for so long, and then no longer.
-    fn wait(&mut self, patience: Duration) -> ExitStatus {
-        let until = Instant::now() + patience;
-        loop {
-            match self.0.try_wait() {
-                Ok(Some(status)) => return status,
-                Ok(None) if Instant::now() < until => thread::sleep(Duration::from_millis(2)),
-                _ => break,
-            }
-        }
-        // It is our child, and was not waited for: the number is still its own.
-        let _ = self.0.kill();
-        self.0.wait().unwrap_or_default()
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        self.wait(Duration::ZERO);
-    }
-}
-
-fn in_words(status: ExitStatus) -> String {
-    // There is to be none: what was captured would lie in it.
-    let core = if status.core_dumped() { ", with a core dump" } else { "" };
-    match status.signal() {
-        Some(signal) => match signal_hook::low_level::signal_name(signal) {
-            Some(name) => format!("signal {signal}, {name}{core}"),
-            None => format!("signal {signal}{core}"),
-        },
-        None => format!("exit status {}", status.code().unwrap_or_default()),
-    }
 }
 
 #[cfg(test)]

@@ -429,12 +429,6 @@ impl Flow {
         sent == (self.direction == Direction::Egress)
     }
 
-    /// Whether this is the flow that stands for the connection in its stream: with both ends on this
-    /// host, the client's.
-    pub fn is_primary(&self) -> bool {
-        self.twin.is_none() || self.direction == Direction::Egress
-    }
-
     /// Whether these can be the two sockets of one connection, which have each other's addresses: one asked for it,
     /// and the other was made after that. Anybody may have such addresses in a network namespace of their own: but
     /// not the numbers that the two ends have of each other.

@@ -229,24 +229,29 @@ impl Table {
     /// another network namespace there may be a connection with the same addresses.
     pub fn find_twin(&self, id: FlowId) -> Option<FlowId> {
         let flow = self.flows.get(id)?;
-        let (transport, netns) = (flow.transport, flow.netns);
-        let (remote, local) = flow.endpoints();
+        let places = self.places_of_other_end(&flow);
         drop(flow);
-        let mut other = self.find_at(transport, local, remote, netns);
-        if other.is_none() && reach(local.ip()) == Reach::Loopback {
-            // Accepted by a listener from before us: its namespace is not known, or the other's is not.
-            other = match netns {
-                0 => self.loopbacks.iter().find_map(|netns| self.find_at(transport, local, remote, *netns)),
-                _ => self.find_at(transport, local, remote, 0),
-            };
-        }
-        let other = other?;
+        let other = { places }.find_map(|place| self.find_at(place))?;
         if other == id {
             return None;
         }
         let (flow, twin) = (self.flows.get(id)?, self.flows.get(other)?);
         let free = twin.twin.is_none_or(|third| third == id || self.flows.get(third).is_none());
         (free && twin.may_be_twin_of(&flow)).then_some(other)
+    }
+
+    /// The addresses that the flow at the other end of the same connection has, where that is on this host.
+    pub fn places_of_other_end<'a>(&'a self, flow: &Flow) -> impl Iterator<Item = Addresses> + use<'a> {
+        let (transport, netns) = (flow.transport, flow.netns);
+        let (remote, local) = flow.endpoints();
+        // Accepted by a listener from before us: its namespace is not known, or the other's is not.
+        let unsure = reach(local.ip()) == Reach::Loopback;
+        let all = if unsure && netns == 0 { &self.loopbacks[..] } else { &[] };
+        let none = (unsure && netns != 0).then_some(0);
+        std::iter::once(netns)
+            .chain(all.iter().copied())
+            .chain(none)
+            .map(move |netns| addresses(transport, local, remote, netns))
     }
 
     /// The flow with these addresses of ours.
@@ -257,11 +262,10 @@ impl Table {
         remote: SocketAddr,
         netns: u64,
     ) -> Option<FlowId> {
-        self.find_at(transport, local.into(), remote.into(), netns)
+        self.find_at(addresses(transport, local.into(), remote.into(), netns))
     }
 
-    fn find_at(&self, transport: Transport, local: Endpoint, remote: Endpoint, netns: u64) -> Option<FlowId> {
-        let place = addresses(transport, local, remote, netns);
+    fn find_at(&self, place: Addresses) -> Option<FlowId> {
         let index = self
             .by_addresses
             .candidates(self.state.hash_one(place))

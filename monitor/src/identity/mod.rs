@@ -54,9 +54,9 @@ pub use glimpse::{Glimpser, Glimpses};
 pub use holders::holders;
 pub use lookers::Who;
 pub use namespaces::{Netns, NetnsSource, namespaces};
-pub(crate) use process::HOST;
 #[cfg(test)]
 pub use process::ProcessDirectory as TestDirectory;
+pub(crate) use process::{HOST, sees_the_host};
 pub use resolver::{Hung, Named, Resolver};
 pub use socket_users::{Before, SocketUsers, not_reached};
 pub use sockets::{SocketCounts, SocketError, SocketLister, SocketSeen, TcpCounts, TcpState, sockets};

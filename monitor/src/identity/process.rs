@@ -253,6 +253,11 @@ pub fn root_of_the_host() -> Option<OwnedFd> {
     root(HOST)
 }
 
+/// Whether the files that processes of the host run can be asked for there.
+pub fn sees_the_host() -> bool {
+    root_of_the_host().is_some()
+}
+
 fn root(of: &str) -> Option<OwnedFd> {
     openat(CWD, of, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()
 }

@@ -3,7 +3,6 @@
 //! Out: TCP and UDP sockets with their addresses, cookie, inode and the kernel's own TCP counters.
 //! v4-mapped addresses are given as IPv4.
 
-use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
@@ -157,7 +156,11 @@ impl SocketLister {
     /// waits for the socket's lock then (`inet_sk_diag_fill` in net/ipv4/inet_diag.c): a FIN that comes or goes
     /// meanwhile is counted as a byte. So the states are asked for once more, and no state comes back.
     pub fn list_counted(&self) -> Result<Vec<SocketSeen>, SocketError> {
-        self.count(self.list(Transport::Tcp)?)
+        let mut found = self.list(Transport::Tcp)?;
+        if found.iter().any(|socket| socket.tcp.is_some()) {
+            believe(&mut found, |each| self.each_later(each))?;
+        }
+        Ok(found)
     }
 
     /// Of those that have counters no more than these, by cookie: there may be hundreds of thousands.
@@ -173,26 +176,9 @@ impl SocketLister {
         if !found.is_empty() {
             found.sort_unstable_by_key(|socket| socket.cookie);
             found.dedup_by_key(|socket| socket.cookie);
-            let mut same = vec![false; found.len()];
-            self.each_later(|cookie, state| {
-                if let Ok(at) = found.binary_search_by_key(&cookie, |socket| socket.cookie) {
-                    same[at] = found[at].state == state;
-                }
-            })?;
-            believe(&mut found, &same);
+            believe(&mut found, |each| self.each_later(each))?;
         }
         Ok(found)
-    }
-
-    fn count(&self, found: Vec<SocketSeen>) -> Result<Vec<SocketSeen>, SocketError> {
-        if found.iter().all(|socket| socket.tcp.is_none()) {
-            return Ok(found);
-        }
-        let mut later = HashMap::with_capacity(found.len());
-        self.each_later(|cookie, state| {
-            later.insert(cookie, state);
-        })?;
-        Ok(counted(found, &later))
     }
 
     fn each_later(&self, mut each: impl FnMut(u64, TcpState)) -> Result<(), SocketError> {
@@ -339,23 +325,63 @@ fn unspecified(like: SocketAddr) -> IpAddr {
     }
 }
 
-/// Leaves the counters of those that are in the same state later.
-fn counted(mut found: Vec<SocketSeen>, later: &HashMap<u64, TcpState>) -> Vec<SocketSeen> {
-    for socket in &mut found {
-        if later.get(&socket.cookie) != Some(&socket.state) {
-            socket.tcp = socket.tcp.map(|_| TcpCounts::default());
-        }
-    }
-    found
+/// A socket in a list, which may tell its counters.
+trait Listed {
+    fn cookie(&self) -> u64;
+    fn state(&self) -> TcpState;
+    fn forget_counts(&mut self);
 }
 
-/// The same of those that are no more than counters.
-fn believe(found: &mut [SocketCounts], same: &[bool]) {
+impl Listed for SocketSeen {
+    fn cookie(&self) -> u64 {
+        self.cookie
+    }
+
+    fn state(&self) -> TcpState {
+        self.state
+    }
+
+    fn forget_counts(&mut self) {
+        self.tcp = self.tcp.map(|_| TcpCounts::default());
+    }
+}
+
+impl Listed for SocketCounts {
+    fn cookie(&self) -> u64 {
+        self.cookie
+    }
+
+    fn state(&self) -> TcpState {
+        self.state
+    }
+
+    fn forget_counts(&mut self) {
+        self.counts = TcpCounts::default();
+    }
+}
+
+/// Leaves the counters of those that are in the same state later, as `each_later` gives it with the cookie of each, and
+/// all in the order of their cookies.
+fn believe<T: Listed, E>(
+    found: &mut [T],
+    each_later: impl FnOnce(&mut dyn FnMut(u64, TcpState)) -> Result<(), E>,
+) -> Result<(), E> {
+    found.sort_unstable_by_key(Listed::cookie);
+    let mut same = vec![false; found.len()];
+    each_later(&mut |cookie, state| {
+        let first = found.partition_point(|socket| socket.cookie() < cookie);
+        // What is left of a closed connection bears its cookie.
+        let alike = found[first..].iter().zip(&mut same[first..]);
+        for (socket, same) in alike.take_while(|(socket, _)| socket.cookie() == cookie) {
+            *same = socket.state() == state;
+        }
+    })?;
     for (socket, same) in found.iter_mut().zip(same) {
         if !same {
-            socket.counts = TcpCounts::default();
+            socket.forget_counts();
         }
     }
+    Ok(())
 }
 
 #[derive(PartialEq, Eq)]

@@ -233,20 +233,28 @@ fn counters_of_a_socket_whose_state_changes_meanwhile_are_not_believed() {
         [&client, &server].iter().all(|socket| by_cookie(&found, socket).tcp.unwrap().segments_received > 0)
     );
 
-    let later = HashMap::from([(staying, TcpState::Established), (leaving, TcpState::CloseWait)]);
-    let believed = counted(found.clone(), &later);
-    assert_eq!(by_cookie(&believed, &client).tcp, by_cookie(&found, &client).tcp);
+    fn believed<T: Listed + Clone>(found: &[T], later: &[(u64, TcpState)]) -> Vec<T> {
+        let mut found = found.to_vec();
+        let told = believe(&mut found, |each| {
+            later.iter().for_each(|(cookie, state)| each(*cookie, *state));
+            Ok::<(), ()>(())
+        });
+        told.unwrap();
+        found
+    }
+    let later = [(staying, TcpState::Established), (leaving, TcpState::CloseWait)];
+    let told = believed(&found, &later);
+    assert_eq!(by_cookie(&told, &client).tcp, by_cookie(&found, &client).tcp);
     // It was there all the same, and so was one that is gone.
-    assert_eq!(by_cookie(&believed, &server).tcp, Some(TcpCounts::default()));
-    let counts = [(7, [true]), (8, [false])].map(|(cookie, same)| {
-        let counts = by_cookie(&found, &client).tcp.unwrap();
-        let mut one = [SocketCounts { cookie, state: TcpState::Established, counts }];
-        believe(&mut one, &same);
-        one[0].counts
-    });
-    assert_eq!(counts, [by_cookie(&found, &client).tcp.unwrap(), TcpCounts::default()]);
-    let gone = counted(found, &HashMap::new());
-    assert_eq!(by_cookie(&gone, &client).tcp, Some(TcpCounts::default()));
+    assert_eq!(by_cookie(&told, &server).tcp, Some(TcpCounts::default()));
+    assert_eq!(by_cookie(&believed(&found, &[]), &client).tcp, Some(TcpCounts::default()));
+    // The same of those that are no more than counters.
+    let state = TcpState::Established;
+    let counts = by_cookie(&found, &client).tcp.unwrap();
+    let short = [staying, leaving, 0].map(|cookie| SocketCounts { cookie, state, counts });
+    let told = believed(&short, &later);
+    let of = |cookie| told.iter().find(|it| it.cookie == cookie).unwrap().counts;
+    assert_eq!([of(staying), of(leaving), of(0)], [counts, TcpCounts::default(), TcpCounts::default()]);
 }
 
 #[test]

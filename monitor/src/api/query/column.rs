@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use dissect::{Facts, Protocol};
 use jiff::Timestamp;
 
-use super::field::{Field, Side};
+use super::field::{Field, HISTOGRAM, Side};
 use crate::flows::Row;
 use crate::model::{Count, Direction, FailReason, FlowState, Identity, Judged, Transport, Verdict};
 use crate::record::community_id::community_id;
@@ -129,26 +129,10 @@ pub fn columns(field: &Field) -> Option<Vec<Column>> {
 }
 
 /// Fields that no flow has.
-fn is_of_others(path: &str) -> bool {
+pub(super) fn is_of_others(path: &str) -> bool {
     const OTHERS: [&str; 4] = ["streamwatch.stream.", "streamwatch.alert.", "streamwatch.loss.", "rule."];
-    const ALONE: [&str; 15] = [
-        "message",
-        "event.reason",
-        "event.severity",
-        "stream",
-        "name",
-        "unit",
-        "count",
-        "min",
-        "p50",
-        "p90",
-        "p99",
-        "p999",
-        "max",
-        "mean",
-        "v2",
-    ];
-    OTHERS.iter().any(|others| path.starts_with(others)) || ALONE.contains(&path)
+    const ALONE: [&str; 3] = ["message", "event.reason", "event.severity"];
+    OTHERS.iter().any(|others| path.starts_with(others)) || ALONE.contains(&path) || HISTOGRAM.contains(&path)
 }
 
 fn column(path: &str) -> Option<Column> {

@@ -83,6 +83,10 @@ pub const IDENTITY: &[(&str, &[&str])] = &[
     ("user", &["user.name", "user.id"]),
 ];
 
+/// The fields of a histogram.
+pub const HISTOGRAM: &[&str] =
+    &["stream", "name", "unit", "count", "min", "p50", "p90", "p99", "p999", "max", "mean", "v2"];
+
 #[rustfmt::skip]
 /// Full ECS paths, and the fields of a histogram (the last row).
 pub const FULL: &[&str] = &[

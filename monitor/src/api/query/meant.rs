@@ -23,6 +23,33 @@ pub(super) const NUMBERS: &[&str] = &[
     "streamwatch.tcp.retransmits", "streamwatch.tcp.rtt_us", "streamwatch.tcp.setup_ns",
 ];
 
+/// Paths that hold one of a few words in every record, and those.
+#[rustfmt::skip]
+pub(super) const WORDS: &[(&str, &[&str])] = &[
+    ("network.direction", &["ingress", "egress"]),
+    ("network.transport", &["tcp", "udp"]),
+    ("network.type", &["ipv4", "ipv6"]),
+    ("streamwatch.alert.state", &["opened", "repeated", "resolved"]),
+    ("streamwatch.flow.before_start", BOOLEAN),
+    ("streamwatch.flow.failure", &["refused", "timed_out", "unreachable", "abandoned"]),
+    ("streamwatch.flow.state", &["opening", "open", "closed", "failed"]),
+    ("streamwatch.ssh.post_quantum", BOOLEAN),
+    ("streamwatch.tls.early_data", &["offered", "rejected"]),
+    ("streamwatch.tls.encrypted_client_hello", BOOLEAN),
+    ("streamwatch.tls.post_quantum", BOOLEAN),
+    ("streamwatch.tls.post_quantum_offered", BOOLEAN),
+    ("streamwatch.tls.renegotiated", BOOLEAN),
+    ("streamwatch.tls.retried", BOOLEAN),
+    ("tls.established", BOOLEAN),
+    ("tls.resumed", BOOLEAN),
+];
+
+const BOOLEAN: &[&str] = &["true", "false"];
+
+fn words(path: &str) -> Option<&'static [&'static str]> {
+    WORDS.iter().find(|(of, _)| *of == path).map(|(_, words)| *words)
+}
+
 /// Those of a time are of nanoseconds, but for this one.
 const MICROSECONDS: &str = "streamwatch.tcp.rtt_us";
 
@@ -50,7 +77,7 @@ pub(super) fn as_counted(field: &Field, value: String) -> String {
 }
 
 /// What such a field is compared with, where it is never equal to `value`, nor less or more.
-pub(super) fn expected(field: &Field, operator: Operator, value: &str) -> Option<&'static str> {
+pub(super) fn expected(field: &Field, operator: Operator, value: &str) -> Option<String> {
     let paths: &[&str] = match field {
         Field::Paths(paths) => paths,
         Field::Of(_, paths) => paths,
@@ -61,17 +88,25 @@ pub(super) fn expected(field: &Field, operator: Operator, value: &str) -> Option
         _ if all(&|path| NUMBERS.contains(&path)) => {
             let (can, expected) = paths.first().map_or((&[][..], "a number"), |path| units(path));
             let is_one = number_of(value).is_some_and(|(_, unit)| unit == Unit::Any || can.contains(&unit));
-            (!is_one).then_some(expected)
+            (!is_one).then(|| expected.to_owned())
         }
         Operator::Equal | Operator::NotEqual if all(&|path| path.ends_with(".ip")) => {
             let is_one = value.parse::<IpAddr>().is_ok() || value.parse::<IpNet>().is_ok();
-            (!is_one).then_some("an address or a range such as 10.0.0.0/8 (=~ takes a part of one)")
+            (!is_one).then(|| "an address or a range such as 10.0.0.0/8 (=~ takes a part of one)".to_owned())
         }
         Operator::Equal | Operator::NotEqual if all(&|path| path.ends_with("user.id")) => {
-            value.parse::<u32>().is_err().then_some("a user's number (the field user takes names, too)")
+            let is_one = value.parse::<u32>().is_ok();
+            (!is_one).then(|| "a user's number (the field user takes names, too)".to_owned())
         }
         Operator::Equal | Operator::NotEqual if all(&|path| path.ends_with(".answer")) => {
-            (!matches!(value, "yes" | "no" | "unknown")).then_some("yes, no or unknown")
+            (!matches!(value, "yes" | "no" | "unknown")).then(|| "yes, no or unknown".to_owned())
+        }
+        Operator::Equal | Operator::NotEqual if all(&|path| words(path).is_some()) => {
+            let mut all: Vec<&str> = paths.iter().filter_map(|path| words(path)).flatten().copied().collect();
+            all.dedup();
+            let (last, others) = all.split_last()?;
+            let is_one = all.contains(&value);
+            (!is_one).then(|| format!("{} or {last}", others.join(", ")))
         }
         _ => None,
     }

@@ -9,8 +9,8 @@
 //! Comparisons: `==`, `!=`, `<`, `<=`, `>`, `>=`, and `=~`: with `*` or `?` a glob over the whole
 //! value, else a substring (both with case ignored). `&&` before `||`; `!` and parentheses. A value
 //! is a word, a quoted text, a number with an optional unit (`kB MB GB`, `ns us ms s min h`) or an
-//! address range; one that the field can never have is refused. A record without the field fulfils
-//! `!=` only. Fields: [`field::SHORT`] and the ECS paths of [`field::FULL`].
+//! address range; one that the field can never have is refused, as is a field that no row of the listing
+//! ever has. A record without the field fulfils `!=` only. Fields: [`field::SHORT`] and the ECS paths of [`field::FULL`].
 //!
 //! In: text from a client, and records as JSON values. Out: yes or no. Must never: recurse or work
 //! without bound, whatever the text.
@@ -22,6 +22,7 @@ mod lex;
 mod meant;
 mod parse;
 mod plan;
+mod rows;
 
 use std::cmp::Ordering;
 
@@ -30,6 +31,7 @@ use serde_json::Value;
 pub use field::Field;
 pub use parse::{Expression, Operator, QueryError};
 pub use plan::{Candidate, Key, Plan};
+pub use rows::{Absent, Rows};
 
 /// The longest filter that is read.
 pub const LONGEST: usize = 4096;

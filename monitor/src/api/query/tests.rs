@@ -65,6 +65,12 @@ fn a_value_that_a_field_cannot_have_is_refused() {
     assert!(error("client.ip == 10.0.0.0/99").starts_with("column 14: expected an address or a range"));
     assert_eq!(error("encrypted != maybe"), "column 14: expected yes, no or unknown, found \"maybe\"");
     assert!(error("uid == root").starts_with("column 8: expected a user's number"));
+    assert_eq!(
+        error("streamwatch.tls.early_data == TRUE"),
+        "column 31: expected offered or rejected, found \"TRUE\""
+    );
+    assert_eq!(error("tls.resumed == TRUE"), "column 16: expected true or false, found \"TRUE\"");
+    assert!(error("state == up").contains("opened, repeated, resolved, opening, open, closed or failed"));
     for taken in [
         "bytes =~ 1X",
         "client.ip =~ 10.0.",
@@ -127,6 +133,109 @@ fn what_is_called_a_number_is_one_in_every_record() {
     ecs::encode_stream(&samples::context(), &samples::stream(), samples::at(), &mut out);
     look(&out);
     assert!(numbers > super::meant::NUMBERS.len());
+}
+
+/// Records by what they are rows of.
+fn rows() -> Vec<(Rows, Value)> {
+    use crate::model::Record;
+
+    let mut out = Vec::new();
+    let mut all = Vec::new();
+    let read = |out: &mut Vec<u8>| {
+        let record: Value = serde_json::from_slice(out).unwrap();
+        out.clear();
+        record
+    };
+    for record in samples::records().iter().chain(&samples::hostile_records("x")) {
+        let rows = match record {
+            Record::Flow { .. } => Rows::Flows,
+            Record::Alert { .. } => Rows::Alerts,
+            _ => continue,
+        };
+        ecs::encode(&samples::context(), record, &mut out);
+        all.push((rows, read(&mut out)));
+    }
+    ecs::encode_stream(&samples::context(), &samples::stream(), samples::at(), &mut out);
+    all.push((Rows::Streams, read(&mut out)));
+    let mut measures = crate::hist::Measures::default();
+    measures.record(&crate::hist::Sample::default());
+    for view in [measures.views(None), measures.views(Some("a → b"))].concat() {
+        all.push((Rows::Histograms, serde_json::to_value(view).unwrap()));
+    }
+    all
+}
+
+#[test]
+fn what_is_called_one_of_a_few_words_is_one_in_every_record() {
+    use crate::model::{AlertState, Direction, FlowState};
+    use dissect::EarlyData;
+
+    for (path, words) in super::meant::WORDS {
+        for (_, record) in rows() {
+            if let Some(found) = Field::named(path).unwrap().value(&record) {
+                let found = found.as_str().map_or_else(|| found.to_string(), str::to_owned);
+                assert!(words.contains(&found.as_str()), "{path}: {found}");
+            }
+        }
+    }
+    let all = |path: &str, values: &[Value]| {
+        let (_, words) = super::meant::WORDS.iter().find(|(of, _)| *of == path).unwrap();
+        let values: Vec<&str> = values.iter().filter_map(Value::as_str).collect();
+        assert_eq!(values, *words, "{path}");
+    };
+    let states = [AlertState::Opened, AlertState::Repeated, AlertState::Resolved];
+    all("streamwatch.alert.state", &states.map(|state| serde_json::to_value(state).unwrap()));
+    let states = [FlowState::Opening, FlowState::Open, FlowState::Closed, FlowState::Failed];
+    all("streamwatch.flow.state", &states.map(|state| serde_json::to_value(state).unwrap()));
+    let ways = [Direction::Ingress, Direction::Egress];
+    all("network.direction", &ways.map(|way| serde_json::to_value(way).unwrap()));
+    let early = [EarlyData::Offered, EarlyData::Rejected];
+    all("streamwatch.tls.early_data", &early.map(|early| serde_json::to_value(early).unwrap()));
+}
+
+#[test]
+fn a_field_that_a_row_has_is_never_said_to_be_none_of_its_listing() {
+    let all = rows();
+    for kind in [Rows::Flows, Rows::Streams, Rows::Alerts, Rows::Histograms] {
+        assert!(all.iter().any(|(rows, _)| *rows == kind), "{kind:?}");
+    }
+    for (rows, record) in &all {
+        let mut found = Vec::new();
+        leaves(record, "", &mut found);
+        for path in found.iter().filter_map(|path| Field::named(path)) {
+            let sort = Sort { field: path, descending: false };
+            assert_eq!(rows.check_sort(&sort), Ok(()), "{rows:?}");
+        }
+    }
+}
+
+#[test]
+fn a_field_that_no_row_of_a_listing_has_is_refused() {
+    let refused = |rows: Rows, filter: &str| {
+        rows.check_filter(&filter.parse().unwrap()).err().map(|error| error.to_string())
+    };
+    let no = |text: &str| Some(text.to_owned());
+    assert_eq!(refused(Rows::Flows, "p50 > 1"), no("no flow has the field p50 (histograms have)"));
+    assert_eq!(
+        refused(Rows::Flows, "bytes > 1 && !(flows > 1 || rule == x)"),
+        no("no flow has the field streamwatch.stream.flows (streams, alerts have)")
+    );
+    assert_eq!(
+        refused(Rows::Streams, "rtt > 1"),
+        no("no stream has the field streamwatch.tcp.rtt_us (flows, alerts have)")
+    );
+    assert_eq!(
+        refused(Rows::Histograms, "client.process == curl"),
+        no("no histogram has the field client.* (flows, streams, alerts have)")
+    );
+    for (rows, filter) in [
+        (Rows::Flows, "client == 10.0.0.1 && first > 2026 && state == open"),
+        (Rows::Streams, "flows > 1 && client.process == curl && encrypted != yes && start > 2026"),
+        (Rows::Alerts, "count > 1 && rule == plaintext && state == opened"),
+        (Rows::Histograms, "count > 1 && stream =~ curl && unit == ns && p50 > 1"),
+    ] {
+        assert_eq!(refused(rows, filter), None, "{filter}");
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@
 //! are what had not been counted. Until then that is left out, and told to be.
 
 /// Bytes of client and server.
-type Bytes = (u64, u64);
+pub(super) type Bytes = (u64, u64);
 
 /// What is known of a flow that is heard of again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +87,8 @@ impl Forgotten {
         })
     }
 
-    /// A flow counts that has so many bytes by now, and may be one of them.
+    /// A flow is heard of that may be one of them. `bytes`: those that are not counted, if none of it was when it was
+    /// forgotten; of one whose other end counts, none.
     pub fn heard(&mut self, hash: u64, bytes: Bytes) -> Before {
         if !self.may_hold(hash) {
             return Before::Never;
@@ -115,15 +116,16 @@ impl Forgotten {
             return Before::Unsure(None);
         }
         self.open = self.open.saturating_sub(all.had.0.saturating_add(all.had.1));
-        Before::Unsure(Some((
-            all.had.0.saturating_sub(all.counted.0),
-            all.had.1.saturating_sub(all.counted.1),
-        )))
+        Before::Unsure(Some(less(all.had, all.counted)))
     }
 }
 
-fn plus(a: Bytes, b: Bytes) -> Bytes {
+pub(super) fn plus(a: Bytes, b: Bytes) -> Bytes {
     (a.0.saturating_add(b.0), a.1.saturating_add(b.1))
+}
+
+pub(super) fn less(a: Bytes, b: Bytes) -> Bytes {
+    (a.0.saturating_sub(b.0), a.1.saturating_sub(b.1))
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ mod lives;
 mod messages;
 mod named;
 mod owners;
+mod pushed_out;
 pub(in crate::daemon) mod recent;
 mod roles;
 mod self_check;
@@ -319,8 +320,12 @@ impl Core {
         // What no stream has counted yet waits.
         let waiting: HashSet<FlowId> = self.waiting.iter().copied().collect();
         for flow in waiting.into_iter().filter_map(|id| self.table.get(id)) {
-            if !flow.assigned && flow.is_primary() {
-                let (c, s) = flow.countable();
+            if flow.assigned {
+                continue;
+            }
+            let other = self.other_end(&flow);
+            if other.leaves_it_to(&flow) {
+                let (c, s) = self.sums.uncounted(&flow, &other);
                 client += c;
                 server += s;
             }

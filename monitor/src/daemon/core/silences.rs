@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::api::query::Expression;
+use crate::api::query::{Expression, Rows};
 use crate::model::{AlertView, Silence};
 use crate::record::{Context, ecs};
 
@@ -43,6 +43,7 @@ impl Silences {
     /// The filter is none, or there are too many.
     pub fn add(&mut self, silence: Silence) -> Result<Silence, String> {
         let filter: Expression = silence.filter.parse().map_err(|error| format!("filter: {error}"))?;
+        Rows::Alerts.check_filter(&filter).map_err(|error| format!("filter: {error}"))?;
         if self.list.len() >= MOST {
             return Err(format!("there are {MOST} silences already"));
         }

@@ -1,5 +1,6 @@
 //! What can be done for a flow now: tell it, judge it, count it, find in it, end it.
 
+use super::sums::{Is, OtherEnd};
 use super::*;
 use crate::alert::Holder;
 use crate::flows::Detected;
@@ -42,7 +43,8 @@ impl Core {
         let old = now_ns.saturating_sub(flow.opened_ns) > PATIENCE;
         let known = !matches!(flow.facts.protection, dissect::Protection::Unknown(_));
         let ripe = over || flow.is_ripe(now_ns);
-        let other_counts = !flow.assigned && self.other_counts(&flow);
+        let is_due = !flow.assigned && ((known && ripe) || flow.settled || over || old);
+        let other = is_due.then(|| self.other_end(&flow));
         drop(flow);
         let Some(mut guard) = self.table.get_mut(id) else { return };
         let flow = &mut *guard;
@@ -60,9 +62,7 @@ impl Core {
                 self.out.records.push(told(flow, FlowAction::FlowOpened, &self.boot_id, self.clock, now_ns));
             }
         }
-        if !flow.assigned && ((known && ripe) || flow.settled || over || old) {
-            self.sums.assign(&mut self.streams, flow, other_counts);
-        }
+        let twice = other.and_then(|other| self.sums.assign(&mut self.streams, flow, &other));
         self.sums.account(&mut self.streams, flow, changed);
         if flow.settled && !flow.marks.has(Marks::TOLD_SETTLED) {
             flow.marks.set(Marks::TOLD_SETTLED, true);
@@ -73,7 +73,9 @@ impl Core {
                 self.out.records.push(told(flow, FlowAction::FlowSettled, &self.boot_id, self.clock, now_ns));
             }
         }
+        let twin = flow.twin;
         drop(guard);
+        self.counted_twice(twin, twice);
         if ripe {
             self.detect(id, now_ns);
         }
@@ -84,9 +86,27 @@ impl Core {
         }
     }
 
-    /// Whether the flow at the other end of the connection, on this host too, counts already.
-    fn other_counts(&self, flow: &Flow) -> bool {
-        flow.twin.and_then(|twin| self.table.get(twin)).is_some_and(|twin| twin.stream.is_some())
+    /// The flow at the other end of the connection, if that is on this host too.
+    pub(super) fn other_end(&self, flow: &Flow) -> OtherEnd {
+        let is = match flow.twin.and_then(|twin| self.table.get(twin)) {
+            None => Is::Away,
+            Some(twin) if twin.stream.is_some() => Is::Counting,
+            Some(twin) if twin.assigned => Is::Silent,
+            Some(_) => Is::Waiting,
+        };
+        let is_asked = !flow.assigned && self.sums.pushed > 0;
+        let at = if is_asked { self.table.places_of_other_end(flow).collect() } else { Vec::new() };
+        OtherEnd { is, at }
+    }
+
+    /// The sums hold so much of a connection besides what the end that counts knows of: that one goes on beyond it.
+    fn counted_twice(&mut self, twin: Option<FlowId>, bytes: Option<(u64, u64)>) {
+        if let Some((client, server)) = bytes
+            && let Some(mut twin) = twin.and_then(|twin| self.table.get_mut(twin))
+        {
+            twin.accounted.0 = twin.accounted.0.saturating_add(client);
+            twin.accounted.1 = twin.accounted.1.saturating_add(server);
+        }
     }
 
     /// Adds to the stream what the flow has counted since the last time.
@@ -196,19 +216,18 @@ impl Core {
     /// A flow had to leave a full table while it lived. It may be heard of again.
     pub(super) fn push_out(&mut self, id: FlowId, mut flow: Flow, now_ns: u64) {
         self.throttled(Shared::Flows, flow.cgroup, throttle::label(&flow), 1, now_ns);
-        let other_counts = self.other_counts(&flow);
-        self.sums.assign(&mut self.streams, &mut flow, other_counts);
+        let other = self.other_end(&flow);
+        let twice = self.sums.assign(&mut self.streams, &mut flow, &other);
+        self.counted_twice(flow.twin, twice);
+        let began_ns = flow.began_ns();
         flow.seen.pushed_out = true;
         flow.judge(&mut self.judge);
         self.sums.account(&mut self.streams, &mut flow, true);
-        self.sums.push_out(&flow);
+        self.sums.push_out(&flow, began_ns, other.is);
         if flow.stream.is_some()
-            && let Some(mut twin) = flow.twin.and_then(|twin| self.table.get_mut(twin))
-            && twin.stream.is_none()
+            && let Some(twin) = flow.twin
         {
-            // This one counts, also when it is heard of again; how much is not known to the other.
-            twin.assigned = true;
-            twin.accounted = (u64::MAX, u64::MAX);
+            self.stay_alone(twin);
         }
         if let Some(stream) = flow.stream.and_then(|id| self.streams.get_mut(id)) {
             stream.open = stream.open.saturating_sub(1);
@@ -218,6 +237,22 @@ impl Core {
         let view = Arc::new(flow.view(&self.boot_id, now_ns, self.wall()));
         let at = self.clock.wall(now_ns);
         self.out.records.push(Record::Flow { flow: view, action: FlowAction::FlowProgress, at });
+    }
+
+    /// The other end of a connection, which counted, was pushed out: from now on this one counts in its place.
+    fn stay_alone(&mut self, id: FlowId) {
+        let Some(mut flow) = self.table.get_mut(id).filter(|flow| flow.stream.is_none()) else { return };
+        flow.accounted = (0, 0);
+        let was_assigned = std::mem::take(&mut flow.assigned);
+        drop(flow);
+        let other = self.table.get(id).map(|flow| self.other_end(&flow)).filter(|_| was_assigned);
+        if let Some(other) = other
+            && let Some(mut flow) = self.table.get_mut(id)
+        {
+            self.sums.assign(&mut self.streams, &mut flow, &other);
+            self.sums.account(&mut self.streams, &mut flow, true);
+        }
+        self.waiting.push(id);
     }
 
     /// Frees what a flow holds: captured bytes, and alerts.
@@ -251,8 +286,9 @@ impl Core {
             flow.seen.end_concluded = true;
             flow.judge(&mut self.judge);
         }
-        let other_counts = self.other_counts(&flow);
-        self.sums.assign(&mut self.streams, &mut flow, other_counts);
+        let other = self.other_end(&flow);
+        let twice = self.sums.assign(&mut self.streams, &mut flow, &other);
+        self.counted_twice(flow.twin, twice);
         self.sums.account(&mut self.streams, &mut flow, true);
         self.sums.end(&flow);
         if flow.stream.is_some() {

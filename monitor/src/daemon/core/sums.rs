@@ -1,12 +1,12 @@
 //! Sums over connections: each payload byte counts once, in its stream and in the total.
 
 use std::collections::{HashMap, VecDeque};
-use std::hash::BuildHasher;
 
 use dissect::{Facts, UnknownReason};
 use foldhash::quality::RandomState;
 
-use super::forgotten::{Before, Forgotten};
+use super::forgotten::{Before, Bytes, Forgotten, less, plus};
+use super::pushed_out::{Counted, Keeps, Oldest, PushedOut};
 use crate::flows::{Addresses, Flow, FlowKey, StreamId, Streams, addresses};
 use crate::inventory::{Ledger, Place};
 use crate::model::Direction;
@@ -18,10 +18,8 @@ pub struct Sums {
     pub bytes: (u64, u64),
     /// The same bytes by how they were protected.
     pub ledger: Ledger,
-    /// Flows that were pushed out of the table, by a hash of their key: they may be heard of again.
-    pushed_out: HashMap<u64, PushedOut, RandomState>,
-    order: VecDeque<u64>,
-    capacity: usize,
+    /// Flows that were pushed out of the table: they may be heard of again, and so may their other ends.
+    pushed_out: PushedOut,
     /// Flows that were pushed out.
     pub pushed: u64,
     /// Those that are no longer remembered one by one.
@@ -32,13 +30,39 @@ pub struct Sums {
     ended_order: VecDeque<Addresses>,
 }
 
-/// What a flow had counted when it was pushed out: its totals are cumulative.
-#[derive(Clone, Copy, Debug)]
-struct PushedOut {
-    /// Bytes of client and server; `None`: it does not count, its other end does.
-    counted: Option<(u64, u64)>,
-    place: Place,
+/// The flow at the other end of a connection, where that is on this host.
+#[derive(Clone, Debug)]
+pub struct OtherEnd {
+    pub is: Is,
+    /// The addresses that it has, if it was pushed out.
+    pub at: Vec<Addresses>,
 }
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Is {
+    /// Not in the table.
+    Away,
+    /// To be put into its stream.
+    Waiting,
+    /// In its stream.
+    Counting,
+    /// In none.
+    Silent,
+}
+
+impl OtherEnd {
+    /// Whether a flow is to count, whose other end this is: of two that may, the client's does.
+    pub fn leaves_it_to(&self, flow: &Flow) -> bool {
+        match self.is {
+            Is::Away | Is::Silent => true,
+            Is::Waiting => flow.direction == Direction::Egress,
+            Is::Counting => false,
+        }
+    }
+}
+
+/// What a flow is held to have counted of which nobody knows how much was.
+const ALL: Bytes = (u64::MAX, u64::MAX);
 
 /// A flow that was counted and has ended.
 #[derive(Clone, Copy, Debug)]
@@ -59,9 +83,7 @@ impl Sums {
         Sums {
             bytes: (0, 0),
             ledger: Ledger::default(),
-            pushed_out: HashMap::default(),
-            order: VecDeque::new(),
-            capacity,
+            pushed_out: PushedOut::new(capacity),
             pushed: 0,
             forgotten: Forgotten::new(groups),
             ended: HashMap::default(),
@@ -69,57 +91,81 @@ impl Sums {
         }
     }
 
-    /// Puts a flow into its stream, once. With both ends on this host one of them counts: the
-    /// client's, unless the other one was counted before that was heard of (`other_counts`).
-    pub fn assign(&mut self, streams: &mut Streams, flow: &mut Flow, other_counts: bool) {
+    /// Puts a flow into its stream, once. With both ends on this host one of them counts: the client's, unless the
+    /// other one was counted before that was heard of. What the sums hold of the connection goes from one end to the
+    /// other with that. Gives what they hold of it besides what the other end knows of, where that one counts.
+    pub fn assign(&mut self, streams: &mut Streams, flow: &mut Flow, other: &OtherEnd) -> Option<Bytes> {
         if flow.assigned {
-            return;
+            return None;
         }
         flow.assigned = true;
-        if other_counts || !flow.is_primary() {
-            return;
+        let counts = other.leaves_it_to(flow);
+        let taken = if counts { self.pushed_out.take_other_end(flow, &other.at) } else { None };
+        let ended = if counts && taken.is_none() { self.other_end_counted(flow) } else { None };
+        let of_other = taken.map(|counted| counted.bytes).or(ended);
+        // Where the other end counts, it does so of all.
+        let rest = if counts { less(flow.countable(), of_other.unwrap_or_default()) } else { (0, 0) };
+        let before = self.before(flow, rest);
+        if let Before::Unsure(Some(missing)) = before {
+            self.make_up(streams, flow, missing);
         }
-        if let Some(counted) = self.other_end_counted(flow) {
-            flow.accounted = counted;
-            return;
+        if !counts {
+            return self.leave_to_other_end(flow, other.is, before);
         }
-        let before = self.before(flow);
-        if before == Before::Elsewhere {
-            return;
+        if let Some(counted) = taken {
+            flow.in_ledger = counted.place;
+        }
+        flow.accounted = match (before, of_other) {
+            (Before::Counted(own), of_other) => plus(own, of_other.unwrap_or_default()),
+            // What it has by now is left to its group.
+            (Before::Unsure(_), of_other) => plus(of_other.unwrap_or_default(), rest),
+            (Before::Elsewhere, None) => ALL,
+            (Before::Never | Before::Elsewhere, of_other) => of_other.unwrap_or_default(),
+        };
+        if ended.is_some() || flow.accounted == ALL {
+            return None;
         }
         let id = streams.of(flow);
         flow.stream = Some(id);
-        match before {
-            Before::Counted(accounted) => flow.accounted = accounted,
-            Before::Unsure(missing) => {
-                // What it has by now is left to its group.
-                flow.accounted = flow.countable();
-                if let Some(missing) = missing {
-                    self.make_up(streams, flow, missing);
-                }
-            }
-            Before::Never | Before::Elsewhere => {}
-        }
         if let Some(stream) = streams.get_mut(id) {
-            stream.flows += u64::from(before == Before::Never);
+            stream.flows += u64::from(before == Before::Never && taken.is_none());
             stream.open += 1;
         }
         streams.learn(id, flow);
+        None
     }
 
-    /// What a flow had counted when it was pushed out, if it was.
-    fn before(&mut self, flow: &mut Flow) -> Before {
-        let hash = self.hash(&flow.key());
-        match self.pushed_out.remove(&hash) {
-            Some(PushedOut { counted: Some(accounted), place }) => {
+    /// A flow does not count, since its other end does, or will.
+    fn leave_to_other_end(&mut self, flow: &Flow, other: Is, before: Before) -> Option<Bytes> {
+        let Before::Counted(bytes) = before else { return None };
+        if other == Is::Counting {
+            return Some(bytes);
+        }
+        let oldest =
+            self.pushed_out.add(flow, flow.began_ns(), Some(Counted { bytes, place: flow.in_ledger }));
+        self.forget(oldest);
+        None
+    }
+
+    /// What the sums hold of a flow that was pushed out, if it was. `rest`: what they may lack of it.
+    fn before(&mut self, flow: &mut Flow, rest: Bytes) -> Before {
+        match self.pushed_out.take(&flow.key()) {
+            Some(Some(Counted { bytes, place })) => {
                 // It is what it was, until its bytes say otherwise.
                 flow.in_ledger = place;
-                Before::Counted(accounted)
+                Before::Counted(bytes)
             }
-            Some(PushedOut { counted: None, .. }) => Before::Elsewhere,
-            None if flow.seen.pushed_out => self.forgotten.heard(hash, flow.countable()),
+            Some(None) => Before::Elsewhere,
+            None if flow.seen.pushed_out => self.forgotten.heard(self.pushed_out.hash(&flow.key()), rest),
             None => Before::Never,
         }
+    }
+
+    /// What the sums do not hold yet of a flow that is in no stream yet.
+    pub fn uncounted(&self, flow: &Flow, other: &OtherEnd) -> Bytes {
+        let own = self.pushed_out.of(&flow.key()).flatten().unwrap_or_default();
+        let of_other = self.pushed_out.of_other_end(flow, &other.at).or_else(|| self.other_end_counted(flow));
+        less(flow.countable(), plus(own, of_other.unwrap_or_default()))
     }
 
     /// Counts what flows had that nobody can tell apart, under nobody's name.
@@ -186,7 +232,7 @@ impl Sums {
     pub fn make_good(&mut self, streams: &mut Streams, flow: &mut Flow) -> Option<StreamId> {
         let ((client, server), counted) = (flow.countable(), flow.accounted);
         // What had been counted of one from before is not known here.
-        let known = !flow.seen.before_start && !flow.seen.pushed_out;
+        let known = !flow.seen.before_start;
         if flow.stream.is_some() || !known || (client <= counted.0 && server <= counted.1) {
             return None;
         }
@@ -195,8 +241,9 @@ impl Sums {
         flow.stream
     }
 
-    /// A flow that counted has ended.
+    /// A flow has ended.
     pub fn end(&mut self, flow: &Flow) {
+        self.pushed_out.end(&flow.key(), Keeps::Counted);
         if flow.stream.is_none() {
             return;
         }
@@ -218,40 +265,34 @@ impl Sums {
 
     /// Whether a flow that is heard of was pushed out before, or may have been.
     pub fn was_pushed_out(&self, key: &FlowKey) -> bool {
-        let hash = self.hash(key);
-        self.pushed_out.contains_key(&hash) || self.forgotten.may_hold(hash)
+        self.pushed_out.of(key).is_some() || self.forgotten.may_hold(self.pushed_out.hash(key))
     }
 
     /// Whether so many bytes of a flow that was pushed out are counted, here or at its other end.
     pub fn has_all(&self, key: &FlowKey, bytes: u64) -> bool {
-        self.pushed_out.get(&self.hash(key)).is_some_and(|flow| {
-            flow.counted.is_none_or(|(client, server)| client.saturating_add(server) >= bytes)
+        self.pushed_out.of(key).is_some_and(|counted| {
+            counted.is_none_or(|(client, server)| client.saturating_add(server) >= bytes)
         })
     }
 
     /// A flow begins anew under a key that another one had: it has counted nothing.
     pub fn begin(&mut self, key: &FlowKey) {
-        let hash = self.hash(key);
-        self.pushed_out.remove(&hash);
+        self.pushed_out.end(key, Keeps::Nothing);
     }
 
-    /// A flow was pushed out of the table while it lived.
-    pub fn push_out(&mut self, flow: &Flow) {
-        if self.order.len() >= self.capacity
-            && let Some(oldest) = self.order.pop_front()
-            && let Some(flow) = self.pushed_out.remove(&oldest)
-        {
-            self.forgotten.forget(oldest, flow.counted);
-        }
+    /// A flow was pushed out of the table while it lived. When it began is not known of it any more.
+    pub fn push_out(&mut self, flow: &Flow, began_ns: Option<u64>, other: Is) {
         self.pushed += 1;
-        let hash = self.hash(&flow.key());
-        self.order.push_back(hash);
-        let counted = flow.stream.is_some().then_some(flow.accounted);
-        self.pushed_out.insert(hash, PushedOut { counted, place: flow.in_ledger });
+        // Also what its other end had counted that has ended: it may go beyond that.
+        let known = flow.stream.is_some() || other == Is::Away && flow.accounted != ALL;
+        let counted = known.then_some(Counted { bytes: flow.accounted, place: flow.in_ledger });
+        let oldest = self.pushed_out.add(flow, began_ns, counted);
+        self.forget(oldest);
     }
 
-    /// Sixty-four bits, keyed anew at each start: two flows alike are not to be expected, and cannot be made.
-    fn hash(&self, key: &FlowKey) -> u64 {
-        self.pushed_out.hasher().hash_one(key)
+    fn forget(&mut self, oldest: Option<Oldest>) {
+        if let Some((hash, counted)) = oldest {
+            self.forgotten.forget(hash, counted);
+        }
     }
 }

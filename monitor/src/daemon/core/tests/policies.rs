@@ -73,3 +73,57 @@ fn an_unexpected_peer_that_is_expected_by_now_is_resolved_while_its_flow_is_open
     rig.pass(400 * SECOND);
     assert!(!alerted(&rig, Rule::UnexpectedPeer));
 }
+
+/// Whatever of a flow has come when the new policy is there, and whichever of its ends: it is judged as if no other had
+/// been in force.
+#[test]
+fn a_flow_that_began_under_the_policy_before_is_judged_by_the_new_one() {
+    for within in [false, true] {
+        for (before, after) in [("0", "1000"), ("1000", "0")] {
+            for at_step in 0..=6 {
+                let mut rig = Rig::new(settings());
+                rig.core.set_policy(policy(&format!("user = \"{before}\"")), rig.now_ns);
+                let open = rig.event(Kind::Open, 1, CLIENT, SERVER, false);
+                let other = rig.event(Kind::Open, 2, SERVER, CLIENT, true);
+                for step in 0..=6 {
+                    if step == at_step {
+                        rig.core.set_policy(policy(&format!("user = \"{after}\"")), rig.now_ns);
+                    }
+                    match step {
+                        0 => rig.feed(Kind::Open, open),
+                        1 if within => rig.feed(Kind::Open, other),
+                        2 => {
+                            rig.core.take_output();
+                            let pid = Some(open.owner.tgid);
+                            rig.owned(&open, Identity { pid, uid: Some(1000), ..Identity::default() });
+                        }
+                        3 if within => {
+                            let pid = Some(other.owner.tgid);
+                            rig.owned(&other, Identity { pid, uid: Some(7), ..Identity::default() });
+                        }
+                        4 => rig.capture(&open, true, 0, REQUEST),
+                        5 => rig.capture(&open, false, 0, RESPONSE),
+                        _ => {}
+                    }
+                    rig.pass(SECOND / 10);
+                }
+                rig.pass(4 * SECOND);
+                rig.pass(SECOND);
+                let allowed = after == "1000";
+                if allowed {
+                    // An alert that nobody holds any more is over by then.
+                    rig.pass(400 * SECOND);
+                }
+                let said = (authorised(&rig), alerted(&rig, Rule::UnexpectedPeer));
+                let expected = if allowed { (Answer::Yes, false) } else { (Answer::No, true) };
+                let what = format!("{within} {before} {after} at {at_step}");
+                assert_eq!(said, expected, "{what}");
+                let at_ns = rig.now_ns;
+                rig.feed(Kind::Close, FlowEvent { kind: Kind::Close as u8, at_ns, ..open });
+                let told = rig.records();
+                let (_, flow) = *flows(&told).last().unwrap();
+                assert_eq!(flow.verdict.authorised.answer, expected.0, "{what}");
+            }
+        }
+    }
+}
