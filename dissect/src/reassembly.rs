@@ -107,6 +107,19 @@ impl Reassembly {
         grew || differs
     }
 
+    /// The same of a piece that nobody else needs: the first one of most directions is the beginning, and stays where
+    /// it is.
+    pub fn push_owned(&mut self, offset: u32, piece: Box<[u8]>) -> bool {
+        let is_beginning = offset == 0 && self.bytes.is_empty();
+        if !is_beginning || piece.is_empty() || piece.len() > self.limit as usize {
+            return self.push(offset, &piece);
+        }
+        self.note(0, &piece);
+        self.have = piece.len() as u32;
+        self.bytes = piece.into_vec();
+        true
+    }
+
     /// A copy of what is there ends nowhere else; what comes early, overlaps or is cut by the limit
     /// leaves the ends unknown from there on.
     fn note(&mut self, offset: u32, piece: &[u8]) {
@@ -224,7 +237,7 @@ mod tests {
             for (start, len) in cuts {
                 let start = start % stream.len();
                 let end = (start + len).min(stream.len());
-                whole.push(start as u32, &stream[start..end]);
+                whole.push_owned(start as u32, stream[start..end].into());
             }
             prop_assert!(stream.starts_with(whole.prefix()));
             for start in (0..stream.len()).rev() {
@@ -242,7 +255,7 @@ mod tests {
             let mut whole = Reassembly::new(64);
             let (mut first, mut last) = ([None; 64], [None; 64]);
             for (offset, piece) in pieces {
-                whole.push(offset, piece.as_bytes());
+                whole.push_owned(offset, piece.as_bytes().into());
                 for (at, byte) in (offset as usize..64).zip(piece.bytes()) {
                     first[at] = first[at].or(Some(byte));
                     last[at] = Some(byte);

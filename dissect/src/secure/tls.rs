@@ -77,7 +77,8 @@ pub(crate) fn look(client: Prefix<'_>, server: Prefix<'_>) -> Secure {
         false => Style::Switched { readable },
     };
     let (hidden, retried) = (answer.encrypts_handshake(), facts.retried);
-    let mut server_side = Side::read(server, style);
+    // Where it was read so already, it reads the same.
+    let mut server_side = if style == Style::UNKNOWN { side } else { Side::read(server, style) };
     server_side.hold_to(Order::of_server(hidden, retried));
     let mut client_side = Side::read(client.after(records_at), style);
     client_side.hold_to(Order::of_client(hidden, retried));

@@ -42,13 +42,21 @@ pub(super) struct Newcomers<'a> {
     to: Option<&'a File>,
     told: Box<[Owner; TOLD]>,
     waiting: Vec<u8>,
+    /// One of those that wait was not told a moment before.
+    is_new: bool,
     last: Option<Instant>,
 }
 
 impl<'a> Newcomers<'a> {
     /// `to`: `None`: nobody wants to know.
     pub fn new(to: Option<&'a File>) -> Self {
-        Newcomers { to, told: Box::new([Owner::default(); TOLD]), waiting: Vec::new(), last: None }
+        Newcomers {
+            to,
+            told: Box::new([Owner::default(); TOLD]),
+            waiting: Vec::new(),
+            is_new: false,
+            last: None,
+        }
     }
 
     pub fn note(&mut self, event: &Event) {
@@ -58,11 +66,12 @@ impl<'a> Newcomers<'a> {
             return;
         }
         let told = &mut self.told[owner.tgid as usize % TOLD];
-        let is_told = (told.tgid, told.uid, told.comm, told.cgroup)
-            == (owner.tgid, owner.uid, owner.comm, owner.cgroup)
-            && owner.seen_ns.saturating_sub(told.seen_ns) < MOMENT;
+        let is_known = (told.tgid, told.uid, told.comm, told.cgroup)
+            == (owner.tgid, owner.uid, owner.comm, owner.cgroup);
+        let is_told = is_known && owner.seen_ns.saturating_sub(told.seen_ns) < MOMENT;
         if !is_told {
             *told = owner;
+            self.is_new |= !is_known;
             self.waiting.extend_from_slice(owner.as_bytes());
         }
     }
@@ -72,7 +81,9 @@ impl<'a> Newcomers<'a> {
         if self.waiting.is_empty() {
             return;
         }
-        self.last = Some(Instant::now());
+        if std::mem::take(&mut self.is_new) {
+            self.last = Some(Instant::now());
+        }
         if let Some(mut to) = self.to {
             for some in self.waiting.chunks(TOGETHER * size_of::<Owner>()) {
                 // Full, or nobody is there.
@@ -82,7 +93,8 @@ impl<'a> Newcomers<'a> {
         self.waiting.clear();
     }
 
-    /// Whether there were any lately, so that more are to be expected.
+    /// Whether any came lately, so that more are to be expected: one that goes on as before is told once more, and
+    /// says nothing of others.
     pub fn come(&self, now: Instant) -> bool {
         self.last.is_some_and(|last| now.saturating_duration_since(last) < LATELY)
     }
@@ -143,6 +155,24 @@ mod tests {
             .map(|owner| Owner::read_from(owner).map(|owner| (owner.tgid, owner.seen_ns)).unwrap())
             .collect();
         assert_eq!(told, [(7, 1), (9, 5), (7, MOMENT + 1)]);
+    }
+
+    #[test]
+    fn who_goes_on_as_before_lets_nobody_be_expected() {
+        let (_from, to) = pipe().unwrap();
+        let to = File::from(to);
+        let mut newcomers = Newcomers::new(Some(&to));
+        newcomers.note(&event(Kind::Open, 7, 1));
+        newcomers.tell();
+        let first = newcomers.last;
+        assert!(first.is_some());
+        newcomers.note(&event(Kind::Open, 7, 1 + MOMENT));
+        assert!(!newcomers.waiting.is_empty());
+        newcomers.tell();
+        assert_eq!(newcomers.last, first);
+        newcomers.note(&event(Kind::Open, 8, 1 + MOMENT));
+        newcomers.tell();
+        assert_ne!(newcomers.last, first);
     }
 
     #[test]

@@ -59,18 +59,18 @@ impl Evidence {
     }
 
     /// Adds a piece; returns whether an inspection could see more than before.
-    pub fn add(&mut self, from_client: bool, offset: u32, from_middle: bool, data: &[u8]) -> bool {
+    pub fn add(&mut self, from_client: bool, offset: u32, from_middle: bool, data: Box<[u8]>) -> bool {
         match self {
             Evidence::Stream { client, server, midstream, .. } => {
                 *midstream |= from_middle;
-                if from_client { client.push(offset, data) } else { server.push(offset, data) }
+                if from_client { client.push_owned(offset, data) } else { server.push_owned(offset, data) }
             }
             Evidence::Datagrams { client, server } => {
                 let list = if from_client { client } else { server };
                 if list.len() >= DATAGRAMS {
                     return false;
                 }
-                list.push(data.into());
+                list.push(data);
                 true
             }
         }
@@ -284,7 +284,7 @@ mod tests {
     fn protection(pieces: &[(bool, u32, &[u8])]) -> Protection {
         let mut evidence = Evidence::new(Transport::Tcp, 8192);
         for (from_client, offset, data) in pieces {
-            evidence.add(*from_client, *offset, false, data);
+            evidence.add(*from_client, *offset, false, (*data).into());
         }
         evidence.inspect(8080, true).facts.protection
     }

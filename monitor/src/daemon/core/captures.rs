@@ -27,7 +27,7 @@ impl Core {
         let mut grew = false;
         for early in found {
             let offset = early.head.offset.wrapping_sub(event.detail);
-            grew |= self.evidence(id, false, offset, false, early.head.at_ns, &early.data);
+            grew |= self.evidence(id, false, offset, false, early.head.at_ns, early.data);
         }
         grew
     }
@@ -72,9 +72,10 @@ impl Core {
         }
         let sent = head.flags & capture_flag::SENT != 0;
         let middle = head.flags & capture_flag::MIDSTREAM != 0;
-        if self.evidence(id, sent, head.offset, middle, head.at_ns, &data) {
+        let is_record = dissect::begins_tls_record(&data);
+        if self.evidence(id, sent, head.offset, middle, head.at_ns, data) {
             // What goes on as records do behind a handshake is looked at once there is enough of it, or no more.
-            let is_more_of_it = dissect::begins_tls_record(&data)
+            let is_more_of_it = is_record
                 && self.table.get(id).is_some_and(|flow| {
                     flow.evidence.as_ref().is_some_and(|it| it.follows() && !it.has_followed())
                 });
@@ -123,7 +124,7 @@ impl Core {
         offset: u32,
         middle: bool,
         at_ns: u64,
-        data: &[u8],
+        data: Box<[u8]>,
     ) -> bool {
         let Some(mut guard) = self.table.get_mut(id) else { return false };
         let flow = &mut *guard;

@@ -4,6 +4,7 @@ use super::sums::{Is, OtherEnd};
 use super::*;
 use crate::alert::Holder;
 use crate::flows::Detected;
+use crate::model::FlowView;
 
 impl Core {
     /// Does for a flow whatever can be done now: tell it, judge it, count it, end it.
@@ -53,13 +54,17 @@ impl Core {
             flow.decision = Some(roles::decide(&mut self.decisions, &self.policy, &self.names, flow, seen));
         }
         let changed = flow.judge(&mut self.judge);
+        let mut opened = None;
         if !flow.marks.has(Marks::TOLD_OPENED) {
             flow.marks.set(Marks::TOLD_OPENED, true);
             flow.told_progress(now_ns);
             if (!over || flow.state == FlowState::Closed)
                 && !self.before.told(flow, FlowAction::FlowOpened, &self.boot_id)
             {
-                self.out.records.push(told(flow, FlowAction::FlowOpened, &self.boot_id, self.clock, now_ns));
+                let view = told(flow, &self.boot_id, self.clock, now_ns);
+                opened = Some(view.clone());
+                let at = self.clock.wall(now_ns);
+                self.out.records.push(Record::Flow { flow: view, action: FlowAction::FlowOpened, at });
             }
         }
         let twice = other.and_then(|other| self.sums.assign(&mut self.streams, flow, &other));
@@ -70,7 +75,10 @@ impl Core {
                 && (known || !over)
                 && !self.before.told(flow, FlowAction::FlowSettled, &self.boot_id)
             {
-                self.out.records.push(told(flow, FlowAction::FlowSettled, &self.boot_id, self.clock, now_ns));
+                // Told with its beginning, it is the same.
+                let view = opened.unwrap_or_else(|| told(flow, &self.boot_id, self.clock, now_ns));
+                let at = self.clock.wall(now_ns);
+                self.out.records.push(Record::Flow { flow: view, action: FlowAction::FlowSettled, at });
             }
         }
         let twin = flow.twin;
@@ -209,7 +217,8 @@ impl Core {
 
     pub(super) fn record(&mut self, id: FlowId, action: FlowAction, now_ns: u64) {
         if let Some(flow) = self.table.get(id) {
-            self.out.records.push(told(&flow, action, &self.boot_id, self.clock, now_ns));
+            let (view, at) = (told(&flow, &self.boot_id, self.clock, now_ns), self.clock.wall(now_ns));
+            self.out.records.push(Record::Flow { flow: view, action, at });
         }
     }
 
@@ -333,15 +342,15 @@ impl Core {
     }
 }
 
-/// The record of a flow.
-fn told(flow: &Flow, action: FlowAction, boot_id: &str, clock: Clock, now_ns: u64) -> Record {
+/// What a record tells of a flow that goes on.
+fn told(flow: &Flow, boot_id: &str, clock: Clock, now_ns: u64) -> Arc<FlowView> {
     let mut view = flow.view(boot_id, now_ns, |ns| clock.wall(ns));
     if flow.is_over() {
         // Told late, because its owner had to be found: what is told is that it opened.
         view.state = FlowState::Open;
         view.closed_at = None;
     }
-    Record::Flow { flow: Arc::new(view), action, at: clock.wall(now_ns) }
+    Arc::new(view)
 }
 
 /// It was asked which way its packets go: within a tunnel, what can be read is no alert. Who answers that is another one

@@ -98,7 +98,7 @@ impl FlowWriter {
         let [tls, rest] = self.facts.get(&flow.facts, encode_facts);
         out.extend_from_slice(tls);
         out.extend_from_slice(b",\"streamwatch\":{\"flow\":{\"id\":");
-        write_value(out, &flow.id);
+        text(&flow.id, out);
         out.extend_from_slice(b",\"state\":");
         write_value(out, &flow.state);
         if let Some(failure) = flow.failure {
@@ -221,6 +221,19 @@ fn end(address: SocketAddr, count: Count, out: &mut Vec<u8>) {
     number(out, b",\"bytes\":", count.bytes);
     number(out, b",\"packets\":", count.packets);
     out.push(b'}');
+}
+
+/// What needs no escape, as it is.
+fn text(text: &str, out: &mut Vec<u8>) {
+    if !text
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b':' | b'[' | b']'))
+    {
+        return write_value(out, &text);
+    }
+    out.push(b'"');
+    out.extend_from_slice(text.as_bytes());
+    out.push(b'"');
 }
 
 fn number(out: &mut Vec<u8>, name: &[u8], value: u64) {
