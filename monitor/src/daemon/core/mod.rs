@@ -293,7 +293,9 @@ impl Core {
         let mut out = std::mem::take(&mut self.out);
         // A decision is a system call: none for what has ended meanwhile.
         out.commands.retain(|command| match command {
-            Command::Decide { key, .. } => self.table.id(key).is_some(),
+            Command::Decide { key, .. } => {
+                self.table.id(key).and_then(|id| self.table.get(id)).is_some_and(|flow| !flow.is_over())
+            }
             _ => true,
         });
         out

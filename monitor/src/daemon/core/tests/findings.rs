@@ -603,3 +603,29 @@ fn silences_mark_what_they_cover() {
     assert!(rig.core.silences().is_empty());
     assert!(rig.core.open_alerts()[0].silenced.is_none());
 }
+
+/// Also while it waits for its owner.
+#[test]
+fn the_kernel_is_told_nothing_of_what_has_ended() {
+    let mut rig = Rig::new(settings());
+    let client = rig.event(Kind::Open, 1, CLIENT, SERVER, false);
+    let server = rig.event(Kind::Open, 2, SERVER, CLIENT, true);
+    let ids = [client, server].map(|open| {
+        rig.feed(Kind::Open, open);
+        rig.core.table.id(&key_of(&open)).unwrap()
+    });
+    for (event, passive) in [(&client, false), (&server, true)] {
+        rig.capture(event, !passive, 0, REQUEST);
+        rig.capture(event, passive, 0, RESPONSE);
+    }
+    let decided = |rig: &mut Rig| {
+        ids.into_iter().for_each(|id| rig.core.settle(id));
+        let commands = rig.core.take_output().commands;
+        commands.into_iter().filter(|command| matches!(command, Command::Decide { .. })).count()
+    };
+    assert!(decided(&mut rig) >= 2);
+    rig.feed(Kind::Close, rig.event(Kind::Close, 1, CLIENT, SERVER, false));
+    rig.feed(Kind::Close, rig.event(Kind::Close, 2, SERVER, CLIENT, true));
+    assert_eq!(rig.core.table.len(), 2);
+    assert_eq!(decided(&mut rig), 0);
+}
