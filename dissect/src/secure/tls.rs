@@ -144,11 +144,14 @@ impl Handshake {
             under_way.wants = wants;
             return Secure::Is(under_way);
         }
-        let settled =
-            self.facts.established && (client_shown || client.ended) && (server_shown || server.ended);
         let mut detail = describe(&self.facts, self.readable);
         let sides = [&self.client_side, &self.server_side];
         let shown = sides.into_iter().find_map(|side| content::shown(side.messages(), &self.answer));
+        // A yes can be taken back where what follows is no TLS after all; what is unknown is only until then.
+        let settled = self.facts.established
+            && (client_shown || client.ended)
+            && (server_shown || server.ended)
+            && (self.readable || shown.is_none());
         let protection = match (self.readable, shown) {
             (true, _) => Protection::Plaintext(Plain::Protocol(Protocol::Tls)),
             (false, Some(what)) => {
