@@ -267,17 +267,24 @@ fn kafka_sasl_by_its_definition() {
     );
 }
 
-/// A broker that wants no SASL refuses version 0 of the handshake, and goes on: what follows is a request like any other.
-#[test]
-fn kafka_hides_no_request_behind_a_handshake_of_sasl() {
-    let handshake = |mechanism: &[u8]| {
-        kafka_message(&[&[0, 17, 0, 0, 0, 0, 0, 1, 0, 1, b'c', 0, mechanism.len() as u8], mechanism])
-    };
-    let delete = kafka_message(&[
+/// SaslHandshake, version 0.
+fn kafka_handshake(mechanism: &[u8]) -> Vec<u8> {
+    kafka_message(&[&[0, 17, 0, 0, 0, 0, 0, 1, 0, 1, b'c', 0, mechanism.len() as u8], mechanism])
+}
+
+/// DeleteTopics of `payments`.
+fn kafka_delete() -> Vec<u8> {
+    kafka_message(&[
         &[0, 20, 0, 0, 0, 0, 0, 2, 0, 1, b'c', 0, 0, 0, 1, 0, 8],
         b"payments",
         &[0, 0, 0x75, 0x30],
-    ]);
+    ])
+}
+
+/// A broker that wants no SASL refuses version 0 of the handshake, and goes on: what follows is a request like any other.
+#[test]
+fn kafka_hides_no_request_behind_a_handshake_of_sasl() {
+    let (handshake, delete) = (kafka_handshake, kafka_delete());
     let unknown = kafka_message(&[&[0, 120, 0, 0, 0, 0, 0, 2, 0, 1, b'c']]);
     let told = |client: &[u8]| {
         let mut observer = Observer::new(plaintext(Protocol::Kafka)).unwrap();
@@ -305,14 +312,7 @@ fn kafka_hides_no_request_behind_a_handshake_of_sasl() {
 /// KIP-43: messages of a mechanism between version 0 of SaslHandshake and the first request, as many as it has.
 #[test]
 fn kafka_requests_behind_bare_messages_of_any_mechanism_are_read() {
-    let handshake = |mechanism: &[u8]| {
-        kafka_message(&[&[0, 17, 0, 0, 0, 0, 0, 1, 0, 1, b'c', 0, mechanism.len() as u8], mechanism])
-    };
-    let delete = kafka_message(&[
-        &[0, 20, 0, 0, 0, 0, 0, 2, 0, 1, b'c', 0, 0, 0, 1, 0, 8],
-        b"payments",
-        &[0, 0, 0x75, 0x30],
-    ]);
+    let (handshake, delete) = (kafka_handshake, kafka_delete());
     let deleted = "admin topic payments".to_owned();
     let taken = "Succeeded: Kafka SASL ok".to_owned();
     let answered = kafka_message(&[&[0, 0, 0, 2, 0, 0, 0, 0]]);

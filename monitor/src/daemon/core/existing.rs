@@ -116,10 +116,15 @@ impl Core {
         if let Some((place, evicted)) = evicted {
             self.push_out(place, evicted, now_ns);
         }
+        self.find_other_end(id);
+        id
+    }
+
+    /// Puts a flow together with the other end of its connection, where that is in the table.
+    pub(super) fn find_other_end(&mut self, id: FlowId) {
         if let Some(twin) = self.table.find_twin(id) {
             self.pair(id, twin);
         }
-        id
     }
 
     /// What the kernel knows of every TCP socket, some at a time: the totals of flows that were quiet since their
@@ -173,12 +178,10 @@ impl Core {
 
     /// Ends the next share of the flows that the look did not find, and whose ends stand nowhere.
     pub(super) fn end_some(&mut self) {
-        let Some(Gone { number, began_ns, over_ns, all, next }) = self.gone.take() else { return };
-        let is_heard = self.heard_ns >= over_ns;
-        if !is_heard && !self.hurries {
-            self.gone = Some(Gone { number, began_ns, over_ns, all, next });
-            return;
-        }
+        let (hurries, heard_ns) = (self.hurries, self.heard_ns);
+        let due = self.gone.take_if(|gone| hurries || heard_ns >= gone.over_ns);
+        let Some(Gone { number, began_ns, over_ns, all, next }) = due else { return };
+        let is_heard = heard_ns >= over_ns;
         // The next daemon finds them.
         if !is_heard && self.unfinished.is_wanted() {
             self.sockets_asked = false;

@@ -199,11 +199,7 @@ impl Core {
         drop(flow);
         match twin {
             Some(twin) if is_another => self.part(id, twin),
-            None if kind == Kind::Established => {
-                if let Some(twin) = self.table.find_twin(id) {
-                    self.pair(id, twin);
-                }
-            }
+            None if kind == Kind::Established => self.find_other_end(id),
             _ => {}
         }
     }
