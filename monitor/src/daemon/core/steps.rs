@@ -1,5 +1,6 @@
 //! What can be done for a flow now: tell it, judge it, count it, find in it, end it.
 
+use super::forgotten::{Bytes, plus};
 use super::sums::{Is, OtherEnd};
 use super::*;
 use crate::alert::Holder;
@@ -107,13 +108,20 @@ impl Core {
         OtherEnd { is, at }
     }
 
+    /// Puts a flow that has left the table into its stream, once. Gives its other end.
+    fn assign(&mut self, flow: &mut Flow) -> OtherEnd {
+        let other = self.other_end(flow);
+        let twice = self.sums.assign(&mut self.streams, flow, &other);
+        self.counted_twice(flow.twin, twice);
+        other
+    }
+
     /// The sums hold so much of a connection besides what the end that counts knows of: that one goes on beyond it.
-    fn counted_twice(&mut self, twin: Option<FlowId>, bytes: Option<(u64, u64)>) {
-        if let Some((client, server)) = bytes
+    fn counted_twice(&mut self, twin: Option<FlowId>, bytes: Option<Bytes>) {
+        if let Some(bytes) = bytes
             && let Some(mut twin) = twin.and_then(|twin| self.table.get_mut(twin))
         {
-            twin.accounted.0 = twin.accounted.0.saturating_add(client);
-            twin.accounted.1 = twin.accounted.1.saturating_add(server);
+            twin.accounted = plus(twin.accounted, bytes);
         }
     }
 
@@ -225,9 +233,7 @@ impl Core {
     /// A flow had to leave a full table while it lived. It may be heard of again.
     pub(super) fn push_out(&mut self, id: FlowId, mut flow: Flow, now_ns: u64) {
         self.throttled(Shared::Flows, flow.cgroup, throttle::label(&flow), 1, now_ns);
-        let other = self.other_end(&flow);
-        let twice = self.sums.assign(&mut self.streams, &mut flow, &other);
-        self.counted_twice(flow.twin, twice);
+        let other = self.assign(&mut flow);
         let began_ns = flow.began_ns();
         flow.seen.pushed_out = true;
         flow.judge(&mut self.judge);
@@ -295,9 +301,7 @@ impl Core {
             flow.seen.end_concluded = true;
             flow.judge(&mut self.judge);
         }
-        let other = self.other_end(&flow);
-        let twice = self.sums.assign(&mut self.streams, &mut flow, &other);
-        self.counted_twice(flow.twin, twice);
+        self.assign(&mut flow);
         self.sums.account(&mut self.streams, &mut flow, true);
         self.sums.end(&flow);
         if flow.stream.is_some() {
