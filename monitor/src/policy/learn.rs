@@ -358,7 +358,7 @@ struct Names {
 
 impl Names {
     fn unique(&mut self, wanted: String) -> String {
-        let wanted = if wanted.trim().is_empty() { "unnamed".to_owned() } else { wanted };
+        let wanted = if is_blank(&wanted) { "unnamed".to_owned() } else { wanted.replace('\0', "") };
         let next = self.next.entry(wanted.clone()).or_insert(2);
         let mut name = wanted.clone();
         while !self.given.insert(name.clone()) {

@@ -196,6 +196,20 @@ fn many_of_one_name_have_names_of_their_own() {
     assert!(text.contains("name = \"a-2000\"") && !text.contains("name = \"a-2001\""));
 }
 
+/// What a policy's text cannot hold is no part of a name: neither of an empty one nor of one that is given twice.
+#[test]
+fn names_differ_by_what_a_policy_holds() {
+    let seen = ["\0", "a", "a\0"].into_iter().zip(1..).map(|(name, id): (&str, u16)| {
+        let own = json!({ "process": { "pid": 7, "name": name }, "service": { "name": format!("{name}.service") } });
+        record(id.into(), "ingress", ("10.0.0.2", id), ("10.0.0.1", 80), own, Value::Null)
+    });
+    let text = learn(&Observations::new(seen));
+    assert_eq!(parse(&text).unwrap_or_else(|error| panic!("{error}\n{text}")).service_count(), 3);
+    for name in ["unnamed", "a", "a-2"] {
+        assert!(text.contains(&format!("name = \"{name}\"")), "{name}: {text}");
+    }
+}
+
 proptest! {
     #[test]
     fn any_text_learns_a_policy(name in ".{0,20}", unit in ".{0,20}", sni in ".{0,20}", protocol in ".{0,10}") {
