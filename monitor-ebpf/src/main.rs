@@ -96,13 +96,6 @@ pub fn exited(_ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// Attached to nothing: run by the loader to learn how long a jiffy is.
-#[cgroup_skb]
-pub fn clock(_ctx: SkBuffContext) -> i32 {
-    maps::note_clock();
-    PASS
-}
-
 /// Attached to nothing: what an empty program costs, for comparison.
 #[cgroup_skb]
 pub fn empty(_ctx: SkBuffContext) -> i32 {

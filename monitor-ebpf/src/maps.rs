@@ -1,7 +1,6 @@
 //! Every map, and the settings. Sizes here are defaults: the loader sets what the configuration says.
 
 use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
-use aya_ebpf::helpers::{bpf_jiffies64, bpf_ktime_get_ns};
 use aya_ebpf::macros::btf_map;
 use monitor_common::{Counters, Decision, Executed, FlowEvent, Secret, Settings, UdpFlow, UdpKey};
 
@@ -48,7 +47,7 @@ pub static EVENTS: RingBuf<u8, 8388608> = RingBuf::new();
 
 /// Close events that found the ring full.
 #[btf_map]
-pub static OVERFLOW: HashMap<u64, FlowEvent, 16384> = HashMap::new();
+pub static OVERFLOW: HashMap<u64, FlowEvent, 32768> = HashMap::new();
 
 #[btf_map]
 pub static DECISIONS: HashMap<u64, Decision, 65536> = HashMap::new();
@@ -90,17 +89,6 @@ pub static EXECUTED_AT: Described<
     { monitor_common::EXECUTED as usize },
     { aya_ebpf::bindings::BPF_F_MMAPABLE as usize },
 > = Described::new();
-
-/// Jiffies and CLOCK_MONOTONIC ns, read together.
-#[btf_map]
-pub static CLOCK: Array<[u64; 2], 1> = Array::new();
-
-pub fn note_clock() {
-    if let Some(slot) = CLOCK.get_ptr_mut(0) {
-        // SAFETY: the array map's only slot, checked to be there.
-        unsafe { *slot = [bpf_jiffies64(), bpf_ktime_get_ns()] };
-    }
-}
 
 /// Socket storage that accepted sockets inherit.
 #[btf_map]

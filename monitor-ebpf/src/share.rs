@@ -83,8 +83,11 @@ fn take(cgroup: u32, bytes: u32, wants: u32) -> u32 {
             // Half of the ring is for what happens to flows; but those that hold little are not to be unknown
             // because of those that hold much.
             full + bytes <= half || (own <= free / 4 && free > whole / 16)
+        } else if wants == Wants::Event as u32 {
+            // Three eighths are for ends, which say all that was said before, where nobody reads for a while.
+            full <= whole / 8 * 5 || own <= free
         } else {
-            own <= 8 * free || (wants == Wants::End as u32 && free > whole / 8)
+            own <= 8 * free || free > whole / 8
         };
         if !fits {
             return 0;

@@ -126,7 +126,7 @@ impl Default for Kernel {
             udp_budget: 16_384,
             tick_ms: 1000,
             udp_flows: 65_536,
-            overflow: 16_384,
+            overflow: 32_768,
             decisions: 65_536,
             listener_captures: 64,
             pin: Pin::Auto,
@@ -165,7 +165,7 @@ pub struct Pipeline {
 
 impl Default for Pipeline {
     fn default() -> Self {
-        Pipeline { channel: 16_384, sink_queue: 32_768 }
+        Pipeline { channel: 16_384, sink_queue: 24_576 }
     }
 }
 

@@ -2,6 +2,7 @@
 //! hooks are still ours.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -65,6 +66,8 @@ pub struct Late {
     pub sender: Sender<LateEnds>,
     /// The reader's, too: what it has not taken at its end is taken here.
     pub receiver: Receiver<LateEnds>,
+    /// Set before the end: the reader has left something in the ring, and those that came after it are the next one's.
+    pub left: Arc<AtomicBool>,
 }
 
 /// Ends that found the ring full, and were read.
@@ -101,7 +104,7 @@ impl Read {
     }
 
     /// Frees the places of those that were told by now: until then, whoever is killed leaves them to the next.
-    fn forget(&mut self, control: &mut Control) {
+    pub fn forget(&mut self, control: &mut Control) {
         let free = self.free_up_to(control.late_told());
         control.set_late_untold(self.untold());
         for (key, at_ns) in free {
@@ -204,12 +207,14 @@ pub fn run(
                         let _ = events.send(alone(event));
                     }
                 }
-                // The reader has ended: nothing stands before these.
-                for LateEnds { ends, .. } in late.receiver.try_iter() {
-                    let _ = events.send(Batch { events: ends, ..Batch::default() });
+                if !late.left.load(Ordering::Acquire) {
+                    // The reader has ended: nothing stands before these.
+                    for LateEnds { ends, .. } in late.receiver.try_iter() {
+                        let _ = events.send(Batch { events: ends, ..Batch::default() });
+                    }
+                    ends.extend(read.new_ones(control));
+                    events.send(Batch { events: ends, ..Batch::default() }).ok()?;
                 }
-                ends.extend(read.new_ones(control));
-                events.send(Batch { events: ends, ..Batch::default() }).ok()?;
                 let _ = report(control, None, events);
                 return Some(read);
             }

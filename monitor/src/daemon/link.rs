@@ -152,8 +152,10 @@ pub enum ToLoader {
     Restored(u64),
     /// When its core went round last, CLOCK_MONOTONIC ns; said at each [`ToWorker::Report`].
     Alive(u64),
-    /// The ring was read to its end.
-    RingRead,
+    /// The ring is not read any more; `all`: it was read to its end.
+    RingRead {
+        all: bool,
+    },
     /// Nothing more comes; `all_told`: nothing is left for the next one, either.
     Ended {
         all_told: bool,

@@ -426,6 +426,7 @@ fn run(seed: u64, slow: Slow) -> Result<(), TestCaseError> {
         let reading = Reading {
             counters: read.clone(),
             stop: stop.clone(),
+            hooks_stay: Arc::default(),
             told: Arc::default(),
             late: crossbeam_channel::never(),
             patience: Patience::NONE,

@@ -46,6 +46,9 @@ const IDLE: Duration = Duration::from_millis(500);
 /// it was told. Captures have half of the ring, and the fuller it is, the less of it a cgroup may fill.
 const KEPT: u64 = 350;
 
+/// How long it reads on at its end where another one goes on from there.
+const LEAVE: Duration = Duration::from_millis(100);
+
 /// How long something is kept in the ring without anything being told.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
@@ -222,6 +225,8 @@ impl Source for Ring {
 pub struct Reading {
     pub counters: Arc<ReaderCounters>,
     pub stop: Arc<AtomicBool>,
+    /// By then: the hooks outlive this one, and another one goes on from here.
+    pub hooks_stay: Arc<AtomicBool>,
     /// The position up to which everything was told.
     pub told: Arc<AtomicU64>,
     /// Ends that found the ring full: they come after what stood in it before them.
@@ -231,15 +236,38 @@ pub struct Reading {
     pub newcomers: Option<File>,
 }
 
-/// Reads until `stop` is set and what was in the ring by then is read. Gives the ring back.
-pub(super) fn run<R: Source>(mut ring: R, events: &Sender<Batch>, reading: &Reading) -> R {
-    let Reading { counters, stop, told, late, patience, newcomers } = reading;
+/// How far it came.
+pub(super) struct Ended<R> {
+    pub ring: R,
+    rounds: Rounds,
+    /// All that was in the ring was read. If not, the ends that found it full, and were not taken by then, are for the
+    /// next one: they come after what is still in it.
+    pub all: bool,
+}
+
+impl<R: Source> Ended<R> {
+    /// Gives back what was told: everything before `up_to`. Whether that was all that was read.
+    pub fn give_back(&mut self, up_to: u64) -> bool {
+        self.ring.give_back(up_to);
+        let all = up_to >= self.ring.position();
+        if let Some(rounds) = if all { Some(self.rounds.went) } else { self.rounds.told(up_to) } {
+            self.ring.late_told(rounds);
+        }
+        all
+    }
+}
+
+/// Reads until `stop` is set and what was in the ring by then is read; where another one goes on from there, for a
+/// moment at most: nobody reads before that one does.
+pub(super) fn run<R: Source>(mut ring: R, events: &Sender<Batch>, reading: &Reading) -> Ended<R> {
+    let Reading { counters, stop, hooks_stay, told, late, patience, newcomers } = reading;
     let mut newcomers = Newcomers::new(newcomers.as_ref());
+    let mut rounds = Rounds::default();
     if tell_what_was_left(&mut ring, events, counters).is_err() {
-        return ring;
+        return Ended { ring, rounds, all: false };
     }
     let mut held_back: Option<(u64, LateEnds)> = None;
-    let mut rounds = Rounds::default();
+    let mut until = None;
     let mut took = Took::default();
     let mut busy = false;
     let mut last = None;
@@ -248,6 +276,7 @@ pub(super) fn run<R: Source>(mut ring: R, events: &Sender<Batch>, reading: &Read
     loop {
         if last.is_none() && stop.load(Ordering::Acquire) {
             last = Some(ring.produced());
+            until = hooks_stay.load(Ordering::Acquire).then(|| Instant::now() + LEAVE);
         }
         // Nothing is read far ahead of what was told: a backlog that was read at one go would have to be given
         // back untold.
@@ -260,7 +289,7 @@ pub(super) fn run<R: Source>(mut ring: R, events: &Sender<Batch>, reading: &Read
             let sums = Sums::of(&batch);
             if events.send(Batch { events: batch, end: Some(ring.position()), until_ns: 0 }).is_err() {
                 counters.count(&sums, Tally::lose);
-                return ring;
+                return Ended { ring, rounds, all: false };
             }
             counters.count(&sums, Tally::deliver);
         }
@@ -274,7 +303,7 @@ pub(super) fn run<R: Source>(mut ring: R, events: &Sender<Batch>, reading: &Read
             // What a processor is still writing into the ring came before, too.
             let until_ns = if ring.position() >= after { until_ns } else { 0 };
             if events.send(Batch { events: ends, end: None, until_ns }).is_err() {
-                return ring;
+                return Ended { ring, rounds, all: false };
             }
         }
         if held_back.is_none()
@@ -283,7 +312,10 @@ pub(super) fn run<R: Source>(mut ring: R, events: &Sender<Batch>, reading: &Read
             held_back = Some((ring.produced(), ends));
         }
         if held_back.is_none() && last.is_some_and(|last| ring.position() >= last || read == 0) {
-            return ring;
+            return Ended { ring, rounds, all: true };
+        }
+        if until.is_some_and(|until| Instant::now() >= until) {
+            return Ended { ring, rounds, all: false };
         }
         let before = ring.held();
         let up_to = told.load(Ordering::Acquire);
@@ -420,6 +452,8 @@ mod tests {
         stop: Arc<AtomicBool>,
         looks: u32,
         left: Option<Left>,
+        /// Rounds of late ends.
+        rounds_told: u64,
         /// Records at its end that are still being written.
         unwritten: u64,
     }
@@ -467,7 +501,9 @@ mod tests {
             self.left.take().unwrap_or_default()
         }
 
-        fn late_told(&mut self, _: u64) {}
+        fn late_told(&mut self, rounds: u64) {
+            self.rounds_told = rounds;
+        }
     }
 
     /// So much was told.
@@ -475,6 +511,7 @@ mod tests {
         Reading {
             counters: Arc::default(),
             stop: Arc::default(),
+            hooks_stay: Arc::default(),
             told: Arc::new(AtomicU64::new(told)),
             late: never(),
             patience,
@@ -489,8 +526,8 @@ mod tests {
         let reading = reading(1, patience);
         let ring = Records { all: 100, share, stop: reading.stop.clone(), ..Records::default() };
         let (events, taken) = unbounded();
-        let ring = run(ring, &events, &reading);
-        assert_eq!((ring.read, taken.len()), (100, 1));
+        let Ended { ring, all, .. } = run(ring, &events, &reading);
+        assert_eq!((ring.read, taken.len(), all), (100, 1, true));
         (ring.given_back, ring.told)
     }
 
@@ -541,6 +578,47 @@ mod tests {
         assert_eq!(heard(0, late()), (vec![(1000, 7), (1000, 9)], 1));
         // What is still being written may be an end from before.
         assert_eq!(heard(1, late()), (vec![(999, 0), (999, 0)], 1));
+    }
+
+    /// Of a ring that has more than anybody can read: what it passed on, what was told to the next of what it did where
+    /// so much was told, and whether that was all that it had read.
+    fn left_behind(late: Receiver<LateEnds>, told: impl Fn(u64) -> u64) -> (Vec<Batch>, u64, bool) {
+        let reading = Reading { late, ..reading(0, Patience::default()) };
+        reading.hooks_stay.store(true, Ordering::Release);
+        let ring = Records { all: u64::MAX, stop: reading.stop.clone(), ..Records::default() };
+        let (events, taken) = unbounded();
+        let mut ended = run(ring, &events, &reading);
+        assert!(!ended.all && ended.ring.read > 0);
+        let told = told(ended.ring.read);
+        let all = ended.give_back(told);
+        assert_eq!(ended.ring.given_back, told);
+        (taken.try_iter().collect(), ended.ring.rounds_told, all)
+    }
+
+    #[test]
+    fn where_another_one_goes_on_it_does_not_read_for_ever() {
+        let (sender, late) = unbounded();
+        let end = Event::Flow(Kind::Close, FlowEvent::default());
+        sender.send(LateEnds { ends: vec![end], until_ns: 7 }).unwrap();
+        let (passed_on, rounds, all) = left_behind(late, |read| read);
+        // Its place is behind what is left in the ring.
+        assert_eq!((passed_on.iter().filter(|batch| batch.end.is_none()).count(), rounds, all), (0, 0, true));
+        assert!(!left_behind(never(), |read| read - 1).2);
+    }
+
+    #[test]
+    fn rounds_of_late_ends_are_told_at_the_end_where_all_was_that_was_read() {
+        let ended = |told| {
+            let mut ended = Ended {
+                ring: Records { read: 20, ..Records::default() },
+                rounds: Rounds::default(),
+                all: false,
+            };
+            ended.rounds.went(10);
+            ended.rounds.went(20);
+            (ended.give_back(told), ended.ring.rounds_told)
+        };
+        assert_eq!([10, 11, 19, 20].map(ended), [(false, 0), (false, 1), (false, 1), (true, 2)]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::io;
 use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -120,6 +120,8 @@ pub(super) struct Session {
     keeping: Arc<Keeping>,
     /// Has the key of the state looked at.
     check_key: Sender<()>,
+    /// See [`Late::left`].
+    late_left: Arc<AtomicBool>,
     asked: Arc<Mutex<Asked>>,
     /// When the worker's core went round last, CLOCK_MONOTONIC ns.
     alive: Arc<AtomicU64>,
@@ -233,7 +235,8 @@ impl Session {
         }
         let mut maps = loader.take_control()?;
         let taken_over = loader.is_taken_over(&life);
-        let late = Late { sender: late_in, receiver: late_out };
+        let late_left = Arc::<AtomicBool>::default();
+        let late = Late { sender: late_in, receiver: late_out, left: late_left.clone() };
         let watched = loader.watched.clone();
         let control = spawn("control", move || {
             if taken_over {
@@ -256,6 +259,7 @@ impl Session {
             hooks,
             keeping: keeping.clone(),
             check_key,
+            late_left,
             asked,
             alive,
             looked: (0, 0),
@@ -336,12 +340,13 @@ impl Session {
     /// Ends every stage in the order in which data goes, so that nothing that was read is lost.
     pub fn stop(self, loader: &mut Loader, hooks_stay: bool) {
         self.say(ToWorker::Stop { hooks_stay });
-        if !self.reaches(Step::RingRead) {
+        let Ok(Step::RingRead { all }) = self.steps.recv_timeout(STEP) else {
             let held_up = self.keeping.is_waited_for();
             let how = self.ended(loader);
             say!("streamwatch: {}", not_in_order(&how, held_up, &loader.config));
             return;
-        }
+        };
+        self.late_left.store(!all, Ordering::Release);
         let Session {
             mut child,
             socket,
@@ -373,9 +378,11 @@ impl Session {
             }
         }
         if let Ok((mut maps, read)) = maps {
-            // What was not is read again by the next one.
-            if let Some(read) = read.filter(|_| all_told) {
-                read.forget_all(&mut maps);
+            match read {
+                Some(read) if all_told => read.forget_all(&mut maps),
+                // What was not is read again by the next one.
+                Some(mut read) => read.forget(&mut maps),
+                None => {}
             }
             loader.give_back(maps);
         }
@@ -391,10 +398,6 @@ impl Session {
         hooks.finish(FINISH);
         // The core has hung up: what is left is written.
         loader.keepers.push(keeper);
-    }
-
-    fn reaches(&self, wanted: Step) -> bool {
-        self.steps.recv_timeout(STEP) == Ok(wanted)
     }
 
     /// It has ended by itself, or is to: takes back what it was lent. Returns how it ended.

@@ -1,50 +1,59 @@
-//! How long a jiffy is. The kernel does not tell user space its `HZ`, so a program reads jiffies
-//! and nanoseconds together, twice.
+//! How long a jiffy is.
+//!
+//! The kernel does not tell user space its `HZ` as such, but its coarse clocks go on once a jiffy, and their resolution
+//! is `TICK_NSEC`: 1 s divided by `HZ`, rounded (`posix_get_coarse_res` of kernel/time/posix-timers.c).
 
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use rustix::time::{ClockId, clock_getres};
 
-use aya::maps::{Array, MapData};
-use aya::programs::{CgroupSkb, TestRun, TestRunOptions};
-use aya::{Ebpf, EbpfLoader};
-
-use super::OBJECT;
-
-/// What is assumed where it cannot be measured: Debian's and most distributions' value.
+/// What is assumed where the kernel tells nothing sensible: Debian's and most distributions' value.
 const USUAL_HZ: u64 = 250;
 
-/// Jiffies a second, measured; the usual value where the kernel cannot run a program on demand.
+/// Jiffies a second.
 pub fn hz() -> u64 {
-    measure().unwrap_or(USUAL_HZ)
+    let tick = clock_getres(ClockId::MonotonicCoarse);
+    let tick = if tick.tv_sec == 0 { u64::try_from(tick.tv_nsec).unwrap_or(0) } else { 0 };
+    of_tick(tick).unwrap_or(USUAL_HZ)
 }
 
-fn measure() -> Option<u64> {
-    let mut ebpf = EbpfLoader::new()
-        .map_max_entries("EVENTS", 4096)
-        .map_max_entries("OVERFLOW", 1)
-        .map_max_entries("DECISIONS", 1)
-        .map_max_entries("UDP_FLOWS", 1)
-        .load(OBJECT)
-        .ok()?;
-    let program: &mut CgroupSkb = ebpf.program_mut("clock")?.try_into().ok()?;
-    program.load().ok()?;
-    let before = read(&mut ebpf)?;
-    let deadline = Instant::now() + Duration::from_millis(100);
-    while Instant::now() < deadline {
-        sleep(Duration::from_millis(10));
+/// `tick_ns`: of one jiffy. `None`: no kernel has such a one (`Kconfig.hz` has 100 to 1000, others have 24 and more).
+fn of_tick(tick_ns: u64) -> Option<u64> {
+    const SECOND: u64 = 1_000_000_000;
+    (SECOND / 10_000..=SECOND / 10).contains(&tick_ns).then(|| (SECOND + tick_ns / 2) / tick_ns)
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::time::clock_gettime;
+
+    use super::*;
+
+    #[test]
+    fn every_hz_is_known_by_its_tick() {
+        for hz in [24, 48, 64, 100, 128, 250, 256, 300, 500, 1000, 1024, 1200] {
+            assert_eq!(of_tick((1_000_000_000 + hz / 2) / hz), Some(hz));
+        }
+        for none in [0, 1, 999_999_999] {
+            assert_eq!(of_tick(none), None, "{none}");
+        }
     }
-    let after = read(&mut ebpf)?;
-    let jiffies = after[0].checked_sub(before[0])?;
-    let elapsed = after[1].checked_sub(before[1])?;
-    let measured = (jiffies as u128 * 1_000_000_000 / u128::from(elapsed.max(1))) as u64;
-    [100, 250, 300, 1000].into_iter().min_by_key(|hz: &u64| hz.abs_diff(measured))
-}
 
-fn read(ebpf: &mut Ebpf) -> Option<[u64; 2]> {
-    let program: &mut CgroupSkb = ebpf.program_mut("clock")?.try_into().ok()?;
-    // A frame as BPF_PROG_TEST_RUN wants it: at least an Ethernet header.
-    let frame = [0u8; 64];
-    program.test_run(TestRunOptions { data_in: Some(&frame), ..Default::default() }).ok()?;
-    let map: Array<&MapData, [u64; 2]> = Array::try_from(ebpf.map("CLOCK")?).ok()?;
-    map.get(&0, 0).ok()
+    /// The coarse clock goes on by whole jiffies, some at once where this machine has had no time for each.
+    #[test]
+    fn the_coarse_clock_goes_on_by_jiffies_of_this_length() {
+        let now = || {
+            let now = clock_gettime(ClockId::MonotonicCoarse);
+            now.tv_sec * 1_000_000_000 + now.tv_nsec
+        };
+        let mut steps = Vec::new();
+        let mut last = now();
+        while steps.len() < 21 {
+            let next = now();
+            if next != last {
+                steps.push((next - last) as f64 * hz() as f64 / 1e9);
+                last = next;
+            }
+        }
+        assert!(steps.iter().all(|step| (step - step.round()).abs() < 0.05), "{steps:?}");
+        assert!(steps.iter().any(|step| step.round() as u64 == 1), "{steps:?}");
+    }
 }

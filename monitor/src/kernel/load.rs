@@ -1,13 +1,16 @@
 //! Loading and attaching, with errors that name the hook and what to do.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::{self, ScopedJoinHandle};
 
 use aya::maps::{Map, MapData, MapError};
-use aya::programs::{CgroupSkb, CgroupSock, CgroupSockAddr, ProgramError, SockOps};
+use aya::programs::{CgroupSkb, CgroupSock, CgroupSockAddr, Program, ProgramError, SockOps};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use monitor_common::{
     Counters, Decision, EXECUTED, Executed, FlowEvent, JOURNAL_SLOTS, JournalSlot, Plain, Secret, Settings,
@@ -53,6 +56,8 @@ pub enum LoadError {
     Program { name: &'static str, error: ProgramError },
     #[error("the kernel refused to attach '{name}': {error}")]
     Attach { name: &'static str, error: io::Error },
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
     #[error("the kernel gives no random numbers: {0}")]
     Random(io::Error),
     #[error(transparent)]
@@ -390,10 +395,25 @@ fn programs(sizes: &Sizes, secret: &Secret, pins: Option<&Pins>) -> Result<Ebpf,
     let mut ebpf = loader.load(OBJECT)?;
     #[cfg(feature = "kernel-log")]
     super::log::follow(&mut ebpf);
-    for hook in &HOOKS {
-        load(&mut ebpf, hook.name)?;
-    }
+    load_all(&mut ebpf)?;
     Ok(ebpf)
+}
+
+/// Loads the programs of all hooks, each on a thread of its own: the kernel takes longest to verify two of them, and
+/// what passes meanwhile has to wait for its reader.
+fn load_all(ebpf: &mut Ebpf) -> Result<(), LoadError> {
+    let mut programs: HashMap<String, &mut Program> =
+        ebpf.programs_mut().map(|(name, program)| (name.to_owned(), program)).collect();
+    thread::scope(|scope| {
+        let loading = HOOKS.each_ref().map(|hook| {
+            let program = programs.remove(hook.name).ok_or_else(|| LoadError::Map(hook.name.to_owned()))?;
+            let load = move || load(program, hook.name);
+            thread::Builder::new().spawn_scoped(scope, load).map_err(LoadError::Thread)
+        });
+        let loaded =
+            |thread: ScopedJoinHandle<'_, _>| thread.join().unwrap_or_else(|panic| resume_unwind(panic));
+        loading.into_iter().try_for_each(|thread| loaded(thread?))
+    })
 }
 
 /// Attaches every program anew, and then pins each hook where there is a place: a start that is killed leaves all of
@@ -414,9 +434,8 @@ fn attach_all(ebpf: &Ebpf, cgroup: &File, pins: Option<&Pins>) -> Result<Vec<Own
     Ok(links)
 }
 
-fn load(ebpf: &mut Ebpf, name: &'static str) -> Result<(), LoadError> {
+fn load(program: &mut Program, name: &'static str) -> Result<(), LoadError> {
     let refused = |error| LoadError::Program { name, error };
-    let program = ebpf.program_mut(name).ok_or_else(|| LoadError::Map(name.to_owned()))?;
     match name {
         "received" | "sent" => {
             let program: &mut CgroupSkb = program.try_into().map_err(refused)?;

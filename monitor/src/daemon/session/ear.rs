@@ -20,11 +20,10 @@ use crate::wire;
 /// How far the worker has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    RingRead,
+    /// `all`: to its end.
+    RingRead { all: bool },
     /// `all_told`: nothing is left for the next one.
-    Ended {
-        all_told: bool,
-    },
+    Ended { all_told: bool },
     /// It is gone, or makes no sense.
     Gone,
 }
@@ -84,8 +83,8 @@ impl Ear {
             ToLoader::Restored(damaged) => {
                 done(&mut self.asked().restored, usize::try_from(damaged).unwrap_or(usize::MAX));
             }
-            ToLoader::RingRead => {
-                let _ = self.steps.try_send(Step::RingRead);
+            ToLoader::RingRead { all } => {
+                let _ = self.steps.try_send(Step::RingRead { all });
             }
             ToLoader::Ended { all_told } => {
                 let _ = self.steps.try_send(Step::Ended { all_told });

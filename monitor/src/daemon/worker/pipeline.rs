@@ -201,6 +201,7 @@ pub(super) fn run(
     let reading = Reading {
         counters: read,
         stop: stop.clone(),
+        hooks_stay: hooks_stay.clone(),
         told: told.clone(),
         late: late.clone(),
         patience: if start.pinned { Patience::default() } else { Patience::NONE },
@@ -222,20 +223,19 @@ pub(super) fn run(
     };
     hooks_stay.store(stay, Ordering::Release);
     stop.store(true, Ordering::Release);
-    let ring = reader.join();
+    let read = reader.join();
+    let all = read.as_ref().is_ok_and(|read| read.all);
     ring_read.store(true, Ordering::Release);
-    let _ = replies.send(ToLoader::RingRead);
-    until_maps_are_read(&heard, &late, &events_in);
+    let _ = replies.send(ToLoader::RingRead { all });
+    until_maps_are_read(&heard, &late, all.then_some(&events_in));
     drop(events_in);
     if let Ok(core) = core.join() {
         core.finish(FINISH);
     }
     // What nobody took in time is told by the next one.
     let mut all_told = false;
-    if let (Ok(mut ring), true) = (ring, stay) {
-        let told = told.load(Ordering::Acquire);
-        all_told = told >= ring.position();
-        ring.give_back(told);
+    if let (Ok(mut read), true) = (read, stay) {
+        all_told = read.give_back(told.load(Ordering::Acquire)) && all;
     }
     api.stop();
     let _ = replies.send(ToLoader::Ended { all_told });
@@ -243,12 +243,12 @@ pub(super) fn run(
     Ok(())
 }
 
-/// Late ends that the reader has not taken are told all the same.
-fn until_maps_are_read(heard: &Receiver<()>, late: &Receiver<LateEnds>, events: &Sender<Batch>) {
+/// Late ends that the reader has not taken are told all the same, where nothing is left that stood before them.
+fn until_maps_are_read(heard: &Receiver<()>, late: &Receiver<LateEnds>, events: Option<&Sender<Batch>>) {
     loop {
         let over = heard.recv_timeout(Duration::from_millis(10)) == Err(RecvTimeoutError::Disconnected);
         for LateEnds { ends, .. } in late.try_iter() {
-            let _ = events.send(Batch { events: ends, ..Batch::default() });
+            let _ = events.map(|events| events.send(Batch { events: ends, ..Batch::default() }));
         }
         if over {
             return;

@@ -34,7 +34,7 @@ const OFFERED: u64 = 2_000_000;
 
 /// Flow events that the kernel's ring holds, 8 MiB; ends that its overflow map holds.
 const RING: usize = (8 << 20) / size_of::<FlowEvent>();
-const OVERFLOW: usize = 16_384;
+const OVERFLOW: usize = 32_768;
 
 /// Flows of the quiet neighbour.
 const QUIET: usize = 100;
