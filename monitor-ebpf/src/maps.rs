@@ -50,7 +50,7 @@ pub static EVENTS: RingBuf<u8, 8388608> = RingBuf::new();
 pub static OVERFLOW: HashMap<u64, FlowEvent, 32768> = HashMap::new();
 
 #[btf_map]
-pub static DECISIONS: HashMap<u64, Decision, 65536> = HashMap::new();
+pub static DECISIONS: HashMap<u64, Decision, 32768> = HashMap::new();
 
 #[btf_map]
 pub static UDP_FLOWS: HashMap<UdpKey, UdpFlow, 65536> = HashMap::new();

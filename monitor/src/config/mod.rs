@@ -127,7 +127,7 @@ impl Default for Kernel {
             tick_ms: 1000,
             udp_flows: 65_536,
             overflow: 32_768,
-            decisions: 65_536,
+            decisions: 32_768,
             listener_captures: 64,
             pin: Pin::Auto,
             restore: false,
@@ -165,7 +165,7 @@ pub struct Pipeline {
 
 impl Default for Pipeline {
     fn default() -> Self {
-        Pipeline { channel: 16_384, sink_queue: 24_576 }
+        Pipeline { channel: 12_288, sink_queue: 32_768 }
     }
 }
 
