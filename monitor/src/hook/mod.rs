@@ -127,6 +127,10 @@ impl Ready {
 
 /// What is told, and its name.
 fn target(hook: &config::Hook) -> Result<(String, Target), HookError> {
+    if hook.ca.is_some() && hook.webhook.is_none() {
+        let what = "ca: nothing is verified by it: only a webhook has certificates".to_owned();
+        return Err(HookError::Settings { key: "ca", what });
+    }
     match (&hook.command, &hook.webhook, hook.log) {
         (Some(command), None, false) if !command.is_empty() => {
             Ok((command[0].clone(), Target::Command(command.clone())))

@@ -22,6 +22,12 @@ impl Webhook {
             // Without the value: it may hold a secret.
             return Err(("webhook", "expected https://… (or http://…)".to_owned()));
         }
+        if !tls && ca.is_some() {
+            return Err((
+                "ca",
+                "nothing is verified by it: the webhook is http://, expected https://…".to_owned(),
+            ));
+        }
         let key = if ca.is_some() { "ca" } else { "webhook" };
         let agent = https::agent(tls, ca, timeout).map_err(|what| (key, what))?;
         Ok(Webhook { agent, url: url.to_owned() })
@@ -51,5 +57,12 @@ mod tests {
         let refused = Webhook::new("hooks.example/services/SECRET", None, Duration::from_secs(1));
         assert_eq!(refused.err(), Some(("webhook", "expected https://… (or http://…)".to_owned())));
         assert!(Webhook::new("HTTP://localhost/x", None, Duration::from_secs(1)).is_ok());
+    }
+
+    #[test]
+    fn certificates_that_verify_nothing_are_refused() {
+        let refused =
+            Webhook::new("http://localhost/x", Some(Path::new("/dev/null")), Duration::from_secs(1));
+        assert_eq!(refused.err().map(|(key, _)| key), Some("ca"));
     }
 }

@@ -43,6 +43,9 @@ impl Service {
             Some("http") if uri.host().is_some_and(is_loopback) => false,
             _ => return Err(refused("expected https://… (http:// only for loopback)")),
         };
+        if !tls && ca.is_some() {
+            return Err(refused("nothing is verified by its ca: expected https://…"));
+        }
         let agent = https::agent(tls, ca, timeout).map_err(|why| refused(&why))?;
         Ok(Service { agent, base: url.trim_end_matches('/').to_owned() })
     }
@@ -120,5 +123,8 @@ mod tests {
             let told = service(url).err().unwrap().to_string();
             assert!(told.starts_with("state.vault.address: ") && !told.contains("password"), "{url}: {told}");
         }
+        let ca = Some(Path::new("/dev/null"));
+        let told = Service::new("state.vault.address", "http://localhost", ca, Duration::from_secs(1)).err();
+        assert!(told.unwrap().to_string().contains("nothing is verified by its ca"));
     }
 }

@@ -11,7 +11,7 @@ use crate::report::{Findings, Must};
 /// Connections of one run.
 pub const PLAIN: u64 = 10_000;
 const TLS: u64 = 4_000;
-const PLAIN_PORT: u16 = 8080;
+pub const PLAIN_PORT: u16 = 8080;
 const TLS_PORT: u16 = 8443;
 
 pub fn run(effort: &Effort) -> Result<Findings> {

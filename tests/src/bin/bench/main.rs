@@ -17,6 +17,7 @@ mod messages;
 mod path;
 mod peers;
 mod udp;
+mod upgrade;
 
 // What they stand on.
 mod accounting;
@@ -76,6 +77,7 @@ const ALL: &[Benchmark] = &[
     Benchmark { name: "output", what: "records to pipes", run: |_| inside::run("output") },
     Benchmark { name: "idle", what: "processor and memory without traffic", run: idle::run },
     Benchmark { name: "alert", what: "first plaintext byte to the alert line", run: alert::run },
+    Benchmark { name: "upgrade", what: "upgrades under churn: what is lost", run: upgrade::run },
     Benchmark { name: "growth", what: "how cost grows", run: growth::run },
     Benchmark { name: "peers", what: "side by side with other tools", run: peers::run },
 ];

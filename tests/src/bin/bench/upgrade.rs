@@ -1,0 +1,180 @@
+//! Upgrades: the daemon ends and another one takes over, while connections come and go as fast as they can. What
+//! nobody reads meanwhile the kernel has to keep.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{ChildStdout, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
+use serde_json::Value;
+use tests::{Bpffs, Certificates, Cgroup, Directory, Lab, Place, Process, api, binary, number, text};
+
+use crate::churn::{PLAIN_PORT, connections, many_ports};
+use crate::pairs::Effort;
+use crate::report::{Findings, Must};
+use crate::statistics::{median, quantile, spread};
+
+/// Connections of one run, in which there is one upgrade.
+const CONNECTIONS: u64 = 20_000;
+
+/// Into the run.
+const AFTER: Duration = Duration::from_millis(500);
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub fn run(effort: &Effort) -> Result<Findings> {
+    let mut findings = Findings::new("upgrade");
+    let lab = Lab::new("bench")?;
+    let certificates = Certificates::new(&lab.directory)?;
+    many_ports(&lab)?;
+    let house = House::new(&lab)?;
+    let (mut rates, mut gaps) = (Vec::new(), Vec::new());
+    let mut daemon = house.start()?;
+    for _ in 0..effort.pairs {
+        let client = lab.client();
+        let (next, rate) = thread::scope(|scope| -> Result<_> {
+            let load = scope.spawn(|| connections(&lab, &certificates, &client, false, CONNECTIONS));
+            thread::sleep(AFTER);
+            let begun = Instant::now();
+            daemon.stop()?;
+            let next = house.start()?;
+            gaps.push(begun.elapsed().as_secs_f64() * 1e3);
+            Ok((next, load.join().map_err(|_| anyhow::anyhow!("the load panicked"))??))
+        })?;
+        daemon = next;
+        rates.push(rate);
+    }
+    let made = CONNECTIONS * effort.pairs as u64;
+    // Both ends of each, and those of none of them are told twice.
+    house.wait_for(2 * made)?;
+    daemon.stop()?;
+    let told = house.told.lock().unwrap_or_else(PoisonError::into_inner);
+    let ends = told.ends.len() as u64;
+    ensure!(ends + told.lost == 2 * made, "{ends} ends told and {} lost of {made} connections", told.lost);
+    let of = format!("of {} ends; {} upgrades", 2 * made, effort.pairs);
+    findings.judged("ends lost", told.lost as f64, "ends", Must::AtMost(0.0)).note = of;
+    findings.judged("ends told twice", told.again as f64, "ends", Must::AtMost(0.0));
+    findings.stated("first bytes and beginnings lost", told.others as f64, "events").note =
+        "told as lost; the flows' totals are exact".to_owned();
+    findings.stated("from the signal to the next one's first answer", median(&gaps), "ms").note =
+        format!("median; most {:.0} ms", quantile(&gaps, 1.0));
+    findings.stated("connections", median(&rates), "a second").note =
+        format!("median, both ends watched; spread {:.1} %", 100.0 * spread(&rates));
+    findings.raw("connections a second", &rates);
+    findings.raw("from the signal to the next answer, ms", &gaps);
+    Ok(findings)
+}
+
+/// Where daemons follow each other.
+struct House<'a> {
+    lab: &'a Lab,
+    directory: Directory,
+    pins: Bpffs,
+    cgroup: Cgroup,
+    told: Arc<Mutex<Told>>,
+}
+
+/// What all of them told.
+#[derive(Default)]
+struct Told {
+    /// By the ids of their flows.
+    ends: HashSet<String>,
+    again: u64,
+    lost: u64,
+    /// Events that were lost and are no ends.
+    others: u64,
+}
+
+struct Daemon {
+    process: Process,
+    reader: JoinHandle<()>,
+}
+
+impl House<'_> {
+    fn new(lab: &Lab) -> Result<House<'_>> {
+        let directory = Directory::new()?;
+        let pins = Bpffs::new(&directory)?;
+        let cgroup = Cgroup::new("bench-monitor")?;
+        Ok(House { lab, directory, pins, cgroup, told: Arc::default() })
+    }
+
+    /// Starts one, and waits until it answers.
+    fn start(&self) -> Result<Daemon> {
+        let socket = self.directory.path().join("api.sock");
+        let said = self.directory.path().join("stderr");
+        let place = Place { cgroup: Some(self.cgroup.path().to_owned()), ..Place::default() };
+        let mut command = place.command(binary());
+        command.args(["run", "--output", "ecs", "--cgroup"]).arg(self.lab.cgroup.path());
+        command.arg("--socket").arg(&socket).arg("--pin").arg(self.pins.place());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(fs::File::create(&said)?);
+        let mut process = Process::start_piped("streamwatch", command)?;
+        let stdout = process.child().stdout.take().context("no stdout")?;
+        let told = self.told.clone();
+        let reader = thread::spawn(move || hear(stdout, &told));
+        let deadline = Instant::now() + PATIENCE;
+        while api::get(&socket, "/v1/status").is_err() {
+            let text = || fs::read_to_string(&said).unwrap_or_default();
+            ensure!(process.ended()?.is_none(), "the daemon ended; it said:\n{}", text());
+            ensure!(Instant::now() < deadline, "the daemon does not answer; it said:\n{}", text());
+            thread::sleep(Duration::from_millis(2));
+        }
+        Ok(Daemon { process, reader })
+    }
+
+    /// Waits until so many ends were told or counted as lost.
+    fn wait_for(&self, ends: u64) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let come = {
+                let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+                told.ends.len() as u64 + told.lost
+            };
+            if come >= ends {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "{come} of {ends} ends were told, or counted as lost");
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+impl Daemon {
+    /// As a service manager does; its hooks stay.
+    fn stop(mut self) -> Result<()> {
+        self.process.signal(Signal::TERM);
+        let status = self.process.wait(PATIENCE)?;
+        ensure!(status.success(), "the daemon ended with {status}");
+        self.reader.join().map_err(|_| anyhow::anyhow!("the reader panicked"))
+    }
+}
+
+fn hear(stdout: ChildStdout, told: &Mutex<Told>) {
+    for line in BufReader::with_capacity(1 << 18, stdout).split(b'\n') {
+        let Ok(line) = line else { return };
+        let has = |part: &str| line.windows(part.len()).any(|there| there == part.as_bytes());
+        if !has("\"flow_closed\"") && !has("\"streamwatch.loss\"") {
+            continue;
+        }
+        let Ok(record) = serde_json::from_slice::<Value>(&line) else { continue };
+        let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+        if text(&record, "event.action") == "flow_closed" {
+            let is_ours = number(&record, "server.port") == Some(PLAIN_PORT.into());
+            if is_ours && !told.ends.insert(text(&record, "streamwatch.flow.id").to_owned()) {
+                told.again += 1;
+            }
+            continue;
+        }
+        for row in record["streamwatch"]["loss"]["rows"].as_array().into_iter().flatten() {
+            let lost = row["lost"].as_u64().unwrap_or_default();
+            match row["kind"].as_str() {
+                Some("close" | "flow") => told.lost += lost,
+                _ => told.others += lost,
+            }
+        }
+    }
+}
