@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::alert::Change;
 use crate::config;
 use crate::flows::FlowKey;
-use crate::identity::{Existing, ProcessSeen, SocketCounts, SocketKey, Way};
+use crate::identity::{Existing, ProcessSeen, Realm, SocketCounts, SocketKey, Way};
 use crate::model::{Identity, Record};
 use crate::wire::plain;
 
@@ -55,7 +55,7 @@ impl Command {
 
 impl Lookup {
     /// See [`Lookup::kind`].
-    pub const KINDS: [&str; 5] = ["owner", "user", "listener", "sockets", "tunnel"];
+    pub const KINDS: [&str; 6] = ["owner", "user", "listener", "sockets", "tunnel", "namespace"];
 
     /// Its place in [`Lookup::KINDS`].
     pub fn kind(&self) -> usize {
@@ -65,6 +65,7 @@ impl Lookup {
             Lookup::Listener { .. } => 2,
             Lookup::Sockets => 3,
             Lookup::Tunnel { .. } => 4,
+            Lookup::Namespace { .. } => 5,
         }
     }
 
@@ -102,6 +103,8 @@ pub enum Lookup {
         key: FlowKey,
         socket: SocketKey,
     },
+    /// Whose the network namespace is that a socket is in.
+    Namespace { socket: SocketKey },
 }
 
 /// What comes back.
@@ -137,6 +140,13 @@ pub enum Found {
         #[serde(with = "plain")]
         key: FlowKey,
         way: Way,
+    },
+    /// The realm of a network namespace, or of the one that a socket is in where the kernel programs saw none (0); `None`: it
+    /// was not found, or not looked for in time.
+    Namespace {
+        netns: u64,
+        cookie: u64,
+        realm: Option<Realm>,
     },
     /// A look at a process of that user (or container) has not returned: others of theirs are not looked at until it has.
     Stalled {

@@ -1,0 +1,276 @@
+//! Who makes a network namespace gives it the addresses of peers elsewhere: only what is in one namespace, or in those of one
+//! maker, is put together.
+
+use super::*;
+use crate::identity::SocketSeen;
+
+/// The client's address, on the other side of the world.
+const FAR: &str = "203.0.113.5:5555";
+const HOST: u64 = 1;
+const CONTAINER: u64 = 2;
+const USERS: u64 = 3;
+const NOBODY_KNOWS: u64 = 4;
+
+const POLICY: &str = "[[service]]\nname = \"s\"\nports = [8080]\n[[service.client]]\nprocess = \"p41\"\n";
+
+fn realm(inode: u64) -> Realm {
+    Realm::of_user_namespace(inode).unwrap()
+}
+
+fn learn(rig: &mut Rig, netns: u64, realm: Realm) {
+    rig.core.found(Found::Namespace { netns, cookie: 0, realm: Some(realm) }, rig.now_ns);
+}
+
+fn with_policy() -> Rig {
+    let mut rig = Rig::new(settings());
+    let policy = Policy::parse(std::path::Path::new("p.toml"), POLICY).unwrap();
+    rig.core.set_policy(Arc::new(policy), rig.now_ns);
+    learn(&mut rig, USERS, realm(4_026_531_999));
+    rig
+}
+
+/// What a process in `client_in` says from there, and what the server hears from that address.
+struct Ends {
+    client: FlowEvent,
+    server: FlowEvent,
+}
+
+fn ends(rig: &mut Rig, transport: u8, client_in: u64, server_in: u64, client_first: bool) -> Ends {
+    let of = |event: FlowEvent, netns| FlowEvent { transport, netns, detail: 7, ..event };
+    let mut client = of(rig.event(Kind::Open, 1, FAR, SERVER, false), client_in);
+    client.established_ns = rig.now_ns;
+    let server = of(rig.event(Kind::Open, 2, SERVER, FAR, true), server_in);
+    for event in if client_first { [client, server] } else { [server, client] } {
+        rig.feed(Kind::Open, event);
+    }
+    rig.capture(&server, false, 0, REQUEST);
+    rig.capture(&server, true, 0, RESPONSE);
+    Ends { client, server }
+}
+
+fn told(rig: &Rig, event: &FlowEvent) -> (Option<u32>, Option<String>, Answer) {
+    let flow = rig.core.table.get(rig.core.table.id(&key_of(event)).unwrap()).unwrap();
+    let peer = flow.peer.clone().unwrap_or_default();
+    (peer.pid, peer.missing.clone(), flow.verdict.authorised.answer)
+}
+
+const UDP: u8 = 17;
+const BOTH: [u8; 2] = [6, UDP];
+
+#[test]
+fn only_ends_in_namespaces_of_one_maker_are_put_together() {
+    for transport in BOTH {
+        for client_first in [true, transport == 6] {
+            for (client_in, server_in, expected) in [
+                (HOST, HOST, true),
+                (CONTAINER, HOST, true),
+                (HOST, CONTAINER, true),
+                (USERS, USERS, true),
+                (USERS, HOST, false),
+                (HOST, USERS, false),
+            ] {
+                let mut rig = with_policy();
+                let Ends { server, client } = ends(&mut rig, transport, client_in, server_in, client_first);
+                rig.records();
+                rig.pass(3 * SECOND);
+                rig.records();
+                let case = format!("{transport} {client_in} {server_in}");
+                let answer = if expected { Answer::Yes } else { Answer::No };
+                assert_eq!(told(&rig, &server), (expected.then_some(41), None, answer), "{case}");
+                assert_eq!(told(&rig, &client).0, expected.then_some(42), "{case}");
+            }
+        }
+    }
+}
+
+#[test]
+fn whose_namespace_nobody_knows_is_no_yes_and_no_no() {
+    for transport in BOTH {
+        for (client_in, server_in) in [(NOBODY_KNOWS, HOST), (HOST, NOBODY_KNOWS), (NOBODY_KNOWS, 5)] {
+            for client_first in [true, transport == 6] {
+                let mut rig = with_policy();
+                let Ends { server, .. } = ends(&mut rig, transport, client_in, server_in, client_first);
+                let before = rig.records();
+                assert!(flows(&before).is_empty(), "told before it is known, or for a second");
+                rig.pass(2 * SECOND);
+                rig.records();
+                let (pid, missing, answer) = told(&rig, &server);
+                let case = format!("{transport} {client_in} {server_in} {client_first}");
+                assert_eq!((pid, answer), (None, Answer::Unknown), "{case}");
+                assert!(missing.is_some_and(|it| it.contains("network namespace")), "{case}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_learnt_of_a_namespace_is_taken_in_time_and_late() {
+    for transport in BOTH {
+        for wait_s in [0, 3] {
+            for (maker, expected) in [(Realm::ROOT, true), (realm(4_026_532_000), false)] {
+                let mut rig = with_policy();
+                let Ends { server, .. } = ends(&mut rig, transport, NOBODY_KNOWS, HOST, true);
+                rig.records();
+                rig.pass(wait_s * SECOND);
+                rig.records();
+                learn(&mut rig, NOBODY_KNOWS, maker);
+                rig.pass(SECOND);
+                rig.records();
+                let answer = if expected { Answer::Yes } else { Answer::No };
+                assert_eq!(told(&rig, &server), (expected.then_some(41), None, answer), "{wait_s}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_ends_before_its_namespace_is_known_has_an_unknown_other_end() {
+    for ends_itself in [true, false] {
+        let mut rig = with_policy();
+        let Ends { server, .. } = ends(&mut rig, 6, NOBODY_KNOWS, HOST, true);
+        rig.records();
+        let mut records = Vec::new();
+        if ends_itself {
+            rig.feed(Kind::Close, server);
+            records.extend(rig.records());
+            rig.pass(2 * SECOND);
+        } else {
+            rig.core.shut_down(rig.now_ns, false);
+        }
+        records.extend(rig.records());
+        let flows = flows(&records);
+        let ended = flows
+            .iter()
+            .find(|(action, flow)| *action == FlowAction::FlowClosed && flow.direction == Direction::Ingress);
+        let (_, ended) = ended.unwrap();
+        assert_eq!(ended.verdict.authorised.answer, Answer::Unknown);
+        assert!(ended.peer.as_ref().is_some_and(|peer| peer.pid.is_none() && peer.missing.is_some()));
+    }
+}
+
+/// Who has the addresses of a client takes its place from nobody.
+#[test]
+fn what_has_the_addresses_of_an_end_elsewhere_does_not_hide_it() {
+    for (other, cookie) in [(USERS, 3), (NOBODY_KNOWS, 3)] {
+        let mut rig = with_policy();
+        let of = |event: FlowEvent, netns| FlowEvent { transport: UDP, netns, ..event };
+        let client = of(rig.event(Kind::Open, 1, CLIENT, SERVER, false), CONTAINER);
+        let false_one = of(rig.event(Kind::Open, cookie, CLIENT, SERVER, false), other);
+        let server = of(rig.event(Kind::Open, 2, SERVER, CLIENT, true), HOST);
+        [client, false_one, server].into_iter().for_each(|event| rig.feed(Kind::Open, event));
+        rig.records();
+        rig.pass(2 * SECOND);
+        rig.records();
+        assert_eq!(told(&rig, &server), (Some(41), None, Answer::Yes));
+        assert_eq!(told(&rig, &false_one).0, None);
+    }
+}
+
+#[test]
+fn a_false_end_takes_nothing_from_the_totals() {
+    for (other, capacity) in [(USERS, 64), (NOBODY_KNOWS, 64), (USERS, 4), (NOBODY_KNOWS, 4)] {
+        let mut rig = Rig::new(CoreSettings { capacity, ..settings() });
+        learn(&mut rig, USERS, realm(4_026_531_999));
+        let of = |event: FlowEvent, netns| FlowEvent { transport: 6, netns, ..event };
+        let client = of(rig.event(Kind::Open, 1, FAR, SERVER, false), other);
+        rig.feed(Kind::Open, client);
+        let moved = FlowEvent { sent_bytes: 1000, received_bytes: 10, ..client };
+        rig.feed(if capacity == 64 { Kind::Close } else { Kind::Progress }, moved);
+        rig.records();
+        rig.pass(2 * SECOND);
+        rig.records();
+        if capacity < 64 {
+            // A full table pushes it out.
+            for cookie in 10..14 {
+                rig.pass(20 * SECOND);
+                let remote = format!("10.0.0.9:{cookie}");
+                let open = rig.event(Kind::Open, cookie, CLIENT, &remote, false);
+                rig.feed(Kind::Open, open);
+                rig.records();
+            }
+            assert!(!rig.core.holds(1));
+        }
+        rig.now_ns += SECOND;
+        let server = of(rig.event(Kind::Open, 2, SERVER, FAR, true), HOST);
+        rig.feed(Kind::Open, server);
+        rig.feed(Kind::Close, FlowEvent { sent_bytes: 10, received_bytes: 1000, ..server });
+        rig.records();
+        rig.pass(SECOND);
+        rig.records();
+        assert_eq!(rig.core.total_bytes(), (2000, 20), "{other} {capacity}");
+    }
+}
+
+/// What the kernel programs saw no namespace of is where its socket is.
+#[test]
+fn a_socket_from_before_us_is_where_it_was_found() {
+    for (of_listener, expected) in [(Realm::ROOT, true), (realm(4_026_531_999), false)] {
+        let mut rig = with_policy();
+        let socket = |transport, cookie, local: &str, state| SocketSeen {
+            transport,
+            state,
+            ipv6: false,
+            local: local.parse().unwrap(),
+            remote: "0.0.0.0:0".parse().unwrap(),
+            cookie,
+            inode: 0,
+            uid: 0,
+            device: 0,
+            mark: 0,
+            cgroup: 0,
+            tcp: None,
+        };
+        let before = |socket| Existing {
+            socket,
+            netns: 7,
+            realm: Some(of_listener),
+            direction: None,
+            holders: Vec::new(),
+        };
+        let sockets = [
+            before(socket(Transport::Tcp, 90, "0.0.0.0:8080", TcpState::Listen)),
+            before(socket(Transport::Udp, 91, SERVER, TcpState::Close)),
+        ];
+        rig.core.found(Found::Existing { sockets: sockets.into(), at_ns: rig.now_ns }, rig.now_ns);
+        for (transport, cookie) in [(6, 2), (UDP, 91)] {
+            let of = |event: FlowEvent, netns| FlowEvent { transport, netns, ..event };
+            let mut client = of(rig.event(Kind::Open, u64::from(transport), CLIENT, SERVER, false), HOST);
+            client.established_ns = rig.now_ns;
+            let server = of(rig.event(Kind::Open, cookie, SERVER, CLIENT, true), 0);
+            rig.feed(Kind::Open, client);
+            rig.feed(Kind::Open, server);
+            rig.records();
+            let pid = 40 + u32::from(transport);
+            assert_eq!(told(&rig, &server).0, expected.then_some(pid), "{transport}");
+        }
+    }
+}
+
+#[test]
+fn a_question_about_a_namespace_is_asked_once_and_again_while_it_matters() {
+    let mut rig = with_policy();
+    let mut asked = 0;
+    let mut count = |rig: &mut Rig| {
+        let lookups = rig.core.take_lookups();
+        asked += lookups.iter().filter(|it| matches!(it, Lookup::Namespace { .. })).count();
+        asked
+    };
+    for cookie in 1..=100 {
+        let open = rig.event(Kind::Open, cookie, &format!("10.0.0.1:{cookie}"), SERVER, false);
+        rig.feed(Kind::Open, FlowEvent { netns: NOBODY_KNOWS, ..open });
+    }
+    assert_eq!(count(&mut rig), 1);
+    for _ in 0..20 {
+        rig.pass(SECOND);
+    }
+    assert_eq!(count(&mut rig), 3, "after four and eight seconds");
+    for cookie in 1..=100 {
+        let open = rig.event(Kind::Open, cookie, &format!("10.0.0.1:{cookie}"), SERVER, false);
+        rig.feed(Kind::Close, FlowEvent { netns: NOBODY_KNOWS, ..open });
+    }
+    rig.records();
+    for _ in 0..100 {
+        rig.pass(SECOND);
+    }
+    assert_eq!(count(&mut rig), 3);
+}
