@@ -14,12 +14,14 @@ use super::{SocketKey, SocketLister};
 
 /// Finds out whose namespaces are. Blocks; keep it on a thread of its own.
 pub struct Realms {
-    namespaces: NamespaceCookies,
+    near: NamespaceCookies,
+    /// Has a rate of its own: who has many namespaces takes nothing from the others.
+    anywhere: NamespaceCookies,
 }
 
 impl Default for Realms {
     fn default() -> Self {
-        Realms { namespaces: NamespaceCookies::new() }
+        Realms { near: NamespaceCookies::new(), anywhere: NamespaceCookies::new() }
     }
 }
 
@@ -30,7 +32,7 @@ impl Realms {
         for socket in sockets.iter().filter(|socket| self.is_named(socket)) {
             wanted.entry(socket.netns).or_default().extend(Some(socket.maker).filter(|maker| *maker != 0));
         }
-        let found = self.namespaces.realms_near(&wanted, monotonic_ns());
+        let found = self.near.realms_near(&wanted, monotonic_ns());
         sockets.iter().map(|socket| found.get(&socket.netns).copied()).collect()
     }
 
@@ -44,7 +46,7 @@ impl Realms {
         let mut realms = vec![None; sockets.len()];
         let mut is_all = true;
         if !missing.is_empty() {
-            let (found, all) = self.namespaces.realms_anywhere(&missing, now_ns);
+            let (found, all) = self.anywhere.realms_anywhere(&missing, now_ns);
             is_all &= all;
             named.iter().for_each(|index| realms[*index] = found.get(&sockets[*index].netns).copied());
         }
@@ -55,7 +57,7 @@ impl Realms {
     }
 
     fn is_named(&self, socket: &SocketKey) -> bool {
-        socket.netns != 0 && self.namespaces.are_told()
+        socket.netns != 0 && self.anywhere.are_told()
     }
 
     fn by_socket(
@@ -65,7 +67,7 @@ impl Realms {
         realms: &mut [Option<Realm>],
         now_ns: u64,
     ) -> bool {
-        let (namespaces, is_all) = self.namespaces.in_turn(now_ns);
+        let (namespaces, is_all) = self.anywhere.in_turn(now_ns);
         for namespace in namespaces {
             if wanted.is_empty() {
                 return true;

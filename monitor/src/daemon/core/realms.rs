@@ -12,16 +12,16 @@ use crate::flows::Endpoint;
 use crate::identity::Realm;
 
 /// Namespaces, and sockets in those that are not known, that are remembered.
-const KNOWN: usize = 65_536;
+const KNOWN: usize = 16_384;
 /// Of those, questions that are open, and flows that wait for an answer.
 const ASKED: usize = 4096;
-const WAITING: usize = 65_536;
+const WAITING: usize = 16_384;
 /// Flows remembered by their addresses of which it is not known where they are.
-const STRANGERS: usize = 65_536;
-/// After this time a question is asked again, and after twice as long each time, ns.
+const STRANGERS: usize = 16_384;
+/// After twice this time a question is asked again, and after twice as long each time, up to sixteen times it, ns.
 const AGAIN: u64 = 2_000_000_000;
-/// So often at most, and so many in one look.
-const TIMES: u32 = 10;
+const TIMES: u32 = 4;
+/// So many in one look.
 const ASKED_AGAIN: usize = 64;
 
 /// Said of the other end of a flow.
