@@ -13,9 +13,10 @@ use crate::identity::Realm;
 
 /// Namespaces, and sockets in those that are not known, that are remembered.
 const KNOWN: usize = 16_384;
-/// Of those, questions that are open, and flows that wait for an answer.
+/// Of those, questions that are open, and flows that wait for an answer: of all, and of one.
 const ASKED: usize = 4096;
 const WAITING: usize = 16_384;
+const WAITING_FOR_ONE: usize = 1024;
 /// Flows remembered by their addresses of which it is not known where they are.
 const STRANGERS: usize = 16_384;
 /// After twice this time a question is asked again, and after twice as long each time, up to sixteen times it, ns.
@@ -68,7 +69,9 @@ pub(super) struct Realms {
     asked: HashMap<Place, Question, RandomState>,
     /// How many wait in all of them.
     waiting: usize,
+    /// When it was last looked which are to be asked again, and which were given up for others.
     looked_ns: u64,
+    made_room_ns: u64,
     /// Flows whose realm is not known, by their addresses: the last one of each.
     strangers: HashMap<(Transport, Endpoint, Endpoint), FlowId, RandomState>,
 }
@@ -89,8 +92,9 @@ impl Realms {
     fn wait(&mut self, place: Place, id: Option<FlowId>, now_ns: u64) -> bool {
         let is_full =
             self.waiting >= WAITING || self.asked.len() >= ASKED && !self.asked.contains_key(&place);
-        if is_full {
-            // Those that wait for nobody's answer are unknown for good.
+        if is_full && now_ns.saturating_sub(self.made_room_ns) >= PATIENCE {
+            // What was asked for in vain is unknown for good.
+            self.made_room_ns = now_ns;
             self.asked.retain(|_, question| question.times <= 1 && !question.is_due(now_ns));
             self.waiting = self.asked.values().map(|question| question.waiting.len()).sum();
         }
@@ -100,6 +104,7 @@ impl Realms {
         let question = self.asked.entry(place).or_default();
         if let Some(id) = id
             && self.waiting < WAITING
+            && question.waiting.len() < WAITING_FOR_ONE
         {
             self.waiting += 1;
             question.waiting.push(id);

@@ -274,3 +274,35 @@ fn a_question_about_a_namespace_is_asked_once_and_again_while_it_matters() {
     }
     assert_eq!(count(&mut rig), 3);
 }
+
+/// Who has namespaces without number that nobody finds.
+#[test]
+fn questions_that_nobody_answers_are_bounded_and_leave_room_for_others() {
+    let mut rig = Rig::new(CoreSettings { capacity: 1 << 16, ..settings() });
+    let mut asked = HashSet::new();
+    let mut ask = |rig: &mut Rig, netns: u64, cookie: u64| {
+        let open = rig.event(Kind::Open, cookie, &format!("10.0.0.1:{}", 1 + cookie % 60_000), SERVER, false);
+        rig.feed(Kind::Open, FlowEvent { netns, ..open });
+        asked.extend(rig.core.take_lookups().into_iter().filter_map(|it| match it {
+            Lookup::Namespace { socket } => Some(socket.netns),
+            _ => None,
+        }));
+        asked.contains(&netns)
+    };
+    let all = (0..5000).filter(|at| ask(&mut rig, 1000 + at, *at)).count();
+    assert_eq!(all, 4096);
+    assert!(!ask(&mut rig, NOBODY_KNOWS, 5001));
+    rig.now_ns += 5 * SECOND;
+    assert!(ask(&mut rig, NOBODY_KNOWS, 5002));
+    for cookie in 6000..26_000 {
+        ask(&mut rig, 999, cookie);
+    }
+    // One of these waits no less.
+    let server = rig.event(Kind::Open, 5003, SERVER, "10.0.0.1:5003", true);
+    rig.feed(Kind::Open, server);
+    learn(&mut rig, NOBODY_KNOWS, Realm::ROOT);
+    let flow =
+        rig.core.table.get(rig.core.table.id(&FlowKey { cookie: 5002, ..FlowKey::default() }).unwrap());
+    let (realm, twin) = flow.map(|flow| (flow.realm, flow.twin)).unwrap();
+    assert!(realm == Some(Realm::ROOT) && twin.is_some());
+}
