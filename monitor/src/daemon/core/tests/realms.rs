@@ -201,6 +201,25 @@ fn a_false_end_takes_nothing_from_the_totals() {
     }
 }
 
+/// A client of root's, here or in a container, is told by its own flow: what is refused to it is nobody's elsewhere.
+#[test]
+fn who_has_the_addresses_of_a_scan_in_a_namespace_of_their_own_does_not_hide_it() {
+    for (client_in, expected) in [(HOST, 0), (CONTAINER, 0), (USERS, 1), (NOBODY_KNOWS, 1)] {
+        let mut rig = with_policy();
+        let mut told = Vec::new();
+        for port in 1_u16..40 {
+            let (here, there) = (format!("10.0.0.1:{port}"), "203.0.113.5:4000");
+            let client = rig.event(Kind::Open, u64::from(port), there, &here, false);
+            rig.feed(Kind::Open, FlowEvent { netns: client_in, ..client });
+            let refused = rig.event(Kind::Refused, 0, &here, there, true);
+            rig.feed(Kind::Refused, FlowEvent { owner: Owner::default(), ..refused });
+            told.extend(rig.records());
+        }
+        let scans = alerts(&told).into_iter().filter(|alert| alert.key.contains("many ports")).count();
+        assert_eq!(scans, expected, "{client_in}");
+    }
+}
+
 /// What the kernel programs saw no namespace of is where its socket is.
 #[test]
 fn a_socket_from_before_us_is_where_it_was_found() {
