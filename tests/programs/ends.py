@@ -4,6 +4,7 @@ server    answers
 client    asks four times
 once      asks once, and ends
 false     asks all the time with an address that a device of its own has, in a user and network namespace of its own
+freebind  asks all the time with an address that nobody here has
 hidden    the same from a namespace that only the socket keeps
 joined    client and server in two network namespaces of one user namespace"""
 
@@ -15,6 +16,7 @@ import sys
 import time
 
 NEWNET = 0x40000000
+IPV6_FREEBIND = 78
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -22,8 +24,10 @@ def ip(*arguments):
     subprocess.run(["ip", *arguments], check=True)
 
 
-def bound(address):
-    end = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+def bound(address, binds_freely=False):
+    end = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET, socket.SOCK_DGRAM)
+    if binds_freely:
+        end.setsockopt(socket.IPPROTO_IPV6, IPV6_FREEBIND, 1)
     end.bind(address)
     return end
 
@@ -59,10 +63,11 @@ def take_address(here, there):
     ip("neighbour", "add", there, "lladdr", "02:00:00:00:00:01", "dev", "d0")
 
 
-def speak(here, there, hides):
-    take_address(here[0], there[0])
-    end = bound(here)
-    if hides:
+def speak(here, there, how):
+    if how != "freebind":
+        take_address(here[0], there[0])
+    end = bound(here, how == "freebind")
+    if how == "hidden":
         unshare()
     for at in range(300):
         end.sendto(b"false\n", there)
@@ -104,4 +109,4 @@ elif what == "once":
 elif what == "joined":
     join(own, other)
 else:
-    speak(own, other, what == "hidden")
+    speak(own, other, what)

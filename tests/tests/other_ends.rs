@@ -14,6 +14,8 @@ use tests::{
 const PORT: u16 = 34_960;
 /// The client's: of a server's socket that was there before the daemon, the higher port is taken to be the client's.
 const FROM: u16 = 44_960;
+/// From this one on it is IPv6 that is spoken.
+const FREE: u16 = 45_960;
 /// Whom the policy allows.
 const USER: &str = "daemon";
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
             &["setpriv"],
             of_root,
         )
+        .test("a peer elsewhere whose address a user's datagrams have is not that user", &["setpriv"], free)
         .test("the two ends in namespaces of one user namespace are named", &["unshare"], joined)
         .main()
 }
@@ -46,7 +49,8 @@ fn options() -> DaemonOptions {
 
 /// As the program wants it: `from` is the port of the client.
 fn arguments(mut command: Command, what: &str, from: u16) -> Command {
-    let (client, server) = ([LEFT[0], &from.to_string()], [RIGHT[0], &PORT.to_string()]);
+    let family = usize::from(from >= FREE);
+    let (client, server) = ([LEFT[family], &from.to_string()], [RIGHT[family], &PORT.to_string()]);
     let ends = if what == "server" { [server, client] } else { [client, server] };
     command.arg(python()).arg(program("ends.py")).arg(what).args(ends.concat());
     command
@@ -109,6 +113,26 @@ fn taken(how: &str, expected: &str) -> Result<()> {
         let bytes: u64 = streams.iter().filter_map(|stream| number(stream, "server.bytes")).sum();
         ensure!(bytes == 76, "the false end hides {bytes} of 76 bytes: {streams:?}");
     }
+    Ok(())
+}
+
+/// In no network namespace of their own: a socket may have any IPv6 address.
+fn free() -> Result<()> {
+    let lab = Lab::new("other_ends")?;
+    let daemon = Daemon::start(&lab, options())?;
+    let server = start("server", &lab.server(), &[], FREE)?;
+    let false_one = start("freebind", &lab.server().as_user(USER), &[], FREE)?;
+    std::thread::sleep(Duration::from_secs(1));
+    let elsewhere = Place { cgroup: None, ..lab.client() };
+    finish(arguments(elsewhere.command("env"), "client", FREE), CLIENT)?.success()?;
+    // A client with the address of where it is.
+    let client = lab.client().as_user(USER).command("env");
+    finish(arguments(client, "client", FREE + 1), CLIENT)?.success()?;
+    drop((false_one, server));
+    let record = ended(&daemon, FREE)?;
+    ensure!((answer(&record), peer(&record)) == ("no", ""), "{} {}", peer(&record), show(&record));
+    let record = ended(&daemon, FREE + 1)?;
+    ensure!((answer(&record), peer(&record)) == ("yes", USER), "{} {}", peer(&record), show(&record));
     Ok(())
 }
 

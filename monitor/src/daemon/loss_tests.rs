@@ -442,8 +442,9 @@ fn run(seed: u64, slow: Slow) -> Result<(), TestCaseError> {
             Lookup::User { key, .. } => Found::User { key, identity: None },
             Lookup::Listener { cookie, seen } => Found::Listener { cookie, identity: nobody(seen.tgid) },
             Lookup::Tunnel { key, .. } => Found::Tunnel { key, way: crate::identity::Way::Direct },
-            Lookup::Namespace { socket: SocketKey { netns, cookie, .. } } => {
-                Found::Namespace { netns, cookie, realm: Some(Realm::ROOT) }
+            Lookup::Namespace { socket: SocketKey { netns, cookie, local, .. }, checks_address } => {
+                let address = checks_address.then_some(local.ip());
+                Found::Namespace { netns, cookie, address, realm: Some(Realm::ROOT) }
             }
             Lookup::Sockets => {
                 Found::Sockets { seen: Vec::new(), rest: Rest::Unseen, began_ns: monotonic_ns() }

@@ -21,7 +21,9 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::core::{Found, Lookup, Rest};
 use super::stages::Stage;
 use crate::flows::FlowKey;
-use crate::identity::{Asked, Executions, Glimpses, Hashes, Hung, Named, ProcessSeen, Resolver, SocketKey};
+use crate::identity::{
+    Asked, Executions, Glimpses, Hashes, Hung, InNamespace, Named, ProcessSeen, Resolver, SocketKey,
+};
 
 /// Answers that are given together: each that went alone would wake every thread on its way.
 const TOGETHER: usize = 64;
@@ -156,7 +158,7 @@ struct Names {
 struct Errands {
     users: Sender<(FlowKey, SocketKey)>,
     ways: Sender<(FlowKey, SocketKey)>,
-    namespaces: Sender<SocketKey>,
+    namespaces: Sender<InNamespace>,
     listings: Sender<()>,
     hashing: hasher::Hashing,
     looks: Arc<Stage>,
@@ -214,9 +216,9 @@ impl Errands {
                 }
                 return None;
             }
-            Lookup::Namespace { socket } => {
+            Lookup::Namespace { socket, checks_address } => {
                 // As of tunnels.
-                if self.namespaces.try_send(socket).is_err() {
+                if self.namespaces.try_send(InNamespace { socket, checks_address }).is_err() {
                     tally.lose(1);
                 }
                 return None;

@@ -3,7 +3,7 @@
 //! A million of them may be open, so each byte counts: what a flow has for a moment only, or seldom, is
 //! boxed; what many flows say alike is shared.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use dissect::{Facts, Protection};
@@ -257,7 +257,15 @@ impl Flow {
 
     /// The same, were its network namespace of that realm.
     pub fn space_of(&self, realm: Option<Realm>) -> Space {
-        Space::new(realm, self.netns, reach(self.local.ip()) == Reach::Loopback, self.cookie)
+        // Until it is known whether it has the address, it may not be among those of its namespace either.
+        let netns = if realm.is_none() && self.claimed_address().is_some() { 0 } else { self.netns };
+        Space::new(realm, netns, reach(self.local.ip()) == Reach::Loopback, self.cookie)
+    }
+
+    /// An address that it says to have, and may not have: datagrams need no answer that would come there.
+    pub fn claimed_address(&self) -> Option<IpAddr> {
+        let claims = self.transport == Transport::Udp && self.direction == Direction::Egress;
+        Some(self.local.ip()).filter(|ip| claims && reach(*ip) != Reach::Loopback)
     }
 
     /// The process that the kernel saw at the socket; 0: none.

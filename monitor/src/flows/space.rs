@@ -17,6 +17,7 @@ impl Space {
     /// Of a flow. One of which nothing is known is by itself.
     pub(super) fn new(realm: Option<Realm>, netns: u64, is_loopback: bool, cookie: u64) -> Space {
         let netns = match realm {
+            Some(Realm::NOWHERE) => cookie | SOCKET,
             Some(_) if !is_loopback => 0,
             None if netns == 0 => cookie | SOCKET,
             _ => netns,

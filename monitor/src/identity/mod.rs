@@ -60,7 +60,7 @@ pub use namespaces::{Netns, NetnsSource, namespaces};
 pub use process::ProcessDirectory as TestDirectory;
 pub(crate) use process::{HOST, sees_the_host};
 pub use realm::Realm;
-pub use realms::Realms;
+pub use realms::{InNamespace, Realms};
 pub use resolver::{Hung, Named, Resolver};
 pub use socket_users::{Before, SocketUsers, not_reached};
 pub use sockets::{SocketCounts, SocketError, SocketLister, SocketSeen, TcpCounts, TcpState, sockets};

@@ -14,6 +14,7 @@ use super::clock::processor_time;
 use super::namespaces::{Netns, NetnsSource, cookies_of, namespaces};
 use super::process::{ProcessDirectory, read_status, user_ids};
 use super::realm::Realm;
+use super::tunnels_routes::Routes;
 use crate::watch::Budget;
 
 /// Namespaces that are looked into in a second to learn what they are called; four times as many at once.
@@ -133,6 +134,13 @@ impl NamespaceCookies {
     pub fn realms_anywhere(&mut self, missing: &HashSet<u64>, now_ns: u64) -> (HashMap<u64, Realm>, bool) {
         let is_all = self.read_others(missing, now_ns);
         (self.realms_of(missing), is_all)
+    }
+
+    /// Its addresses and routes, where it was last, if it is still there.
+    pub fn routes(&self, cookie: u64) -> Option<Routes> {
+        let own = self.own.as_ref().filter(|(own, _)| *own == cookie).map(|(_, netns)| netns);
+        let netns = own.or(self.places.get(&cookie).map(|place| &place.netns))?;
+        Routes::enter(netns).ok().filter(|routes| routes.netns_cookie() == Some(cookie))
     }
 
     fn realms_of<'a>(&self, cookies: impl IntoIterator<Item = &'a u64>) -> HashMap<u64, Realm> {

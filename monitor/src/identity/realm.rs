@@ -19,11 +19,15 @@ impl Realm {
     /// The host's, and what else root made: containers, also where they have a user namespace that root made for them.
     pub const ROOT: Realm = Realm(NonZeroU32::MIN);
 
+    /// Of a socket that has an address which its network namespace has not: whoever likes takes one (`IPV6_FREEBIND`,
+    /// `IP_TRANSPARENT` of ipv6(7), ip(7)), and nothing that is sent there comes in there.
+    pub const NOWHERE: Realm = Realm(NonZeroU32::MAX);
+
     /// What a user namespace owns that another user made, by its inode (32 bits: `struct ns_common`). The kernel gives an
     /// inode again once all that it owned is gone.
     pub fn of_user_namespace(inode: u64) -> Option<Realm> {
         let realm = u32::try_from(inode).ok().and_then(NonZeroU32::new).map(Realm);
-        realm.filter(|realm| *realm != Realm::ROOT)
+        realm.filter(|realm| ![Realm::ROOT, Realm::NOWHERE].contains(realm))
     }
 
     /// Of a network namespace that is held open.

@@ -36,9 +36,16 @@ impl Drop for Inside {
     }
 }
 
-fn key(netns: u64, maker: u32) -> SocketKey {
+fn key(netns: u64, maker: u32) -> InNamespace {
     let nobody = "0.0.0.0:0".parse().unwrap();
-    SocketKey { transport: Transport::Udp, netns, local: nobody, remote: nobody, cookie: 0, maker }
+    let socket =
+        SocketKey { transport: Transport::Udp, netns, local: nobody, remote: nobody, cookie: 0, maker };
+    InNamespace { socket, checks_address: false }
+}
+
+fn with(asked: InNamespace, address: &str) -> InNamespace {
+    let local = std::net::SocketAddr::new(address.parse().unwrap(), 9);
+    InNamespace { socket: SocketKey { local, ..asked.socket }, checks_address: true }
 }
 
 #[test]
@@ -56,11 +63,26 @@ fn a_socket_whose_namespace_the_programs_did_not_see_is_looked_for() {
     let cookie = rustix::net::sockopt::socket_cookie(&socket).unwrap();
     let mut realms = Realms::default();
     let own = realms.near(&[key(monitor_sys::netns_cookie().unwrap(), 0)]);
-    let socket = SocketKey { cookie, ..key(0, 0) };
+    let named = |cookie| InNamespace { socket: SocketKey { cookie, ..key(0, 0).socket }, ..key(0, 0) };
+    let socket = named(cookie);
     assert_eq!(realms.near(&[socket]), [None]);
-    let gone = SocketKey { cookie: u64::MAX, ..socket };
-    let (found, is_all) = realms.anywhere(&[gone, socket]);
-    assert_eq!((found, is_all), (vec![None, own[0]], true));
+    let (found, is_all) = realms.anywhere(&[named(u64::MAX), socket, with(socket, "127.0.0.9")]);
+    assert_eq!((found, is_all), (vec![None, own[0], own[0]], true));
+    assert_eq!(realms.anywhere(&[with(socket, "203.0.113.5")]).0, [Some(Realm::NOWHERE)]);
+}
+
+#[test]
+fn a_socket_is_nowhere_whose_address_its_namespace_has_not() {
+    let own = key(monitor_sys::netns_cookie().unwrap(), 0);
+    let mut realms = Realms::default();
+    let known = realms.near(&[own])[0];
+    // 127.0.0.0/8 is the host's as a whole.
+    for (address, has) in
+        [("127.0.0.1", true), ("127.9.9.9", true), ("203.0.113.5", false), ("2001:db8::5", false)]
+    {
+        let expected = if has { known } else { Some(Realm::NOWHERE) };
+        assert_eq!(realms.near(&[with(own, address)]), [expected], "{address}");
+    }
 }
 
 #[test]
@@ -75,6 +97,25 @@ fn a_namespace_is_of_who_made_the_user_namespace_that_owns_it() {
     }
     let [one, other] = of_user.each_ref().map(|inside| of(&mut realms, inside).unwrap());
     assert!(one != other && one != Realm::ROOT && other != Realm::ROOT);
+    // Each has its own addresses.
+    let routes =
+        [("127.0.0.1", true), ("::1", true), ("10.213.0.9", true), ("10.213.0.8", false), ("fd13::9", true)];
+    let cookie = of_root[0].cookie();
+    let ip = |arguments: &str| {
+        let mut command = Command::new("nsenter");
+        command.args(["-n", "-t", &of_root[0].0.id().to_string(), "ip"]).args(arguments.split(' '));
+        assert!(command.status().unwrap().success(), "{arguments}");
+    };
+    ip("link set lo up");
+    ip("link add one type veth peer name two");
+    ip("link set one up");
+    ip("address add 10.213.0.9/24 dev one");
+    ip("address add fd13::9/64 dev one nodad");
+    for (address, has) in routes {
+        let expected = if has { Realm::ROOT } else { Realm::NOWHERE };
+        let asked = with(key(cookie, of_root[0].0.id()), address);
+        assert_eq!(realms.near(&[asked]), [Some(expected)], "{address}");
+    }
     // Another process is named, or none: it is looked for.
     let late = Inside::new(USER, "-Un");
     let sockets = [key(late.cookie(), of_root[0].0.id()), key(of_user[0].cookie(), 0)];

@@ -111,7 +111,7 @@ impl Core {
     /// That connection has been told to have ended. What it had beyond that is counted.
     pub(super) fn end_before(&mut self, event: &FlowEvent) {
         let mut flow = Flow::from_event(event, &mut self.judge);
-        flow.realm = self.realm_of(&flow);
+        flow.realm = self.realm_of(&flow, event.at_ns);
         self.sums.make_up_end(&mut self.streams, &flow);
     }
 }

@@ -142,6 +142,10 @@ impl Core {
         let known = if before_start { event.lost_captures } else { flow.seen.lost_captures };
         flow.update(event);
         let moved = (flow.endpoints(), flow.netns) != before;
+        if flow.claimed_address().is_some_and(|address| address != before.0.0.ip()) {
+            // A datagram can have any source of its own.
+            flow.realm = None;
+        }
         drop(flow);
         self.captures_lost(id, event.lost_captures.saturating_sub(known), now_ns);
         if moved {

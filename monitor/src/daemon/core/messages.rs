@@ -1,5 +1,6 @@
 //! What goes into the core and comes out of it.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use monitor_common::Decision;
@@ -103,8 +104,8 @@ pub enum Lookup {
         key: FlowKey,
         socket: SocketKey,
     },
-    /// Whose the network namespace is that a socket is in.
-    Namespace { socket: SocketKey },
+    /// Whose the network namespace is that a socket is in; and whether that has the socket's address.
+    Namespace { socket: SocketKey, checks_address: bool },
 }
 
 /// What comes back.
@@ -142,10 +143,12 @@ pub enum Found {
         way: Way,
     },
     /// The realm of a network namespace, or of the one that a socket is in where the kernel programs saw none (0); `None`: it
-    /// was not found, or not looked for in time.
+    /// was not found, or not looked for in time. With an address that was asked for, [`Realm::NOWHERE`] where the namespace
+    /// does not have it.
     Namespace {
         netns: u64,
         cookie: u64,
+        address: Option<IpAddr>,
         realm: Option<Realm>,
     },
     /// A look at a process of that user (or container) has not returned: others of theirs are not looked at until it has.

@@ -206,8 +206,8 @@ impl Core {
                     self.tunnel(id, way, now_ns);
                 }
             }
-            Found::Namespace { netns, cookie, realm: Some(realm) } => {
-                self.realm_is(netns, cookie, realm, now_ns)
+            Found::Namespace { netns, cookie, address, realm: Some(realm) } => {
+                self.realm_is((netns, cookie, address), realm, now_ns)
             }
             Found::Namespace { .. } => {}
             Found::Stalled { who } => self.tell(detect::looks_stall(&who), None, now_ns),

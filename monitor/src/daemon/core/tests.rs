@@ -68,7 +68,7 @@ impl Rig {
         let mut core = Core::new(settings, "boot".into(), Arc::new(Policy::builtin()), Clock::now());
         // The host's, and a container's.
         for netns in [1, 2] {
-            core.realm_is(netns, 0, Realm::ROOT, SECOND);
+            core.realm_is((netns, 0, None), Realm::ROOT, SECOND);
         }
         Rig { core, now_ns: SECOND }
     }
@@ -154,9 +154,11 @@ impl Rig {
                     Lookup::Sockets => {
                         Found::Sockets { seen: Vec::new(), rest: Rest::Unseen, began_ns: self.now_ns }
                     }
-                    // Those of tests that answer are known by then.
-                    Lookup::Namespace { socket: SocketKey { netns, cookie, .. } } => {
-                        Found::Namespace { netns, cookie, realm: None }
+                    // Those of tests that answer are known by then; each has all addresses.
+                    Lookup::Namespace { socket: SocketKey { netns, cookie, local, .. }, checks_address } => {
+                        let address = checks_address.then_some(local.ip());
+                        let realm = self.core.realm_of_namespace(netns);
+                        Found::Namespace { netns, cookie, address, realm }
                     }
                 };
                 self.core.found(found, self.now_ns);

@@ -9,7 +9,9 @@ use super::super::clock::monotonic_ns;
 use super::super::core::{Found, Rest};
 use super::super::stages::Stage;
 use crate::flows::FlowKey;
-use crate::identity::{self, Realm, Realms, SocketError, SocketKey, SocketLister, Tunnels, processor_time};
+use crate::identity::{
+    self, InNamespace, Realm, Realms, SocketError, SocketKey, SocketLister, Tunnels, processor_time,
+};
 use crate::watch::Budget;
 
 /// All sockets are listed at most this often.
@@ -106,7 +108,7 @@ impl Ways {
 
 /// Says whose the network namespaces of sockets are.
 pub struct Namespaces {
-    pub asked: Receiver<SocketKey>,
+    pub asked: Receiver<InNamespace>,
     pub found: Sender<Found>,
     pub looks: Arc<Stage>,
 }
@@ -114,7 +116,7 @@ pub struct Namespaces {
 impl Namespaces {
     pub fn run(self) {
         let mut realms = Realms::default();
-        let mut waiting: Vec<SocketKey> = Vec::new();
+        let mut waiting: Vec<InNamespace> = Vec::new();
         let mut search_at = Instant::now();
         loop {
             let wait = search_at.saturating_duration_since(Instant::now());
@@ -124,7 +126,7 @@ impl Namespaces {
             };
             match first {
                 Ok(first) => {
-                    let sockets: Vec<SocketKey> =
+                    let sockets: Vec<InNamespace> =
                         std::iter::once(first).chain(self.asked.try_iter().take(TOGETHER - 1)).collect();
                     let near = realms.near(&sockets);
                     let (known, left): (Vec<_>, Vec<_>) =
@@ -161,9 +163,11 @@ impl Namespaces {
         }
     }
 
-    fn tell(&self, answers: Vec<(SocketKey, Option<Realm>)>) -> Result<(), SendError<Found>> {
-        answers.into_iter().try_for_each(|(SocketKey { netns, cookie, .. }, realm)| {
-            self.found.send(Found::Namespace { netns, cookie, realm })
+    fn tell(&self, answers: Vec<(InNamespace, Option<Realm>)>) -> Result<(), SendError<Found>> {
+        answers.into_iter().try_for_each(|(InNamespace { socket, checks_address }, realm)| {
+            let SocketKey { netns, cookie, local, .. } = socket;
+            let address = checks_address.then_some(local.ip());
+            self.found.send(Found::Namespace { netns, cookie, address, realm })
         })
     }
 }

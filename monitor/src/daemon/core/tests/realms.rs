@@ -18,7 +18,14 @@ fn realm(inode: u64) -> Realm {
 }
 
 fn learn(rig: &mut Rig, netns: u64, realm: Realm) {
-    rig.core.found(Found::Namespace { netns, cookie: 0, realm: Some(realm) }, rig.now_ns);
+    has(rig, netns, None, realm);
+    // It has the address of the client in these tests.
+    has(rig, netns, Some("203.0.113.5"), realm);
+}
+
+fn has(rig: &mut Rig, netns: u64, address: Option<&str>, realm: Realm) {
+    let address = address.map(|address| address.parse().unwrap());
+    rig.core.found(Found::Namespace { netns, cookie: 0, address, realm: Some(realm) }, rig.now_ns);
 }
 
 fn with_policy() -> Rig {
@@ -201,6 +208,75 @@ fn a_false_end_takes_nothing_from_the_totals() {
     }
 }
 
+/// Datagrams need no answer: who sends them may give them the address of anybody (`IPV6_FREEBIND`).
+#[test]
+fn who_sends_with_an_address_that_its_namespace_has_not_is_nobodys_other_end() {
+    for (client_in, server_in) in [(HOST, HOST), (CONTAINER, HOST), (USERS, USERS)] {
+        for client_first in [true, false] {
+            let mut rig = with_policy();
+            has(&mut rig, client_in, Some("203.0.113.5"), Realm::NOWHERE);
+            let Ends { server, client } = ends(&mut rig, UDP, client_in, server_in, client_first);
+            rig.records();
+            rig.pass(SECOND);
+            rig.records();
+            assert_eq!((told(&rig, &server), told(&rig, &client).0), ((None, None, Answer::No), None));
+            // … until it has: what is taken out of it may be put into it.
+            rig.pass(3 * SECOND);
+            let of = |event: FlowEvent, netns| FlowEvent { transport: UDP, netns, ..event };
+            let next = of(rig.event(Kind::Open, 11, FAR, "10.0.0.2:8081", false), client_in);
+            let server = of(rig.event(Kind::Open, 12, "10.0.0.2:8081", FAR, true), server_in);
+            [next, server].into_iter().for_each(|event| rig.feed(Kind::Open, event));
+            rig.records();
+            assert_eq!(told(&rig, &server).0, Some(51));
+        }
+    }
+    // TCP has none to be answered that it has not.
+    let mut rig = with_policy();
+    has(&mut rig, HOST, Some("203.0.113.5"), Realm::NOWHERE);
+    let Ends { server, .. } = ends(&mut rig, 6, HOST, HOST, true);
+    rig.records();
+    assert_eq!(told(&rig, &server).0, Some(41));
+}
+
+/// Each datagram of a socket may have another source (`IPV6_PKTINFO`).
+#[test]
+fn an_address_that_a_socket_takes_later_is_looked_at_as_well() {
+    for (realm, expected) in [(Realm::NOWHERE, None), (Realm::ROOT, Some(41))] {
+        let mut rig = with_policy();
+        let of = |event: FlowEvent| FlowEvent { transport: UDP, netns: HOST, ..event };
+        let client = of(rig.event(Kind::Open, 1, "10.0.0.1:5555", SERVER, false));
+        rig.feed(Kind::Open, client);
+        rig.records();
+        has(&mut rig, HOST, Some("203.0.113.5"), realm);
+        let moved = of(rig.event(Kind::Progress, 1, FAR, SERVER, false));
+        rig.feed(Kind::Progress, moved);
+        let server = of(rig.event(Kind::Open, 2, SERVER, FAR, true));
+        rig.feed(Kind::Open, server);
+        rig.records();
+        assert_eq!(told(&rig, &server).0, expected);
+    }
+}
+
+#[test]
+fn an_address_is_asked_for_once_and_again_after_a_minute() {
+    let mut rig = with_policy();
+    let asked = |rig: &mut Rig, cookie: u64| {
+        let open = rig.event(Kind::Open, cookie, FAR, &format!("10.0.0.2:{cookie}"), false);
+        rig.feed(Kind::Open, FlowEvent { transport: UDP, ..open });
+        let lookups = rig.core.take_lookups();
+        lookups.iter().filter(|it| matches!(it, Lookup::Namespace { checks_address: true, .. })).count()
+    };
+    assert_eq!([asked(&mut rig, 1), asked(&mut rig, 2)], [1, 0]);
+    has(&mut rig, HOST, Some("203.0.113.5"), Realm::ROOT);
+    rig.now_ns += 59 * SECOND;
+    assert_eq!(asked(&mut rig, 3), 0);
+    rig.now_ns += 2 * SECOND;
+    assert_eq!([asked(&mut rig, 4), asked(&mut rig, 5)], [1, 0]);
+    // Meanwhile it is as it was.
+    let flow = rig.core.table.get(rig.core.table.id(&rig.core.table.peers(5)[0]).unwrap()).unwrap();
+    assert_eq!(flow.realm, Some(Realm::ROOT));
+}
+
 /// A client of root's, here or in a container, is told by its own flow: what is refused to it is nobody's elsewhere.
 #[test]
 fn who_has_the_addresses_of_a_scan_in_a_namespace_of_their_own_does_not_hide_it() {
@@ -303,7 +379,7 @@ fn questions_that_nobody_answers_are_bounded_and_leave_room_for_others() {
         let open = rig.event(Kind::Open, cookie, &format!("10.0.0.1:{}", 1 + cookie % 60_000), SERVER, false);
         rig.feed(Kind::Open, FlowEvent { netns, ..open });
         asked.extend(rig.core.take_lookups().into_iter().filter_map(|it| match it {
-            Lookup::Namespace { socket } => Some(socket.netns),
+            Lookup::Namespace { socket, .. } => Some(socket.netns),
             _ => None,
         }));
         asked.contains(&netns)
