@@ -18,4 +18,4 @@ pub use handles::open_cgroup;
 pub use mapping::Mapping;
 pub use peer::{Peer, netns_cookie, netns_cookie_of, peer, peer_groups};
 pub use ring::RingReader;
-pub use user_namespace::{owner_of_user_namespace, parent_of_user_namespace};
+pub use user_namespace::{owner_of_user_namespace, parent_of_user_namespace, user_namespace_of};

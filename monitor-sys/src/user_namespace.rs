@@ -3,7 +3,8 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
-/// `NS_GET_PARENT` and `NS_GET_OWNER_UID` (include/uapi/linux/nsfs.h).
+/// `NS_GET_USERNS`, `NS_GET_PARENT` and `NS_GET_OWNER_UID` (include/uapi/linux/nsfs.h).
+const USER_NAMESPACE: libc::Ioctl = 0xb701;
 const PARENT: libc::Ioctl = 0xb702;
 const OWNER: libc::Ioctl = 0xb704;
 
@@ -23,8 +24,20 @@ pub fn owner_of_user_namespace(namespace: impl AsFd) -> io::Result<u32> {
 /// # Errors
 /// It is none, or not below this process's own one.
 pub fn parent_of_user_namespace(namespace: impl AsFd) -> io::Result<OwnedFd> {
+    related(namespace, PARENT)
+}
+
+/// The user namespace that owns another one, of any kind: who has its privileges has those over that. Waits for nothing.
+///
+/// # Errors
+/// It is no namespace, or the owner is not below this process's own one.
+pub fn user_namespace_of(namespace: impl AsFd) -> io::Result<OwnedFd> {
+    related(namespace, USER_NAMESPACE)
+}
+
+fn related(namespace: impl AsFd, which: libc::Ioctl) -> io::Result<OwnedFd> {
     // SAFETY: it takes no argument.
-    let descriptor = unsafe { libc::ioctl(namespace.as_fd().as_raw_fd(), PARENT) };
+    let descriptor = unsafe { libc::ioctl(namespace.as_fd().as_raw_fd(), which) };
     if descriptor < 0 {
         return Err(io::Error::last_os_error());
     }
@@ -46,11 +59,12 @@ mod tests {
         assert!(owner_of_user_namespace(&other).is_err());
         assert!(owner_of_user_namespace(File::open("/dev/null").unwrap()).is_err());
         assert!(parent_of_user_namespace(File::open("/dev/null").unwrap()).is_err());
+        assert!(user_namespace_of(File::open("/dev/null").unwrap()).is_err());
     }
 
     #[test]
     fn the_one_that_a_process_made_is_its_own_and_below_ours() {
-        let mut child = std::process::Command::new("unshare").args(["-U", "sleep", "30"]).spawn().unwrap();
+        let mut child = std::process::Command::new("unshare").args(["-Un", "sleep", "30"]).spawn().unwrap();
         let own = std::fs::read_link("/proc/self/ns/user").unwrap();
         let path = format!("/proc/{}/ns/user", child.id());
         let begun = std::time::Instant::now();
@@ -59,11 +73,17 @@ mod tests {
         }
         let made = File::open(&path).unwrap();
         let (owner, parent) = (owner_of_user_namespace(&made), parent_of_user_namespace(&made));
+        let network = File::open(format!("/proc/{}/ns/net", child.id())).unwrap();
+        let owns = [
+            user_namespace_of(&network).unwrap(),
+            user_namespace_of(File::open("/proc/self/ns/net").unwrap()).unwrap(),
+        ];
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(owner.unwrap(), rustix::process::geteuid().as_raw());
         let parent = parent.unwrap();
-        let path = format!("/proc/self/fd/{}", parent.as_raw_fd());
-        assert_eq!(std::fs::read_link(path).unwrap(), own);
+        let named = |fd: &OwnedFd| std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).unwrap();
+        assert_eq!(named(&parent), own);
+        assert_eq!(owns.map(|it| named(&it)), [named(&made.into()), own]);
     }
 }

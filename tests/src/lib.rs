@@ -40,7 +40,7 @@ pub use cgroup::Cgroup;
 pub use daemon::{Daemon, DaemonOptions, Ended, Heard, binary, now_ns};
 pub use ending::{Directory, undo_on_signals, wait_if_ending};
 pub use lab::{Lab, LinkKind};
-pub use netns::{LEFT, Netns, NetnsPair};
+pub use netns::{LEFT, Netns, NetnsPair, RIGHT};
 pub use pins::Bpffs;
 pub use process::{Finished, Place, Process, Stopped, finish};
 pub use record::{field, is_alert, is_flow, is_loss, number, show, text};

@@ -36,6 +36,7 @@ use crate::api::{self, tests::Place};
 use crate::config::Config;
 use crate::event::{Event, to_bytes};
 use crate::hook::{Hooks, Notice, Ready};
+use crate::identity::{Realm, SocketKey};
 use crate::kernel::Left;
 use crate::model::{Identity, LossRow};
 use crate::policy::Policy;
@@ -442,6 +443,10 @@ fn run(seed: u64, slow: Slow) -> Result<(), TestCaseError> {
             Lookup::User { key, .. } => Found::User { key, identity: None },
             Lookup::Listener { cookie, seen } => Found::Listener { cookie, identity: nobody(seen.tgid) },
             Lookup::Tunnel { key, .. } => Found::Tunnel { key, way: crate::identity::Way::Direct },
+            Lookup::Namespace { socket: SocketKey { netns, cookie, local, .. }, checks_address } => {
+                let address = checks_address.then_some(local.ip());
+                Found::Namespace { netns, cookie, address, realm: Some(Realm::ROOT) }
+            }
             Lookup::Sockets => {
                 Found::Sockets { seen: Vec::new(), rest: Rest::Unseen, began_ns: monotonic_ns() }
             }

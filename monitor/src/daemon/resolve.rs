@@ -21,7 +21,9 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::core::{Found, Lookup, Rest};
 use super::stages::Stage;
 use crate::flows::FlowKey;
-use crate::identity::{Asked, Executions, Glimpses, Hashes, Hung, Named, ProcessSeen, Resolver, SocketKey};
+use crate::identity::{
+    Asked, Executions, Glimpses, Hashes, Hung, InNamespace, Named, ProcessSeen, Resolver, SocketKey,
+};
 
 /// Answers that are given together: each that went alone would wake every thread on its way.
 const TOGETHER: usize = 64;
@@ -53,6 +55,7 @@ pub struct Resolving {
     reader: hasher::Reader,
     listings: (Receiver<()>, Sender<Found>, Arc<Stage>),
     ways: errands::Ways,
+    namespaces: errands::Namespaces,
 }
 
 impl Resolving {
@@ -69,6 +72,7 @@ impl Resolving {
     ) -> Resolving {
         let (users, users_out) = bounded(QUEUE);
         let (ways, ways_out) = bounded(QUEUE);
+        let (namespaces, namespaces_out) = bounded(QUEUE);
         let (listings, listings_out) = bounded(LISTINGS);
         let (begun_in, begun) = bounded(1);
         let (scanned_in, scanned) = bounded(1);
@@ -97,6 +101,11 @@ impl Resolving {
                 looks: looks.clone(),
                 scanned: scanned_in,
             },
+            namespaces: errands::Namespaces {
+                asked: namespaces_out,
+                found: found.clone(),
+                looks: looks.clone(),
+            },
             names: Names {
                 lookups,
                 found,
@@ -107,15 +116,15 @@ impl Resolving {
                 begun,
                 patience: FIRST,
                 hung: hanging.names,
-                errands: Errands { users, ways, listings, hashing, looks },
+                errands: Errands { users, ways, namespaces, listings, hashing, looks },
             },
         }
     }
 
     /// The threads, by their names. Each ends when the core has hung up.
-    pub fn threads(self, newcomers: PipeReader) -> [(&'static str, Work); 7] {
+    pub fn threads(self, newcomers: PipeReader) -> [(&'static str, Work); 8] {
         let glimpses = self.names.glimpses.clone();
-        let Resolving { names, walker, hasher, reader, listings, ways } = self;
+        let Resolving { names, walker, hasher, reader, listings, ways, namespaces } = self;
         [
             ("glimpser", Box::new(move || super::newcomers::glimpse(newcomers, glimpses))),
             ("resolver", Box::new(move || names.run())),
@@ -124,6 +133,7 @@ impl Resolving {
             ("hash-reader", Box::new(move || reader.run())),
             ("sockets", Box::new(move || errands::list(&listings.0, &listings.1, &listings.2))),
             ("tunnels", Box::new(move || ways.run())),
+            ("namespaces", Box::new(move || namespaces.run())),
         ]
     }
 }
@@ -148,6 +158,7 @@ struct Names {
 struct Errands {
     users: Sender<(FlowKey, SocketKey)>,
     ways: Sender<(FlowKey, SocketKey)>,
+    namespaces: Sender<InNamespace>,
     listings: Sender<()>,
     hashing: hasher::Hashing,
     looks: Arc<Stage>,
@@ -201,6 +212,13 @@ impl Errands {
             Lookup::Tunnel { key, socket } => {
                 // Who is not answered asks again.
                 if self.ways.try_send((key, socket)).is_err() {
+                    tally.lose(1);
+                }
+                return None;
+            }
+            Lookup::Namespace { socket, checks_address } => {
+                // As of tunnels.
+                if self.namespaces.try_send(InNamespace { socket, checks_address }).is_err() {
                     tally.lose(1);
                 }
                 return None;

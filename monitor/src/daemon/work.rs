@@ -318,7 +318,7 @@ fn answer_unseen(core: &mut Core, lookup: Lookup) {
         }
         Lookup::User { key, .. } => core.found(Found::User { key, identity: None }, now_ns),
         // As it was.
-        Lookup::Tunnel { .. } => {}
+        Lookup::Tunnel { .. } | Lookup::Namespace { .. } => {}
         Lookup::Sockets => {
             core.found(Found::Sockets { seen: Vec::new(), rest: Rest::Unseen, began_ns: now_ns }, now_ns)
         }

@@ -3,19 +3,19 @@
 //! A million of them may be open, so each byte counts: what a flow has for a moment only, or seldom, is
 //! boxed; what many flows say alike is shared.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use dissect::{Facts, Protection};
 use jiff::Timestamp;
 use monitor_common::{FlowEvent, Kind, Owner, flow_flag};
 
-use super::{
-    Addresses, Detected, Endpoint, Evidence, FlowId, FlowKey, Holds, Judge, Marks, StreamId, addresses,
-};
-use crate::identity::{ProcessSeen, TcpCounts, TcpState};
+use super::{Addresses, Detected, Endpoint, Evidence, FlowId, FlowKey, Holds, Judge, Marks, Space, StreamId};
+use crate::identity::{ProcessSeen, Realm, TcpCounts, TcpState};
 use crate::inventory::Place;
-use crate::model::{Count, Direction, FailReason, FlowState, FlowView, Identity, Transport, Tunnel, Verdict};
+use crate::model::{
+    Count, Direction, FailReason, FlowState, FlowView, Identity, Reach, Transport, Tunnel, Verdict, reach,
+};
 use crate::policy;
 use crate::tunnel::{Course, Devices, Passed};
 use crate::verdict::Seen;
@@ -34,6 +34,8 @@ const UNSPECIFIED_V4: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0
 pub struct Flow {
     cookie: u64,
     pub netns: u64,
+    /// Whose that is; `None`: not known yet. See `core/realms.rs`.
+    pub realm: Option<Realm>,
     /// When the process behind the socket was seen, and which it is; 0: none was.
     maker_seen_ns: u64,
     maker: u32,
@@ -149,6 +151,7 @@ impl Flow {
         let mut flow = Flow {
             cookie: event.cookie,
             netns: event.netns,
+            realm: None,
             maker_seen_ns: event.owner.seen_ns,
             maker: event.owner.tgid,
             cgroup: event.owner.cgroup as u32,
@@ -239,7 +242,30 @@ impl Flow {
 
     /// Where it is found by its addresses.
     pub fn addresses(&self) -> Addresses {
-        addresses(self.transport, self.local, self.remote, self.netns)
+        self.addresses_in(self.space())
+    }
+
+    /// The same, were it in that space.
+    pub fn addresses_in(&self, space: Space) -> Addresses {
+        (self.transport, self.local, self.remote, space)
+    }
+
+    /// Where its addresses mean the same.
+    pub fn space(&self) -> Space {
+        self.space_of(self.realm)
+    }
+
+    /// The same, were its network namespace of that realm.
+    pub fn space_of(&self, realm: Option<Realm>) -> Space {
+        // Until it is known whether it has the address, it may not be among those of its namespace either.
+        let netns = if realm.is_none() && self.claimed_address().is_some() { 0 } else { self.netns };
+        Space::new(realm, netns, reach(self.local.ip()) == Reach::Loopback, self.cookie)
+    }
+
+    /// An address that it says to have, and may not have: datagrams need no answer that would come there.
+    pub fn claimed_address(&self) -> Option<IpAddr> {
+        let claims = self.transport == Transport::Udp && self.direction == Direction::Egress;
+        Some(self.local.ip()).filter(|ip| claims && reach(*ip) != Reach::Loopback)
     }
 
     /// The process that the kernel saw at the socket; 0: none.

@@ -17,6 +17,9 @@ impl Marks {
     pub const WAY_UNKNOWN: Marks = Marks(8);
     /// Nobody has answered that since it was asked; nothing is told of it before, for a moment.
     pub const WAY_AWAITED: Marks = Marks(16);
+    /// There is a flow that has the addresses of its other end, and nobody knows whose the network namespace of one of the two
+    /// is.
+    pub const OTHER_END_UNSURE: Marks = Marks(32);
 
     pub fn has(self, which: Marks) -> bool {
         self.0 & which.0 != 0

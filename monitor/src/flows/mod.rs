@@ -19,6 +19,7 @@ mod places;
 mod reader;
 mod shares;
 mod slab;
+mod space;
 mod streams;
 mod table;
 
@@ -34,5 +35,6 @@ pub use name::of as id_of_socket;
 pub use reader::{FlowsReader, Place, Row, Scene};
 pub(crate) use shares::Shares;
 pub use slab::{FlowId, FlowRead, FlowWrite};
+pub use space::Space;
 pub use streams::{IDENTITY_BYTES, Party, STREAMS, Stream, StreamId, StreamKey, Streams};
-pub use table::{Addresses, Table, addresses};
+pub use table::{Addresses, Table};

@@ -15,7 +15,8 @@ use super::peers::Peers;
 use super::places::Places;
 use super::shares::Shares;
 use super::slab::{FlowId, FlowRead, FlowWrite, Slab};
-use super::{Endpoint, Flow, FlowKey, FlowsReader, Scene};
+use super::{Endpoint, Flow, FlowKey, FlowsReader, Scene, Space};
+use crate::identity::Realm;
 use crate::model::{FlowView, Reach, Transport, reach};
 
 /// How many entries are looked at for one that can go.
@@ -27,7 +28,11 @@ const RECENT: u64 = 10_000_000_000;
 /// Namespaces remembered whose loopback is used.
 const LOOPBACKS: usize = 256;
 
-pub type Addresses = (Transport, Endpoint, Endpoint, u64);
+pub type Addresses = (Transport, Endpoint, Endpoint, Space);
+
+fn is_loopback(endpoint: Endpoint) -> bool {
+    reach(endpoint.ip()) == Reach::Loopback
+}
 
 /// Live flows by key, and by their addresses.
 pub struct Table {
@@ -49,12 +54,6 @@ pub struct Table {
     pub evicted: u64,
     /// Flows ever.
     pub seen: u64,
-}
-
-/// Loopback addresses mean something in their own namespace only.
-pub fn addresses(transport: Transport, local: Endpoint, remote: Endpoint, netns: u64) -> Addresses {
-    let netns = if reach(local.ip()) == Reach::Loopback { netns } else { 0 };
-    (transport, local, remote, netns)
 }
 
 impl Table {
@@ -209,8 +208,9 @@ impl Table {
 
     /// From now on what looks for this place finds this flow.
     fn note_place(&mut self, place: Addresses, index: u32) {
-        if place.3 != 0 && !self.loopbacks.contains(&place.3) && self.loopbacks.len() < LOOPBACKS {
-            self.loopbacks.push(place.3);
+        let netns = if is_loopback(place.1) { place.3.netns() } else { 0 };
+        if netns != 0 && !self.loopbacks.contains(&netns) && self.loopbacks.len() < LOOPBACKS {
+            self.loopbacks.push(netns);
         }
         let hash = self.state.hash_one(place);
         let flows = &self.flows;
@@ -225,44 +225,58 @@ impl Table {
     }
 
     /// The flow at the other end of the same connection, where that is on this host: same
-    /// addresses the other way round, and the opposite role. One that has its other end is nobody else's: in
-    /// another network namespace there may be a connection with the same addresses.
+    /// addresses the other way round, in a network namespace of the same maker, and the opposite role. One that has its
+    /// other end is nobody else's: in another network namespace there may be a connection with the same addresses.
     pub fn find_twin(&self, id: FlowId) -> Option<FlowId> {
         let flow = self.flows.get(id)?;
-        let places = self.places_of_other_end(&flow);
+        let space = flow.space();
+        drop(flow);
+        self.find_twin_in(id, space)
+    }
+
+    /// The same, were it in that space.
+    pub fn find_twin_in(&self, id: FlowId, space: Space) -> Option<FlowId> {
+        let flow = self.flows.get(id)?;
+        let places = self.places_of_other_end_in(&flow, space);
         drop(flow);
         let other = { places }.find_map(|place| self.find_at(place))?;
         if other == id {
             return None;
         }
-        let (flow, twin) = (self.flows.get(id)?, self.flows.get(other)?);
+        self.may_be_twins(id, other).then_some(other)
+    }
+
+    /// Whether two that have each other's addresses can be the two ends of one connection.
+    pub fn may_be_twins(&self, id: FlowId, other: FlowId) -> bool {
+        let (Some(flow), Some(twin)) = (self.flows.get(id), self.flows.get(other)) else { return false };
         let free = twin.twin.is_none_or(|third| third == id || self.flows.get(third).is_none());
-        (free && twin.may_be_twin_of(&flow)).then_some(other)
+        free && twin.may_be_twin_of(&flow)
     }
 
     /// The addresses that the flow at the other end of the same connection has, where that is on this host.
     pub fn places_of_other_end<'a>(&'a self, flow: &Flow) -> impl Iterator<Item = Addresses> + use<'a> {
+        self.places_of_other_end_in(flow, flow.space())
+    }
+
+    fn places_of_other_end_in<'a>(
+        &'a self,
+        flow: &Flow,
+        space: Space,
+    ) -> impl Iterator<Item = Addresses> + use<'a> {
         let (transport, netns) = (flow.transport, flow.netns);
         let (remote, local) = flow.endpoints();
         // Accepted by a listener from before us: its namespace is not known, or the other's is not.
-        let unsure = reach(local.ip()) == Reach::Loopback;
+        let unsure = is_loopback(local);
         let all = if unsure && netns == 0 { &self.loopbacks[..] } else { &[] };
         let none = (unsure && netns != 0).then_some(0);
-        std::iter::once(netns)
-            .chain(all.iter().copied())
-            .chain(none)
-            .map(move |netns| addresses(transport, local, remote, netns))
+        let others = all.iter().copied().chain(none).filter_map(move |netns| space.in_realm(netns));
+        std::iter::once(space).chain(others).map(move |space| (transport, local, remote, space))
     }
 
-    /// The flow with these addresses of ours.
-    pub fn find(
-        &self,
-        transport: Transport,
-        local: SocketAddr,
-        remote: SocketAddr,
-        netns: u64,
-    ) -> Option<FlowId> {
-        self.find_at(addresses(transport, local.into(), remote.into(), netns))
+    /// The connection of root's, here or in a container, with these addresses of ours.
+    pub fn find_of_root(&self, local: SocketAddr, remote: SocketAddr) -> Option<FlowId> {
+        let space = Space::new(Some(Realm::ROOT), 0, false, 0);
+        self.find_at((Transport::Tcp, local.into(), remote.into(), space))
     }
 
     fn find_at(&self, place: Addresses) -> Option<FlowId> {

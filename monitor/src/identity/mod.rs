@@ -29,6 +29,8 @@ mod namespace_cookies;
 mod namespaces;
 mod open_files;
 mod process;
+mod realm;
+mod realms;
 mod resolver;
 mod socket_users;
 mod sockets;
@@ -57,6 +59,8 @@ pub use namespaces::{Netns, NetnsSource, namespaces};
 #[cfg(test)]
 pub use process::ProcessDirectory as TestDirectory;
 pub(crate) use process::{HOST, sees_the_host};
+pub use realm::Realm;
+pub use realms::{InNamespace, Realms};
 pub use resolver::{Hung, Named, Resolver};
 pub use socket_users::{Before, SocketUsers, not_reached};
 pub use sockets::{SocketCounts, SocketError, SocketLister, SocketSeen, TcpCounts, TcpState, sockets};
@@ -127,6 +131,8 @@ pub struct Existing {
     pub socket: SocketSeen,
     /// Inode of its network namespace, as in `/proc/PID/ns/net`.
     pub netns: u64,
+    /// Whose that is; `None`: it could not be asked.
+    pub realm: Option<Realm>,
     /// Which end began it, by whether somebody listens at its local port; `None`: no connection, or
     /// UDP.
     pub direction: Option<Direction>,

@@ -1,7 +1,7 @@
 //! In which network namespace a socket is: that is entered, and no other.
 //!
 //! In: what the kernel programs call namespaces (`SO_NETNS_COOKIE`, never given twice), and processes that are likely in
-//! them. Out: who lists the sockets there. Whoever may make namespaces makes thousands of them: new ones are looked into
+//! them. Out: who lists the sockets there, and whose they are. Whoever may make namespaces makes thousands of them: new ones are looked into
 //! at a rate, those of root first, then those of who has the fewest. Must never: take a namespace for another one that had
 //! its inode before.
 
@@ -13,6 +13,8 @@ use super::SocketLister;
 use super::clock::processor_time;
 use super::namespaces::{Netns, NetnsSource, cookies_of, namespaces};
 use super::process::{ProcessDirectory, read_status, user_ids};
+use super::realm::Realm;
+use super::tunnels_routes::Routes;
 use crate::watch::Budget;
 
 /// Namespaces that are looked into in a second to learn what they are called; four times as many at once.
@@ -31,11 +33,19 @@ const ROOT: u32 = 0;
 /// What is known of the namespaces of this host.
 pub struct NamespaceCookies {
     own: Option<(u64, Netns)>,
-    /// By cookie: where it was last.
-    places: HashMap<u64, Netns>,
+    own_realm: Option<Realm>,
+    /// By cookie.
+    places: HashMap<u64, Place>,
     /// By inode.
     seen: HashMap<u64, Seen>,
     looks: Budget,
+}
+
+struct Place {
+    /// Where it was last.
+    netns: Netns,
+    /// Whose it is, where that was asked.
+    realm: Option<Realm>,
 }
 
 struct Seen {
@@ -61,8 +71,10 @@ pub struct Entered {
 impl NamespaceCookies {
     pub fn new() -> NamespaceCookies {
         let own = monitor_sys::netns_cookie().ok().zip(Netns::own().ok());
+        let own_realm = own.as_ref().and_then(|(_, netns)| Realm::of(&netns.open().ok()?).ok());
         NamespaceCookies {
             own,
+            own_realm,
             places: HashMap::new(),
             seen: HashMap::new(),
             looks: Budget::new(LOOKS_PER_S),
@@ -104,12 +116,49 @@ impl NamespaceCookies {
         entered
     }
 
+    /// Whose those are that are wanted, each with the processes that may be in it: as far as it is one that such a process
+    /// is in.
+    pub fn realms_near(&mut self, wanted: &HashMap<u64, HashSet<u32>>, now_ns: u64) -> HashMap<u64, Realm> {
+        let mut found = self.realms_of(wanted.keys());
+        let missing: HashSet<u64> =
+            wanted.keys().copied().filter(|cookie| !found.contains_key(cookie)).collect();
+        let likely: HashSet<u32> = missing.iter().flat_map(|cookie| &wanted[cookie]).copied().collect();
+        if !likely.is_empty() {
+            self.read_likely(&missing, likely, now_ns);
+            found.extend(self.realms_of(&missing));
+        }
+        found
+    }
+
+    /// The same, wherever they are; and whether all were looked into.
+    pub fn realms_anywhere(&mut self, missing: &HashSet<u64>, now_ns: u64) -> (HashMap<u64, Realm>, bool) {
+        let is_all = self.read_others(missing, now_ns);
+        (self.realms_of(missing), is_all)
+    }
+
+    /// Its addresses and routes, where it was last, if it is still there.
+    pub fn routes(&self, cookie: u64) -> Option<Routes> {
+        let own = self.own.as_ref().filter(|(own, _)| *own == cookie).map(|(_, netns)| netns);
+        let netns = own.or(self.places.get(&cookie).map(|place| &place.netns))?;
+        Routes::enter(netns).ok().filter(|routes| routes.netns_cookie() == Some(cookie))
+    }
+
+    fn realms_of<'a>(&self, cookies: impl IntoIterator<Item = &'a u64>) -> HashMap<u64, Realm> {
+        let own = self.own.as_ref().map(|(cookie, _)| *cookie);
+        let of = |cookie: u64| match own == Some(cookie) {
+            true => self.own_realm,
+            false => self.places.get(&cookie).and_then(|place| place.realm),
+        };
+        cookies.into_iter().filter_map(|cookie| Some((*cookie, of(*cookie)?))).collect()
+    }
+
     /// Those whose place is known, and is still theirs.
     fn enter_known(&mut self, wanted: HashSet<u64>, entered: &mut Entered) {
         let of = |netns: &Netns| self.seen.get(&netns.inode).map_or(ROOT, |seen| seen.uid);
         let known = wanted
             .into_iter()
-            .filter_map(|cookie| self.places.get(&cookie).map(|netns| (of(netns), (cookie, netns.clone()))));
+            .filter_map(|cookie| self.places.get(&cookie).map(|place| (cookie, &place.netns)))
+            .map(|(cookie, netns)| (of(netns), (cookie, netns.clone())));
         for (cookie, netns) in fewest_first(known.collect()) {
             if entered.listers.len() > MOST_ENTERED {
                 entered.left.insert(cookie);
@@ -129,13 +178,20 @@ impl NamespaceCookies {
 
     /// Learns what namespaces are called until all that are missing are known; whether none is left that could be one.
     fn discover(&mut self, missing: &HashSet<u64>, likely: HashSet<u32>, now_ns: u64) -> bool {
+        self.read_likely(missing, likely, now_ns) == Read::Found || self.read_others(missing, now_ns)
+    }
+
+    /// Looks where these processes are.
+    fn read_likely(&mut self, missing: &HashSet<u64>, likely: HashSet<u32>, now_ns: u64) -> Read {
         let mut inodes = HashSet::new();
         let likely = likely.into_iter().filter_map(|pid| Netns::of_process(pid).ok());
         let likely = likely.filter(|netns| inodes.insert(netns.inode)).map(|netns| self.with_user(netns));
         let likely: Vec<(u32, Netns)> = likely.collect();
-        if self.read_until(missing, fewest_first(likely), now_ns) == Read::Found {
-            return true;
-        }
+        self.read_until(missing, fewest_first(likely), now_ns)
+    }
+
+    /// Looks in all that are not known; whether none is left that could be one.
+    fn read_others(&mut self, missing: &HashSet<u64>, now_ns: u64) -> bool {
         let all = namespaces();
         self.forget_others(&all);
         let own = self.own.as_ref().map(|(_, own)| own.inode);
@@ -162,11 +218,11 @@ impl NamespaceCookies {
             }
             self.looks.spend(some.len() as u32, now_ns);
             for (netns, cookie) in some.iter().zip(cookies_of(some)) {
-                let Some(cookie) = cookie else {
+                let Some((cookie, realm)) = cookie else {
                     self.seen.remove(&netns.inode);
                     continue;
                 };
-                self.note(cookie, netns.clone());
+                self.put(cookie, Place { netns: netns.clone(), realm });
                 if let Some(seen) = self.seen.get_mut(&netns.inode) {
                     seen.read_ns = now_ns.max(1);
                 }
@@ -180,18 +236,22 @@ impl NamespaceCookies {
 
     /// It is there.
     pub fn note(&mut self, cookie: u64, netns: Netns) {
+        self.put(cookie, Place { netns, realm: None });
+    }
+
+    fn put(&mut self, cookie: u64, place: Place) {
         if self.places.len() >= MOST {
             self.places.clear();
             self.seen.clear();
         }
-        self.places.insert(cookie, netns);
+        self.places.insert(cookie, place);
     }
 
     /// Namespaces in the order in which they are gone through where the kernel does not say which is which, as far as
     /// the rate allows: first the own one and where `cookie` led before; and whether that is all of them.
     pub fn in_turn(&mut self, now_ns: u64) -> (Vec<Netns>, bool) {
         let mut all = namespaces();
-        let known: HashSet<u64> = self.places.values().map(|netns| netns.inode).collect();
+        let known: HashSet<u64> = self.places.values().map(|place| place.netns.inode).collect();
         if !all.is_empty() {
             let own = all.remove(0);
             let (mut first, others): (Vec<Netns>, Vec<Netns>) =
@@ -218,7 +278,7 @@ impl NamespaceCookies {
     fn forget_others(&mut self, all: &[Netns]) {
         let alive: HashSet<u64> = all.iter().map(|netns| netns.inode).collect();
         self.seen.retain(|inode, _| alive.contains(inode));
-        self.places.retain(|_, netns| alive.contains(&netns.inode));
+        self.places.retain(|_, place| alive.contains(&place.netns.inode));
     }
 
     /// With the user whose it is.

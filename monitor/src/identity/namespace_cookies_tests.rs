@@ -21,7 +21,7 @@ impl Inside {
     }
 
     fn cookie(&self) -> u64 {
-        cookies_of(std::slice::from_ref(&self.1))[0].unwrap()
+        cookies_of(std::slice::from_ref(&self.1))[0].unwrap().0
     }
 }
 
@@ -93,7 +93,7 @@ fn one_that_is_gone_is_forgotten_and_is_no_other() {
     assert!(cookies.enter(&wanted(gone, &[inside.0.id()]), SECOND).listers.contains_key(&gone));
     drop(inside);
     // As if the kernel had given its inode again.
-    cookies.places.insert(gone, another.1.clone());
+    cookies.note(gone, another.1.clone());
     let entered = cookies.enter(&wanted(gone, &[]), 2 * SECOND);
     assert!(entered.listers.is_empty() && entered.left.is_empty());
     assert!(!cookies.places.contains_key(&gone));

@@ -15,6 +15,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::clock::{processor_time, used_for_this_thread};
 use super::process::{each_process, read_capped};
+use super::realm::Realm;
 
 /// Longest mount table that is read.
 const LARGEST_MOUNT_TABLE: usize = 16 << 20;
@@ -66,7 +67,7 @@ impl Netns {
             && Netns::of_process(pid).is_ok_and(|netns| netns.inode == self.inode)
     }
 
-    fn open(&self) -> io::Result<File> {
+    pub(super) fn open(&self) -> io::Result<File> {
         let file = match &self.source {
             NetnsSource::Process(pid) => File::open(format!("/proc/{pid}/ns/net"))?,
             NetnsSource::Path(path) => File::open(path)?,
@@ -127,15 +128,15 @@ pub(super) fn netlink_socket(namespace: &Netns, protocol: isize) -> io::Result<S
     })
 }
 
-/// What the kernel calls each of these namespaces, in their order; `None`: it is gone, can't be entered, or the kernel
-/// does not say. One thread enters all of them.
-pub(super) fn cookies_of(namespaces: &[Netns]) -> Vec<Option<u64>> {
+/// What the kernel calls each of these namespaces, in their order, and whose it is; `None`: it is gone, can't be entered, or
+/// the kernel does not say. One thread enters all of them.
+pub(super) fn cookies_of(namespaces: &[Netns]) -> Vec<Option<(u64, Option<Realm>)>> {
     let all = namespaces.to_vec();
     let cookie = |namespace: &Netns| {
         let file = namespace.open().ok()?;
         move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).ok()?;
         let socket = Socket::new(NETLINK_SOCK_DIAG).ok()?;
-        monitor_sys::netns_cookie_of(&socket).ok()
+        Some((monitor_sys::netns_cookie_of(&socket).ok()?, Realm::of(&file).ok()))
     };
     inside(move || Ok(all.iter().map(cookie).collect())).unwrap_or_else(|_| vec![None; namespaces.len()])
 }
@@ -278,7 +279,9 @@ mod tests {
         let cookie = monitor_sys::netns_cookie().ok();
         // Each takes the right to enter.
         if rustix::process::geteuid().is_root() {
-            assert_eq!(cookies_of(&[own.clone(), gone, own]), [cookie, None, cookie]);
+            let told =
+                cookies_of(&[own.clone(), gone, own]).into_iter().map(|it| it.map(|(cookie, _)| cookie));
+            assert_eq!(told.collect::<Vec<_>>(), [cookie, None, cookie]);
         }
     }
 

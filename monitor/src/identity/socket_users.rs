@@ -10,7 +10,7 @@ use super::holders::{Holder, Looked, Made, Users, Wanted, held_by_maker, look, w
 use super::namespaces::namespaces;
 use super::resolver::{Named, Resolver};
 use super::sockets::{SocketLister, SocketSeen, TcpState};
-use super::{Existing, SocketError, SocketKey};
+use super::{Existing, Realm, SocketError, SocketKey};
 use crate::model::{Direction, Identity, Transport};
 
 /// More wanted connections than this in one namespace, and one walk over all is cheaper.
@@ -299,6 +299,8 @@ fn not_looked_at(looked: &Looked) -> Identity {
 fn listed() -> (Vec<Existing>, Vec<SocketError>) {
     let (mut found, mut errors) = (Vec::new(), Vec::new());
     for namespace in namespaces() {
+        // Held open, so that it is the one that is listed.
+        let held = namespace.open();
         let lister = match SocketLister::enter(&namespace) {
             Ok(lister) => lister,
             Err(error) => {
@@ -306,6 +308,7 @@ fn listed() -> (Vec<Existing>, Vec<SocketError>) {
                 continue;
             }
         };
+        let realm = held.and_then(|held| Realm::of(&held)).ok();
         // One by one: a kernel without `udp_diag` still lists TCP.
         let mut sockets = Vec::new();
         for listed in [lister.list_counted(), lister.list(Transport::Udp)] {
@@ -319,6 +322,7 @@ fn listed() -> (Vec<Existing>, Vec<SocketError>) {
             direction: serving.direction(&socket),
             socket,
             netns: namespace.inode,
+            realm,
             holders: Vec::new(),
         }));
     }
@@ -326,7 +330,7 @@ fn listed() -> (Vec<Existing>, Vec<SocketError>) {
 }
 
 /// The sockets of one namespace that these keys mean.
-fn find(lister: &SocketLister, keys: &[SocketKey], wanted: &[usize]) -> Vec<(usize, SocketSeen)> {
+pub(super) fn find(lister: &SocketLister, keys: &[SocketKey], wanted: &[usize]) -> Vec<(usize, SocketSeen)> {
     let mut found = Vec::new();
     for transport in [Transport::Tcp, Transport::Udp] {
         let wanted: Vec<usize> =

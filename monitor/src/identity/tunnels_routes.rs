@@ -7,6 +7,7 @@ use netlink_packet_core::{
     NLM_F_DUMP, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NetlinkPayload,
     NetlinkSerializable,
 };
+use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
@@ -78,14 +79,39 @@ impl Routes {
         Ok(found)
     }
 
+    /// Whether this namespace has an address: packets to it stay there, or an interface bears it (in a VRF there is no route to
+    /// it from outside of that).
+    pub fn has(&self, address: IpAddr) -> io::Result<bool> {
+        let mut request = RouteMessage::default();
+        (request.header.address_family, request.header.destination_prefix_length) = family(address);
+        request.attributes = vec![RouteAttribute::Destination(RouteAddress::from(address))];
+        let mut is_there = false;
+        // Where there is no route at all, that is an error.
+        let _ = ask(&self.netlink, RouteNetlinkMessage::GetRoute(request), 0, |answer| {
+            is_there |= matches!(answer, RouteNetlinkMessage::NewRoute(route) if route.header.kind == RouteType::Local);
+        });
+        if is_there {
+            return Ok(true);
+        }
+        let question = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+        ask(&self.netlink, question, NLM_F_DUMP, |answer| {
+            if let RouteNetlinkMessage::NewAddress(of) = answer {
+                is_there |= of.attributes.iter().any(|attribute| match attribute {
+                    AddressAttribute::Local(it) => *it == address,
+                    // Of a link to one other, that is the other's.
+                    AddressAttribute::Address(it) => *it == address && address.is_ipv6(),
+                    _ => false,
+                });
+            }
+        })?;
+        Ok(is_there)
+    }
+
     /// The route of packets; `None`: they stay on this host, or there is none.
     pub fn to(&self, sender: &Sender) -> io::Result<Option<Route>> {
         let (local, remote) = (sender.local.ip(), sender.remote.ip());
         let mut request = RouteMessage::default();
-        let (family, length) = match remote {
-            IpAddr::V4(_) => (AddressFamily::Inet, 32),
-            IpAddr::V6(_) => (AddressFamily::Inet6, 128),
-        };
+        let (family, length) = family(remote);
         request.header.address_family = family;
         request.header.destination_prefix_length = length;
         request.attributes = vec![
@@ -115,6 +141,14 @@ impl Routes {
             }
         })?;
         Ok(found)
+    }
+}
+
+/// With the length of an address.
+fn family(address: IpAddr) -> (AddressFamily, u8) {
+    match address {
+        IpAddr::V4(_) => (AddressFamily::Inet, 32),
+        IpAddr::V6(_) => (AddressFamily::Inet6, 128),
     }
 }
 

@@ -95,6 +95,7 @@ impl Core {
             self.close(id, last_ns, FlowState::Closed);
         }
         // One that waits for its other end waits no longer.
+        self.leave_unsure(id);
         self.advance_alone(id, now_ns);
         true
     }
@@ -109,7 +110,8 @@ impl Core {
 
     /// That connection has been told to have ended. What it had beyond that is counted.
     pub(super) fn end_before(&mut self, event: &FlowEvent) {
-        let flow = Flow::from_event(event, &mut self.judge);
+        let mut flow = Flow::from_event(event, &mut self.judge);
+        flow.realm = self.realm_of(&flow, event.at_ns);
         self.sums.make_up_end(&mut self.streams, &flow);
     }
 }

@@ -55,7 +55,12 @@ impl Core {
                     [one] if one.pid.is_some() => Some(Arc::new(one.clone())),
                     _ => None,
                 };
-                self.listeners.insert(socket.cookie, ListenerEntry { address: socket.local, holder });
+                let realm = existing.realm;
+                self.listeners.insert(socket.cookie, ListenerEntry { address: socket.local, holder, realm });
+            } else if socket.transport == Transport::Udp {
+                if let Some(realm) = existing.realm {
+                    self.realm_is((0, socket.cookie, None), realm, at_ns);
+                }
             } else if ended.contains(&socket.cookie) {
                 // All of it was told while the look was made.
             } else if socket.transport == Transport::Tcp && carries_data(socket.state) {
@@ -69,6 +74,9 @@ impl Core {
         let socket = &existing.socket;
         let key = FlowKey { cookie: socket.cookie, ..FlowKey::default() };
         let Some(direction) = existing.direction else { return };
+        if let Some(realm) = existing.realm {
+            self.realm_is((0, socket.cookie, None), realm, at_ns);
+        }
         let identity = self.identities.get(existing.holder().cloned().unwrap_or_else(|| Identity {
             missing: Some("no process holds this socket".to_owned()),
             uid: Some(socket.uid),
@@ -112,9 +120,15 @@ impl Core {
     pub(super) fn take_in(&mut self, mut flow: Flow, now_ns: u64) -> FlowId {
         // This look may have told of its socket before.
         flow.looked = self.look.number;
+        flow.realm = self.realm_of(&flow, now_ns);
+        let is_stranger = flow.realm.is_none();
         let (id, evicted) = self.table.insert(flow);
         if let Some((place, evicted)) = evicted {
             self.push_out(place, evicted, now_ns);
+        }
+        match is_stranger {
+            true => self.ask_for_realm(id, now_ns),
+            false => self.check_address_again(id, now_ns),
         }
         self.find_other_end(id);
         id
@@ -122,8 +136,9 @@ impl Core {
 
     /// Puts a flow together with the other end of its connection, where that is in the table.
     pub(super) fn find_other_end(&mut self, id: FlowId) {
-        if let Some(twin) = self.table.find_twin(id) {
-            self.pair(id, twin);
+        match self.table.find_twin(id) {
+            Some(twin) => self.pair(id, twin),
+            None => self.doubt_other_end(id),
         }
     }
 

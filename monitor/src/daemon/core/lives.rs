@@ -56,7 +56,7 @@ impl Core {
         let (here, there) =
             (address(event.local, event.local_port), address(event.remote, event.remote_port));
         // A client on this host tells by itself that it failed.
-        if there.ip().is_loopback() || self.table.find(Transport::Tcp, there, here, 0).is_some() {
+        if there.ip().is_loopback() || self.table.find_of_root(there, here).is_some() {
             return;
         }
         let mut flow = Flow::from_event(event, &mut self.judge);
@@ -142,10 +142,15 @@ impl Core {
         let known = if before_start { event.lost_captures } else { flow.seen.lost_captures };
         flow.update(event);
         let moved = (flow.endpoints(), flow.netns) != before;
+        if flow.claimed_address().is_some_and(|address| address != before.0.0.ip()) {
+            // A datagram can have any source of its own.
+            flow.realm = None;
+        }
         drop(flow);
         self.captures_lost(id, event.lost_captures.saturating_sub(known), now_ns);
         if moved {
             self.table.note_addresses(id, old);
+            self.find_realm(id, now_ns);
         }
     }
 
@@ -220,6 +225,7 @@ impl Core {
     pub(super) fn pair(&mut self, a: FlowId, b: FlowId) {
         for (this, other) in [(a, b), (b, a)] {
             let owner = self.table.get(other).and_then(|flow| flow.owner.clone());
+            self.is_sure(this);
             if let Some(mut flow) = self.table.get_mut(this) {
                 flow.twin = Some(other);
                 if owner.is_some() && flow.peer != owner {
@@ -249,10 +255,11 @@ impl Core {
     pub(super) fn listen(&mut self, event: &FlowEvent) {
         let address = address(event.local, event.local_port);
         self.listeners_seen += 1;
+        self.meet_namespace_of(event);
         if self.listeners.len() >= self.settings.capacity {
             self.listeners_lost += 1;
         } else {
-            self.listeners.insert(event.cookie, ListenerEntry { address, holder: None });
+            self.listeners.insert(event.cookie, ListenerEntry { address, holder: None, realm: None });
             self.out.lookups.push(Lookup::Listener { cookie: event.cookie, seen: seen_of(&event.owner) });
         }
     }

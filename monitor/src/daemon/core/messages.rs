@@ -1,5 +1,6 @@
 //! What goes into the core and comes out of it.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use monitor_common::Decision;
@@ -8,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::alert::Change;
 use crate::config;
 use crate::flows::FlowKey;
-use crate::identity::{Existing, ProcessSeen, SocketCounts, SocketKey, Way};
+use crate::identity::{Existing, ProcessSeen, Realm, SocketCounts, SocketKey, Way};
 use crate::model::{Identity, Record};
 use crate::wire::plain;
 
@@ -55,7 +56,7 @@ impl Command {
 
 impl Lookup {
     /// See [`Lookup::kind`].
-    pub const KINDS: [&str; 5] = ["owner", "user", "listener", "sockets", "tunnel"];
+    pub const KINDS: [&str; 6] = ["owner", "user", "listener", "sockets", "tunnel", "namespace"];
 
     /// Its place in [`Lookup::KINDS`].
     pub fn kind(&self) -> usize {
@@ -65,6 +66,7 @@ impl Lookup {
             Lookup::Listener { .. } => 2,
             Lookup::Sockets => 3,
             Lookup::Tunnel { .. } => 4,
+            Lookup::Namespace { .. } => 5,
         }
     }
 
@@ -102,6 +104,8 @@ pub enum Lookup {
         key: FlowKey,
         socket: SocketKey,
     },
+    /// Whose the network namespace is that a socket is in; and whether that has the socket's address.
+    Namespace { socket: SocketKey, checks_address: bool },
 }
 
 /// What comes back.
@@ -137,6 +141,15 @@ pub enum Found {
         #[serde(with = "plain")]
         key: FlowKey,
         way: Way,
+    },
+    /// The realm of a network namespace, or of the one that a socket is in where the kernel programs saw none (0); `None`: it
+    /// was not found, or not looked for in time. With an address that was asked for, [`Realm::NOWHERE`] where the namespace
+    /// does not have it.
+    Namespace {
+        netns: u64,
+        cookie: u64,
+        address: Option<IpAddr>,
+        realm: Option<Realm>,
     },
     /// A look at a process of that user (or container) has not returned: others of theirs are not looked at until it has.
     Stalled {

@@ -25,6 +25,7 @@ mod messages;
 mod named;
 mod owners;
 mod pushed_out;
+mod realms;
 pub(in crate::daemon) mod recent;
 mod roles;
 mod self_check;
@@ -45,6 +46,7 @@ use decisions::Decisions;
 use doubts::Doubts;
 use existing::{Gone, Look};
 use held::Held;
+use realms::Realms;
 use recent::Recent;
 use self_check::{SelfCheck, Silence};
 use silences::Silences;
@@ -66,7 +68,7 @@ use crate::flows::{
     key_of_capture,
 };
 use crate::hist::{Measures, Sample};
-use crate::identity::{Executions, Existing, ProcessSeen, SocketCounts, SocketKey, TcpState, Way};
+use crate::identity::{Executions, Existing, ProcessSeen, Realm, SocketCounts, SocketKey, TcpState, Way};
 use crate::model::{
     Answer, Direction, FailReason, FlowAction, FlowState, Identity, LossRow, Record, Rule, Shared, Transport,
 };
@@ -107,6 +109,8 @@ struct ListenerEntry {
     address: SocketAddr,
     /// Of a listener from before us that one process holds.
     holder: Option<Arc<Identity>>,
+    /// Whose network namespace one from before us is in, where that is known.
+    realm: Option<Realm>,
 }
 
 struct EarlyCapture {
@@ -182,6 +186,7 @@ pub struct Core {
     /// Listener owners whose accepted sockets are used by another process.
     handed_over: HashSet<(u32, u64)>,
     recent: Recent,
+    realms: Realms,
     /// When processes executed something last.
     executions: Executions,
     /// When a walk for users was last asked for, and who waits for the next one.
@@ -247,6 +252,7 @@ impl Core {
             sockets_due_ns: 0,
             handed_over: HashSet::new(),
             recent: Recent::default(),
+            realms: Realms::default(),
             executions: Executions::default(),
             user_asked_ns: 0,
             users_wanted: Vec::new(),

@@ -106,7 +106,8 @@ impl Core {
             return false;
         }
         let is_same = |twin: FlowId| self.table.get(twin).is_some_and(|twin| twin.netns == flow.netns);
-        server.ip().to_canonical().is_loopback() || flow.twin.is_some_and(is_same)
+        let other = flow.twin.or_else(|| self.unsure_end_of(id));
+        server.ip().to_canonical().is_loopback() || other.is_some_and(is_same)
     }
 
     /// What was decided rested on what the wire had told before.

@@ -2,6 +2,7 @@
 
 use super::recent::Answer;
 use super::*;
+use crate::flows::Endpoint;
 
 /// Flows that ask again in one look.
 const ASKED_AGAIN: usize = 256;
@@ -140,14 +141,18 @@ impl Core {
         if flow.direction != Direction::Ingress || flow.maker() != 0 {
             return None;
         }
-        let (local, _) = flow.endpoints();
-        let (port, ip) = (local.port(), local.ip());
-        let mut serving = self.listeners.values().filter(|listener| {
-            listener.address.port() == port
-                && (listener.address.ip().is_unspecified() || listener.address.ip() == ip)
-        });
+        let mut serving = self.listeners_at(flow.endpoints().0);
         let holder = serving.next()?.holder.clone()?;
         serving.all(|other| other.holder.as_ref() == Some(&holder)).then_some(holder)
+    }
+
+    /// The listeners on the host that may have accepted what has this address.
+    pub(super) fn listeners_at(&self, local: Endpoint) -> impl Iterator<Item = &ListenerEntry> {
+        let (port, ip) = (local.port(), local.ip());
+        self.listeners.values().filter(move |listener| {
+            listener.address.port() == port
+                && (listener.address.ip().is_unspecified() || listener.address.ip() == ip)
+        })
     }
 
     /// Nobody answers: what the kernel saw has to do. An answer that comes after all is taken.
@@ -201,6 +206,10 @@ impl Core {
                     self.tunnel(id, way, now_ns);
                 }
             }
+            Found::Namespace { netns, cookie, address, realm: Some(realm) } => {
+                self.realm_is((netns, cookie, address), realm, now_ns)
+            }
+            Found::Namespace { .. } => {}
             Found::Stalled { who } => self.tell(detect::looks_stall(&who), None, now_ns),
             Found::Existing { sockets, at_ns } => self.existing(sockets, at_ns),
         }

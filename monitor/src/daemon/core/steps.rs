@@ -11,6 +11,7 @@ impl Core {
     /// Does for a flow whatever can be done now: tell it, judge it, count it, end it.
     pub(super) fn advance(&mut self, id: FlowId, now_ns: u64) {
         if !self.waits_for_its_other_end(id, now_ns) {
+            self.leave_unsure(id);
             self.advance_alone(id, now_ns);
         }
     }
@@ -23,6 +24,14 @@ impl Core {
             && flow.peer.is_none()
             && age <= PATIENCE
             && self.table.get(twin).is_some_and(|twin| twin.owner.is_none())
+        {
+            return true;
+        }
+        // Whether it is on this host is not known yet.
+        if flow.marks.has(Marks::OTHER_END_UNSURE)
+            && flow.twin.is_none()
+            && flow.peer.is_none()
+            && age <= PATIENCE
         {
             return true;
         }

@@ -7,7 +7,7 @@ use foldhash::quality::RandomState;
 
 use super::forgotten::{Before, Bytes, Forgotten, less, plus};
 use super::pushed_out::{Counted, Keeps, Oldest, PushedOut};
-use crate::flows::{Addresses, Flow, FlowKey, StreamId, Streams, addresses};
+use crate::flows::{Addresses, Flow, FlowKey, StreamId, Streams};
 use crate::inventory::{Ledger, Place};
 use crate::model::Direction;
 
@@ -185,8 +185,10 @@ impl Sums {
     /// by then.
     pub fn make_up_end(&mut self, streams: &mut Streams, flow: &Flow) {
         let began = Some(flow.opened_ns);
-        let Some(ended) = self.ended.get_mut(&flow.addresses()).filter(|ended| ended.began_ns == began)
-        else {
+        // It may have ended before it was known whose its network namespace is.
+        let places = [flow.realm, None].map(|realm| flow.addresses_in(flow.space_of(realm)));
+        let is_it = |place: &&Addresses| self.ended.get(place).is_some_and(|ended| ended.began_ns == began);
+        let Some(ended) = places.iter().find(is_it).and_then(|place| self.ended.get_mut(place)) else {
             return;
         };
         let ((client, server), counted) = (flow.countable(), ended.counted);
@@ -217,7 +219,7 @@ impl Sums {
     /// What was counted of this connection at its other end, where that has ended since.
     fn other_end_counted(&self, flow: &Flow) -> Option<(u64, u64)> {
         let (local, remote) = flow.endpoints();
-        let other = self.ended.get(&addresses(flow.transport, remote, local, flow.netns))?;
+        let other = self.ended.get(&(flow.transport, remote, local, flow.space()))?;
         let in_order = match flow.direction {
             Direction::Egress => Flow::is_in_order(flow.began_ns(), other.began_ns),
             Direction::Ingress => Flow::is_in_order(other.began_ns, flow.began_ns()),

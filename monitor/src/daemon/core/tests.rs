@@ -14,6 +14,7 @@ mod named;
 mod owners;
 mod policies;
 mod quiet_day;
+mod realms;
 mod streams;
 mod taken_over;
 mod udp;
@@ -64,7 +65,11 @@ fn settings() -> CoreSettings {
 
 impl Rig {
     fn new(settings: CoreSettings) -> Self {
-        let core = Core::new(settings, "boot".into(), Arc::new(Policy::builtin()), Clock::now());
+        let mut core = Core::new(settings, "boot".into(), Arc::new(Policy::builtin()), Clock::now());
+        // The host's, and a container's.
+        for netns in [1, 2] {
+            core.realm_is((netns, 0, None), Realm::ROOT, SECOND);
+        }
         Rig { core, now_ns: SECOND }
     }
 
@@ -148,6 +153,12 @@ impl Rig {
                     Lookup::Tunnel { key, .. } => Found::Tunnel { key, way: Way::Through(tunnel()) },
                     Lookup::Sockets => {
                         Found::Sockets { seen: Vec::new(), rest: Rest::Unseen, began_ns: self.now_ns }
+                    }
+                    // Those of tests that answer are known by then; each has all addresses.
+                    Lookup::Namespace { socket: SocketKey { netns, cookie, local, .. }, checks_address } => {
+                        let address = checks_address.then_some(local.ip());
+                        let realm = self.core.realm_of_namespace(netns);
+                        Found::Namespace { netns, cookie, address, realm }
                     }
                 };
                 self.core.found(found, self.now_ns);

@@ -21,6 +21,7 @@ impl Core {
         self.look_for_self_check(now_ns);
         self.ask_for_users(now_ns);
         self.ask_again(now_ns);
+        self.ask_for_realms_again(now_ns);
         self.settle_doubts(now_ns);
         let waiting = std::mem::take(&mut self.waiting);
         for id in waiting {
@@ -204,6 +205,7 @@ impl Core {
                 }
                 flow.marks.set(Marks::WAY_AWAITED, false);
             }
+            self.leave_unsure(id);
             self.advance(id, now_ns);
             self.harvest_now(id, now_ns);
             // What has ended has no other who would tell it.

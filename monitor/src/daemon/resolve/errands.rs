@@ -1,15 +1,17 @@
-//! What goes into all network namespaces: the sockets that are there, and tunnels.
+//! What goes into all network namespaces: the sockets that are there, tunnels, and whose they are.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, SendError, Sender};
 
 use super::super::clock::monotonic_ns;
 use super::super::core::{Found, Rest};
 use super::super::stages::Stage;
 use crate::flows::FlowKey;
-use crate::identity::{self, SocketError, SocketKey, SocketLister, Tunnels};
+use crate::identity::{
+    self, InNamespace, Realm, Realms, SocketError, SocketKey, SocketLister, Tunnels, processor_time,
+};
 use crate::watch::Budget;
 
 /// All sockets are listed at most this often.
@@ -17,6 +19,13 @@ const LIST_EVERY: Duration = Duration::from_secs(1);
 
 /// Ways that are looked for in a second; four times as many at once.
 const WAYS_PER_S: u32 = 20_000;
+
+/// All namespaces are looked through for some at most this often, and that takes at most a twentieth of a processor's time.
+const SEARCH_EVERY: Duration = Duration::from_millis(50);
+const SEARCH_SHARE: u32 = 20;
+
+/// Sockets that wait for that.
+const SEARCHED: usize = 4096;
 
 /// Sockets that go in one message.
 const TOGETHER: usize = 1024;
@@ -94,6 +103,72 @@ impl Ways {
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
+    }
+}
+
+/// Says whose the network namespaces of sockets are.
+pub struct Namespaces {
+    pub asked: Receiver<InNamespace>,
+    pub found: Sender<Found>,
+    pub looks: Arc<Stage>,
+}
+
+impl Namespaces {
+    pub fn run(self) {
+        let mut realms = Realms::default();
+        let mut waiting: Vec<InNamespace> = Vec::new();
+        let mut search_at = Instant::now();
+        loop {
+            let wait = search_at.saturating_duration_since(Instant::now());
+            let first = match waiting.is_empty() {
+                true => self.asked.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                false => self.asked.recv_timeout(wait),
+            };
+            match first {
+                Ok(first) => {
+                    let sockets: Vec<InNamespace> =
+                        std::iter::once(first).chain(self.asked.try_iter().take(TOGETHER - 1)).collect();
+                    let near = realms.near(&sockets);
+                    let (known, left): (Vec<_>, Vec<_>) =
+                        sockets.into_iter().zip(near).partition(|(_, realm)| realm.is_some());
+                    let room = SEARCHED.saturating_sub(waiting.len()).min(left.len());
+                    let tally = self.looks.look("namespace");
+                    tally.deliver(known.len() as u64);
+                    tally.lose((left.len() - room) as u64);
+                    waiting.extend(left.into_iter().take(room).map(|(socket, _)| socket));
+                    if self.tell(known).is_err() {
+                        return;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            if waiting.is_empty() || Instant::now() < search_at {
+                continue;
+            }
+            let before = processor_time();
+            let sockets = std::mem::take(&mut waiting);
+            let (found, is_all) = realms.anywhere(&sockets);
+            let unknown = found.iter().filter(|realm| realm.is_none()).count();
+            // Who is not answered asks again.
+            let lost = if is_all { 0 } else { unknown };
+            let tally = self.looks.look("namespace");
+            tally.lose(lost as u64);
+            tally.deliver((found.len() - lost) as u64);
+            if self.tell(sockets.into_iter().zip(found).collect()).is_err() {
+                return;
+            }
+            let used = processor_time().saturating_sub(before);
+            search_at = Instant::now() + SEARCH_EVERY.max(used * SEARCH_SHARE);
+        }
+    }
+
+    fn tell(&self, answers: Vec<(InNamespace, Option<Realm>)>) -> Result<(), SendError<Found>> {
+        answers.into_iter().try_for_each(|(InNamespace { socket, checks_address }, realm)| {
+            let SocketKey { netns, cookie, local, .. } = socket;
+            let address = checks_address.then_some(local.ip());
+            self.found.send(Found::Namespace { netns, cookie, address, realm })
+        })
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use monitor::daemon::{Clock, Core, CoreSettings, Found, Lookup, Rest};
 use monitor::event::{DecodeError, Event, decode};
+use monitor::identity::Realm;
 use monitor::model::{Identity, Record};
 use monitor::policy::Policy;
 use monitor::record::text::Style;
@@ -161,6 +162,11 @@ impl Host {
             Lookup::User { key, socket } => Found::User { key, identity: Some(identity(socket.maker)) },
             Lookup::Listener { cookie, seen } => Found::Listener { cookie, identity: identity(seen.tgid) },
             Lookup::Tunnel { key, .. } => Found::Tunnel { key, way: monitor::identity::Way::Direct },
+            Lookup::Namespace { socket, checks_address } => {
+                let address = checks_address.then_some(socket.local.ip());
+                let (netns, cookie) = (socket.netns, socket.cookie);
+                Found::Namespace { netns, cookie, address, realm: Some(Realm::ROOT) }
+            }
             Lookup::Sockets => Found::Sockets { seen: Vec::new(), rest: Rest::Unseen, began_ns: self.now_ns },
         }
     }

@@ -31,7 +31,7 @@ fn listening(cookie: u64, local: &str, holder: Identity) -> Existing {
         cgroup: 0,
         tcp: None,
     };
-    Existing { socket, netns: 1, direction: None, holders: vec![holder] }
+    Existing { socket, netns: 1, realm: Some(Realm::ROOT), direction: None, holders: vec![holder] }
 }
 
 /// Ends that are told while no look-up is answered: the pids of their owners.

@@ -21,7 +21,13 @@ pub(super) fn found(rig: &Rig, bytes: u64) -> Found {
         cgroup: 0,
         tcp: Some(TcpCounts { bytes_acked: bytes + 1, ..TcpCounts::default() }),
     };
-    let existing = Existing { socket, netns: 1, direction: Some(Direction::Egress), holders: Vec::new() };
+    let existing = Existing {
+        socket,
+        netns: 1,
+        realm: Some(Realm::ROOT),
+        direction: Some(Direction::Egress),
+        holders: Vec::new(),
+    };
     // The look takes its time: it began after the take-over, and found what came up meanwhile.
     Found::Existing { sockets: vec![existing], at_ns: rig.now_ns }
 }
