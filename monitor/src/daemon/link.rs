@@ -27,6 +27,7 @@ use crate::api::Access;
 use crate::config::Config;
 use crate::event::Event;
 use crate::hook::Notice;
+use crate::identity::Realm;
 use crate::model::LossRow;
 use crate::policy::PolicyTexts;
 use crate::record::Context;
@@ -55,8 +56,8 @@ pub struct Start {
     pub resolvers: Vec<IpAddr>,
     pub context: Context,
     pub boot_id: String,
-    /// What the kernel calls the daemon's own network namespace, if it says.
-    pub own_netns: Option<u64>,
+    /// What the kernel calls the daemon's own network namespace, if it says, and whose that is.
+    pub own_netns: Option<(u64, Option<Realm>)>,
     pub access: Access,
     #[serde(with = "json")]
     pub hooks: Vec<HookView>,

@@ -17,7 +17,7 @@ use crate::alert::Saved;
 use crate::api::{Door, InstanceLock, SocketFile};
 use crate::config::Config;
 use crate::hook::{Posted, Ready};
-use crate::identity::Asked;
+use crate::identity::{Asked, Realm};
 use crate::kernel::{Beginning, Control, Kernel, LoadError};
 use crate::policy::PolicyTexts;
 use crate::record::Context;
@@ -30,7 +30,8 @@ pub struct Loader {
     pub resolvers: Vec<IpAddr>,
     pub context: Context,
     pub boot_id: String,
-    pub own_netns: Option<u64>,
+    /// What its network namespace is called, and whose it is.
+    pub own_netns: Option<(u64, Option<Realm>)>,
     pub started_ns: u64,
     pub cgroup: PathBuf,
     pub kernel: Kernel,

@@ -22,7 +22,7 @@ use super::{pinned, self_check, session, state};
 use crate::api::{self, Door};
 use crate::config::{Config, ConfigError, Overrides};
 use crate::hook::{HookError, Posted};
-use crate::identity::Asked;
+use crate::identity::{Asked, Realm};
 use crate::kernel::{self, CgroupError, Hooks, Kernel, LoadError, Sizes, Stays, cgroup_at, cgroup_root};
 use crate::policy::PolicyError;
 use crate::priority;
@@ -141,7 +141,7 @@ pub fn run(options: RunOptions) -> Result<(), RunError> {
         resolvers: policy.resolvers,
         context: context(),
         boot_id: boot_id(),
-        own_netns: monitor_sys::netns_cookie().ok(),
+        own_netns: monitor_sys::netns_cookie().ok().map(|cookie| (cookie, Realm::own().ok())),
         started_ns: monotonic_ns(),
         hooks_ready,
         posted: Arc::new(posted),

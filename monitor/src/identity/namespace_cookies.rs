@@ -71,7 +71,7 @@ pub struct Entered {
 impl NamespaceCookies {
     pub fn new() -> NamespaceCookies {
         let own = monitor_sys::netns_cookie().ok().zip(Netns::own().ok());
-        let own_realm = own.as_ref().and_then(|(_, netns)| Realm::of(&netns.open().ok()?).ok());
+        let own_realm = Realm::own().ok();
         NamespaceCookies {
             own,
             own_realm,

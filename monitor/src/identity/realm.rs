@@ -30,6 +30,14 @@ impl Realm {
         realm.filter(|realm| ![Realm::ROOT, Realm::NOWHERE].contains(realm))
     }
 
+    /// Of the network namespace of the calling thread.
+    ///
+    /// # Errors
+    /// The kernel does not say.
+    pub fn own() -> io::Result<Realm> {
+        Realm::of(&File::open("/proc/thread-self/ns/net")?)
+    }
+
     /// Of a network namespace that is held open.
     pub(super) fn of(network_namespace: &File) -> io::Result<Realm> {
         let owner = user_namespace_of(network_namespace)?;

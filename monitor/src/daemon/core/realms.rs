@@ -79,6 +79,11 @@ impl Question {
         self.times == 0 || now_ns.saturating_sub(self.asked_ns) >= AGAIN << self.times.min(TIMES)
     }
 
+    /// The answer may come any moment.
+    fn is_new(&self, now_ns: u64) -> bool {
+        self.times == 1 && now_ns.saturating_sub(self.asked_ns) <= PATIENCE
+    }
+
     fn ask(&mut self, now_ns: u64) {
         self.asked_ns = now_ns;
         self.times = self.times.saturating_add(1);
@@ -155,6 +160,20 @@ impl Core {
     /// Whose network namespace a flow is in, where that is known.
     pub(super) fn realm_of(&self, flow: &Flow, now_ns: u64) -> Option<Realm> {
         self.realms.known(Place::of(flow), now_ns).or_else(|| self.realm_of_old_listener(flow))
+    }
+
+    /// Our own network namespace: what is in the ring by now is mostly of flows in it.
+    pub fn is_ours(&mut self, netns: u64, realm: Realm, now_ns: u64) {
+        self.realm_is((netns, 0, None), realm, now_ns);
+    }
+
+    /// Whether it was asked a moment ago whose the namespace of a flow is, or of what may be its other end.
+    pub(super) fn waits_for_realm(&self, id: FlowId, now_ns: u64) -> bool {
+        let both = [Some(id), self.realms.unsure.get(&id).copied()];
+        both.into_iter().flatten().filter_map(|id| self.table.get(id)).any(|flow| {
+            let question = self.realms.asked.get(&Place::of(&flow)).filter(|_| flow.realm.is_none());
+            question.is_some_and(|question| question.is_new(now_ns))
+        })
     }
 
     /// Whose a network namespace is, where that is known.

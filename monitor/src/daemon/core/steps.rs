@@ -31,7 +31,7 @@ impl Core {
         if flow.marks.has(Marks::OTHER_END_UNSURE)
             && flow.twin.is_none()
             && flow.peer.is_none()
-            && age <= PATIENCE
+            && (age <= PATIENCE || self.waits_for_realm(id, now_ns))
         {
             return true;
         }

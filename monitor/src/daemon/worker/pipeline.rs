@@ -110,11 +110,14 @@ pub(super) fn run(
         About { started_ns: start.started_ns, hooks: start.hooks, ring_bytes: u64::from(start.ring_bytes) };
     let policy = Policy::compile(&start.policy)?.with_host_resolvers(start.resolvers);
     let mut core = Core::new(
-        core_settings(config, life.counts_only, start.own_netns),
+        core_settings(config, life.counts_only, start.own_netns.map(|(netns, _)| netns)),
         start.boot_id,
         Arc::new(policy),
         Clock::now(),
     );
+    if let Some((netns, Some(realm))) = start.own_netns {
+        core.is_ours(netns, realm, monotonic_ns());
+    }
     let at = |at_ns| Executed { at_ns, ..Executed::default() };
     core.follow(Executions::asked_of(move |tgid| Some(at(executed_at.of(tgid)))));
     let mut damaged = 0;

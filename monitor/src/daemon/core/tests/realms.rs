@@ -155,6 +155,38 @@ fn what_ends_before_its_namespace_is_known_has_an_unknown_other_end() {
     }
 }
 
+/// After an upgrade under load the ring holds what was seconds ago, and whose a namespace is is asked only then.
+#[test]
+fn what_is_read_late_waits_for_the_answer_all_the_same() {
+    for is_answered in [true, false] {
+        let mut rig = with_policy();
+        rig.now_ns += 20 * SECOND;
+        let of = |event: FlowEvent, netns| {
+            let opened_ns = event.opened_ns - 10 * SECOND;
+            FlowEvent { transport: 6, netns, detail: 7, opened_ns, established_ns: opened_ns, ..event }
+        };
+        let client = of(rig.event(Kind::Close, 1, FAR, SERVER, false), NOBODY_KNOWS);
+        let server = of(rig.event(Kind::Close, 2, SERVER, FAR, true), HOST);
+        [client, server].into_iter().for_each(|event| rig.feed(Kind::Close, event));
+        assert!(flows(&rig.records()).is_empty(), "told before it is known");
+        rig.pass(SECOND / 2);
+        assert!(flows(&rig.records()).is_empty(), "told before it is known");
+        if is_answered {
+            learn(&mut rig, NOBODY_KNOWS, Realm::ROOT);
+        }
+        rig.pass(SECOND);
+        let records = rig.records();
+        let flows = flows(&records);
+        let ended = flows
+            .iter()
+            .find(|(action, flow)| *action == FlowAction::FlowClosed && flow.direction == Direction::Ingress);
+        let (_, ended) = ended.unwrap();
+        let pid = ended.peer.as_ref().and_then(|peer| peer.pid);
+        let (answer, expected) = if is_answered { (Answer::Yes, Some(41)) } else { (Answer::Unknown, None) };
+        assert_eq!((pid, ended.verdict.authorised.answer), (expected, answer));
+    }
+}
+
 /// Who has the addresses of a client takes its place from nobody.
 #[test]
 fn what_has_the_addresses_of_an_end_elsewhere_does_not_hide_it() {
