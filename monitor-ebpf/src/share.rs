@@ -83,11 +83,11 @@ fn take(cgroup: u32, bytes: u32, wants: u32) -> u32 {
             // Half of the ring is for what happens to flows; but those that hold little are not to be unknown
             // because of those that hold much.
             full + bytes <= half || (own <= free / 4 && free > whole / 16)
-        } else if wants == Wants::Event as u32 {
-            // Three eighths are for ends, which say all that was said before, where nobody reads for a while.
-            full <= whole / 8 * 5 || own <= free
         } else {
-            own <= 8 * free || free > whole / 8
+            // Three eighths are for ends, which say all that was said before, where nobody reads for a while. In numbers:
+            // so the verifier goes one way.
+            let is_end = u64::from(wants - Wants::Event as u32);
+            own <= (1 + 7 * is_end) * free || free > whole / 8 * (3 - 2 * is_end)
         };
         if !fits {
             return 0;

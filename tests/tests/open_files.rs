@@ -14,7 +14,7 @@ const PORT: u16 = 34_910;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// A second or two, on a host that has others to serve. Who looks through all descriptors before each answer takes a
 /// minute.
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(20);
 const IDLING: u32 = 3000;
 const USER: &str = "daemon";
 const PROCESSES: u32 = 20;
