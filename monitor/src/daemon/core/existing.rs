@@ -67,6 +67,7 @@ impl Core {
                 self.adopt(&existing, at_ns);
             }
         }
+        self.find_realms_of_accepted(at_ns);
         self.waiting.extend(self.table.ids());
     }
 

@@ -210,6 +210,8 @@ impl Core {
         let (place, socket) = (Place::of(&flow), socket_of(&flow));
         let (local, remote) = flow.endpoints();
         let ends = (flow.transport, local, remote);
+        let is_accepted =
+            flow.netns == 0 && flow.direction == Direction::Ingress && flow.transport == Transport::Tcp;
         drop(flow);
         if self.realms.strangers.len() >= STRANGERS {
             let table = &self.table;
@@ -222,8 +224,24 @@ impl Core {
         self.realms.strangers.insert(ends, id);
         // One that has chosen none yet asks when it has.
         let has_address = place.address.is_none_or(|address| !address.is_unspecified());
-        if has_address && self.realms.wait(place, Some(id), now_ns) {
+        // Where listeners from before us are is told soon, and with that of all that they accepted.
+        let is_told = is_accepted && self.ended_early.is_some();
+        if has_address && self.realms.wait(place, Some(id), now_ns) && !is_told {
             self.ask_for(place, socket);
+        }
+    }
+
+    /// Listeners from before us became known: what they accepted is where they are.
+    pub(super) fn find_realms_of_accepted(&mut self, now_ns: u64) {
+        let strangers: Vec<FlowId> = self.realms.strangers.values().copied().collect();
+        for id in strangers {
+            let Some(flow) = self.table.get(id).filter(|flow| flow.realm.is_none()) else { continue };
+            let (realm, place) = (self.realm_of_old_listener(&flow), Place::of(&flow));
+            drop(flow);
+            if let Some(realm) = realm {
+                self.realms.take(place);
+                self.is_in(id, place, realm, now_ns);
+            }
         }
     }
 

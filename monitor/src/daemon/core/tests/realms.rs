@@ -373,6 +373,54 @@ fn a_socket_from_before_us_is_where_it_was_found() {
     }
 }
 
+/// A daemon that takes over reads of them before it knows the listeners.
+#[test]
+fn what_listeners_from_before_us_accepted_is_where_they_are_once_they_are_known() {
+    for (of_listener, expected) in
+        [(Some(Realm::ROOT), true), (Some(realm(4_026_531_999)), false), (None, false)]
+    {
+        let mut rig = with_policy();
+        rig.core.ended_early = Some(HashSet::new());
+        let client = FlowEvent { detail: 7, ..rig.event(Kind::Close, 1, CLIENT, SERVER, false) };
+        let client = FlowEvent { established_ns: client.opened_ns, ..client };
+        let server = FlowEvent { detail: 7, netns: 0, ..rig.event(Kind::Close, 2, SERVER, CLIENT, true) };
+        [client, server].into_iter().for_each(|event| rig.feed(Kind::Close, event));
+        assert!(flows(&rig.records()).is_empty(), "told before it is known");
+        let another = FlowEvent { netns: 0, ..rig.event(Kind::Open, 3, SERVER, "10.0.0.1:5556", true) };
+        rig.feed(Kind::Open, another);
+        let asked = rig.core.take_lookups();
+        assert!(!asked.iter().any(|it| matches!(it, Lookup::Namespace { .. })), "asked for one by one");
+        let listener = SocketSeen {
+            transport: Transport::Tcp,
+            state: TcpState::Listen,
+            ipv6: false,
+            local: "0.0.0.0:8080".parse().unwrap(),
+            remote: "0.0.0.0:0".parse().unwrap(),
+            cookie: 90,
+            inode: 0,
+            uid: 0,
+            device: 0,
+            mark: 0,
+            cgroup: 0,
+            tcp: None,
+        };
+        let existing =
+            Existing { socket: listener, netns: 7, realm: of_listener, direction: None, holders: Vec::new() };
+        rig.core.found(Found::Existing { sockets: vec![existing], at_ns: rig.now_ns }, rig.now_ns);
+        rig.pass(2 * SECOND);
+        let records = rig.records();
+        let flows = flows(&records);
+        let ended = flows
+            .iter()
+            .find(|(action, flow)| *action == FlowAction::FlowClosed && flow.direction == Direction::Ingress);
+        let (_, ended) = ended.unwrap();
+        let pid = ended.peer.as_ref().and_then(|peer| peer.pid);
+        assert_eq!(pid, expected.then_some(41), "{of_listener:?}");
+        let unknown = of_listener.is_none();
+        assert_eq!(ended.verdict.authorised.answer == Answer::Unknown, unknown, "{of_listener:?}");
+    }
+}
+
 #[test]
 fn a_question_about_a_namespace_is_asked_once_and_again_while_it_matters() {
     let mut rig = with_policy();
