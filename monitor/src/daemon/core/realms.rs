@@ -381,6 +381,22 @@ impl Core {
         }
     }
 
+    /// More flows may wait for an answer than are remembered for it.
+    pub(super) fn look_whether_sure(&mut self, id: FlowId, now_ns: u64) {
+        if !self.table.get(id).is_some_and(|flow| flow.marks.has(Marks::OTHER_END_UNSURE)) {
+            return;
+        }
+        let both = [Some(id), self.realms.unsure.get(&id).copied()];
+        for one in both.into_iter().flatten() {
+            let Some(flow) = self.table.get(one).filter(|flow| flow.realm.is_none()) else { continue };
+            let (realm, place) = (self.realm_of(&flow, now_ns), Place::of(&flow));
+            drop(flow);
+            if let Some(realm) = realm {
+                self.is_in(one, place, realm, now_ns);
+            }
+        }
+    }
+
     /// Nobody knows in time whether what has the addresses of its other end is that.
     pub(super) fn leave_unsure(&mut self, id: FlowId) {
         let is_unsure = |flow: &Flow| {

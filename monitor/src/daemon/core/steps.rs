@@ -10,6 +10,7 @@ use crate::model::FlowView;
 impl Core {
     /// Does for a flow whatever can be done now: tell it, judge it, count it, end it.
     pub(super) fn advance(&mut self, id: FlowId, now_ns: u64) {
+        self.look_whether_sure(id, now_ns);
         if !self.waits_for_its_other_end(id, now_ns) {
             self.leave_unsure(id);
             self.advance_alone(id, now_ns);

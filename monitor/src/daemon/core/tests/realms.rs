@@ -422,6 +422,37 @@ fn what_listeners_from_before_us_accepted_is_where_they_are_once_they_are_known(
 }
 
 #[test]
+fn an_answer_is_for_all_that_wait_for_it() {
+    for client_in in [NOBODY_KNOWS, HOST] {
+        let mut rig = Rig::new(CoreSettings { capacity: 1 << 13, ..settings() });
+        for number in 0..1500 {
+            let remote = format!("10.0.0.1:{}", 1000 + number);
+            let server_in = HOST + NOBODY_KNOWS - client_in;
+            let of = |event: FlowEvent, netns| FlowEvent {
+                transport: 6,
+                netns,
+                detail: 7,
+                established_ns: event.opened_ns,
+                ..event
+            };
+            let client = of(rig.event(Kind::Open, 2 * number + 1, &remote, SERVER, false), client_in);
+            let server = of(rig.event(Kind::Open, 2 * number + 2, SERVER, &remote, true), server_in);
+            [client, server].into_iter().for_each(|event| rig.feed(Kind::Open, event));
+        }
+        assert!(flows(&rig.records()).is_empty(), "told before it is known");
+        learn(&mut rig, NOBODY_KNOWS, Realm::ROOT);
+        rig.pass(SECOND / 2);
+        rig.records();
+        let named = (0..3000).filter(|cookie| {
+            let key = FlowKey { cookie: cookie + 1, ..FlowKey::default() };
+            let flow = rig.core.table.get(rig.core.table.id(&key).unwrap()).unwrap();
+            flow.peer.as_ref().is_some_and(|peer| peer.pid.is_some())
+        });
+        assert_eq!(named.count(), 3000, "{client_in}");
+    }
+}
+
+#[test]
 fn a_question_about_a_namespace_is_asked_once_and_again_while_it_matters() {
     let mut rig = with_policy();
     let mut asked = 0;
