@@ -156,6 +156,11 @@ impl Realms {
     }
 }
 
+/// Accepted by a listener from before us: the kernel programs saw no namespace of it.
+fn is_of_old_listener(flow: &Flow) -> bool {
+    flow.netns == 0 && flow.direction == Direction::Ingress && flow.transport == Transport::Tcp
+}
+
 impl Core {
     /// Whose network namespace a flow is in, where that is known.
     pub(super) fn realm_of(&self, flow: &Flow, now_ns: u64) -> Option<Realm> {
@@ -184,7 +189,7 @@ impl Core {
     /// Of a flow that a listener from before us accepted, where there is no doubt: every listener on the host with this
     /// port is in namespaces of one realm.
     fn realm_of_old_listener(&self, flow: &Flow) -> Option<Realm> {
-        if flow.netns != 0 || flow.direction != Direction::Ingress || flow.transport != Transport::Tcp {
+        if !is_of_old_listener(flow) {
             return None;
         }
         let mut serving = self.listeners_at(flow.endpoints().0);
@@ -194,14 +199,17 @@ impl Core {
 
     /// The addresses of a flow became known, or where it is.
     pub(super) fn find_realm(&mut self, id: FlowId, now_ns: u64) {
-        let Some(flow) = self.table.get(id).filter(|flow| flow.realm.is_none()) else { return };
-        let realm = self.realm_of(&flow, now_ns);
-        let place = Place::of(&flow);
+        self.take_known_realm(id, now_ns);
+        self.ask_for_realm(id, now_ns);
+    }
+
+    /// A flow has its realm where that is known by now; where it is then.
+    fn take_known_realm(&mut self, id: FlowId, now_ns: u64) -> Option<Place> {
+        let flow = self.table.get(id).filter(|flow| flow.realm.is_none())?;
+        let (realm, place) = (self.realm_of(&flow, now_ns)?, Place::of(&flow));
         drop(flow);
-        match realm {
-            Some(realm) => self.is_in(id, place, realm, now_ns),
-            None => self.ask_for_realm(id, now_ns),
-        }
+        self.is_in(id, place, realm, now_ns);
+        Some(place)
     }
 
     /// Asks whose network namespace a flow is in. Until that is known it is by itself, or with others of its namespace.
@@ -210,8 +218,8 @@ impl Core {
         let (place, socket) = (Place::of(&flow), socket_of(&flow));
         let (local, remote) = flow.endpoints();
         let ends = (flow.transport, local, remote);
-        let is_accepted =
-            flow.netns == 0 && flow.direction == Direction::Ingress && flow.transport == Transport::Tcp;
+        // Where listeners from before us are is told soon, and with that of all that they accepted.
+        let is_told = is_of_old_listener(&flow) && self.ended_early.is_some();
         drop(flow);
         if self.realms.strangers.len() >= STRANGERS {
             let table = &self.table;
@@ -224,8 +232,6 @@ impl Core {
         self.realms.strangers.insert(ends, id);
         // One that has chosen none yet asks when it has.
         let has_address = place.address.is_none_or(|address| !address.is_unspecified());
-        // Where listeners from before us are is told soon, and with that of all that they accepted.
-        let is_told = is_accepted && self.ended_early.is_some();
         if has_address && self.realms.wait(place, Some(id), now_ns) && !is_told {
             self.ask_for(place, socket);
         }
@@ -235,12 +241,9 @@ impl Core {
     pub(super) fn find_realms_of_accepted(&mut self, now_ns: u64) {
         let strangers: Vec<FlowId> = self.realms.strangers.values().copied().collect();
         for id in strangers {
-            let Some(flow) = self.table.get(id).filter(|flow| flow.realm.is_none()) else { continue };
-            let (realm, place) = (self.realm_of_old_listener(&flow), Place::of(&flow));
-            drop(flow);
-            if let Some(realm) = realm {
+            if let Some(place) = self.take_known_realm(id, now_ns) {
+                // Nobody is to be asked for it any more.
                 self.realms.take(place);
-                self.is_in(id, place, realm, now_ns);
             }
         }
     }
@@ -388,12 +391,7 @@ impl Core {
         }
         let both = [Some(id), self.realms.unsure.get(&id).copied()];
         for one in both.into_iter().flatten() {
-            let Some(flow) = self.table.get(one).filter(|flow| flow.realm.is_none()) else { continue };
-            let (realm, place) = (self.realm_of(&flow, now_ns), Place::of(&flow));
-            drop(flow);
-            if let Some(realm) = realm {
-                self.is_in(one, place, realm, now_ns);
-            }
+            self.take_known_realm(one, now_ns);
         }
     }
 

@@ -22,7 +22,7 @@ mod unanswered;
 
 use super::*;
 use crate::event::to_bytes;
-use crate::identity::TcpCounts;
+use crate::identity::{SocketSeen, TcpCounts};
 use crate::model::{AlertState, AlertView, FlowView, Interface, Tunnel, TunnelKind};
 
 const SECOND: u64 = 1_000_000_000;
@@ -169,6 +169,24 @@ impl Rig {
     fn pass(&mut self, ns: u64) {
         self.now_ns += ns;
         self.core.tick(self.now_ns, Clock::now());
+    }
+}
+
+/// A socket of the host, as it is found; without a peer.
+fn bound(transport: Transport, state: TcpState, cookie: u64, local: &str) -> SocketSeen {
+    SocketSeen {
+        transport,
+        ipv6: false,
+        local: local.parse().unwrap(),
+        remote: "0.0.0.0:0".parse().unwrap(),
+        state,
+        cookie,
+        inode: 0,
+        uid: 0,
+        device: 0,
+        mark: 0,
+        cgroup: 0,
+        tcp: None,
     }
 }
 

@@ -1,7 +1,6 @@
 //! Connections whose maker the kernel does not know: who is said to have them, and when.
 
 use super::*;
-use crate::identity::SocketSeen;
 
 /// A connection to a server here, of which nobody knows who made it; and its end.
 fn passing(rig: &mut Rig) {
@@ -17,20 +16,7 @@ fn looked(rig: &mut Rig, sockets: Vec<Existing>) {
 
 /// A socket that listens, as it is found.
 fn listening(cookie: u64, local: &str, holder: Identity) -> Existing {
-    let socket = SocketSeen {
-        transport: Transport::Tcp,
-        ipv6: false,
-        local: local.parse().unwrap(),
-        remote: "0.0.0.0:0".parse().unwrap(),
-        state: TcpState::Listen,
-        cookie,
-        inode: 0,
-        uid: 0,
-        device: 0,
-        mark: 0,
-        cgroup: 0,
-        tcp: None,
-    };
+    let socket = bound(Transport::Tcp, TcpState::Listen, cookie, local);
     Existing { socket, netns: 1, realm: Some(Realm::ROOT), direction: None, holders: vec![holder] }
 }
 

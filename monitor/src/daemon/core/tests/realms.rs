@@ -2,7 +2,6 @@
 //! maker, is put together.
 
 use super::*;
-use crate::identity::SocketSeen;
 
 /// The client's address, on the other side of the world.
 const FAR: &str = "203.0.113.5:5555";
@@ -59,6 +58,14 @@ fn told(rig: &Rig, event: &FlowEvent) -> (Option<u32>, Option<String>, Answer) {
     let flow = rig.core.table.get(rig.core.table.id(&key_of(event)).unwrap()).unwrap();
     let peer = flow.peer.clone().unwrap_or_default();
     (peer.pid, peer.missing.clone(), flow.verdict.authorised.answer)
+}
+
+/// How the server's flow was told at its end.
+fn server_end(records: &[Record]) -> &FlowView {
+    let is_it = |(action, flow): &(FlowAction, &FlowView)| {
+        *action == FlowAction::FlowClosed && flow.direction == Direction::Ingress
+    };
+    flows(records).into_iter().find(is_it).unwrap().1
 }
 
 const UDP: u8 = 17;
@@ -145,11 +152,7 @@ fn what_ends_before_its_namespace_is_known_has_an_unknown_other_end() {
             rig.core.shut_down(rig.now_ns, false);
         }
         records.extend(rig.records());
-        let flows = flows(&records);
-        let ended = flows
-            .iter()
-            .find(|(action, flow)| *action == FlowAction::FlowClosed && flow.direction == Direction::Ingress);
-        let (_, ended) = ended.unwrap();
+        let ended = server_end(&records);
         assert_eq!(ended.verdict.authorised.answer, Answer::Unknown);
         assert!(ended.peer.as_ref().is_some_and(|peer| peer.pid.is_none() && peer.missing.is_some()));
     }
@@ -176,11 +179,7 @@ fn what_is_read_late_waits_for_the_answer_all_the_same() {
         }
         rig.pass(SECOND);
         let records = rig.records();
-        let flows = flows(&records);
-        let ended = flows
-            .iter()
-            .find(|(action, flow)| *action == FlowAction::FlowClosed && flow.direction == Direction::Ingress);
-        let (_, ended) = ended.unwrap();
+        let ended = server_end(&records);
         let pid = ended.peer.as_ref().and_then(|peer| peer.pid);
         let (answer, expected) = if is_answered { (Answer::Yes, Some(41)) } else { (Answer::Unknown, None) };
         assert_eq!((pid, ended.verdict.authorised.answer), (expected, answer));
@@ -333,20 +332,6 @@ fn who_has_the_addresses_of_a_scan_in_a_namespace_of_their_own_does_not_hide_it(
 fn a_socket_from_before_us_is_where_it_was_found() {
     for (of_listener, expected) in [(Realm::ROOT, true), (realm(4_026_531_999), false)] {
         let mut rig = with_policy();
-        let socket = |transport, cookie, local: &str, state| SocketSeen {
-            transport,
-            state,
-            ipv6: false,
-            local: local.parse().unwrap(),
-            remote: "0.0.0.0:0".parse().unwrap(),
-            cookie,
-            inode: 0,
-            uid: 0,
-            device: 0,
-            mark: 0,
-            cgroup: 0,
-            tcp: None,
-        };
         let before = |socket| Existing {
             socket,
             netns: 7,
@@ -355,8 +340,8 @@ fn a_socket_from_before_us_is_where_it_was_found() {
             holders: Vec::new(),
         };
         let sockets = [
-            before(socket(Transport::Tcp, 90, "0.0.0.0:8080", TcpState::Listen)),
-            before(socket(Transport::Udp, 91, SERVER, TcpState::Close)),
+            before(bound(Transport::Tcp, TcpState::Listen, 90, "0.0.0.0:8080")),
+            before(bound(Transport::Udp, TcpState::Close, 91, SERVER)),
         ];
         rig.core.found(Found::Existing { sockets: sockets.into(), at_ns: rig.now_ns }, rig.now_ns);
         for (transport, cookie) in [(6, 2), (UDP, 91)] {
@@ -390,30 +375,13 @@ fn what_listeners_from_before_us_accepted_is_where_they_are_once_they_are_known(
         rig.feed(Kind::Open, another);
         let asked = rig.core.take_lookups();
         assert!(!asked.iter().any(|it| matches!(it, Lookup::Namespace { .. })), "asked for one by one");
-        let listener = SocketSeen {
-            transport: Transport::Tcp,
-            state: TcpState::Listen,
-            ipv6: false,
-            local: "0.0.0.0:8080".parse().unwrap(),
-            remote: "0.0.0.0:0".parse().unwrap(),
-            cookie: 90,
-            inode: 0,
-            uid: 0,
-            device: 0,
-            mark: 0,
-            cgroup: 0,
-            tcp: None,
-        };
+        let socket = bound(Transport::Tcp, TcpState::Listen, 90, "0.0.0.0:8080");
         let existing =
-            Existing { socket: listener, netns: 7, realm: of_listener, direction: None, holders: Vec::new() };
+            Existing { socket, netns: 7, realm: of_listener, direction: None, holders: Vec::new() };
         rig.core.found(Found::Existing { sockets: vec![existing], at_ns: rig.now_ns }, rig.now_ns);
         rig.pass(2 * SECOND);
         let records = rig.records();
-        let flows = flows(&records);
-        let ended = flows
-            .iter()
-            .find(|(action, flow)| *action == FlowAction::FlowClosed && flow.direction == Direction::Ingress);
-        let (_, ended) = ended.unwrap();
+        let ended = server_end(&records);
         let pid = ended.peer.as_ref().and_then(|peer| peer.pid);
         assert_eq!(pid, expected.then_some(41), "{of_listener:?}");
         let unknown = of_listener.is_none();

@@ -2,24 +2,14 @@
 //! together so that each connection begins and ends once.
 
 use super::*;
-use crate::identity::SocketSeen;
 use crate::sink::Past;
 
 /// What the first look says of the client's end of a connection.
 pub(super) fn found(rig: &Rig, bytes: u64) -> Found {
     let socket = SocketSeen {
-        transport: Transport::Tcp,
-        ipv6: false,
-        local: CLIENT.parse().unwrap(),
         remote: SERVER.parse().unwrap(),
-        state: TcpState::Established,
-        cookie: 1,
-        inode: 0,
-        uid: 0,
-        device: 0,
-        mark: 0,
-        cgroup: 0,
         tcp: Some(TcpCounts { bytes_acked: bytes + 1, ..TcpCounts::default() }),
+        ..bound(Transport::Tcp, TcpState::Established, 1, CLIENT)
     };
     let existing = Existing {
         socket,
