@@ -4,7 +4,8 @@ use crate::Plain;
 
 /// Data bytes that a capture record can carry: the kernel wants record sizes that are constants,
 /// so each capture takes the smallest of these that fits.
-pub const CAPTURE_SIZES: [usize; 4] = [256, 1024, 4096, 65_536];
+/// The third holds a segment of Ethernet.
+pub const CAPTURE_SIZES: [usize; 5] = [256, 1024, 1536, 4096, 65_536];
 
 /// The process behind a socket, as the kernel saw it when it made, connected or used the socket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

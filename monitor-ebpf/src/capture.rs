@@ -42,7 +42,7 @@ pub struct Piece {
 /// `state` is a storage value.
 #[inline(always)]
 pub unsafe fn send(skb: *mut __sk_buff, state: *mut SocketState, mut piece: Piece) {
-    const LARGEST: u32 = CAPTURE_SIZES[2] as u32;
+    const LARGEST: u32 = CAPTURE_SIZES[3] as u32;
     // SAFETY: the caller's promise.
     unsafe {
         if !share::has_room((*state).owner.cgroup, piece.wanted, Wants::Capture) {
@@ -53,16 +53,16 @@ pub unsafe fn send(skb: *mut __sk_buff, state: *mut SocketState, mut piece: Piec
     // More than four records of that size hold: a chain of certificates in one packet, as they are
     // before they are cut into segments.
     if piece.wanted > 4 * LARGEST {
-        let wanted = piece.wanted.min(CAPTURE_SIZES[3] as u32);
+        let wanted = piece.wanted.min(CAPTURE_SIZES[4] as u32);
         // SAFETY: the caller's promise.
-        unsafe { record::<{ CAPTURE_SIZES[3] }>(skb, state, &piece, wanted) };
+        unsafe { record::<{ CAPTURE_SIZES[4] }>(skb, state, &piece, wanted) };
         return;
     }
     let mut rounds = 0;
     // The kernel wants a bound: 4 records of 4 KiB are 16 KiB, more than any budget allows.
     while rounds < 3 && piece.wanted > LARGEST {
         // SAFETY: the caller's promise.
-        unsafe { record::<{ CAPTURE_SIZES[2] }>(skb, state, &piece, LARGEST) };
+        unsafe { record::<{ CAPTURE_SIZES[3] }>(skb, state, &piece, LARGEST) };
         piece.wanted -= LARGEST;
         piece.at += LARGEST;
         piece.payload -= LARGEST;
@@ -78,8 +78,10 @@ pub unsafe fn send(skb: *mut __sk_buff, state: *mut SocketState, mut piece: Piec
             record::<{ CAPTURE_SIZES[0] }>(skb, state, &piece, rest);
         } else if rest <= CAPTURE_SIZES[1] as u32 {
             record::<{ CAPTURE_SIZES[1] }>(skb, state, &piece, rest);
-        } else {
+        } else if rest <= CAPTURE_SIZES[2] as u32 {
             record::<{ CAPTURE_SIZES[2] }>(skb, state, &piece, rest);
+        } else {
+            record::<{ CAPTURE_SIZES[3] }>(skb, state, &piece, rest);
         }
     }
 }
@@ -120,13 +122,17 @@ unsafe fn record<const SIZE: usize>(skb: *mut __sk_buff, state: *mut SocketState
             lose(state, len);
             return;
         }
-        // Bounded in a way that every verifier follows: SIZE is a power of two. The value passes
-        // through the record, so that the compiler cannot undo the mask, and so that the verifier
-        // (6.1) forgets where it came from: else it traces the exact range of every length back to
-        // the packet's headers, and no two ways through the parser are alike to it.
+        // Bounded in a way that every verifier follows: by a mask, and where SIZE is no power of two by a
+        // comparison besides. The value passes through the record, so that the compiler cannot undo either, and
+        // so that the verifier (6.1) forgets where it came from: else it traces the exact range of every length
+        // back to the packet's headers, and no two ways through the parser are alike to it.
         let head = &raw mut (*slot).head;
         (&raw mut (*head).len).write_volatile(len);
-        let bounded = ((&raw const (*head).len).read_volatile().wrapping_sub(1) & (SIZE as u32 - 1)) + 1;
+        let mask = const { SIZE.next_power_of_two() as u32 - 1 };
+        let mut bounded = ((&raw const (*head).len).read_volatile().wrapping_sub(1) & mask) + 1;
+        if bounded > SIZE as u32 {
+            bounded = SIZE as u32;
+        }
         let data = (&raw mut (*slot).data).cast();
         if bpf_skb_load_bytes(skb.cast(), piece.at, data, bounded) != 0 {
             bpf_ringbuf_discard(slot.cast(), 0);

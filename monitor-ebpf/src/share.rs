@@ -101,11 +101,13 @@ fn take(cgroup: u32, bytes: u32, wants: u32) -> u32 {
 #[inline(always)]
 fn record(bytes: u32) -> u32 {
     const HEAD: u32 = size_of::<CaptureHead>() as u32;
-    let [small, middle, large, _] = CAPTURE_SIZES;
+    let [small, middle, segment, large, _] = CAPTURE_SIZES;
     let data = if bytes <= small as u32 {
         small as u32
     } else if bytes <= middle as u32 {
         middle as u32
+    } else if bytes <= segment as u32 {
+        segment as u32
     } else {
         (bytes | (large as u32 - 1)) + 1
     };

@@ -222,7 +222,7 @@ unsafe fn first_bytes(
     // SAFETY: the caller's storage and map value.
     unsafe {
         let budget = if sent { (*flow).sent_budget } else { (*flow).received_budget };
-        let wanted = payload.min(budget).min(CAPTURE_SIZES[2] as u32);
+        let wanted = payload.min(budget).min(CAPTURE_SIZES[3] as u32);
         // An empty or tiny datagram uses up a little too, so that a flow of them ends.
         let cost = wanted.max(32).min(budget);
         let number = if sent {
