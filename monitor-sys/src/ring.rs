@@ -5,8 +5,8 @@
 //! killed, is read again by the next one.
 
 use std::io;
-use std::os::fd::AsFd;
-use std::sync::atomic::{Ordering, fence};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU32, Ordering, fence};
 
 use crate::Mapping;
 
@@ -18,19 +18,70 @@ const DISCARDED: u32 = 1 << 30;
 /// Pages of the kernel's own before the data, at most: three in all versions so far.
 const PAGES_BEFORE: u32 = 8;
 
+/// So much of the data is mapped at a time, and what a record may take besides: what the kernel maps of it counts as
+/// memory of the process, twice.
+const WINDOW: usize = 1 << 20;
+const LONGEST: usize = 1 << 17;
+
 /// One reader of one ring.
 #[derive(Debug)]
 pub struct RingReader {
+    /// The consumer's position.
     consumer: Mapping,
-    /// The producer's position, and after a page the data, twice in a row.
+    /// The producer's position.
     producer: Mapping,
-    data: usize,
+    data: Data,
     mask: u64,
     /// Everything before this was read.
     read: u64,
     /// Everything before this was given back.
     given: u64,
     skipped: u64,
+}
+
+/// The data, which the kernel has twice in a row: so no record is in two pieces.
+#[derive(Debug)]
+struct Data {
+    map: OwnedFd,
+    size: usize,
+    window: Mapping,
+    /// Where in the data the window begins.
+    begins: usize,
+}
+
+impl Data {
+    /// # Errors
+    /// It cannot be mapped.
+    fn new(map: OwnedFd, size: usize, place: usize) -> io::Result<Data> {
+        let (window, begins) = Data::window(&map, size, place)?;
+        Ok(Data { map, size, window, begins })
+    }
+
+    fn window(map: &OwnedFd, size: usize, place: usize) -> io::Result<(Mapping, usize)> {
+        let page = rustix::param::page_size();
+        let begins = if size <= WINDOW { 0 } else { place - place % page };
+        let length = (WINDOW + LONGEST).next_multiple_of(page).min(2 * size - begins);
+        Ok((Mapping::new(map, 2 * page + begins, length, false)?, begins))
+    }
+
+    /// So many bytes from a place on, which is below the size: where they are in the window, which is moved there if it
+    /// has to be. `None`: there are none, or the kernel does not map them now.
+    fn seen(&mut self, place: usize, length: usize) -> Option<usize> {
+        let is_in = |begins: usize, window: &Mapping| {
+            place >= begins && length <= window.len() && place - begins <= window.len() - length
+        };
+        if !is_in(self.begins, &self.window) {
+            let (window, begins) = Data::window(&self.map, self.size, place).ok()?;
+            (self.window, self.begins) = (window, begins);
+        }
+        is_in(self.begins, &self.window).then(|| place - self.begins)
+    }
+
+    /// The head of a record: its length and flags, and the offset.
+    fn head(&mut self, place: usize) -> Option<[&AtomicU32; 2]> {
+        let at = self.seen(place, HEAD)?;
+        Some([self.window.half(at)?, self.window.half(at + 4)?])
+    }
 }
 
 impl RingReader {
@@ -45,10 +96,11 @@ impl RingReader {
         }
         let map = map.as_fd();
         let consumer = Mapping::new(map, 0, page, true)?;
-        let producer = Mapping::new(map, page, page + 2 * size, false)?;
+        let producer = Mapping::new(map, page, page, false)?;
         let given = consumer.word(0).load(Ordering::Acquire);
         let mask = size as u64 - 1;
-        let mut reader = RingReader { consumer, producer, data: page, mask, read: given, given, skipped: 0 };
+        let data = Data::new(map.try_clone_to_owned()?, size, (given & mask) as usize)?;
+        let mut reader = RingReader { consumer, producer, data, mask, read: given, given, skipped: 0 };
         let produced = reader.produced();
         let behind = produced.wrapping_sub(given);
         if behind > size as u64 || !given.is_multiple_of(8) || !reader.is_followed(given, produced) {
@@ -67,18 +119,15 @@ impl RingReader {
 
     /// Whether one record follows the other from `at` up to `produced`. The kernel writes into the head of each,
     /// before it says that it is there, how long it is and on which page of its own memory it begins.
-    fn is_followed(&self, mut at: u64, produced: u64) -> bool {
+    fn is_followed(&mut self, mut at: u64, produced: u64) -> bool {
         let page = rustix::param::page_size() as u64;
         let mut before = None;
         while at < produced {
-            let place = self.data + (at & self.mask) as usize;
-            let (Some(head), Some(begins)) = (self.producer.half(place), self.producer.half(place + 4))
-            else {
-                return false;
-            };
+            let place = (at & self.mask) as usize;
+            let Some([head, begins]) = self.data.head(place) else { return false };
             let length = (head.load(Ordering::Acquire) & !(BUSY | DISCARDED)) as usize;
             let begins = begins.load(Ordering::Relaxed);
-            let pages = begins.wrapping_sub(((at & self.mask) / page) as u32);
+            let pages = begins.wrapping_sub((place as u64 / page) as u32);
             // As many for all of them.
             if !(1..=PAGES_BEFORE).contains(&pages) || *before.get_or_insert(pages) != pages {
                 return false;
@@ -103,7 +152,7 @@ impl RingReader {
     }
 
     /// Hands over, once more, what was read and not given back, each with the position after it.
-    pub fn each_held(&self, mut each: impl FnMut(u64, &[u8])) {
+    pub fn each_held(&mut self, mut each: impl FnMut(u64, &[u8])) {
         let mut at = self.given;
         while at < self.read
             && let Some((record, next)) = self.record(at)
@@ -117,21 +166,22 @@ impl RingReader {
 
     /// The record at a position that was not given back, unless it was discarded, and the position after it;
     /// `None`: it is not whole yet.
-    fn record(&self, position: u64) -> Option<(Option<&[u8]>, u64)> {
-        let at = self.data + (position & self.mask) as usize;
+    fn record(&mut self, position: u64) -> Option<(Option<&[u8]>, u64)> {
+        let place = (position & self.mask) as usize;
         // Pairs with the kernel's exchange when it commits the record.
-        let head = self.producer.half(at)?.load(Ordering::Acquire);
+        let head = self.data.head(place)?[0].load(Ordering::Acquire);
         if head & BUSY != 0 {
             return None;
         }
         let length = (head & !(BUSY | DISCARDED)) as usize;
-        // SAFETY: committed, so the kernel writes it no more until it is given back, for which `self` would
-        // have to be borrowed a second time.
-        let record = unsafe { self.producer.bytes(at + HEAD, length)? };
         let next = position + (HEAD + length).next_multiple_of(8) as u64;
         if next > self.produced() {
             return None;
         }
+        let at = self.data.seen(place, HEAD + length)? + HEAD;
+        // SAFETY: committed, so the kernel writes it no more until it is given back, for which `self` would
+        // have to be borrowed a second time.
+        let record = unsafe { self.data.window.bytes(at, length)? };
         Some(((head & DISCARDED == 0).then_some(record), next))
     }
 
@@ -182,14 +232,15 @@ mod tests {
     /// A file in the form of a ring, as the kernel lets it be mapped.
     struct Ring {
         file: File,
+        size: usize,
         produced: u64,
     }
 
     impl Ring {
-        fn new(position: u64) -> Ring {
+        fn new(size: usize, position: u64) -> Ring {
             let file = File::from(rustix::fs::memfd_create("ring", rustix::fs::MemfdFlags::CLOEXEC).unwrap());
-            file.set_len((2 * Ring::page() + 2 * SIZE) as u64).unwrap();
-            let mut ring = Ring { file, produced: position };
+            file.set_len((2 * Ring::page() + 2 * size) as u64).unwrap();
+            let mut ring = Ring { file, size, produced: position };
             ring.consumed(position);
             ring.put(&[], 0);
             ring
@@ -206,24 +257,27 @@ mod tests {
         /// A record as the kernel puts it, and the producer's position after it.
         fn put(&mut self, bytes: &[u8], flags: u32) {
             if !bytes.is_empty() {
-                let page = 3 + (self.produced as usize % SIZE / Ring::page()) as u32;
+                let at = self.produced as usize % self.size;
+                let page = 3 + (at / Ring::page()) as u32;
                 let mut record = (bytes.len() as u32 | flags).to_ne_bytes().to_vec();
                 record.extend(page.to_ne_bytes());
                 record.extend(bytes);
                 record.resize(record.len().next_multiple_of(8), 0);
-                for (at, byte) in record.iter().enumerate() {
-                    let at = (self.produced as usize + at) % SIZE;
-                    for twice in [at, at + SIZE] {
-                        self.file.write_all_at(&[*byte], (2 * Ring::page() + twice) as u64).unwrap();
-                    }
-                }
+                // The data is there twice.
+                let write = |bytes: &[u8], at: usize| {
+                    self.file.write_all_at(bytes, (2 * Ring::page() + at) as u64).unwrap();
+                };
+                let (end, over) = record.split_at(record.len().min(self.size - at));
+                write(&record, at);
+                write(end, at + self.size);
+                write(over, 0);
                 self.produced += record.len() as u64;
             }
             self.file.write_all_at(&self.produced.to_ne_bytes(), Ring::page() as u64).unwrap();
         }
 
         fn reader(&self) -> RingReader {
-            RingReader::new(&self.file, SIZE).unwrap()
+            RingReader::new(&self.file, self.size).unwrap()
         }
     }
 
@@ -237,7 +291,7 @@ mod tests {
     fn a_position_within_a_record_is_told_and_the_next_record_is_read() {
         // From a place where records go over the end of the ring.
         let begin = 5 * SIZE as u64 - 904;
-        let mut ring = Ring::new(begin);
+        let mut ring = Ring::new(SIZE, begin);
         let payloads: Vec<Vec<u8>> = (0..60_u8)
             .map(|n| match n % 4 {
                 0 => vec![0; 20 + usize::from(n)],
@@ -276,8 +330,44 @@ mod tests {
     }
 
     #[test]
+    fn of_a_large_ring_a_part_is_mapped_at_a_time() {
+        const LARGE: usize = 8 * WINDOW;
+        let mut ring = Ring::new(LARGE, 3 * LARGE as u64 - 12_344);
+        let mut reader = ring.reader();
+        // The longest among them, at every place of a window, four times round the ring.
+        let payload = |n: u64| vec![n as u8; [9, 1640, 4200, 65_640][n as usize % 4] + n as usize % 8];
+        let (mut n, mut kept) = (0, Vec::new());
+        while ring.produced < 7 * LARGE as u64 {
+            let begins = ring.produced;
+            while ring.produced - begins < 3 * WINDOW as u64 {
+                ring.put(&payload(n), 0);
+                kept.push((ring.produced, payload(n)));
+                n += 1;
+            }
+            let mut count = 0;
+            reader.drain(usize::MAX, |record| {
+                assert!(record == kept[count].1, "{n}");
+                count += 1;
+            });
+            assert_eq!((count, reader.position()), (kept.len(), ring.produced));
+            // What is held is handed over again, and what comes after it is read.
+            let mut held = 0;
+            reader.each_held(|position, record| {
+                assert!((position, record) == (kept[held].0, &kept[held].1[..]), "{n}");
+                held += 1;
+            });
+            assert_eq!(held, kept.len());
+            assert!(reader.data.window.len() <= WINDOW + LONGEST);
+            reader.give_back(ring.produced);
+            ring.consumed(ring.produced);
+            kept.clear();
+        }
+        assert_eq!(ring.reader().skipped(), 0);
+    }
+
+    #[test]
     fn a_record_that_is_being_written_is_no_disorder() {
-        let mut ring = Ring::new(0);
+        let mut ring = Ring::new(SIZE, 0);
         ring.put(b"whole", 0);
         let at = ring.produced;
         ring.put(b"not yet whole", BUSY);
