@@ -26,6 +26,10 @@ use crate::sink::{LossesTold, Patience, SinkHandle};
 const TICK: Duration = Duration::from_millis(50);
 const QUIET_TICK: Duration = Duration::from_millis(250);
 
+/// How long the next answer is waited for at the end; and how long where it is about flows that go on.
+const LAST_ANSWER: Duration = Duration::from_millis(200);
+const ANSWER_OF_OPEN: Duration = Duration::from_millis(10);
+
 /// How often what was lost behind the kernel is added up.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
 
@@ -219,8 +223,9 @@ pub fn run(mut core: Core, mut inlets: Inlets, outlets: Outlets, about: &About) 
     }
     // Nobody answers these any more.
     outlets.stages.api.requests.lose(inlets.requests.try_iter().count() as u64);
-    outlets.last_answers(&mut core);
-    core.shut_down(monotonic_ns(), outlets.hooks_stay.load(Ordering::Acquire));
+    let hooks_stay = outlets.hooks_stay.load(Ordering::Acquire);
+    outlets.last_answers(&mut core, hooks_stay);
+    core.shut_down(monotonic_ns(), hooks_stay);
     outlets.pass_on(&mut core);
     if let Some(end) = end {
         outlets.sink.mark(end);
@@ -278,11 +283,16 @@ impl Outlets {
         }
     }
 
-    /// Waits a moment for the answers that are still under way.
-    fn last_answers(&self, core: &mut Core) {
-        while core.waits_for_owners()
-            && let Ok(found) = self.found.recv_timeout(Duration::from_millis(200))
-        {
+    /// Waits a moment for the answers that are still under way. Where the hooks stay, nobody reads the ring meanwhile, and
+    /// the next daemon asks for the owners of flows that go on.
+    fn last_answers(&self, core: &mut Core, hooks_stay: bool) {
+        core.ask_for_the_last(monotonic_ns());
+        self.pass_on(core);
+        while core.waits_for_owners() {
+            let all = !hooks_stay || core.waits_for_owners_of_ended();
+            let Ok(found) = self.found.recv_timeout(if all { LAST_ANSWER } else { ANSWER_OF_OPEN }) else {
+                return;
+            };
             core.found(found, monotonic_ns());
             self.pass_on(core);
         }

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::*;
+use crate::flows::FlowRead;
 
 /// Flows within tunnels that are looked at again in each share of the walk.
 const TUNNELS: usize = 16;
@@ -187,9 +188,23 @@ impl Core {
         !self.waiting.is_empty() || self.gone.is_some()
     }
 
+    /// The end is near: who was to be asked for with the next tick is asked for now.
+    pub fn ask_for_the_last(&mut self, now_ns: u64) {
+        self.ask_for_users(now_ns);
+    }
+
     /// Whether flows are there whose owner is still being looked up.
     pub fn waits_for_owners(&self) -> bool {
-        self.waiting.iter().filter_map(|id| self.table.get(*id)).any(|flow| flow.owner.is_none())
+        self.unowned().next().is_some()
+    }
+
+    /// The same of flows that are over: nobody else tells who theirs were.
+    pub fn waits_for_owners_of_ended(&self) -> bool {
+        self.unowned().any(|flow| flow.is_over())
+    }
+
+    fn unowned(&self) -> impl Iterator<Item = FlowRead<'_>> {
+        self.waiting.iter().filter_map(|id| self.table.get(*id)).filter(|flow| flow.owner.is_none())
     }
 
     /// The end: every open flow is told as it stands. Where the hooks stay, that is no end of it: the next
