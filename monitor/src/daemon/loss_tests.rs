@@ -130,6 +130,10 @@ impl Source for Queue {
         0
     }
 
+    fn filled_share(&self) -> u64 {
+        0
+    }
+
     fn give_back(&mut self, _: u64) {}
 
     fn give_back_untold(&mut self) {}

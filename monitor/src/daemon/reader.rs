@@ -9,8 +9,8 @@
 //!
 //! Where the hooks outlive the daemon, a record is given back to the kernel once everything that came of it
 //! was told: what a killed daemon had read and not told is read again. That holds up nobody: no more than a
-//! part of the ring is kept, and not for long. What has to be given back before it was told leaves its ends in
-//! the journal (`kernel/journal.rs`), for the next reader.
+//! part of the ring is kept, not for long, and not where the kernel would find no room for first bytes. What has
+//! to be given back before it was told leaves its ends in the journal (`kernel/journal.rs`), for the next reader.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -45,6 +45,10 @@ const IDLE: Duration = Duration::from_millis(500);
 /// How much of the ring is kept for what is still to be told, in a thousand: no more is read before something of
 /// it was told. Captures have half of the ring, and the fuller it is, the less of it a cgroup may fill.
 const KEPT: u64 = 350;
+
+/// With so much of the ring filled, in a thousand, the kernel soon has no room for first bytes: then what is kept is given
+/// back, told or not. Else they would be lost to all for the sake of a daemon that may be killed.
+const SHORT: u64 = 425;
 
 /// How long it reads on at its end where another one goes on from there.
 const LEAVE: Duration = Duration::from_millis(100);
@@ -169,6 +173,8 @@ pub(super) trait Source {
     fn held(&self) -> u64;
     /// See [`Ring::held_share`].
     fn held_share(&self) -> u64;
+    /// See [`Ring::filled_share`].
+    fn filled_share(&self) -> u64;
     /// See [`Ring::give_back`].
     fn give_back(&mut self, up_to: u64);
     /// See [`Ring::give_back_untold`].
@@ -202,6 +208,10 @@ impl Source for Ring {
 
     fn held_share(&self) -> u64 {
         Ring::held_share(self)
+    }
+
+    fn filled_share(&self) -> u64 {
+        Ring::filled_share(self)
     }
 
     fn give_back(&mut self, up_to: u64) {
@@ -329,7 +339,8 @@ pub(super) fn run<R: Source>(mut ring: R, events: &Sender<Batch>, reading: &Read
         }
         // Nobody takes our records, or somebody has to be found out: the kernel needs the room.
         let patience = if waits && ever_moved { patience.held_up } else { patience.otherwise };
-        if ring.held() > 0 && moved.elapsed() >= patience {
+        let is_short = waits && ring.filled_share() > SHORT;
+        if ring.held() > 0 && (is_short || moved.elapsed() >= patience) {
             ring.give_back_untold();
         }
         if read == 0 && !busy && ring.held() == 0 && held_back.is_none() {
@@ -447,10 +458,13 @@ mod tests {
         given_back: u64,
         /// So much of it was told then.
         told: u64,
-        /// What it says of itself once something is held, in a thousand.
+        /// What it says of itself once something is held, in a thousand; and of what is filled.
         share: u64,
+        filled: u64,
         stop: Arc<AtomicBool>,
         looks: u32,
+        /// How often something could have been given back.
+        turns: u32,
         left: Option<Left>,
         /// Rounds of late ends.
         rounds_told: u64,
@@ -488,9 +502,17 @@ mod tests {
             if self.held() > 0 { self.share } else { 0 }
         }
 
+        fn filled_share(&self) -> u64 {
+            self.filled
+        }
+
         fn give_back(&mut self, up_to: u64) {
             self.given_back = self.given_back.max(up_to);
             self.told = self.told.max(up_to);
+            self.turns += 1;
+            if self.turns == 40 {
+                self.stop.store(true, Ordering::Release);
+            }
         }
 
         fn give_back_untold(&mut self) {
@@ -519,12 +541,12 @@ mod tests {
         }
     }
 
-    /// How much is given back when of so much of the ring only the first record was told, and how much of that as
-    /// told.
-    fn given_back(share: u64) -> (u64, u64) {
-        let patience = Patience { held_up: Duration::ZERO, otherwise: Duration::from_secs(3600) };
+    /// How much is given back when of so much of the ring only the first record was told, where so much is filled, and how
+    /// much of that as told.
+    fn given_back(share: u64, filled: u64, held_up: Duration) -> (u64, u64) {
+        let patience = Patience { held_up, otherwise: Duration::from_secs(3600) };
         let reading = reading(1, patience);
-        let ring = Records { all: 100, share, stop: reading.stop.clone(), ..Records::default() };
+        let ring = Records { all: 100, share, filled, stop: reading.stop.clone(), ..Records::default() };
         let (events, taken) = unbounded();
         let Ended { ring, all, .. } = run(ring, &events, &reading);
         assert_eq!((ring.read, taken.len(), all), (100, 1, true));
@@ -533,8 +555,15 @@ mod tests {
 
     #[test]
     fn what_is_not_told_is_given_back_only_where_it_holds_up_others() {
-        assert_eq!(given_back(KEPT), (1, 1));
-        assert_eq!(given_back(KEPT + 1), (100, 1));
+        assert_eq!(given_back(KEPT, 1000, Duration::ZERO), (1, 1));
+        assert_eq!(given_back(KEPT + 1, KEPT + 1, Duration::ZERO), (100, 1));
+    }
+
+    #[test]
+    fn where_first_bytes_would_find_no_room_what_is_not_told_is_given_back_at_once() {
+        let patience = Duration::from_secs(3600);
+        assert_eq!(given_back(KEPT + 1, SHORT, patience), (1, 1));
+        assert_eq!(given_back(KEPT + 1, SHORT + 1, patience), (100, 1));
     }
 
     #[test]

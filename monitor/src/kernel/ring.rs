@@ -73,6 +73,12 @@ impl Ring {
         self.reader.held() * 1000 / self.reader.size()
     }
 
+    /// What is in the ring, read or not, and was not given back, as a share of it, in a thousand.
+    pub fn filled_share(&self) -> u64 {
+        (self.reader.held() + self.reader.produced().saturating_sub(self.reader.position())) * 1000
+            / self.reader.size()
+    }
+
     /// Everything that was read before a position was told: gives it back to the kernel.
     pub fn give_back(&mut self, up_to: u64) {
         self.reader.give_back(up_to);
