@@ -14,7 +14,7 @@ static SETTINGS: Settings = Settings {
     udp_budget: 2048,
     listener_captures: 64,
     tick: 250,
-    capture_room: 4194304,
+    capture_room: 8388608,
 };
 
 /// See [`UdpKey::decision_key`].
@@ -43,14 +43,14 @@ pub fn tick() -> u64 {
 }
 
 #[btf_map]
-pub static EVENTS: RingBuf<u8, 8388608> = RingBuf::new();
+pub static EVENTS: RingBuf<u8, 16777216> = RingBuf::new();
 
 /// Close events that found the ring full.
 #[btf_map]
-pub static OVERFLOW: HashMap<u64, FlowEvent, 32768> = HashMap::new();
+pub static OVERFLOW: HashMap<u64, FlowEvent, 20480> = HashMap::new();
 
 #[btf_map]
-pub static DECISIONS: HashMap<u64, Decision, 32768> = HashMap::new();
+pub static DECISIONS: HashMap<u64, Decision, 24576> = HashMap::new();
 
 #[btf_map]
 pub static UDP_FLOWS: HashMap<UdpKey, UdpFlow, 65536> = HashMap::new();

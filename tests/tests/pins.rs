@@ -320,7 +320,7 @@ fn strange() -> Result<()> {
     ends_well(daemon, Signal::INT)?;
     ensure!(!house.bpffs.place().exists(), "the directory is left");
     let size = "[kernel]\nring_bytes = 4194304\n";
-    let daemon = house.replaces(size, || strange(&house), "EVENTS has 8388608")?;
+    let daemon = house.replaces(size, || strange(&house), "EVENTS has 16777216")?;
     strange(&house)?;
     ends_well(daemon, Signal::TERM)?;
     let daemon = house.daemon(size)?;

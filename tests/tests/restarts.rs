@@ -309,7 +309,7 @@ fn open_over_layouts() -> Result<()> {
 fn other_size() -> Result<()> {
     let house = House::new()?;
     house.daemon("")?.kill()?;
-    moved_over(&house, house.daemon("[kernel]\nring_bytes = 4194304\n")?, "EVENTS has 8388608")
+    moved_over(&house, house.daemon("[kernel]\nring_bytes = 4194304\n")?, "EVENTS has 16777216")
 }
 
 /// As a kill, or a kernel that refuses, leaves it: the old set aside, and a new one that is not whole.

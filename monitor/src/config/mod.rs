@@ -120,14 +120,14 @@ impl Default for Kernel {
     fn default() -> Self {
         Kernel {
             cgroup: None,
-            ring_bytes: 8 << 20,
+            ring_bytes: 16 << 20,
             tcp_budget: 8192,
             handshake_budget: 65_536,
             udp_budget: 16_384,
             tick_ms: 1000,
             udp_flows: 65_536,
-            overflow: 32_768,
-            decisions: 32_768,
+            overflow: 20_480,
+            decisions: 24_576,
             listener_captures: 64,
             pin: Pin::Auto,
             restore: false,
@@ -165,7 +165,7 @@ pub struct Pipeline {
 
 impl Default for Pipeline {
     fn default() -> Self {
-        Pipeline { channel: 12_288, sink_queue: 32_768 }
+        Pipeline { channel: 8192, sink_queue: 28_672 }
     }
 }
 

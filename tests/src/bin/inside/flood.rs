@@ -32,9 +32,9 @@ const TABLE: usize = 100_000;
 /// Events a second that are offered.
 const OFFERED: u64 = 2_000_000;
 
-/// Flow events that the kernel's ring holds, 8 MiB; ends that its overflow map holds.
-const RING: usize = (8 << 20) / size_of::<FlowEvent>();
-const OVERFLOW: usize = 32_768;
+/// Flow events that the kernel's ring holds, 16 MiB; ends that its overflow map holds.
+const RING: usize = (16 << 20) / size_of::<FlowEvent>();
+const OVERFLOW: usize = 20_480;
 
 /// Flows of the quiet neighbour.
 const QUIET: usize = 100;
