@@ -1,6 +1,7 @@
 //! Churn: short connections as fast as they go, 1 kB each way, in the clear and with TLS.
 
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use tests::{Certificates, Cgroup, Lab, Place, Process};
@@ -11,6 +12,8 @@ use crate::report::{Findings, Must};
 /// Connections of one run.
 pub const PLAIN: u64 = 10_000;
 const TLS: u64 = 4_000;
+/// How often ab is started, where they come at a rate.
+const BURSTS_PER_S: u64 = 10;
 pub const PLAIN_PORT: u16 = 8080;
 const TLS_PORT: u16 = 8443;
 
@@ -70,8 +73,35 @@ pub fn connections(
     count: u64,
 ) -> Result<f64> {
     let server = nginx(lab, certificates)?;
+    let rate = requests(lab, client, tls, count, 16);
+    drop(server);
+    rate
+}
+
+/// The same in the clear at no more than so many a second: in bursts, of [`BURSTS_PER_S`].
+pub fn at_a_rate(
+    lab: &Lab,
+    certificates: &Certificates,
+    client: &Place,
+    rate: u64,
+    count: u64,
+) -> Result<f64> {
+    let server = nginx(lab, certificates)?;
+    let burst = rate / BURSTS_PER_S;
+    let begun = Instant::now();
+    for made in (0..count).step_by(burst as usize) {
+        let due = Duration::from_secs_f64(made as f64 / rate as f64);
+        thread::sleep(due.saturating_sub(begun.elapsed()));
+        requests(lab, client, false, burst.min(count - made), 8)?;
+    }
+    drop(server);
+    Ok(count as f64 / begun.elapsed().as_secs_f64())
+}
+
+/// ab against a server that is there, so many at once; connections a second.
+fn requests(lab: &Lab, client: &Place, tls: bool, count: u64, at_once: u32) -> Result<f64> {
     let mut command = client.command("ab");
-    command.args(["-q", "-n", &count.to_string(), "-c", "16"]);
+    command.args(["-q", "-n", &count.to_string(), "-c", &at_once.to_string()]);
     command.arg("-H").arg(format!("X-Padding: {}", "x".repeat(850)));
     command.arg(if tls {
         format!("https://10.213.0.2:{TLS_PORT}/")
@@ -79,7 +109,6 @@ pub fn connections(
         format!("http://10.213.0.2:{PLAIN_PORT}/")
     });
     let said = lab.run(command, Duration::from_secs(120))?.stdout;
-    drop(server);
     let field = |name: &str| -> Result<f64> {
         let line = said.lines().find_map(|line| line.strip_prefix(name)).with_context(|| said.clone())?;
         let number = line.split_whitespace().next().unwrap_or_default();

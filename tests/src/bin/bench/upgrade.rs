@@ -14,16 +14,24 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tests::{Bpffs, Certificates, Cgroup, Directory, Lab, Place, Process, api, binary};
 
-use crate::churn::{PLAIN_PORT, connections, many_ports};
+use crate::churn::{PLAIN_PORT, at_a_rate, connections, many_ports};
 use crate::pairs::Effort;
 use crate::report::{Findings, Must};
 use crate::statistics::{median, quantile, spread};
 
-/// Connections of one run, in which there is one upgrade.
-const CONNECTIONS: u64 = 20_000;
+/// Connections a second, in bursts; `None`: as fast as they go. At these rates nothing at all is to be lost, nor first
+/// bytes.
+const LOADS: [Option<u64>; 4] = [Some(1_000), Some(5_000), Some(10_000), None];
+
+/// How long one run takes, in which there is one upgrade, and how many connections that are where nothing holds them up.
+const RUN: Duration = Duration::from_secs(3);
+const UNBOUNDED: u64 = 60_000;
 
 /// Into the run.
-const AFTER: Duration = Duration::from_millis(500);
+const AFTER: Duration = Duration::from_millis(1000);
+
+/// By then what was lost is told, too.
+const LOSSES: Duration = Duration::from_millis(2500);
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -33,43 +41,60 @@ pub fn run(effort: &Effort) -> Result<Findings> {
     let certificates = Certificates::new(&lab.directory)?;
     many_ports(&lab)?;
     let house = House::new(&lab)?;
-    let (mut rates, mut gaps) = (Vec::new(), Vec::new());
     let mut daemon = house.start()?;
-    for _ in 0..effort.pairs {
-        let client = lab.client();
-        let (next, rate) = thread::scope(|scope| -> Result<_> {
-            let load = scope.spawn(|| connections(&lab, &certificates, &client, false, CONNECTIONS));
-            thread::sleep(AFTER);
-            let begun = Instant::now();
-            daemon.stop()?;
-            let next = house.start()?;
-            gaps.push(begun.elapsed().as_secs_f64() * 1e3);
-            Ok((next, load.join().map_err(|_| anyhow::anyhow!("the load panicked"))??))
-        })?;
-        daemon = next;
-        rates.push(rate);
+    let mut made = 0;
+    for load in LOADS {
+        let name =
+            load.map_or("as fast as they go".to_owned(), |rate| format!("{rate} connections a second"));
+        let count = load.map_or(UNBOUNDED, |rate| rate * RUN.as_secs());
+        let (mut rates, mut gaps) = (Vec::new(), Vec::new());
+        let before = house.losses();
+        for _ in 0..effort.pairs {
+            let client = lab.client();
+            let (next, rate) = thread::scope(|scope| -> Result<_> {
+                let load = scope.spawn(|| match load {
+                    Some(rate) => at_a_rate(&lab, &certificates, &client, rate, count),
+                    None => connections(&lab, &certificates, &client, false, count),
+                });
+                thread::sleep(AFTER);
+                let begun = Instant::now();
+                daemon.stop()?;
+                let next = house.start()?;
+                gaps.push(begun.elapsed().as_secs_f64() * 1e3);
+                Ok((next, load.join().map_err(|_| anyhow::anyhow!("the load panicked"))??))
+            })?;
+            daemon = next;
+            rates.push(rate);
+            made += count;
+            // Both ends of each, and those of none of them are told twice.
+            house.wait_for(2 * made)?;
+        }
+        thread::sleep(LOSSES);
+        let after = house.losses();
+        let [ends, again, others] = [0, 1, 2].map(|kind| (after[kind] - before[kind]) as f64);
+        findings.judged(format!("{name}: ends lost"), ends, "ends", Must::AtMost(0.0)).note =
+            format!("of {} ends; {} upgrades", 2 * count * effort.pairs as u64, effort.pairs);
+        findings.judged(format!("{name}: ends told twice"), again, "ends", Must::AtMost(0.0));
+        let figure = format!("{name}: first bytes and beginnings lost");
+        let others = match load {
+            Some(_) => findings.judged(figure, others, "events", Must::AtMost(0.0)),
+            None => findings.stated(figure, others, "events"),
+        };
+        others.note = "told as lost; the flows' totals are exact".to_owned();
+        let figure = format!("{name}: from the signal to the next one's first answer");
+        findings.stated(figure, median(&gaps), "ms").note =
+            format!("median; most {:.0} ms", quantile(&gaps, 1.0));
+        findings.stated(format!("{name}: connections"), median(&rates), "a second").note =
+            format!("median, both ends watched; spread {:.1} %", 100.0 * spread(&rates));
+        findings.raw(format!("{name}: connections a second"), &rates);
+        findings.raw(format!("{name}: from the signal to the next answer, ms"), &gaps);
     }
-    let made = CONNECTIONS * effort.pairs as u64;
-    // Both ends of each, and those of none of them are told twice.
-    house.wait_for(2 * made)?;
     daemon.stop()?;
     let told = house.told.lock().unwrap_or_else(PoisonError::into_inner);
     let ends = told.ends.len() as u64;
-    ensure!(told.untaken == 0, "the reader of the records did not keep up: {} are lost", told.untaken);
     ensure!(ends <= 2 * made, "{ends} ends are told of {made} connections");
     // What is lost may also be ends of connections on which ab said nothing.
     ensure!(ends + told.lost >= 2 * made, "{ends} ends told and {} lost of {made} connections", told.lost);
-    let of = format!("of {} ends; {} upgrades", 2 * made, effort.pairs);
-    findings.judged("ends lost", told.lost as f64, "ends", Must::AtMost(0.0)).note = of;
-    findings.judged("ends told twice", told.again as f64, "ends", Must::AtMost(0.0));
-    findings.stated("first bytes and beginnings lost", told.others as f64, "events").note =
-        "told as lost; the flows' totals are exact".to_owned();
-    findings.stated("from the signal to the next one's first answer", median(&gaps), "ms").note =
-        format!("median; most {:.0} ms", quantile(&gaps, 1.0));
-    findings.stated("connections", median(&rates), "a second").note =
-        format!("median, both ends watched; spread {:.1} %", 100.0 * spread(&rates));
-    findings.raw("connections a second", &rates);
-    findings.raw("from the signal to the next answer, ms", &gaps);
     Ok(findings)
 }
 
@@ -131,14 +156,21 @@ impl House<'_> {
         Ok(Daemon { process, reader })
     }
 
+    /// Ends that were lost by now, those that were told twice, and what else was lost.
+    fn losses(&self) -> [u64; 3] {
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        [told.lost, told.again, told.others]
+    }
+
     /// Waits until so many ends were told or counted as lost.
     fn wait_for(&self, ends: u64) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let come = {
+            let (come, untaken) = {
                 let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-                told.ends.len() as u64 + told.lost
+                (told.ends.len() as u64 + told.lost, told.untaken)
             };
+            ensure!(untaken == 0, "the reader of the records did not keep up: {untaken} are lost");
             if come >= ends {
                 return Ok(());
             }
