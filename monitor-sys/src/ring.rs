@@ -5,7 +5,7 @@
 //! killed, is read again by the next one.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering, fence};
 
 use crate::Mapping;
@@ -37,6 +37,13 @@ pub struct RingReader {
     /// Everything before this was given back.
     given: u64,
     skipped: u64,
+}
+
+/// The ring, to be waited for.
+impl AsFd for RingReader {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.data.map.as_fd()
+    }
 }
 
 /// The data, which the kernel has twice in a row: so no record is in two pieces.
@@ -89,17 +96,16 @@ impl RingReader {
     ///
     /// # Errors
     /// It cannot be mapped, or the size is no power of two of at least a page.
-    pub fn new(map: impl AsFd, size: usize) -> io::Result<Self> {
+    pub fn new(map: OwnedFd, size: usize) -> io::Result<Self> {
         let page = rustix::param::page_size();
         if !size.is_power_of_two() || size < page {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        let map = map.as_fd();
-        let consumer = Mapping::new(map, 0, page, true)?;
-        let producer = Mapping::new(map, page, page, false)?;
+        let consumer = Mapping::new(&map, 0, page, true)?;
+        let producer = Mapping::new(&map, page, page, false)?;
         let given = consumer.word(0).load(Ordering::Acquire);
         let mask = size as u64 - 1;
-        let data = Data::new(map.try_clone_to_owned()?, size, (given & mask) as usize)?;
+        let data = Data::new(map, size, (given & mask) as usize)?;
         let mut reader = RingReader { consumer, producer, data, mask, read: given, given, skipped: 0 };
         let produced = reader.produced();
         let behind = produced.wrapping_sub(given);
@@ -277,7 +283,7 @@ mod tests {
         }
 
         fn reader(&self) -> RingReader {
-            RingReader::new(&self.file, self.size).unwrap()
+            RingReader::new(self.file.try_clone().unwrap().into(), self.size).unwrap()
         }
     }
 

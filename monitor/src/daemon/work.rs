@@ -286,7 +286,8 @@ impl Outlets {
     /// Waits a moment for the answers that are still under way. Where the hooks stay, nobody reads the ring meanwhile, and
     /// the next daemon asks for the owners of flows that go on.
     fn last_answers(&self, core: &mut Core, hooks_stay: bool) {
-        core.ask_for_the_last(monotonic_ns());
+        // Those that were to be asked for with the next tick.
+        core.ask_for_users(monotonic_ns());
         self.pass_on(core);
         while core.waits_for_owners() {
             let all = !hooks_stay || core.waits_for_owners_of_ended();

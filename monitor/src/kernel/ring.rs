@@ -11,7 +11,6 @@ use super::journal::{Journal, Left};
 
 /// The consumer's end of the ring. One thread of one process holds it.
 pub struct Ring {
-    map: OwnedFd,
     reader: RingReader,
     journal: Journal,
 }
@@ -22,14 +21,14 @@ impl Ring {
     /// # Errors
     /// They cannot be mapped.
     pub fn new(map: OwnedFd, size: u32, journal: impl AsFd) -> io::Result<Self> {
-        let reader = RingReader::new(&map, size as usize)?;
+        let reader = RingReader::new(map, size as usize)?;
         if reader.skipped() > 0 {
             say!(
                 "streamwatch: the ring's last reader left it in disorder: what stood in it ({} bytes) is lost",
                 reader.skipped()
             );
         }
-        Ok(Ring { map, reader, journal: Journal::new(journal)? })
+        Ok(Ring { reader, journal: Journal::new(journal)? })
     }
 
     /// What the reader before had given back and perhaps not told.
@@ -41,7 +40,7 @@ impl Ring {
     /// the kernel wakes nobody, and this returns at once.
     pub fn wait(&mut self, at_most: Duration) {
         self.journal.rest();
-        let mut fds = [PollFd::from_borrowed_fd(self.map.as_fd(), PollFlags::IN)];
+        let mut fds = [PollFd::from_borrowed_fd(self.reader.as_fd(), PollFlags::IN)];
         let timeout =
             Timespec { tv_sec: at_most.as_secs() as i64, tv_nsec: i64::from(at_most.subsec_nanos()) };
         // An interrupted or failed wait is a short one: the caller looks at the ring anyway.

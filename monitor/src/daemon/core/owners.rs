@@ -102,7 +102,7 @@ impl Core {
 
     /// Asks for the users that could wait. A connection that is over has none any more: who closed it was
     /// its last.
-    pub(super) fn ask_for_users(&mut self, now_ns: u64) {
+    pub fn ask_for_users(&mut self, now_ns: u64) {
         // Who holds the listeners comes first, and answers for most.
         if self.ended_early.is_some() {
             return;

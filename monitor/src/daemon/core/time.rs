@@ -188,11 +188,6 @@ impl Core {
         !self.waiting.is_empty() || self.gone.is_some()
     }
 
-    /// The end is near: who was to be asked for with the next tick is asked for now.
-    pub fn ask_for_the_last(&mut self, now_ns: u64) {
-        self.ask_for_users(now_ns);
-    }
-
     /// Whether flows are there whose owner is still being looked up.
     pub fn waits_for_owners(&self) -> bool {
         self.unowned().next().is_some()
