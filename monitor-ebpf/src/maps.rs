@@ -47,10 +47,10 @@ pub static EVENTS: RingBuf<u8, 16777216> = RingBuf::new();
 
 /// Close events that found the ring full.
 #[btf_map]
-pub static OVERFLOW: HashMap<u64, FlowEvent, 20480> = HashMap::new();
+pub static OVERFLOW: HashMap<u64, FlowEvent, 28672> = HashMap::new();
 
 #[btf_map]
-pub static DECISIONS: HashMap<u64, Decision, 24576> = HashMap::new();
+pub static DECISIONS: HashMap<u64, Decision, 16384> = HashMap::new();
 
 #[btf_map]
 pub static UDP_FLOWS: HashMap<UdpKey, UdpFlow, 65536> = HashMap::new();

@@ -126,8 +126,8 @@ impl Default for Kernel {
             udp_budget: 16_384,
             tick_ms: 1000,
             udp_flows: 65_536,
-            overflow: 20_480,
-            decisions: 24_576,
+            overflow: 28_672,
+            decisions: 16_384,
             listener_captures: 64,
             pin: Pin::Auto,
             restore: false,
@@ -165,7 +165,7 @@ pub struct Pipeline {
 
 impl Default for Pipeline {
     fn default() -> Self {
-        Pipeline { channel: 8192, sink_queue: 28_672 }
+        Pipeline { channel: 8192, sink_queue: 27_648 }
     }
 }
 

@@ -34,7 +34,7 @@ const OFFERED: u64 = 2_000_000;
 
 /// Flow events that the kernel's ring holds, 16 MiB; ends that its overflow map holds.
 const RING: usize = (16 << 20) / size_of::<FlowEvent>();
-const OVERFLOW: usize = 20_480;
+const OVERFLOW: usize = 28_672;
 
 /// Flows of the quiet neighbour.
 const QUIET: usize = 100;
