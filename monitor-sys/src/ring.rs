@@ -31,7 +31,6 @@ pub struct RingReader {
     /// The producer's position.
     producer: Mapping,
     data: Data,
-    mask: u64,
     /// Everything before this was read.
     read: u64,
     /// Everything before this was given back.
@@ -71,17 +70,23 @@ impl Data {
         Ok((Mapping::new(map, 2 * page + begins, length, false)?, begins))
     }
 
+    /// Where a position is in the data, the first time.
+    fn place(&self, position: u64) -> usize {
+        (position & (self.size as u64 - 1)) as usize
+    }
+
     /// So many bytes from a place on, which is below the size: where they are in the window, which is moved there if it
     /// has to be. `None`: there are none, or the kernel does not map them now.
     fn seen(&mut self, place: usize, length: usize) -> Option<usize> {
-        let is_in = |begins: usize, window: &Mapping| {
-            place >= begins && length <= window.len() && place - begins <= window.len() - length
-        };
-        if !is_in(self.begins, &self.window) {
-            let (window, begins) = Data::window(&self.map, self.size, place).ok()?;
-            (self.window, self.begins) = (window, begins);
+        if self.in_window(place, length).is_none() {
+            (self.window, self.begins) = Data::window(&self.map, self.size, place).ok()?;
         }
-        is_in(self.begins, &self.window).then(|| place - self.begins)
+        self.in_window(place, length)
+    }
+
+    fn in_window(&self, place: usize, length: usize) -> Option<usize> {
+        let at = place.checked_sub(self.begins)?;
+        (at.checked_add(length)? <= self.window.len()).then_some(at)
     }
 
     /// The head of a record: its length and flags, and the offset.
@@ -104,9 +109,8 @@ impl RingReader {
         let consumer = Mapping::new(&map, 0, page, true)?;
         let producer = Mapping::new(&map, page, page, false)?;
         let given = consumer.word(0).load(Ordering::Acquire);
-        let mask = size as u64 - 1;
-        let data = Data::new(map, size, (given & mask) as usize)?;
-        let mut reader = RingReader { consumer, producer, data, mask, read: given, given, skipped: 0 };
+        let data = Data::new(map, size, given as usize & (size - 1))?;
+        let mut reader = RingReader { consumer, producer, data, read: given, given, skipped: 0 };
         let produced = reader.produced();
         let behind = produced.wrapping_sub(given);
         if behind > size as u64 || !given.is_multiple_of(8) || !reader.is_followed(given, produced) {
@@ -129,7 +133,7 @@ impl RingReader {
         let page = rustix::param::page_size() as u64;
         let mut before = None;
         while at < produced {
-            let place = (at & self.mask) as usize;
+            let place = self.data.place(at);
             let Some([head, begins]) = self.data.head(place) else { return false };
             let length = (head.load(Ordering::Acquire) & !(BUSY | DISCARDED)) as usize;
             let begins = begins.load(Ordering::Relaxed);
@@ -173,7 +177,7 @@ impl RingReader {
     /// The record at a position that was not given back, unless it was discarded, and the position after it;
     /// `None`: it is not whole yet.
     fn record(&mut self, position: u64) -> Option<(Option<&[u8]>, u64)> {
-        let place = (position & self.mask) as usize;
+        let place = self.data.place(position);
         // Pairs with the kernel's exchange when it commits the record.
         let head = self.data.head(place)?[0].load(Ordering::Acquire);
         if head & BUSY != 0 {
@@ -206,9 +210,14 @@ impl RingReader {
         self.read - self.given
     }
 
+    /// Bytes that are in the ring, read or not, and were not given back.
+    pub fn filled(&self) -> u64 {
+        self.produced().saturating_sub(self.given)
+    }
+
     /// Bytes of the ring.
     pub fn size(&self) -> u64 {
-        self.mask + 1
+        self.data.size as u64
     }
 
     /// Gives back what was read before a position; one that was given back already changes nothing.

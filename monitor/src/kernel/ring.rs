@@ -69,13 +69,16 @@ impl Ring {
 
     /// The same as a share of the ring, in a thousand.
     pub fn held_share(&self) -> u64 {
-        self.reader.held() * 1000 / self.reader.size()
+        self.share(self.reader.held())
     }
 
     /// What is in the ring, read or not, and was not given back, as a share of it, in a thousand.
     pub fn filled_share(&self) -> u64 {
-        (self.reader.held() + self.reader.produced().saturating_sub(self.reader.position())) * 1000
-            / self.reader.size()
+        self.share(self.reader.filled())
+    }
+
+    fn share(&self, bytes: u64) -> u64 {
+        bytes * 1000 / self.reader.size()
     }
 
     /// Everything that was read before a position was told: gives it back to the kernel.

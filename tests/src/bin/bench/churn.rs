@@ -72,10 +72,8 @@ pub fn connections(
     tls: bool,
     count: u64,
 ) -> Result<f64> {
-    let server = nginx(lab, certificates)?;
-    let rate = requests(lab, client, tls, count, 16);
-    drop(server);
-    rate
+    let _server = nginx(lab, certificates)?;
+    requests(lab, client, tls, count, 16)
 }
 
 /// The same in the clear at no more than so many a second: in bursts, of [`BURSTS_PER_S`].
@@ -86,7 +84,7 @@ pub fn at_a_rate(
     rate: u64,
     count: u64,
 ) -> Result<f64> {
-    let server = nginx(lab, certificates)?;
+    let _server = nginx(lab, certificates)?;
     let burst = rate / BURSTS_PER_S;
     let begun = Instant::now();
     for made in (0..count).step_by(burst as usize) {
@@ -94,7 +92,6 @@ pub fn at_a_rate(
         thread::sleep(due.saturating_sub(begun.elapsed()));
         requests(lab, client, false, burst.min(count - made), 8)?;
     }
-    drop(server);
     Ok(count as f64 / begun.elapsed().as_secs_f64())
 }
 

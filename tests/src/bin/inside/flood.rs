@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use crossbeam_channel::{Sender, TrySendError, bounded};
+use monitor::config::Config;
 use monitor::daemon::CoreSettings;
 use monitor::event::Event;
 use monitor::model::{FlowAction, Record};
@@ -31,10 +32,6 @@ const TABLE: usize = 100_000;
 
 /// Events a second that are offered.
 const OFFERED: u64 = 2_000_000;
-
-/// Flow events that the kernel's ring holds, 16 MiB; ends that its overflow map holds.
-const RING: usize = (16 << 20) / size_of::<FlowEvent>();
-const OVERFLOW: usize = 28_672;
 
 /// Flows of the quiet neighbour.
 const QUIET: usize = 100;
@@ -177,6 +174,8 @@ fn names(count: usize) -> Result<()> {
 struct Kernel {
     ring: Sender<FlowEvent>,
     overflow: Arc<Mutex<VecDeque<FlowEvent>>>,
+    /// Ends that go into it.
+    room: usize,
     counters: Counters,
 }
 
@@ -188,7 +187,7 @@ impl Kernel {
         self.counters.lost[kind] += 1;
         if kind == Kind::Close as usize {
             let mut overflow = self.overflow.lock().unwrap_or_else(PoisonError::into_inner);
-            if overflow.len() < OVERFLOW {
+            if overflow.len() < self.room {
                 overflow.push_back(event);
                 self.counters.rescued += 1;
             } else {
@@ -211,12 +210,15 @@ struct Made {
 
 /// [`OFFERED`] events a second, as many as that makes in so many seconds: no fewer where that takes longer.
 fn events(seconds: u64) -> Result<()> {
-    let (ring, records) = bounded(RING);
+    // As large as the kernel's ring and its map of ends usually are.
+    let usual = Config::default().kernel;
+    let (ring, records) = bounded(usual.ring_bytes as usize / size_of::<FlowEvent>());
     let overflow = Arc::<Mutex<VecDeque<FlowEvent>>>::default();
     let over = Arc::new(AtomicBool::new(false));
     let producer = {
         let (overflow, over) = (overflow.clone(), over.clone());
-        let kernel = Kernel { ring, overflow, counters: Counters::default() };
+        let room = usual.overflow as usize;
+        let kernel = Kernel { ring, overflow, room, counters: Counters::default() };
         thread::spawn(move || {
             let told = produce(kernel, seconds);
             over.store(true, Ordering::Release);
