@@ -70,6 +70,25 @@ fn held_at(lab: &Lab, cgroup: &Path, port: u16) -> Result<(Process, Process, Chi
     Ok((server, client, stdin))
 }
 
+/// Waits until both ends are judged to be in the clear. Another test may just make tunnels: then which way packets go is
+/// asked first, and one that ends before the answer comes is unknown.
+fn in_the_clear(daemon: &Daemon) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let flows = daemon.list("/v1/flows")?;
+        let judged = |direction| {
+            flows.iter().any(|flow| {
+                of_connection(flow, direction) && text(flow, "streamwatch.verdict.encrypted.answer") == "no"
+            })
+        };
+        if judged("egress") && judged("ingress") {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "not in the clear: {flows:?}");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
 /// Bytes flow while the hooks come: what is seen first is a packet, not the list of sockets.
 fn busy() -> Result<()> {
     let lab = Lab::new("existing")?;
@@ -84,11 +103,13 @@ fn busy() -> Result<()> {
         })
     };
     thread::sleep(Duration::from_millis(300));
-    let daemon = Daemon::start(&lab, DaemonOptions::default());
-    thread::sleep(Duration::from_secs(1));
+    let started = Daemon::start(&lab, DaemonOptions::default()).and_then(|daemon| {
+        in_the_clear(&daemon)?;
+        Ok(daemon)
+    });
     stop.store(true, Ordering::Relaxed);
     let _ = writer.join();
-    let daemon = daemon?;
+    let daemon = started?;
     client.wait(PATIENCE)?;
     for direction in ["egress", "ingress"] {
         let last = daemon.wait_for("closed flow", PATIENCE, is_flow, |record| {
@@ -129,6 +150,7 @@ fn plaintext() -> Result<()> {
         said += line.len() as u64;
         thread::sleep(Duration::from_millis(10));
     }
+    in_the_clear(&daemon)?;
     drop(stdin);
     client.wait(PATIENCE)?;
     for direction in ["egress", "ingress"] {
