@@ -12,7 +12,7 @@ static SETTINGS: Settings = Settings {
     tcp_budget: 8192,
     handshake_budget: 8192,
     udp_budget: 2048,
-    listener_captures: 64,
+    listener_captures: 1024,
     tick: 250,
     capture_room: 8388608,
 };

@@ -77,7 +77,7 @@ impl Rig {
             tcp_budget: BUDGET,
             handshake_budget: BUDGET,
             udp_budget: 1024,
-            listener_captures: 64,
+            listener_captures: 1024,
             tick_ms: TICK.as_millis() as u32,
         };
         let mut kernel = Kernel::load(&sizes, lab.cgroup.path(), None)?;

@@ -128,7 +128,7 @@ impl Default for Kernel {
             udp_flows: 65_536,
             overflow: 28_672,
             decisions: 16_384,
-            listener_captures: 64,
+            listener_captures: 1024,
             pin: Pin::Auto,
             restore: false,
         }

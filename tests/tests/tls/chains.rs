@@ -82,7 +82,7 @@ fn captured(lab: &Lab, directory: &Directory, version: &str, place: &Place, host
         tcp_budget: BUDGET,
         handshake_budget: 65_536,
         udp_budget: 1024,
-        listener_captures: 64,
+        listener_captures: 1024,
         tick_ms: 100,
     };
     let kernel = Kernel::load(&sizes, lab.cgroup.path(), None)?;

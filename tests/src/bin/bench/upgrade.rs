@@ -2,22 +2,22 @@
 //! nobody reads meanwhile the kernel has to keep.
 
 use std::collections::HashSet;
-use std::fs;
 use std::io::{BufRead, BufReader};
-use std::process::{ChildStdout, Stdio};
+use std::process::ChildStdout;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use rustix::process::Signal;
 use serde_json::Value;
-use tests::{Bpffs, Certificates, Cgroup, Directory, Lab, Place, Process, api, binary};
+use tests::{Certificates, Lab, Process};
 
 use crate::churn::{PLAIN_PORT, at_a_rate, connections, many_ports};
 use crate::pairs::Effort;
 use crate::report::{Findings, Must};
 use crate::statistics::{median, quantile, spread};
+use crate::watch::Home;
 
 /// Connections a second, in bursts; `None`: as fast as they go. At these rates nothing at all is to be lost, nor first
 /// bytes.
@@ -90,6 +90,7 @@ pub fn run(effort: &Effort) -> Result<Findings> {
         findings.raw(format!("{name}: from the signal to the next answer, ms"), &gaps);
     }
     daemon.stop()?;
+    house.home.detach()?;
     let told = house.told.lock().unwrap_or_else(PoisonError::into_inner);
     let ends = told.ends.len() as u64;
     ensure!(ends <= 2 * made, "{ends} ends are told of {made} connections");
@@ -101,9 +102,7 @@ pub fn run(effort: &Effort) -> Result<Findings> {
 /// Where daemons follow each other.
 struct House<'a> {
     lab: &'a Lab,
-    directory: Directory,
-    pins: Bpffs,
-    cgroup: Cgroup,
+    home: Home,
     told: Arc<Mutex<Told>>,
 }
 
@@ -127,32 +126,15 @@ struct Daemon {
 
 impl House<'_> {
     fn new(lab: &Lab) -> Result<House<'_>> {
-        let directory = Directory::new()?;
-        let pins = Bpffs::new(&directory)?;
-        let cgroup = Cgroup::new("bench-monitor")?;
-        Ok(House { lab, directory, pins, cgroup, told: Arc::default() })
+        Ok(House { lab, home: Home::new()?, told: Arc::default() })
     }
 
     /// Starts one, and waits until it answers.
     fn start(&self) -> Result<Daemon> {
-        let socket = self.directory.path().join("api.sock");
-        let said = self.directory.path().join("stderr");
-        let place = Place { cgroup: Some(self.cgroup.path().to_owned()), ..Place::default() };
-        let mut command = place.command(binary());
-        command.args(["run", "--output", "ecs", "--cgroup"]).arg(self.lab.cgroup.path());
-        command.arg("--socket").arg(&socket).arg("--pin").arg(self.pins.place());
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(fs::File::create(&said)?);
-        let mut process = Process::start_piped("streamwatch", command)?;
-        let stdout = process.child().stdout.take().context("no stdout")?;
+        let (mut process, stdout) = self.home.start(self.lab.cgroup.path())?;
         let told = self.told.clone();
         let reader = thread::spawn(move || hear(stdout, &told));
-        let deadline = Instant::now() + PATIENCE;
-        while api::get(&socket, "/v1/status").is_err() {
-            let text = || fs::read_to_string(&said).unwrap_or_default();
-            ensure!(process.ended()?.is_none(), "the daemon ended; it said:\n{}", text());
-            ensure!(Instant::now() < deadline, "the daemon does not answer; it said:\n{}", text());
-            thread::sleep(Duration::from_millis(2));
-        }
+        self.home.wait_for_answer(&mut process)?;
         Ok(Daemon { process, reader })
     }
 

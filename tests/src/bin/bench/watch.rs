@@ -10,17 +10,77 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::accounting;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::process::Signal;
 use serde_json::Value;
-use tests::{Cgroup, Directory, Place, Process, api, binary, now_ns};
+use tests::{Bpffs, Cgroup, Directory, Place, Process, api, binary, now_ns};
+
+/// Where a monitor runs: its socket, and, as in service, a place for pinned hooks.
+pub struct Home {
+    directory: Directory,
+    pins: Bpffs,
+    cgroup: Cgroup,
+}
+
+impl Home {
+    pub fn new() -> Result<Self> {
+        let directory = Directory::new()?;
+        let pins = Bpffs::new(&directory)?;
+        let cgroup = Cgroup::new("bench-monitor")?;
+        Ok(Home { directory, pins, cgroup })
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.directory.path().join("api.sock")
+    }
+
+    fn said(&self) -> PathBuf {
+        self.directory.path().join("stderr")
+    }
+
+    /// Starts one on a cgroup. Its records have to be read at once.
+    pub fn start(&self, watched: &Path) -> Result<(Process, ChildStdout)> {
+        let place = Place { cgroup: Some(self.cgroup.path().to_owned()), ..Place::default() };
+        let mut command = place.command(binary());
+        command.args(["run", "--output", "ecs", "--cgroup"]).arg(watched);
+        command.arg("--socket").arg(self.socket()).arg("--pin").arg(self.pins.place());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(fs::File::create(self.said())?);
+        let mut process = Process::start_piped("streamwatch", command)?;
+        let stdout = process.child().stdout.take().context("no stdout")?;
+        Ok((process, stdout))
+    }
+
+    /// Waits until it answers.
+    pub fn wait_for_answer(&self, process: &mut Process) -> Result<()> {
+        let deadline = Instant::now() + READY;
+        while self.status().is_err() {
+            if process.ended()?.is_some() || Instant::now() > deadline {
+                let said = fs::read_to_string(self.said()).unwrap_or_default();
+                bail!("the monitor does not answer; it said:\n{said}");
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+        Ok(())
+    }
+
+    fn status(&self) -> Result<Value> {
+        api::get(&self.socket(), "/v1/status")
+    }
+
+    /// Removes the hooks that its monitors left.
+    pub fn detach(&self) -> Result<()> {
+        let mut command = Place::default().command(binary());
+        command.args(["stop", "--detach", "--socket"]).arg(self.socket()).arg("--pin").arg(self.pins.place());
+        let output = command.output()?;
+        ensure!(output.status.success(), "hooks stay: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    }
+}
 
 /// A running monitor; killed on drop.
 pub struct Watch {
     process: Process,
-    cgroup: Cgroup,
-    socket: PathBuf,
-    directory: Directory,
+    home: Home,
     alerts: Arc<Mutex<Vec<Line>>>,
     reader: Option<JoinHandle<()>>,
 }
@@ -45,30 +105,15 @@ impl Watch {
     }
 
     fn launch(watched: &Path, listen: bool) -> Result<Self> {
-        let directory = Directory::new()?;
-        let cgroup = Cgroup::new("bench-monitor")?;
-        let socket = directory.path().join("api.sock");
-        let place = Place { cgroup: Some(cgroup.path().to_owned()), ..Place::default() };
-        let mut command = place.command(binary());
-        command.args(["run", "--output", "ecs", "--cgroup"]).arg(watched).arg("--socket").arg(&socket);
-        command.stdin(Stdio::null()).stdout(Stdio::piped());
-        command.stderr(fs::File::create(directory.path().join("stderr"))?);
-        let mut process = Process::start_piped("streamwatch", command)?;
-        let stdout = process.child().stdout.take().context("no stdout")?;
+        let home = Home::new()?;
+        let (mut process, stdout) = home.start(watched)?;
         let alerts = Arc::new(Mutex::new(Vec::new()));
         let reader = {
             let alerts = Arc::clone(&alerts);
             thread::spawn(move || if listen { hear(stdout, &alerts) } else { forget(stdout) })
         };
-        let mut watch = Watch { process, cgroup, socket, directory, alerts, reader: Some(reader) };
-        let deadline = Instant::now() + READY;
-        while watch.status().is_err() {
-            if watch.process.ended()?.is_some() || Instant::now() > deadline {
-                let said = fs::read_to_string(watch.directory.path().join("stderr")).unwrap_or_default();
-                bail!("the monitor does not answer; it said:\n{said}");
-            }
-            thread::sleep(Duration::from_millis(5));
-        }
+        home.wait_for_answer(&mut process)?;
+        let watch = Watch { process, home, alerts, reader: Some(reader) };
         watch.settled();
         Ok(watch)
     }
@@ -84,14 +129,14 @@ impl Watch {
 
     /// Processor time of all its threads so far, ns.
     pub fn cpu_ns(&self) -> u64 {
-        cgroup_cpu_ns(self.cgroup.path())
+        cgroup_cpu_ns(self.home.cgroup.path())
     }
 
     /// # Errors
     /// It ended; with what it said.
     pub fn alive(&mut self) -> Result<()> {
         if let Some(status) = self.process.ended()? {
-            let said = fs::read_to_string(self.directory.path().join("stderr")).unwrap_or_default();
+            let said = fs::read_to_string(self.home.said()).unwrap_or_default();
             bail!("the monitor ended ({status}); it said:\n{said}");
         }
         Ok(())
@@ -110,7 +155,7 @@ impl Watch {
     }
 
     pub fn status(&self) -> Result<Value> {
-        api::get(&self.socket, "/v1/status")
+        self.home.status()
     }
 
     /// Flows seen, and everything that was lost on the way from the kernel to stdout.
@@ -133,14 +178,14 @@ impl Watch {
         said.unwrap_or(0)
     }
 
-    /// Ends it.
+    /// Ends it, and removes its hooks.
     pub fn stop(mut self) -> Result<()> {
         self.process.signal(Signal::TERM);
         self.process.wait(Duration::from_secs(20))?;
         if let Some(reader) = self.reader.take() {
             let _ = reader.join();
         }
-        Ok(())
+        self.home.detach()
     }
 }
 
