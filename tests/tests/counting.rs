@@ -111,9 +111,7 @@ impl<'a> Traffic<'a> {
 
 fn to_the_byte(link: LinkKind, hosts: &[&str], loopback: bool, count: u32, largest: u64) -> Result<()> {
     let lab = Lab::with_link("counting", link)?;
-    // Where the handshake's last packet is dropped, data comes in its place: the quicker the machine, the more in a second.
-    let config = (link == LinkKind::Unruly).then(|| "[kernel]\nlistener_captures = 65536\n".to_owned());
-    let options = DaemonOptions { config, keep: is_last_or_loss, ..DaemonOptions::default() };
+    let options = DaemonOptions { keep: is_last_or_loss, ..DaemonOptions::default() };
     let daemon = Daemon::start(&lab, options)?;
     let clients = if loopback { lab.server() } else { lab.client() };
     let traffic = Traffic::new(&lab, hosts, clients)?;
