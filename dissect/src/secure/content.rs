@@ -9,8 +9,8 @@ use x509_parser::prelude::FromDer as _;
 
 use super::flight::{CERTIFICATE, CERTIFICATE_REQUEST, SERVER_KEY_EXCHANGE};
 use super::hello::{Carrier, ServerHello, each_extension, extension};
-use super::names;
 use super::order::{CLIENT_HELLO, HELLO_VERIFY_REQUEST, NEW_SESSION_TICKET, SERVER_HELLO};
+use super::{names, seen_chains};
 use crate::bytes::Reader;
 use crate::readable::{LONG_TEXT, has_long_text_within, has_no_chance_within, has_text_within, is_no_chance};
 
@@ -44,7 +44,11 @@ pub(super) fn shown<'a>(
             // A cookie, short.
             HELLO_VERIFY_REQUEST => None,
             NEW_SESSION_TICKET => can_be_read(body.get(TICKET..)?).then_some(TICKET_SHOWN),
-            CERTIFICATE => list(body, whole).any(|piece| !piece.is_certificate()).then_some(SHOWN),
+            CERTIFICATE => {
+                let judge = |body: &[u8]| list(body, whole).any(|piece| !piece.is_certificate());
+                let is_shown = if whole { seen_chains::holds_others(body, judge) } else { judge(body) };
+                is_shown.then_some(SHOWN)
+            }
             CERTIFICATE_STATUS => (!is_status(body, whole)).then_some(SHOWN),
             CERTIFICATE_REQUEST => (!is_request(body, whole, answer)).then_some(SHOWN),
             SERVER_KEY_EXCHANGE => has_text_within(behind_identity(body, answer)).then_some(SHOWN),

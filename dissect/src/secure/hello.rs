@@ -4,7 +4,7 @@
 //! In: a handshake message's body. Out: its fields, and the facts they are. A body that is no hello
 //! gives `None`.
 
-use super::{fingerprint, names, seen_hellos};
+use super::{names, seen_hellos};
 use crate::bytes::{Reader, printable};
 use crate::{EarlyData, TlsFacts};
 
@@ -44,7 +44,7 @@ pub(crate) mod extension {
 }
 
 /// What the hello came in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Carrier {
     #[default]
     Stream,
@@ -87,7 +87,7 @@ pub(crate) struct ClientHello {
 }
 
 /// What a server chose.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct ServerHello {
     pub carrier: Carrier,
     /// `legacy_version`.
@@ -216,23 +216,8 @@ impl ClientHello {
         facts.encrypted_client_hello = self.encrypted_hello;
         facts.early_data = self.early_data.then_some(EarlyData::Offered);
         if self.carrier != Carrier::Ssl2 {
-            let (ja3, ja4) = seen_hellos::fingerprints(self, self.offered());
+            let (ja3, ja4) = seen_hellos::of_client(self, self.offered());
             (facts.ja3, facts.ja4) = (Some(ja3), Some(ja4));
-        }
-    }
-
-    /// How it is composed, without what it asks for.
-    pub fn composition_only(&self) -> ClientHello {
-        ClientHello {
-            carrier: self.carrier,
-            version: self.version,
-            suites: self.suites.clone(),
-            extensions: self.extensions.clone(),
-            groups: self.groups.clone(),
-            signatures: self.signatures.clone(),
-            point_formats: self.point_formats.clone(),
-            first_alpn: self.first_alpn.clone(),
-            ..ClientHello::default()
         }
     }
 }
@@ -321,8 +306,8 @@ impl ServerHello {
         facts.group = self.group.map(names::group);
         facts.post_quantum = self.group.and_then(names::post_quantum);
         facts.alpn.clone_from(&self.alpn);
-        facts.ja3s = Some(fingerprint::ja3s(self));
-        facts.ja4s = Some(fingerprint::ja4s(self));
+        let (ja3s, ja4s) = seen_hellos::of_server(self);
+        (facts.ja3s, facts.ja4s) = (Some(ja3s), Some(ja4s));
         if self.encrypts_handshake() {
             facts.resumed = Some(self.pre_shared_key);
             // Without the session there is no key to read the early data with; and after a

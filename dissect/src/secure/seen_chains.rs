@@ -15,7 +15,15 @@ const LARGEST: usize = 8192;
 
 struct Seen {
     message: Box<[u8]>,
-    chain: Vec<Certificate>,
+    known: Known,
+}
+
+/// What was asked of a message so far.
+#[derive(Default)]
+struct Known {
+    /// `None` within: it holds no chain.
+    chain: Option<Option<Vec<Certificate>>>,
+    holds_others: Option<bool>,
 }
 
 thread_local! {
@@ -28,18 +36,25 @@ pub(super) fn chain(
     message: &[u8],
     read: impl FnOnce(&[u8]) -> Option<Vec<Certificate>>,
 ) -> Option<Vec<Certificate>> {
+    of(message, |known| known.chain.get_or_insert_with(|| read(message)).clone())
+}
+
+/// Whether a message holds anything but certificates, as `judge` sees it.
+pub(super) fn holds_others(message: &[u8], judge: impl FnOnce(&[u8]) -> bool) -> bool {
+    of(message, |known| *known.holds_others.get_or_insert_with(|| judge(message)))
+}
+
+fn of<T>(message: &[u8], ask: impl FnOnce(&mut Known) -> T) -> T {
     if message.len() > LARGEST {
-        return read(message);
+        return ask(&mut Known::default());
     }
     SEEN.with_borrow_mut(|seen| {
-        let known = match seen.iter().position(|known| *known.message == *message) {
-            Some(at) => seen.remove(at)?,
-            None => Seen { message: message.into(), chain: read(message)? },
-        };
-        let chain = known.chain.clone();
+        let known = seen.iter().position(|known| *known.message == *message).and_then(|at| seen.remove(at));
+        let mut it = known.unwrap_or_else(|| Seen { message: message.into(), known: Known::default() });
+        let answer = ask(&mut it.known);
         seen.truncate(PLACES - 1);
-        seen.push_front(known);
-        Some(chain)
+        seen.push_front(it);
+        answer
     })
 }
 
@@ -62,6 +77,11 @@ mod tests {
         assert_eq!(chain(b"11", |_| panic!("it is remembered")), read(b"11"));
         assert_eq!(chain(b"1", read), read(b"1"), "the beginning of others");
         assert_eq!(chain(&[0xff], read), None);
+        assert_eq!(chain(&[0xff], |_| panic!("it is remembered")), None);
+        assert!(holds_others(b"11", |message| message == b"11"));
+        assert!(holds_others(b"11", |_| panic!("it is remembered")));
+        assert!(!holds_others(b"1", |message| message == b"11"), "the beginning of others");
+        assert_eq!(chain(b"11", |_| panic!("it is remembered, too")), read(b"11"));
         SEEN.with_borrow(|seen| assert_eq!(seen.len(), PLACES));
     }
 
