@@ -39,9 +39,14 @@ pub struct FirstByte {
 
 /// The traffic program.
 pub fn program() -> PathBuf {
-    // Beside the test's own directory: target/PROFILE/deps/TEST, target/PROFILE/traffic.
+    beside("traffic")
+}
+
+/// Another program of the tests.
+pub fn beside(name: &str) -> PathBuf {
+    // Beside the test's own directory: target/PROFILE/deps/TEST, target/PROFILE/NAME.
     let here = std::env::current_exe().unwrap_or_default();
-    here.ancestors().nth(2).unwrap_or(Path::new("")).join("traffic")
+    here.ancestors().nth(2).unwrap_or(Path::new("")).join(name)
 }
 
 /// The server in the lab, at a port of every address; what it took is in `server.log`.

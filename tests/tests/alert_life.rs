@@ -370,11 +370,15 @@ fn follower() -> Result<()> {
         is_alert(record) && number(record, "server.port") == Some(OTHER.into())
     })?;
     wait_for(number(&last.record, "streamwatch.alert.cursor").context("no cursor")?)?;
-    let told: Vec<u64> = [cursors(&before.heard), cursors(&daemon.heard())].concat();
     follower.signal(Signal::KILL);
     reader.join().ok().context("the reader panicked")?;
     let heard = heard.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let up_to = heard.iter().max().copied().unwrap_or(0);
+    // What the follower heard last, the daemon writes, too.
+    daemon.wait_for("the last alert", SOON, is_alert, |record| {
+        number(record, "streamwatch.alert.cursor") >= Some(up_to)
+    })?;
+    let told: Vec<u64> = [cursors(&before.heard), cursors(&daemon.heard())].concat();
     let expected: Vec<u64> = told.into_iter().filter(|cursor| *cursor <= up_to).collect();
     ensure!(heard == expected, "the daemons told {expected:?}, the follower heard {heard:?}");
     // The same by hand: after a cursor only what came later.
@@ -432,9 +436,12 @@ fn webhook() -> Result<()> {
         ensure!(Instant::now() < deadline, "not counted: {}", hooks[1]);
         thread::sleep(Duration::from_millis(100));
     }
-    let lines = written(&told);
-    let opened =
-        lines.iter().filter(|r| is_plaintext(r) && text(r, "event.action") == "alert_opened").count();
-    ensure!(opened == 1, "told {opened} times, once by a hook that cannot verify it");
+    // One about a client that was gone before anybody looked is another one.
+    let mut told: Vec<u64> =
+        written(&told).iter().filter_map(|record| number(record, "streamwatch.alert.cursor")).collect();
+    let all = told.len();
+    told.sort_unstable();
+    told.dedup();
+    ensure!(told.len() == all, "told {all} times of {} alerts, by a hook that cannot verify it", told.len());
     Ok(())
 }

@@ -148,7 +148,9 @@ fn share() -> Result<()> {
     let mut server = Process::start("serve", &lab.directory, command)?;
     server.wait_for_port("tcp", PORT, PATIENCE)?;
 
-    let config = "[kernel]\nring_bytes = 4194304\n";
+    // A queue that takes what comes at one go, however busy whoever reads the records is.
+    let config =
+        "[kernel]\nring_bytes = 4194304\n[pipeline]\nsink_queue = 65536\n[memory]\nlimit_mib = 512\n";
     let daemon =
         Daemon::start(&lab, DaemonOptions { config: Some(config.into()), ..DaemonOptions::default() })?;
     {

@@ -59,6 +59,9 @@ fn main() -> ExitCode {
                     ended.stderr
                 );
                 let next = house.next(ended)?;
+                // It reads at once, and its programs are verified meanwhile.
+                let ready = next.1.notification(SOON).context("it is not ready")?;
+                ensure!(ready.contains("READY=1"), "it says {ready:?}");
                 before.replaced_by(&Ours::of(house)?)?;
                 Ok(next)
             })
@@ -76,6 +79,7 @@ fn main() -> ExitCode {
         .test("another layout is told and moved over", &[], other_layout)
         .test("… with a connection that is open: no byte of it is missing", &[], open_over_layouts)
         .test("another size of the ring is told and moved over", &[], other_size)
+        .test("programs that the kernel does not replace are told and moved over", &[], not_replaced)
         .test("a start that was to replace them and did not come to its end costs nothing", &[], broken_off)
         .test("a file system that others mounted stays theirs", &[], not_ours)
         .test("daemons of one directory do not take each other's memory", &[], neighbours)
@@ -310,6 +314,20 @@ fn other_size() -> Result<()> {
     let house = House::new()?;
     house.daemon("")?.kill()?;
     moved_over(&house, house.daemon("[kernel]\nring_bytes = 4194304\n")?, "EVENTS has 16777216")
+}
+
+/// It has begun to read what is left by then.
+fn not_replaced() -> Result<()> {
+    const BPF_LINK_UPDATE: &str = "29";
+    let house = House::new()?;
+    house.daemon("")?.kill()?;
+    let through = vec![traffic::beside("refuse").display().to_string(), BPF_LINK_UPDATE.to_owned()];
+    let daemon = Daemon::start(&house.lab, DaemonOptions { through, ..house.options("") })?;
+    let deadline = Instant::now() + SOON;
+    while !daemon.stderr().contains("new hooks") && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(20));
+    }
+    moved_over(&house, daemon, "refused to attach 'sock_create'")
 }
 
 /// As a kill, or a kernel that refuses, leaves it: the old set aside, and a new one that is not whole.

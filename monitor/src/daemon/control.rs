@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, never, select};
@@ -13,7 +13,7 @@ use super::clock::monotonic_ns;
 use super::core::Command;
 use super::reader::{Batch, LateEnds};
 use crate::event::Event;
-use crate::kernel::{Control, Hooks};
+use crate::kernel::{Control, Hooks, SharedHooks};
 use crate::watch::Budget;
 
 /// How often the counters are read, and looked whether the hooks are still ours.
@@ -41,7 +41,7 @@ const HELD_UP: Duration = Duration::from_millis(10);
 /// The hooks while the daemon runs; taken out before its end, so that nobody holds them any more.
 #[derive(Clone)]
 pub struct Watched {
-    pub hooks: Arc<Mutex<Option<Hooks>>>,
+    pub hooks: SharedHooks,
     /// What was done to them is put right.
     pub restore: bool,
 }

@@ -11,8 +11,9 @@ use std::thread::JoinHandle;
 use super::confine::User;
 use super::control::Watched;
 use super::link::{Descriptors, Life, Report, Start};
+use super::pinned;
 use super::resolve::LeftHanging;
-use super::start::RunError;
+use super::start::{RunError, sizes};
 use crate::alert::Saved;
 use crate::api::{Door, InstanceLock, SocketFile};
 use crate::config::Config;
@@ -126,6 +127,19 @@ impl Loader {
             executed: self.kernel.executed_at()?,
         };
         descriptors.send(to).map_err(|error| RunError::Host(format!("the worker cannot be started: {error}")))
+    }
+
+    /// Does without what the daemon before left: it cannot be taken over, for this reason. No session runs.
+    ///
+    /// # Errors
+    /// The kernel refuses the new hooks, too.
+    pub fn move_over(&mut self, why: String) -> Result<(), RunError> {
+        let (sizes, cgroup) = (sizes(&self.config), &self.cgroup);
+        self.kernel.move_over(&sizes, cgroup, why)?;
+        pinned::tell(&self.kernel);
+        self.watched.hooks = self.kernel.shared_hooks();
+        self.control = Some(self.kernel.take_control()?);
+        Ok(())
     }
 
     /// The maps, for a session.

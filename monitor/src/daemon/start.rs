@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -131,8 +131,7 @@ pub fn run(options: RunOptions) -> Result<(), RunError> {
         .map_err(|error| RunError::Api(error.to_string()))?;
     let socket = api::SocketFile::at(&config.api.socket);
     let told = pinned::told(&config, &kernel)?;
-    let watched =
-        Watched { hooks: Arc::new(Mutex::new(kernel.take_hooks())), restore: config.kernel.restore };
+    let watched = Watched { hooks: kernel.shared_hooks(), restore: config.kernel.restore };
     let control = Some(kernel.take_control()?);
     let is_watched = self_check::is_watched(&cgroup, &cgroup_root()?);
     let wanted = Asked::default();
@@ -216,10 +215,7 @@ fn supervise(
     if std::io::stdout().is_terminal() {
         greet(&loader.config, &loader.cgroup);
     }
-    // Ready: from here on everything is seen. Outside systemd there is nobody to tell.
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    // Programs and types of the kernel were read for the start alone.
-    monitor_sys::memory::give_back();
+    tell_ready(&loader.kernel);
     let looks = tick(LOOK_EVERY);
     let mut served = true;
     let options = options.clone();
@@ -233,7 +229,24 @@ fn supervise(
         }
         let gone = session.as_ref().map_or_else(never, |session| session.gone().clone());
         let due = lives.due().map_or_else(never, crossbeam_channel::at);
+        let coming = loader.kernel.coming();
         select! {
+            recv(coming) -> came => {
+                let Err(error) = loader.kernel.came(came) else {
+                    tell_ready(&loader.kernel);
+                    continue;
+                };
+                if let Some(session) = session.take() {
+                    session.stop(loader, true);
+                }
+                loader.move_over(error.to_string())?;
+                match Session::start(loader, lives.next(), signals) {
+                    Ok(new) => session = Some(new),
+                    Err(SessionError::Signal(signal)) => return end_by(signal, loader, None),
+                    Err(error) => return Err(error.into()),
+                }
+                tell_ready(&loader.kernel);
+            }
             recv(signals.received()) -> signal => match signal {
                 Ok(Signal::Reload) => reload(&mut readings, session.as_ref()),
                 Ok(signal) => return end_by(signal, loader, session),
@@ -284,6 +297,16 @@ fn supervise(
     }
 }
 
+/// Everything is seen, and by our own programs. Outside systemd there is nobody to tell.
+fn tell_ready(kernel: &Kernel) {
+    if kernel.is_coming() {
+        return;
+    }
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    // Programs and types of the kernel were read for the start alone.
+    monitor_sys::memory::give_back();
+}
+
 /// Hooks outlive who was told to end by a service manager.
 fn end_by(signal: Signal, loader: &mut Loader, session: Option<Session>) -> Result<Option<Stays>, RunError> {
     let stay = signal == Signal::Terminate && loader.kernel.pinned_at().is_some();
@@ -294,6 +317,11 @@ fn end_by(signal: Signal, loader: &mut Loader, session: Option<Session>) -> Resu
 /// told.
 fn end(loader: &mut Loader, session: Option<Session>, stay: bool) -> Result<Option<Stays>, RunError> {
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    let settled = loader.kernel.settle();
+    if let Err(error) = &settled {
+        say!("streamwatch: {error}: the hooks of the daemon before end with this one");
+    }
+    let stay = stay && settled.is_ok();
     if let Some(session) = &session {
         session.refresh();
     }

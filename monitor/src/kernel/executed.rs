@@ -4,11 +4,11 @@
 //! known to hold.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::sync::atomic::Ordering::Acquire;
 
 use aya::Ebpf;
-use aya::maps::{HashMap, Map};
+use aya::maps::HashMap;
 use aya::programs::RawTracePoint;
 use monitor_common::{EXECUTED, Executed, Plain};
 use monitor_sys::Mapping;
@@ -59,13 +59,5 @@ impl ExecutedAt {
     /// programs are there.
     pub fn of(&self, tgid: u32) -> u64 {
         self.0.word(size_of::<u64>() * (tgid & (EXECUTED - 1)) as usize).load(Acquire)
-    }
-}
-
-/// The table of that.
-pub(super) fn executed_at(ebpf: &Ebpf) -> Result<BorrowedFd<'_>, LoadError> {
-    match ebpf.map("EXECUTED_AT") {
-        Some(Map::Array(map)) => Ok(map.fd().as_fd()),
-        _ => Err(LoadError::Map("EXECUTED_AT".to_owned())),
     }
 }

@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use aya::Ebpf;
 use monitor_sys::bpf;
@@ -46,6 +47,9 @@ pub struct Hooks {
     /// What was found at the start, to be told with the first look.
     found: Vec<Tampered>,
 }
+
+/// They, as long as somebody is to look at them; `None`: not yet, or no more.
+pub type SharedHooks = Arc<Mutex<Option<Hooks>>>;
 
 /// What is wrong with a hook.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -6,12 +6,13 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::thread::{self, ScopedJoinHandle};
 
 use aya::maps::{Map, MapData, MapError};
 use aya::programs::{CgroupSkb, CgroupSock, CgroupSockAddr, Program, ProgramError, SockOps};
 use aya::{Ebpf, EbpfError, EbpfLoader};
+use crossbeam_channel::{Receiver, RecvError, bounded, never};
 use monitor_common::{
     Counters, Decision, EXECUTED, Executed, FlowEvent, JOURNAL_SLOTS, JournalSlot, Plain, Secret, Settings,
     UdpFlow, UdpKey,
@@ -19,11 +20,12 @@ use monitor_common::{
 use monitor_sys::bpf;
 use rustix::rand::{GetRandomFlags, getrandom};
 
-use super::executed::{self, LastExecuted};
-use super::hooks::{Hooks, Watched};
+use super::executed::LastExecuted;
+use super::hooks::{Hooks, SharedHooks, Watched};
 use super::pins::{PinError, Pins};
 use super::remains::{Left, What};
 use super::{Control, LateTold, OBJECT, clock};
+use crate::model::Tampered;
 
 /// Map sizes and budgets, as configured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,6 +122,9 @@ pub(super) const MAPS: [&str; 7] =
 /// The one of them that no program works on.
 pub(super) const JOURNAL: &str = "JOURNAL";
 
+/// The maps that this side works on.
+const TAKEN: [&str; 7] = ["EVENTS", "OVERFLOW", "DECISIONS", "UDP_FLOWS", "COUNTERS", JOURNAL, "EXECUTED_AT"];
+
 /// How a map is made.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Shape {
@@ -173,19 +178,36 @@ pub enum Beginning {
     MovedOver(String),
 }
 
-/// The loaded programs. Dropping it detaches them, unless they are pinned.
+/// What became of programs that were loaded beside everything else: for [`Kernel::came`].
+pub struct Came(Result<Ebpf, LoadError>);
+
+/// The programs and their maps. Dropping it detaches them, unless they are pinned.
 pub struct Kernel {
-    ebpf: Ebpf,
-    hooks: Option<Hooks>,
-    pins: Option<Pins>,
+    maps: HashMap<String, Map>,
+    programs: Programs,
+    hooks: SharedHooks,
+    pins: Option<Arc<Pins>>,
     beginning: Beginning,
     secret: Secret,
     executed: Option<Arc<LastExecuted>>,
+    /// What was found of those of the daemon before, until somebody is told.
+    tampered: Vec<Tampered>,
+}
+
+/// Who holds the programs.
+enum Programs {
+    Here {
+        _object: Ebpf,
+    },
+    /// Those of the daemon before go on until ours are in their places.
+    Coming(Receiver<Came>),
+    /// There are none of ours.
+    Refused,
 }
 
 impl Kernel {
-    /// Loads everything and attaches it to a cgroup; with `pins`, what the daemon before left there goes
-    /// on.
+    /// Loads everything and attaches it to a cgroup; with `pins`, what the daemon before left there goes on, and our
+    /// programs take its places while whoever called goes on, too: see [`Kernel::coming`].
     ///
     /// # Errors
     /// Names what was refused, and by whom.
@@ -196,41 +218,159 @@ impl Kernel {
         let watched = Watched::open(cgroup).map_err(|error| LoadError::Cgroup(cgroup.to_owned(), error))?;
         let Left { what, tampered } =
             pins.as_ref().map_or_else(Left::nothing, |pins| pins.left(&shapes(sizes), watched.id));
+        let pins = pins.map(Arc::new);
+        let links = match what {
+            What::Nothing => return Kernel::fresh(sizes, watched, pins, tampered, Beginning::Fresh),
+            What::Other(why) => {
+                return Kernel::fresh(sizes, watched, pins, tampered, Beginning::MovedOver(why));
+            }
+            What::Same(links) => links,
+        };
+        // What the kernel refuses of what was left is no reason not to watch: if it refuses it without, too, that is told.
+        match Kernel::begin(sizes, pins.clone(), Beginning::TakenOver) {
+            Ok((kernel, object)) => kernel.take_over(object, links, watched, tampered),
+            Err(error) => {
+                Kernel::fresh(sizes, watched, pins, tampered, Beginning::MovedOver(error.to_string()))
+            }
+        }
+    }
+
+    /// The same without what the daemon before left, which goes once the new hooks are there.
+    fn fresh(
+        sizes: &Sizes,
+        watched: Watched,
+        pins: Option<Arc<Pins>>,
+        tampered: Vec<Tampered>,
+        beginning: Beginning,
+    ) -> Result<Kernel, LoadError> {
+        if let Some(pins) = &pins {
+            pins.prepare()?;
+        }
+        let (mut kernel, mut object) = Kernel::begin(sizes, pins, beginning)?;
+        load_all(&mut object)?;
+        let pins = kernel.pins.as_deref();
+        let links = attach_all(&object, watched.directory(), pins)?;
+        // The old hooks go when the new ones see everything.
+        forget_others(pins);
+        let hooks = Hooks::new(links, watched, &object, pins, tampered)?;
+        *lock(&kernel.hooks) = Some(hooks);
+        kernel.programs = Programs::Here { _object: object };
+        Ok(kernel)
+    }
+
+    /// The maps, and the object whose programs are still to be loaded.
+    fn begin(
+        sizes: &Sizes,
+        pins: Option<Arc<Pins>>,
+        beginning: Beginning,
+    ) -> Result<(Kernel, Ebpf), LoadError> {
         // Decisions that wait in maps that are taken over wait for ever, as those of flows that are gone: what still
         // matters is decided again.
         let secret = secret().map_err(LoadError::Random)?;
-        let (mut ebpf, links, beginning) = match take_over(what, sizes, &secret, pins.as_ref()) {
-            Ok((ebpf, links)) => (ebpf, links, Beginning::TakenOver),
-            Err(why) => {
-                if let Some(pins) = &pins {
-                    pins.prepare()?;
-                }
-                let ebpf = programs(sizes, &secret, pins.as_ref())?;
-                let links = attach_all(&ebpf, watched.directory(), pins.as_ref())?;
-                (ebpf, links, why.map_or(Beginning::Fresh, Beginning::MovedOver))
-            }
-        };
-        // The old hooks go when the new ones see everything.
-        if let Some(pins) = &pins
-            && let Err(error) = pins.forget_others()
-        {
-            say!("streamwatch: what the daemon before left is not gone: {error}");
-        }
-        let hooks = Hooks::new(links, watched, &ebpf, pins.as_ref(), tampered)?;
-        let executed = LastExecuted::follow(&mut ebpf).map_err(|error| {
+        let mut object = object(sizes, &secret, pins.as_deref())?;
+        let executed = LastExecuted::follow(&mut object).map_err(|error| {
             say!(
                 "streamwatch: what processes execute is not followed ({error}): one that ends at once goes by the name of \
                  the thread that used a socket"
             );
         });
-        Ok(Kernel {
-            ebpf,
-            hooks: Some(hooks),
+        // The programs name them by their descriptors, which stay open here.
+        let maps = TAKEN.into_iter().filter_map(|name| Some((name.to_owned(), object.take_map(name)?)));
+        let kernel = Kernel {
+            maps: maps.collect(),
+            programs: Programs::Refused,
+            hooks: SharedHooks::default(),
             pins,
             beginning,
             secret,
             executed: executed.ok().map(Arc::new),
-        })
+            tampered: Vec::new(),
+        };
+        Ok((kernel, object))
+    }
+
+    /// Puts our programs into the links that were left, on the maps that were left, on a thread of its own: the kernel
+    /// takes long to verify them, and what passes meanwhile is to be read.
+    fn take_over(
+        mut self,
+        mut object: Ebpf,
+        links: Vec<OwnedFd>,
+        watched: Watched,
+        tampered: Vec<Tampered>,
+    ) -> Result<Kernel, LoadError> {
+        let (pins, place) = (self.pins.clone(), self.hooks.clone());
+        self.tampered.clone_from(&tampered);
+        let (done, coming) = bounded(1);
+        let replace = move || {
+            load_all(&mut object)?;
+            for (hook, link) in HOOKS.iter().zip(&links) {
+                let program = program(&object, hook.name)?;
+                bpf::link_update(link.as_fd(), program)
+                    .map_err(|error| LoadError::Attach { name: hook.name, error })?;
+            }
+            forget_others(pins.as_deref());
+            *lock(&place) = Some(Hooks::new(links, watched, &object, pins.as_deref(), tampered)?);
+            Ok(object)
+        };
+        thread::Builder::new()
+            .name("programs".to_owned())
+            // Whoever asked may have given up.
+            .spawn(move || drop(done.send(Came(replace()))))
+            .map_err(LoadError::Thread)?;
+        self.programs = Programs::Coming(coming);
+        Ok(self)
+    }
+
+    /// Where it is heard of programs that are to take the places of those before, once: for [`Kernel::came`]. Until
+    /// then those before count and capture.
+    pub fn coming(&self) -> Receiver<Came> {
+        match &self.programs {
+            Programs::Coming(coming) => coming.clone(),
+            Programs::Here { .. } | Programs::Refused => never(),
+        }
+    }
+
+    /// Whether the programs of the daemon before are still at work.
+    pub fn is_coming(&self) -> bool {
+        matches!(self.programs, Programs::Coming(_))
+    }
+
+    /// They came, or did not.
+    ///
+    /// # Errors
+    /// They did not: [`Kernel::move_over`] does without.
+    pub fn came(&mut self, came: Result<Came, RecvError>) -> Result<(), LoadError> {
+        self.programs = Programs::Refused;
+        // A thread that panicked has told why.
+        let Came(object) = came.map_err(|_| LoadError::Thread(io::ErrorKind::BrokenPipe.into()))?;
+        let object = object?;
+        self.programs = Programs::Here { _object: object };
+        Ok(())
+    }
+
+    /// Waits for them.
+    ///
+    /// # Errors
+    /// As of [`Kernel::came`].
+    pub fn settle(&mut self) -> Result<(), LoadError> {
+        match &self.programs {
+            Programs::Coming(coming) => {
+                let came = coming.recv();
+                self.came(came)
+            }
+            Programs::Here { .. } | Programs::Refused => Ok(()),
+        }
+    }
+
+    /// New hooks and maps in the place of those that could not be taken over, for this reason.
+    ///
+    /// # Errors
+    /// As of [`Kernel::load`].
+    pub fn move_over(&mut self, sizes: &Sizes, cgroup: &Path, why: String) -> Result<(), LoadError> {
+        let watched = Watched::open(cgroup).map_err(|error| LoadError::Cgroup(cgroup.to_owned(), error))?;
+        let (pins, tampered) = (self.pins.clone(), std::mem::take(&mut self.tampered));
+        *self = Kernel::fresh(sizes, watched, pins, tampered, Beginning::MovedOver(why))?;
+        Ok(())
     }
 
     /// What is attached.
@@ -253,18 +393,18 @@ impl Kernel {
     /// # Errors
     /// The map is missing.
     pub fn executed_at(&self) -> Result<BorrowedFd<'_>, LoadError> {
-        executed::executed_at(&self.ebpf)
+        self.array("EXECUTED_AT")
     }
 
     /// Where hooks and maps are pinned.
     pub fn pinned_at(&self) -> Option<&Path> {
-        self.pins.as_ref().map(Pins::root)
+        self.pins.as_deref().map(Pins::root)
     }
 
-    /// The hooks, to be looked at by a thread of its own. Who takes them holds them: without pins they go
-    /// with the value.
-    pub fn take_hooks(&mut self) -> Option<Hooks> {
-        self.hooks.take()
+    /// The hooks, once they are there, to be looked at by a thread of its own. Without pins they go with the value in
+    /// it.
+    pub fn shared_hooks(&self) -> SharedHooks {
+        self.hooks.clone()
     }
 
     /// Which ring this is, among all that the kernel has had since it was started.
@@ -295,9 +435,13 @@ impl Kernel {
     /// # Errors
     /// The map is missing.
     pub fn journal(&self) -> Result<BorrowedFd<'_>, LoadError> {
-        match self.ebpf.map("JOURNAL") {
+        self.array(JOURNAL)
+    }
+
+    fn array(&self, name: &str) -> Result<BorrowedFd<'_>, LoadError> {
+        match self.maps.get(name) {
             Some(Map::Array(map)) => Ok(map.fd().as_fd()),
-            _ => Err(LoadError::Map("JOURNAL".to_owned())),
+            _ => Err(LoadError::Map(name.to_owned())),
         }
     }
 
@@ -311,14 +455,14 @@ impl Kernel {
     }
 
     fn ring_map(&self) -> Result<&MapData, LoadError> {
-        match self.ebpf.map("EVENTS") {
+        match self.maps.get("EVENTS") {
             Some(Map::RingBuf(map)) => Ok(map),
             _ => Err(LoadError::Map("EVENTS".to_owned())),
         }
     }
 
     fn take(&mut self, name: &str) -> Result<Map, LoadError> {
-        self.ebpf.take_map(name).ok_or_else(|| LoadError::Map(name.to_owned()))
+        self.maps.remove(name).ok_or_else(|| LoadError::Map(name.to_owned()))
     }
 
     /// Detaches the hooks, pinned or not: what is in the ring by now is all there will be.
@@ -326,8 +470,20 @@ impl Kernel {
     /// # Errors
     /// A pin cannot be removed.
     pub fn detach(&mut self) -> Result<(), PinError> {
-        self.hooks = None;
-        self.pins.take().map_or(Ok(()), Pins::remove)
+        *lock(&self.hooks) = None;
+        self.pins.take().and_then(Arc::into_inner).map_or(Ok(()), Pins::remove)
+    }
+}
+
+fn lock(hooks: &SharedHooks) -> MutexGuard<'_, Option<Hooks>> {
+    hooks.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn forget_others(pins: Option<&Pins>) {
+    if let Some(pins) = pins
+        && let Err(error) = pins.forget_others()
+    {
+        say!("streamwatch: what the daemon before left is not gone: {error}");
     }
 }
 
@@ -344,32 +500,8 @@ fn secret() -> io::Result<Secret> {
     Ok(secret)
 }
 
-/// Puts our programs into the links that were left, on the maps that were left. Where that cannot be done: why, or
-/// that there is nothing.
-fn take_over(
-    left: What,
-    sizes: &Sizes,
-    secret: &Secret,
-    pins: Option<&Pins>,
-) -> Result<(Ebpf, Vec<OwnedFd>), Option<String>> {
-    let links = match left {
-        What::Nothing => return Err(None),
-        What::Other(why) => return Err(Some(why)),
-        What::Same(links) => links,
-    };
-    // What the kernel refuses of what was left is no reason not to watch: if it refuses it without, too, that is told.
-    let refused = |error: LoadError| Some(error.to_string());
-    let ebpf = programs(sizes, secret, pins).map_err(refused)?;
-    for (hook, link) in HOOKS.iter().zip(&links) {
-        let program = program(&ebpf, hook.name).map_err(refused)?;
-        bpf::link_update(link.as_fd(), program)
-            .map_err(|error| refused(LoadError::Attach { name: hook.name, error }))?;
-    }
-    Ok((ebpf, links))
-}
-
-/// Our programs, loaded; on maps that have a pin already, or else get one.
-fn programs(sizes: &Sizes, secret: &Secret, pins: Option<&Pins>) -> Result<Ebpf, LoadError> {
+/// Our programs, not loaded yet; on maps that have a pin already, or else get one.
+fn object(sizes: &Sizes, secret: &Secret, pins: Option<&Pins>) -> Result<Ebpf, LoadError> {
     let settings = Settings {
         abi: monitor_common::ABI_VERSION,
         tcp_budget: sizes.tcp_budget,
@@ -392,15 +524,14 @@ fn programs(sizes: &Sizes, secret: &Secret, pins: Option<&Pins>) -> Result<Ebpf,
             loader.map_pin_path(name, pins.map(name));
         }
     }
-    let mut ebpf = loader.load(OBJECT)?;
+    #[cfg_attr(not(feature = "kernel-log"), expect(unused_mut))]
+    let mut object = loader.load(OBJECT)?;
     #[cfg(feature = "kernel-log")]
-    super::log::follow(&mut ebpf);
-    load_all(&mut ebpf)?;
-    Ok(ebpf)
+    super::log::follow(&mut object);
+    Ok(object)
 }
 
-/// Loads the programs of all hooks, each on a thread of its own: the kernel takes longest to verify two of them, and
-/// what passes meanwhile has to wait for its reader.
+/// Loads the programs of all hooks, each on a thread of its own: the kernel takes longest to verify two of them.
 fn load_all(ebpf: &mut Ebpf) -> Result<(), LoadError> {
     let mut programs: HashMap<String, &mut Program> =
         ebpf.programs_mut().map(|(name, program)| (name.to_owned(), program)).collect();

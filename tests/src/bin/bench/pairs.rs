@@ -109,6 +109,28 @@ pub fn compare(
     Ok(found)
 }
 
+/// The same of programs that do nothing, at the two hooks of packets, in the monitor's place: what the kernel takes to call
+/// any program there, in the load's first value.
+pub fn compare_empty(
+    effort: &Effort,
+    ground: &Ground,
+    margin: f64,
+    mut load: impl FnMut() -> Result<Vec<f64>>,
+) -> Result<Ratio> {
+    let (mut without, mut with) = (Vec::new(), Vec::new());
+    let begun = Instant::now();
+    load()?;
+    while effort.goes_on(with.len(), begun, with.len() < 2 || Ratio::of(&without, &with).margin() > margin) {
+        let is_empty_first = with.len() % 2 == 1;
+        for is_empty in [is_empty_first, !is_empty_first] {
+            let _programs = if is_empty { Some(Empty::attach(&ground.watched)?) } else { None };
+            let values = if is_empty { &mut with } else { &mut without };
+            values.push(load()?[0]);
+        }
+    }
+    Ok(Ratio::of(&without, &with))
+}
+
 fn alone(ground: &Ground, load: &mut impl FnMut() -> Result<Vec<f64>>) -> Result<Sample> {
     let before = ground.cpu_ns();
     let values = load()?;

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 use tests::{Cgroup, Lab, Place, Process};
 
-use crate::pairs::{Effort, beside, compare, whole};
+use crate::pairs::{Effort, beside, compare, compare_empty, whole};
 use crate::programs;
 use crate::report::{Findings, Must};
 
@@ -37,6 +37,9 @@ pub fn run(effort: &Effort) -> Result<Findings> {
         findings.stated(format!("{name}: accounted share"), all, "%").note =
             format!("programs {kernel:.2} %, process {process:.2} %");
         findings.ratio(format!("{name}: processor time"), found.processor_ratio(), None);
+        let floor = compare_empty(effort, ground, 0.01, || datagrams(&lab, &client, peers))?;
+        findings.ratio(format!("{name}: throughput with empty programs in our place"), floor, None).note =
+            "at the hooks of packets alone, ours have three: the kernel's part".to_owned();
         findings.raw(name, &found);
     }
     Ok(findings)
