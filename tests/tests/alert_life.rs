@@ -1,6 +1,7 @@
 //! The life of an alert: acknowledged, silenced, told to hooks, alive after a crash of the daemon, and
 //! heard once, whoever comes back.
 
+use std::collections::HashSet;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
@@ -430,11 +431,10 @@ fn webhook() -> Result<()> {
         thread::sleep(Duration::from_millis(100));
     }
     // One about a client that was gone before anybody looked is another one.
-    let mut told: Vec<u64> =
-        written(&told).iter().filter_map(|record| number(record, "streamwatch.alert.cursor")).collect();
-    let all = told.len();
-    told.sort_unstable();
-    told.dedup();
-    ensure!(told.len() == all, "told {all} times of {} alerts, by a hook that cannot verify it", told.len());
+    let lines = written(&told);
+    let opened = lines.iter().filter(|r| is_plaintext(r) && text(r, "event.action") == "alert_opened");
+    let keys: Vec<&str> = opened.map(|record| text(record, "streamwatch.alert.key")).collect();
+    let alerts = keys.iter().collect::<HashSet<_>>().len();
+    ensure!(!keys.is_empty() && keys.len() == alerts, "told {keys:?}, once by a hook that cannot verify it");
     Ok(())
 }
