@@ -22,6 +22,9 @@ pub use settings::Settings;
 /// Layout version; the daemon refuses an object built with another one.
 pub const ABI_VERSION: u32 = 8;
 
+/// What the programs keep in the storage of each socket, bytes.
+pub const SOCKET_STATE: usize = 240;
+
 /// A structure that may be read from any bytes of its size.
 ///
 /// # Safety

@@ -154,6 +154,7 @@ pub struct SocketState {
     pub udp_remote: [u32; 4],
 }
 
+const _: () = assert!(size_of::<SocketState>() == monitor_common::SOCKET_STATE);
 const _: () = assert!(core::mem::offset_of!(SocketState, cookie) + 8 <= 56);
 
 impl SocketState {

@@ -20,6 +20,9 @@ const EACH: usize = 16;
 /// What is to be seen of one direction behind a handshake, before it is let go, bytes.
 const FOLLOWING: u32 = 1024;
 
+/// More is looked at at once where it is no less than this part of what has been looked at, and otherwise a moment later.
+const LITTLE: u32 = 4;
+
 /// The first bytes of both directions. Gone as soon as the flow is settled.
 #[derive(Debug)]
 pub enum Evidence {
@@ -34,6 +37,10 @@ pub enum Evidence {
         enough: Option<(Wants, u64)>,
         /// What was found out of the bytes of client and server for good.
         sealed: [Sealed; 2],
+        /// Bytes of both that the last look saw.
+        looked_at: u32,
+        /// Another look is to come, a moment later.
+        is_postponed: bool,
     },
     Datagrams {
         client: Vec<Box<[u8]>>,
@@ -53,6 +60,8 @@ impl Evidence {
                 limits: Wants { client: limit, server: limit },
                 enough: None,
                 sealed: Default::default(),
+                looked_at: 0,
+                is_postponed: false,
             },
             Transport::Udp => Evidence::Datagrams { client: Vec::new(), server: Vec::new() },
         }
@@ -77,7 +86,11 @@ impl Evidence {
     }
 
     /// What the bytes say so far; with `ended`, no more will come.
-    pub fn inspect(&self, server_port: u16, ended: bool) -> Inspection {
+    pub fn inspect(&mut self, server_port: u16, ended: bool) -> Inspection {
+        if let Evidence::Stream { client, server, looked_at, is_postponed, .. } = self {
+            *looked_at = (client.prefix().len() + server.prefix().len()) as u32;
+            *is_postponed = false;
+        }
         let hint = Hint { server_port };
         match self {
             Evidence::Stream { client, server, midstream, first, limits, sealed, .. } => {
@@ -108,6 +121,23 @@ impl Evidence {
                 inspect_datagrams(&client, &server, hint)
             }
         }
+    }
+
+    /// Puts off the next look where that is enough: with little more than the last one saw, or in the middle of a handshake
+    /// (`is_handshake`), which the next packets end or lead on. Not where the room may be too small for what comes, and
+    /// not where nothing more can come. `None`: look now; else whether it was not put off before.
+    pub fn postpone(&mut self, is_handshake: bool) -> Option<bool> {
+        let is_full = self.is_full();
+        let Evidence::Stream { client, server, limits, enough: None, looked_at, is_postponed, .. } = self
+        else {
+            return None;
+        };
+        let [from_client, from_server] = [&*client, &*server].map(|side| side.prefix().len() as u32);
+        let seen = from_client + from_server;
+        let has_room = from_client < limits.client / 2 && from_server < limits.server / 2;
+        let is_little = seen.saturating_sub(*looked_at) < *looked_at / LITTLE;
+        let can_wait = *looked_at > 0 && (is_little || is_handshake && has_room);
+        (can_wait && !is_full).then(|| !std::mem::replace(is_postponed, true))
     }
 
     /// Makes room for what a handshake wants, up to `most` bytes of each direction: the new limits of
@@ -287,6 +317,32 @@ mod tests {
             evidence.add(*from_client, *offset, false, (*data).into());
         }
         evidence.inspect(8080, true).facts.protection
+    }
+
+    /// Once somebody has looked: in the middle of a handshake, as long as there is room; and with little more.
+    #[test]
+    fn a_look_of_which_little_can_come_is_put_off_once() {
+        let mut evidence = Evidence::new(Transport::Tcp, 8192);
+        let more = |evidence: &mut Evidence, from_client: bool, offset: u32, length: usize| {
+            evidence.add(from_client, offset, false, vec![0x99; length].into());
+        };
+        more(&mut evidence, true, 0, 400);
+        assert_eq!((evidence.postpone(true), evidence.postpone(false)), (None, None), "nobody has looked");
+        evidence.inspect(443, false);
+        more(&mut evidence, false, 0, 100);
+        assert_eq!(evidence.postpone(false), None, "a quarter");
+        assert_eq!((evidence.postpone(true), evidence.postpone(true)), (Some(true), Some(false)));
+        evidence.inspect(443, false);
+        more(&mut evidence, false, 100, 124);
+        assert_eq!((evidence.postpone(false), evidence.postpone(false)), (Some(true), Some(false)));
+        more(&mut evidence, false, 224, 4000);
+        assert_eq!(evidence.postpone(true), None, "what is to come may need more room");
+        evidence.inspect(443, false);
+        more(&mut evidence, false, 4224, 900);
+        assert_eq!(evidence.postpone(false), Some(true));
+        more(&mut evidence, true, 400, 7792);
+        more(&mut evidence, false, 5124, 3068);
+        assert_eq!(evidence.postpone(true), None, "nothing more will come");
     }
 
     /// What a peer may send that the receiver throws away (a wrong checksum, an old timestamp), in front

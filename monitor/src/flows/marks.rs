@@ -21,6 +21,9 @@ impl Marks {
     /// is.
     pub const OTHER_END_UNSURE: Marks = Marks(32);
 
+    /// Its end was heard.
+    pub(super) const CLOSED: Marks = Marks(64);
+
     pub fn has(self, which: Marks) -> bool {
         self.0 & which.0 != 0
     }

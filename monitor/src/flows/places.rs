@@ -3,22 +3,28 @@
 use hashbrown::HashTable;
 
 /// Places by hash. Holds 32 bits of the hash: so a place that is not meant is hardly ever looked at, and
-/// growing looks at no flow.
+/// growing looks at no flow. By place, not in the table, of which up to half is empty.
 #[derive(Debug, Default)]
 pub(super) struct Places {
-    places: HashTable<(u32, u32)>,
+    places: HashTable<u32>,
+    hashes: Vec<u32>,
 }
 
 impl Places {
+    /// A place that is not in there.
     pub fn insert(&mut self, hash: u64, index: u32) {
-        let short = shortened(hash);
-        self.places.insert_unique(spread(short), (short, index), |(short, _)| spread(*short));
+        let (short, at) = (shortened(hash), index as usize);
+        if self.hashes.len() <= at {
+            self.hashes.resize(at + 1, 0);
+        }
+        self.hashes[at] = short;
+        let hashes = &self.hashes;
+        self.places.insert_unique(spread(short), index, |index| spread(hashes[*index as usize]));
     }
 
     /// True where it was in there.
     pub fn remove(&mut self, hash: u64, index: u32) -> bool {
-        let entry = (shortened(hash), index);
-        match self.places.find_entry(spread(entry.0), |other| *other == entry) {
+        match self.places.find_entry(spread(shortened(hash)), |other| *other == index) {
             Ok(found) => {
                 found.remove();
                 true
@@ -32,8 +38,8 @@ impl Places {
         let short = shortened(hash);
         self.places
             .iter_hash(spread(short))
-            .filter(move |(other, _)| *other == short)
-            .map(|(_, index)| *index)
+            .copied()
+            .filter(move |index| self.hashes.get(*index as usize) == Some(&short))
     }
 }
 

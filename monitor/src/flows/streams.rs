@@ -353,7 +353,7 @@ impl Streams {
             client_bytes: 0,
             server_bytes: 0,
             first_ns: flow.opened_ns,
-            last_ns: flow.last_ns,
+            last_ns: flow.last_ns(),
             verdict: flow.verdict.clone(),
             facts: flow.facts.clone(),
             shown: None,
@@ -538,7 +538,7 @@ impl Stream {
     /// Takes over what a flow knows now. The stream's answer is the worst of those of the flows that
     /// carried payload; without any, the last one's.
     fn learn(&mut self, flow: &Flow) {
-        self.last_ns = self.last_ns.max(flow.last_ns);
+        self.last_ns = self.last_ns.max(flow.last_ns());
         self.show(&flow.facts, flow.facts.protocol);
         let carried = flow.bytes() != (0, 0) || flow.facts.protocol.is_some();
         self.answer(&flow.verdict, carried);

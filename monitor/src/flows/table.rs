@@ -138,7 +138,7 @@ impl Table {
 
     /// Adds a flow; gives its place, and the one that had to go for it, with the place that it had.
     pub fn insert(&mut self, flow: Flow) -> (FlowId, Option<(FlowId, Flow)>) {
-        let evicted = if self.len() >= self.capacity { self.evict(flow.last_ns) } else { None };
+        let evicted = if self.len() >= self.capacity { self.evict(flow.last_ns()) } else { None };
         self.seen += 1;
         let (key, place, transport, cgroup) = (flow.key(), flow.addresses(), flow.transport, flow.cgroup);
         let id = self.flows.insert(flow);
@@ -163,7 +163,7 @@ impl Table {
             let Some(index) = self.order.first(share) else { break };
             let id = self.flows.id_at(index);
             let Some(flow) = self.flows.get(id) else { break };
-            if flow.is_over() || now_ns.saturating_sub(flow.last_ns) > RECENT {
+            if flow.is_over() || now_ns.saturating_sub(flow.last_ns()) > RECENT {
                 last_resort = Some(id);
                 break;
             }

@@ -103,8 +103,12 @@ fn main() -> Result<()> {
 /// Nothing here is silent for longer.
 const SILENCE: Duration = Duration::from_secs(30);
 
+/// Connections that may wait to be accepted: whoever opens thousands would wait a second for each that finds no room.
+const BACKLOG: i32 = 4096;
+
 fn exchange_serve(listen: SocketAddr) -> Result<()> {
     let listener = TcpListener::bind(listen)?;
+    rustix::net::listen(&listener, BACKLOG)?;
     listener.set_nonblocking(true)?;
     let poll = epoll::create(CreateFlags::CLOEXEC)?;
     epoll::add(&poll, &listener, EventData::new_u64(0), EventFlags::IN)?;

@@ -258,8 +258,8 @@ impl Column {
                 Row::Read { view, .. } => view.opened_at,
             }),
             Column::End => match row {
-                Row::Live { flow, scene, .. } if flow.closed_ns != 0 => {
-                    Cell::Time(scene.wall(flow.closed_ns))
+                Row::Live { flow, scene, .. } if flow.closed_ns() != 0 => {
+                    Cell::Time(scene.wall(flow.closed_ns()))
                 }
                 Row::Live { .. } => Cell::Absent,
                 Row::Read { view, .. } => view.closed_at.map_or(Cell::Absent, Cell::Time),

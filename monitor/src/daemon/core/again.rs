@@ -23,7 +23,7 @@ pub(super) struct EndedSockets {
 impl EndedSockets {
     pub fn ended(&mut self, flow: &Flow) {
         let at_ns = match flow.transport {
-            Transport::Tcp => flow.closed_ns.max(flow.opened_ns),
+            Transport::Tcp => flow.closed_ns().max(flow.opened_ns),
             Transport::Udp => flow.opened_ns,
         };
         let hash = self.hash(&flow.key());
@@ -73,17 +73,17 @@ impl Core {
         let over = flow.is_over();
         let another = flow.transport == Transport::Tcp
             && match over {
-                true => opened_ns != 0 && opened_ns >= flow.closed_ns,
+                true => opened_ns != 0 && opened_ns >= flow.closed_ns(),
                 // Nobody told its end.
                 false => {
-                    event.kind == Kind::Open as u8 && opened_ns > flow.last_ns && !flow.seen.before_start
+                    event.kind == Kind::Open as u8 && opened_ns > flow.last_ns() && !flow.seen.before_start
                 }
             };
         if !another {
             return false;
         }
         let owner = flow.owner.is_none().then(|| unseen(&flow.process_seen()));
-        let last_ns = flow.last_ns;
+        let last_ns = flow.last_ns();
         drop(flow);
         if let Some(mut flow) = self.table.get_mut(id) {
             if let Some(owner) = owner {

@@ -1,6 +1,6 @@
 //! First bytes: put together, handed to the dissectors, and let go.
 
-use dissect::{Cipher, Protection};
+use dissect::{Cipher, Protection, UnknownReason};
 
 use super::named::is_listened_to;
 use super::*;
@@ -96,13 +96,42 @@ impl Core {
         grown.sort_unstable();
         grown.dedup();
         for id in grown.drain(..) {
-            // One that has ended since was looked at then.
-            if self.table.get(id).is_some_and(|flow| flow.evidence.is_some()) {
-                self.inspect(id, false);
-                self.advance(id, now_ns);
+            if self.is_postponed(id) {
+                continue;
             }
+            self.look(id, now_ns);
         }
         self.grown = grown;
+    }
+
+    /// Puts off another look at a flow, to the next tick, where little can come of it: what is in the middle of a
+    /// handshake, or says more of the same, is not looked at with each packet.
+    fn is_postponed(&mut self, id: FlowId) -> bool {
+        let Some(mut flow) = self.table.get_mut(id) else { return false };
+        let is_handshake = flow.facts.protection == Protection::Unknown(UnknownReason::Handshake);
+        let Some(is_first) = flow.evidence.as_mut().and_then(|evidence| evidence.postpone(is_handshake))
+        else {
+            return false;
+        };
+        if is_first {
+            self.postponed.push(id);
+        }
+        true
+    }
+
+    /// Looks at what was put off.
+    pub(super) fn look_at_postponed(&mut self, now_ns: u64) {
+        for id in std::mem::take(&mut self.postponed) {
+            self.look(id, now_ns);
+        }
+    }
+
+    /// One that has ended since it grew was looked at then.
+    fn look(&mut self, id: FlowId, now_ns: u64) {
+        if self.table.get(id).is_some_and(|flow| flow.evidence.is_some()) {
+            self.inspect(id, false);
+            self.advance(id, now_ns);
+        }
     }
 
     /// Nobody looks at captures now: the flow counts as one whose captures were lost, and no more of them
@@ -133,7 +162,7 @@ impl Core {
         if *first == 0 && !middle {
             *first = at_ns;
         }
-        flow.last_ns = flow.last_ns.max(at_ns);
+        flow.heard(at_ns);
         flow.captured_ns = at_ns;
         let cgroup = flow.cgroup;
         let Some(evidence) = evidence_of(flow, &mut self.held, self.settings.tcp_budget) else {
@@ -157,7 +186,7 @@ impl Core {
     pub(super) fn inspect(&mut self, id: FlowId, ended: bool) {
         let Some(mut flow) = self.table.get_mut(id) else { return };
         let (key, server_port, sent_by_client) = (flow.key(), flow.server_port(), flow.from_client(true));
-        let (closed, lost, bytes) = (flow.closed_ns != 0, flow.seen.lost_captures > 0, flow.bytes());
+        let (closed, lost, bytes) = (flow.closed_ns() != 0, flow.seen.lost_captures > 0, flow.bytes());
         let Some(evidence) = evidence_of(&mut flow, &mut self.held, self.settings.tcp_budget) else { return };
         let mut inspection = evidence.inspect(server_port, ended);
         let grown = match ended || evidence.follows() {

@@ -212,7 +212,7 @@ impl Core {
                 && flow.opened_ns <= began_ns
                 && flow.looked != number
                 && !flow.is_over();
-            if is_missed && (all || flow.seen.before_start) && flow.last_ns + unread_ns < began_ns {
+            if is_missed && (all || flow.seen.before_start) && flow.last_ns() + unread_ns < began_ns {
                 gone.push(id);
             }
         });

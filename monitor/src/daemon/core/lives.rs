@@ -239,7 +239,7 @@ impl Core {
 
     pub(super) fn close(&mut self, id: FlowId, at_ns: u64, state: FlowState) {
         if let Some(mut flow) = self.table.get_mut(id) {
-            flow.closed_ns = at_ns;
+            flow.closed(at_ns);
         }
         self.inspect(id, true);
         let Some(mut flow) = self.table.get_mut(id) else { return };

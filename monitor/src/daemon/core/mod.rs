@@ -145,6 +145,8 @@ pub struct Core {
     early: Vec<EarlyCapture>,
     /// Flows of whose first bytes there are more than were looked at.
     grown: Vec<FlowId>,
+    /// The same, of those that are looked at with the next tick.
+    postponed: Vec<FlowId>,
     /// Captures that were to wait, and those that found `early` full.
     early_seen: u64,
     pub(in crate::daemon) early_lost: u64,
@@ -229,6 +231,7 @@ impl Core {
             failed: 0,
             early: Vec::new(),
             grown: Vec::new(),
+            postponed: Vec::new(),
             early_seen: 0,
             early_lost: 0,
             held: Held::new(EVIDENCE),
@@ -382,7 +385,7 @@ impl Core {
                     if flow.sent.packets + flow.received.packets
                         < totals.sent_packets + totals.received_packets
                     {
-                        flow.last_ns = now_ns;
+                        flow.heard(now_ns);
                     }
                     flow.sent.bytes = totals.sent_bytes;
                     flow.sent.packets = totals.sent_packets;

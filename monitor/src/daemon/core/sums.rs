@@ -210,7 +210,7 @@ impl Sums {
         let counted = flow.accounted.0 + flow.accounted.1;
         self.ledger.count(&mut flow.in_ledger, counted, &flow.facts, more.0 + more.1);
         flow.accounted = (client.max(flow.accounted.0), server.max(flow.accounted.1));
-        stream.last_ns = stream.last_ns.max(flow.last_ns);
+        stream.last_ns = stream.last_ns.max(flow.last_ns());
         if changed {
             streams.learn(id, flow);
         }
@@ -259,7 +259,7 @@ impl Sums {
         let ended = Ended {
             direction: flow.direction,
             began_ns: flow.began_ns(),
-            closed_ns: if flow.closed_ns == 0 { flow.last_ns } else { flow.closed_ns },
+            closed_ns: flow.last_ns(),
             counted: flow.accounted,
         };
         self.ended.insert(own, ended);

@@ -13,6 +13,7 @@ mod hidden;
 mod named;
 mod owners;
 mod policies;
+mod postponed;
 mod quiet_day;
 mod realms;
 mod streams;

@@ -24,6 +24,7 @@ impl Core {
         self.ask_again(now_ns);
         self.ask_for_realms_again(now_ns);
         self.settle_doubts(now_ns);
+        self.look_at_postponed(now_ns);
         let waiting = std::mem::take(&mut self.waiting);
         for id in waiting {
             self.advance(id, now_ns);
@@ -92,11 +93,11 @@ impl Core {
         let commands = &mut self.out.commands;
         let lookups = &mut self.out.lookups;
         self.table.each_in(places, |id, flow| {
-            if flow.transport == Transport::Udp && now_ns.saturating_sub(flow.last_ns) >= idle_ns {
+            if flow.transport == Transport::Udp && now_ns.saturating_sub(flow.last_ns()) >= idle_ns {
                 let packets = flow.sent.packets + flow.received.packets;
                 commands.push(Command::EndUdpIfIdle { key: flow.key(), packets });
             } else if flow.transport == Transport::Udp
-                && (PATIENCE..2 * PATIENCE).contains(&now_ns.saturating_sub(flow.last_ns))
+                && (PATIENCE..2 * PATIENCE).contains(&now_ns.saturating_sub(flow.last_ns()))
             {
                 // Quiet since its last event, which may have been told before its last datagram.
                 commands.push(Command::ReadUdp { key: flow.key() });
@@ -185,7 +186,7 @@ impl Core {
 
     /// Whether something waits for the next tick.
     pub fn is_waiting(&self) -> bool {
-        !self.waiting.is_empty() || self.gone.is_some()
+        !self.waiting.is_empty() || !self.postponed.is_empty() || self.gone.is_some()
     }
 
     /// Whether flows are there whose owner is still being looked up.

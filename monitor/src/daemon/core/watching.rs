@@ -185,7 +185,7 @@ impl Core {
         let Some(mut flow) = self.table.get_mut(id) else { return false };
         let sent = head.flags & capture_flag::SENT != 0;
         let from = if flow.from_client(sent) { End::Client } else { End::Server };
-        flow.last_ns = flow.last_ns.max(head.at_ns);
+        flow.heard(head.at_ns);
         let place = (head.generation, head.offset);
         let fingerprint = |bytes: &[u8]| secret.hash_one(bytes);
         let wanted = watch.capture(from, place, data, sampling, &fingerprint, now_ns);
@@ -253,7 +253,7 @@ impl Core {
             && flow.transport == Transport::Tcp
             && matches!(flow.facts.protection, Protection::Encrypted(_))
             && now_ns.saturating_sub(flow.captured_ns) >= every_ns
-            && now_ns.saturating_sub(flow.last_ns) < LATELY
+            && now_ns.saturating_sub(flow.last_ns()) < LATELY
             && !flow.is_over()
     }
 
@@ -433,7 +433,7 @@ impl Core {
                 Some(watch.let_go(sampling, now_ns))
             } else {
                 *held += holds;
-                let active = now_ns.saturating_sub(flow.last_ns) < LATELY;
+                let active = now_ns.saturating_sub(flow.last_ns()) < LATELY;
                 watch.tick(active, sampling, &fingerprint, now_ns)
             };
             if let Some(decision) = decision {

@@ -3,15 +3,12 @@
 use anyhow::{Context, Result, ensure};
 use monitor::event::Event;
 use monitor::policy::Policy;
-use monitor_common::Kind;
+use monitor_common::{Kind, SOCKET_STATE};
 use procfs::process::Process;
 
 use super::connections::{Maker, Spread};
 use super::host::{Host, settings};
 use super::report::sample;
-
-/// `SocketState` of `monitor-ebpf`, bytes.
-const SOCKET_STATE: f64 = 232.0;
 
 pub fn run(count: usize) -> Result<()> {
     let mut host = Host::new(settings(count, 65_536), Policy::builtin());
@@ -27,11 +24,15 @@ pub fn run(count: usize) -> Result<()> {
     sample("memory", "resident", per_flow(after as f64 - before as f64), "bytes/flow");
     sample("memory", "allocated", per_flow(allocated.bytes_current as f64), "bytes/flow");
     sample("memory", "allocated, peak", per_flow(allocated.bytes_max as f64), "bytes/flow");
-    sample("memory", "kernel, value of the socket storage", SOCKET_STATE, "bytes/flow");
+    sample("memory", "kernel, value of the socket storage", SOCKET_STATE as f64, "bytes/flow");
     Ok(())
 }
 
-/// Opens `count` flows, and lets time pass until each is settled and told.
+/// How long time passes then: what follows a handshake is waited for, 10 s.
+const PASSES: u64 = 12_000_000_000;
+const TICK: u64 = 50_000_000;
+
+/// Opens `count` flows, and lets time pass until each is settled and told, and nothing more of it is waited for.
 pub fn fill(host: &mut Host, maker: &mut Maker, count: usize) -> Result<()> {
     for n in 0..count as u64 {
         let connection = maker.next(host.now_ns);
@@ -45,8 +46,8 @@ pub fn fill(host: &mut Host, maker: &mut Maker, count: usize) -> Result<()> {
         host.event(Event::Flow(Kind::Progress, connection.progress(1 + n * 7919 % 997, host.now_ns)));
     }
     host.pass_on();
-    for _ in 0..100 {
-        host.pass(50_000_000);
+    for _ in 0..PASSES / TICK {
+        host.pass(TICK);
     }
     ensure!(host.core.open_flows() == count, "{} of {count} flows are open", host.core.open_flows());
     Ok(())
