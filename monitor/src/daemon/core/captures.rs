@@ -96,17 +96,16 @@ impl Core {
         grown.sort_unstable();
         grown.dedup();
         for id in grown.drain(..) {
-            if self.is_postponed(id) {
-                continue;
+            if !self.postpone(id) {
+                self.look(id, now_ns);
             }
-            self.look(id, now_ns);
         }
         self.grown = grown;
     }
 
     /// Puts off another look at a flow, to the next tick, where little can come of it: what is in the middle of a
-    /// handshake, or says more of the same, is not looked at with each packet.
-    fn is_postponed(&mut self, id: FlowId) -> bool {
+    /// handshake, or says more of the same, is not looked at with each packet. False where it is to be looked at now.
+    fn postpone(&mut self, id: FlowId) -> bool {
         let Some(mut flow) = self.table.get_mut(id) else { return false };
         let is_handshake = flow.facts.protection == Protection::Unknown(UnknownReason::Handshake);
         let Some(is_first) = flow.evidence.as_mut().and_then(|evidence| evidence.postpone(is_handshake))
