@@ -20,10 +20,13 @@ pub use event::{
 pub use settings::Settings;
 
 /// Layout version; the daemon refuses an object built with another one.
-pub const ABI_VERSION: u32 = 8;
+pub const ABI_VERSION: u32 = 9;
 
 /// What the programs keep in the storage of each socket, bytes.
 pub const SOCKET_STATE: usize = 240;
+
+/// What they keep for settled connections, all in all, bytes.
+pub const SETTLED: usize = 256 << 10;
 
 /// A structure that may be read from any bytes of its size.
 ///

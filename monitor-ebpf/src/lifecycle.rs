@@ -15,7 +15,7 @@ use monitor_common::{FlowEvent, Kind, flow_flag, totals};
 use crate::log::note;
 use crate::maps::tick;
 use crate::socket::{self, Sequence, SocketState, TCP};
-use crate::{counters, decision, emit};
+use crate::{counters, decision, emit, settled};
 
 // include/net/tcp_states.h
 const TCP_ESTABLISHED: u32 = 1;
@@ -197,8 +197,8 @@ fn listening(ctx: &SockOpsContext) {
 #[inline(always)]
 fn state_changed(ctx: &SockOpsContext) {
     let to = ctx.arg(1);
-    if to == TCP_CLOSE_WAIT || to == TCP_CLOSING {
-        peer_finished(ctx);
+    if to == TCP_FIN_WAIT1 || to == TCP_CLOSE_WAIT || to == TCP_CLOSING {
+        finishing(ctx, to != TCP_FIN_WAIT1);
     }
     if to != TCP_CLOSE {
         return;
@@ -226,6 +226,7 @@ fn state_changed(ctx: &SockOpsContext) {
                 (*state).received.fin_end = Sequence::UNKNOWN;
             }
             decision::forget((*state).cookie);
+            settled::leave((*ctx.ops).__bindgen_anon_2.sk);
         }
     }
     if kind as u8 == Kind::Close as u8 {
@@ -237,15 +238,19 @@ fn state_changed(ctx: &SockOpsContext) {
     send(ctx, state, kind, from, flags);
 }
 
-/// The peer's FIN was taken. It can have come with the last packet of the handshake, which only the
-/// listener saw, so the packet path does not always know.
+/// One side finishes: our FIN is about to leave, or the peer's was taken. That can have come with the last packet of
+/// the handshake, which only the listener saw, or on a settled connection, so the packet path does not always know.
 #[inline(always)]
-fn peer_finished(ctx: &SockOpsContext) {
+fn finishing(ctx: &SockOpsContext, peer: bool) {
     let state = storage(ctx);
     if !state.is_null() {
-        // SAFETY: a storage value that is not null; a context field.
+        // SAFETY: a storage value that is not null; context fields.
         unsafe {
-            (*state).received.fin_end = Sequence::at((*ctx.ops).rcv_nxt);
+            if peer {
+                (*state).received.fin_end = Sequence::at((*ctx.ops).rcv_nxt);
+            }
+            (*state).flags |= SocketState::ENDING;
+            settled::leave((*ctx.ops).__bindgen_anon_2.sk);
         }
     }
 }

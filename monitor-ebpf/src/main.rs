@@ -19,6 +19,7 @@ mod maps;
 mod owner;
 mod packet;
 mod refused;
+mod settled;
 mod share;
 mod socket;
 mod tcp;

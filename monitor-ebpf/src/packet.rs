@@ -8,7 +8,7 @@ use aya_ebpf::programs::SkBuffContext;
 use monitor_common::{DEVICES, flow_flag, totals};
 
 use crate::socket::{self, TCP, UDP};
-use crate::{counters, emit, refused, tcp, udp};
+use crate::{counters, emit, refused, settled, tcp, udp};
 
 /// Where a packet's parts are, in host byte order where it says so.
 #[derive(Clone, Copy)]
@@ -20,34 +20,48 @@ pub struct Packet {
     pub destination: [u32; 4],
 }
 
-/// One packet on its way out of or into a socket. What comes first is what a settled flow costs: one
-/// call of the kernel, and looks at one line of the socket's storage, at the interface and at the TCP flags.
+/// One packet on its way out of or into a socket. Nearly all are of connections that are settled, and
+/// pass at once.
 #[inline(always)]
 pub fn seen<const SENT: bool>(ctx: &SkBuffContext) {
-    let skb = ctx.skb.skb;
+    if !settled::passes(ctx.skb.skb, SENT) {
+        followed::<SENT>(ctx.skb.skb);
+    }
+}
+
+/// Any other packet. What comes first is what a settled flow costs: one call of the kernel, and looks at
+/// one line of the socket's storage, at the interface and at the TCP flags.
+#[inline(never)]
+fn followed<const SENT: bool>(skb: *mut __sk_buff) -> i32 {
     // SAFETY: context fields; null is checked.
     unsafe {
+        if skb.is_null() {
+            return 0;
+        }
         let sk = (*skb).__bindgen_anon_2.sk;
         if sk.is_null() {
-            return;
+            return 0;
         }
         let state = socket::get(sk.cast());
         if state.is_null() {
             unknown::<SENT>(skb);
-            return;
+            return 0;
         }
         let transport = (*state).transport;
         if transport == TCP {
             if SENT && (*skb).ifindex != (*state).sent_device {
                 leaves_elsewhere(skb, state);
             }
-            if !tcp::is_settled(skb, state, SENT) {
+            if tcp::is_settled(skb, state, SENT) {
+                settled::enter(sk, state);
+            } else {
                 tcp::packet::<SENT>(skb, state);
             }
         } else if transport == UDP {
             udp::packet::<SENT>(skb, state);
         }
     }
+    0
 }
 
 /// A packet that leaves by an interface which is not the one that is known: the first, or there are several.

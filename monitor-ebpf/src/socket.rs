@@ -204,6 +204,8 @@ impl SocketState {
     /// The connection came up.
     pub const ESTABLISHED: u32 = 1 << 17;
     pub const LISTENING: u32 = 1 << 18;
+    /// One side has said that it sends nothing more, or is about to.
+    pub const ENDING: u32 = 1 << 19;
 
     /// Asked: connect(), and no SYN has left.
     pub const CONNECTING: u32 = 1;

@@ -8,7 +8,7 @@ use crate::capture::{self, Piece};
 use crate::maps::{settings, tick};
 use crate::packet::{self, Packet};
 use crate::socket::{Sequence, Side, SocketState, TCP};
-use crate::{counters, decision, emit};
+use crate::{counters, decision, emit, settled};
 
 const FIN: u8 = 1;
 const SYN: u8 = 2;
@@ -169,6 +169,7 @@ pub fn packet<const SENT: bool>(skb: *mut __sk_buff, state: *mut SocketState) ->
             && let Some(wanted) = decision::take((*state).cookie)
         {
             decision::apply(state, wanted);
+            settled::leave(sk);
         }
         if segment.payload == 0 || *limit == 0 {
             return 0;

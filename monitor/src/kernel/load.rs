@@ -116,11 +116,15 @@ pub(super) const HOOKS: [Hook; 9] = [
 ];
 
 /// The maps that outlive a daemon with its hooks.
-pub(super) const MAPS: [&str; 7] =
-    ["EVENTS", "OVERFLOW", "DECISIONS", "UDP_FLOWS", "COUNTERS", "SOCKETS", JOURNAL];
+pub(super) const MAPS: [&str; 8] =
+    ["EVENTS", "OVERFLOW", "DECISIONS", "UDP_FLOWS", "COUNTERS", "SOCKETS", JOURNAL, SETTLED];
 
 /// The one of them that no program works on.
 pub(super) const JOURNAL: &str = "JOURNAL";
+
+/// The connections whose packets pass at once (monitor-ebpf/src/settled.rs): a section of the object, which is a map of
+/// its name.
+const SETTLED: &str = ".bss.settled";
 
 /// The maps that this side works on.
 const TAKEN: [&str; 7] = ["EVENTS", "OVERFLOW", "DECISIONS", "UDP_FLOWS", "COUNTERS", JOURNAL, "EXECUTED_AT"];
@@ -135,9 +139,6 @@ pub(super) struct Shape {
     pub entries: u32,
     pub flags: u32,
 }
-
-/// Bytes of `SocketState`, which lies with the programs (monitor-ebpf/src/socket.rs).
-const SOCKET_STATE: usize = 240;
 
 /// How each of [`MAPS`] is made (monitor-ebpf/src/maps.rs).
 fn shapes(sizes: &Sizes) -> [Shape; MAPS.len()] {
@@ -162,8 +163,9 @@ fn shapes(sizes: &Sizes) -> [Shape; MAPS.len()] {
         shape(HASH, 8, size_of::<Decision>(), sizes.decisions, 0),
         shape(HASH, size_of::<UdpKey>(), size_of::<UdpFlow>(), sizes.udp_flows, 0),
         shape(PER_CPU_ARRAY, 4, size_of::<Counters>(), 1, 0),
-        shape(SK_STORAGE, 4, SOCKET_STATE, 0, NO_PREALLOC | CLONE),
+        shape(SK_STORAGE, 4, monitor_common::SOCKET_STATE, 0, NO_PREALLOC | CLONE),
         shape(ARRAY, 4, size_of::<JournalSlot>(), JOURNAL_SLOTS, MMAPABLE),
+        shape(ARRAY, 4, monitor_common::SETTLED, 1, 0),
     ]
 }
 

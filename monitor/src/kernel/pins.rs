@@ -270,8 +270,9 @@ impl Pins {
     }
 }
 
+/// A file system of pins takes no dots.
 pub(super) fn map_pin(name: &str) -> String {
-    format!("map_{name}")
+    format!("map_{}", name.trim_start_matches('.').replace('.', "_"))
 }
 
 pub(super) fn link_pin(hook: &Hook) -> String {

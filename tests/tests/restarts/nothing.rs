@@ -7,7 +7,7 @@ use super::*;
 
 /// Links, one a hook; maps with names, which outlive a daemon with them.
 const LINKS: usize = 9;
-const MAPS: usize = 7;
+const MAPS: usize = 8;
 
 /// All that a daemon left, or is at work with.
 #[derive(Debug)]

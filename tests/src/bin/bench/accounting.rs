@@ -10,10 +10,10 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use aya::Ebpf;
 use aya::maps::{Map, MapData, PerCpuArray};
 use aya::programs::{CgroupAttachMode, CgroupSkb, CgroupSkbAttachType};
 use aya::sys::{Stats, enable_stats};
+use aya::{Ebpf, EbpfLoader};
 use monitor_common::{Counters, KINDS, Plain};
 use serde::Serialize;
 use tests::fdinfo;
@@ -108,9 +108,9 @@ pub fn difference(before: &BTreeMap<String, Runs>, after: &BTreeMap<String, Runs
         .collect()
 }
 
-/// A program for comparison, attached to a cgroup in both directions as ours are: the empty one, mostly.
+/// A program for comparison, attached to a cgroup as ours are, one of its own for each direction: the empty one, mostly.
 pub struct Empty {
-    ebpf: Ebpf,
+    directions: [Ebpf; 2],
     name: &'static str,
 }
 
@@ -121,22 +121,32 @@ impl Empty {
 
     /// Another one that stands for itself: `look_up` does nothing but ask for the socket's storage.
     pub fn attach_other(cgroup: &Path, name: &'static str) -> Result<Self> {
-        let object = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bpf/streamwatch.bpf.o");
-        let mut ebpf = Ebpf::load_file(&object).with_context(|| object.display().to_string())?;
-        let program: &mut CgroupSkb =
-            ebpf.program_mut(name).with_context(|| format!("no program {name}"))?.try_into()?;
-        program.load()?;
         let directory = fs::File::open(cgroup)?;
-        for direction in [CgroupSkbAttachType::Ingress, CgroupSkbAttachType::Egress] {
+        let attach = |direction| {
+            let object = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bpf/streamwatch.bpf.o");
+            let mut ebpf = EbpfLoader::new()
+                .map_max_entries("EVENTS", 1 << 16)
+                .load_file(&object)
+                .with_context(|| object.display().to_string())?;
+            let program: &mut CgroupSkb =
+                ebpf.program_mut(name).with_context(|| format!("no program {name}"))?.try_into()?;
+            program.load()?;
             program.attach(&directory, direction, CgroupAttachMode::Single)?;
-        }
-        Ok(Empty { ebpf, name })
+            anyhow::Ok(ebpf)
+        };
+        let directions = [attach(CgroupSkbAttachType::Ingress)?, attach(CgroupSkbAttachType::Egress)?];
+        Ok(Empty { directions, name })
     }
 
     /// What it has done so far.
     pub fn runs(&self) -> Result<Runs> {
-        let program: &CgroupSkb = self.ebpf.program(self.name).context("the program is gone")?.try_into()?;
-        let info = program.info()?;
-        Ok(Runs { count: info.run_count(), ns: info.run_time().as_nanos() as u64 })
+        let mut sum = Runs::default();
+        for ebpf in &self.directions {
+            let program: &CgroupSkb = ebpf.program(self.name).context("the program is gone")?.try_into()?;
+            let info = program.info()?;
+            sum.count += info.run_count();
+            sum.ns += info.run_time().as_nanos() as u64;
+        }
+        Ok(sum)
     }
 }
