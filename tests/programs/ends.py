@@ -1,113 +1,112 @@
-"""Connections that are long settled when they end, in each way that a connection can.
+"""Ends of UDP flows: `ends.py WHAT HERE PORT THERE PORT`, addresses first of who runs it.
 
-ends.py serve PORT                     answers, at every address
-ends.py connect PORT COUNT LOG HOST..  COUNT connections of each way to each host, one after the other
+server    answers
+client    asks four times
+once      asks once, and ends
+false     asks all the time with an address that a device of its own has, in a user and network namespace of its own
+freebind  asks all the time with an address that nobody here has
+hidden    the same from a namespace that only the socket keeps
+joined    client and server in two network namespaces of one user namespace"""
 
-The client writes a line of JSON for each connection: the addresses, and the payload bytes each way.
-"""
-
-import json
+import ctypes
+import os
 import socket
-import struct
+import subprocess
 import sys
-import threading
 import time
 
-# More than is captured of a direction (8 KiB), and then more, which passes when it is settled.
-BEGINNING = 20_000
-MORE = 30_000
-REST = 50_000
-WAYS = ["client_closes", "server_closes", "half_closed", "reset"]
-# A byte that begins no protocol and is no text.
-FILL = b"\xee"
+NEWNET = 0x40000000
+IPV6_FREEBIND = 78
+LIBC = ctypes.CDLL(None, use_errno=True)
 
 
-def endpoint(address):
-    host = address[0].removeprefix("::ffff:")
-    return f"[{host}]:{address[1]}" if ":" in host else f"{host}:{address[1]}"
+def ip(*arguments):
+    subprocess.run(["ip", *arguments], check=True)
 
 
-def exactly(connection, count):
-    while count > 0:
-        got = connection.recv(min(count, 65536))
-        if not got:
-            raise EOFError(f"{count} bytes are missing")
-        count -= len(got)
+def bound(address, binds_freely=False):
+    end = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET, socket.SOCK_DGRAM)
+    if binds_freely:
+        end.setsockopt(socket.IPPROTO_IPV6, IPV6_FREEBIND, 1)
+    end.bind(address)
+    return end
 
 
-def reset_at_close(connection):
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+def unshare():
+    if LIBC.unshare(NEWNET):
+        sys.exit("no network namespace may be made here")
 
 
-def all_acknowledged(connection):
-    """The peer has taken all that was sent, and with it the acknowledgement of all that it sent."""
-    deadline = time.monotonic() + 10
-    # `tcpi_unacked` of `struct tcp_info` (include/uapi/linux/tcp.h).
-    while struct.unpack_from("I", connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104), 24)[0] > 0:
-        if time.monotonic() > deadline:
-            raise TimeoutError("the peer does not acknowledge")
-        time.sleep(0.001)
+def serve(here):
+    end = bound(here)
+    print("ready", flush=True)
+    while True:
+        _, sender = end.recvfrom(100)
+        end.sendto(b"an answer in words\n", sender)
 
 
-def until_closed(connection):
-    while connection.recv(65536):
-        pass
+def ask(here, there, times, pause):
+    end = bound(here)
+    end.settimeout(10)
+    for _ in range(times):
+        end.sendto(b"a question in words\n", there)
+        end.recv(100)
+        time.sleep(pause)
 
 
-def client(host, port, way):
-    connection = socket.create_connection((host, port))
-    ends = endpoint(connection.getsockname()), endpoint(connection.getpeername())
-    connection.sendall(bytes([0xE0 + WAYS.index(way)]))
-    sent, received = 1, 0
-    for size in (BEGINNING, MORE):
-        connection.sendall(FILL * size)
-        exactly(connection, size)
-        sent += size
-        received += size
-    if way == "server_closes":
-        until_closed(connection)
-    elif way == "half_closed":
-        connection.shutdown(socket.SHUT_WR)
-        exactly(connection, REST)
-        received += REST
-        until_closed(connection)
-    elif way == "reset":
-        connection.sendall(FILL)
-        sent += 1
-        all_acknowledged(connection)
-        reset_at_close(connection)
-    connection.close()
-    return {"client": ends[0], "server": ends[1], "client_bytes": sent, "server_bytes": received}
+def take_address(here, there):
+    ip("link", "add", "d0", "type", "veth", "peer", "name", "d1")
+    ip("link", "set", "d1", "up")
+    ip("link", "set", "d0", "up")
+    ip("address", "add", here + "/32", "dev", "d0")
+    ip("route", "add", there + "/32", "dev", "d0", "src", here)
+    ip("neighbour", "add", there, "lladdr", "02:00:00:00:00:01", "dev", "d0")
 
 
-def serve(connection):
-    with connection:
-        way = WAYS[connection.recv(1)[0] - 0xE0]
-        for size in (BEGINNING, MORE):
-            exactly(connection, size)
-            connection.sendall(FILL * size)
-        if way == "server_closes":
-            return
-        try:
-            until_closed(connection)
-        except ConnectionResetError:
-            return
-        if way == "half_closed":
-            connection.sendall(FILL * REST)
+def speak(here, there, how):
+    if how != "freebind":
+        take_address(here[0], there[0])
+    end = bound(here, how == "freebind")
+    if how == "hidden":
+        unshare()
+    for at in range(300):
+        end.sendto(b"false\n", there)
+        if at == 0:
+            print("ready", flush=True)
+        time.sleep(0.1)
 
 
-def main():
-    if sys.argv[1] == "serve":
-        with socket.create_server(("::", int(sys.argv[2])), family=socket.AF_INET6, dualstack_ipv6=True) as listener:
-            while True:
-                threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
-    port, count = int(sys.argv[2]), int(sys.argv[3])
-    with open(sys.argv[4], "w") as log:
-        for _ in range(count):
-            for host in sys.argv[5:]:
-                for way in WAYS:
-                    print(json.dumps(client(host, port, way)), file=log, flush=True)
-                    time.sleep(0.005)
+def join(here, there):
+    ready, made = os.pipe()
+    go, linked = os.pipe()
+    child = os.fork()
+    if child == 0:
+        unshare()
+        os.write(made, b"y")
+        os.read(go, 1)
+        ip("link", "set", "v1", "up")
+        ip("address", "add", there[0] + "/24", "dev", "v1")
+        serve(there)
+    os.read(ready, 1)
+    ip("link", "add", "v0", "type", "veth", "peer", "name", "v1", "netns", str(child))
+    ip("link", "set", "v0", "up")
+    ip("address", "add", here[0] + "/24", "dev", "v0")
+    os.write(linked, b"y")
+    time.sleep(2)
+    ask(here, there, 4, 0.5)
+    os.kill(child, 15)
+    os.wait()
 
 
-main()
+what, *numbers = sys.argv[1:]
+own, other = (numbers[0], int(numbers[1])), (numbers[2], int(numbers[3]))
+if what == "server":
+    serve(own)
+elif what == "client":
+    ask(own, other, 4, 0.5)
+elif what == "once":
+    ask(own, other, 1, 0)
+elif what == "joined":
+    join(own, other)
+else:
+    speak(own, other, what)

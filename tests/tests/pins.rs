@@ -22,6 +22,8 @@ use tests::traffic;
 use tests::{Bpffs, Daemon, DaemonOptions, Ended, Lab, Suite, field, is_alert, is_flow, number, text};
 
 const PORT: u16 = 34_710;
+/// Of nine hooks and eight maps.
+const NAMES: usize = 17;
 const SOON: Duration = Duration::from_secs(20);
 const RESTORE: &str = "[kernel]\nrestore = true\n";
 
@@ -432,7 +434,7 @@ fn put_right() -> Result<()> {
     std::fs::remove_dir_all(house.set())?;
     tampered(&daemon, "the hook received lost its pin; it was put right")?;
     let deadline = Instant::now() + SOON;
-    while house.names().unwrap_or_default() < 16 {
+    while house.names().unwrap_or_default() < NAMES {
         ensure!(Instant::now() < deadline, "not every name is back: {}", house.names()?);
         thread::sleep(Duration::from_millis(50));
     }

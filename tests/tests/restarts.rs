@@ -35,6 +35,8 @@ use tests::{
 };
 
 const PORT: u16 = 34_700;
+/// Of nine hooks and eight maps.
+const PINS: usize = 17;
 const SOON: Duration = Duration::from_secs(20);
 const LOAD: Duration = Duration::from_secs(300);
 
@@ -402,7 +404,7 @@ fn moved_over(house: &House, daemon: Daemon, why: &str) -> Result<()> {
 fn interrupted() -> Result<()> {
     let house = House::new()?;
     let daemon = house.daemon("")?;
-    ensure!(house.pins().len() == 16, "not nine hooks and seven maps: {:?}", house.pins());
+    ensure!(house.pins().len() == PINS, "not nine hooks and eight maps: {:?}", house.pins());
     let ours = Ours::of(&house)?;
     let held = ours.held(&house)?;
     daemon.stop_with(Signal::INT)?;

@@ -31,12 +31,12 @@ fn main() -> ExitCode {
 fn ends() -> Result<()> {
     let lab = Lab::new("settled")?;
     let daemon = Daemon::start(&lab, DaemonOptions { keep: is_last_or_loss, ..DaemonOptions::default() })?;
-    let _server = serve(&lab, "ends.py", &["serve", &PORT.to_string()])?;
+    let _server = serve(&lab, "settled_ends.py", &["serve", &PORT.to_string()])?;
     let hosts = ["127.0.0.1", "::1", "10.213.0.2", "fd13::2"];
     let log = lab.directory.file("client.log");
     let (port, count) = (PORT.to_string(), COUNT.to_string());
     let arguments = [&["connect", &port, &count, &log], &hosts[..]].concat();
-    lab.run(script(lab.server(), "ends.py", &arguments), CLIENT)?;
+    lab.run(script(lab.server(), "settled_ends.py", &arguments), CLIENT)?;
     let made = traffic::read_log::<Connection>(&log)?;
     ensure!(made.len() == COUNT * WAYS * hosts.len(), "{} connections were made", made.len());
     let heard = all_ends(daemon, made.len())?;

@@ -38,7 +38,7 @@ pub fn put_right() -> Result<()> {
     daemon.wait_for("alert of the second time", SOON, is_alert, again)?;
     std::fs::remove_file(house.pin("link_sent"))?;
     tampered(&daemon, "the hook sent lost its pin; it was put right")?;
-    ensure!(house.pins().len() == 16, "not every pin is back: {:?}", house.pins());
+    ensure!(house.pins().len() == PINS, "not every pin is back: {:?}", house.pins());
     house.request()?;
     let ours = |record: &Value| is_flow(record) && number(record, "server.port") == Some(u64::from(PORT));
     daemon.wait_for("end of a flow", SOON, ours, |record| ours(record) && action(record) == "flow_closed")?;
@@ -63,7 +63,7 @@ pub fn remade() -> Result<()> {
     let again = house.lab.cgroup.child("service")?;
     until_attached(&daemon, true)?;
     ensure!(daemon.stderr().contains("was removed and made again"), "{}", daemon.stderr());
-    ensure!(house.pins().len() == 16, "not every pin is back: {:?}", house.pins());
+    ensure!(house.pins().len() == PINS, "not every pin is back: {:?}", house.pins());
     let _server = house.serve()?;
     let client = Place { cgroup: Some(again.path().to_owned()), ..house.lab.client() };
     house.request_from(&client)?;
