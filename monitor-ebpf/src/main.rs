@@ -103,8 +103,8 @@ pub fn empty(_ctx: SkBuffContext) -> i32 {
     PASS
 }
 
-/// Attached to nothing: an empty program with one look-up of the socket's storage, the least that a
-/// program costs which knows whose packet it sees. For comparison.
+/// Attached to nothing: an empty program with one look-up of the socket's storage, what a program costs
+/// that asks the kernel whose packet it sees. For comparison.
 #[cgroup_skb]
 pub fn look_up(ctx: SkBuffContext) -> i32 {
     packet::only_look_up(&ctx);

@@ -36,7 +36,7 @@ pub fn run(effort: &Effort) -> Result<Findings> {
     let watch = Watch::start(lab.cgroup.path())?;
     let behind = Empty::attach(lab.cgroup.path())?;
     let empty = [&before, &behind];
-    // The least that any program costs which knows whose packet it sees.
+    // What a program costs that asks the kernel whose packet it sees.
     let look_up = Empty::attach_other(lab.cgroup.path(), "look_up")?;
     let _statistics = Statistics::on()?;
     let mut serve = programs::load(&lab.server());
@@ -59,7 +59,7 @@ pub fn run(effort: &Effort) -> Result<Findings> {
     );
     let floor: Vec<f64> = settled.iter().map(|window| window.look_up.mean() - window.empty.mean()).collect();
     findings
-        .stated("settled flow: of that, one look-up of the socket's storage", median(&floor), "ns")
+        .stated("for comparison, one look-up of the socket's storage", median(&floor), "ns")
         .note = format!(
         "a program that does nothing else, on the same packets, spread {:.0} %",
         100.0 * spread(&floor)
