@@ -33,8 +33,8 @@ pub fn seen<const SENT: bool>(ctx: &SkBuffContext) {
 /// What [`followed`] says of a packet whose socket has no storage.
 const UNKNOWN: i32 = 1;
 
-/// Any other packet. What comes first is what a settled flow costs: one call of the kernel, and looks at
-/// one line of the socket's storage, at the interface and at the TCP flags.
+/// Any other packet. What comes first is what a settled flow without a place costs: one call of the kernel,
+/// and looks at one line of the socket's storage, at the interface and at the TCP flags.
 #[inline(never)]
 fn followed<const SENT: bool>(skb: *mut __sk_buff) -> i32 {
     // SAFETY: context fields; null is checked.

@@ -155,7 +155,9 @@ unsafe fn may_stay(state: *const SocketState) -> bool {
     }
 }
 
-/// What was written before is seen by all processors before anything is read after.
+/// What was written before is seen by all processors before anything is read after: on x86, where this is a full
+/// barrier. Elsewhere it may not be, and a connection that ends at the very moment at which it enters could stay for
+/// a tick.
 #[inline(always)]
 unsafe fn barrier(place: *mut Place) {
     // SAFETY: adds nothing to a word. Linux 5.10 has no other instruction that orders.
