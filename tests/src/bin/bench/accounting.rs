@@ -108,6 +108,21 @@ pub fn difference(before: &BTreeMap<String, Runs>, after: &BTreeMap<String, Runs
         .collect()
 }
 
+/// Our programs beside the monitor's, on small maps: nobody reads what they say.
+pub fn object() -> Result<Ebpf> {
+    let object = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bpf/streamwatch.bpf.o");
+    EbpfLoader::new()
+        .map_max_entries("EVENTS", 1 << 16)
+        .map_max_entries("UDP_FLOWS", 64)
+        .load_file(&object)
+        .with_context(|| object.display().to_string())
+}
+
+/// The program of this name.
+pub fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut CgroupSkb> {
+    Ok(ebpf.program_mut(name).with_context(|| format!("no program '{name}'"))?.try_into()?)
+}
+
 /// A program for comparison, attached to a cgroup as ours are, one of its own for each direction: the empty one, mostly.
 pub struct Empty {
     directions: [Ebpf; 2],
@@ -123,13 +138,8 @@ impl Empty {
     pub fn attach_other(cgroup: &Path, name: &'static str) -> Result<Self> {
         let directory = fs::File::open(cgroup)?;
         let attach = |direction| {
-            let object = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bpf/streamwatch.bpf.o");
-            let mut ebpf = EbpfLoader::new()
-                .map_max_entries("EVENTS", 1 << 16)
-                .load_file(&object)
-                .with_context(|| object.display().to_string())?;
-            let program: &mut CgroupSkb =
-                ebpf.program_mut(name).with_context(|| format!("no program {name}"))?.try_into()?;
+            let mut ebpf = object()?;
+            let program = program(&mut ebpf, name)?;
             program.load()?;
             program.attach(&directory, direction, CgroupAttachMode::Single)?;
             anyhow::Ok(ebpf)

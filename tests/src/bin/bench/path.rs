@@ -8,13 +8,11 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use aya::programs::{CgroupSkb, TestRun, TestRunOptions};
-use aya::{Ebpf, EbpfLoader};
+use aya::programs::{TestRun, TestRunOptions};
 use monitor_common::Kind;
 use tests::{Lab, Process};
 
@@ -57,12 +55,11 @@ pub fn run(effort: &Effort) -> Result<Findings> {
         100.0 * spread(&over),
         median(&settled.iter().map(|window| window.empty.mean()).collect::<Vec<_>>()),
     );
-    let floor: Vec<f64> = settled.iter().map(|window| window.look_up.mean() - window.empty.mean()).collect();
-    findings
-        .stated("for comparison, one look-up of the socket's storage", median(&floor), "ns")
-        .note = format!(
+    let look_up: Vec<f64> =
+        settled.iter().map(|window| window.look_up.mean() - window.empty.mean()).collect();
+    findings.stated("for comparison, one look-up of the socket's storage", median(&look_up), "ns").note = format!(
         "a program that does nothing else, on the same packets, spread {:.0} %",
-        100.0 * spread(&floor)
+        100.0 * spread(&look_up)
     );
     let quiet = median(&over);
     let each: Vec<f64> = captured.iter().map(|window| window.a_capture(quiet)).collect();
@@ -167,15 +164,10 @@ impl Bench<'_> {
 const REPEAT: u32 = 1_000_000;
 
 fn not_followed(effort: &Effort, findings: &mut Findings) -> Result<()> {
-    let object = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bpf/streamwatch.bpf.o");
-    let mut ebpf = EbpfLoader::new()
-        .map_max_entries("EVENTS", 1 << 16)
-        .map_max_entries("UDP_FLOWS", 64)
-        .load_file(&object)
-        .with_context(|| object.display().to_string())?;
+    let mut ebpf = accounting::object()?;
     let mut taken: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
     for name in ["empty", "received", "sent"] {
-        program(&mut ebpf, name)?.load()?;
+        accounting::program(&mut ebpf, name)?.load()?;
     }
     for _ in 0..effort.pairs {
         for name in ["empty", "received", "sent"] {
@@ -183,7 +175,7 @@ fn not_followed(effort: &Effort, findings: &mut Findings) -> Result<()> {
             let packet = ethernet();
             options.data_in = Some(&packet);
             options.repeat = REPEAT;
-            let result = program(&mut ebpf, name)?.test_run(options)?;
+            let result = accounting::program(&mut ebpf, name)?.test_run(options)?;
             taken.entry(name).or_default().push(result.duration.as_nanos() as f64);
         }
     }
@@ -195,10 +187,6 @@ fn not_followed(effort: &Effort, findings: &mut Findings) -> Result<()> {
     }
     findings.raw("test_run, ns", &taken);
     Ok(())
-}
-
-fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut CgroupSkb> {
-    Ok(ebpf.program_mut(name).with_context(|| format!("no program '{name}'"))?.try_into()?)
 }
 
 /// An Ethernet frame with a TCP segment of 100 bytes.
