@@ -1,4 +1,4 @@
-"""HTTP in the clear with answers that are longer than what is captured of them.
+"""HTTP in the clear with requests and answers that are longer than what is captured of them.
 
 long_answers.py serve PORT          answers each connection once, on loopback
 long_answers.py connect PORT COUNT  COUNT requests, each on a connection of its own that is closed before the next
@@ -10,19 +10,31 @@ import sys
 LONG = 60_000
 
 
+def some(connection):
+    got = connection.recv(65536)
+    if not got:
+        raise EOFError("the other end has closed")
+    return got
+
+
 def head(connection):
+    """A head, and what came behind it."""
     got = b""
     while b"\r\n\r\n" not in got:
-        got += connection.recv(65536)
-    return got
+        got += some(connection)
+    return got.split(b"\r\n\r\n", 1)
+
+
+def exactly(connection, count):
+    while count > 0:
+        count -= len(some(connection))
 
 
 def serve(connection):
     with connection:
-        length = int(head(connection).split(b"Content-Length: ")[1].split(b"\r\n")[0])
+        head(connection)
         connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
-        while length > 0:
-            length -= len(connection.recv(65536))
+        exactly(connection, LONG)
         answer = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n" % LONG
         connection.sendall(answer + b"a" * LONG)
         while connection.recv(65536):
@@ -34,15 +46,9 @@ def ask(port):
         request = b"POST /long HTTP/1.1\r\nHost: long.test\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n" % LONG
         connection.sendall(request)
         head(connection)
-        for _ in range(4):
-            connection.sendall(b"b" * (LONG // 4))
-        left = LONG
-        got = connection.recv(65536)
-        while b"\r\n\r\n" not in got:
-            got += connection.recv(65536)
-        left -= len(got.split(b"\r\n\r\n", 1)[1])
-        while left > 0:
-            left -= len(connection.recv(65536))
+        connection.sendall(b"b" * LONG)
+        _, body = head(connection)
+        exactly(connection, LONG - len(body))
 
 
 def main():

@@ -43,7 +43,7 @@ pub use lab::{Lab, LinkKind};
 pub use netns::{LEFT, Netns, NetnsPair, RIGHT};
 pub use pins::Bpffs;
 pub use process::{Finished, Place, Process, Stopped, finish};
-pub use record::{field, is_alert, is_flow, is_loss, number, show, text};
+pub use record::{field, is_alert, is_closed, is_flow, is_loss, number, show, text};
 pub use secrets::no_secret;
 pub use servers::Server;
 pub use suite::{Skip, Suite};

@@ -21,6 +21,13 @@ pub fn is_flow(record: &Value) -> bool {
     text(record, "event.dataset") == "streamwatch.flow"
 }
 
+/// The last record of a flow to this port.
+pub fn is_closed(record: &Value, server_port: u16) -> bool {
+    is_flow(record)
+        && text(record, "event.action") == "flow_closed"
+        && number(record, "server.port") == Some(server_port.into())
+}
+
 pub fn is_alert(record: &Value) -> bool {
     text(record, "event.dataset") == "streamwatch.alert"
 }

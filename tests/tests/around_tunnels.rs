@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use serde_json::Value;
 use tests::{
-    Daemon, DaemonOptions, Lab, Place, Process, Skip, Suite, finish, is_alert, is_flow, number, text,
+    Daemon, DaemonOptions, Lab, Place, Process, Skip, Suite, finish, is_alert, is_closed, is_flow, number,
+    text,
 };
 
 const PORT: u16 = 34_612;
@@ -296,11 +297,7 @@ fn beside_many_sockets() -> Result<()> {
     }
     drop(stdin);
     ensure!(client.wait(PATIENCE)?.success(), "the client failed");
-    let ended = |record: &Value| {
-        is_flow(record)
-            && number(record, "server.port") == Some(u64::from(PORT))
-            && text(record, "event.action") == "flow_closed"
-    };
+    let ended = |record: &Value| is_closed(record, PORT);
     tunnel.daemon.wait_until("the ends of the flows", PATIENCE, ended, |heard| {
         (heard.iter().filter(|heard| ended(&heard.record)).count() >= FLOWS).then_some(())
     })?;

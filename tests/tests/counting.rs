@@ -10,7 +10,7 @@ use serde_json::Value;
 use tests::traffic::{self, Connection};
 use tests::{
     Daemon, DaemonOptions, Heard, Lab, LinkKind, Place, Process, Stopped, Suite, amounts, exact, field,
-    is_alert, is_flow, is_loss, number, show, stages, text,
+    is_alert, is_closed, is_flow, is_loss, number, show, stages, text,
 };
 
 const PORT: u16 = 34_567;
@@ -264,9 +264,7 @@ fn lost_losses() -> Result<()> {
 
 /// The end of a connection of this test, whatever was seen of it before.
 fn is_last(record: &Value) -> bool {
-    is_flow(record)
-        && text(record, "event.action") == "flow_closed"
-        && number(record, "server.port") == Some(PORT.into())
+    is_closed(record, PORT)
 }
 
 fn is_last_or_loss(record: &Value) -> bool {

@@ -11,7 +11,8 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tests::servers::{program, python};
 use tests::{
-    Daemon, DaemonOptions, Lab, Process, Skip, Suite, field, finish, is_flow, is_loss, number, show, text,
+    Daemon, DaemonOptions, Lab, Process, Skip, Suite, field, finish, is_closed, is_flow, is_loss, number,
+    show, text,
 };
 
 const PORT: u16 = 34_800;
@@ -165,9 +166,7 @@ fn be_found(lab: &Lab) -> Result<()> {
 
 fn ended(daemon: &Daemon, direction: &str, done: &Done) -> Result<Value> {
     let heard = daemon.wait_for("closed flow", PATIENCE, is_flow, |record| {
-        is_flow(record)
-            && text(record, "event.action") == "flow_closed"
-            && number(record, "server.port") == Some(PORT.into())
+        is_closed(record, PORT)
             && number(record, "client.port") == Some(done.port)
             && text(record, "network.direction") == direction
     })?;
@@ -433,10 +432,7 @@ fn crossed() -> Result<()> {
     for (process, server) in [(&asks, PORT), (&answers, OTHER)] {
         let done = of(process)?;
         let heard = daemon.wait_for("closed flow", PATIENCE, is_flow, |record| {
-            is_flow(record)
-                && text(record, "event.action") == "flow_closed"
-                && number(record, "server.port") == Some(server.into())
-                && number(record, "client.port") == Some(done.port)
+            is_closed(record, server) && number(record, "client.port") == Some(done.port)
         })?;
         let record = heard.record;
         whole(&record, &done)?;
@@ -465,10 +461,7 @@ fn subflows() -> Result<()> {
     let done = client(lab.client(), &["connect", V4, &PORT.to_string(), "subflows"])
         .with_context(|| server.said())?;
     let is_end = |record: &Value, direction: &str| {
-        is_flow(record)
-            && text(record, "event.action") == "flow_closed"
-            && number(record, "server.port") == Some(PORT.into())
-            && text(record, "network.direction") == direction
+        is_closed(record, PORT) && text(record, "network.direction") == direction
     };
     // What was sent again on the other subflow counts on both.
     let twice = sent_again(&lab)?;

@@ -7,7 +7,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tests::servers::{self, Security, program, python};
-use tests::{Certificates, Daemon, DaemonOptions, Lab, LinkKind, Skip, Suite, is_flow, number, show, text};
+use tests::{
+    Certificates, Daemon, DaemonOptions, Lab, LinkKind, Skip, Suite, is_closed, is_flow, number, show, text,
+};
 
 const PORT: u16 = 34_567;
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -24,10 +26,7 @@ fn main() -> ExitCode {
 }
 
 fn closed(record: &Value, client_port: u16) -> bool {
-    is_flow(record)
-        && text(record, "event.action") == "flow_closed"
-        && number(record, "server.port") == Some(PORT.into())
-        && number(record, "client.port") == Some(client_port.into())
+    is_closed(record, PORT) && number(record, "client.port") == Some(client_port.into())
 }
 
 fn odd(host: &'static str, way: &'static str) -> Result<()> {
@@ -86,12 +85,7 @@ fn unruly() -> Result<()> {
         lab.run(client, PATIENCE)?;
     }
     for direction in ["egress", "ingress"] {
-        let ours = |record: &Value| {
-            is_flow(record)
-                && text(record, "event.action") == "flow_closed"
-                && number(record, "server.port") == Some(PORT.into())
-                && text(record, "network.direction") == direction
-        };
+        let ours = |record: &Value| is_closed(record, PORT) && text(record, "network.direction") == direction;
         let wanted = usize::from(UNRULY_REQUESTS);
         let records = daemon.wait_until("records of all requests", PATIENCE, is_flow, |heard| {
             let found: Vec<Value> =

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tests::servers::{program, python};
 use tests::traffic::{self, Connection};
 use tests::{
-    Daemon, DaemonOptions, Heard, Lab, Place, Process, Suite, exact, is_flow, is_loss, number, show, text,
+    Daemon, DaemonOptions, Heard, Lab, Place, Process, Suite, exact, is_closed, is_loss, show, text,
 };
 
 const PORT: u16 = 34_568;
@@ -80,15 +80,16 @@ fn all_ends(daemon: Daemon, connections: usize) -> Result<Vec<Heard>> {
     daemon.wait_until(&what, RECORDS, is_loss, |heard| (closed(heard) >= 2 * connections).then_some(()))?;
     let ended = daemon.stop()?;
     ensure!(ended.status.success(), "the daemon ended with {}:\n{}", ended.status, ended.stderr);
+    let lost: Vec<String> =
+        ended.heard.iter().map(|heard| &heard.record).filter(|record| is_loss(record)).map(show).collect();
+    ensure!(lost.is_empty(), "events were lost:\n{}", lost.join("\n"));
     let ends = closed(&ended.heard);
     ensure!(ends == 2 * connections, "{ends} ends of {connections} connections");
     Ok(ended.heard)
 }
 
 fn is_last(record: &Value) -> bool {
-    is_flow(record)
-        && text(record, "event.action") == "flow_closed"
-        && number(record, "server.port") == Some(PORT.into())
+    is_closed(record, PORT)
 }
 
 fn is_last_or_loss(record: &Value) -> bool {

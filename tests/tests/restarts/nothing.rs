@@ -5,10 +5,6 @@ use std::os::fd::OwnedFd;
 
 use super::*;
 
-/// Links, one a hook; maps with names, which outlive a daemon with them.
-const LINKS: usize = 9;
-const MAPS: usize = 8;
-
 /// All that a daemon left, or is at work with.
 #[derive(Debug)]
 pub struct Ours {
