@@ -10,6 +10,7 @@ use dissect::{Facts, Protection};
 use jiff::Timestamp;
 use monitor_common::{FlowEvent, Kind, Owner, flow_flag};
 
+use super::seldom::Seldom;
 use super::{Addresses, Detected, Endpoint, Evidence, FlowId, FlowKey, Holds, Judge, Marks, Space, StreamId};
 use crate::identity::{ProcessSeen, Realm, TcpCounts, TcpState};
 use crate::inventory::Place;
@@ -70,13 +71,8 @@ pub struct Flow {
     /// Client's and server's bytes that the stream has counted. Of one that does not count: those that its other
     /// end had counted when that ended.
     pub accounted: (u64, u64),
-    /// The rest of what the kernel saw of the process, until its owner is known.
-    owner_seen: Option<Box<Owner>>,
-    /// `None`: nothing was captured yet, or, where it is settled, no more is wanted ([`Flow::evidence_from`]).
-    pub evidence: Option<Box<Evidence>>,
+    seldom: Seldom,
     pub decision: Option<Arc<policy::Decision>>,
-    /// What its packets go through, by their route as it was last looked up.
-    pub routed_into: Option<Arc<Tunnel>>,
     /// Where its packets were seen.
     devices: Devices,
     /// The same connection's other socket, where that is on this host too.
@@ -168,13 +164,11 @@ impl Flow {
             sent: Count::default(),
             received: Count::default(),
             accounted: (0, 0),
-            owner_seen: (event.owner.tgid != 0).then(|| Box::new(event.owner)),
+            seldom: Seldom::default(),
             owner: None,
             peer: None,
-            evidence: None,
             facts,
             decision: None,
-            routed_into: None,
             devices: Devices::default(),
             verdict,
             twin: None,
@@ -198,17 +192,31 @@ impl Flow {
             looked: 0,
             detected: Detected::default(),
         };
+        flow.seldom.set_owner_seen((event.owner.tgid != 0).then_some(event.owner));
         flow.update(event);
         flow
     }
 
     /// Its first bytes, or room for as many of each direction; `None`: it is settled, and they are gone.
     pub fn evidence_from(&mut self, budget: u32) -> Option<&mut Evidence> {
-        if self.settled && self.evidence.is_none() {
+        if self.settled && self.evidence().is_none() {
             return None;
         }
         let transport = self.transport;
-        Some(self.evidence.get_or_insert_with(|| Box::new(Evidence::new(transport, budget))))
+        Some(self.seldom.evidence_or(|| Evidence::new(transport, budget)))
+    }
+
+    /// `None`: nothing was captured yet, or, where it is settled, no more is wanted ([`Flow::evidence_from`]).
+    pub fn evidence(&self) -> Option<&Evidence> {
+        self.seldom.evidence()
+    }
+
+    pub fn evidence_mut(&mut self) -> Option<&mut Evidence> {
+        self.seldom.evidence_mut()
+    }
+
+    pub fn take_evidence(&mut self) -> Option<Box<Evidence>> {
+        self.seldom.take_evidence()
     }
 
     pub fn key(&self) -> FlowKey {
@@ -288,7 +296,7 @@ impl Flow {
     /// As the resolver wants it. Once the owner is known, only which process it was and when it was seen
     /// is left.
     pub fn process_seen(&self) -> ProcessSeen {
-        let owner = self.owner_seen.as_deref().copied().unwrap_or_default();
+        let owner = self.seldom.owner_seen().copied().unwrap_or_default();
         ProcessSeen {
             tgid: self.maker,
             uid: owner.uid,
@@ -301,7 +309,7 @@ impl Flow {
     /// Who is behind it.
     pub fn set_owner(&mut self, identity: Arc<Identity>) {
         self.owner = Some(identity);
-        self.owner_seen = None;
+        self.seldom.set_owner_seen(None);
     }
 
     /// Who is taken to be behind it while nobody answers: an answer may still come.
@@ -311,7 +319,7 @@ impl Flow {
 
     /// Whether an answer about who made it, or is taken to be behind it, is still to come.
     pub fn awaits_owner(&self) -> bool {
-        self.owner.is_none() || self.owner_seen.is_some()
+        self.owner.is_none() || self.seldom.owner_seen().is_some()
     }
 
     /// The process behind the listener that accepted it, where no event named one.
@@ -323,7 +331,7 @@ impl Flow {
     pub fn handed_to(&mut self, user: Owner) {
         self.maker = user.tgid;
         self.maker_seen_ns = user.seen_ns;
-        self.owner_seen = Some(Box::new(user));
+        self.seldom.set_owner_seen(Some(user));
         self.owner = None;
     }
 
@@ -403,7 +411,7 @@ impl Flow {
         if self.maker == 0 && event.owner.tgid != 0 {
             self.maker = event.owner.tgid;
             self.maker_seen_ns = event.owner.seen_ns;
-            self.owner_seen = self.owner.is_none().then(|| Box::new(event.owner));
+            self.seldom.set_owner_seen(self.owner.is_none().then_some(event.owner));
         }
         if self.state == FlowState::Opening
             && (self.established_ns != 0 || self.transport == Transport::Udp || self.seen.before_start)
@@ -527,7 +535,7 @@ impl Flow {
 
     /// What follows its handshake was to be seen, and not enough came for a while.
     pub fn is_followed_in_vain(&self, now_ns: u64) -> bool {
-        let since_ns = self.evidence.as_ref().and_then(|evidence| evidence.follows_since());
+        let since_ns = self.evidence().and_then(|evidence| evidence.follows_since());
         since_ns.is_some_and(|since_ns| now_ns.saturating_sub(since_ns) > FOLLOWED)
     }
 
@@ -537,7 +545,7 @@ impl Flow {
 
     /// Judges again; true when an answer changed.
     pub fn judge(&mut self, judge: &mut Judge) -> bool {
-        let course = match &self.routed_into {
+        let course = match self.routed_into() {
             Some(tunnel) => Course::Into(tunnel, tunnel.passed(self.devices)),
             None if self.marks.has(Marks::WAY_UNKNOWN) => Course::Unknown,
             None => Course::Direct,
@@ -551,9 +559,18 @@ impl Flow {
         changed
     }
 
+    /// What its packets go through, by their route as it was last looked up.
+    pub fn routed_into(&self) -> Option<&Arc<Tunnel>> {
+        self.seldom.routed_into()
+    }
+
+    pub fn route_into(&mut self, tunnel: Option<Arc<Tunnel>>) {
+        self.seldom.set_routed_into(tunnel);
+    }
+
     /// The tunnel that all its packets were seen to pass.
     pub fn tunnel(&self) -> Option<&Arc<Tunnel>> {
-        self.routed_into.as_ref().filter(|tunnel| tunnel.passed(self.devices) == Passed::Through)
+        self.routed_into().filter(|tunnel| tunnel.passed(self.devices) == Passed::Through)
     }
 
     /// From now on it is unknown which way its packets go, until that is answered; false where they stay on this host.
@@ -576,7 +593,7 @@ impl Flow {
 
     /// Where its packets were seen, as the kernel's events tell it; whether that changes what is said of its tunnel.
     pub fn seen_on(&mut self, sent_device: u32, received_device: u32) -> bool {
-        let passed = |flow: &Flow| flow.routed_into.as_ref().map(|tunnel| tunnel.passed(flow.devices));
+        let passed = |flow: &Flow| flow.routed_into().map(|tunnel| tunnel.passed(flow.devices));
         let before = passed(self);
         let changed = self.devices.learn(sent_device, received_device) && passed(self) != before;
         if changed {
@@ -679,4 +696,4 @@ fn local_address(event: &FlowEvent) -> Endpoint {
 
 /// What a table of a million costs is mostly this.
 #[cfg(target_pointer_width = "64")]
-const _: () = assert!(size_of::<Flow>() <= 304);
+const _: () = assert!(size_of::<Flow>() <= 288);

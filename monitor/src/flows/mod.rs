@@ -17,6 +17,7 @@ mod order;
 mod peers;
 mod places;
 mod reader;
+mod seldom;
 mod shares;
 mod slab;
 mod space;

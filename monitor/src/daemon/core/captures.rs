@@ -76,14 +76,15 @@ impl Core {
         if self.evidence(id, sent, head.offset, middle, head.at_ns, data) {
             // What goes on as records do behind a handshake is looked at once there is enough of it, or no more.
             let is_more_of_it = is_record
-                && self.table.get(id).is_some_and(|flow| {
-                    flow.evidence.as_ref().is_some_and(|it| it.follows() && !it.has_followed())
-                });
+                && self
+                    .table
+                    .get(id)
+                    .is_some_and(|flow| flow.evidence().is_some_and(|it| it.follows() && !it.has_followed()));
             if !is_more_of_it {
                 self.grown.push(id);
             }
         } else if self.table.get(id).is_some_and(|flow| {
-            flow.settled && flow.evidence.is_none() && !is_listened_to(&self.policy, &self.names, &flow)
+            flow.settled && flow.evidence().is_none() && !is_listened_to(&self.policy, &self.names, &flow)
         }) {
             // Told already; the decision got lost on its way, or is still under way.
             self.settle(id);
@@ -108,8 +109,7 @@ impl Core {
     fn postpone(&mut self, id: FlowId) -> bool {
         let Some(mut flow) = self.table.get_mut(id) else { return false };
         let is_handshake = flow.facts.protection == Protection::Unknown(UnknownReason::Handshake);
-        let Some(is_first) = flow.evidence.as_mut().and_then(|evidence| evidence.postpone(is_handshake))
-        else {
+        let Some(is_first) = flow.evidence_mut().and_then(|evidence| evidence.postpone(is_handshake)) else {
             return false;
         };
         if is_first {
@@ -127,7 +127,7 @@ impl Core {
 
     /// One that has ended since it grew was looked at then.
     fn look(&mut self, id: FlowId, now_ns: u64) {
-        if self.table.get(id).is_some_and(|flow| flow.evidence.is_some()) {
+        if self.table.get(id).is_some_and(|flow| flow.evidence().is_some()) {
             self.inspect(id, false);
             self.advance(id, now_ns);
         }
@@ -231,7 +231,7 @@ impl Core {
         }
         flow.settled = settled;
         let listened = is_listened_to(&self.policy, &self.names, &flow);
-        let evidence = if done { flow.evidence.take() } else { None };
+        let evidence = if done { flow.take_evidence() } else { None };
         let limit = self.settings.tcp_budget;
         let decision =
             evidence.and_then(|evidence| self.watching.begin(&flow, &evidence, &layers, limit, ended));
@@ -263,7 +263,7 @@ impl Core {
 
 /// [`Flow::evidence_from`], counted as held from its beginning.
 fn evidence_of<'a>(flow: &'a mut Flow, held: &mut Held, budget: u32) -> Option<&'a mut Evidence> {
-    let (cgroup, begins) = (flow.cgroup, flow.evidence.is_none());
+    let (cgroup, begins) = (flow.cgroup, flow.evidence().is_none());
     let evidence = flow.evidence_from(budget)?;
     if begins {
         held.take(cgroup, evidence.memory());
@@ -278,7 +278,7 @@ fn is_followed(flow: &mut Flow, held: &Held) -> bool {
     let is_tls = flow.facts.protection == Protection::Encrypted(Cipher::Tls);
     let in_the_clear = matches!(flow.facts.protection, Protection::Plaintext(_));
     let now_ns = flow.captured_ns;
-    let Some(evidence) = &mut flow.evidence else { return false };
+    let Some(evidence) = flow.evidence_mut() else { return false };
     match evidence.follows() {
         // What is in the clear is read on by others.
         true => !in_the_clear && !evidence.has_followed(),

@@ -188,7 +188,7 @@ impl Core {
         let ids = if first { self.table.ids() } else { Vec::new() };
         for id in ids {
             if let Some(mut flow) = self.table.get_mut(id)
-                && flow.routed_into.is_none()
+                && flow.routed_into().is_none()
             {
                 flow.await_way();
             }

@@ -292,11 +292,11 @@ impl Core {
             flow.marks.set(Marks::WAY_UNKNOWN, false);
         }
         let changed_from =
-            |tunnel: &Option<crate::model::Tunnel>| flow.routed_into.as_deref() != tunnel.as_ref();
+            |tunnel: &Option<crate::model::Tunnel>| flow.routed_into().map(|into| &**into) != tunnel.as_ref();
         let other = known.filter(|tunnel| was_unknown || changed_from(tunnel));
         let changes = other.is_some();
         if let Some(tunnel) = other {
-            flow.routed_into = tunnel.map(|tunnel| self.judge.tunnel(tunnel));
+            flow.route_into(tunnel.map(|tunnel| self.judge.tunnel(tunnel)));
             flow.undecide();
         }
         drop(flow);

@@ -282,7 +282,7 @@ impl Core {
 
     /// Frees what a flow holds: captured bytes, and alerts.
     fn let_go(&mut self, id: FlowId, flow: &mut Flow, now_ns: u64) {
-        if let Some(evidence) = flow.evidence.take() {
+        if let Some(evidence) = flow.take_evidence() {
             self.held.give_back(flow.cgroup, evidence.memory());
         }
         for alert in self.watching.forget(flow) {

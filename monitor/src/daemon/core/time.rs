@@ -118,7 +118,7 @@ impl Core {
                 overdue.push(id);
             }
             // Routes and policies change.
-            let is_routed = flow.routed_into.is_some() && tunnels < TUNNELS;
+            let is_routed = flow.routed_into().is_some() && tunnels < TUNNELS;
             let is_late = flow.asks_for_its_way_again(now_ns) && !flow.is_over();
             if is_late && !flow.marks.has(Marks::WAY_AWAITED) {
                 late.push(id);

@@ -226,7 +226,7 @@ impl Core {
 
     /// Looks into a flow that was encrypted when it was last looked at, if that is a while ago.
     pub(super) fn glance(&mut self, id: FlowId, now_ns: u64) {
-        if self.table.get(id).is_some_and(|flow| flow.evidence.is_some()) {
+        if self.table.get(id).is_some_and(|flow| flow.evidence().is_some()) {
             // One end goes on beyond what is captured, the other has been silent since the handshake.
             self.inspect(id, true);
             self.advance(id, now_ns);
