@@ -44,14 +44,11 @@ pub enum Row<'a> {
     Live {
         flow: &'a Flow,
         scene: &'a Scene,
-        place: Place,
+        /// In the table.
+        index: u32,
     },
     /// Closed (`place` is `None`), or read before it is looked at.
-    Read {
-        view: &'a Arc<FlowView>,
-        place: Option<Place>,
-        now: Timestamp,
-    },
+    Read { view: &'a Arc<FlowView>, place: Option<Place>, now: Timestamp },
 }
 
 /// Where a live flow was met.
@@ -85,8 +82,8 @@ impl FlowsReader {
         for (number, chunk) in chunks.iter().enumerate() {
             for (at, flow) in read(chunk).iter().enumerate() {
                 let Some(flow) = flow else { continue };
-                let place = Place::of(flow, number * CHUNK + at);
-                if each(Row::Live { flow, scene: &self.scene, place }).is_break() {
+                let index = (number * CHUNK + at) as u32;
+                if each(Row::Live { flow, scene: &self.scene, index }).is_break() {
                     return;
                 }
             }
@@ -102,7 +99,10 @@ impl FlowsReader {
             views.clear();
             for (at, flow) in read(chunk).iter().enumerate() {
                 if let Some(flow) = flow {
-                    views.push((Arc::new(self.scene.view(flow)), Place::of(flow, number * CHUNK + at)));
+                    views.push((
+                        Arc::new(self.scene.view(flow)),
+                        Place::of(flow, (number * CHUNK + at) as u32),
+                    ));
                 }
             }
             for (view, place) in &views {
@@ -133,8 +133,8 @@ impl FlowsReader {
 }
 
 impl Place {
-    fn of(flow: &Flow, index: usize) -> Self {
-        Place { index: index as u32, cookie: flow.cookie(), opened_ns: flow.opened_ns }
+    fn of(flow: &Flow, index: u32) -> Self {
+        Place { index, cookie: flow.cookie(), opened_ns: flow.opened_ns }
     }
 }
 
@@ -149,6 +149,14 @@ impl Row<'_> {
         match self {
             Row::Live { flow, scene, .. } => Arc::new(scene.view(flow)),
             Row::Read { view, .. } => Arc::clone(view),
+        }
+    }
+
+    /// `None`: it is closed.
+    pub fn place(&self) -> Option<Place> {
+        match self {
+            Row::Live { flow, index, .. } => Some(Place::of(flow, *index)),
+            Row::Read { place, .. } => *place,
         }
     }
 
