@@ -50,6 +50,9 @@ enum State {
     Asked,
 }
 
+/// Tens of thousands are watched at a time.
+const _: () = assert!(size_of::<Watch>() <= 312);
+
 impl Watch {
     /// Of a flow with `server` in the clear, or one of which some is (layers): reads its first bytes, of which the kernel
     /// captures up to `limit`. `None`: nothing can be read of that protocol.
