@@ -4,6 +4,11 @@
 
 use std::process::ExitCode;
 
+use monitor_sys::memory::Allocator;
+
+#[global_allocator]
+static ALLOCATOR: Allocator = Allocator;
+
 fn main() -> ExitCode {
     monitor::cli::main()
 }

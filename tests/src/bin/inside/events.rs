@@ -4,6 +4,7 @@ use anyhow::{Context, Result, ensure};
 use monitor::policy::Policy;
 use monitor_common::Plain;
 
+use super::allocations;
 use super::connections::{Connection, Maker, Spread};
 use super::host::{Host, STEP_NS, settings};
 use super::report::{rate, sample, timed};
@@ -125,17 +126,12 @@ fn progress_only(count: usize) -> Result<()> {
     // Once more, without what is done once in a while, whatever came.
     host.ticks = false;
     let mut result = Ok(());
-    let allocated = allocation_counter::measure(|| {
+    let allocated = allocations::measure(|| {
         result = recording.iter().try_for_each(|record| host.record(record));
     });
     result.context("a record that cannot be decoded")?;
     ensure!(host.records == told, "progress was told");
     sample("events", "progress", rate(count, time), "events/s");
-    sample(
-        "events",
-        "progress, allocations",
-        allocated.count_total as f64 / count as f64,
-        "allocations/event",
-    );
+    sample("events", "progress, allocations", allocated.count as f64 / count as f64, "allocations/event");
     Ok(())
 }

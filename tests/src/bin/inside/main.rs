@@ -5,8 +5,10 @@
 //! the thread that works, unless the unit or the variant says otherwise. Must never assert a time: what
 //! is asserted are counts.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
+#[allow(unsafe_code)]
+mod allocations;
 mod connections;
 mod events;
 mod flood;
@@ -54,6 +56,7 @@ enum What {
 }
 
 fn main() -> Result<()> {
+    monitor_sys::memory::keep_little();
     let arguments = Arguments::parse();
     let (count, samples) = (arguments.count, arguments.samples);
     match arguments.what {

@@ -6,6 +6,7 @@ use monitor::policy::Policy;
 use monitor_common::{Kind, SOCKET_STATE};
 use procfs::process::Process;
 
+use super::allocations;
 use super::connections::{Maker, Spread};
 use super::host::{Host, settings};
 use super::report::sample;
@@ -15,15 +16,15 @@ pub fn run(count: usize) -> Result<()> {
     let mut maker = Maker::new(Spread::default());
     let before = resident()?;
     let mut result = Ok(());
-    let allocated = allocation_counter::measure(|| {
+    let allocated = allocations::measure(|| {
         result = fill(&mut host, &mut maker, count);
     });
     result?;
     let after = resident()?;
     let per_flow = |bytes: f64| bytes / count as f64;
     sample("memory", "resident", per_flow(after as f64 - before as f64), "bytes/flow");
-    sample("memory", "allocated", per_flow(allocated.bytes_current as f64), "bytes/flow");
-    sample("memory", "allocated, peak", per_flow(allocated.bytes_max as f64), "bytes/flow");
+    sample("memory", "allocated", per_flow(allocated.bytes as f64), "bytes/flow");
+    sample("memory", "allocated, peak", per_flow(allocated.most_bytes as f64), "bytes/flow");
     sample("memory", "kernel, value of the socket storage", SOCKET_STATE as f64, "bytes/flow");
     Ok(())
 }
