@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use monitor_sys::memory::as_others;
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::priority;
@@ -16,7 +17,7 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Runs it; after the timeout it is killed, with its children.
 pub(super) fn run(command: &[String], record: &[u8], timeout: Duration) -> Result<(), String> {
     let Some((program, arguments)) = command.split_first() else { return Err("no program".to_owned()) };
-    let mut child = Command::new(program)
+    let mut child = as_others(&mut Command::new(program))
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
