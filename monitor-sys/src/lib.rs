@@ -5,6 +5,7 @@
 
 pub mod bpf;
 pub mod confined;
+pub mod counted;
 mod descriptors;
 mod handles;
 mod mapping;

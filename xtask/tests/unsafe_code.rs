@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const UNSAFE: [(&str, &str); 3] = [
     ("monitor-common", "layouts that are read from bytes of the kernel programs and written to them"),
     ("monitor-ebpf", "the kernel's helpers"),
-    ("monitor-sys", "bpf(2), and the memory that it maps"),
+    ("monitor-sys", "bpf(2), the memory that it maps, and the allocator"),
 ];
 
 /// Directories with a `Cargo.toml`, of our own.

@@ -3,8 +3,8 @@
 use anyhow::{Context, Result, ensure};
 use monitor::policy::Policy;
 use monitor_common::Plain;
+use monitor_sys::counted;
 
-use super::allocations;
 use super::connections::{Connection, Maker, Spread};
 use super::host::{Host, STEP_NS, settings};
 use super::report::{rate, sample, timed};
@@ -126,7 +126,7 @@ fn progress_only(count: usize) -> Result<()> {
     // Once more, without what is done once in a while, whatever came.
     host.ticks = false;
     let mut result = Ok(());
-    let allocated = allocations::measure(|| {
+    let allocated = counted::measure(|| {
         result = recording.iter().try_for_each(|record| host.record(record));
     });
     result.context("a record that cannot be decoded")?;

@@ -5,10 +5,8 @@
 //! the thread that works, unless the unit or the variant says otherwise. Must never assert a time: what
 //! is asserted are counts.
 
-#![deny(unsafe_code)]
+#![forbid(unsafe_code)]
 
-#[allow(unsafe_code)]
-mod allocations;
 mod connections;
 mod events;
 mod flood;
@@ -21,6 +19,10 @@ mod report;
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
+use monitor_sys::counted::Counting;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting::NEW;
 
 #[derive(Parser)]
 struct Arguments {

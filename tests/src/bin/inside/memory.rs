@@ -4,9 +4,9 @@ use anyhow::{Context, Result, ensure};
 use monitor::event::Event;
 use monitor::policy::Policy;
 use monitor_common::{Kind, SOCKET_STATE};
+use monitor_sys::counted;
 use procfs::process::Process;
 
-use super::allocations;
 use super::connections::{Maker, Spread};
 use super::host::{Host, settings};
 use super::report::sample;
@@ -16,7 +16,7 @@ pub fn run(count: usize) -> Result<()> {
     let mut maker = Maker::new(Spread::default());
     let before = resident()?;
     let mut result = Ok(());
-    let allocated = allocations::measure(|| {
+    let allocated = counted::measure(|| {
         result = fill(&mut host, &mut maker, count);
     });
     result?;

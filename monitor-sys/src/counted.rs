@@ -1,14 +1,16 @@
-//! The daemon's own allocator, and what it was asked for, counted for each thread by itself.
+//! The daemon's own allocator, and what it was asked for, counted for each thread by itself: for what measures it.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
 
-use monitor_sys::memory::Allocator;
+use crate::memory::Allocator;
 
-#[global_allocator]
-static ALLOCATOR: Counting = Counting(Allocator);
+/// To be the allocator of the whole program; without that [`measure`] finds nothing.
+pub struct Counting(Allocator);
 
-struct Counting(Allocator);
+impl Counting {
+    pub const NEW: Counting = Counting(Allocator);
+}
 
 /// What a thread asked for between two moments.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -77,6 +79,9 @@ unsafe impl GlobalAlloc for Counting {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[global_allocator]
+    static ALLOCATOR: Counting = Counting::NEW;
 
     #[test]
     fn what_is_asked_for_and_given_back_is_counted() {
