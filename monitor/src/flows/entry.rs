@@ -426,6 +426,18 @@ impl Flow {
         }
     }
 
+    /// Who began a connection from before the start is known now. What it has sent was taken over by a guess: the kernel
+    /// counts our SYN as a byte, and only who began it has sent one.
+    pub fn turn(&mut self, direction: Direction) {
+        if self.transport == Transport::Tcp && direction != self.direction && self.sent.bytes > 0 {
+            match direction {
+                Direction::Egress => self.sent.bytes -= 1,
+                Direction::Ingress => self.sent.bytes += 1,
+            }
+        }
+        self.direction = direction;
+    }
+
     /// Takes over what sock_diag tells of a connection that is up; true when a total moved. The
     /// kernel counts our SYN and the peer's FIN as a byte each.
     pub fn refresh(&mut self, state: TcpState, counts: &TcpCounts) -> bool {
@@ -697,3 +709,35 @@ fn local_address(event: &FlowEvent) -> Endpoint {
 /// What a table of a million costs is mostly this.
 #[cfg(target_pointer_width = "64")]
 const _: () = assert!(size_of::<Flow>() <= 288);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guess_who_began_a_connection_leaves_no_byte() {
+        let close = |local_port, remote_port| FlowEvent {
+            kind: Kind::Close as u8,
+            transport: 6,
+            flags: flow_flag::MIDSTREAM,
+            local_port,
+            remote_port,
+            // With our SYN, if we sent one.
+            sent_bytes: 101,
+            received_bytes: 50,
+            ..FlowEvent::default()
+        };
+        let sent = |ports: (u16, u16), direction| {
+            let mut flow = Flow::from_event(&close(ports.0, ports.1), &mut Judge::default());
+            flow.turn(direction);
+            let first = flow.sent.bytes;
+            flow.update(&close(ports.0, ports.1));
+            assert_eq!((flow.sent.bytes, flow.received.bytes), (first, 50), "said once more it is the same");
+            first
+        };
+        for ports in [(50_000, 443), (443, 50_000)] {
+            assert_eq!(sent(ports, Direction::Egress), 100);
+            assert_eq!(sent(ports, Direction::Ingress), 101);
+        }
+    }
+}

@@ -85,7 +85,7 @@ impl Core {
         }));
         let id = if let Some((id, mut flow)) = self.table.find_mut(&key) {
             if flow.seen.before_start {
-                flow.direction = direction;
+                flow.turn(direction);
                 flow.set_owner(identity);
             }
             id
