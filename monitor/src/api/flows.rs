@@ -87,14 +87,16 @@ struct Chosen<'a> {
 impl Chosen<'_> {
     /// Whether it would not be chosen even if it matched, where that is quicker to say than whether it does.
     fn is_behind_at_once(&self, candidate: &Candidate<'_>) -> bool {
-        self.worst
-            .as_ref()
-            .is_some_and(|worst| matches!(worst, Key::Number(_)) && !self.plan.is_before(candidate, worst))
+        matches!(self.worst, Some(Key::Number(_))) && self.is_behind(candidate)
+    }
+
+    fn is_behind(&self, candidate: &Candidate<'_>) -> bool {
+        self.worst.as_ref().is_some_and(|worst| !self.plan.is_before(candidate, worst))
     }
 
     fn take(&mut self, row: Row<'_>, candidate: &Candidate<'_>) -> ControlFlow<()> {
         self.met += 1;
-        if self.worst.as_ref().is_some_and(|worst| !self.plan.is_before(candidate, worst)) {
+        if self.is_behind(candidate) {
             return ControlFlow::Continue(());
         }
         let item = row.place().map_or_else(|| Item::Met(row.view()), Item::At);
