@@ -57,6 +57,8 @@ enum Look {
     Records,
     Http,
     Readable,
+    /// A chain of records, and behind it what is none.
+    BrokenOff,
     /// Nothing but an alert in the clear, the last that was sent: no handshake went through.
     Alert,
     Nothing,
@@ -69,11 +71,15 @@ pub(crate) fn inspect(client: Prefix<'_>, server: Prefix<'_>) -> Inspection {
     let has = |look: Look| both.contains(&look);
     let readable = has(Look::Http) || has(Look::Readable);
     // What looked like records may turn out to be none behind those that were looked at.
-    let is_mixed = has(Look::Records) && (readable || has(Look::Alert));
+    let is_mixed = has(Look::Records) && (readable || has(Look::BrokenOff) || has(Look::Alert));
     let settled = client_done && server_done && !is_mixed;
     let facts = if has(Look::Records) && readable {
         let mut facts = Facts::unknown(UnknownReason::OpenedBefore);
         facts.detail = Some("TLS records one way, readable bytes the other".into());
+        facts
+    } else if has(Look::Records) && has(Look::BrokenOff) {
+        let mut facts = Facts::unknown(UnknownReason::OpenedBefore);
+        facts.detail = Some("TLS records one way, more than records the other".into());
         facts
     } else if has(Look::Records) && has(Look::Alert) {
         let mut facts = Facts::unknown(UnknownReason::OpenedBefore);
@@ -107,8 +113,10 @@ fn look(prefix: Prefix<'_>) -> (Look, bool) {
     if let Some(found) = http(bytes) {
         return (found, true);
     }
+    let mut broken_off = false;
     match chain(bytes, 0) {
         Chain::Holds if goes_on(prefix, 0) => return (Look::Records, true),
+        Chain::Holds => broken_off = true,
         Chain::Short if !prefix.ended => return (Look::Nothing, false),
         _ => {}
     }
@@ -129,21 +137,21 @@ fn look(prefix: Prefix<'_>) -> (Look, bool) {
     // Bounded: a hostile run of short "records" must not make this quadratic.
     for at in starts.take(64) {
         match chain(bytes, at) {
-            // Not before it is sure that the whole is no text.
-            // In front of it, the rest of a record.
-            Chain::Holds if goes_on(prefix, at) && !holds_text(&bytes[..at]) => {
-                return (Look::Records, done);
-            }
-            Chain::Holds if are_text_together(&bytes[at..]) => return (Look::Readable, done && !open),
-            Chain::Holds => {}
-            Chain::Short => open = true,
             Chain::Wrong => {}
+            Chain::Short => open |= !prefix.ended,
+            Chain::Holds if are_text_together(&bytes[at..]) => return (Look::Readable, done && !open),
+            // The first that holds is the one that counts, so that a yes that was taken back stays that. Before it
+            // are no text, but for the rest of a record, and none that may still hold.
+            Chain::Holds if open || broken_off || holds_text(&bytes[..at]) => {}
+            Chain::Holds if goes_on(prefix, at) => return (Look::Records, done),
+            Chain::Holds => broken_off = true,
         }
     }
     // Of less, the headers and counters of short records may be most.
     let repeats = is_readable && bytes.len() >= readable::SAMPLE;
     let look = match prefix.ended {
         _ if repeats => Look::Readable,
+        _ if broken_off => Look::BrokenOff,
         true => without_records(bytes),
         false => Look::Nothing,
     };
@@ -294,6 +302,34 @@ mod tests {
         let payload: Vec<u8> = (0..18u8).map(|n| n.wrapping_mul(157) ^ 0xa5).collect();
         let bytes = sealed(21, 3, &[payload]);
         assert_eq!(in_a_glance(&bytes), Protection::Unknown(UnknownReason::OpenedBefore));
+    }
+
+    /// Whatever follows what is no record, and however the client's bytes are cut.
+    #[test]
+    fn a_yes_that_was_taken_back_does_not_come_again() {
+        let server = record(APPLICATION_DATA, 40).repeat(4);
+        let zeroes = [&[APPLICATION_DATA, 3, 3, 0, 17][..], &[0; 17]].concat();
+        let found = |bytes: &[u8], ended| {
+            let client = Prefix { bytes, ended, midstream: true, ..Prefix::default() };
+            inspect(client, Prefix { bytes: &server, ended, midstream: true, ..Prefix::default() })
+        };
+        let is_yes = |it: &Inspection| matches!(it.facts.protection, Protection::Encrypted(_));
+        for first in [zeroes.repeat(3), record(APPLICATION_DATA, 40).repeat(3)] {
+            for none in [vec![0; 600], vec![0x99; 30], b"\x17\x03\x09 of a length".to_vec()] {
+                for more in [record(APPLICATION_DATA, 40).repeat(4), [0x17, 3, 3, 0x40, 0].repeat(400)] {
+                    let bytes = [&first[..], &none, &more].concat();
+                    assert!(found(&bytes[..first.len()], false).settled);
+                    for length in first.len()..=bytes.len() {
+                        let now = found(&bytes[..length], false);
+                        // The third byte shows that there is no header.
+                        assert_eq!(is_yes(&now), length <= first.len() + usize::from(none[0] == 0x17) * 2);
+                    }
+                    assert!(!is_yes(&found(&bytes, true)));
+                }
+            }
+        }
+        let whole = found(&[&zeroes.repeat(3)[..], &[0x99; 30]].concat(), true);
+        assert_eq!(whole.facts.detail.as_deref(), Some("TLS records one way, more than records the other"));
     }
 
     /// What is framed like records, and can be read, is still found.
