@@ -35,6 +35,16 @@ pub enum Direction {
     Egress,
 }
 
+impl Direction {
+    /// What it is at the other end.
+    pub fn reversed(self) -> Direction {
+        match self {
+            Direction::Ingress => Direction::Egress,
+            Direction::Egress => Direction::Ingress,
+        }
+    }
+}
+
 /// Where a flow stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

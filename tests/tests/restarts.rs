@@ -81,7 +81,12 @@ fn main() -> ExitCode {
         .test("the same of a worker where hooks are not pinned", &[], stuck_worker)
         .test("UDP goes on over a restart", &[], datagrams)
         .test("another layout is told and moved over", &[], other_layout)
-        .test("… with a connection that is open: no byte of it is missing", &[], open_over_layouts)
+        .test("… with a connection that is open: no byte of it is missing", &[], || {
+            open_over_layouts("35000 60999")
+        })
+        .test("… whose client has the lower port: who began it is no guess", &[], || {
+            open_over_layouts("32768 34000")
+        })
         .test("another size of the ring is told and moved over", &[], other_size)
         .test("programs that the kernel does not replace are told and moved over", &[], not_replaced)
         .test("a start that was to replace them and did not come to its end costs nothing", &[], broken_off)
@@ -254,8 +259,11 @@ fn other_layout() -> Result<()> {
 }
 
 /// A connection that bytes pass on all the time: before, while no daemon runs, and after.
-fn open_over_layouts() -> Result<()> {
+/// With the client's port out of this range.
+fn open_over_layouts(ports: &str) -> Result<()> {
     let house = House::new()?;
+    let settings = format!("echo {ports} > /proc/sys/net/ipv4/ip_local_port_range");
+    ensure!(house.lab.client().command("sh").args(["-c", &settings]).status()?.success(), "{settings}");
     let daemon = house.daemon("")?;
     let mut talk = traffic::Talk::new(&house.lab, PORT)?;
     let (stop, said) = (&AtomicBool::new(false), &AtomicUsize::new(0));

@@ -141,8 +141,8 @@ impl Flow {
         let transport = if event.transport == 17 { Transport::Udp } else { Transport::Tcp };
         let before_start = event.flags & flow_flag::MIDSTREAM != 0;
         // In mid-stream nobody says who began it: the higher port is the client's, as a rule.
-        let active =
-            event.flags & flow_flag::ACTIVE != 0 || (before_start && event.local_port > event.remote_port);
+        let is_said = event.flags & flow_flag::ACTIVE != 0;
+        let active = is_said || (before_start && event.local_port > event.remote_port);
         let seen = Seen { before_start, ..Seen::default() };
         let facts = judge.silent();
         let verdict = judge.judge(&facts, seen, None, Course::Direct);
@@ -192,6 +192,7 @@ impl Flow {
             looked: 0,
             detected: Detected::default(),
         };
+        flow.marks.set(Marks::BEGUN_BY_GUESS, before_start && !is_said && transport == Transport::Tcp);
         flow.seldom.set_owner_seen((event.owner.tgid != 0).then_some(event.owner));
         flow.update(event);
         flow
@@ -436,6 +437,7 @@ impl Flow {
             }
         }
         self.direction = direction;
+        self.marks.set(Marks::BEGUN_BY_GUESS, false);
     }
 
     /// Takes over what sock_diag tells of a connection that is up; true when a total moved. The
@@ -503,7 +505,13 @@ impl Flow {
     /// and the other was made after that. Anybody may have such addresses in a network namespace of their own: but
     /// not the numbers that the two ends have of each other.
     pub fn may_be_twin_of(&self, other: &Flow) -> bool {
-        let (client, server) = match (self.direction, other.direction) {
+        // A guess is no reason against it.
+        let directions = match [self, other].map(|flow| flow.marks.has(Marks::BEGUN_BY_GUESS)) {
+            [true, false] => (other.direction.reversed(), other.direction),
+            [false, true] => (self.direction, self.direction.reversed()),
+            _ => (self.direction, other.direction),
+        };
+        let (client, server) = match directions {
             (Direction::Egress, Direction::Ingress) => (self, other),
             (Direction::Ingress, Direction::Egress) => (other, self),
             _ => return false,

@@ -23,6 +23,8 @@ impl Marks {
 
     /// Its end was heard.
     pub(super) const CLOSED: Marks = Marks(64);
+    /// Who began it is guessed, by its ports.
+    pub const BEGUN_BY_GUESS: Marks = Marks(128);
 
     pub fn has(self, which: Marks) -> bool {
         self.0 & which.0 != 0

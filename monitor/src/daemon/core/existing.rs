@@ -8,6 +8,9 @@ const SHARE: usize = 16_384;
 /// How long what happens to a connection may stand in the ring, ns, where nobody waits until it is read.
 const UNREAD: u64 = 2_000_000_000;
 
+/// How long a connection from before us waits for the first look at the host, which knows who began it, ns.
+const FIRST_LOOK: u64 = 5_000_000_000;
+
 /// A look at all TCP sockets.
 #[derive(Default)]
 pub(super) struct Look {
@@ -68,7 +71,49 @@ impl Core {
             }
         }
         self.find_realms_of_accepted(at_ns);
+        self.find_who_began();
         self.waiting.extend(self.table.ids());
+    }
+
+    /// Who began a connection from before us is known, and with that what it is at its other end.
+    fn is_begun(&mut self, id: FlowId, direction: Direction) {
+        let Some(mut flow) = self.table.get_mut(id) else { return };
+        flow.turn(direction);
+        let twin = flow.twin;
+        drop(flow);
+        if let Some(mut twin) = twin.and_then(|twin| self.table.get_mut(twin))
+            && twin.marks.has(Marks::BEGUN_BY_GUESS)
+        {
+            twin.turn(direction.reversed());
+        }
+    }
+
+    /// Connections from before us that the look did not find any more.
+    fn find_who_began(&mut self) {
+        let mut begun = Vec::new();
+        self.table.each(|id, flow| {
+            if flow.is_over() {
+                begun.extend(self.who_began(flow).map(|direction| (id, direction)));
+            }
+        });
+        begun.into_iter().for_each(|(id, direction)| self.is_begun(id, direction));
+    }
+
+    /// What is at a port that is listened on came in, what goes to one went out: that is more than a guess by ports.
+    fn who_began(&self, flow: &Flow) -> Option<Direction> {
+        if !flow.marks.has(Marks::BEGUN_BY_GUESS) || self.ended_early.is_some() {
+            return None;
+        }
+        let (local, remote) = flow.endpoints();
+        let is_here = |listener: &ListenerEntry| flow.realm.is_none() || listener.realm == flow.realm;
+        let (came_in, went_out) =
+            (self.listeners_at(local).any(is_here), self.listeners_at(remote).next().is_some());
+        match (came_in, went_out) {
+            (true, true) if flow.realm.is_none() => None,
+            (true, _) => Some(Direction::Ingress),
+            (false, true) => Some(Direction::Egress),
+            (false, false) => None,
+        }
     }
 
     pub(super) fn adopt(&mut self, existing: &Existing, at_ns: u64) {
@@ -83,10 +128,16 @@ impl Core {
             uid: Some(socket.uid),
             ..Identity::default()
         }));
-        let id = if let Some((id, mut flow)) = self.table.find_mut(&key) {
-            if flow.seen.before_start {
-                flow.turn(direction);
-                flow.set_owner(identity);
+        let known = self.table.find_mut(&key).map(|(id, mut flow)| {
+            let is_old = flow.seen.before_start;
+            if is_old {
+                flow.set_owner(identity.clone());
+            }
+            (id, is_old)
+        });
+        let id = if let Some((id, is_old)) = known {
+            if is_old {
+                self.is_begun(id, direction);
             }
             id
         } else {
@@ -103,7 +154,7 @@ impl Core {
                 ..FlowEvent::default()
             };
             let mut flow = Flow::from_event(&event, &mut self.judge);
-            flow.direction = direction;
+            flow.turn(direction);
             flow.cgroup = socket.cgroup as u32;
             flow.set_owner(identity);
             // It was told by the daemon before, as new or as there before it; or its beginning stands in the ring.
@@ -122,6 +173,9 @@ impl Core {
         // This look may have told of its socket before.
         flow.looked = self.look.number;
         flow.realm = self.realm_of(&flow, now_ns);
+        if let Some(direction) = self.who_began(&flow) {
+            flow.turn(direction);
+        }
         let is_stranger = flow.realm.is_none();
         let (id, evicted) = self.table.insert(flow);
         if let Some((place, evicted)) = evicted {
@@ -133,6 +187,13 @@ impl Core {
         }
         self.find_other_end(id);
         id
+    }
+
+    /// The first look at the host is still to tell who began it. What is told before may have client and server the wrong way round.
+    pub(super) fn waits_for_first_look(&self, flow: &Flow, now_ns: u64) -> bool {
+        self.ended_early.is_some()
+            && flow.marks.has(Marks::BEGUN_BY_GUESS)
+            && now_ns.saturating_sub(flow.opened_ns) <= FIRST_LOOK
     }
 
     /// Puts a flow together with the other end of its connection, where that is in the table.

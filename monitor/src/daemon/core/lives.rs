@@ -125,7 +125,7 @@ impl Core {
         let Some(mut flow) = self.table.get_mut(id) else { return };
         if flow.seen.before_start && flow.transport == Transport::Tcp {
             let active = event.flags & flow_flag::ACTIVE != 0;
-            flow.direction = if active { Direction::Egress } else { Direction::Ingress };
+            flow.turn(if active { Direction::Egress } else { Direction::Ingress });
             flow.opened_ns = event.opened_ns;
             flow.seen.before_start = false;
             // Unless the daemon before did, which is asked when it is told.
@@ -224,10 +224,17 @@ impl Core {
 
     pub(super) fn pair(&mut self, a: FlowId, b: FlowId) {
         for (this, other) in [(a, b), (b, a)] {
-            let owner = self.table.get(other).and_then(|flow| flow.owner.clone());
+            let there = self.table.get(other);
+            let owner = there.as_ref().and_then(|flow| flow.owner.clone());
+            let known = there.as_ref().filter(|flow| !flow.marks.has(Marks::BEGUN_BY_GUESS));
+            let direction = known.map(|flow| flow.direction.reversed());
+            drop(there);
             self.is_sure(this);
             if let Some(mut flow) = self.table.get_mut(this) {
                 flow.twin = Some(other);
+                if let Some(direction) = direction.filter(|_| flow.marks.has(Marks::BEGUN_BY_GUESS)) {
+                    flow.turn(direction);
+                }
                 if owner.is_some() && flow.peer != owner {
                     flow.peer = owner;
                     // A policy that did not know the other end has to look again.

@@ -48,7 +48,10 @@ impl Core {
     /// The same, whatever is known of the other end.
     pub(super) fn advance_alone(&mut self, id: FlowId, now_ns: u64) {
         let Some(flow) = self.table.get(id) else { return };
-        if flow.owner.is_none() || waits_for_its_way(&flow, now_ns) {
+        if flow.owner.is_none()
+            || waits_for_its_way(&flow, now_ns)
+            || self.waits_for_first_look(&flow, now_ns)
+        {
             return;
         }
         let over = flow.is_over();

@@ -219,3 +219,100 @@ fn alerts_that_were_kept_and_not_written_are_written_by_the_next_one() {
     third.core.take_over(Past::default(), third.now_ns);
     assert_eq!(alerts(&third.records()).len(), 0);
 }
+
+/// By its ports alone the client of these is the server.
+#[test]
+fn who_began_what_ended_before_the_first_look_is_told_by_what_is_listened_on() {
+    const SERVER: &str = "10.0.0.2:34700";
+    const CLIENT: &str = "10.0.0.1:33000";
+    let told_of = |server: bool, listened_on: Option<&str>, looked: bool| {
+        let mut rig = Rig::new(settings());
+        rig.core.ended_early = Some(HashSet::new());
+        let (local, remote) = if server { (SERVER, CLIENT) } else { (CLIENT, SERVER) };
+        let end = FlowEvent {
+            flags: flow_flag::MIDSTREAM,
+            sent_bytes: 100 + u64::from(!server),
+            ..rig.event(Kind::Close, 1, local, remote, true)
+        };
+        rig.feed(Kind::Progress, FlowEvent { kind: Kind::Progress as u8, ..end });
+        rig.feed(Kind::Close, end);
+        rig.owned(&end, Identity { pid: Some(41), executable: Some("/x".to_owned()), ..Identity::default() });
+        rig.pass(SECOND);
+        assert!(flows(&rig.records()).is_empty(), "told before the look");
+        if looked {
+            let listener = listened_on.map(|address| Existing {
+                socket: bound(Transport::Tcp, TcpState::Listen, 90, address),
+                netns: 1,
+                realm: Some(Realm::ROOT),
+                direction: None,
+                holders: Vec::new(),
+            });
+            let sockets = listener.into_iter().collect();
+            rig.core.found(Found::Existing { sockets, at_ns: rig.now_ns }, rig.now_ns);
+            rig.pass(SECOND);
+        } else {
+            // Nobody looks.
+            rig.pass(10 * SECOND);
+        }
+        let records = rig.records();
+        let ends = flows(&records);
+        let [.., (FlowAction::FlowClosed, flow)] = &ends[..] else { panic!("{ends:?}") };
+        (flow.direction, flow.sent.bytes)
+    };
+    let server = (Direction::Ingress, 100);
+    let client = (Direction::Egress, 100);
+    for listened_on in ["0.0.0.0:34700", SERVER] {
+        assert_eq!(told_of(true, Some(listened_on), true), server);
+        assert_eq!(told_of(false, Some(listened_on), true), client);
+    }
+    // Its ports are all there is.
+    for (listened_on, looked) in [(None, true), (Some("0.0.0.0:80"), true), (None, false)] {
+        assert_eq!(told_of(true, listened_on, looked).0, Direction::Egress);
+        assert_eq!(told_of(false, listened_on, looked).0, Direction::Ingress);
+    }
+}
+
+/// The look still found the client's socket, and no more the server's.
+#[test]
+fn who_began_at_one_end_is_known_at_the_other() {
+    const SERVER: &str = "10.0.0.2:34700";
+    const CLIENT: &str = "10.0.0.1:33000";
+    for look_comes_first in [true, false] {
+        let mut rig = Rig::new(settings());
+        rig.core.ended_early = Some(HashSet::new());
+        let of = |event: FlowEvent| FlowEvent { flags: flow_flag::MIDSTREAM, ..event };
+        let server = of(rig.event(Kind::Progress, 2, SERVER, CLIENT, true));
+        let client = of(rig.event(Kind::Progress, 1, CLIENT, SERVER, true));
+        let existing = Existing {
+            socket: SocketSeen {
+                remote: SERVER.parse().unwrap(),
+                ..bound(Transport::Tcp, TcpState::Established, 1, CLIENT)
+            },
+            netns: 1,
+            realm: Some(Realm::ROOT),
+            direction: Some(Direction::Egress),
+            holders: Vec::new(),
+        };
+        let look = Found::Existing { sockets: vec![existing], at_ns: rig.now_ns };
+        if look_comes_first {
+            rig.core.found(look, rig.now_ns);
+            rig.feed(Kind::Progress, server);
+            rig.feed(Kind::Close, FlowEvent { kind: Kind::Close as u8, ..server });
+        } else {
+            rig.feed(Kind::Progress, client);
+            rig.feed(Kind::Progress, server);
+            rig.feed(Kind::Close, FlowEvent { kind: Kind::Close as u8, ..server });
+            rig.core.found(look, rig.now_ns);
+        }
+        rig.owned(
+            &server,
+            Identity { pid: Some(42), executable: Some("/x".to_owned()), ..Identity::default() },
+        );
+        rig.pass(2 * SECOND);
+        let records = rig.records();
+        let ends: Vec<_> =
+            flows(&records).into_iter().filter(|(action, _)| *action == FlowAction::FlowClosed).collect();
+        assert_eq!(ends.len(), 1);
+        assert_eq!(ends[0].1.direction, Direction::Ingress, "{look_comes_first}");
+    }
+}
