@@ -40,7 +40,7 @@ enum Verb {
         /// Wait for a line on stdin after the warm-up, and say so with one on stdout
         #[arg(long)]
         pause: bool,
-        /// Bytes that cannot be read and are no known protocol, so that capturing goes on
+        /// Bytes that nobody can read, others each time, and of no known protocol
         #[arg(long)]
         opaque: bool,
     },
@@ -147,6 +147,8 @@ fn exchange_serve(listen: SocketAddr) -> Result<()> {
 struct Exchange {
     streams: Vec<TcpStream>,
     request: Vec<u8>,
+    /// Makes others of each; `None`: it is the same each time.
+    opaque: Option<fastrand::Rng>,
     next: usize,
 }
 
@@ -160,14 +162,14 @@ impl Exchange {
             streams.push(stream);
         }
         let mut random = fastrand::Rng::with_seed(1);
-        let request =
-            (0..size).map(|_| if opaque { random.u8(0x80..) } else { random.u8(b'a'..=b'z') }).collect();
-        Ok(Exchange { streams, request, next: 0 })
+        let request = (0..size).map(|_| random.u8(b'a'..=b'z')).collect();
+        Ok(Exchange { streams, request, opaque: opaque.then_some(random), next: 0 })
     }
 
     fn run(mut self, warm_up: u32, count: u32, pause: bool) -> Result<()> {
         let mut answer = vec![0; self.request.len()];
         for _ in 0..warm_up {
+            self.prepare();
             self.one(&mut answer)?;
         }
         if pause {
@@ -177,6 +179,7 @@ impl Exchange {
         let mut taken = Vec::with_capacity(count as usize);
         let begun = Instant::now();
         for _ in 0..count {
+            self.prepare();
             let at = Instant::now();
             self.one(&mut answer)?;
             taken.push(at.elapsed().as_nanos() as u64);
@@ -195,6 +198,12 @@ impl Exchange {
             std::io::stdin().read_line(&mut String::new())?;
         }
         Ok(())
+    }
+
+    fn prepare(&mut self) {
+        if let Some(random) = &mut self.opaque {
+            random.fill(&mut self.request);
+        }
     }
 
     fn one(&mut self, answer: &mut [u8]) -> Result<()> {
