@@ -20,6 +20,7 @@ mod evaluate;
 pub mod field;
 mod lex;
 mod meant;
+mod memo;
 mod parse;
 mod plan;
 mod rows;

@@ -11,6 +11,7 @@ use wildmatch::WildMatch;
 
 use super::column::{Cell, Column, columns};
 use super::evaluate::{number, order, order_of_texts, whole};
+use super::memo::{Memo, Whole};
 use super::{Expression, Field, Operator, Selection};
 use crate::flows::Row;
 use crate::model::FlowView;
@@ -32,6 +33,7 @@ enum Test {
         columns: Vec<Column>,
         operator: Operator,
         wanted: Box<Wanted>,
+        memo: Option<Memo>,
     },
     /// In the record itself.
     Look(Expression),
@@ -203,9 +205,12 @@ impl Test {
             Expression::Or(parts) => Test::Or(cheap_first(parts)),
             Expression::Not(inner) => Test::Not(Box::new(Test::of(inner))),
             Expression::Compare { field, operator, value } => match columns(field) {
-                Some(columns) => {
-                    Test::Compare { columns, operator: *operator, wanted: Box::new(Wanted::new(value)) }
-                }
+                Some(columns) => Test::Compare {
+                    memo: Whole::of(&columns).map(Memo::new),
+                    columns,
+                    operator: *operator,
+                    wanted: Box::new(Wanted::new(value)),
+                },
                 None => Test::Look(expression.clone()),
             },
         }
@@ -217,10 +222,16 @@ impl Test {
             Test::Or(parts) => parts.iter().any(|part| part.holds(candidate)),
             Test::Not(inner) => !inner.holds(candidate),
             Test::Look(expression) => expression.matches(candidate.record()),
-            Test::Compare { columns, operator, wanted } => match candidate.first(columns) {
-                Cell::Absent => *operator == Operator::NotEqual,
-                found => wanted.holds(found, *operator),
-            },
+            Test::Compare { columns, operator, wanted, memo } => {
+                let ask = || match candidate.first(columns) {
+                    Cell::Absent => *operator == Operator::NotEqual,
+                    found => wanted.holds(found, *operator),
+                };
+                match memo {
+                    Some(memo) => memo.answer(candidate.row, ask),
+                    None => ask(),
+                }
+            }
         }
     }
 

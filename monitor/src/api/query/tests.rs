@@ -301,8 +301,9 @@ proptest! {
 #[test]
 fn columns_say_what_records_say() {
     use super::field::IDENTITY;
-    use crate::flows::Row;
-    use crate::model::{FailReason, FlowState, FlowView, Transport};
+    use crate::flows::{Flow, Judge, Row, Scene};
+    use crate::model::{Direction, FailReason, FlowState, FlowView, Transport};
+    use monitor_common::FlowEvent;
     use std::sync::Arc;
 
     let failed = FlowView {
@@ -329,18 +330,32 @@ fn columns_say_what_records_say() {
         .chain(FULL.iter().map(|name| (*name).to_owned()))
         .chain(IDENTITY.iter().flat_map(|(name, _)| [format!("client.{name}"), format!("server.{name}")]))
         .collect();
-    // Each with its record, which is written once.
-    let rows: Vec<(&Arc<FlowView>, Value)> = flows
-        .iter()
-        .map(|view| {
-            let mut line = Vec::new();
-            ecs::encode_flow(&samples::context(), view, samples::at(), &mut line);
-            (view, serde_json::from_slice(&line).unwrap())
+    // Live ones, of which some share what they are asked for.
+    let scene = Scene { boot_id: "boot".into(), now_ns: 9_000_000_000, wall_offset_ns: 1_700_000_000 << 30 };
+    let live: Vec<Flow> = (0..24)
+        .map(|number: usize| {
+            let (one, other) = (&flows[number % flows.len()], &flows[number / 8 % flows.len()]);
+            let event = FlowEvent { transport: 6, cookie: number as u64, ..FlowEvent::default() };
+            let mut flow = Flow::from_event(&event, &mut Judge::default());
+            flow.direction = [Direction::Ingress, Direction::Egress][number % 2];
+            flow.set_owner(one.owner.clone());
+            flow.peer = Some(other.owner.clone()).filter(|_| number % 3 > 0);
+            (flow.facts, flow.verdict) = (other.facts.clone(), one.verdict.clone());
+            flow
         })
         .collect();
-    fn row(view: &Arc<FlowView>) -> Row<'_> {
-        Row::Read { view, place: None, now: samples::at() }
-    }
+    let rows = flows.iter().map(|view| Row::Read { view, place: None, now: samples::at() });
+    let rows = rows.chain(live.iter().map(|flow| Row::Live { flow, scene: &scene, index: 0 }));
+    // Each with its record, which is written once.
+    let rows: Vec<(Row<'_>, Value)> = rows
+        .map(|row| {
+            let mut line = Vec::new();
+            let now = if matches!(row, Row::Live { .. }) { scene.wall(scene.now_ns) } else { samples::at() };
+            ecs::encode_flow(&samples::context(), &row.view(), now, &mut line);
+            (row, serde_json::from_slice(&line).unwrap())
+        })
+        .collect();
+    let sorted = &rows[..flows.len() + 4];
     let values = [
         "443",
         "80",
@@ -387,21 +402,21 @@ fn columns_say_what_records_say() {
                 break;
             }
             in_columns += 1;
-            for (view, record) in &rows {
+            for (row, record) in &rows {
                 let record_of = |_: &FlowView| record.clone();
-                let found = plan.matches(&Candidate::new(row(view), &record_of));
-                assert_eq!(found, filter.matches(record), "{name} {operator:?} {value}: {view:?}");
+                let found = plan.matches(&Candidate::new(*row, &record_of));
+                assert_eq!(found, filter.matches(record), "{name} {operator:?} {value}: {:?}", row.view());
             }
         }
         for descending in ["asc", "desc"] {
             let sort = Sort::parse(&format!("{name}:{descending}")).unwrap();
             let plan = Plan::new(&Selection { sort: Some(sort.clone()), ..Selection::default() });
             for ((one, first), (other, second)) in
-                rows.iter().flat_map(|one| rows.iter().map(move |other| (one, other)))
+                sorted.iter().flat_map(|one| sorted.iter().map(move |other| (one, other)))
             {
                 let (of_first, of_second) = (|_: &FlowView| first.clone(), |_: &FlowView| second.clone());
-                let candidate = Candidate::new(row(one), &of_first);
-                let keys = (plan.key(&candidate), plan.key(&Candidate::new(row(other), &of_second)));
+                let candidate = Candidate::new(*one, &of_first);
+                let keys = (plan.key(&candidate), plan.key(&Candidate::new(*other, &of_second)));
                 let expected = sort.compare(sort.field.value(first), sort.field.value(second));
                 assert_eq!(plan.compare(&keys.0, &keys.1), expected, "{name}");
                 assert_eq!(plan.is_before(&candidate, &keys.1), expected.is_lt(), "{name}");

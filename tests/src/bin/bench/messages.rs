@@ -18,9 +18,10 @@ pub fn run(effort: &Effort) -> Result<Findings> {
     let mut findings = Findings::new("messages");
     let lab = Lab::new("bench")?;
     crate::churn::many_ports(&lab)?;
-    for connections in [1, 100, 10_000_u32] {
-        let found = compare(effort, &whole(lab.cgroup.path()), 0.01, || exchange(&lab, connections))?;
-        let name = format!("{connections} connection{}", if connections == 1 { "" } else { "s" });
+    for (connections, opaque) in [(1, false), (1, true), (100, false), (100, true), (10_000_u32, false)] {
+        let found = compare(effort, &whole(lab.cgroup.path()), 0.01, || exchange(&lab, connections, opaque))?;
+        let of = if opaque { ", that nobody can read" } else { "" };
+        let name = format!("{connections} connection{}{of}", if connections == 1 { "" } else { "s" });
         let note = found.note(0, "µs");
         findings.ratio(format!("{name}: p50"), found.ratio(0), Some(Must::AtMost(1.02))).note = note;
         let note = found.note(1, "µs");
@@ -34,7 +35,7 @@ pub fn run(effort: &Effort) -> Result<Findings> {
 }
 
 /// One run; p50 and p99 in µs.
-fn exchange(lab: &Lab, connections: u32) -> Result<Vec<f64>> {
+fn exchange(lab: &Lab, connections: u32, opaque: bool) -> Result<Vec<f64>> {
     let mut serve = programs::load(&lab.server());
     serve.args(["exchange-serve", "--listen", &format!("0.0.0.0:{PORT}")]);
     let mut server = Process::start("exchange", &lab.directory, serve)?;
@@ -45,6 +46,7 @@ fn exchange(lab: &Lab, connections: u32) -> Result<Vec<f64>> {
     // Every connection has been used before the first one is timed; few ones so often that they are settled.
     let each = if connections <= 100 { 100 } else { 1 };
     command.args(["--warm-up", &(each * connections).max(500).to_string()]);
+    command.args(opaque.then_some("--opaque"));
     let said = lab.run(command, Duration::from_secs(60))?.stdout;
     let said: Value = serde_json::from_str(&said).context("the load said no JSON")?;
     let micro = |name: &str| said[name].as_f64().map(|ns| ns / 1e3).context("a figure is missing");
