@@ -339,7 +339,7 @@ fn columns_say_what_records_say() {
             let mut flow = Flow::from_event(&event, &mut Judge::default());
             flow.direction = [Direction::Ingress, Direction::Egress][number % 2];
             flow.set_owner(one.owner.clone());
-            flow.peer = Some(other.owner.clone()).filter(|_| number % 3 > 0);
+            flow.peer = Some(other.owner.clone()).filter(|_| number >= 6);
             (flow.facts, flow.verdict) = (other.facts.clone(), one.verdict.clone());
             flow
         })
