@@ -58,8 +58,9 @@ const LONGEST_INPUT: u32 = 40_000;
 /// Seconds for each target as a part of `cargo xtask test`, where the environment does not say.
 const BRIEFLY: u32 = 60;
 
-/// What libFuzzer's chance begins with as a part of `cargo xtask test`: the same tree gives the same answer, on any
-/// machine. New ground is for `cargo xtask fuzz`, which begins elsewhere each time.
+/// What libFuzzer's chance begins with as a part of `cargo xtask test`. It is not the same run on each machine for all
+/// that: the order in which a directory gives seeds of one size counts, too, and how much is tried in the time. New
+/// ground is for `cargo xtask fuzz`, which begins elsewhere each time.
 const SEED: u32 = 1;
 
 /// Lines of a target that found something, which name what and where the input is.
