@@ -70,20 +70,21 @@ pub(crate) fn inspect(client: Prefix<'_>, server: Prefix<'_>) -> Inspection {
     let both = [from_client, from_server];
     let has = |look: Look| both.contains(&look);
     let readable = has(Look::Http) || has(Look::Readable);
+    let beside_records = if readable {
+        Some("readable bytes")
+    } else if has(Look::BrokenOff) {
+        Some("more than records")
+    } else if has(Look::Alert) {
+        Some("an alert in the clear")
+    } else {
+        None
+    };
+    let mixed_with = beside_records.filter(|_| has(Look::Records));
     // What looked like records may turn out to be none behind those that were looked at.
-    let is_mixed = has(Look::Records) && (readable || has(Look::BrokenOff) || has(Look::Alert));
-    let settled = client_done && server_done && !is_mixed;
-    let facts = if has(Look::Records) && readable {
+    let settled = client_done && server_done && mixed_with.is_none();
+    let facts = if let Some(other) = mixed_with {
         let mut facts = Facts::unknown(UnknownReason::OpenedBefore);
-        facts.detail = Some("TLS records one way, readable bytes the other".into());
-        facts
-    } else if has(Look::Records) && has(Look::BrokenOff) {
-        let mut facts = Facts::unknown(UnknownReason::OpenedBefore);
-        facts.detail = Some("TLS records one way, more than records the other".into());
-        facts
-    } else if has(Look::Records) && has(Look::Alert) {
-        let mut facts = Facts::unknown(UnknownReason::OpenedBefore);
-        facts.detail = Some("TLS records one way, an alert in the clear the other".into());
+        facts.detail = Some(format!("TLS records one way, {other} the other"));
         facts
     } else if has(Look::Records) {
         let mut facts = Facts::unknown(UnknownReason::OpenedBefore);

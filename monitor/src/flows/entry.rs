@@ -440,6 +440,13 @@ impl Flow {
         self.marks.set(Marks::BEGUN_BY_GUESS, false);
     }
 
+    /// What its other end is, is known: then it is no guess any more what this one is.
+    pub fn is_other_end_of(&mut self, direction: Direction) {
+        if self.marks.has(Marks::BEGUN_BY_GUESS) {
+            self.turn(direction.reversed());
+        }
+    }
+
     /// Takes over what sock_diag tells of a connection that is up; true when a total moved. The
     /// kernel counts our SYN and the peer's FIN as a byte each.
     pub fn refresh(&mut self, state: TcpState, counts: &TcpCounts) -> bool {

@@ -15,6 +15,9 @@ use crate::model::Direction;
 /// A power of two: most hosts have fewer processes with connections.
 const PLACES: usize = 1024;
 
+/// Comparisons of one filter that have a memory, of 32 KiB each: a long filter has hundreds.
+pub(super) const MOST: usize = 16;
+
 /// What a column is a part of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Whole {
@@ -50,8 +53,11 @@ pub(super) struct Memo {
 }
 
 impl Memo {
-    pub fn new(whole: Whole) -> Memo {
-        Memo { whole, answers: vec![Cell::default(); PLACES].into(), kept: RefCell::new(vec![None; PLACES]) }
+    /// One of those that are `left`; `None`: none is.
+    pub fn new(whole: Whole, left: &mut usize) -> Option<Memo> {
+        *left = left.checked_sub(1)?;
+        let (answers, kept) = (vec![Cell::default(); PLACES].into(), RefCell::new(vec![None; PLACES]));
+        Some(Memo { whole, answers, kept })
     }
 
     /// What `ask` says of a flow, which must depend on nothing but this whole.
@@ -89,11 +95,12 @@ impl Memo {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
     fn each_thing_is_asked_once_and_none_answers_for_another() {
-        let memo = Memo::new(Whole::Facts);
+        let memo = Memo::new(Whole::Facts, &mut 1).unwrap();
         let mut asked = 0;
         for round in 0..3 {
             // Each lies where the one before did, as soon as that may be.
@@ -112,5 +119,12 @@ mod tests {
             }
         }
         assert_eq!(asked, 3);
+    }
+
+    #[test]
+    fn a_filter_has_no_more_memories_than_are_left() {
+        let mut left = 2;
+        let made = [(); 4].map(|()| Memo::new(Whole::Verdict, &mut left).is_some());
+        assert_eq!(made, [true, true, false, false]);
     }
 }

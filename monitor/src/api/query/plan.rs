@@ -11,7 +11,7 @@ use wildmatch::WildMatch;
 
 use super::column::{Cell, Column, columns};
 use super::evaluate::{number, order, order_of_texts, whole};
-use super::memo::{Memo, Whole};
+use super::memo::{MOST, Memo, Whole};
 use super::{Expression, Field, Operator, Selection};
 use crate::flows::Row;
 use crate::model::FlowView;
@@ -113,7 +113,7 @@ impl Plan {
             None => Source::Record(field.clone()),
         };
         Plan {
-            filter: selection.filter.as_ref().map(Test::of),
+            filter: selection.filter.as_ref().map(|filter| Test::of(filter, &mut { MOST })),
             sort: selection.sort.as_ref().map(|sort| (source(&sort.field), sort.descending)),
         }
     }
@@ -199,14 +199,15 @@ impl Key {
 const SHORT: usize = 32;
 
 impl Test {
-    fn of(expression: &Expression) -> Self {
+    /// With as many memories as are `left`.
+    fn of(expression: &Expression, left: &mut usize) -> Self {
         match expression {
-            Expression::And(parts) => Test::And(cheap_first(parts)),
-            Expression::Or(parts) => Test::Or(cheap_first(parts)),
-            Expression::Not(inner) => Test::Not(Box::new(Test::of(inner))),
+            Expression::And(parts) => Test::And(cheap_first(parts, left)),
+            Expression::Or(parts) => Test::Or(cheap_first(parts, left)),
+            Expression::Not(inner) => Test::Not(Box::new(Test::of(inner, left))),
             Expression::Compare { field, operator, value } => match columns(field) {
                 Some(columns) => Test::Compare {
-                    memo: Whole::of(&columns).map(Memo::new),
+                    memo: Whole::of(&columns).and_then(|whole| Memo::new(whole, left)),
                     columns,
                     operator: *operator,
                     wanted: Box::new(Wanted::new(value)),
@@ -248,8 +249,8 @@ impl Test {
 }
 
 /// What needs no record goes first: the answer is the same in any order.
-fn cheap_first(parts: &[Expression]) -> Vec<Test> {
-    let mut tests: Vec<Test> = parts.iter().map(Test::of).collect();
+fn cheap_first(parts: &[Expression], left: &mut usize) -> Vec<Test> {
+    let mut tests: Vec<Test> = parts.iter().map(|part| Test::of(part, left)).collect();
     tests.sort_by_key(Test::looks);
     tests
 }

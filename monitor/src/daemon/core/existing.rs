@@ -81,10 +81,8 @@ impl Core {
         flow.turn(direction);
         let twin = flow.twin;
         drop(flow);
-        if let Some(mut twin) = twin.and_then(|twin| self.table.get_mut(twin))
-            && twin.marks.has(Marks::BEGUN_BY_GUESS)
-        {
-            twin.turn(direction.reversed());
+        if let Some(mut twin) = twin.and_then(|twin| self.table.get_mut(twin)) {
+            twin.is_other_end_of(direction);
         }
     }
 
@@ -128,16 +126,12 @@ impl Core {
             uid: Some(socket.uid),
             ..Identity::default()
         }));
-        let known = self.table.find_mut(&key).map(|(id, mut flow)| {
-            let is_old = flow.seen.before_start;
-            if is_old {
-                flow.set_owner(identity.clone());
-            }
-            (id, is_old)
-        });
-        let id = if let Some((id, is_old)) = known {
-            if is_old {
+        let id = if let Some(id) = self.table.id(&key) {
+            if self.table.get(id).is_some_and(|flow| flow.seen.before_start) {
                 self.is_begun(id, direction);
+                if let Some(mut flow) = self.table.get_mut(id) {
+                    flow.set_owner(identity);
+                }
             }
             id
         } else {
@@ -189,7 +183,8 @@ impl Core {
         id
     }
 
-    /// The first look at the host is still to tell who began it. What is told before may have client and server the wrong way round.
+    /// The first look at the host is still to tell who began it. What is told before may have client and server the
+    /// wrong way round.
     pub(super) fn waits_for_first_look(&self, flow: &Flow, now_ns: u64) -> bool {
         self.ended_early.is_some()
             && flow.marks.has(Marks::BEGUN_BY_GUESS)

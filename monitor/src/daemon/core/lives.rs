@@ -227,13 +227,13 @@ impl Core {
             let there = self.table.get(other);
             let owner = there.as_ref().and_then(|flow| flow.owner.clone());
             let known = there.as_ref().filter(|flow| !flow.marks.has(Marks::BEGUN_BY_GUESS));
-            let direction = known.map(|flow| flow.direction.reversed());
+            let direction = known.map(|flow| flow.direction);
             drop(there);
             self.is_sure(this);
             if let Some(mut flow) = self.table.get_mut(this) {
                 flow.twin = Some(other);
-                if let Some(direction) = direction.filter(|_| flow.marks.has(Marks::BEGUN_BY_GUESS)) {
-                    flow.turn(direction);
+                if let Some(direction) = direction {
+                    flow.is_other_end_of(direction);
                 }
                 if owner.is_some() && flow.peer != owner {
                     flow.peer = owner;

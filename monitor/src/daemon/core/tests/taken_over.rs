@@ -220,15 +220,15 @@ fn alerts_that_were_kept_and_not_written_are_written_by_the_next_one() {
     assert_eq!(alerts(&third.records()).len(), 0);
 }
 
-/// By its ports alone the client of these is the server.
+/// By their ports alone the client is the server.
+const HIGHER: &str = "10.0.0.2:34700";
+const LOWER: &str = "10.0.0.1:33000";
+
 #[test]
 fn who_began_what_ended_before_the_first_look_is_told_by_what_is_listened_on() {
-    const SERVER: &str = "10.0.0.2:34700";
-    const CLIENT: &str = "10.0.0.1:33000";
     let told_of = |server: bool, listened_on: Option<&str>, looked: bool| {
         let mut rig = Rig::new(settings());
-        rig.core.ended_early = Some(HashSet::new());
-        let (local, remote) = if server { (SERVER, CLIENT) } else { (CLIENT, SERVER) };
+        let (local, remote) = if server { (HIGHER, LOWER) } else { (LOWER, HIGHER) };
         let end = FlowEvent {
             flags: flow_flag::MIDSTREAM,
             sent_bytes: 100 + u64::from(!server),
@@ -261,7 +261,7 @@ fn who_began_what_ended_before_the_first_look_is_told_by_what_is_listened_on() {
     };
     let server = (Direction::Ingress, 100);
     let client = (Direction::Egress, 100);
-    for listened_on in ["0.0.0.0:34700", SERVER] {
+    for listened_on in ["0.0.0.0:34700", HIGHER] {
         assert_eq!(told_of(true, Some(listened_on), true), server);
         assert_eq!(told_of(false, Some(listened_on), true), client);
     }
@@ -275,18 +275,15 @@ fn who_began_what_ended_before_the_first_look_is_told_by_what_is_listened_on() {
 /// The look still found the client's socket, and no more the server's.
 #[test]
 fn who_began_at_one_end_is_known_at_the_other() {
-    const SERVER: &str = "10.0.0.2:34700";
-    const CLIENT: &str = "10.0.0.1:33000";
     for look_comes_first in [true, false] {
         let mut rig = Rig::new(settings());
-        rig.core.ended_early = Some(HashSet::new());
         let of = |event: FlowEvent| FlowEvent { flags: flow_flag::MIDSTREAM, ..event };
-        let server = of(rig.event(Kind::Progress, 2, SERVER, CLIENT, true));
-        let client = of(rig.event(Kind::Progress, 1, CLIENT, SERVER, true));
+        let server = of(rig.event(Kind::Progress, 2, HIGHER, LOWER, true));
+        let client = of(rig.event(Kind::Progress, 1, LOWER, HIGHER, true));
         let existing = Existing {
             socket: SocketSeen {
-                remote: SERVER.parse().unwrap(),
-                ..bound(Transport::Tcp, TcpState::Established, 1, CLIENT)
+                remote: HIGHER.parse().unwrap(),
+                ..bound(Transport::Tcp, TcpState::Established, 1, LOWER)
             },
             netns: 1,
             realm: Some(Realm::ROOT),
